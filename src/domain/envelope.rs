@@ -1,0 +1,76 @@
+//! Messages and envelopes: what is stored once, and what one recipient gets.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, Status, UserId};
+
+/// How a user is shown to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The number inside the schema.
+    pub user: UserId,
+    /// The id outside.
+    pub external: ExternalId,
+    /// A display name, when one is known.
+    pub name: Option<String>,
+    /// The address of a picture, when one is known.
+    pub picture: Option<String>,
+}
+
+/// A message as it is stored: once, whatever the number of recipients.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// The chat it was sent to.
+    pub chat: ChatId,
+    /// Its number in that chat.
+    pub seq: ChatSeq,
+    /// Who sent it.
+    pub sender: Arc<Profile>,
+    /// What the client says it is: `text`, `image`, …
+    pub message_type: String,
+    /// The text, at most [`super::limits::CONTENT_BYTES_MAX`] bytes.
+    pub content: String,
+    /// The client's own JSON, passed on as it came.
+    pub metadata: Option<Box<RawValue>>,
+    /// The database's clock, after the locks were taken.
+    pub created_at: OffsetDateTime,
+    /// From then on it is not delivered any more.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A message on its way to one recipient.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// The inbox it lies in.
+    pub class: Class,
+    /// Its number there.
+    pub inbox_seq: InboxSeq,
+    /// The row's status when it was read: `sent`, or beyond it for a device that catches up.
+    pub status: Status,
+    /// Attempts that have been counted against it so far.
+    pub attempts: u16,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// Why an inbox number will never come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GapReason {
+    /// Delivery was given up.
+    Failed,
+    /// It expired.
+    Expired,
+    /// The recipient had left the chat.
+    Left,
+    /// An operator put the message back at the end of the inbox, under a new number.
+    Requeued,
+    /// The row was finished and has been removed.
+    Purged,
+}

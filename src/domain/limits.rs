@@ -1,0 +1,40 @@
+//! The limits that are part of the protocol: clients may rely on them, so they are constants and not settings.
+
+/// Characters of a user id (the token's `sub`).
+pub const USER_ID_CHARS_MAX: usize = 128;
+/// Characters of a device id.
+pub const DEVICE_ID_CHARS_MAX: usize = 64;
+/// Bytes of a frame from a client.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a `message:batch` frame; a page that is larger goes out in several frames.
+pub const BATCH_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a message's content, as UTF-8 after decoding.
+pub const CONTENT_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a message's metadata, as JSON text.
+pub const METADATA_BYTES_MAX: usize = 8 * 1024;
+/// How deeply arrays and objects may be nested in any JSON from a client.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Characters of a message type.
+pub const MESSAGE_TYPE_CHARS_MAX: usize = 64;
+/// Characters of a frame's `id`.
+pub const FRAME_ID_CHARS_MAX: usize = 128;
+/// Characters of the reason in a `message:reject`; longer ones are cut.
+pub const REASON_CHARS_MAX: usize = 500;
+/// Message ids in one frame or request.
+pub const IDS_MAX: usize = 500;
+/// Characters of a chat's title.
+pub const TITLE_CHARS_MAX: usize = 256;
+/// Members of a group.
+pub const MEMBERS_MAX: usize = 5_000;
+/// A group up to this size reports statuses per member; a larger one reports counts.
+pub const MEMBERS_REPORTED_MAX: usize = 50;
+/// Users in one presence request.
+pub const PRESENCE_USERS_MAX: usize = 500;
+/// The window when a client asks for none.
+pub const WINDOW_DEFAULT: u16 = 50;
+/// The largest window a client may ask for.
+pub const WINDOW_MAX: u16 = 500;
+/// Rows read at once.
+pub const PAGE_ROWS: u16 = 50;
+/// `pending` in `ready` is exact up to here.
+pub const PENDING_EXACT_MAX: u32 = 1_000;

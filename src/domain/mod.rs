@@ -1,0 +1,16 @@
+//! The words of the product as plain values: ids, messages, envelopes, statuses, limits.
+//!
+//! Everything here can be built, compared and printed without a socket, a clock or a database, and knows
+//! none of the other modules. A value that exists has been checked: an [`ExternalId`] is 1 to 128
+//! characters long wherever it turns up.
+
+mod envelope;
+mod ids;
+pub mod limits;
+mod page;
+mod status;
+
+pub use envelope::{Envelope, GapReason, Message, Profile};
+pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, SessionId, UserId};
+pub use page::{AttemptOutcome, Page, PageRow};
+pub use status::Status;

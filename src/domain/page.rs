@@ -1,0 +1,45 @@
+//! A page: what one read of an inbox brings, from one snapshot.
+
+use super::{Class, Envelope, GapReason, InboxSeq};
+
+/// One thing a page holds, in the order of its numbers.
+#[derive(Debug, Clone)]
+pub enum PageRow {
+    /// A row to emit.
+    Envelope(Envelope),
+    /// Numbers that will never come.
+    Gap {
+        /// First number.
+        from: InboxSeq,
+        /// Last number.
+        to: InboxSeq,
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+/// A page of one inbox, read in one snapshot together with the inbox's `last_seq`.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Which inbox.
+    pub class: Class,
+    /// The exclusive lower bound that was asked for.
+    pub after: InboxSeq,
+    /// What it holds, ascending by number.
+    pub rows: Vec<PageRow>,
+    /// Fewer rows than asked for: nothing else up to `last_seq` is to be emitted.
+    pub is_last: bool,
+    /// `inboxes.last_seq` of the same snapshot.
+    pub last_seq: InboxSeq,
+}
+
+/// What became of an attempt that was to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// Counted; the row still waits and has so many attempts now.
+    Counted(u16),
+    /// That was the last one (or the reject was final): the row is failed.
+    Failed,
+    /// The guarded update hit no row: somebody else settled it.
+    SettledElsewhere,
+}

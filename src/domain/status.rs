@@ -1,0 +1,40 @@
+//! What became of a message, for one recipient.
+
+use serde::{Deserialize, Serialize};
+
+/// The state of one row of the queue. `Sent < Delivered < Read`; `Failed` and `Expired` end it otherwise.
+///
+/// The order of the variants is that of the database's enum; statuses only ever move forward in it, and
+/// [`Status::may_become`] is the rule that the schema enforces too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "delivery_status", rename_all = "lowercase")]
+pub enum Status {
+    /// Stored, waits for the recipient's ack.
+    Sent,
+    /// The recipient acked it.
+    Delivered,
+    /// The recipient read it.
+    Read,
+    /// Gave up: attempts used up, rejected for good, or discarded by an operator.
+    Failed,
+    /// It was too late, or the recipient left the chat.
+    Expired,
+}
+
+impl Status {
+    /// May a row go from this status to `next`? (An operator's requeue is no status change: it makes a new number.)
+    pub const fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Sent, Self::Delivered | Self::Read | Self::Failed | Self::Expired) | (Self::Delivered, Self::Read) => true,
+            (Self::Sent, Self::Sent)
+            | (Self::Delivered, Self::Sent | Self::Delivered | Self::Failed | Self::Expired)
+            | (Self::Read | Self::Failed | Self::Expired, _) => false,
+        }
+    }
+
+    /// Does a row in this status still wait for its recipient?
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Sent)
+    }
+}

@@ -1,0 +1,286 @@
+//! What goes into a session and what comes out of it: the whole contract between the state machine and
+//! the task around it. Plain values; nothing here touches a socket, a clock or the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page};
+
+/// The limits one session works with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Envelopes emitted and not yet acked, per class (1 to 500).
+    pub window: u16,
+    /// Rows read at once.
+    pub page_rows: u16,
+    /// An envelope unacked for this long is looked at.
+    pub ack_timeout: Duration,
+    /// After so many attempts a row is failed; a device's redelivery of a settled row is given up.
+    pub attempts_max: u16,
+    /// At so many acks under way to the database emission pauses; at twice as many the socket is not read.
+    pub uncommitted_acks_max: usize,
+    /// Acks that cannot be taken for this long close the connection.
+    pub stalled_max: Duration,
+    /// How often the session looks for waiting rows by itself.
+    pub look_interval: Duration,
+    /// After so many acks `settled_seq` is advanced.
+    pub advance_settled_every: u32,
+}
+
+/// Which rows of the inbox a session drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Rows in `sent`, shared with the user's other connections: a connection without a device.
+    Waiting,
+    /// Every row behind the session's own cursor (`sent`, `delivered`, `read`; others are gaps): a device, or `?since=`.
+    Everything,
+}
+
+/// Where one class begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassStart {
+    /// Everything up to here is not emitted: `settled_seq`, the device's `acked_seq`, or `since`.
+    pub cursor: InboxSeq,
+    /// The inbox's `last_seq` at connect: what is at or below it "waited at connect".
+    pub last_seq: InboxSeq,
+    /// `settled_seq` at connect: where the slow look starts.
+    pub settled_seq: InboxSeq,
+}
+
+/// What a session begins with.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Its limits.
+    pub settings: Settings,
+    /// Which rows it drains.
+    pub scope: Scope,
+    /// Does it keep a device's cursor? (Then every [`Settlement`] carries `device_acked`.)
+    pub has_device: bool,
+    /// Per class, in the order of [`Class::ALL`].
+    pub classes: [ClassStart; 2],
+    /// Connections before this one ended again and again without one ack: emit one envelope alone until the first ack.
+    pub emit_alone: bool,
+}
+
+/// A client's frame that wants an answer once its effect is committed: the number the task gave to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// The number of a [`Settlement`], ascending within the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SettlementNo(pub u64);
+
+/// What an ack names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckTarget {
+    /// These messages, emitted on this connection or not.
+    Messages(Vec<MessageId>),
+    /// Everything this connection has emitted in the class up to this number.
+    UpTo(Class, InboxSeq),
+}
+
+/// What a read names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadTarget {
+    /// Up to this number of the chat.
+    Seq(ChatSeq),
+    /// Up to this message.
+    Message(MessageId),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The answer to [`Effect::ReadPage`]. Each is answered exactly once, however long the database is away.
+    Page(Page),
+    /// The answer to [`Effect::Look`]: waiting rows from `settled_seq` on, whether in flight or not.
+    Looked(Page),
+    /// A message was just committed for this user; it comes with its envelope, but only as a hint.
+    Offer(Envelope),
+    /// Something may wait.
+    Wake(Class),
+    /// `message:delivered`.
+    Ack {
+        /// What it names.
+        target: AckTarget,
+        /// Set when the client wants `message:delivered:ok`.
+        ticket: Option<Ticket>,
+    },
+    /// `message:reject`.
+    Reject {
+        /// The message.
+        message: MessageId,
+        /// The client's words.
+        reason: String,
+        /// Do not try again.
+        is_final: bool,
+        /// Set when the client wants an answer.
+        ticket: Option<Ticket>,
+    },
+    /// `message:read`. Its effect and its answer come from the database ([`Effect::Read`]); here it frees slots.
+    Read {
+        /// The chat.
+        chat: ChatId,
+        /// Up to where.
+        target: ReadTarget,
+        /// Set when the client wants `message:read:ok`.
+        ticket: Option<Ticket>,
+    },
+    /// The read was committed up to this number of the chat (also when another session of the user did it).
+    ReadUpTo(ChatId, ChatSeq),
+    /// This settlement was committed.
+    Committed(SettlementNo),
+    /// The answer to [`Effect::CountAttempt`].
+    Attempted {
+        /// The row.
+        class: Class,
+        /// Its number.
+        seq: InboxSeq,
+        /// What became of it.
+        outcome: AttemptOutcome,
+    },
+    /// The answer to [`Effect::AdvanceSettled`].
+    SettledAdvanced(Class, InboxSeq),
+    /// The database stopped answering. Until [`Input::DatabaseBack`] no deadline fires.
+    DatabaseAway,
+    /// It answers again.
+    DatabaseBack,
+    /// The deadline that [`super::Session::next_deadline`] named has come.
+    Deadline,
+}
+
+/// A row the client acked.
+#[derive(Debug, Clone)]
+pub struct AckedRow {
+    /// The inbox.
+    pub class: Class,
+    /// The number in it.
+    pub seq: InboxSeq,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// Acks on their way to the database; one transaction makes all of it true.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Its number.
+    pub no: SettlementNo,
+    /// Rows that were in flight here.
+    pub rows: Vec<AckedRow>,
+    /// Messages that were not: acked late, or on another connection, or never emitted at all. Unknown ones are ignored.
+    pub by_id: Vec<MessageId>,
+    /// Per chat of `rows`: the proposed `delivered_seq`.
+    pub marks: Vec<(ChatId, ChatSeq)>,
+    /// For a device: per class, everything up to here has been acked by it.
+    pub device_acked: Option<[InboxSeq; 2]>,
+}
+
+/// Something to put on the wire, in order.
+#[derive(Debug, Clone)]
+pub enum Emission {
+    /// `message:receive` (or a part of `message:batch`). The wire's `attempt` is `attempt`.
+    Envelope {
+        /// What.
+        envelope: Envelope,
+        /// 1 for the first emission that the database knows of.
+        attempt: u16,
+    },
+    /// `queue:gap`.
+    Gap {
+        /// The inbox.
+        class: Class,
+        /// First number.
+        from: InboxSeq,
+        /// Last number.
+        to: InboxSeq,
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+/// Why a session wants its connection closed. (Both are close code 4503.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Nothing at all was acked for the whole ack time-out.
+    NoAcks,
+    /// Acks could not be written for too long.
+    Stalled,
+}
+
+/// Something to do. The task performs effects in order.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Read the next page: rows of this scope above `after`, at most `limit`. At most one per class is under way.
+    ReadPage {
+        /// The inbox.
+        class: Class,
+        /// Exclusive lower bound.
+        after: InboxSeq,
+        /// Rows.
+        limit: u16,
+        /// Which rows.
+        scope: Scope,
+    },
+    /// Read waiting rows (`sent`) above `after`, at most `limit`: the slow look.
+    Look {
+        /// The inbox.
+        class: Class,
+        /// Exclusive lower bound.
+        after: InboxSeq,
+        /// Rows.
+        limit: u16,
+    },
+    /// Put these on the wire.
+    Emit(Vec<Emission>),
+    /// Write these acks. Answered by [`Input::Committed`], always.
+    Settle(Settlement),
+    /// Mark as read. The task answers the client itself.
+    Read {
+        /// The chat.
+        chat: ChatId,
+        /// Up to where.
+        target: ReadTarget,
+        /// To be answered with `message:read:ok`.
+        ticket: Option<Ticket>,
+    },
+    /// Count an attempt against a row that waits (guarded by its status). Answered by [`Input::Attempted`], always.
+    CountAttempt {
+        /// The row.
+        envelope: Envelope,
+        /// `ack timeout`, or the client's words.
+        reason: String,
+        /// Fail it now.
+        is_final: bool,
+    },
+    /// Count a rejected message that is not in flight here, by its id. The task answers the client itself; nothing comes back.
+    RejectById {
+        /// The message.
+        message: MessageId,
+        /// The client's words.
+        reason: String,
+        /// Fail it now.
+        is_final: bool,
+        /// To be answered.
+        ticket: Option<Ticket>,
+    },
+    /// Advance `settled_seq`. Answered by [`Input::SettledAdvanced`].
+    AdvanceSettled(Class),
+    /// `queue:drained`.
+    Drained {
+        /// The inbox.
+        class: Class,
+        /// Its `last_seq` at connect.
+        up_to: InboxSeq,
+    },
+    /// Answer with the frame's `…:ok`: everything before it on this connection is committed.
+    Confirm(Ticket),
+    /// Answer `error ack_ahead`: nothing was changed. Without a ticket the error goes out without an id.
+    AckAhead {
+        /// The frame.
+        ticket: Option<Ticket>,
+        /// The highest number emitted in the class.
+        emitted: InboxSeq,
+    },
+    /// Close the connection.
+    Close(CloseReason),
+}
