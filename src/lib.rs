@@ -10,3 +10,4 @@
 
 pub mod domain;
 pub mod session;
+pub mod store;
