@@ -5,9 +5,12 @@
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`session`]: the core, pure: one client's delivery state machine
+//! - [`postgres`]: the embedded server; [`secret`]: the key that is made once
 
 #![warn(missing_docs)]
 
 pub mod domain;
+pub mod postgres;
+pub mod secret;
 pub mod session;
 pub mod store;
