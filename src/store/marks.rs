@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::{Result, Store};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, Exception, ExternalId, MessageId, MovedMark, Status, Tally, UserId};
 
 const PAGE: i64 = 500;
 const LATEST_MAX: i64 = 1_000;
@@ -15,49 +15,6 @@ const LATEST_MAX: i64 = 1_000;
 /// A place in the order of transactions: everything below it has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MarksCursor(pub u64);
-
-/// A message that ended otherwise for a member.
-#[derive(Debug, Clone)]
-pub struct Exception {
-    /// The message.
-    pub message: MessageId,
-    /// `failed` or `expired`.
-    pub status: Status,
-    /// Why.
-    pub reason: String,
-}
-
-/// A member's marks in a chat of up to [`MEMBERS_REPORTED_MAX`] members.
-#[derive(Debug, Clone)]
-pub struct MovedMark {
-    /// The chat.
-    pub chat: ChatId,
-    /// The member.
-    pub member: ExternalId,
-    /// Nothing at or below it waits for the member.
-    pub delivered: ChatSeq,
-    /// Nothing at or below it is unread by the member; 0: nothing is read.
-    pub read: ChatSeq,
-    /// Messages of the asker that ended otherwise for the member.
-    pub except: Vec<Exception>,
-}
-
-/// How many members of a large chat have a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// The chat.
-    pub chat: ChatId,
-    /// The message.
-    pub message: MessageId,
-    /// Its number.
-    pub seq: ChatSeq,
-    /// Members with it or past it.
-    pub delivered: i64,
-    /// Members who read it.
-    pub read: i64,
-    /// Members who should.
-    pub members: i64,
-}
 
 /// What moved since a cursor.
 #[derive(Debug)]

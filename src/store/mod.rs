@@ -12,7 +12,7 @@ mod settle;
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept};
 pub use error::Error;
 pub use inbox::{InboxStart, Opening, PageRequest};
-pub use marks::{Exception, MarksCursor, MarksRead, MovedMark, Tally, TallyRequest};
+pub use marks::{MarksCursor, MarksRead, TallyRequest};
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
     count_attempts, locate, read, seq_of_message, settle,
