@@ -10,7 +10,7 @@ pub mod limits;
 mod page;
 mod status;
 
-pub use envelope::{Envelope, GapReason, Message, Profile};
+pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, SessionId, UserId};
 pub use page::{AttemptOutcome, Page, PageRow};
 pub use status::Status;
