@@ -4,9 +4,11 @@
 //! Reading order:
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
+//! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
 //! - [`session`]: the core, pure: one client's delivery state machine
 
 #![warn(missing_docs)]
 
 pub mod domain;
+pub mod protocol;
 pub mod session;
