@@ -5,10 +5,12 @@
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
+//! - [`auth`]: whose token is it
 //! - [`session`]: the core, pure: one client's delivery state machine
 
 #![warn(missing_docs)]
 
+pub mod auth;
 pub mod domain;
 pub mod protocol;
 pub mod session;
