@@ -4,13 +4,17 @@
 //! Reading order:
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
+//! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
+//! - [`auth`]: whose token is it
 //! - [`session`]: the core, pure: one client's delivery state machine
 //! - [`postgres`]: the embedded server; [`secret`]: the key that is made once
 
 #![warn(missing_docs)]
 
+pub mod auth;
 pub mod domain;
 pub mod postgres;
 pub mod secret;
+pub mod protocol;
 pub mod session;
 pub mod store;
