@@ -13,6 +13,7 @@
 
 pub mod auth;
 pub mod domain;
+pub mod hub;
 pub mod postgres;
 pub mod secret;
 pub mod protocol;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Error, Result, Store};
 use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status, UserId,
+    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status, UserId, Wire,
 };
 
 /// Where a connection starts in one inbox.
@@ -218,6 +218,7 @@ impl RawRow {
             metadata: self.metadata.map(RawValue::from_string).transpose().map_err(|error| decode(error))?,
             created_at,
             expires_at: self.expires_at,
+            wire: Wire::default(),
         }))
     }
 }
