@@ -6,11 +6,14 @@
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
 //! - [`auth`]: whose token is it
+//! - [`config`], [`telemetry`]: what operators set, and what they see
 //! - [`session`]: the core, pure: one client's delivery state machine
 
 #![warn(missing_docs)]
 
 pub mod auth;
+pub mod config;
 pub mod domain;
 pub mod protocol;
 pub mod session;
+pub mod telemetry;
