@@ -6,12 +6,14 @@
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
 //! - [`auth`]: whose token is it
+//! - [`config`], [`telemetry`]: what operators set, and what they see
 //! - [`session`]: the core, pure: one client's delivery state machine
 //! - [`postgres`]: the embedded server; [`secret`]: the key that is made once
 
 #![warn(missing_docs)]
 
 pub mod auth;
+pub mod config;
 pub mod domain;
 pub mod hub;
 pub mod postgres;
@@ -19,3 +21,4 @@ pub mod secret;
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod telemetry;
