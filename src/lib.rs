@@ -14,11 +14,12 @@
 
 pub mod auth;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod hub;
 pub mod postgres;
-pub mod secret;
 pub mod protocol;
+pub mod secret;
 pub mod session;
 pub mod store;
 pub mod telemetry;

@@ -100,6 +100,11 @@ impl Mailbox {
         self.mark(bit(class));
     }
 
+    /// Receipts may have been missed.
+    pub fn look_at_marks(&self) {
+        self.mark(RECEIPTS);
+    }
+
     /// Anything may have been missed.
     pub fn look(&self) {
         self.mark(CHAT | EVENT | RECEIPTS);

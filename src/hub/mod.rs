@@ -120,6 +120,11 @@ impl Hub {
         self.users.get(&user).is_some_and(|sessions| !sessions.is_empty())
     }
 
+    /// Has this user a session here other than this one?
+    pub fn has_others(&self, user: UserId, but: Option<SessionId>) -> bool {
+        self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
+    }
+
     /// Live sessions on this node.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
@@ -133,6 +138,11 @@ impl Hub {
     /// Something may wait for this user.
     pub fn wake(&self, user: UserId, class: Class) {
         self.each(user, |mailbox| mailbox.wake(class));
+    }
+
+    /// Receipts for this user did not fit somewhere: its sessions look at the marks.
+    pub fn look_at_marks(&self, user: UserId) {
+        self.each(user, Mailbox::look_at_marks);
     }
 
     /// Anything may have been missed by anybody: every session looks for itself.

@@ -102,3 +102,14 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
         other => Err(Error::Failed(sqlx::Error::Decode(format!("restante_accept returned the outcome {other:?}").into()))),
     }
 }
+
+/// Who still waits for these messages.
+pub async fn recipients_waiting(connection: &mut PgConnection, messages: &[Uuid]) -> Result<Vec<(UserId, Class)>> {
+    let rows = sqlx::query_file!("src/store/sql/recipients_waiting.sql", messages).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.class)).collect())
+}
+
+/// The clock that `created_at` is taken from.
+pub async fn database_clock(connection: &mut PgConnection) -> Result<OffsetDateTime> {
+    Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(connection).await?)
+}

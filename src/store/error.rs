@@ -44,6 +44,17 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
+    /// Was certainly nothing committed? Otherwise the connection broke in the middle, and it may have been.
+    pub fn is_certainly_undone(&self) -> bool {
+        match self {
+            // 57P01 and 57P02 may reach a connection whose commit has just been written.
+            Self::Unavailable(sqlx::Error::Database(refusal)) => !matches!(refusal.code().as_deref(), Some("57P01" | "57P02")),
+            Self::Unavailable(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
+            Self::Unavailable(_) => false,
+            Self::Held(_) | Self::Taken(_) | Self::Invalid(_) | Self::Failed(_) => true,
+        }
+    }
+
     /// Is the database away?
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{Error, Result, Store};
 use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status, UserId, Wire,
+    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
+    UserId, Wire,
 };
 
 /// Where a connection starts in one inbox.

@@ -9,13 +9,13 @@ mod inbox;
 mod marks;
 mod settle;
 
-pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept};
+pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
 pub use error::Error;
 pub use inbox::{InboxStart, Opening, PageRequest};
 pub use marks::{MarksCursor, MarksRead, TallyRequest};
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
-    count_attempts, locate, read, seq_of_message, settle,
+    count_attempts, locate, read, seqs_of_messages, settle,
 };
 
 use sqlx::PgPool;

@@ -1,5 +1,7 @@
 //! Settling: acks, reads and counted attempts, each with the marks that follow from it, in one transaction.
 
+use std::collections::{BTreeMap, HashMap};
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -170,27 +172,31 @@ pub struct ReadRows {
     pub more: bool,
 }
 
-/// Marks a chat as read up to a number, at most `rows_max` rows at once. `None`: never was a member.
-pub async fn read(connection: &mut PgConnection, request: ReadRequest, rows_max: i32) -> Result<Option<ReadRows>> {
-    let rows = sqlx::query_file!("src/store/sql/read.sql", request.user.0, request.chat.0, request.up_to.0, rows_max)
-        .fetch_all(connection)
-        .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let (at, up_to, more) = (first.read_at, ChatSeq(first.up_to), first.more);
-    let rows = rows
-        .into_iter()
-        .filter_map(|row| {
-            let (message, chat_seq, sender) = (MessageId(row.message_id?), ChatSeq(row.chat_seq?), UserId(row.sender_id?));
-            Some(ReadRow { message, chat_seq, sender })
-        })
-        .collect();
-    Ok(Some(ReadRows { rows, at, up_to, more }))
+/// Marks chats as read, each up to a number and at most `rows_max` rows of it, in one transaction. A request whose
+/// user never was a member has no entry in the answer; the key is the request's place.
+pub async fn read(connection: &mut PgConnection, requests: &[ReadRequest], rows_max: i32) -> Result<BTreeMap<usize, ReadRows>> {
+    let users: Vec<i64> = requests.iter().map(|request| request.user.0).collect();
+    let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
+    let up_to: Vec<i64> = requests.iter().map(|request| request.up_to.0).collect();
+    let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max).fetch_all(connection).await?;
+    let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
+    for row in rows {
+        let Ok(place) = usize::try_from(row.ord - 1) else { continue };
+        let entry =
+            done.entry(place).or_insert_with(|| ReadRows { rows: Vec::new(), at: row.read_at, up_to: ChatSeq(row.up_to), more: row.more });
+        if let (Some(message), Some(seq), Some(sender)) = (row.message_id, row.chat_seq, row.sender_id) {
+            entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender) });
+        }
+    }
+    Ok(done)
 }
 
-/// The number of a message in this chat, if it is one of it.
-pub async fn seq_of_message(connection: &mut PgConnection, chat: ChatId, message: MessageId) -> Result<Option<ChatSeq>> {
-    let seq = sqlx::query_file_scalar!("src/store/sql/seq_of_message.sql", message.0, chat.0).fetch_optional(connection).await?;
-    Ok(seq.map(ChatSeq))
+/// The numbers of messages in the chats they are said to be of, by place; those that are not have no entry.
+pub async fn seqs_of_messages(connection: &mut PgConnection, named: &[(ChatId, MessageId)]) -> Result<HashMap<usize, ChatSeq>> {
+    let chats: Vec<uuid::Uuid> = named.iter().map(|(chat, _)| chat.0).collect();
+    let ids: Vec<uuid::Uuid> = named.iter().map(|(_, message)| message.0).collect();
+    let rows = sqlx::query_file!("src/store/sql/seqs_of_messages.sql", &chats, &ids).fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((usize::try_from(row.ord - 1).ok()?, ChatSeq(row.seq)))).collect())
 }
 
 /// Attempts to count. A row may stand in it once.
