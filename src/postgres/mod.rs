@@ -22,7 +22,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 pub use account::default_data_dir;
 pub use error::Error;
 pub use postmaster::{Durability, ServerOptions, Started};
-pub use throwaway::Throwaway;
+pub use throwaway::{Throwaway, ThrowawayDir};
 
 use layout::Layout;
 use postmaster::Postmaster;

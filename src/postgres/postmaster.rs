@@ -162,8 +162,8 @@ impl Postmaster {
                 State::Busy => {}
                 State::Gone => match self.start_new(options) {
                     Ok(()) => return Ok(Started::Warm),
-                    Err(e) if begun.elapsed() >= LEFTOVERS_LINGER => return Err(e),
-                    Err(_) => {}
+                    Err(e) if self.pid_file().is_none() || begun.elapsed() >= LEFTOVERS_LINGER => return Err(e),
+                    Err(_) => {} // the backends of the one that left its pid file are still there
                 },
             }
             std::thread::sleep(LOOK_AGAIN);
