@@ -130,9 +130,11 @@ async fn a_pid_file_with_the_number_of_a_strangers_process_is_no_hindrance() {
         stranger.uid(owner.uid()).gid(owner.gid());
     }
     let mut stranger = stranger.arg("60").current_dir("/").spawn().unwrap();
-    let text = fs::read_to_string(pid_file(&dir)).unwrap();
-    let (_, rest) = text.split_once('\n').unwrap();
-    fs::write(pid_file(&dir), format!("{}\n{rest}", stranger.id())).unwrap();
+    for lock_file in [pid_file(&dir), dir.path().join("postgres/.s.PGSQL.5432.lock")] {
+        let text = fs::read_to_string(&lock_file).unwrap();
+        let (_, rest) = text.split_once('\n').unwrap();
+        fs::write(&lock_file, format!("{}\n{rest}", stranger.id())).unwrap();
+    }
 
     let started = start_in(dir.path()).await;
     assert!(stranger.try_wait().unwrap().is_none(), "the stranger was there all the time");

@@ -18,7 +18,7 @@ use super::{Error, SUPERUSER};
 /// Recovery after a crash may take minutes; a postmaster that dies is noticed at once.
 const START_SECONDS_MAX: u64 = 300;
 /// The backends of a postmaster that was killed go away by themselves, and the next one will not start before.
-const LEFTOVERS_LINGER: Duration = Duration::from_secs(5);
+const LEFTOVERS_LINGER: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The log is set aside at a start when it has grown over this.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -155,6 +155,7 @@ impl Postmaster {
 
     fn start_or_adopt(&self, options: &ServerOptions) -> Result<Started, Error> {
         let begun = Instant::now();
+        let patience = if self.pid_path().exists() { LEFTOVERS_LINGER } else { Duration::ZERO };
         loop {
             match self.state() {
                 State::Ready => return Ok(Started::Adopted),
@@ -162,8 +163,8 @@ impl Postmaster {
                 State::Busy => {}
                 State::Gone => match self.start_new(options) {
                     Ok(()) => return Ok(Started::Warm),
-                    Err(e) if self.pid_file().is_none() || begun.elapsed() >= LEFTOVERS_LINGER => return Err(e),
-                    Err(_) => {} // the backends of the one that left its pid file are still there
+                    Err(e) if begun.elapsed() >= patience && matches!(self.state(), State::Gone) => return Err(e),
+                    Err(_) => {}
                 },
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -171,7 +172,7 @@ impl Postmaster {
     }
 
     fn start_new(&self, options: &ServerOptions) -> Result<(), Error> {
-        self.disown_pid_file()?;
+        self.disown_lock_files()?;
         self.set_big_log_aside()?;
         let seconds = START_SECONDS_MAX.to_string();
         let settings = self.command_line(options);
@@ -187,16 +188,16 @@ impl Postmaster {
     }
 
     /// The number of a dead postmaster may belong to another process by now, after a reboot most of all, or to its
-    /// own remains that nobody has reaped; PostgreSQL would take either for a running postmaster. So the file gets a
-    /// number that no process can have. It is not removed: by its other lines PostgreSQL finds out whether backends
-    /// of the dead one still use the shared memory.
-    fn disown_pid_file(&self) -> Result<(), Error> {
-        let path = self.layout.data.join("postmaster.pid");
-        if !path.exists() || !Path::new("/proc/self").exists() {
+    /// own remains that nobody has reaped; PostgreSQL would take either for a running postmaster. So its lock files
+    /// get a number that no process can have. They are not removed: by the other lines PostgreSQL finds out whether
+    /// backends of the dead one still use the shared memory.
+    fn disown_lock_files(&self) -> Result<(), Error> {
+        let files: Vec<PathBuf> = [self.pid_path(), self.layout.socket_lock()].into_iter().filter(|path| path.exists()).collect();
+        if files.is_empty() || !Path::new("/proc/self").exists() {
             return Ok(());
         }
         let mut sed = self.command(OsStr::new("sed"));
-        self.run("sed", sed.args(["-i", &format!("1s/.*/{}/", i32::MAX)]).arg(path))
+        self.run("sed", sed.args(["-s", "-i", &format!("1s/.*/{}/", i32::MAX)]).args(files))
     }
 
     fn set_big_log_aside(&self) -> Result<(), Error> {
@@ -208,7 +209,11 @@ impl Postmaster {
     }
 
     fn pid_file(&self) -> Option<PidFile> {
-        PidFile::parse(&fs::read_to_string(self.layout.data.join("postmaster.pid")).ok()?)
+        PidFile::parse(&fs::read_to_string(self.pid_path()).ok()?)
+    }
+
+    fn pid_path(&self) -> PathBuf {
+        self.layout.data.join("postmaster.pid")
     }
 
     /// What follows `postgres -D …`. `pg_ctl` hands it to a shell.
