@@ -75,7 +75,7 @@ impl Server {
         let (admin, embedded) = match std::env::var("DATABASE_URL") {
             Ok(url) if !url.is_empty() => (url.parse().expect("DATABASE_URL is a URL"), None),
             _ => {
-                let server = blocking(|| Throwaway::start(&ServerOptions::disposable()).unwrap()).await;
+                let server = blocking(throwaway).await;
                 (server.server().options("postgres"), Some(server))
             }
         };
@@ -145,7 +145,7 @@ pub enum Ending {
 impl PrivateServer {
     /// Makes and starts the server.
     pub async fn start() -> Self {
-        Self { server: blocking(|| Throwaway::start(&ServerOptions::disposable()).unwrap()).await }
+        Self { server: blocking(throwaway).await }
     }
 
     /// Makes the database `name` with all migrations applied.
@@ -181,6 +181,11 @@ impl PrivateServer {
     }
 }
 
+/// Without PostgreSQL's binaries every test ends here, so what it says must be the line that helps.
+fn throwaway() -> Throwaway {
+    Throwaway::start(&ServerOptions::disposable()).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// Sends a signal with the program `kill`, since this crate forbids the unsafe call.
 pub fn kill(signal: &str, pid: u32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success(), "no process {pid}");
@@ -197,5 +202,5 @@ pub async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Runs what blocks on a thread of its own.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
