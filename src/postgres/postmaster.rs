@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::installation::{self, Installation};
 use super::layout::Layout;
+use super::options::{Durability, ServerOptions};
 use super::{Error, SUPERUSER};
 
 /// Recovery after a crash may take minutes; a postmaster that dies is noticed at once.
@@ -25,24 +26,6 @@ const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Lines of the log that an error quotes.
 const LOG_LINES_QUOTED: usize = 10;
 
-/// How a server is to be found and run.
-#[derive(Debug, Clone, Default)]
-pub struct ServerOptions {
-    bin_dir: Option<PathBuf>,
-    durability: Durability,
-    settings: Vec<(String, String)>,
-}
-
-/// What a crash of the machine may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Nothing that was committed.
-    #[default]
-    Kept,
-    /// Everything: for a server that is thrown away. A crash of the server alone still costs nothing.
-    Disposable,
-}
-
 /// How [`Embedded::start`](super::Embedded::start) came by its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
@@ -52,35 +35,6 @@ pub enum Started {
     Warm,
     /// The server was running already.
     Adopted,
-}
-
-impl ServerOptions {
-    /// For a server whose data need not outlive the machine's next crash.
-    pub fn disposable() -> Self {
-        Self { durability: Durability::Disposable, ..Self::default() }
-    }
-
-    /// Takes the server's binaries from `dir` and nowhere else; otherwise `PG_BIN_DIR` and the usual places count.
-    pub fn binaries_in(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.bin_dir = Some(dir.into());
-        self
-    }
-
-    /// Adds a setting of `postgresql.conf`. The later one of the same name counts.
-    pub fn set(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    fn all_settings(&self) -> Vec<(&str, &str)> {
-        let mut all = vec![("listen_addresses", ""), ("unix_socket_permissions", "0700"), ("max_connections", "200"), ("timezone", "UTC")];
-        match self.durability {
-            Durability::Kept => all.push(("fsync", "on")),
-            Durability::Disposable => all.extend([("fsync", "off"), ("full_page_writes", "off")]),
-        }
-        all.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        all
-    }
 }
 
 /// What can be said of a postmaster without asking it.
@@ -102,7 +56,7 @@ pub(super) struct Postmaster {
 
 impl Postmaster {
     pub(super) fn of(layout: Layout, options: &ServerOptions) -> Result<Self, Error> {
-        let Installation { bin_dir, .. } = installation::find(options.bin_dir.as_deref(), &layout.data)?;
+        let Installation { bin_dir, .. } = installation::find(options.bin_dir(), &layout.data)?;
         Ok(Self { layout, bin_dir })
     }
 
@@ -110,7 +64,7 @@ impl Postmaster {
     pub(super) fn start(&self, options: &ServerOptions) -> Result<Started, Error> {
         let fresh = installation::major_of_cluster(&self.layout.data).is_none();
         if fresh {
-            self.make_cluster(options.durability)?;
+            self.make_cluster(options.durability())?;
         }
         match self.start_or_adopt(options)? {
             Started::Warm if fresh => Ok(Started::Fresh),
@@ -220,7 +174,7 @@ impl Postmaster {
     fn command_line(&self, options: &ServerOptions) -> String {
         let socket_dir = format!("\"{}\"", self.layout.socket_dir.to_string_lossy().replace('"', "\"\""));
         let mut words = vec![format!("-c unix_socket_directories={}", shell_quoted(&socket_dir))];
-        words.extend(options.all_settings().iter().map(|(name, value)| format!("-c {name}={}", shell_quoted(value))));
+        words.extend(options.settings().iter().map(|(name, value)| format!("-c {name}={}", shell_quoted(value))));
         words.join(" ")
     }
 
