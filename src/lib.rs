@@ -5,8 +5,10 @@
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`session`]: the core, pure: one client's delivery state machine
+//! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
 
 #![warn(missing_docs)]
 
+pub mod client;
 pub mod domain;
 pub mod session;
