@@ -6,9 +6,11 @@
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`session`]: the core, pure: one client's delivery state machine
 //! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
+//! - [`cli`]: the commands
 
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod client;
 pub mod domain;
 pub mod session;
