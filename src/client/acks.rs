@@ -30,7 +30,7 @@ impl Seen {
     /// what another device has settled may still be given to this one.
     pub(super) fn connected(&mut self, ready: &Ready) {
         if ready.device_id.is_none() && ready.epoch == self.epoch {
-            self.ids.retain(|_, (class, number)| ready.settled_seq.of(*class).is_none_or(|settled| *number > settled));
+            self.ids.retain(|_, (class, number)| *number > ready.settled(*class));
         }
         self.epoch.clone_from(&ready.epoch);
     }

@@ -154,7 +154,7 @@ pub fn encode<T: Serialize + ?Sized>(event: &str, id: Option<&str>, data: &T) ->
 
 /// May the same frame succeed later, unchanged?
 pub fn is_retryable(error: &ErrorNews) -> bool {
-    error.retry_after_ms.is_some() || matches!(error.code.as_str(), "busy" | "unavailable" | "rate_limited" | "too_many")
+    error.retry_after_ms.is_some() || matches!(error.code.as_str(), "busy" | "unavailable" | "rate_limited" | "restart")
 }
 
 #[cfg(test)]

@@ -29,8 +29,7 @@ pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Happening, NewMessage, Place, RequestError};
 pub use http::{Chat, Http, HttpError, RecipientStatus};
 pub use news::{
-    Answer, ChatChange, Drained, Envelope, ErrorNews, Gap, Last, Presence, ReadUpTo, Ready, Sender, Sent, StatusException, StatusNews,
-    Typing,
+    Answer, ChatChange, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sender, Sent, StatusException, StatusNews, Typing,
 };
 pub use reconnecting::Client;
 pub use wire::{Wire, WireError};

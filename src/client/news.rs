@@ -24,10 +24,16 @@ pub struct Ready {
     /// More wait than `pending` says.
     #[serde(default)]
     pub pending_more: bool,
-    /// The last number of the inbox.
-    pub last_seq: Last,
-    /// Everything up to here waits no more.
-    pub settled_seq: Last,
+    /// The last number of the chat inbox.
+    pub last_seq: InboxSeq,
+    /// Everything up to here waits no more in the chat inbox.
+    pub settled_seq: InboxSeq,
+    /// The last number of the event inbox.
+    #[serde(default)]
+    pub event_last_seq: InboxSeq,
+    /// Everything up to here waits no more in the event inbox.
+    #[serde(default)]
+    pub event_settled_seq: InboxSeq,
     /// Numbers of another epoch mean nothing in this one.
     pub epoch: String,
     /// `since` was honoured.
@@ -38,28 +44,12 @@ pub struct Ready {
     pub marks_cursor: Option<String>,
 }
 
-/// An inbox number, of the chat class alone or of both classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Last {
-    /// The chat class.
-    One(InboxSeq),
-    /// Both.
-    Each {
-        /// Messages between people.
-        chat: InboxSeq,
-        /// Feed events.
-        event: InboxSeq,
-    },
-}
-
-impl Last {
-    /// The number of this class, where it is known.
-    pub const fn of(self, class: Class) -> Option<InboxSeq> {
-        match (self, class) {
-            (Self::One(chat) | Self::Each { chat, .. }, Class::Chat) => Some(chat),
-            (Self::Each { event, .. }, Class::Event) => Some(event),
-            (Self::One(_), Class::Event) => None,
+impl Ready {
+    /// Everything of the class up to here waits no more.
+    pub const fn settled(&self, class: Class) -> InboxSeq {
+        match class {
+            Class::Chat => self.settled_seq,
+            Class::Event => self.event_settled_seq,
         }
     }
 }
@@ -147,7 +137,7 @@ pub struct StatusNews {
     /// What they became.
     #[serde(default)]
     pub status: Option<Status>,
-    /// For whom.
+    /// For whom; nobody in a large group, which is told counts.
     #[serde(default)]
     pub user_id: Option<ExternalId>,
     /// Below the mark, but something else.

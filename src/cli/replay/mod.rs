@@ -1,4 +1,6 @@
 //! x
+mod checker;
+mod log;
 use super::exit::Exit;
 pub const ABOUT: &str = "Example restante replay";
 /// Arguments.
