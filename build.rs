@@ -1,22 +1,45 @@
-//! `sqlx-data.json` (one file, committed) -> the per-query files that sqlx >= 0.7 reads.
-use std::{env, fs, path::PathBuf};
-fn main() {
-    println!("cargo::rerun-if-changed=sqlx-data.json");
-    println!("cargo::rerun-if-changed=migrations");
-    println!("cargo::rerun-if-env-changed=SQLX_OFFLINE");
-    println!("cargo::rerun-if-env-changed=SQLX_OFFLINE_DIR");
-    // `cargo sqlx prepare` sets SQLX_OFFLINE_DIR itself; SQLX_OFFLINE=false asks for a live database.
-    if env::var_os("SQLX_OFFLINE_DIR").is_some() || env::var("SQLX_OFFLINE").is_ok_and(|v| v == "false") {
-        return;
+//! Expands `sqlx-data.json`, one committed file, into the file per query that sqlx's macros read, so that a build
+//! needs no database and a `.env` with a `DATABASE_URL` does not make it look for one.
+//!
+//! Steps aside when the macros shall ask a database: `SQLX_OFFLINE_DIR` is set (`cargo xtask sqlx-data`,
+//! `cargo sqlx prepare`) or `SQLX_OFFLINE` is `false`.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use serde_json::{Map, Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in ["sqlx-data.json", "migrations"] {
+        println!("cargo::rerun-if-changed={file}");
     }
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("sqlx");
-    let _ = fs::remove_dir_all(&out);
-    fs::create_dir_all(&out).unwrap();
-    let all: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&fs::read_to_string("sqlx-data.json").unwrap()).unwrap();
-    for (hash, q) in all.iter().filter(|(k, _)| *k != "db") {
-        let file = serde_json::json!({"db_name": all["db"], "query": q["query"], "describe": q["describe"], "hash": hash});
-        fs::write(out.join(format!("query-{hash}.json")), file.to_string()).unwrap();
+    for variable in ["SQLX_OFFLINE", "SQLX_OFFLINE_DIR"] {
+        println!("cargo::rerun-if-env-changed={variable}");
     }
+    if asks_a_database() {
+        return Ok(());
+    }
+    let dir = PathBuf::from(env::var("OUT_DIR")?).join("sqlx");
+    expand(Path::new("sqlx-data.json"), &dir)?;
     println!("cargo::rustc-env=SQLX_OFFLINE=true");
-    println!("cargo::rustc-env=SQLX_OFFLINE_DIR={}", out.display());
+    println!("cargo::rustc-env=SQLX_OFFLINE_DIR={}", dir.display());
+    Ok(())
+}
+
+fn asks_a_database() -> bool {
+    env::var_os("SQLX_OFFLINE_DIR").is_some() || env::var("SQLX_OFFLINE").is_ok_and(|value| value == "false")
+}
+
+fn expand(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    let queries: Map<String, Value> = serde_json::from_str(&fs::read_to_string(from)?)?;
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    fs::create_dir_all(to)?;
+    for (hash, query) in queries.iter().filter(|(key, _)| *key != "db") {
+        let file = json!({"db_name": queries["db"], "query": query["query"], "describe": query["describe"], "hash": hash});
+        fs::write(to.join(format!("query-{hash}.json")), file.to_string())?;
+    }
+    Ok(())
 }

@@ -4,13 +4,26 @@
 //! Reading order:
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
+//! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
+//! - [`auth`]: whose token is it
+//! - [`config`], [`telemetry`]: what operators set, and what they see
 //! - [`session`]: the core, pure: one client's delivery state machine
+//! - [`postgres`]: the embedded server; [`secret`]: the key that is made once
 //! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
 //! - [`cli`]: the commands
 
 #![warn(missing_docs)]
 
+pub mod auth;
 pub mod cli;
 pub mod client;
+pub mod config;
+pub mod delivery;
 pub mod domain;
+pub mod hub;
+pub mod postgres;
+pub mod protocol;
+pub mod secret;
 pub mod session;
+pub mod store;
+pub mod telemetry;

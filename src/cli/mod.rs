@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::ConfigArgs;
 use exit::Exit;
 
 const EXIT_CODES: &str = "\
@@ -39,10 +40,10 @@ struct Cli {
 enum Command {
     /// Run the service. This is what happens when no command is named.
     #[command(long_about = SERVE)]
-    Serve,
+    Serve(Box<ConfigArgs>),
     /// Bring the database's schema up to date, and end.
     #[command(long_about = MIGRATE)]
-    Migrate,
+    Migrate(Box<ConfigArgs>),
     /// Print a token for a user, and nothing else.
     #[command(long_about = TOKEN)]
     Token(identity::TokenArgs),
@@ -97,7 +98,8 @@ pub fn main() -> ExitCode {
         Err(error) if error.not_found() => {}
         Err(error) => return Exit::Usage.after(&format!("the file .env cannot be read: {error}")),
     }
-    let command = Cli::parse().command.unwrap_or(Command::Serve);
+    // Without a command: `serve`, with its settings from the environment.
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment())));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failed.after(&format!("cannot start: {error}")),
@@ -110,8 +112,8 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Serve => serve::serve().await,
-        Command::Migrate => serve::migrate().await,
+        Command::Serve(config) => serve::serve(*config).await,
+        Command::Migrate(config) => serve::migrate(*config).await,
         Command::Token(args) => identity::print_token(&args),
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,

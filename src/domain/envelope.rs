@@ -1,6 +1,6 @@
 //! Messages and envelopes: what is stored once, and what one recipient gets.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -42,6 +42,27 @@ pub struct Message {
     pub created_at: OffsetDateTime,
     /// From then on it is not delivered any more.
     pub expires_at: Option<OffsetDateTime>,
+    /// What the protocol has written of it; empty at first.
+    pub wire: Wire,
+}
+
+/// A place beside a message for its text on the wire, which is the same for every recipient and so made only once.
+///
+/// A clone begins empty: whoever clones a message may change it.
+#[derive(Debug, Default)]
+pub struct Wire(OnceLock<Arc<str>>);
+
+impl Wire {
+    /// The text, made now if this is the first call.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Arc<str>) -> &Arc<str> {
+        self.0.get_or_init(make)
+    }
+}
+
+impl Clone for Wire {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// A message on its way to one recipient.

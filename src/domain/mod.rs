@@ -8,9 +8,11 @@ mod envelope;
 mod ids;
 pub mod limits;
 mod page;
+mod receipt;
 mod status;
 
-pub use envelope::{Envelope, GapReason, Message, Profile};
+pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, SessionId, UserId};
 pub use page::{AttemptOutcome, Page, PageRow};
+pub use receipt::{Exception, MovedMark, Receipt, Tally};
 pub use status::Status;

@@ -2,7 +2,192 @@
 //!
 //! Pure: no socket, no clock, no database. [`Session::handle`] takes what happened and says what to do;
 //! [`Session::next_deadline`] says when it wants to be asked again. The connection task does the rest.
+//!
+//! Reading order: `io` (the contract), `inbox` (one class: cursor, buffer, reading), `window` (in flight), `drain`
+//! (from the inbox through the window to the wire), `ack` (what the client says), `commits` (acks on their way to the
+//! database), `marks` and `device` (what an ack may claim), `deadlines` and `look` (what happens when nothing does).
 
 mod io;
 
+mod inbox;
+mod window;
+
+mod ack;
+mod commits;
+mod drain;
+
+mod device;
+mod marks;
+
+mod deadlines;
+mod look;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use crate::domain::{Class, InboxSeq};
+
 pub use io::*;
+
+use commits::Commits;
+use deadlines::Pulse;
+use device::DeviceCursor;
+use inbox::{Inbox, Nudge};
+use look::Look;
+use marks::Marks;
+use window::Window;
+
+/// The state machine. It never blocks and never panics; an answer it did not ask for is ignored.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    scope: Scope,
+    /// One per class, in the order of [`Class::ALL`].
+    inboxes: [Inbox; 2],
+    window: Window,
+    marks: Marks,
+    /// For a device: one per class.
+    device: Option<[DeviceCursor; 2]>,
+    commits: Commits,
+    pulse: Pulse,
+    pace: Pace,
+    life: Life,
+    emitted: Emitted,
+    /// Collected while one input is handled.
+    out: Vec<Effect>,
+    /// What goes on the wire for this input, in one effect.
+    emissions: Vec<Emission>,
+}
+
+/// How much may be in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// One envelope over both classes: the one that crashes its client must be found.
+    Alone,
+    /// The window.
+    Windowed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Emitted {
+    Nothing,
+    Envelopes,
+    /// At least one of them was acked, rejected or read.
+    Acked,
+}
+
+impl Session {
+    /// A session and its first effects: the first page of each class. Register in the hub before.
+    pub fn start(now: Instant, start: Start) -> (Self, Vec<Effect>) {
+        let look = || Look::Due(now + start.settings.look_interval);
+        let device = |start: ClassStart| DeviceCursor::new(start.cursor);
+        let mut session = Self {
+            scope: start.scope,
+            inboxes: start.classes.map(|class| Inbox::new(class, look())),
+            window: Window::new(start.settings.ack_timeout),
+            marks: Marks::default(),
+            device: start.has_device.then(|| start.classes.map(device)),
+            commits: Commits::default(),
+            pulse: Pulse::default(),
+            pace: if start.emit_alone { Pace::Alone } else { Pace::Windowed },
+            life: Life::Open,
+            emitted: Emitted::Nothing,
+            out: Vec::new(),
+            emissions: Vec::new(),
+            settings: start.settings,
+        };
+        session.carry_on(now);
+        let effects = std::mem::take(&mut session.out);
+        (session, effects)
+    }
+
+    /// Takes what happened and says what to do, in order. After an [`Effect::Close`] it says nothing any more.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Effect> {
+        match self.life {
+            Life::Open => self.take(now, input),
+            Life::Closed => return Vec::new(),
+        }
+        match self.life {
+            Life::Open => self.carry_on(now),
+            Life::Closed => self.emissions.clear(),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn take(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Page(page) => self.page(page),
+            Input::Looked(page) => self.looked(now, page),
+            Input::Offer(envelope) => self.offer(now, envelope),
+            Input::Wake(class) => self.inboxes[class.index()].nudge(Nudge::Woken),
+            Input::Ack { target, ticket } => self.ack(now, target, ticket),
+            Input::Reject { message, reason, is_final, ticket } => self.reject(now, message, reason, is_final, ticket),
+            Input::Read { chat, target, ticket } => self.read(now, chat, target, ticket),
+            Input::ReadUpTo(chat, seq) => self.read_elsewhere(chat, seq),
+            Input::Committed(no) => self.committed(no),
+            Input::Attempted { class, seq, outcome } => self.attempted(now, class, seq, outcome),
+            Input::SettledAdvanced(class, seq) => self.settled_advanced(class, seq),
+            Input::DatabaseAway => self.database_away(now),
+            Input::DatabaseBack => self.database_back(now),
+            Input::Deadline => self.deadline(now),
+        }
+    }
+
+    /// When [`Input::Deadline`] is to be given, unless something else changes it before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.life {
+            Life::Open => self.first_deadline(),
+            Life::Closed => None,
+        }
+    }
+
+    /// May the socket be read? While it may not, no ack can be lost; after a while the session closes.
+    pub fn may_read(&self) -> bool {
+        let bound = self.settings.uncommitted_acks_max.saturating_mul(2);
+        self.commits.uncommitted() < bound && self.commits.waiting() < bound
+    }
+
+    /// Envelopes emitted and not acked.
+    pub fn in_flight(&self, class: Class) -> usize {
+        self.window.len(class)
+    }
+
+    /// Rows and gaps read ahead.
+    pub fn buffered(&self, class: Class) -> usize {
+        self.inboxes[class.index()].buffer.len()
+    }
+
+    /// Acks on their way to the database.
+    pub fn uncommitted_acks(&self) -> usize {
+        self.commits.uncommitted()
+    }
+
+    /// The highest number taken.
+    pub fn cursor(&self, class: Class) -> InboxSeq {
+        self.inboxes[class.index()].cursor
+    }
+
+    /// Was any envelope put on the wire?
+    pub fn anything_emitted(&self) -> bool {
+        match self.emitted {
+            Emitted::Nothing => false,
+            Emitted::Envelopes | Emitted::Acked => true,
+        }
+    }
+
+    /// Was anything that was emitted here acked, rejected or read?
+    pub fn anything_acked(&self) -> bool {
+        match self.emitted {
+            Emitted::Nothing | Emitted::Envelopes => false,
+            Emitted::Acked => true,
+        }
+    }
+}

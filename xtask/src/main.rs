@@ -1,1 +1,34 @@
-fn main() {}
+//! The project's own commands: `cargo xtask sqlx-data [--check]`.
+//!
+//! It does not depend on the service: `sqlx-data.json` must be made when the service cannot be built for want of
+//! it. Only the embedded server is shared, as source.
+
+mod scratch;
+mod sqlx_data;
+
+#[path = "../../src/postgres/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the service uses more of it")]
+mod postgres;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask sqlx-data [--check]
+
+  sqlx-data          writes sqlx-data.json: what every query of the service takes and gives, asked from a database
+  sqlx-data --check  fails when the committed sqlx-data.json says anything else
+
+The database is an embedded PostgreSQL that is thrown away or, where DATABASE_URL is set, a scratch database there.";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["sqlx-data"] => sqlx_data::write().await,
+        ["sqlx-data", "--check"] => sqlx_data::check().await,
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}

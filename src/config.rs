@@ -1,0 +1,262 @@
+//! The settings: one table of name, default and meaning, from which come the command line's options, the
+//! environment variables and their check. `.env.example` is the manual, and a test holds it against the table.
+//!
+//! Read by `app` alone, which hands each part of the service the few values it needs. A setting that is empty
+//! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: &'static str,
+    /// What counts when it is not set; empty: nothing.
+    pub default: &'static str,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|(name, words)| format!("{name} {words}")).collect::<Vec<_>>().join("; "))]
+pub struct ConfigError(pub Vec<(&'static str, String)>);
+
+macro_rules! settings {
+    ($($name:literal $field:ident: $type:ty = $default:literal, $parse:expr, $help:literal;)*) => {
+        /// The settings as they were given, unchecked.
+        #[derive(Clone, Default, clap::Args)]
+        pub struct ConfigArgs {
+            $(
+                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", help = concat!($help, " [default: ", $default, "]"))]
+                $field: Option<String>,
+            )*
+        }
+
+        /// The settings, checked.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        /// Every setting there is.
+        pub const SETTINGS: &[Setting] = &[$(Setting { name: $name, default: $default },)*];
+
+        impl ConfigArgs {
+            /// Checks all of them; the error names all that are wrong.
+            pub fn check(self) -> Result<Config, ConfigError> {
+                let mut errors = Vec::new();
+                $(let $field = {
+                    let given = self.$field.filter(|text| !text.is_empty());
+                    let parsed: Result<$type, String> = $parse(given.as_deref().unwrap_or($default));
+                    parsed.map_err(|words| errors.push(($name, words))).ok()
+                };)*
+                match ($($field,)*) {
+                    ($(Some($field),)*) => Ok(Config { $($field,)* }),
+                    _ => Err(ConfigError(errors)),
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    "LISTEN_ADDR" listen_addr: SocketAddr = "127.0.0.1:8080", plain("an address and a port, such as 127.0.0.1:8080"),
+        "Address and port for HTTP and WebSocket";
+    "DATABASE_URL" database_url: Option<SecretString> = "", postgres_url,
+        "PostgreSQL to keep messages in; without it the service runs its own";
+    "DATABASE_DIRECT_URL" database_direct_url: Option<SecretString> = "", postgres_url,
+        "The same database past a pooler such as PgBouncer, for LISTEN, migrations and advisory locks";
+    "DATA_DIR" data_dir: Option<PathBuf> = "", optional_path,
+        "Directory of the service's own PostgreSQL and its secret";
+    "JWT_SECRET" jwt_secret: Option<SecretString> = "", optional_secret,
+        "Secret that tokens are signed with (HS256); required with DATABASE_URL, else made once and kept in DATA_DIR";
+    "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
+        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and DIRECT_CHATS_PER_HOUR";
+    "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
+        "New direct chats a user may begin in an hour";
+    "SESSIONS_PER_USER_MAX" sessions_per_user_max: u32 = "20", whole(1..=10_000),
+        "Connections of one user on this node";
+    "AUTH_TIMEOUT_MS" auth_timeout: Duration = "5000", milliseconds(100..=600_000),
+        "Time for the first frame `authenticate`, in ms";
+    "HEARTBEAT_MS" heartbeat: Duration = "20000", milliseconds(100..=3_600_000),
+        "Time between pings, in ms; a connection that misses two is closed";
+    "ACK_TIMEOUT_MS" ack_timeout: Duration = "30000", milliseconds(100..=3_600_000),
+        "Time a client has to ack an envelope, in ms";
+    "ATTEMPTS_MAX" attempts_max: u16 = "5", whole(1..=1_000),
+        "Attempts after which a message is failed for a recipient";
+    "LOOK_INTERVAL_MS" look_interval: Duration = "30000", milliseconds(100..=3_600_000),
+        "Time between a session's own looks for waiting rows, in ms";
+    "ACCEPT_LANES" accept_lanes: u16 = "4", whole(1..=256),
+        "Lanes that store messages";
+    "SETTLE_LANES" settle_lanes: u16 = "4", whole(1..=256),
+        "Lanes that store acks and reads";
+    "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
+        "Database connections of this node";
+    "SHUTDOWN_GRACE_MS" shutdown_grace: Duration = "10000", milliseconds(0..=600_000),
+        "Time for connections to end at a stop, in ms";
+    "RUST_LOG" log_filter: String = "info", filter,
+        "What is logged: level, or module=level, separated by commas";
+    "LOG_FORMAT" log_format: LogFormat = "text", format,
+        "How log lines are written: text or json";
+}
+
+impl fmt::Debug for ConfigArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConfigArgs")
+    }
+}
+
+fn plain<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {
+    move |text| text.trim().parse().map_err(|_| format!("must be {expected}"))
+}
+
+fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let number = text.trim().parse::<u64>().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+fn milliseconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| whole(range.clone())(text).map(Duration::from_millis).map_err(|words| format!("{words} (milliseconds)"))
+}
+
+fn optional_secret(text: &str) -> Result<Option<SecretString>, String> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+fn postgres_url(text: &str) -> Result<Option<SecretString>, String> {
+    match text.split_once("://") {
+        None if text.is_empty() => Ok(None),
+        Some(("postgres" | "postgresql", _)) => optional_secret(text),
+        None | Some(_) => Err("must begin with postgres:// or postgresql://".to_owned()),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| "must be a level, or module=level, separated by commas".to_owned())
+}
+
+fn format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+impl Config {
+    /// The secret for tokens, as far as it was given. `Ok(None)`: the embedded server's own is to be used.
+    pub fn jwt_secret(&self) -> Result<Option<&SecretString>, ConfigError> {
+        match (&self.jwt_secret, &self.database_url) {
+            (None, Some(_)) => Err(ConfigError(vec![("JWT_SECRET", "must be set when DATABASE_URL is".to_owned())])),
+            (secret, _) => Ok(secret.as_ref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        config: ConfigArgs,
+    }
+
+    fn checked(args: &[&str]) -> Result<Config, ConfigError> {
+        Program::parse_from([&["restante"], args].concat()).config.check()
+    }
+
+    /// `NAME=value` lines, commented out or not, each with whether words stand above it.
+    fn manual() -> Vec<(&'static str, &'static str, bool)> {
+        let mut is_explained = false;
+        let mut found = Vec::new();
+        for line in include_str!("../.env.example").lines() {
+            let assignment = line.strip_prefix('#').unwrap_or(line).split_once('=');
+            match assignment.filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')) {
+                Some((name, value)) => found.push((name, value, is_explained)),
+                None => is_explained = line.starts_with("# "),
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_manual_and_the_code_name_the_same_settings_and_defaults() {
+        let manual = manual();
+        assert!(manual.iter().all(|(_, _, is_explained)| *is_explained));
+        let manual: Vec<_> = manual.into_iter().map(|(name, default, _)| Setting { name, default }).collect();
+        for setting in SETTINGS {
+            assert!(manual.contains(setting), "{setting:?} is not in .env.example");
+        }
+        for setting in &manual {
+            assert!(SETTINGS.contains(setting), "{setting:?} is in .env.example only");
+        }
+        assert_eq!(manual.len(), SETTINGS.len());
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let config = ConfigArgs::default().check().unwrap();
+        assert_eq!(config.listen_addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.ack_timeout, Duration::from_secs(30));
+        assert!(config.database_url.is_none() && config.jwt_secret().unwrap().is_none());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let ConfigError(errors) =
+            checked(&["--listen-addr", "here", "--send-rate", "many", "--ack-timeout", "30s", "--database-url", "mysql://x:secret@y"])
+                .unwrap_err();
+        assert_eq!(
+            errors.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["LISTEN_ADDR", "DATABASE_URL", "SEND_RATE", "ACK_TIMEOUT_MS"]
+        );
+        assert!(!ConfigError(errors).to_string().contains("secret"));
+    }
+
+    #[test]
+    fn an_empty_setting_is_not_set() {
+        let config = checked(&["--send-rate", "", "--jwt-secret", ""]).unwrap();
+        assert_eq!((config.send_rate, config.jwt_secret.is_none()), (50, true));
+    }
+
+    #[test]
+    fn a_database_of_your_own_needs_a_secret_of_your_own() {
+        let config = checked(&["--database-url", "postgres://db/restante"]).unwrap();
+        assert!(config.jwt_secret().unwrap_err().to_string().starts_with("JWT_SECRET"));
+    }
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let args = ["--jwt-secret", "hush-1", "--database-url", "postgres://user:hush-2@db/x"];
+        let given = Program::parse_from([&["restante"], args.as_slice()].concat()).config;
+        let printed = format!("{given:?} {:?}", given.clone().check().unwrap());
+        assert!(!printed.contains("hush"), "{printed}");
+    }
+}

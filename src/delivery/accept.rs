@@ -1,0 +1,375 @@
+//! The lanes that accept messages.
+//!
+//! A batch is one transaction. Whatever keeps it from being written is pinned on as few items as possible: a chat
+//! that somebody holds is put aside with its messages, an item that PostgreSQL refuses is found by halving, and when
+//! the connection dies in the middle the same batch is repeated with the same ids.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+use super::batch::{Aside, ITEMS_MAX, Queued, columns, take};
+use super::item::{Accepted, Refusal, SendItem};
+use super::link::{Link, Shared};
+use super::routes::Routes;
+use super::{BUSY_RETRY, LaneSettings};
+use crate::domain::{Envelope, Message, MessageId, Status, UserId, Wire};
+use crate::hub::Note;
+use crate::protocol::{Code, Fault, message::sent_echo_frame};
+use crate::store::{self, AcceptOutcome, AcceptedRow, Error};
+
+/// Items that may wait for one lane.
+const QUEUE_MAX: usize = 4_096;
+/// After a lock was waited for in vain, so long nothing is waited for.
+const CAUTIOUS: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+pub(super) struct AcceptLanes {
+    lanes: Arc<[mpsc::Sender<Queued>]>,
+    routes: Arc<Routes>,
+}
+
+impl AcceptLanes {
+    pub(super) fn start(settings: &LaneSettings, shared: &Shared, tasks: &TaskTracker) -> Self {
+        let small = usize::from(settings.accept_lanes);
+        let routes = Routes::new(small);
+        let lanes = (0..=small)
+            .map(|_| {
+                let (queue, items) = mpsc::channel(QUEUE_MAX);
+                tasks.spawn(Lane::new(items, settings, shared, &routes).run());
+                queue
+            })
+            .collect();
+        Self { lanes, routes }
+    }
+
+    /// Queues an item in the order of these calls.
+    pub(super) fn queue(&self, item: SendItem, reply: oneshot::Sender<Result<Accepted, Refusal>>) -> Result<(), Refusal> {
+        let chat = item.chat;
+        let lane = &self.lanes[self.routes.enter(chat)];
+        let queued = Queued { item, reply, since: Instant::now(), uncertain: None };
+        lane.try_send(queued).map_err(|refused| {
+            self.routes.leave(chat);
+            match refused {
+                mpsc::error::TrySendError::Full(_) => Refusal::Busy(BUSY_RETRY),
+                mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable,
+            }
+        })
+    }
+}
+
+/// Why a transaction did not happen.
+#[derive(Debug)]
+enum Failure {
+    /// The database is away; certainly nothing was stored, or that is not known.
+    Away { is_certain: bool },
+    /// It answered, and stored nothing.
+    Refused(Error),
+}
+
+#[derive(Debug)]
+struct Lane {
+    items: mpsc::Receiver<Queued>,
+    waiting: VecDeque<Queued>,
+    aside: Aside,
+    link: Link,
+    shared: Shared,
+    routes: Arc<Routes>,
+    cautious_until: Option<Instant>,
+    /// The database's clock as it was seen last: what is older was not written by a try after it.
+    clock: Option<OffsetDateTime>,
+}
+
+impl Lane {
+    fn new(items: mpsc::Receiver<Queued>, settings: &LaneSettings, shared: &Shared, routes: &Arc<Routes>) -> Self {
+        Self {
+            items,
+            waiting: VecDeque::new(),
+            aside: Aside::default(),
+            link: Link::new(settings.connect_to.clone()),
+            shared: shared.clone(),
+            routes: Arc::clone(routes),
+            cautious_until: None,
+            clock: None,
+        }
+    }
+
+    async fn run(mut self) {
+        while self.gather().await {
+            self.retry_aside().await;
+            while !self.waiting.is_empty() {
+                self.put_aside_what_must_wait();
+                let batch = take(&mut self.waiting, &self.routes);
+                let cautious = self.cautious_until.is_some_and(|until| Instant::now() < until);
+                self.write(batch, cautious).await;
+                self.gather_more();
+            }
+        }
+        self.link.close().await;
+    }
+
+    /// Waits for something to do: an item, or the time to try again what was put aside. False: the lane ends.
+    async fn gather(&mut self) -> bool {
+        let retry = self.aside.next_try();
+        let mut incoming = Vec::new();
+        tokio::select! {
+            taken = self.items.recv_many(&mut incoming, ITEMS_MAX) => {
+                self.waiting.extend(incoming);
+                taken > 0 || self.wait_for_aside().await
+            }
+            () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
+            () = self.shared.stop.cancelled(), if !self.items.is_closed() => {
+                // What is queued is still written; nothing new comes in.
+                self.items.close();
+                true
+            }
+        }
+    }
+
+    /// The queue is closed and empty: only what was put aside is left.
+    async fn wait_for_aside(&self) -> bool {
+        let Some(at) = self.aside.next_try() else { return false };
+        sleep_until(at).await;
+        true
+    }
+
+    fn gather_more(&mut self) {
+        while self.waiting.len() < ITEMS_MAX {
+            let Ok(queued) = self.items.try_recv() else { break };
+            self.waiting.push_back(queued);
+        }
+        self.shared.metrics.lane_queue_items.of("accept").set(i64::try_from(self.items.len() + self.waiting.len()).unwrap_or(i64::MAX));
+    }
+
+    /// A chat's messages stay in order: behind one that was put aside come all later ones.
+    fn put_aside_what_must_wait(&mut self) {
+        if self.aside.chats() > 0 {
+            let (aside, go_on) =
+                std::mem::take(&mut self.waiting).into_iter().partition(|queued: &Queued| self.aside.holds(queued.item.chat));
+            self.waiting = go_on;
+            let aside: VecDeque<Queued> = aside;
+            aside.into_iter().for_each(|queued| self.put_aside(queued));
+        }
+    }
+
+    fn put_aside(&mut self, queued: Queued) {
+        if let Err(queued) = self.aside.put(queued, Instant::now()) {
+            self.refuse(queued, Refusal::Busy(BUSY_RETRY));
+        }
+        self.shared.metrics.held_chats.set(i64::try_from(self.aside.chats()).unwrap_or(i64::MAX));
+    }
+
+    async fn retry_aside(&mut self) {
+        let now = Instant::now();
+        if self.aside.next_try().is_none_or(|at| at > now) {
+            return;
+        }
+        let pause = self.aside.pause();
+        let (mut again, late) = self.aside.take(now);
+        late.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
+        while !again.is_empty() {
+            let batch = take(&mut again, &self.routes);
+            self.write(batch, true).await;
+        }
+        self.aside.tried(Instant::now(), pause);
+        self.shared.metrics.held_chats.set(i64::try_from(self.aside.chats()).unwrap_or(i64::MAX));
+    }
+
+    /// Writes a batch, in as many transactions as it takes, until every item has its answer or is put aside.
+    async fn write(&mut self, batch: Vec<Queued>, skip_held: bool) {
+        let mut parts = vec![batch];
+        let (mut skip_held, mut taken_once) = (skip_held, false);
+        while let Some(part) = parts.pop() {
+            match self.try_once(&part, skip_held).await {
+                Ok(rows) => self.answer(part, rows).await,
+                Err(Failure::Away { is_certain }) => {
+                    let part = self.wait_for_database(part, is_certain).await;
+                    if !part.is_empty() {
+                        parts.push(part);
+                    }
+                }
+                // Somebody holds something: the second time nothing is waited for, and what is held comes back as such.
+                Err(Failure::Refused(Error::Held(_))) if !skip_held => {
+                    self.cautious_until = Some(Instant::now() + CAUTIOUS);
+                    skip_held = true;
+                    parts.push(part);
+                }
+                Err(Failure::Refused(Error::Held(_))) if part.len() == 1 => part.into_iter().for_each(|queued| self.put_aside(queued)),
+                // Another node has just stored one of these ids: this time it will be seen.
+                Err(Failure::Refused(Error::Taken(_))) if !taken_once => {
+                    taken_once = true;
+                    parts.push(part);
+                }
+                Err(Failure::Refused(cause)) if part.len() == 1 => part.into_iter().for_each(|queued| self.refuse_for(queued, &cause)),
+                Err(Failure::Refused(_)) => {
+                    let mut first = part;
+                    let second = first.split_off(first.len() / 2);
+                    parts.push(second);
+                    parts.push(first);
+                }
+            }
+        }
+    }
+
+    async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
+        let started = std::time::Instant::now();
+        let Ok(connection) = self.link.get().await else { return Err(Failure::Away { is_certain: true }) };
+        if self.clock.is_none() {
+            self.clock = store::database_clock(connection).await.ok();
+        }
+        let rows = match store::accept(connection, &columns(part), skip_held).await {
+            Ok(rows) => rows,
+            Err(cause) if cause.is_unavailable() => {
+                self.link.broken();
+                return Err(Failure::Away { is_certain: cause.is_certainly_undone() });
+            }
+            Err(cause) => return Err(Failure::Refused(cause)),
+        };
+        self.clock = rows.iter().map(|row| row.created_at).chain(self.clock).max();
+        self.shared.metrics.lane_batch_items.of("accept").observe(f64::from(u32::try_from(part.len()).unwrap_or(u32::MAX)));
+        self.shared.metrics.lane_batch_duration.of("accept").observe(started.elapsed().as_secs_f64());
+        Ok(rows)
+    }
+
+    /// The database is away. Items that were certainly not stored are refused; the others wait until it is back and
+    /// are then repeated. Meanwhile whatever comes in is refused: nothing is accepted in memory only.
+    async fn wait_for_database(&mut self, part: Vec<Queued>, is_certain: bool) -> Vec<Queued> {
+        let mut unknown = Vec::new();
+        for mut queued in part {
+            if is_certain && queued.uncertain.is_none() {
+                self.refuse(queued, Refusal::Unavailable);
+            } else {
+                queued.uncertain = queued.uncertain.or(self.clock).or(Some(OffsetDateTime::UNIX_EPOCH));
+                unknown.push(queued);
+            }
+        }
+        self.shared.health.report_away();
+        let health = self.shared.health.clone();
+        let back = health.back();
+        tokio::pin!(back);
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().for_each(|queued| self.refuse(queued, Refusal::Unavailable));
+        loop {
+            tokio::select! {
+                () = &mut back => return unknown,
+                Some(queued) = self.items.recv() => self.refuse(queued, Refusal::Unavailable),
+                () = self.shared.stop.cancelled() => {
+                    unknown.into_iter().for_each(|queued| self.refuse(queued, Refusal::Unavailable));
+                    return Vec::new();
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, part: Vec<Queued>, rows: Vec<AcceptedRow>) {
+        let mut repeated: Vec<MessageId> = Vec::new();
+        let mut queued: Vec<Option<Queued>> = part.into_iter().map(Some).collect();
+        for row in rows {
+            let Some(item) = queued.get_mut(row.place).and_then(Option::take) else { continue };
+            match row.outcome {
+                AcceptOutcome::Accepted => self.accepted(item, &row),
+                AcceptOutcome::Duplicate => {
+                    // One that this lane stored itself in a try whose outcome it did not learn is no duplicate.
+                    let is_own = item.uncertain.is_some_and(|before| row.created_at >= before);
+                    if is_own {
+                        repeated.push(item.item.id);
+                        self.shared.metrics.messages_accepted.inc();
+                    } else {
+                        self.shared.metrics.messages_duplicate.inc();
+                    }
+                    self.confirm(item, &row, !is_own);
+                }
+                AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
+                AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
+                AcceptOutcome::Held => self.put_aside(item),
+            }
+        }
+        if !repeated.is_empty() {
+            self.wake_recipients(&repeated).await;
+        }
+    }
+
+    /// After the commit: the sender is answered, and whoever is here is offered what was just stored.
+    fn accepted(&self, queued: Queued, row: &AcceptedRow) {
+        self.shared.metrics.messages_accepted.inc();
+        self.routes.learn(row.chat, row.recipients.len());
+        let hub = &self.shared.hub;
+        let sender = queued.item.sender.user;
+        let here = row.recipients.iter().filter(|(user, _)| hub.is_here(*user));
+        let mut here = here.peekable();
+        if here.peek().is_some() || hub.is_here(sender) {
+            let message = Arc::new(message(&queued.item, row));
+            self.echo(sender, &queued, &message);
+            for (user, seq) in here {
+                self.shared.metrics.wakes.of("offer").inc();
+                let message = Arc::clone(&message);
+                hub.offer(*user, &Envelope { class: row.class, inbox_seq: *seq, status: Status::Sent, attempts: 0, message });
+            }
+        }
+        self.confirm(queued, row, false);
+    }
+
+    fn echo(&self, sender: UserId, queued: &Queued, message: &Message) {
+        if self.shared.hub.has_others(sender, queued.item.origin) {
+            self.shared.hub.tell_others(sender, queued.item.origin, &Note::Frame(sent_echo_frame(message)));
+        }
+    }
+
+    fn confirm(&self, queued: Queued, row: &AcceptedRow, duplicate: bool) {
+        self.routes.leave(queued.item.chat);
+        let accepted = Accepted { message: queued.item.id, chat: row.chat, seq: row.seq, created_at: row.created_at, duplicate };
+        // Whoever asked may be gone; the message is stored all the same.
+        let _ = queued.reply.send(Ok(accepted));
+    }
+
+    fn refuse(&self, queued: Queued, refusal: Refusal) {
+        self.routes.leave(queued.item.chat);
+        self.shared.metrics.refused(Fault::from(refusal).code);
+        let _ = queued.reply.send(Err(refusal));
+    }
+
+    fn refuse_for(&self, queued: Queued, cause: &Error) {
+        match cause {
+            Error::Invalid(_) => {
+                debug!(message.id = %queued.item.id, cause = ?cause, "the database refuses a value of a message");
+                self.refuse(queued, Refusal::Invalid);
+            }
+            Error::Held(_) => self.refuse(queued, Refusal::Busy(BUSY_RETRY)),
+            Error::Unavailable(_) | Error::Taken(_) | Error::Failed(_) => {
+                error!(message.id = %queued.item.id, code = Code::Internal.as_str(), cause = ?cause, "a message could not be stored");
+                self.refuse(queued, Refusal::Internal);
+            }
+        }
+    }
+
+    /// The hints that went missing with the connection. If this fails too, the sessions look for themselves.
+    async fn wake_recipients(&mut self, messages: &[MessageId]) {
+        let ids: Vec<_> = messages.iter().map(|message| message.0).collect();
+        let Ok(connection) = self.link.get().await else { return };
+        for (user, class) in store::recipients_waiting(connection, &ids).await.unwrap_or_default() {
+            self.shared.metrics.wakes.of("wake").inc();
+            self.shared.hub.wake(user, class);
+        }
+    }
+}
+
+fn message(item: &SendItem, row: &AcceptedRow) -> Message {
+    Message {
+        id: item.id,
+        chat: row.chat,
+        seq: row.seq,
+        sender: Arc::clone(&item.sender),
+        message_type: item.message_type.clone(),
+        content: item.content.clone(),
+        metadata: item.metadata.clone(),
+        created_at: row.created_at,
+        expires_at: item.expires_at,
+        wire: Wire::default(),
+    }
+}

@@ -1,0 +1,141 @@
+//! What lanes are asked to do, and what they answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use crate::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, Profile, SessionId};
+use crate::protocol::{Code, Fault};
+use crate::store::Located;
+
+/// A message to accept.
+#[derive(Debug)]
+pub struct SendItem {
+    /// Its id: made before the first try, so that a try whose outcome is unknown can be repeated.
+    pub id: MessageId,
+    /// Its sender.
+    pub sender: Arc<Profile>,
+    /// The connection it came by; the sender's others are told.
+    pub origin: Option<SessionId>,
+    /// The chat.
+    pub chat: ChatId,
+    /// `text`, `image`, …
+    pub message_type: String,
+    /// The text.
+    pub content: String,
+    /// The client's own JSON.
+    pub metadata: Option<Box<RawValue>>,
+    /// From then on it is not delivered any more.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A message that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub message: MessageId,
+    /// Its chat.
+    pub chat: ChatId,
+    /// Its number there.
+    pub seq: ChatSeq,
+    /// When.
+    pub created_at: OffsetDateTime,
+    /// It had been accepted before.
+    pub duplicate: bool,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A queue is full, or somebody holds the chat. Nothing was stored.
+    #[error("busy")]
+    Busy(Duration),
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    Unavailable,
+    /// Not a member, or no such chat.
+    #[error("not a member")]
+    NotAMember,
+    /// No such message in that chat or inbox.
+    #[error("no such message")]
+    NotFound,
+    /// The id belongs to another sender's message.
+    #[error("the id belongs to another sender's message")]
+    Conflict,
+    /// The database refuses a value of it.
+    #[error("the database refuses a value")]
+    Invalid,
+    /// A defect; it has been logged.
+    #[error("internal")]
+    Internal,
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let ms = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        match refusal {
+            Refusal::Busy(pause) => Self::plain(Code::Busy).retry_after_ms(ms(pause)),
+            Refusal::Unavailable => Self::plain(Code::Unavailable).retry_after_ms(1_000),
+            Refusal::NotAMember => Self::plain(Code::NotAMember),
+            Refusal::NotFound => Self::plain(Code::NotFound),
+            Refusal::Conflict => Self::new(Code::Conflict, "this messageId belongs to a message of another sender"),
+            Refusal::Invalid => Self::invalid("the database refuses a value of this message"),
+            Refusal::Internal => Self::plain(Code::Internal),
+        }
+    }
+}
+
+/// Acks of one user, to be made true together.
+#[derive(Debug)]
+pub struct Acks {
+    /// Who acked.
+    pub user: Arc<Profile>,
+    /// Rows, by number.
+    pub rows: Vec<Located>,
+    /// Messages whose rows are to be found first; unknown ones are ignored.
+    pub by_id: Vec<MessageId>,
+    /// Marks that the session proposes for the chats of `rows`.
+    pub marks: Vec<(ChatId, ChatSeq)>,
+    /// A device, and how far it has acked per class.
+    pub device: Option<(DeviceId, [InboxSeq; 2])>,
+}
+
+/// Up to where a chat is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadUpTo {
+    /// This number.
+    Seq(ChatSeq),
+    /// This message.
+    Message(MessageId),
+}
+
+/// A read that is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadDone {
+    /// Everything up to here is read.
+    pub up_to: ChatSeq,
+}
+
+/// Which row an attempt is counted against.
+#[derive(Debug, Clone, Copy)]
+pub enum AttemptTarget {
+    /// This row.
+    Row(Located),
+    /// The row of this message.
+    Message(MessageId),
+}
+
+/// An attempt to count.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The recipient.
+    pub user: Arc<Profile>,
+    /// The row.
+    pub target: AttemptTarget,
+    /// Why it failed.
+    pub reason: String,
+    /// It was the last one, whatever the count.
+    pub is_final: bool,
+}

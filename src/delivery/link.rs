@@ -1,0 +1,99 @@
+//! A lane's own connection to the database: made when needed, made anew when it broke.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
+
+use super::Health;
+use crate::hub::Hub;
+use crate::store::Error;
+use crate::telemetry::Metrics;
+
+/// Where lanes connect to, and how long they wait for somebody else's lock.
+#[derive(Debug, Clone)]
+pub struct ConnectTo {
+    options: PgConnectOptions,
+}
+
+/// A lane waits this long for a chat or inbox that somebody holds; then what needs it is put aside.
+const LOCK_TIMEOUT_MS: &str = "100";
+
+impl ConnectTo {
+    /// Lanes connect with these options.
+    pub fn new(options: PgConnectOptions) -> Self {
+        Self { options: options.options([("lock_timeout", LOCK_TIMEOUT_MS)]) }
+    }
+}
+
+/// What every lane has beside its queue.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) hub: Arc<Hub>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Health,
+    pub(super) stop: CancellationToken,
+}
+
+/// A connection, or the wish for one.
+#[derive(Debug)]
+pub(super) struct Link {
+    to: ConnectTo,
+    connection: Option<PgConnection>,
+}
+
+/// How long a lane waits for somebody else's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockPatience {
+    /// 100 ms.
+    Usual,
+    /// 5 ms, for what is known to be held.
+    Retry,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Link {
+    pub(super) const fn new(to: ConnectTo) -> Self {
+        Self { to, connection: None }
+    }
+
+    /// The connection, made now if there is none. An error says that nothing was sent.
+    pub(super) async fn get(&mut self) -> Result<&mut PgConnection, Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => match tokio::time::timeout(CONNECT_TIMEOUT, self.to.options.connect()).await {
+                Ok(made) => made.map_err(Error::from)?,
+                Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+            },
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Sets how long statements wait for a lock that somebody holds. A connection made later has the usual patience.
+    pub(super) async fn wait_for_locks(&mut self, patience: LockPatience) {
+        let statement = match patience {
+            LockPatience::Usual => "set lock_timeout = 100",
+            LockPatience::Retry => "set lock_timeout = 5",
+        };
+        if let Some(connection) = &mut self.connection
+            && sqlx::raw_sql(statement).execute(connection).await.is_err()
+        {
+            self.broken();
+        }
+    }
+
+    /// Drops a connection that failed, so that the next [`Link::get`] makes another.
+    pub(super) fn broken(&mut self) {
+        self.connection = None;
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(connection) = self.connection {
+            // The server cleans up after a connection that just goes; this only keeps its log quiet.
+            let _ = connection.close().await;
+        }
+    }
+}

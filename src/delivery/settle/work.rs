@@ -1,0 +1,240 @@
+//! One batch of a settle lane: acks in one transaction, then attempts, then reads, then the receipts of each.
+//!
+//! The order among the three does not matter to what ends up true: statuses and marks only move forward.
+
+use super::*;
+
+impl Lane {
+    /// Writes jobs until each has its answer or is put aside with its user.
+    pub(super) async fn write(&mut self, jobs: Vec<Job>) {
+        let mut parts = vec![jobs];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let Some((left, cause)) = self.try_once(part).await else { continue };
+            match cause {
+                Error::Unavailable(_) => {
+                    self.link.broken();
+                    self.shared.health.report_away();
+                    tokio::select! {
+                        () = self.shared.health.back() => parts.push(left),
+                        () = self.shared.stop.cancelled() => left.into_iter().for_each(|job| job.fail(Refusal::Unavailable)),
+                    }
+                }
+                Error::Held(_) | Error::Taken(_) | Error::Invalid(_) | Error::Failed(_) => {
+                    let mut users = by_user(left);
+                    match (users.len(), cause) {
+                        (1, Error::Held(_)) => self.put_aside(users.into_values().flatten().collect()),
+                        (1, cause) => {
+                            error!(?cause, "acks could not be stored");
+                            users.into_values().flatten().for_each(|job| job.fail(Refusal::Internal));
+                        }
+                        // Find whose it is: each user for itself.
+                        _ => {
+                            while let Some((_, jobs)) = users.pop_last() {
+                                parts.push(jobs);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes all kinds of jobs; on an error gives back those that are not written yet.
+    async fn try_once(&mut self, jobs: Vec<Job>) -> Option<(Vec<Job>, Error)> {
+        let started = std::time::Instant::now();
+        let (mut acks, mut attempts, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        let items = jobs.len();
+        for job in jobs {
+            match job {
+                Job::Acks(acks_of_one, reply) => acks.push((acks_of_one, reply)),
+                Job::Attempt(attempt, reply) => attempts.push((attempt, reply)),
+                Job::Read { user, chat, up_to, reply } => reads.push((user, chat, up_to, reply)),
+            }
+        }
+        let mut failed = None;
+        if !acks.is_empty() {
+            match self.settle(&acks).await {
+                Ok(()) => acks.drain(..).for_each(|(_, reply)| drop(reply.send(Ok(())))),
+                Err(cause) => failed = Some(cause),
+            }
+        }
+        if failed.is_none() && !attempts.is_empty() {
+            match self.count_attempts(&attempts).await {
+                Ok(outcomes) => {
+                    attempts.drain(..).zip(outcomes).for_each(|((_, reply), outcome)| drop(reply.send(outcome)));
+                }
+                Err(cause) => failed = Some(cause),
+            }
+        }
+        if failed.is_none() && !reads.is_empty() {
+            failed = self.read(&mut reads).await.err();
+        }
+        self.shared.metrics.lane_batch_items.of("settle").observe(f64::from(u32::try_from(items).unwrap_or(u32::MAX)));
+        self.shared.metrics.lane_batch_duration.of("settle").observe(started.elapsed().as_secs_f64());
+        let cause = failed?;
+        let acks = acks.into_iter().map(|(acks, reply)| Job::Acks(acks, reply));
+        let attempts = attempts.into_iter().map(|(attempt, reply)| Job::Attempt(attempt, reply));
+        let reads = reads.into_iter().map(|(user, chat, up_to, reply)| Job::Read { user, chat, up_to, reply });
+        Some((acks.chain(attempts).chain(reads).collect(), cause))
+    }
+
+    async fn settle(&mut self, acks: &[(Acks, Reply<()>)]) -> Result<(), Error> {
+        let connection = self.link.get().await?;
+        let wanted: Vec<_> = acks.iter().flat_map(|(acks, _)| acks.by_id.iter().map(|message| (acks.user.user, *message))).collect();
+        let located = if wanted.is_empty() { Vec::new() } else { store::locate(connection, &wanted).await? };
+        let batch = settle_batch(acks, located);
+        let settled = store::settle(connection, &batch).await?;
+        let moved: Vec<&Located> = settled.moved.iter().filter_map(|place| batch.rows.get(*place)).collect();
+        if let Some(at) = settled.at {
+            let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
+            self.receipts.moved(&moved, Status::Delivered, at, None, |user| members.get(&user).map(|profile| profile.external.clone()));
+        }
+        Ok(())
+    }
+
+    async fn count_attempts(
+        &mut self,
+        attempts: &[(Attempt, Reply<AttemptOutcome>)],
+    ) -> Result<Vec<Result<AttemptOutcome, Refusal>>, Error> {
+        let connection = self.link.get().await?;
+        let wanted: Vec<_> = attempts
+            .iter()
+            .filter_map(|(attempt, _)| match attempt.target {
+                AttemptTarget::Message(message) => Some((attempt.user.user, message)),
+                AttemptTarget::Row(_) => None,
+            })
+            .collect();
+        let located = if wanted.is_empty() { Vec::new() } else { store::locate(connection, &wanted).await? };
+        let mut batch = AttemptBatch::default();
+        // Per attempt its place in the batch; none when the message is not in the inbox.
+        let mut places: Vec<Option<usize>> = Vec::with_capacity(attempts.len());
+        for (attempt, _) in attempts {
+            let row = match attempt.target {
+                AttemptTarget::Row(row) => Some(row),
+                AttemptTarget::Message(message) => {
+                    located.iter().find(|row| row.user == attempt.user.user && row.message == message).copied()
+                }
+            };
+            // A row may stand in a batch once: a second attempt of the same moment is the same attempt.
+            let known = row.and_then(|row| batch.rows.iter().position(|other| *other == row));
+            places.push(row.map(|row| {
+                known.unwrap_or_else(|| {
+                    batch.rows.push(row);
+                    batch.reasons.push(attempt.reason.clone());
+                    batch.finals.push(attempt.is_final);
+                    batch.rows.len() - 1
+                })
+            }));
+        }
+        let counted = store::count_attempts(connection, &batch, self.attempts_max).await?;
+        self.shared.metrics.attempts.inc_by(counted.len() as u64);
+        for row in counted.iter().filter(|row| row.failed) {
+            let (located, reason) = (&batch.rows[row.place], batch.reasons[row.place].clone());
+            let member =
+                attempts.iter().find(|(attempt, _)| attempt.user.user == located.user).map(|(attempt, _)| attempt.user.external.clone());
+            self.receipts.moved(&[located], Status::Failed, row.at, Some(reason), |_| member.clone());
+        }
+        Ok(places
+            .into_iter()
+            .map(|place| {
+                let place = place.ok_or(Refusal::NotFound)?;
+                Ok(counted.iter().find(|row| row.place == place).map_or(AttemptOutcome::SettledElsewhere, |row| match row.failed {
+                    true => AttemptOutcome::Failed,
+                    false => AttemptOutcome::Counted(row.attempts),
+                }))
+            })
+            .collect())
+    }
+
+    /// Reads until nothing is left to read; what has its answer is taken out of `reads`.
+    async fn read(&mut self, reads: &mut Vec<(Arc<Profile>, ChatId, ReadUpTo, Reply<ReadDone>)>) -> Result<(), Error> {
+        while !reads.is_empty() {
+            let requests = self.read_requests(reads).await?;
+            let known: Vec<ReadRequest> = requests.iter().flatten().copied().collect();
+            let connection = self.link.get().await?;
+            let mut done = store::read(connection, &known, READ_ROWS_MAX).await?;
+            let mut place = 0;
+            let mut left = Vec::new();
+            for (request, (user, chat, up_to, reply)) in requests.into_iter().zip(reads.drain(..)) {
+                if request.is_none() {
+                    let _ = reply.send(Err(Refusal::NotFound));
+                    continue;
+                }
+                let rows = done.remove(&place);
+                place += 1;
+                let Some(rows) = rows else {
+                    let _ = reply.send(Err(Refusal::NotAMember));
+                    continue;
+                };
+                self.receipts.read(&user, chat, &rows);
+                if rows.more {
+                    left.push((user, chat, up_to, reply));
+                } else {
+                    let _ = reply.send(Ok(ReadDone { up_to: rows.up_to }));
+                }
+            }
+            *reads = left;
+        }
+        Ok(())
+    }
+
+    /// Per read what to ask for; none when the message it names is not one of the chat.
+    async fn read_requests(
+        &mut self,
+        reads: &[(Arc<Profile>, ChatId, ReadUpTo, Reply<ReadDone>)],
+    ) -> Result<Vec<Option<ReadRequest>>, Error> {
+        let mut named = Vec::new();
+        for (_, chat, up_to, _) in reads {
+            if let ReadUpTo::Message(message) = up_to {
+                named.push((*chat, *message));
+            }
+        }
+        let seqs = if named.is_empty() { HashMap::new() } else { store::seqs_of_messages(self.link.get().await?, &named).await? };
+        let mut place = 0;
+        Ok(reads
+            .iter()
+            .map(|(user, chat, up_to, _)| {
+                let seq: Option<ChatSeq> = match up_to {
+                    ReadUpTo::Seq(seq) => Some(*seq),
+                    ReadUpTo::Message(_) => {
+                        place += 1;
+                        seqs.get(&(place - 1)).copied()
+                    }
+                };
+                seq.map(|up_to| ReadRequest { user: user.user, chat: *chat, up_to })
+            })
+            .collect())
+    }
+}
+
+/// Puts the acks of several users into one transaction: rows in lock order, the furthest mark per member, the furthest
+/// cursor per device (each session's is true once all before it in this lane is written, which it is).
+fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>) -> SettleBatch {
+    let mut rows: Vec<Located> = acks.iter().flat_map(|(acks, _)| acks.rows.iter().copied()).chain(located.iter().copied()).collect();
+    rows.sort_unstable_by_key(|row| (row.user, row.class, row.seq));
+    rows.dedup_by_key(|row| (row.user, row.class, row.seq));
+    let mut marks: BTreeMap<(ChatId, UserId), ChatSeq> = BTreeMap::new();
+    let mut devices: BTreeMap<(UserId, &crate::domain::DeviceId), [crate::domain::InboxSeq; 2]> = BTreeMap::new();
+    for (acks, _) in acks {
+        for (chat, seq) in &acks.marks {
+            let mark = marks.entry((*chat, acks.user.user)).or_default();
+            *mark = (*mark).max(*seq);
+        }
+        if let Some((device, acked)) = &acks.device {
+            let cursor = devices.entry((acks.user.user, device)).or_default();
+            *cursor = [cursor[0].max(acked[0]), cursor[1].max(acked[1])];
+        }
+    }
+    let mut exact: Vec<ExactMark> = located.iter().map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
+    exact.sort_unstable_by_key(|mark| (mark.chat, mark.user));
+    exact.dedup();
+    SettleBatch {
+        rows,
+        marks: marks.into_iter().map(|((chat, user), seq)| MarkProposal { user, chat, seq }).collect(),
+        exact,
+        devices: devices.into_iter().map(|((user, device), acked)| DeviceCursor { user, device: device.clone(), acked }).collect(),
+    }
+}

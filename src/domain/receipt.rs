@@ -1,0 +1,72 @@
+//! Receipts: what a sender is told of its messages.
+
+use time::OffsetDateTime;
+
+use super::{ChatId, ChatSeq, ExternalId, MessageId, Status};
+
+/// News for one sender.
+#[derive(Debug, Clone)]
+pub enum Receipt {
+    /// Messages reached a status for one recipient; one receipt for all of a batch.
+    Moved {
+        /// Their chat.
+        chat: ChatId,
+        /// The messages, by number.
+        messages: Vec<MessageId>,
+        /// The highest of their numbers.
+        seq: ChatSeq,
+        /// What became of them.
+        status: Status,
+        /// For whom.
+        member: ExternalId,
+        /// When, by the database's clock.
+        at: OffsetDateTime,
+        /// Why, when they failed or expired.
+        reason: Option<String>,
+    },
+    /// How far a message got among the members of a large chat.
+    Counted(Tally),
+}
+
+/// How many members of a large chat have a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// The chat.
+    pub chat: ChatId,
+    /// The message.
+    pub message: MessageId,
+    /// Its number.
+    pub seq: ChatSeq,
+    /// Members with it or past it.
+    pub delivered: i64,
+    /// Members who read it.
+    pub read: i64,
+    /// Members who should.
+    pub members: i64,
+}
+
+/// A message that ended otherwise for a member.
+#[derive(Debug, Clone)]
+pub struct Exception {
+    /// The message.
+    pub message: MessageId,
+    /// `failed` or `expired`.
+    pub status: Status,
+    /// Why.
+    pub reason: String,
+}
+
+/// A member's marks in a chat that reports members.
+#[derive(Debug, Clone)]
+pub struct MovedMark {
+    /// The chat.
+    pub chat: ChatId,
+    /// The member.
+    pub member: ExternalId,
+    /// Nothing at or below it waits for the member.
+    pub delivered: ChatSeq,
+    /// Nothing at or below it is unread by the member; 0: nothing is read.
+    pub read: ChatSeq,
+    /// Messages of the asker that ended otherwise for the member.
+    pub except: Vec<Exception>,
+}

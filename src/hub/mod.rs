@@ -1,0 +1,195 @@
+//! Who is connected to this node: user → mailboxes of live sessions, and who wants to know of whom.
+//!
+//! Everything that goes through here is a hint. A mailbox is bounded; what does not fit leaves a mark behind
+//! ("look for yourself"), and the session finds in the database what it was not told.
+
+mod mailbox;
+mod watchers;
+
+pub use mailbox::{Mailbox, Missed, Note, mailbox};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::ws::Utf8Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
+use crate::protocol::Code;
+use watchers::Watchers;
+
+/// A live session as the hub knows it.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Its id.
+    pub session: SessionId,
+    /// Its device and the number of this connection of it.
+    pub device: Option<(DeviceId, i64)>,
+    /// Where to reach it.
+    pub mailbox: Mailbox,
+}
+
+/// The sessions of one node.
+#[derive(Debug)]
+pub struct Hub {
+    users: DashMap<UserId, Vec<Registered>>,
+    watchers: Watchers,
+    sessions: AtomicUsize,
+    sessions_per_user_max: usize,
+}
+
+/// What registering changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// The user was not here before.
+    First,
+    /// The user has other sessions here.
+    Another,
+}
+
+/// Why a session was not registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotRegistered {
+    /// The user has as many sessions as allowed.
+    #[error("the user has as many sessions as allowed")]
+    TooMany,
+    /// A newer connection of the same device is here already.
+    #[error("a newer connection of the same device is here already")]
+    Displaced,
+}
+
+/// What leaving changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It was the user's last session here.
+    Last,
+    /// The user has other sessions here.
+    OthersRemain,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(sessions_per_user_max: usize) -> Arc<Self> {
+        Arc::new(Self { users: DashMap::new(), watchers: Watchers::default(), sessions: AtomicUsize::new(0), sessions_per_user_max })
+    }
+
+    /// Registers a session. An older connection of the same device is told to yield; a newer one makes this one yield.
+    pub fn register(&self, user: UserId, newcomer: Registered) -> Result<Arrival, NotRegistered> {
+        let mut sessions = self.users.entry(user).or_default();
+        if let Some((device, number)) = &newcomer.device {
+            let same = |other: &Registered| other.device.as_ref().is_some_and(|(name, _)| name == device);
+            if sessions.iter().any(|other| same(other) && other.device.as_ref().is_some_and(|(_, theirs)| theirs > number)) {
+                return Err(NotRegistered::Displaced);
+            }
+            // The older one leaves the list at once: what comes now is for the newer.
+            sessions.retain(|other| {
+                let yields = same(other);
+                if yields {
+                    other.mailbox.close(Code::Displaced);
+                    self.sessions.fetch_sub(1, Ordering::Relaxed);
+                }
+                !yields
+            });
+        }
+        if sessions.len() >= self.sessions_per_user_max {
+            return Err(NotRegistered::TooMany);
+        }
+        let arrival = if sessions.is_empty() { Arrival::First } else { Arrival::Another };
+        sessions.push(newcomer);
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        Ok(arrival)
+    }
+
+    /// Takes a session out. Harmless for one that is out already.
+    pub fn unregister(&self, user: UserId, session: SessionId) -> Departure {
+        self.watchers.forget(session);
+        let Entry::Occupied(mut entry) = self.users.entry(user) else { return Departure::Last };
+        let before = entry.get().len();
+        entry.get_mut().retain(|other| other.session != session);
+        self.sessions.fetch_sub(before - entry.get().len(), Ordering::Relaxed);
+        if entry.get().is_empty() {
+            entry.remove();
+            return Departure::Last;
+        }
+        Departure::OthersRemain
+    }
+
+    /// Is this user connected here?
+    pub fn is_here(&self, user: UserId) -> bool {
+        self.users.get(&user).is_some_and(|sessions| !sessions.is_empty())
+    }
+
+    /// Has this user a session here other than this one?
+    pub fn has_others(&self, user: UserId, but: Option<SessionId>) -> bool {
+        self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
+    }
+
+    /// Live sessions on this node.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Offers a message that was just committed to every session of its recipient.
+    pub fn offer(&self, user: UserId, envelope: &Envelope) {
+        self.each(user, |mailbox| mailbox.offer(envelope.clone()));
+    }
+
+    /// Something may wait for this user.
+    pub fn wake(&self, user: UserId, class: Class) {
+        self.each(user, |mailbox| mailbox.wake(class));
+    }
+
+    /// Receipts for this user did not fit somewhere: its sessions look at the marks.
+    pub fn look_at_marks(&self, user: UserId) {
+        self.each(user, Mailbox::look_at_marks);
+    }
+
+    /// Anything may have been missed by anybody: every session looks for itself.
+    pub fn wake_all(&self) {
+        for entry in &self.users {
+            for registered in entry.value() {
+                registered.mailbox.look();
+            }
+        }
+    }
+
+    /// Tells something to every session of a user.
+    pub fn tell(&self, user: UserId, note: &Note) {
+        self.each(user, |mailbox| mailbox.put(note.clone()));
+    }
+
+    /// Tells something to every session of a user but one.
+    pub fn tell_others(&self, user: UserId, but: Option<SessionId>, note: &Note) {
+        if let Some(sessions) = self.users.get(&user) {
+            for registered in sessions.iter().filter(|registered| Some(registered.session) != but) {
+                registered.mailbox.put(note.clone());
+            }
+        }
+    }
+
+    /// A session wants to know when these users come and go. What it wanted before stays wanted.
+    pub fn watch(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) {
+        self.watchers.add(watcher, mailbox, watched);
+    }
+
+    /// Tells those who watch a user that it came or went.
+    pub fn tell_watchers(&self, user: UserId, frame: &Utf8Bytes) {
+        self.watchers.tell(user, frame);
+    }
+
+    /// Tells every session to close with this code.
+    pub fn close_all(&self, code: Code) {
+        for entry in &self.users {
+            for registered in entry.value() {
+                registered.mailbox.close(code);
+            }
+        }
+    }
+
+    fn each(&self, user: UserId, tell: impl Fn(&Mailbox)) {
+        if let Some(sessions) = self.users.get(&user) {
+            sessions.iter().for_each(|registered| tell(&registered.mailbox));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Whom the server runs as. PostgreSQL refuses to run as root, so under root it gets another account, which
+//! must then be able to enter the directories it works in. Accounts are asked from `id`, which knows every
+//! source of accounts that the machine has, not only `/etc/passwd`.
+
+use std::env;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Error;
+
+/// In order of preference, under root.
+const NAMES: [&str; 2] = ["postgres", "nobody"];
+
+/// The account that the server runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// Where data belongs when nobody says otherwise: `/var/lib/restante` for root (a directory in root's home could
+/// not be entered by the server's account), `$XDG_DATA_HOME/restante` or `~/.local/share/restante` for others.
+pub fn default_data_dir() -> Result<PathBuf, Error> {
+    if is_root() {
+        return Ok("/var/lib/restante".into());
+    }
+    let xdg = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    Ok(xdg.or_else(home).ok_or(Error::NoDataDir)?.join("restante"))
+}
+
+pub(super) fn is_root() -> bool {
+    id(&["-u"]) == Some(0)
+}
+
+impl Account {
+    /// The account to run a new cluster as: none but one's own unless this process is root.
+    pub(super) fn for_new_cluster() -> Result<Option<Self>, Error> {
+        if !is_root() {
+            return Ok(None);
+        }
+        NAMES.iter().find_map(|name| Self::named(name)).map(Some).ok_or(Error::NoAccount)
+    }
+
+    /// The account that owns an existing cluster: the server runs as nobody else, whatever accounts came later.
+    pub(super) fn owning(dir: &Metadata) -> Option<Self> {
+        (is_root() && dir.uid() != 0).then(|| Self { uid: dir.uid(), gid: dir.gid() })
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        let account = Self { uid: id(&["-u", name])?, gid: id(&["-g", name])? };
+        (account.uid != 0).then_some(account)
+    }
+
+    pub(super) fn may_enter(self, dir: &Metadata) -> bool {
+        let bit = if dir.uid() == self.uid {
+            0o100
+        } else if dir.gid() == self.gid {
+            0o010
+        } else {
+            0o001
+        };
+        dir.mode() & bit != 0
+    }
+}
+
+fn id(args: &[&str]) -> Option<u32> {
+    let out = Command::new("id").args(args).output().ok()?;
+    String::from_utf8(out.stdout).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_does_not_exist_is_none() {
+        assert_eq!(Account::named("no-such-account-here"), None);
+    }
+
+    #[test]
+    fn the_server_never_runs_as_root() {
+        assert_eq!(Account::named("root"), None);
+        assert!(Account::for_new_cluster().expect("postgres or nobody exists").is_none_or(|account| account.uid != 0));
+    }
+}

@@ -1,0 +1,83 @@
+//! What can go wrong with the embedded server. Each message stands alone on an operator's screen: it names the
+//! file or directory, and where there is one, the way out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the embedded server could not be started, stopped or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No server binaries of a major version that the schema can use.
+    #[error(
+        "no PostgreSQL {} or newer found ({searched}): apt-get install postgresql, or set DATABASE_URL",
+        super::installation::MAJOR_MIN
+    )]
+    NotFound {
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// The data directory needs binaries of its own major version.
+    #[error("{} was made by PostgreSQL {have}, but only {found} is installed: install postgresql-{have}, or set DATA_DIR to a new directory", data.display())]
+    Version {
+        /// The cluster.
+        data: PathBuf,
+        /// Its major version.
+        have: u32,
+        /// The major versions that were found.
+        found: String,
+    },
+    /// PostgreSQL refuses to run as root and there is no other account to run it as.
+    #[error("PostgreSQL does not run as root, and this machine has neither an account \"postgres\" nor \"nobody\" to run it as")]
+    NoAccount,
+    /// PostgreSQL runs as another account than root, and that account cannot enter a directory on the way.
+    #[error("PostgreSQL does not run as root, and the account it runs as cannot enter {}: choose another DATA_DIR", dir.display())]
+    Unreachable {
+        /// The first directory that is closed to it.
+        dir: PathBuf,
+    },
+    /// Neither `XDG_DATA_HOME` nor `HOME` says where data belongs.
+    #[error("neither XDG_DATA_HOME nor HOME is set: set DATA_DIR")]
+    NoDataDir,
+    /// A directory for the socket that somebody else controls, who could answer in the server's place.
+    #[error("{} is not a directory of the embedded server's own: remove it", dir.display())]
+    ForeignSocketDir {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// One of PostgreSQL's programs failed.
+    #[error("{tool} failed, see {}: {said}", log.display())]
+    Tool {
+        /// The program.
+        tool: &'static str,
+        /// What it said, then the end of the server's log.
+        said: String,
+        /// The server's log.
+        log: PathBuf,
+    },
+    /// A server that neither becomes ready nor goes away.
+    #[error("PostgreSQL is neither ready nor gone after {seconds} s, see {}", log.display())]
+    Stuck {
+        /// How long it was waited for.
+        seconds: u64,
+        /// The server's log.
+        log: PathBuf,
+    },
+    /// The file system.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What it was about.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The server answered with an error, or not at all.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl Error {
+    /// For `map_err`: the file system's answer with the path it was about.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_path_buf(), source }
+    }
+}

@@ -1,0 +1,165 @@
+//! The embedded server: a PostgreSQL of the service's own, made from the server binaries of the machine,
+//! for whoever sets no `DATABASE_URL`.
+//!
+//! It listens on a Unix socket in its own directory only: no port to collide, no password to keep. Several
+//! processes may share a directory: the first one starts the server, the others adopt it, and so does the
+//! next start after a crash. It knows nothing of messages, schemas or settings files.
+
+mod account;
+mod error;
+mod installation;
+mod layout;
+mod postmaster;
+mod throwaway;
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+pub use account::default_data_dir;
+pub use error::Error;
+pub use postmaster::{Durability, ServerOptions, Started};
+pub use throwaway::Throwaway;
+
+use layout::Layout;
+use postmaster::Postmaster;
+
+/// The port is only a part of the socket's name, so it is the same for everybody.
+const PORT: u16 = 5432;
+/// The superuser of the cluster; who may open the socket is decided by its directory.
+const SUPERUSER: &str = "postgres";
+/// A backend outlives the close of its socket by a moment, so the last one out looks again for so long.
+const BACKENDS_LINGER: Duration = Duration::from_secs(1);
+
+/// A running embedded server and this process's claim on it.
+///
+/// Dropping it gives up the claim and leaves the server running; see [`Embedded::stop_if_unused`].
+#[derive(Debug)]
+pub struct Embedded {
+    postmaster: Postmaster,
+    started: Started,
+    /// Held shared for as long as this process may connect, so that nobody else stops the server meanwhile.
+    claim: File,
+}
+
+/// What became of the server when this process had no more use for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastOut {
+    /// Nobody else used it: it was stopped.
+    Stopped,
+    /// Another process uses it: it was left running.
+    InUse,
+}
+
+impl Embedded {
+    /// Makes the cluster under `root` where there is none, and starts the server or adopts the running one.
+    ///
+    /// Blocks for about a second on a fresh directory, else for a fraction of one. May be called by any number
+    /// of processes at once. `extra` counts for a server that is started here; an adopted one keeps its own.
+    pub fn start(root: &Path, extra: &ServerOptions) -> Result<Self, Error> {
+        let root = layout::make_root(root)?;
+        let _starting = layout::start_lock(&root)?;
+        let layout = Layout::prepare(root)?;
+        let postmaster = Postmaster::of(layout, extra)?;
+        let started = postmaster.start(extra)?;
+        let claim = postmaster.layout.claim()?;
+        Ok(Self { postmaster, started, claim })
+    }
+
+    /// How the server was found.
+    pub fn started(&self) -> Started {
+        self.started
+    }
+
+    /// The postmaster's process id; none when it does not run.
+    pub fn pid(&self) -> Option<u32> {
+        self.postmaster.pid()
+    }
+
+    /// The server's log, to be named wherever a failure of the server is reported.
+    pub fn log_file(&self) -> &Path {
+        &self.postmaster.layout.log
+    }
+
+    /// How to connect to the database `db`.
+    pub fn options(&self, db: &str) -> PgConnectOptions {
+        options(&self.postmaster.layout.socket_dir, db)
+    }
+
+    /// Makes the database `db` where it is missing. May be called by any number of processes at once.
+    pub async fn ensure_database(&self, db: &str) -> Result<(), Error> {
+        let mut admin = self.options("postgres").connect().await?;
+        let there: bool =
+            sqlx::query_scalar("select exists (select from pg_database where datname = $1)").bind(db).fetch_one(&mut admin).await?;
+        if !there {
+            let create = format!("create database \"{}\"", db.replace('"', "\"\""));
+            match sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await {
+                Err(e) if !made_meanwhile(&e) => return Err(e.into()),
+                _ => {}
+            }
+        }
+        Ok(admin.close().await?)
+    }
+
+    /// Stops the server, whoever else uses it. Blocks; a server that does not run is left so.
+    pub fn stop(&self) -> Result<(), Error> {
+        let _starting = self.postmaster.layout.start_lock()?;
+        self.postmaster.stop()
+    }
+
+    /// Gives up this process's claim and, when it was the last user, stops the server.
+    ///
+    /// Close your own pools first: they count as users. Others are found twice over: a process of this service
+    /// by its claim, since it may be between two connections, and anybody else (`psql`) by its backend.
+    pub async fn stop_if_unused(self) -> Result<LastOut, Error> {
+        let Self { postmaster, claim, .. } = self;
+        drop(claim);
+        let layout = postmaster.layout.clone();
+        let _starting = blocking(move || layout.start_lock()).await?;
+        if postmaster.layout.is_claimed()? || has_clients(&postmaster).await? {
+            return Ok(LastOut::InUse);
+        }
+        blocking(move || postmaster.stop()).await?;
+        Ok(LastOut::Stopped)
+    }
+}
+
+fn options(socket_dir: &Path, db: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass().socket(socket_dir).port(PORT).username(SUPERUSER).ssl_mode(PgSslMode::Disable).database(db)
+}
+
+/// Two sessions that make the same database at once: the later one gets "duplicate database" or, when the first
+/// had not committed yet, a violation of the catalogue's unique index. Either way the database is there now.
+fn made_meanwhile(e: &sqlx::Error) -> bool {
+    e.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "42P04" || code == "23505")
+}
+
+async fn has_clients(postmaster: &Postmaster) -> Result<bool, Error> {
+    if !postmaster.is_ready() {
+        return Ok(false);
+    }
+    let mut admin = options(&postmaster.layout.socket_dir, "postgres").connect().await?;
+    let until = Instant::now() + BACKENDS_LINGER;
+    loop {
+        let others: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid())",
+        )
+        .fetch_one(&mut admin)
+        .await?;
+        if !others || Instant::now() >= until {
+            admin.close().await?;
+            return Ok(others);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}

@@ -1,0 +1,318 @@
+//! Makes the cluster and starts and stops its postmaster, with PostgreSQL's own programs. Everything here blocks
+//! and happens under the start lock; what the postmaster says of itself is read from `postmaster.pid` and its
+//! socket, never from `pg_ctl status`, which believes a dead one.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::installation::{self, Installation};
+use super::layout::Layout;
+use super::{Error, SUPERUSER};
+
+/// Recovery after a crash may take minutes; a postmaster that dies is noticed at once.
+const START_SECONDS_MAX: u64 = 300;
+/// The backends of a postmaster that was killed go away by themselves, and the next one will not start before.
+const LEFTOVERS_LINGER: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The log is set aside at a start when it has grown over this.
+const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Lines of the log that an error quotes.
+const LOG_LINES_QUOTED: usize = 10;
+
+/// How a server is to be found and run.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    bin_dir: Option<PathBuf>,
+    durability: Durability,
+    settings: Vec<(String, String)>,
+}
+
+/// What a crash of the machine may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Nothing that was committed.
+    #[default]
+    Kept,
+    /// Everything: for a server that is thrown away. A crash of the server alone still costs nothing.
+    Disposable,
+}
+
+/// How [`Embedded::start`](super::Embedded::start) came by its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The cluster was made.
+    Fresh,
+    /// The cluster was there and its server was started.
+    Warm,
+    /// The server was running already.
+    Adopted,
+}
+
+impl ServerOptions {
+    /// For a server whose data need not outlive the machine's next crash.
+    pub fn disposable() -> Self {
+        Self { durability: Durability::Disposable, ..Self::default() }
+    }
+
+    /// Takes the server's binaries from `dir` and nowhere else; otherwise `PG_BIN_DIR` and the usual places count.
+    pub fn binaries_in(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.bin_dir = Some(dir.into());
+        self
+    }
+
+    /// Adds a setting of `postgresql.conf`. The later one of the same name counts.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn all_settings(&self) -> Vec<(&str, &str)> {
+        let mut all = vec![("listen_addresses", ""), ("unix_socket_permissions", "0700"), ("max_connections", "200"), ("timezone", "UTC")];
+        match self.durability {
+            Durability::Kept => all.push(("fsync", "on")),
+            Durability::Disposable => all.extend([("fsync", "off"), ("full_page_writes", "off")]),
+        }
+        all.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        all
+    }
+}
+
+/// What can be said of a postmaster without asking it.
+enum State {
+    /// It takes connections.
+    Ready,
+    /// It lives and is starting, recovering or stopping.
+    Busy,
+    /// There is none, whatever `postmaster.pid` says.
+    Gone,
+}
+
+/// One cluster's postmaster, running or not.
+#[derive(Debug)]
+pub(super) struct Postmaster {
+    pub(super) layout: Layout,
+    bin_dir: PathBuf,
+}
+
+impl Postmaster {
+    pub(super) fn of(layout: Layout, options: &ServerOptions) -> Result<Self, Error> {
+        let Installation { bin_dir, .. } = installation::find(options.bin_dir.as_deref(), &layout.data)?;
+        Ok(Self { layout, bin_dir })
+    }
+
+    /// Makes the cluster where there is none, and returns when the server takes connections.
+    pub(super) fn start(&self, options: &ServerOptions) -> Result<Started, Error> {
+        let fresh = installation::major_of_cluster(&self.layout.data).is_none();
+        if fresh {
+            self.make_cluster(options.durability)?;
+        }
+        match self.start_or_adopt(options)? {
+            Started::Warm if fresh => Ok(Started::Fresh),
+            started => Ok(started),
+        }
+    }
+
+    /// Of a postmaster that runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match self.state() {
+            State::Ready | State::Busy => Some(self.pid_file()?.pid),
+            State::Gone => None,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state(), State::Ready)
+    }
+
+    /// Stops a server that runs; clients are disconnected and nothing committed is lost.
+    pub(super) fn stop(&self) -> Result<(), Error> {
+        match self.state() {
+            State::Gone => Ok(()),
+            State::Ready | State::Busy => self.pg_ctl(&["-w", "-m", "fast", "stop"]),
+        }
+    }
+
+    /// `initdb` into a side directory that is renamed when it is done: one that was killed halfway through leaves
+    /// nothing that looks like a cluster.
+    fn make_cluster(&self, durability: Durability) -> Result<(), Error> {
+        let Layout { data, data_new, .. } = &self.layout;
+        remove_dir_if_there(data_new)?;
+        let mut args = vec!["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"];
+        if durability == Durability::Disposable {
+            args.push("--no-sync");
+        }
+        self.run("initdb", self.program("initdb").arg("-D").arg(data_new).args(args))?;
+        fs::rename(data_new, data).map_err(Error::at(data))?;
+        let home = data.parent().unwrap_or(data);
+        File::open(home).and_then(|dir| dir.sync_all()).map_err(Error::at(home))
+    }
+
+    fn start_or_adopt(&self, options: &ServerOptions) -> Result<Started, Error> {
+        let begun = Instant::now();
+        loop {
+            match self.state() {
+                State::Ready => return Ok(Started::Adopted),
+                State::Busy if begun.elapsed().as_secs() >= START_SECONDS_MAX => return Err(self.stuck()),
+                State::Busy => {}
+                State::Gone => match self.start_new(options) {
+                    Ok(()) => return Ok(Started::Warm),
+                    Err(e) if begun.elapsed() >= LEFTOVERS_LINGER => return Err(e),
+                    Err(_) => {}
+                },
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn start_new(&self, options: &ServerOptions) -> Result<(), Error> {
+        self.disown_pid_file()?;
+        self.set_big_log_aside()?;
+        let seconds = START_SECONDS_MAX.to_string();
+        let settings = self.command_line(options);
+        self.pg_ctl(&["-w", "-s", "-t", &seconds, "-l", &self.layout.log.to_string_lossy(), "-o", &settings, "start"])
+    }
+
+    fn state(&self) -> State {
+        match self.pid_file() {
+            Some(file) if file.status == "ready" && UnixStream::connect(self.layout.socket()).is_ok() => State::Ready,
+            Some(file) if works_in(file.pid, &self.layout.data) => State::Busy,
+            _ => State::Gone,
+        }
+    }
+
+    /// The number of a dead postmaster may belong to another process by now, after a reboot most of all, or to its
+    /// own remains that nobody has reaped; PostgreSQL would take either for a running postmaster. So the file gets a
+    /// number that no process can have. It is not removed: by its other lines PostgreSQL finds out whether backends
+    /// of the dead one still use the shared memory.
+    fn disown_pid_file(&self) -> Result<(), Error> {
+        let path = self.layout.data.join("postmaster.pid");
+        if !path.exists() || !Path::new("/proc/self").exists() {
+            return Ok(());
+        }
+        let mut sed = self.command(OsStr::new("sed"));
+        self.run("sed", sed.args(["-i", &format!("1s/.*/{}/", i32::MAX)]).arg(path))
+    }
+
+    fn set_big_log_aside(&self) -> Result<(), Error> {
+        let log = &self.layout.log;
+        if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
+            fs::rename(log, log.with_extension("log.old")).map_err(Error::at(log))?;
+        }
+        Ok(())
+    }
+
+    fn pid_file(&self) -> Option<PidFile> {
+        PidFile::parse(&fs::read_to_string(self.layout.data.join("postmaster.pid")).ok()?)
+    }
+
+    /// What follows `postgres -D …`. `pg_ctl` hands it to a shell.
+    fn command_line(&self, options: &ServerOptions) -> String {
+        let socket_dir = format!("\"{}\"", self.layout.socket_dir.to_string_lossy().replace('"', "\"\""));
+        let mut words = vec![format!("-c unix_socket_directories={}", shell_quoted(&socket_dir))];
+        words.extend(options.all_settings().iter().map(|(name, value)| format!("-c {name}={}", shell_quoted(value))));
+        words.join(" ")
+    }
+
+    fn pg_ctl(&self, args: &[&str]) -> Result<(), Error> {
+        self.run("pg_ctl", self.program("pg_ctl").arg("-D").arg(&self.layout.data).args(args))
+    }
+
+    fn program(&self, name: &str) -> Command {
+        self.command(self.bin_dir.join(name).as_os_str())
+    }
+
+    /// A command that runs as the server's account, in a directory that this account can be in, and that is not
+    /// led to another server by this process's environment.
+    fn command(&self, program: &OsStr) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null());
+        for variable in ["PGDATA", "PGHOST", "PGPORT", "PGOPTIONS"] {
+            command.env_remove(variable);
+        }
+        if let Some(account) = self.layout.account {
+            command.uid(account.uid).gid(account.gid); // under root this drops the supplementary groups too
+        }
+        command
+    }
+
+    fn run(&self, tool: &'static str, command: &mut Command) -> Result<(), Error> {
+        let out = command.output().map_err(Error::at(Path::new(command.get_program())))?;
+        if out.status.success() {
+            return Ok(());
+        }
+        let said = format!("{}{}", String::from_utf8_lossy(&out.stderr), end_of(&self.layout.log));
+        Err(Error::Tool { tool, said, log: self.layout.log.clone() })
+    }
+
+    fn stuck(&self) -> Error {
+        Error::Stuck { seconds: START_SECONDS_MAX, log: self.layout.log.clone() }
+    }
+}
+
+/// The lines of `postmaster.pid` that matter here: the first and the eighth (`miscadmin.h`, LOCK_FILE_LINE_*).
+struct PidFile {
+    pid: u32,
+    status: String,
+}
+
+impl PidFile {
+    fn parse(text: &str) -> Option<Self> {
+        let pid = text.lines().next()?.trim().parse().ok()?;
+        let status = text.lines().nth(7).unwrap_or_default().trim().to_owned();
+        Some(Self { pid, status })
+    }
+}
+
+/// Whether the process is a postmaster of this cluster: a postmaster works in its data directory, the dead work
+/// nowhere. Where it cannot be found out (no `/proc`, not permitted), PostgreSQL itself has to.
+fn works_in(pid: u32, data: &Path) -> bool {
+    match fs::read_link(format!("/proc/{pid}/cwd")) {
+        Ok(cwd) => fs::canonicalize(data).is_ok_and(|data| data == cwd),
+        Err(e) => e.kind() == io::ErrorKind::PermissionDenied,
+    }
+}
+
+fn remove_dir_if_there(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::at(dir)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn shell_quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn end_of(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES_QUOTED)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pid_file_is_read_by_line() {
+        let file = PidFile::parse("4711\n/data\n1790000000\n5432\n/sock\n\n  5 6\nready   \n").expect("it has a first line");
+        assert_eq!((file.pid, file.status.as_str()), (4711, "ready"));
+        let young = PidFile::parse("4711\n/data\n").expect("it has a first line");
+        assert_eq!(young.status, "");
+        assert!(PidFile::parse("").is_none());
+    }
+
+    #[test]
+    fn a_quoted_word_reaches_the_shell_whole() {
+        let word = r#"it's "quoted" $HOME \ `"#;
+        let out = Command::new("sh").args(["-c", &format!("printf %s {}", shell_quoted(word))]).output().expect("sh runs");
+        assert_eq!(String::from_utf8_lossy(&out.stdout), word);
+    }
+}

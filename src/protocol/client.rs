@@ -1,0 +1,331 @@
+//! Frames from clients: hostile text in, checked values out. A value that comes out of here can be stored:
+//! sizes, depth, characters and numbers have been held against what PostgreSQL and other clients take.
+
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::fields::{Field, Fields, check_depth};
+use super::{Code, Fault, Timestamp};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, limits};
+
+/// The client's name for a frame: a string or a number, echoed in the answer exactly as it came.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct FrameId(Box<RawValue>);
+
+/// A frame that can be acted on.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Set when the client wants an answer.
+    pub id: Option<FrameId>,
+    /// What it wants.
+    pub event: ClientEvent,
+}
+
+/// A frame that cannot, and the id to answer to when it could be read.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{fault}")]
+pub struct FrameError {
+    /// The frame's id.
+    pub id: Option<FrameId>,
+    /// What is wrong.
+    #[source]
+    pub fault: Fault,
+}
+
+/// What a client can ask for.
+#[derive(Debug, Clone)]
+pub enum ClientEvent {
+    /// `authenticate`: the first token, or a new one of the same user.
+    Authenticate {
+        /// The JWT.
+        token: SecretString,
+    },
+    /// `message:send`.
+    Send(SendRequest),
+    /// `message:delivered`: the ack.
+    Delivered(AckRequest),
+    /// `message:reject`.
+    Reject(RejectRequest),
+    /// `message:read`.
+    Read(ReadRequest),
+    /// `typing`: told to the members who are there, stored nowhere.
+    Typing {
+        /// The chat.
+        chat: ChatId,
+        /// Began or stopped.
+        typing: bool,
+    },
+    /// `presence:get`.
+    PresenceGet(Vec<ExternalId>),
+    /// `presence:subscribe`.
+    PresenceSubscribe(Vec<ExternalId>),
+    /// `ping`.
+    Ping,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendTarget {
+    /// This chat.
+    Chat(ChatId),
+    /// The direct chat with this user, made when it is missing.
+    User(ExternalId),
+}
+
+/// The data of `message:send`, and the body of `POST /v1/messages`.
+#[derive(Debug, Clone)]
+pub struct SendRequest {
+    /// The id, when the client has chosen one.
+    pub message_id: Option<MessageId>,
+    /// Where to.
+    pub target: SendTarget,
+    /// The text; may be empty (what matters can be in the metadata).
+    pub content: String,
+    /// `text` unless the client says otherwise.
+    pub message_type: String,
+    /// The client's own JSON.
+    pub metadata: Option<Box<RawValue>>,
+    /// Later than the `now` it was parsed at.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// The data of `message:delivered`, and the body of `POST /v1/inbox/ack`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckRequest {
+    /// These messages, at most [`limits::IDS_MAX`]; possibly none.
+    Messages(Vec<MessageId>),
+    /// Everything in this inbox up to here.
+    UpTo {
+        /// `chat` unless the client says otherwise.
+        class: Class,
+        /// The last number.
+        seq: InboxSeq,
+    },
+}
+
+/// The data of `message:reject`, and the body of `POST /v1/inbox/reject`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectRequest {
+    /// The message.
+    pub message: MessageId,
+    /// The client's words, cut to [`limits::REASON_CHARS_MAX`] characters; never empty.
+    pub reason: String,
+    /// Do not try again.
+    pub is_final: bool,
+}
+
+/// The data of `message:read`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The chat.
+    pub chat: ChatId,
+    /// Up to where.
+    pub target: ReadUpTo,
+}
+
+/// What a read names. Also the body of `POST /v1/chats/{chatId}/read`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadUpTo {
+    /// This number of the chat.
+    Seq(ChatSeq),
+    /// This message.
+    Message(MessageId),
+}
+
+/// Reads one text frame. `now` is what `expiresAt` is held against.
+pub fn parse(text: &str, now: OffsetDateTime) -> Result<Frame, FrameError> {
+    if text.len() > limits::FRAME_BYTES_MAX {
+        let words = format!("a frame must be at most {} bytes", limits::FRAME_BYTES_MAX);
+        return Err(FrameError { id: None, fault: Fault::new(Code::TooLarge, words) });
+    }
+    // Fields::of does not recurse, so it may look for the id in text of any depth; what parses values comes after the check.
+    let fields = Fields::of(text, ["event", "id", "data"])
+        .map_err(|fault| FrameError { id: None, fault: Fault::new(Code::BadFrame, format!("the frame: {}", fault.message)) })?;
+    let id = fields.optional::<FrameId>("id").map_err(|fault| FrameError { id: None, fault })?;
+    match check_depth(text).and_then(|()| event(&fields, now)) {
+        Ok(event) => Ok(Frame { id, event }),
+        Err(fault) => Err(FrameError { id, fault }),
+    }
+}
+
+/// What every binary frame gets.
+pub fn refuse_binary() -> FrameError {
+    FrameError { id: None, fault: Fault::new(Code::BadFrame, "frames are text; this one was binary") }
+}
+
+fn event(fields: &Fields<'_, 3>, now: OffsetDateTime) -> Result<ClientEvent, Fault> {
+    let name = fields.required::<String>("event").map_err(|fault| Fault::new(Code::BadFrame, fault.message))?;
+    let data = fields.raw("data").map_or("{}", RawValue::get);
+    match name.as_str() {
+        "authenticate" => authenticate(data),
+        "message:send" => SendRequest::parse(data, now).map(ClientEvent::Send),
+        "message:delivered" => AckRequest::parse(data).map(ClientEvent::Delivered),
+        "message:reject" => RejectRequest::parse(data).map(ClientEvent::Reject),
+        "message:read" => ReadRequest::parse(data).map(ClientEvent::Read),
+        "typing" => typing(data),
+        "presence:get" => user_ids(data).map(ClientEvent::PresenceGet),
+        "presence:subscribe" => user_ids(data).map(ClientEvent::PresenceSubscribe),
+        "ping" => Ok(ClientEvent::Ping),
+        _ => Err(Fault::plain(Code::UnknownEvent)),
+    }
+}
+
+/// The fields of a frame's data or of a request's body that has been checked for its depth.
+fn data_fields<'a, const N: usize>(data: &'a str, names: [&'static str; N]) -> Result<Fields<'a, N>, Fault> {
+    Fields::of(data, names).map_err(|fault| Fault::invalid(format!("the data {}", fault.message)))
+}
+
+fn authenticate(data: &str) -> Result<ClientEvent, Fault> {
+    let token = data_fields(data, ["token"])?.required::<String>("token")?;
+    Ok(ClientEvent::Authenticate { token: token.into() })
+}
+
+fn typing(data: &str) -> Result<ClientEvent, Fault> {
+    let fields = data_fields(data, ["chatId", "typing"])?;
+    Ok(ClientEvent::Typing { chat: fields.required("chatId")?, typing: fields.required("typing")? })
+}
+
+fn user_ids(data: &str) -> Result<Vec<ExternalId>, Fault> {
+    data_fields(data, ["userIds"])?.list("userIds", limits::PRESENCE_USERS_MAX)
+}
+
+/// Reads an HTTP body with one of the parsers of this module, which take text whose depth has been checked.
+pub fn parse_body<T>(body: &[u8], parse: impl FnOnce(&str) -> Result<T, Fault>) -> Result<T, Fault> {
+    let text = std::str::from_utf8(body).map_err(|_| Fault::new(Code::BadFrame, "the body must be UTF-8"))?;
+    // The same text read for no field: it tells what is no JSON object at all from what lacks something.
+    Fields::of(text, []).map_err(|fault| Fault::new(Code::BadFrame, format!("the body: {}", fault.message)))?;
+    check_depth(text)?;
+    parse(text)
+}
+
+impl SendRequest {
+    /// Reads it from a JSON object. `now` is what `expiresAt` is held against.
+    pub fn parse(data: &str, now: OffsetDateTime) -> Result<Self, Fault> {
+        let fields = data_fields(data, ["messageId", "chatId", "to", "content", "messageType", "metadata", "expiresAt"])?;
+        let target = match (fields.optional("chatId")?, fields.optional("to")?) {
+            (Some(chat), None) => SendTarget::Chat(chat),
+            (None, Some(user)) => SendTarget::User(user),
+            (None, None) | (Some(_), Some(_)) => return Err(Fault::invalid("name exactly one of `chatId` and `to`")),
+        };
+        Ok(Self {
+            message_id: fields.optional("messageId")?,
+            target,
+            content: content(fields.required("content")?)?,
+            message_type: message_type(fields.optional("messageType")?)?,
+            metadata: fields.optional("metadata")?,
+            expires_at: expires_at(fields.optional("expiresAt")?, now)?,
+        })
+    }
+}
+
+fn content(text: String) -> Result<String, Fault> {
+    if text.len() <= limits::CONTENT_BYTES_MAX {
+        return Ok(text);
+    }
+    Err(Fault::invalid(format!("`content` must be at most {} bytes of UTF-8, and is {}", limits::CONTENT_BYTES_MAX, text.len())))
+}
+
+fn message_type(text: Option<String>) -> Result<String, Fault> {
+    let Some(text) = text else { return Ok("text".to_owned()) };
+    if !text.is_empty() && text.chars().count() <= limits::MESSAGE_TYPE_CHARS_MAX {
+        return Ok(text);
+    }
+    Err(Fault::invalid(format!("`messageType` must be 1 to {} characters", limits::MESSAGE_TYPE_CHARS_MAX)))
+}
+
+fn expires_at(at: Option<Timestamp>, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, Fault> {
+    match at {
+        Some(Timestamp(at)) if at <= now => Err(Fault::invalid("`expiresAt` must lie in the future")),
+        at => Ok(at.map(|Timestamp(at)| at)),
+    }
+}
+
+impl AckRequest {
+    /// Reads it from a JSON object.
+    pub fn parse(data: &str) -> Result<Self, Fault> {
+        let fields = data_fields(data, ["messageId", "messageIds", "upTo", "class"])?;
+        let one = fields.optional("messageId")?;
+        let many = fields.optional_list("messageIds", limits::IDS_MAX)?;
+        let class = fields.optional("class")?.unwrap_or_default();
+        match (one, many, fields.optional("upTo")?) {
+            (Some(id), None, None) => Ok(Self::Messages(vec![id])),
+            (None, Some(ids), None) => Ok(Self::Messages(ids)),
+            (None, None, Some(seq)) => Ok(Self::UpTo { class, seq }),
+            _ => Err(Fault::invalid("name exactly one of `messageId`, `messageIds` and `upTo`")),
+        }
+    }
+}
+
+impl RejectRequest {
+    /// Reads it from a JSON object.
+    pub fn parse(data: &str) -> Result<Self, Fault> {
+        let fields = data_fields(data, ["messageId", "reason", "final"])?;
+        let reason: String = fields.optional("reason")?.unwrap_or_default();
+        let reason: String = reason.chars().take(limits::REASON_CHARS_MAX).collect();
+        Ok(Self {
+            message: fields.required("messageId")?,
+            reason: if reason.trim().is_empty() { "rejected by the client".to_owned() } else { reason },
+            is_final: fields.optional("final")?.unwrap_or(false),
+        })
+    }
+}
+
+impl ReadRequest {
+    /// Reads it from a JSON object.
+    pub fn parse(data: &str) -> Result<Self, Fault> {
+        Ok(Self { chat: data_fields(data, ["chatId"])?.required("chatId")?, target: ReadUpTo::parse(data)? })
+    }
+}
+
+impl ReadUpTo {
+    /// Reads it from a JSON object.
+    pub fn parse(data: &str) -> Result<Self, Fault> {
+        let fields = data_fields(data, ["messageId", "seq"])?;
+        match (fields.optional("messageId")?, fields.optional("seq")?) {
+            (Some(message), None) => Ok(Self::Message(message)),
+            (None, Some(seq)) => Ok(Self::Seq(seq)),
+            (None, None) | (Some(_), Some(_)) => Err(Fault::invalid("name exactly one of `messageId` and `seq`")),
+        }
+    }
+}
+
+impl Field<'_> for FrameId {
+    fn read(value: &RawValue) -> Result<Self, std::borrow::Cow<'static, str>> {
+        let text = value.get();
+        let fits = match text.as_bytes().first() {
+            Some(b'"') => serde_json::from_str::<String>(text).is_ok_and(|id| id.chars().count() <= limits::FRAME_ID_CHARS_MAX),
+            Some(b'-' | b'0'..=b'9') => text.len() <= limits::FRAME_ID_CHARS_MAX,
+            Some(_) | None => false,
+        };
+        if fits {
+            return Ok(Self(value.to_owned()));
+        }
+        Err(format!("must be a string of at most {} characters, or a number", limits::FRAME_ID_CHARS_MAX).into())
+    }
+}
+
+impl FrameId {
+    /// The id as JSON, exactly as it came.
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for FrameId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_json() == other.as_json()
+    }
+}
+
+impl Eq for FrameId {}
+
+impl fmt::Debug for FrameId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_json())
+    }
+}

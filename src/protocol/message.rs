@@ -1,0 +1,149 @@
+//! The frames that carry messages: `message:receive`, `message:batch`, and the echo of `message:sent`.
+//!
+//! Most of such a frame is the same for all recipients. That part, the *fragment*, is written once per message
+//! and kept beside it; each recipient's class, number and attempt are spliced in front of it.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Timestamp;
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, ExternalId, InboxSeq, Message, MessageId, limits};
+
+const RECEIVE: &str = r#"{"event":"message:receive","data":"#;
+const BATCH: &str = r#"{"event":"message:batch","data":{"messages":["#;
+const BATCH_END: &str = "]}}";
+
+/// A message as everybody who may see it gets it. Also an item of a chat's history over HTTP.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageData<'a> {
+    /// Its id.
+    pub message_id: MessageId,
+    /// Its chat.
+    pub chat_id: ChatId,
+    /// Its number there.
+    pub seq: ChatSeq,
+    /// Who sent it.
+    pub sender_id: &'a ExternalId,
+    /// The text.
+    pub content: &'a str,
+    /// What the client says it is.
+    pub message_type: &'a str,
+    /// The client's own JSON, or null.
+    pub metadata: Option<&'a RawValue>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// From then on it is not delivered any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// How the sender is shown.
+    pub sender: SenderData<'a>,
+}
+
+/// How a sender is shown.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SenderData<'a> {
+    /// A display name, or null.
+    pub name: Option<&'a str>,
+    /// The address of a picture, or null.
+    pub profile_picture: Option<&'a str>,
+}
+
+/// The data of `message:receive`. Also an item of the inbox over HTTP.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceiveData<'a> {
+    /// The inbox.
+    pub class: Class,
+    /// The number in it.
+    pub inbox_seq: InboxSeq,
+    /// 1 for the first emission.
+    pub attempt: u16,
+    /// The rest.
+    #[serde(flatten)]
+    pub message: MessageData<'a>,
+}
+
+impl<'a> From<&'a Message> for MessageData<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            message_id: message.id,
+            chat_id: message.chat,
+            seq: message.seq,
+            sender_id: &message.sender.external,
+            content: &message.content,
+            message_type: &message.message_type,
+            metadata: message.metadata.as_deref(),
+            created_at: message.created_at.into(),
+            expires_at: message.expires_at.map(Timestamp),
+            sender: SenderData { name: message.sender.name.as_deref(), profile_picture: message.sender.picture.as_deref() },
+        }
+    }
+}
+
+impl<'a> ReceiveData<'a> {
+    /// What `attempt` says of an envelope: one more than has been counted against it.
+    pub fn new(envelope: &'a Envelope, attempt: u16) -> Self {
+        Self { class: envelope.class, inbox_seq: envelope.inbox_seq, attempt, message: envelope.message.as_ref().into() }
+    }
+}
+
+/// `message:receive`.
+pub fn receive_frame(envelope: &Envelope, attempt: u16) -> Utf8Bytes {
+    let mut out = String::with_capacity(RECEIVE.len() + envelope_bytes_max(envelope) + 1);
+    out.push_str(RECEIVE);
+    push_envelope(&mut out, envelope, attempt);
+    out.push('}');
+    out.into()
+}
+
+/// `message:batch`: as few frames as hold all of these in their order, each at most
+/// [`limits::BATCH_FRAME_BYTES_MAX`] bytes (a single message always fits). None for nothing.
+pub fn batch_frames<'a>(envelopes: impl IntoIterator<Item = (&'a Envelope, u16)>) -> Vec<Utf8Bytes> {
+    let mut frames = Vec::new();
+    let mut out = String::new();
+    for (envelope, attempt) in envelopes {
+        let is_full = out.len() + 1 + envelope_bytes_max(envelope) + BATCH_END.len() > limits::BATCH_FRAME_BYTES_MAX;
+        if is_full && !out.is_empty() {
+            out.push_str(BATCH_END);
+            frames.push(std::mem::take(&mut out).into());
+        }
+        out.push_str(if out.is_empty() { BATCH } else { "," });
+        push_envelope(&mut out, envelope, attempt);
+    }
+    if !out.is_empty() {
+        out.push_str(BATCH_END);
+        frames.push(out.into());
+    }
+    frames
+}
+
+/// `message:sent` for the sender's other sessions: what [`super::server::SentAnswer`] says, with the message.
+pub fn sent_echo_frame(message: &Message) -> Utf8Bytes {
+    format!(r#"{{"event":"message:sent","data":{{"duplicate":false,{}}}}}"#, fragment(message)).into()
+}
+
+/// The fields of [`MessageData`] as JSON without the braces, made at the first call.
+fn fragment(message: &Message) -> &str {
+    message.wire.get_or_make(|| {
+        let json = serde_json::to_string(&MessageData::from(message)).expect("strings and numbers only: serialising cannot fail");
+        Arc::from(&json[1..json.len() - 1])
+    })
+}
+
+/// The fields of [`ReceiveData`].
+fn push_envelope(out: &mut String, envelope: &Envelope, attempt: u16) {
+    let Envelope { class, inbox_seq, message, .. } = envelope;
+    let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},{}}}"#, fragment(message));
+}
+
+/// At least as many bytes as [`push_envelope`] writes.
+fn envelope_bytes_max(envelope: &Envelope) -> usize {
+    const OWN_FIELDS_BYTES_MAX: usize = 80;
+    OWN_FIELDS_BYTES_MAX + fragment(&envelope.message).len()
+}

@@ -1,0 +1,20 @@
+//! What goes over the wire: frames, events, error and close codes. The only serde for sockets, and the
+//! same shapes for HTTP bodies.
+//!
+//! [`codes`] is the one table of errors; [`client`] turns hostile text into checked values; [`message`]
+//! writes the frames that carry messages, each message's part of them only once; [`server`] holds every
+//! other event. Nothing here knows a socket, a session or the database.
+
+pub mod client;
+pub mod codes;
+pub mod fields;
+mod json;
+pub mod message;
+pub mod server;
+mod timestamp;
+
+#[cfg(test)]
+mod properties;
+
+pub use codes::{Code, ComeBack, Fault};
+pub use timestamp::Timestamp;

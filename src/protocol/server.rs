@@ -1,0 +1,319 @@
+//! Every event a server sends, save those that carry messages ([`super::message`]): plain structs whose fields
+//! are the wire's, and [`frame`], which writes one of them. The same structs are the bodies of HTTP answers.
+
+use axum::extract::ws::Utf8Bytes;
+use serde::Serialize;
+
+use super::client::FrameId;
+use super::{Fault, Timestamp};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, GapReason, InboxSeq, MessageId, SessionId, Status};
+
+/// Something with a name on the wire.
+pub trait ServerEvent: Serialize {
+    /// The name.
+    const EVENT: &'static str;
+}
+
+/// Writes a text frame. `id` is the id of the client's frame that this answers.
+pub fn frame<E: ServerEvent>(id: Option<&FrameId>, data: &E) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Frame<'a, E> {
+        event: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a FrameId>,
+        data: &'a E,
+    }
+    let json = serde_json::to_string(&Frame { event: E::EVENT, id, data });
+    json.expect("strings, numbers and lists of them only: serialising cannot fail").into()
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $event:literal $name:ident $(<$life:lifetime>)? { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Serialize)]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name $(<$life>)? {
+            $($(#[$field_meta])* pub $field: $type,)*
+        }
+        impl $(<$life>)? ServerEvent for $name $(<$life>)? {
+            const EVENT: &'static str = $event;
+        }
+    )* };
+}
+
+events! {
+    /// The first frame of all.
+    "ready" Ready<'a> {
+        /// The token's `sub`.
+        user_id: &'a ExternalId,
+        /// This connection's name in logs.
+        session_id: SessionId,
+        /// The device, if the client named one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_id: Option<&'a DeviceId>,
+        /// Envelopes emitted and not yet acked, at most, per class.
+        window: u16,
+        /// What waits in both inboxes; exact up to 1,000.
+        pending: u32,
+        /// More waits than `pending` says.
+        pending_more: bool,
+        /// The highest number of the chat inbox.
+        last_seq: InboxSeq,
+        /// Nothing at or below this number of the chat inbox waits any more.
+        settled_seq: InboxSeq,
+        /// The highest number of the event inbox.
+        event_last_seq: InboxSeq,
+        /// Nothing at or below this number of the event inbox waits any more.
+        event_settled_seq: InboxSeq,
+        /// Numbers are comparable within one epoch only.
+        epoch: &'a str,
+        /// Was `?since=` taken?
+        resumed: bool,
+        /// Receipts up to here are known once those that follow have been processed.
+        marks_cursor: &'a str,
+        /// The service's clock.
+        server_time: Timestamp,
+    }
+
+    /// The token was taken.
+    "authenticated" Authenticated<'a> {
+        /// The token's `sub`.
+        user_id: &'a ExternalId,
+        /// The connection is closed then, unless another token comes.
+        expires_at: Timestamp,
+    }
+
+    /// What waited at connect has been acked or has ended otherwise.
+    "queue:drained" Drained {
+        /// The inbox.
+        class: Class,
+        /// Its `last_seq` at connect.
+        inbox_seq: InboxSeq,
+    }
+
+    /// Numbers that will never come.
+    "queue:gap" Gap {
+        /// The inbox.
+        class: Class,
+        /// The first.
+        from_seq: InboxSeq,
+        /// The last.
+        to_seq: InboxSeq,
+        /// How many.
+        count: i64,
+        /// Why.
+        reason: GapReason,
+    }
+
+    /// The message and its rows are stored.
+    "message:sent" SentAnswer {
+        /// Its id.
+        message_id: MessageId,
+        /// The chat it went to.
+        chat_id: ChatId,
+        /// Its number there.
+        seq: ChatSeq,
+        /// When it was accepted.
+        created_at: Timestamp,
+        /// It had been accepted before: this is the first result again.
+        duplicate: bool,
+    }
+
+    /// What became of some messages for one recipient: all acks of a batch.
+    "message:status" StatusList<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// The messages.
+        message_ids: &'a [MessageId],
+        /// The member's mark: everything up to here has this status or a later one.
+        seq: ChatSeq,
+        /// What they became.
+        status: Status,
+        /// For whom.
+        user_id: &'a ExternalId,
+        /// Why they failed or expired.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        /// When.
+        timestamp: Timestamp,
+        /// To be passed as `?marks=` at the next connect.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        marks_cursor: Option<&'a str>,
+    }
+
+    /// What became of everything up to a number for one recipient, while the sender was away.
+    "message:status" StatusUpTo<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// The member's mark.
+        seq: ChatSeq,
+        /// Always true: `seq` covers everything at or below it.
+        up_to: bool,
+        /// `delivered` or `read`.
+        status: Status,
+        /// For whom.
+        user_id: &'a ExternalId,
+        /// Messages at or below `seq` that ended otherwise.
+        except: &'a [StatusException],
+        /// To be passed as `?marks=` at the next connect.
+        marks_cursor: &'a str,
+    }
+
+    /// How many have a message, in a chat too large to name them.
+    "message:status" StatusCounts {
+        /// The chat.
+        chat_id: ChatId,
+        /// The message.
+        message_id: MessageId,
+        /// Its number.
+        seq: ChatSeq,
+        /// Members that have it.
+        delivered_count: i64,
+        /// Members that have read it; counted in `delivered_count` too.
+        read_count: i64,
+        /// Members it went to.
+        member_count: i64,
+    }
+
+    /// Every ack before this one on the connection is committed.
+    "message:delivered:ok" DeliveredOk {
+    }
+
+    /// The rejection was counted.
+    "message:reject:ok" RejectOk {
+        /// The message.
+        message_id: MessageId,
+        /// `sent` while it will be tried again.
+        status: Status,
+        /// Attempts counted so far.
+        attempts: u16,
+    }
+
+    /// The read is committed.
+    "message:read:ok" ReadOk {
+        /// The chat.
+        chat_id: ChatId,
+        /// Everything up to here is read.
+        seq: ChatSeq,
+    }
+
+    /// A member of the chat began or stopped typing.
+    "typing" Typing<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// Who.
+        user_id: &'a ExternalId,
+        /// Began or stopped.
+        typing: bool,
+    }
+
+    /// Who is there.
+    "presence:state" PresenceState {
+        /// In the order asked for; users the client may not see are offline and were never seen.
+        users: Vec<Presence>,
+    }
+
+    /// A user came.
+    "user:online" UserOnline<'a> {
+        /// Who.
+        user_id: &'a ExternalId,
+        /// When.
+        timestamp: Timestamp,
+    }
+
+    /// A user went.
+    "user:offline" UserOffline<'a> {
+        /// Who.
+        user_id: &'a ExternalId,
+        /// When its last connection ended.
+        last_seen: Timestamp,
+    }
+
+    /// The user is in this chat from now on.
+    "chat:added" ChatAdded<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// `direct`, `group` or `feed`.
+        kind: &'a str,
+        /// Its title.
+        title: Option<&'a str>,
+        /// The user gets messages above this number.
+        joined_seq: ChatSeq,
+        /// Who added it.
+        by: &'a ExternalId,
+    }
+
+    /// The user is no longer in this chat.
+    "chat:removed" ChatRemoved<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// Messages above this number are not for the user.
+        left_seq: ChatSeq,
+        /// Who removed it; the user itself when it left.
+        by: &'a ExternalId,
+    }
+
+    /// The node will stop: connect to any node after this pause.
+    "server:draining" Draining {
+        /// Drawn anew for each client.
+        reconnect_after_ms: u64,
+    }
+
+    /// The answer to `ping`.
+    "pong" Pong {
+    }
+}
+
+impl ServerEvent for Fault {
+    const EVENT: &'static str = "error";
+}
+
+/// A message below a mark that the mark does not speak of.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusException {
+    /// The message.
+    pub message_id: MessageId,
+    /// `failed` or `expired`.
+    pub status: Status,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Is a user there, and if not, since when?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    /// Who.
+    pub user_id: ExternalId,
+    /// Connected now.
+    pub online: bool,
+    /// When the last connection ended; null when that is not known.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// What became of a message: the body of `GET /v1/messages/{messageId}/status`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageStatuses {
+    /// The message.
+    pub message_id: MessageId,
+    /// For each recipient.
+    pub statuses: Vec<RecipientStatus>,
+}
+
+/// What became of a message for one recipient.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecipientStatus {
+    /// The recipient.
+    pub user_id: ExternalId,
+    /// What became of it.
+    pub status: Status,
+    /// When it was acked.
+    pub delivered_at: Option<Timestamp>,
+    /// When it was read.
+    pub read_at: Option<Timestamp>,
+    /// Why it failed or expired.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,146 @@
+//! Acks on their way to the database, and who waits for them: a client that wants `…:ok`, or `queue:drained`.
+//! Commits are reported in any order; whoever waits is told when everything made before it is committed.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use crate::domain::{Class, InboxSeq, MessageId};
+
+use super::{Settlement, SettlementNo, Ticket};
+
+/// Who is told once everything made so far is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A client's frame.
+    Ticket(Ticket),
+    /// `queue:drained` of a class.
+    Drained(Class),
+}
+
+/// A row of a settlement.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    class: Class,
+    seq: InboxSeq,
+    message: MessageId,
+}
+
+#[derive(Debug)]
+struct Made {
+    rows: Vec<Row>,
+    acks: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    UnderWay,
+    Committed,
+}
+
+/// Settlements from the first uncommitted one on.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    /// The number of the newest settlement; numbers start at 1.
+    made: u64,
+    open: VecDeque<Made>,
+    /// With the number that must be committed, ascending.
+    waiters: VecDeque<(u64, Waiter)>,
+    /// Rejects that wait for a row's attempt first.
+    rejects: BTreeMap<(Class, InboxSeq), Vec<Ticket>>,
+    rejects_len: usize,
+    messages: HashSet<MessageId>,
+    acks: usize,
+}
+
+impl Commits {
+    /// The number of the next settlement.
+    pub(super) fn next_no(&self) -> SettlementNo {
+        SettlementNo(self.made + 1)
+    }
+
+    /// A settlement was made, with the number that [`Commits::next_no`] named.
+    pub(super) fn add(&mut self, settlement: &Settlement) {
+        let row = |row: &super::AckedRow| Row { class: row.class, seq: row.seq, message: row.message.id };
+        let rows: Vec<_> = settlement.rows.iter().map(row).collect();
+        let acks = rows.len() + settlement.by_id.len();
+        self.messages.extend(rows.iter().map(|row| row.message));
+        self.made += 1;
+        self.acks += acks;
+        self.open.push_back(Made { rows, acks, state: State::UnderWay });
+    }
+
+    /// A settlement was committed. Returns how many rows of each class it held; an unknown number holds none.
+    pub(super) fn commit(&mut self, no: SettlementNo) -> [u32; 2] {
+        let mut rows = [0; 2];
+        let place = no.0.checked_sub(self.committed() + 1).and_then(|place| usize::try_from(place).ok());
+        let Some(made) = place.and_then(|place| self.open.get_mut(place)) else { return rows };
+        if made.state == State::Committed {
+            return rows;
+        }
+        made.state = State::Committed;
+        self.acks -= made.acks;
+        for row in std::mem::take(&mut made.rows) {
+            rows[row.class.index()] += 1;
+            self.messages.remove(&row.message);
+        }
+        while self.open.front().is_some_and(|made| made.state == State::Committed) {
+            self.open.pop_front();
+        }
+        rows
+    }
+
+    /// Someone waits until everything made so far is committed.
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        self.waiters.push_back((self.made, waiter));
+    }
+
+    /// A client's reject waits until its row's attempt has been counted.
+    pub(super) fn hold(&mut self, class: Class, seq: InboxSeq, ticket: Ticket) {
+        self.rejects.entry((class, seq)).or_default().push(ticket);
+        self.rejects_len += 1;
+    }
+
+    /// It has been, or needs not be any more: now it waits for its turn like others.
+    pub(super) fn release(&mut self, class: Class, seq: InboxSeq) {
+        for ticket in self.rejects.remove(&(class, seq)).unwrap_or_default() {
+            self.rejects_len -= 1;
+            self.wait(Waiter::Ticket(ticket));
+        }
+    }
+
+    /// The next one whose wait is over.
+    pub(super) fn next_ready(&mut self) -> Option<Waiter> {
+        let (barrier, waiter) = *self.waiters.front()?;
+        if barrier > self.committed() {
+            return None;
+        }
+        self.waiters.pop_front();
+        Some(waiter)
+    }
+
+    /// Acks that are not committed.
+    pub(super) fn uncommitted(&self) -> usize {
+        self.acks
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiters.len() + self.rejects_len
+    }
+
+    /// Was this message's row acked here, and is that not committed yet?
+    pub(super) fn is_under_way(&self, message: MessageId) -> bool {
+        self.messages.contains(&message)
+    }
+
+    /// The numbers of the rows that are acked and not committed.
+    pub(super) fn numbers(&self, class: Class) -> impl Iterator<Item = InboxSeq> + '_ {
+        self.open.iter().flat_map(|made| &made.rows).filter(move |row| row.class == class).map(|row| row.seq)
+    }
+
+    /// Everything up to this number is committed.
+    fn committed(&self) -> u64 {
+        // `made` counts every settlement, `open` holds the newest of them.
+        self.made - self.open.len() as u64
+    }
+}

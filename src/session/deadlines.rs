@@ -1,0 +1,194 @@
+//! What happens when nothing does. Time-outs tell a client that skips an envelope from one that is gone: the first costs
+//! the envelope an attempt, the second the connection. No deadline fires while the database is away, for acks could
+//! not be committed then, and none for an ack while acks are not read.
+
+use std::time::Instant;
+
+use crate::domain::{AttemptOutcome, Class, InboxSeq, Status};
+
+use super::window::{Cause, Phase};
+use super::{CloseReason, Effect, Life, Scope, Session};
+
+/// When the client last gave a sign of life, and what keeps deadlines from firing.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    /// The last ack, reject or read that named something.
+    acked_at: Option<Instant>,
+    /// The newest emission that was acked. An older one that was not has been skipped.
+    newest_acked: u64,
+    /// The database has been away since then.
+    away_since: Option<Instant>,
+    /// The socket has not been read since then.
+    unread_since: Option<Instant>,
+}
+
+impl Pulse {
+    pub(super) fn acked(&mut self, now: Instant) {
+        self.acked_at = Some(now);
+    }
+
+    pub(super) fn acked_emission(&mut self, emission: u64) {
+        self.newest_acked = self.newest_acked.max(emission);
+    }
+}
+
+/// What becomes of an envelope whose time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Something emitted later was acked: this one was skipped.
+    Skipped,
+    /// The client acks, only nothing later than this one yet.
+    LookAgain(Instant),
+    /// Nothing at all was acked for the whole time.
+    Gone,
+    /// The pause after a reject is over.
+    PauseOver,
+}
+
+impl Session {
+    pub(super) fn first_deadline(&self) -> Option<Instant> {
+        if self.pulse.away_since.is_some() {
+            return None;
+        }
+        if let Some(since) = self.pulse.unread_since {
+            return Some(since + self.settings.stalled_max);
+        }
+        let looks = self.inboxes.iter().filter_map(|inbox| inbox.look.due());
+        looks.chain(self.window.first_due()).min()
+    }
+
+    /// Does what is due by now; nothing, when nothing is.
+    pub(super) fn deadline(&mut self, now: Instant) {
+        if self.first_deadline().is_none_or(|due| due > now) {
+            return;
+        }
+        if self.pulse.unread_since.is_some() {
+            return self.close(CloseReason::Stalled);
+        }
+        let due: Vec<_> = self.window.all_due(now).into_iter().filter_map(|at| Some((at, self.verdict(now, at)?))).collect();
+        if due.iter().any(|(_, verdict)| *verdict == Verdict::Gone) {
+            return self.close(CloseReason::NoAcks);
+        }
+        for ((class, seq), verdict) in due {
+            match verdict {
+                Verdict::Skipped => self.count_attempt(now, class, seq, Cause::Timeout, "ack timeout".to_owned(), None),
+                Verdict::LookAgain(due) => self.window.set_phase(class, seq, Phase::AwaitingAck { due }),
+                Verdict::PauseOver => self.emit_again(now, class, seq),
+                Verdict::Gone => {}
+            }
+        }
+        for class in Class::ALL {
+            self.look_when_due(now, class);
+        }
+    }
+
+    fn verdict(&mut self, now: Instant, (class, seq): (Class, InboxSeq)) -> Option<Verdict> {
+        let flight = self.window.get(class, seq)?;
+        match flight.phase() {
+            Phase::Counting(_) => None,
+            Phase::BackingOff { .. } => Some(Verdict::PauseOver),
+            Phase::AwaitingAck { .. } if self.pulse.newest_acked > flight.emission => Some(Verdict::Skipped),
+            Phase::AwaitingAck { .. } => {
+                let quiet_since = self.pulse.acked_at.map_or(flight.since, |acked| acked.max(flight.since));
+                let due = quiet_since + self.settings.ack_timeout;
+                Some(if due > now { Verdict::LookAgain(due) } else { Verdict::Gone })
+            }
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.life = Life::Closed;
+        self.out.push(Effect::Close(reason));
+    }
+
+    /// Takes the database's word on an attempt. One for an envelope that has been acked meanwhile is ignored.
+    pub(super) fn attempted(&mut self, now: Instant, class: Class, seq: InboxSeq, outcome: AttemptOutcome) {
+        let Some(flight) = self.window.get(class, seq) else { return };
+        let Some(counting) = flight.counting() else { return };
+        let cause = counting.cause;
+        let final_next = counting.final_next.take();
+        self.commits.release(class, seq);
+        match outcome {
+            AttemptOutcome::Counted(attempts) => {
+                flight.envelope.attempts = attempts;
+                flight.attempt = attempts.saturating_add(1);
+                match (cause, final_next) {
+                    (_, Some(reason)) => self.count_attempt(now, class, seq, Cause::FinalReject, reason, None),
+                    (Cause::Timeout, None) => self.emit_again(now, class, seq),
+                    (Cause::Reject | Cause::FinalReject, None) => self.back_off(now, class, seq, attempts),
+                }
+            }
+            AttemptOutcome::Failed => self.free(class, seq),
+            AttemptOutcome::SettledElsewhere => match self.scope {
+                Scope::Waiting => self.free(class, seq),
+                Scope::Everything => {
+                    flight.envelope.status = Status::Delivered;
+                    let cause = if final_next.is_some() { Cause::FinalReject } else { cause };
+                    self.redeliver_settled(now, class, seq, cause);
+                }
+            },
+        }
+    }
+
+    fn free(&mut self, class: Class, seq: InboxSeq) {
+        if let Some(flight) = self.window.remove(class, seq) {
+            self.ended(flight);
+        }
+    }
+
+    /// Redelivers a row that is past `sent`: for this client only, within this session only, and not for ever.
+    pub(super) fn redeliver_settled(&mut self, now: Instant, class: Class, seq: InboxSeq, cause: Cause) {
+        let Some(flight) = self.window.get(class, seq) else { return };
+        if cause == Cause::FinalReject {
+            // Its client does not want it, and the row is settled: there is nothing to come back for.
+            return self.free(class, seq);
+        }
+        if flight.redeliveries >= self.settings.attempts_max {
+            return self.give_up(class, seq);
+        }
+        flight.redeliveries += 1;
+        flight.attempt = flight.attempt.saturating_add(1);
+        let redeliveries = flight.redeliveries;
+        match cause {
+            Cause::Timeout => self.emit_again(now, class, seq),
+            Cause::Reject | Cause::FinalReject => self.back_off(now, class, seq, redeliveries),
+        }
+    }
+
+    fn give_up(&mut self, class: Class, seq: InboxSeq) {
+        if let Some(device) = &mut self.device {
+            device[class.index()].give_up(seq);
+        }
+        self.free(class, seq);
+    }
+
+    /// From now on no deadline fires.
+    pub(super) fn database_away(&mut self, now: Instant) {
+        self.pulse.away_since.get_or_insert(now);
+    }
+
+    /// Deadlines count again, those of acks from now.
+    pub(super) fn database_back(&mut self, now: Instant) {
+        let Some(since) = self.pulse.away_since.take() else { return };
+        let away = now.saturating_duration_since(since);
+        for inbox in &mut self.inboxes {
+            // Postponed rather than started anew, so that not all sessions look at once.
+            inbox.look.postpone(away);
+        }
+        self.window.restart(now);
+        self.pulse.unread_since = self.pulse.unread_since.map(|_| now);
+    }
+
+    /// Notices when the socket is no longer read, and when it is again.
+    pub(super) fn watch_reading(&mut self, now: Instant) {
+        match (self.pulse.unread_since, self.may_read()) {
+            (None, false) => self.pulse.unread_since = Some(now),
+            (Some(_), true) => {
+                self.pulse.unread_since = None;
+                // No ack could arrive meanwhile: it is not the client's silence.
+                self.window.restart(now);
+            }
+            (None, true) | (Some(_), false) => {}
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From the inbox through the window to the wire. There is one way: pages fill the buffer, the buffer is emitted while
+//! the window has room, the client's acks make room. An offer that is exactly the next row skips the read, nothing else.
+
+use std::time::Instant;
+
+use crate::domain::{Class, Envelope, InboxSeq, Page, PageRow};
+
+use super::commits::Waiter;
+use super::inbox::{Advance, Drain, Offered};
+use super::window::Flight;
+use super::{Effect, Emission, Emitted, Pace, Session};
+
+impl Session {
+    /// Does whatever what just happened made possible. Chat goes before events, in the window and on the wire.
+    pub(super) fn carry_on(&mut self, now: Instant) {
+        for class in Class::ALL {
+            self.emit_buffered(now, class);
+        }
+        if !self.emissions.is_empty() {
+            self.out.push(Effect::Emit(std::mem::take(&mut self.emissions)));
+        }
+        for class in Class::ALL {
+            self.watch_drain(class);
+        }
+        self.tell_waiters();
+        for class in Class::ALL {
+            self.read_ahead(class);
+        }
+        self.watch_reading(now);
+    }
+
+    /// Takes a page.
+    pub(super) fn page(&mut self, page: Page) {
+        let inbox = &mut self.inboxes[page.class.index()];
+        for (chat, seq) in inbox.page(page) {
+            self.marks.hold(chat, seq);
+        }
+    }
+
+    /// Takes an offer, or remembers that something waits.
+    pub(super) fn offer(&mut self, now: Instant, envelope: Envelope) {
+        let has_room = self.has_room(envelope.class);
+        match self.inboxes[envelope.class.index()].offer(envelope, has_room) {
+            Offered::Emit(envelope) => {
+                self.marks.hold(envelope.message.chat, envelope.message.seq);
+                self.emit_first(now, envelope);
+            }
+            Offered::Nothing => {}
+        }
+    }
+
+    fn has_room(&self, class: Class) -> bool {
+        let room = match self.pace {
+            Pace::Alone => self.window.is_empty(),
+            Pace::Windowed => self.window.len(class) < usize::from(self.settings.window.max(1)),
+        };
+        room && !self.is_paused()
+    }
+
+    /// Too many acks are under way to the database: what is emitted now would only add to them.
+    fn is_paused(&self) -> bool {
+        self.commits.uncommitted() >= self.settings.uncommitted_acks_max
+    }
+
+    fn emit_buffered(&mut self, now: Instant, class: Class) {
+        while !self.is_paused() {
+            match self.inboxes[class.index()].buffer.front() {
+                Some(PageRow::Envelope(_)) if !self.has_room(class) => return,
+                Some(PageRow::Envelope(_) | PageRow::Gap { .. }) => {}
+                None => return,
+            }
+            match self.inboxes[class.index()].buffer.pop_front() {
+                Some(PageRow::Envelope(envelope)) => self.emit_first(now, envelope),
+                Some(PageRow::Gap { from, to, reason }) => {
+                    self.note_emitted(class, to);
+                    self.emissions.push(Emission::Gap { class, from, to, reason });
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Emits an envelope that this session has not emitted before.
+    fn emit_first(&mut self, now: Instant, envelope: Envelope) {
+        let attempt = envelope.attempts.saturating_add(1);
+        self.note_emitted(envelope.class, envelope.inbox_seq);
+        if self.emitted == Emitted::Nothing {
+            self.emitted = Emitted::Envelopes;
+        }
+        self.emissions.push(Emission::Envelope { envelope: envelope.clone(), attempt });
+        if let Some(replaced) = self.window.emit(now, envelope, attempt) {
+            self.ended(replaced);
+        }
+    }
+
+    /// Emits an envelope in flight again.
+    pub(super) fn emit_again(&mut self, now: Instant, class: Class, seq: InboxSeq) {
+        self.window.emit_again(now, class, seq);
+        if let Some(flight) = self.window.get(class, seq) {
+            self.emissions.push(Emission::Envelope { envelope: flight.envelope.clone(), attempt: flight.attempt });
+        }
+    }
+
+    fn note_emitted(&mut self, class: Class, seq: InboxSeq) {
+        let emitted = &mut self.inboxes[class.index()].emitted;
+        *emitted = seq.max(*emitted);
+    }
+
+    /// A slot was freed without an ack here: the row failed, moved, or somebody else settled it.
+    pub(super) fn ended(&mut self, flight: Flight) {
+        self.marks.pass(flight.envelope.message.chat, flight.envelope.message.seq);
+        self.commits.release(flight.envelope.class, flight.envelope.inbox_seq);
+    }
+
+    fn read_ahead(&mut self, class: Class) {
+        if let Some(after) = self.inboxes[class.index()].wants_page() {
+            let limit = self.settings.page_rows;
+            self.out.push(Effect::ReadPage { class, after, limit, scope: self.scope });
+        }
+    }
+
+    /// Once nothing that waited at connect is buffered or in flight, `queue:drained` waits for the commits made so far.
+    fn watch_drain(&mut self, class: Class) {
+        let inbox = &mut self.inboxes[class.index()];
+        let is_acked = self.window.lowest(class).is_none_or(|seq| seq > inbox.target);
+        match inbox.drain {
+            Drain::UnderWay if is_acked && inbox.emitted_what_waited() => {
+                inbox.drain = Drain::Settling;
+                self.commits.wait(Waiter::Drained(class));
+            }
+            Drain::UnderWay | Drain::Settling | Drain::Told => {}
+        }
+    }
+
+    fn tell_waiters(&mut self) {
+        while let Some(waiter) = self.commits.next_ready() {
+            match waiter {
+                Waiter::Ticket(ticket) => self.out.push(Effect::Confirm(ticket)),
+                Waiter::Drained(class) => {
+                    let inbox = &mut self.inboxes[class.index()];
+                    inbox.drain = Drain::Told;
+                    let up_to = inbox.target;
+                    self.out.push(Effect::Drained { class, up_to });
+                    self.advance_settled(class);
+                }
+            }
+        }
+    }
+
+    pub(super) fn advance_settled(&mut self, class: Class) {
+        let inbox = &mut self.inboxes[class.index()];
+        match inbox.advance {
+            Advance::UnderWay => {}
+            Advance::Idle => {
+                inbox.advance = Advance::UnderWay;
+                inbox.acked_since_advance = 0;
+                self.out.push(Effect::AdvanceSettled(class));
+            }
+        }
+    }
+
+    /// After so many acks since the last time, and not before the drain has ended.
+    pub(super) fn advance_settled_when_due(&mut self, class: Class) {
+        let inbox = &self.inboxes[class.index()];
+        if inbox.drain == Drain::Told && inbox.acked_since_advance >= self.settings.advance_settled_every {
+            self.advance_settled(class);
+        }
+    }
+
+    /// Takes the answer.
+    pub(super) fn settled_advanced(&mut self, class: Class, seq: InboxSeq) {
+        let inbox = &mut self.inboxes[class.index()];
+        inbox.settled = inbox.settled.max(seq);
+        inbox.advance = Advance::Idle;
+        self.advance_settled_when_due(class);
+    }
+}

@@ -1,0 +1,248 @@
+//! One class of the inbox as the session has taken it so far: the cursor, what is buffered, and whether more
+//! waits. It decides what of a page or an offer is new; it knows nothing of windows, acks or the wire.
+
+use std::collections::VecDeque;
+
+use crate::domain::{ChatId, ChatSeq, Envelope, InboxSeq, Page, PageRow};
+
+use super::{ClassStart, look::Look};
+
+/// What is known about rows above the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// More may wait; the next page has not been asked for.
+    MayWait,
+    /// A page above `after` is being read. `nudge` is what came meanwhile.
+    Reading { after: InboxSeq, nudge: Nudge },
+    /// Nothing is known to wait: an offer at `cursor + 1` may be emitted without a read.
+    Live,
+}
+
+/// The strongest hint that came while a page was being read. The order is that of strength.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nudge {
+    /// None.
+    Quiet,
+    /// Something exists up to this number: harmless if the page's snapshot saw it.
+    Offered(InboxSeq),
+    /// Something may wait, and nobody said what: the snapshot may have been taken before it.
+    Woken,
+}
+
+/// How far `queue:drained` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drain {
+    /// Something that waited at connect is still to be taken or acked.
+    UnderWay,
+    /// All of it was acked or ended otherwise; some of the acks are not committed yet.
+    Settling,
+    /// Announced.
+    Told,
+}
+
+/// Is `settled_seq` being advanced?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advance {
+    /// No.
+    Idle,
+    /// Asked for.
+    UnderWay,
+}
+
+/// What is to be done with an offer.
+#[derive(Debug)]
+pub(super) enum Offered {
+    /// It is the next row and nothing is in its way: the cursor is past it now, emit it.
+    Emit(Envelope),
+    /// It was taken before, or became a wake.
+    Nothing,
+}
+
+/// One class.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// The highest number taken: emitted or buffered.
+    pub(super) cursor: InboxSeq,
+    /// The highest number emitted, as envelope or gap.
+    pub(super) emitted: InboxSeq,
+    /// `last_seq` at connect: what [`Drain`] is about.
+    pub(super) target: InboxSeq,
+    /// `settled_seq` as far as it is known.
+    pub(super) settled: InboxSeq,
+    /// Taken and not yet emitted, ascending. At most one page and one look.
+    pub(super) buffer: VecDeque<PageRow>,
+    pub(super) supply: Supply,
+    pub(super) drain: Drain,
+    pub(super) advance: Advance,
+    /// Committed acks since `settled_seq` was last advanced.
+    pub(super) acked_since_advance: u32,
+    pub(super) look: Look,
+    /// Has a first page arrived? Before it nothing is drained, not even an empty inbox.
+    first_page: FirstPage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstPage {
+    Awaited,
+    Arrived,
+    /// It, or a later one, was the last: whatever waited at connect has been taken.
+    CaughtUp,
+}
+
+impl Inbox {
+    pub(super) fn new(start: ClassStart, look: Look) -> Self {
+        Self {
+            cursor: start.cursor,
+            emitted: start.cursor,
+            target: start.last_seq,
+            settled: start.settled_seq,
+            buffer: VecDeque::new(),
+            supply: Supply::MayWait,
+            drain: Drain::UnderWay,
+            advance: Advance::Idle,
+            acked_since_advance: 0,
+            look,
+            first_page: FirstPage::Awaited,
+        }
+    }
+
+    /// Something may wait.
+    pub(super) fn nudge(&mut self, nudge: Nudge) {
+        self.supply = match self.supply {
+            Supply::MayWait | Supply::Live => Supply::MayWait,
+            Supply::Reading { after, nudge: earlier } => Supply::Reading { after, nudge: earlier.max(nudge) },
+        };
+    }
+
+    /// Takes an offer if it is exactly the next row; `has_room` says whether the window would let it out.
+    pub(super) fn offer(&mut self, envelope: Envelope, has_room: bool) -> Offered {
+        let seq = envelope.inbox_seq;
+        if seq <= self.cursor {
+            return Offered::Nothing;
+        }
+        let nothing_before = self.supply == Supply::Live && self.buffer.is_empty();
+        if nothing_before && has_room && seq == self.cursor.next() {
+            self.cursor = seq;
+            return Offered::Emit(envelope);
+        }
+        self.nudge(Nudge::Offered(seq));
+        Offered::Nothing
+    }
+
+    /// Where to read from, if a page should be read now: nothing is buffered, none is under way, more may wait.
+    /// The window does not matter here: the next page is read before it is empty.
+    pub(super) fn wants_page(&mut self) -> Option<InboxSeq> {
+        match self.supply {
+            Supply::MayWait if self.buffer.is_empty() => {
+                self.supply = Supply::Reading { after: self.cursor, nudge: Nudge::Quiet };
+                Some(self.cursor)
+            }
+            Supply::MayWait | Supply::Reading { .. } | Supply::Live => None,
+        }
+    }
+
+    /// Buffers what of a page is new, and returns the envelopes that were taken by their place in their chats.
+    /// A page that was not asked for is ignored.
+    pub(super) fn page(&mut self, page: Page) -> Vec<(ChatId, ChatSeq)> {
+        let nudge = match self.supply {
+            Supply::Reading { after, nudge } if after == page.after => nudge,
+            Supply::Reading { .. } | Supply::MayWait | Supply::Live => return Vec::new(),
+        };
+        let before = self.cursor;
+        let held = page.rows.into_iter().filter_map(|row| self.take(row)).collect();
+        if page.is_last {
+            // The same snapshot that held the rows: everything up to its `last_seq` is in this page or waits no
+            // more. A `last_seq` from a later statement could jump over rows that were committed in between.
+            self.cursor = self.cursor.max(page.last_seq);
+        }
+        let saw_everything = match nudge {
+            Nudge::Quiet => true,
+            Nudge::Offered(seq) => seq <= page.last_seq,
+            Nudge::Woken => false,
+        };
+        // A full page that moved nothing would be asked for again and again: leave the rest to the slow look.
+        let goes_on = !page.is_last && self.cursor > before;
+        self.supply = if goes_on || !saw_everything { Supply::MayWait } else { Supply::Live };
+        self.first_page = match self.first_page {
+            FirstPage::CaughtUp => FirstPage::CaughtUp,
+            FirstPage::Awaited | FirstPage::Arrived if page.is_last => FirstPage::CaughtUp,
+            FirstPage::Awaited | FirstPage::Arrived => FirstPage::Arrived,
+        };
+        held
+    }
+
+    /// Takes a row if it is above the cursor; of a gap only the part that is.
+    fn take(&mut self, row: PageRow) -> Option<(ChatId, ChatSeq)> {
+        match row {
+            PageRow::Envelope(envelope) if envelope.inbox_seq > self.cursor => {
+                let place = (envelope.message.chat, envelope.message.seq);
+                self.cursor = envelope.inbox_seq;
+                self.buffer.push_back(PageRow::Envelope(envelope));
+                Some(place)
+            }
+            PageRow::Gap { from, to, reason } if to > self.cursor => {
+                self.buffer.push_back(PageRow::Gap { from: from.max(self.cursor.next()), to, reason });
+                self.cursor = to;
+                None
+            }
+            PageRow::Envelope(_) | PageRow::Gap { .. } => None,
+        }
+    }
+
+    /// Puts stray rows, which lie below the cursor, where their numbers belong.
+    pub(super) fn buffer_strays(&mut self, strays: Vec<Envelope>) {
+        self.buffer.extend(strays.into_iter().map(PageRow::Envelope));
+        self.buffer.make_contiguous().sort_by_key(first_number);
+    }
+
+    /// Removes the buffered envelopes of a chat up to a number of it.
+    pub(super) fn drop_read(&mut self, chat: ChatId, up_to: ChatSeq) -> Vec<Envelope> {
+        let is_read = |row: &PageRow| match row {
+            PageRow::Envelope(envelope) => envelope.message.chat == chat && envelope.message.seq <= up_to,
+            PageRow::Gap { .. } => false,
+        };
+        if !self.buffer.iter().any(is_read) {
+            return Vec::new();
+        }
+        let (read, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.buffer).into_iter().partition(is_read);
+        self.buffer = kept;
+        read.into_iter().filter_map(into_envelope).collect()
+    }
+
+    /// The numbers of the buffered envelopes.
+    pub(super) fn buffered_envelopes(&self) -> impl Iterator<Item = InboxSeq> + '_ {
+        self.buffer.iter().filter_map(|row| match row {
+            PageRow::Envelope(envelope) => Some(envelope.inbox_seq),
+            PageRow::Gap { .. } => None,
+        })
+    }
+
+    /// The lowest number that is buffered.
+    pub(super) fn lowest_buffered(&self) -> Option<InboxSeq> {
+        self.buffer.front().map(first_number)
+    }
+
+    /// Has everything that waited at connect been taken and emitted, so that only acks are missing?
+    pub(super) fn emitted_what_waited(&self) -> bool {
+        let taken = match self.first_page {
+            FirstPage::Awaited => false,
+            FirstPage::Arrived => self.cursor >= self.target,
+            FirstPage::CaughtUp => true,
+        };
+        taken && self.lowest_buffered().is_none_or(|seq| seq > self.target)
+    }
+}
+
+fn first_number(row: &PageRow) -> InboxSeq {
+    match row {
+        PageRow::Envelope(envelope) => envelope.inbox_seq,
+        PageRow::Gap { from, .. } => *from,
+    }
+}
+
+pub(super) fn into_envelope(row: PageRow) -> Option<Envelope> {
+    match row {
+        PageRow::Envelope(envelope) => Some(envelope),
+        PageRow::Gap { .. } => None,
+    }
+}

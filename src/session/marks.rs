@@ -1,0 +1,82 @@
+//! Which marks an ack may propose: per chat, what of it the session holds (buffered or in flight) and how far it was
+//! acked. Only chats of which something is held are remembered.
+//!
+//! What a proposal claims: *once the settlement that carries it has been committed, no row of this user in this chat
+//! at or below the mark is in `sent`, requeued rows excepted.* Why it holds: a user's rows of one chat have inbox numbers
+//! in the order of their chat numbers, and the session takes every row that waits in the order of the inbox. So every
+//! row below the lowest one it holds was acked, or had ended otherwise when the page was read. It leans on two
+//! things: settlements of one session are committed in their order, and the drain misses nothing: were the slow
+//! look ever to find a waiting row below the cursor (a promoted replica that lost a commit, say), a mark proposed
+//! earlier covers it until it is acked again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::domain::{ChatId, ChatSeq};
+
+/// The chats of which something is held.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    chats: HashMap<ChatId, Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Chat numbers, and how many rows have it: a message that was requeued may be held under both its inbox numbers.
+    waiting: BTreeMap<ChatSeq, u32>,
+    /// The highest one acked since something has been held.
+    acked: ChatSeq,
+}
+
+impl Marks {
+    /// A row of the chat was taken: no mark covers it until it is acked.
+    pub(super) fn hold(&mut self, chat: ChatId, seq: ChatSeq) {
+        *self.chats.entry(chat).or_default().waiting.entry(seq).or_default() += 1;
+    }
+
+    /// It was acked. Until [`Marks::propose`] has been asked, the chat is remembered.
+    pub(super) fn ack(&mut self, chat: ChatId, seq: ChatSeq) {
+        let held = self.chats.entry(chat).or_default();
+        held.release(seq);
+        held.acked = held.acked.max(seq);
+    }
+
+    /// It ended without an ack here.
+    pub(super) fn pass(&mut self, chat: ChatId, seq: ChatSeq) {
+        let Some(held) = self.chats.get_mut(&chat) else { return };
+        held.release(seq);
+        if held.waiting.is_empty() {
+            self.chats.remove(&chat);
+        }
+    }
+
+    /// How far the chat has got without a hole, as far as this session can tell.
+    pub(super) fn propose(&mut self, chat: ChatId) -> Option<ChatSeq> {
+        let held = self.chats.get(&chat)?;
+        let mark = match held.waiting.first_key_value() {
+            // Own messages and numbers without a row for this user count as passed: hence not the highest one acked.
+            Some((lowest, _)) => ChatSeq(lowest.0.saturating_sub(1)),
+            None => held.acked,
+        };
+        if held.waiting.is_empty() {
+            self.chats.remove(&chat);
+        }
+        (mark > ChatSeq(0)).then_some(mark)
+    }
+
+    /// How many chats are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.chats.len()
+    }
+}
+
+impl Held {
+    fn release(&mut self, seq: ChatSeq) {
+        if let Some(rows) = self.waiting.get_mut(&seq) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.waiting.remove(&seq);
+            }
+        }
+    }
+}

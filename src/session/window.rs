@@ -1,0 +1,205 @@
+//! What is in flight: emitted and not yet acked, per class, with its place in the order of emission and what is
+//! awaited for it. Finding an envelope by message, by number or by due time is cheap; nothing here grows beyond
+//! the window.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId};
+
+/// An envelope on the wire.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) envelope: Envelope,
+    /// The attempt that the wire was told last.
+    pub(super) attempt: u16,
+    /// Redeliveries of a row that was past `sent`: nothing in the database counts those.
+    pub(super) redeliveries: u16,
+    /// Its place in the order of emission, over both classes.
+    pub(super) emission: u64,
+    /// Silence is counted from here: its emission, or when the database came back.
+    pub(super) since: Instant,
+    phase: Phase,
+}
+
+/// What is awaited for an envelope in flight.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The client's ack; at `due` it is looked at.
+    AwaitingAck { due: Instant },
+    /// The database's word on an attempt. The slot stays taken.
+    Counting(Counting),
+    /// The client rejected it; it is emitted again at `until`.
+    BackingOff { until: Instant },
+}
+
+/// An attempt that is being counted.
+#[derive(Debug)]
+pub(super) struct Counting {
+    pub(super) cause: Cause,
+    /// A final reject that came while an attempt was being counted: to be counted next, with these words.
+    pub(super) final_next: Option<String>,
+}
+
+/// Why an attempt is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// No ack in time: emit it again at once.
+    Timeout,
+    /// The client rejected it: emit it again after a pause.
+    Reject,
+    /// The client rejected it for good.
+    FinalReject,
+}
+
+impl Phase {
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::AwaitingAck { due } => Some(*due),
+            Self::BackingOff { until } => Some(*until),
+            Self::Counting(_) => None,
+        }
+    }
+}
+
+impl Flight {
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// The attempt that is being counted, if one is.
+    pub(super) fn counting(&mut self) -> Option<&mut Counting> {
+        match &mut self.phase {
+            Phase::Counting(counting) => Some(counting),
+            Phase::AwaitingAck { .. } | Phase::BackingOff { .. } => None,
+        }
+    }
+}
+
+/// All that is in flight on one connection.
+#[derive(Debug)]
+pub(super) struct Window {
+    ack_timeout: Duration,
+    flights: [BTreeMap<InboxSeq, Flight>; 2],
+    by_message: HashMap<MessageId, (Class, InboxSeq)>,
+    due: BTreeSet<(Instant, Class, InboxSeq)>,
+    emissions: u64,
+}
+
+impl Window {
+    pub(super) fn new(ack_timeout: Duration) -> Self {
+        Self { ack_timeout, flights: Default::default(), by_message: HashMap::new(), due: BTreeSet::new(), emissions: 0 }
+    }
+
+    /// Puts an envelope in flight, as the newest in the order of emission. What it replaces comes back: a row that
+    /// was requeued is in flight under its old number until the new one is emitted.
+    pub(super) fn emit(&mut self, now: Instant, envelope: Envelope, attempt: u16) -> Option<Flight> {
+        let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
+        let replaced = self.find(message).and_then(|(class, seq)| self.remove(class, seq));
+        let due = now + self.ack_timeout;
+        self.emissions += 1;
+        let phase = Phase::AwaitingAck { due };
+        let flight = Flight { envelope, attempt, redeliveries: 0, emission: self.emissions, since: now, phase };
+        self.flights[class.index()].insert(seq, flight);
+        self.by_message.insert(message, (class, seq));
+        self.due.insert((due, class, seq));
+        replaced
+    }
+
+    /// Emits an envelope again: it becomes the newest in the order of emission.
+    pub(super) fn emit_again(&mut self, now: Instant, class: Class, seq: InboxSeq) {
+        let due = now + self.ack_timeout;
+        let emission = self.emissions + 1;
+        let Some(flight) = self.get(class, seq) else { return };
+        (flight.emission, flight.since) = (emission, now);
+        self.emissions = emission;
+        self.set_phase(class, seq, Phase::AwaitingAck { due });
+    }
+
+    /// Changes what is awaited for an envelope.
+    pub(super) fn set_phase(&mut self, class: Class, seq: InboxSeq, phase: Phase) {
+        let Some(flight) = self.flights[class.index()].get_mut(&seq) else { return };
+        if let Some(due) = flight.phase.due() {
+            self.due.remove(&(due, class, seq));
+        }
+        if let Some(due) = phase.due() {
+            self.due.insert((due, class, seq));
+        }
+        flight.phase = phase;
+    }
+
+    /// Frees a slot.
+    pub(super) fn remove(&mut self, class: Class, seq: InboxSeq) -> Option<Flight> {
+        let flight = self.flights[class.index()].remove(&seq)?;
+        self.by_message.remove(&flight.envelope.message.id);
+        if let Some(due) = flight.phase.due() {
+            self.due.remove(&(due, class, seq));
+        }
+        Some(flight)
+    }
+
+    pub(super) fn get(&mut self, class: Class, seq: InboxSeq) -> Option<&mut Flight> {
+        self.flights[class.index()].get_mut(&seq)
+    }
+
+    /// Where a message is in flight.
+    pub(super) fn find(&self, message: MessageId) -> Option<(Class, InboxSeq)> {
+        self.by_message.get(&message).copied()
+    }
+
+    pub(super) fn len(&self, class: Class) -> usize {
+        self.flights[class.index()].len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.iter().all(BTreeMap::is_empty)
+    }
+
+    /// The lowest number in flight.
+    pub(super) fn lowest(&self, class: Class) -> Option<InboxSeq> {
+        self.flights[class.index()].first_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// The numbers in flight, ascending.
+    pub(super) fn numbers(&self, class: Class) -> impl Iterator<Item = InboxSeq> + '_ {
+        self.flights[class.index()].keys().copied()
+    }
+
+    /// The numbers in flight up to `n`, ascending.
+    pub(super) fn up_to(&self, class: Class, n: InboxSeq) -> Vec<(Class, InboxSeq)> {
+        self.flights[class.index()].range(..=n).map(|(seq, _)| (class, *seq)).collect()
+    }
+
+    /// Where the messages of a chat are in flight, up to a number of the chat.
+    pub(super) fn of_chat(&self, chat: ChatId, up_to: ChatSeq) -> Vec<(Class, InboxSeq)> {
+        let is_of_chat = |flight: &&Flight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
+        let flights = self.flights.iter().flat_map(BTreeMap::values).filter(is_of_chat);
+        flights.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
+    }
+
+    /// When the first envelope is to be looked at.
+    pub(super) fn first_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, ..)| *due)
+    }
+
+    /// What is due by now: chat before events, each in the order of its numbers.
+    pub(super) fn all_due(&self, now: Instant) -> Vec<(Class, InboxSeq)> {
+        let mut due: Vec<_> = self.due.iter().take_while(|(due, ..)| *due <= now).map(|(_, class, seq)| (*class, *seq)).collect();
+        due.sort_unstable();
+        due
+    }
+
+    /// Starts the time-out of everything that awaits an ack anew: for a while no ack could have been taken.
+    pub(super) fn restart(&mut self, now: Instant) {
+        let due = now + self.ack_timeout;
+        for class in Class::ALL {
+            for seq in self.numbers(class).collect::<Vec<_>>() {
+                let Some(flight) = self.get(class, seq) else { continue };
+                flight.since = now;
+                if matches!(flight.phase, Phase::AwaitingAck { .. }) {
+                    self.set_phase(class, seq, Phase::AwaitingAck { due });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Inboxes: opening a session, and reading pages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Error, Result, Store};
+use crate::domain::{
+    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
+    UserId, Wire,
+};
+
+/// Where a connection starts in one inbox.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxStart {
+    /// Highest number given.
+    pub last_seq: InboxSeq,
+    /// Nothing waits at or below it.
+    pub settled_seq: InboxSeq,
+    /// For a device: what it has acked; else `settled_seq`.
+    pub acked_seq: InboxSeq,
+}
+
+/// What a connection begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// Per class, in the order of [`Class::ALL`].
+    pub inboxes: [InboxStart; 2],
+    /// For a device: the number of this connection.
+    pub session_no: Option<i64>,
+}
+
+/// Which rows a page shall hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageRequest {
+    /// Rows that wait, and, best effort, those that ended otherwise.
+    Waiting,
+    /// Every row; numbers without one are gaps.
+    Everything,
+    /// Rows that wait and nothing else.
+    Look,
+}
+
+impl Store {
+    /// Opens a connection for a user, whose inboxes exist. Advances `settled_seq`; counts a device's session up.
+    pub async fn open(&self, user: UserId, device: Option<&DeviceId>) -> Result<Opening> {
+        let rows = sqlx::query_file!("src/store/sql/open.sql", user.0, device.map(DeviceId::as_str)).fetch_all(&self.pool).await?;
+        let start = |class: Class| {
+            let row = rows.iter().find(|row| row.class == class).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
+            Ok::<_, Error>(InboxStart {
+                last_seq: InboxSeq(row.last_seq),
+                settled_seq: InboxSeq(row.settled_seq),
+                acked_seq: InboxSeq(row.acked_seq),
+            })
+        };
+        Ok(Opening { inboxes: [start(Class::Chat)?, start(Class::Event)?], session_no: rows.first().and_then(|row| row.session_no) })
+    }
+
+    /// How many rows a connection with this cursor will be given, counted up to `at_most`.
+    pub async fn pending(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, at_most: u32) -> Result<u32> {
+        let at_most = i64::from(at_most);
+        let pending = match request {
+            PageRequest::Everything => {
+                sqlx::query_file_scalar!("src/store/sql/pending_everything.sql", user.0, class as Class, after.0, at_most)
+                    .fetch_one(&self.pool)
+                    .await?
+            }
+            PageRequest::Waiting | PageRequest::Look => {
+                sqlx::query_file_scalar!("src/store/sql/pending_waiting.sql", user.0, class as Class, after.0, at_most)
+                    .fetch_one(&self.pool)
+                    .await?
+            }
+        };
+        Ok(u32::try_from(pending).unwrap_or(u32::MAX))
+    }
+
+    /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
+    pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
+        let rows = read_rows(&self.pool, request, user, class, after, limit).await?;
+        let last_seq = InboxSeq(rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?.last_seq);
+        let taken = rows.iter().filter(|row| row.seq.is_some()).count();
+        let is_last = taken < usize::from(limit);
+        let end = if is_last { last_seq } else { InboxSeq(rows.last().and_then(|row| row.seq).unwrap_or(last_seq.0)) };
+        let mut senders = HashMap::new();
+        let mut listed: Vec<(InboxSeq, Entry)> = Vec::with_capacity(taken);
+        for row in rows {
+            if let Some(seq) = row.seq {
+                listed.push((InboxSeq(seq), row.into_entry(class, &mut senders)?));
+            }
+        }
+        let rows = match request {
+            PageRequest::Everything => with_holes_named(listed, after, end),
+            PageRequest::Waiting | PageRequest::Look => listed.into_iter().map(|(seq, entry)| entry.at(seq)).collect(),
+        };
+        Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
+    }
+
+    /// Moves `settled_seq` up to the first row that waits and returns it; never waits for a lock.
+    pub async fn advance_settled(&self, user: UserId, class: Class) -> Result<InboxSeq> {
+        let settled = sqlx::query_file_scalar!("src/store/sql/advance_settled.sql", user.0, class as Class).fetch_one(&self.pool).await?;
+        Ok(InboxSeq(settled))
+    }
+
+    /// Messages that wait in `(after, up_to]`, oldest first, at most `limit`.
+    pub async fn waiting_up_to(&self, user: UserId, class: Class, after: InboxSeq, up_to: InboxSeq, limit: u16) -> Result<Vec<MessageId>> {
+        let ids = sqlx::query_file_scalar!("src/store/sql/waiting_up_to.sql", user.0, class as Class, after.0, up_to.0, i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(ids.into_iter().map(MessageId).collect())
+    }
+
+    /// Notes that a device's connection has ended.
+    pub async fn device_seen(&self, user: UserId, device: &DeviceId) -> Result<()> {
+        sqlx::query_file!("src/store/sql/device_seen.sql", user.0, device.as_str()).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// A row of any of the three page statements.
+struct RawRow {
+    last_seq: i64,
+    seq: Option<i64>,
+    status: Option<Status>,
+    attempts: Option<i16>,
+    reason: Option<String>,
+    message_id: Option<Uuid>,
+    chat_id: Option<Uuid>,
+    chat_seq: Option<i64>,
+    message_type: Option<String>,
+    content: Option<String>,
+    metadata: Option<String>,
+    created_at: Option<OffsetDateTime>,
+    expires_at: Option<OffsetDateTime>,
+    sender_id: Option<i64>,
+    sender: Option<String>,
+    sender_name: Option<String>,
+    sender_picture: Option<String>,
+}
+
+async fn read_rows(pool: &PgPool, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Vec<RawRow>> {
+    let limit = i64::from(limit);
+    let rows = match request {
+        PageRequest::Waiting => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_waiting.sql", user.0, class as Class, after.0, limit).fetch_all(pool).await?
+        }
+        PageRequest::Everything => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_everything.sql", user.0, class as Class, after.0, limit)
+                .fetch_all(pool)
+                .await?
+        }
+        PageRequest::Look => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as Class, after.0, limit).fetch_all(pool).await?
+        }
+    };
+    Ok(rows)
+}
+
+/// What stands at a number.
+enum Entry {
+    Envelope(Box<Envelope>),
+    Gap(GapReason),
+}
+
+impl Entry {
+    fn at(self, seq: InboxSeq) -> PageRow {
+        match self {
+            Self::Envelope(envelope) => PageRow::Envelope(*envelope),
+            Self::Gap(reason) => PageRow::Gap { from: seq, to: seq, reason },
+        }
+    }
+}
+
+impl RawRow {
+    fn into_entry(self, class: Class, senders: &mut HashMap<i64, Arc<Profile>>) -> Result<Entry> {
+        match (self.status, self.reason.as_deref()) {
+            (Some(Status::Sent | Status::Delivered | Status::Read), _) => {
+                let seq = InboxSeq(self.seq.unwrap_or_default());
+                let (status, attempts) = (self.status.unwrap_or(Status::Sent), self.attempts.unwrap_or_default());
+                // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
+                Ok(self.into_message(senders)?.map_or(Entry::Gap(GapReason::Purged), |message| {
+                    let attempts = u16::try_from(attempts).unwrap_or_default();
+                    Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message) }))
+                }))
+            }
+            (Some(Status::Failed), _) => Ok(Entry::Gap(GapReason::Failed)),
+            (Some(Status::Expired), Some("left")) => Ok(Entry::Gap(GapReason::Left)),
+            (Some(Status::Expired), _) => Ok(Entry::Gap(GapReason::Expired)),
+            (None, Some("requeued")) => Ok(Entry::Gap(GapReason::Requeued)),
+            (None, _) => Ok(Entry::Gap(GapReason::Purged)),
+        }
+    }
+
+    fn into_message(self, senders: &mut HashMap<i64, Arc<Profile>>) -> Result<Option<Message>> {
+        let (Some(id), Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
+            (self.message_id, self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
+        else {
+            return Ok(None);
+        };
+        let sender = match senders.get(&sender_id) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let external = ExternalId::try_from(sender).map_err(|error| decode(error))?;
+                let profile = Arc::new(Profile { user: UserId(sender_id), external, name: self.sender_name, picture: self.sender_picture });
+                senders.insert(sender_id, Arc::clone(&profile));
+                profile
+            }
+        };
+        Ok(Some(Message {
+            id: MessageId(id),
+            chat: ChatId(chat),
+            seq: ChatSeq(seq),
+            sender,
+            message_type: self.message_type.unwrap_or_default(),
+            content: self.content.unwrap_or_default(),
+            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(|error| decode(error))?,
+            created_at,
+            expires_at: self.expires_at,
+            wire: Wire::default(),
+        }))
+    }
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Failed(sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Names every number of `(after, end]` that has no entry: a client with a device is told of each (I6).
+fn with_holes_named(listed: Vec<(InboxSeq, Entry)>, after: InboxSeq, end: InboxSeq) -> Vec<PageRow> {
+    let mut rows = Vec::with_capacity(listed.len());
+    let mut next = after.next();
+    for (seq, entry) in listed {
+        if seq > next {
+            rows.push(PageRow::Gap { from: next, to: InboxSeq(seq.0 - 1), reason: GapReason::Purged });
+        }
+        rows.push(entry.at(seq));
+        next = seq.next();
+    }
+    if end >= next {
+        rows.push(PageRow::Gap { from: next, to: end, reason: GapReason::Purged });
+    }
+    rows
+}
+
+/// Neighbouring gaps of one reason become one.
+fn joined(rows: Vec<PageRow>) -> Vec<PageRow> {
+    let mut out: Vec<PageRow> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match (out.last_mut(), row) {
+            (Some(PageRow::Gap { to, reason, .. }), PageRow::Gap { from, to: next_to, reason: next })
+                if *reason == next && from == to.next() =>
+            {
+                *to = next_to;
+            }
+            (_, row) => out.push(row),
+        }
+    }
+    out
+}

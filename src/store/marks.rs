@@ -1,0 +1,152 @@
+//! Marks: how far members have got, for the sender who was away.
+//!
+//! Moved marks are found by transaction and not by clock: a reader remembers the `xmin` of the snapshot it read
+//! with, and asks for marks of that transaction or later next time. What commits late is told late, never missed.
+
+use std::collections::HashMap;
+
+use super::{Result, Store};
+use crate::domain::limits::MEMBERS_REPORTED_MAX;
+use crate::domain::{ChatId, ChatSeq, Exception, ExternalId, MessageId, MovedMark, Status, Tally, UserId};
+
+const PAGE: i64 = 500;
+const LATEST_MAX: i64 = 1_000;
+
+/// A place in the order of transactions: everything below it has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarksCursor(pub u64);
+
+/// What moved since a cursor.
+#[derive(Debug)]
+pub struct MarksRead {
+    /// Marks by member, in small chats.
+    pub marks: Vec<MovedMark>,
+    /// Counts, in large ones.
+    pub tallies: Vec<Tally>,
+    /// What to ask with next time, once all of this is processed.
+    pub cursor: MarksCursor,
+}
+
+/// A message in a large chat whose counts are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TallyRequest {
+    /// The chat.
+    pub chat: ChatId,
+    /// The sender, who is not counted.
+    pub sender: UserId,
+    /// The message.
+    pub message: MessageId,
+    /// Its number.
+    pub seq: ChatSeq,
+}
+
+impl Store {
+    /// The cursor of a reader that knows everything up to now.
+    pub async fn marks_cursor(&self) -> Result<MarksCursor> {
+        let xmin = sqlx::query_file_scalar!("src/store/sql/snapshot_xmin.sql").fetch_one(self.pool()).await?;
+        Ok(parse(&xmin))
+    }
+
+    /// The marks that moved since `cursor` in the chats of `user`; without one, the latest thousand.
+    pub async fn marks_since(&self, user: UserId, cursor: Option<MarksCursor>) -> Result<MarksRead> {
+        // The cursor is taken before anything is read: what commits meanwhile is told now or again, never missed.
+        let next = self.marks_cursor().await?;
+        let since = cursor.unwrap_or(MarksCursor(0)).0.to_string();
+        let mut marks = match cursor {
+            Some(_) => self.moved_marks(user, &since).await?,
+            None => self.latest_marks(user).await?,
+        };
+        if !marks.is_empty() {
+            self.add_exceptions(user, &since, &mut marks).await?;
+        }
+        let requests = self.tally_requests(user, &since).await?;
+        let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
+        Ok(MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, cursor: next })
+    }
+
+    async fn moved_marks(&self, user: UserId, since: &str) -> Result<Vec<(UserId, MovedMark)>> {
+        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
+        let mut marks = Vec::new();
+        let mut after = (uuid::Uuid::nil(), 0_i64);
+        loop {
+            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, since, after.0, after.1, large, PAGE)
+                .fetch_all(self.pool())
+                .await?;
+            let is_last = i64::try_from(rows.len()).unwrap_or(PAGE) < PAGE;
+            for row in rows {
+                after = (row.chat_id, row.user_id);
+                marks.extend(moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq));
+            }
+            if is_last {
+                return Ok(marks);
+            }
+        }
+    }
+
+    async fn latest_marks(&self, user: UserId) -> Result<Vec<(UserId, MovedMark)>> {
+        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
+        let rows = sqlx::query_file!("src/store/sql/marks_latest.sql", user.0, large, LATEST_MAX).fetch_all(self.pool()).await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq))
+            .collect())
+    }
+
+    async fn add_exceptions(&self, user: UserId, since: &str, marks: &mut [(UserId, MovedMark)]) -> Result<()> {
+        let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, since, LATEST_MAX).fetch_all(self.pool()).await?;
+        let mut by_member: HashMap<(UserId, ChatId), Vec<Exception>> = HashMap::new();
+        for row in rows {
+            let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
+            by_member.entry((UserId(row.user_id), ChatId(row.chat_id))).or_default().push(exception);
+        }
+        for (member, mark) in marks {
+            mark.except = by_member.remove(&(*member, mark.chat)).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    async fn tally_requests(&self, user: UserId, since: &str) -> Result<Vec<TallyRequest>> {
+        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
+        let rows = sqlx::query_file!("src/store/sql/tallies_since.sql", user.0, since, large).fetch_all(self.pool()).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| TallyRequest { chat: ChatId(row.chat_id), sender: user, message: MessageId(row.message_id), seq: ChatSeq(row.seq) })
+            .collect())
+    }
+
+    /// Counts, for messages in large chats, the members that have them.
+    pub async fn tallies(&self, requests: &[TallyRequest]) -> Result<Vec<Tally>> {
+        let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
+        let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
+        let seqs: Vec<i64> = requests.iter().map(|request| request.seq.0).collect();
+        let rows = sqlx::query_file!("src/store/sql/tallies.sql", &chats, &senders, &seqs).fetch_all(self.pool()).await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| {
+                let request = requests.get(usize::try_from(row.ord - 1).ok()?)?;
+                let (chat, message, seq) = (request.chat, request.message, request.seq);
+                Some(Tally { chat, message, seq, delivered: row.delivered, read: row.read, members: row.members })
+            })
+            .collect())
+    }
+
+    /// Those of these chats that report counts instead of members.
+    pub async fn large_chats(&self, chats: &[ChatId]) -> Result<Vec<ChatId>> {
+        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
+        let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
+        let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large).fetch_all(self.pool()).await?;
+        Ok(rows.into_iter().map(ChatId).collect())
+    }
+}
+
+fn moved(chat: uuid::Uuid, user: i64, member: String, delivered: i64, read: i64, joined: i64) -> Option<(UserId, MovedMark)> {
+    let member = ExternalId::try_from(member).ok()?;
+    let read = ChatSeq(if read > joined { read } else { 0 });
+    let mark = MovedMark { chat: ChatId(chat), member, delivered: ChatSeq(delivered), read, except: Vec::new() };
+    (delivered > joined || !mark.except.is_empty()).then_some((UserId(user), mark))
+}
+
+/// A transaction number as PostgreSQL prints it; one that cannot be read asks for everything, which is always safe.
+fn parse(xmin: &str) -> MarksCursor {
+    MarksCursor(xmin.parse().unwrap_or(0))
+}

@@ -1,0 +1,55 @@
+//! The database: every statement of the service, in `.sql` files named as the function that runs them.
+//!
+//! One file a table family. Functions take and return the words of [`crate::domain`]; nothing here knows of
+//! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
+
+mod accept;
+mod error;
+mod inbox;
+mod marks;
+mod settle;
+
+pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
+pub use error::Error;
+pub use inbox::{InboxStart, Opening, PageRequest};
+pub use marks::{MarksCursor, MarksRead, TallyRequest};
+pub use settle::{
+    AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
+    count_attempts, locate, read, seqs_of_messages, settle,
+};
+
+use sqlx::PgPool;
+
+/// The result of anything asked of the database.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The pool, and what is asked of it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// A store on this pool.
+    pub const fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool, for the migrations and for tests.
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Does the database answer, and accept writes?
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// What tells this database from any other, and from itself before a restore or a promotion: inbox numbers are
+    /// comparable only within one epoch.
+    pub async fn epoch(&self) -> Result<String> {
+        let row = sqlx::query_file!("src/store/sql/epoch.sql").fetch_one(&self.pool).await?;
+        Ok(row.epoch)
+    }
+}

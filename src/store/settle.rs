@@ -1,0 +1,249 @@
+//! Settling: acks, reads and counted attempts, each with the marks that follow from it, in one transaction.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::Result;
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, UserId};
+
+/// A row of the queue, and what its receipt needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// The recipient.
+    pub user: UserId,
+    /// Its inbox.
+    pub class: Class,
+    /// The row's number there.
+    pub seq: InboxSeq,
+    /// The message.
+    pub message: MessageId,
+    /// Its chat.
+    pub chat: ChatId,
+    /// Its number in the chat.
+    pub chat_seq: ChatSeq,
+    /// Who is told.
+    pub sender: UserId,
+}
+
+/// A mark that a session proposes.
+#[derive(Debug, Clone, Copy)]
+pub struct MarkProposal {
+    /// The member.
+    pub user: UserId,
+    /// The chat.
+    pub chat: ChatId,
+    /// Nothing at or below this number waits for the member.
+    pub seq: ChatSeq,
+}
+
+/// A member whose marks are to be computed from the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExactMark {
+    /// The member.
+    pub user: UserId,
+    /// The chat.
+    pub chat: ChatId,
+}
+
+/// How far a device has acked.
+#[derive(Debug, Clone)]
+pub struct DeviceCursor {
+    /// Whose device.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// Per class, in the order of [`Class::ALL`].
+    pub acked: [InboxSeq; 2],
+}
+
+/// What one transaction shall make true. A (chat, member) stands among `marks` once, a device once.
+#[derive(Debug, Default)]
+pub struct SettleBatch {
+    /// Rows that were acked.
+    pub rows: Vec<Located>,
+    /// Proposed marks.
+    pub marks: Vec<MarkProposal>,
+    /// Marks to compute.
+    pub exact: Vec<ExactMark>,
+    /// Devices' cursors.
+    pub devices: Vec<DeviceCursor>,
+}
+
+/// What a settlement moved.
+#[derive(Debug, Default)]
+pub struct SettledRows {
+    /// Places in `rows` of those that became delivered now.
+    pub moved: Vec<usize>,
+    /// Their `delivered_at`.
+    pub at: Option<OffsetDateTime>,
+}
+
+/// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
+pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch) -> Result<SettledRows> {
+    let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
+    let classes: Vec<Class> = batch.rows.iter().map(|row| row.class).collect();
+    let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
+    let mark_users: Vec<i64> = batch.marks.iter().map(|mark| mark.user.0).collect();
+    let mark_chats: Vec<uuid::Uuid> = batch.marks.iter().map(|mark| mark.chat.0).collect();
+    let mark_seqs: Vec<i64> = batch.marks.iter().map(|mark| mark.seq.0).collect();
+    let exact_users: Vec<i64> = batch.exact.iter().map(|mark| mark.user.0).collect();
+    let exact_chats: Vec<uuid::Uuid> = batch.exact.iter().map(|mark| mark.chat.0).collect();
+    let device_users: Vec<i64> = batch.devices.iter().map(|cursor| cursor.user.0).collect();
+    let devices: Vec<String> = batch.devices.iter().map(|cursor| cursor.device.as_str().to_owned()).collect();
+    let device_chat: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked[0].0).collect();
+    let device_event: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked[1].0).collect();
+    let rows = sqlx::query_file!(
+        "src/store/sql/settle.sql",
+        &users,
+        &classes as &[Class],
+        &seqs,
+        &mark_users,
+        &mark_chats,
+        &mark_seqs,
+        &exact_users,
+        &exact_chats,
+        &device_users,
+        &devices,
+        &device_chat,
+        &device_event
+    )
+    .fetch_all(connection)
+    .await?;
+    let at = rows.first().map(|row| row.settled_at);
+    Ok(SettledRows { moved: rows.into_iter().filter_map(|row| usize::try_from(row.ord - 1).ok()).collect(), at })
+}
+
+/// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.
+pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<Located>> {
+    let users: Vec<i64> = wanted.iter().map(|(user, _)| user.0).collect();
+    let ids: Vec<uuid::Uuid> = wanted.iter().map(|(_, message)| message.0).collect();
+    let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids).fetch_all(connection).await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let place = usize::try_from(row.ord - 1).ok()?;
+            Some(Located {
+                user: UserId(users[place]),
+                class: row.class,
+                seq: InboxSeq(row.seq),
+                message: MessageId(row.message_id),
+                chat: ChatId(row.chat_id),
+                chat_seq: ChatSeq(row.chat_seq),
+                sender: UserId(row.sender_id),
+            })
+        })
+        .collect())
+}
+
+/// What a member says it has read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRequest {
+    /// The member.
+    pub user: UserId,
+    /// The chat.
+    pub chat: ChatId,
+    /// Up to this number; beyond the chat's last it means the last.
+    pub up_to: ChatSeq,
+}
+
+/// A row that became read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadRow {
+    /// The message.
+    pub message: MessageId,
+    /// Its number in the chat.
+    pub chat_seq: ChatSeq,
+    /// Who is told.
+    pub sender: UserId,
+}
+
+/// What a read moved.
+#[derive(Debug)]
+pub struct ReadRows {
+    /// The rows, by number.
+    pub rows: Vec<ReadRow>,
+    /// Their `read_at`.
+    pub at: OffsetDateTime,
+    /// Everything up to here is read.
+    pub up_to: ChatSeq,
+    /// There is more to read: ask again.
+    pub more: bool,
+}
+
+/// Marks chats as read, each up to a number and at most `rows_max` rows of it, in one transaction. A request whose
+/// user never was a member has no entry in the answer; the key is the request's place.
+pub async fn read(connection: &mut PgConnection, requests: &[ReadRequest], rows_max: i32) -> Result<BTreeMap<usize, ReadRows>> {
+    let users: Vec<i64> = requests.iter().map(|request| request.user.0).collect();
+    let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
+    let up_to: Vec<i64> = requests.iter().map(|request| request.up_to.0).collect();
+    let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max).fetch_all(connection).await?;
+    let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
+    for row in rows {
+        let Ok(place) = usize::try_from(row.ord - 1) else { continue };
+        let entry =
+            done.entry(place).or_insert_with(|| ReadRows { rows: Vec::new(), at: row.read_at, up_to: ChatSeq(row.up_to), more: row.more });
+        if let (Some(message), Some(seq), Some(sender)) = (row.message_id, row.chat_seq, row.sender_id) {
+            entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender) });
+        }
+    }
+    Ok(done)
+}
+
+/// The numbers of messages in the chats they are said to be of, by place; those that are not have no entry.
+pub async fn seqs_of_messages(connection: &mut PgConnection, named: &[(ChatId, MessageId)]) -> Result<HashMap<usize, ChatSeq>> {
+    let chats: Vec<uuid::Uuid> = named.iter().map(|(chat, _)| chat.0).collect();
+    let ids: Vec<uuid::Uuid> = named.iter().map(|(_, message)| message.0).collect();
+    let rows = sqlx::query_file!("src/store/sql/seqs_of_messages.sql", &chats, &ids).fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((usize::try_from(row.ord - 1).ok()?, ChatSeq(row.seq)))).collect())
+}
+
+/// Attempts to count. A row may stand in it once.
+#[derive(Debug, Default)]
+pub struct AttemptBatch {
+    /// The rows.
+    pub rows: Vec<Located>,
+    /// Per row: why.
+    pub reasons: Vec<String>,
+    /// Per row: is it the last one, whatever the count?
+    pub finals: Vec<bool>,
+}
+
+/// An attempt that was counted.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptedRow {
+    /// Its place in the batch.
+    pub place: usize,
+    /// Attempts so far.
+    pub attempts: u16,
+    /// It is failed now.
+    pub failed: bool,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+/// Counts attempts against rows that still wait; rows that do not are left out of the answer.
+pub async fn count_attempts(connection: &mut PgConnection, batch: &AttemptBatch, attempts_max: u16) -> Result<Vec<AttemptedRow>> {
+    let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
+    let classes: Vec<Class> = batch.rows.iter().map(|row| row.class).collect();
+    let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
+    let rows = sqlx::query_file!(
+        "src/store/sql/count_attempts.sql",
+        &users,
+        &classes as &[Class],
+        &seqs,
+        &batch.reasons,
+        &batch.finals,
+        i32::from(attempts_max)
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let (place, attempts) = (usize::try_from(row.ord - 1).ok()?, u16::try_from(row.attempts).unwrap_or(u16::MAX));
+            Some(AttemptedRow { place, attempts, failed: row.failed, at: row.counted_at })
+        })
+        .collect())
+}

@@ -1,0 +1,197 @@
+//! What operators see: log lines, and the metrics of one node.
+//!
+//! Metrics hang on a registry of their own, so that two nodes in one process do not mix. Names carry units;
+//! labels come from closed sets, never from clients.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry, Unit};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::config::LogFormat;
+use crate::domain::{Class, Status};
+use crate::protocol::Code;
+
+/// The content type of [`Metrics::render`].
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Starts logging to stderr for the whole process. Called again, it changes nothing.
+pub fn init_logging(filter: &str, format: LogFormat) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = match format {
+        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
+    };
+    // An error means that the process logs already, as when two nodes run inside one test.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+}
+
+/// A metric for each value of one label.
+#[derive(Debug, Clone)]
+pub struct Labelled<M, C = fn() -> M> {
+    label: &'static str,
+    family: Family<[(&'static str, &'static str); 1], M, C>,
+}
+
+impl<M: Clone, C: MetricConstructor<M>> Labelled<M, C> {
+    /// The metric for this value of the label.
+    pub fn of(&self, value: &'static str) -> M {
+        self.family.get_or_create(&[(self.label, value)]).clone()
+    }
+}
+
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $kind:ident($($arg:expr),*), $name:literal $(in $unit:ident)?, $help:literal;)*) => {
+        /// Every metric of one node. Cheap to update from anywhere; shared as an `Arc`.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("restante");
+                $(let $field: $type = $kind($($arg),*);
+                register(&mut registry, $name, $help, metrics!(@unit $($unit)?), metrics!(@metric $kind $field));)*
+                Self { registry, $($field,)* }
+            }
+        }
+    };
+    (@unit) => { None };
+    (@unit $unit:ident) => { Some(Unit::$unit) };
+    (@metric labelled $field:ident) => { $field.family.clone() };
+    (@metric $kind:ident $field:ident) => { $field.clone() };
+}
+
+metrics! {
+    messages_accepted: Counter = counter(), "messages_accepted", "Messages stored for the first time";
+    messages_duplicate: Counter = counter(), "messages_duplicate", "Sends that repeated an id and got its first result again";
+    messages_refused: Labelled<Counter> = labelled("code", counter), "messages_refused", "Sends refused, by error code";
+    rows_settled: Labelled<Counter> = labelled("status", counter), "rows_settled", "Rows of the queue that left `sent`, by what they became";
+    emissions: Counter = counter(), "emissions", "Envelopes put on the wire, again or for the first time";
+    redeliveries: Counter = counter(), "redeliveries", "Envelopes put on the wire again to the same session, unacked";
+    attempts: Counter = counter(), "attempts", "Attempts counted against rows: ack time-outs and rejects";
+    receipts: Counter = counter(), "receipts", "message:status frames to senders";
+    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
+    page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
+    sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
+    sessions_emitting_alone: Gauge = gauge(), "sessions_emitting_alone",
+        "Sessions that emit one envelope at a time, because the client's last connections ended without an ack";
+    connections_closed: Labelled<Counter> = labelled("reason", counter), "connections_closed",
+        "Connections that ended, by error code; `client` when the client closed or was lost";
+    lane_batch_items: Labelled<Histogram> = labelled("lane", items), "lane_batch_items", "Items a lane wrote in one transaction, by kind of lane";
+    lane_batch_duration: Labelled<Histogram> = labelled("lane", seconds), "lane_batch_duration" in Seconds,
+        "Time of one transaction of a lane, by kind of lane";
+    lane_queue_items: Labelled<Gauge> = labelled("lane", gauge), "lane_queue_items", "Items that wait for a lane, by kind of lane";
+    held_chats: Gauge = gauge(), "held_chats", "Chats and inboxes that somebody else holds locked; only their own items wait for them";
+    accept_to_ack: Histogram = seconds(), "accept_to_ack" in Seconds, "Time from accepting a message to the commit of a recipient's ack";
+    database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
+}
+
+impl Metrics {
+    /// Counts a send that was refused.
+    pub fn refused(&self, code: Code) {
+        self.messages_refused.of(code.as_str()).inc();
+    }
+
+    /// Counts rows that left `sent`.
+    pub fn settled(&self, status: Status, rows: u64) {
+        let status = match status {
+            Status::Sent => "sent",
+            Status::Delivered => "delivered",
+            Status::Read => "read",
+            Status::Failed => "failed",
+            Status::Expired => "expired",
+        };
+        self.rows_settled.of(status).inc_by(rows);
+    }
+
+    /// Counts a page read.
+    pub fn page_read(&self, class: Class) {
+        let class = match class {
+            Class::Chat => "chat",
+            Class::Event => "event",
+        };
+        self.page_reads.of(class).inc();
+    }
+
+    /// Counts the end of a connection; `None`: the client closed it, or it was lost.
+    pub fn connection_closed(&self, reason: Option<Code>) {
+        self.connections_closed.of(reason.map_or("client", Code::as_str)).inc();
+    }
+
+    /// All of them in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        encode(&mut out, &self.registry).expect("a String takes whatever is written to it");
+        out
+    }
+}
+
+fn register(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>, metric: impl Metric) {
+    match unit {
+        Some(unit) => registry.register_with_unit(name, help, unit, metric),
+        None => registry.register(name, help, metric),
+    }
+}
+
+fn counter() -> Counter {
+    Counter::default()
+}
+
+fn gauge() -> Gauge {
+    Gauge::default()
+}
+
+/// From a millisecond to a minute and a half.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+/// From one to 4,096.
+fn items() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 13))
+}
+
+fn labelled<M: Clone>(label: &'static str, constructor: fn() -> M) -> Labelled<M> {
+    Labelled { label, family: Family::new_with_constructor(constructor) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_rendered_with_units_labels_and_help() {
+        let metrics = Metrics::default();
+        metrics.refused(Code::Busy);
+        metrics.settled(Status::Delivered, 3);
+        metrics.accept_to_ack.observe(0.002);
+        metrics.lane_batch_duration.of("accept").observe(1.0);
+        let text = metrics.render();
+        for line in [
+            r#"restante_messages_refused_total{code="busy"} 1"#,
+            r#"restante_rows_settled_total{status="delivered"} 3"#,
+            "restante_accept_to_ack_seconds_count 1",
+            r#"restante_lane_batch_duration_seconds_count{lane="accept"} 1"#,
+            "# HELP restante_sessions Connections that are authenticated now.",
+            "restante_database_away 0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn two_nodes_count_apart() {
+        let (one, other) = (Metrics::default(), Metrics::default());
+        one.emissions.inc();
+        assert_eq!((one.emissions.get(), other.emissions.get()), (1, 0));
+    }
+}

@@ -1,0 +1,72 @@
+//! A database with the migrations applied that is there for one command: on an embedded server that is thrown
+//! away, or a scratch database on the server that `DATABASE_URL` names.
+
+use std::path::Path;
+
+use anyhow::Context;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use crate::postgres::{ServerOptions, Throwaway};
+
+/// A migrated database and whatever it lives on.
+pub struct Scratch {
+    name: String,
+    admin: PgConnectOptions,
+    /// Ends the server when it is dropped.
+    _server: Option<Throwaway>,
+}
+
+impl Scratch {
+    /// Makes the database and applies `migrations`.
+    pub async fn new(migrations: &Path) -> anyhow::Result<Self> {
+        let (admin, server) = server().await?;
+        let scratch = Self { name: format!("restante_scratch_{}", std::process::id()), admin, _server: server };
+        scratch.admin(&format!("create database {}", scratch.name)).await?;
+        match scratch.migrate(migrations).await {
+            Ok(()) => Ok(scratch),
+            Err(e) => {
+                scratch.drop().await?;
+                Err(e)
+            }
+        }
+    }
+
+    /// The database as sqlx's macros want it.
+    pub fn url(&self) -> String {
+        self.options().to_url_lossy().to_string()
+    }
+
+    /// Drops the database. The server, if it is ours, ends with this value.
+    pub async fn drop(self) -> anyhow::Result<()> {
+        self.admin(&format!("drop database {} with (force)", self.name)).await
+    }
+
+    async fn migrate(&self, migrations: &Path) -> anyhow::Result<()> {
+        let migrator = Migrator::new(migrations).await.context("cannot read the migrations")?;
+        let mut connection = PgConnection::connect_with(&self.options()).await?;
+        migrator.run(&mut connection).await.context("a migration failed")?;
+        Ok(connection.close().await?)
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        self.admin.clone().database(&self.name)
+    }
+
+    async fn admin(&self, statement: &str) -> anyhow::Result<()> {
+        let mut connection = self.admin.connect().await?;
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.with_context(|| statement.to_owned())?;
+        Ok(connection.close().await?)
+    }
+}
+
+async fn server() -> anyhow::Result<(PgConnectOptions, Option<Throwaway>)> {
+    match std::env::var("DATABASE_URL") {
+        Ok(url) if !url.is_empty() => Ok((url.parse().context("DATABASE_URL")?, None)),
+        _ => {
+            let server = tokio::task::spawn_blocking(|| Throwaway::start(&ServerOptions::disposable())).await??;
+            Ok((server.server().options("postgres"), Some(server)))
+        }
+    }
+}
