@@ -9,12 +9,16 @@
 //! - [`config`], [`telemetry`]: what operators set, and what they see
 //! - [`session`]: the core, pure: one client's delivery state machine
 //! - [`postgres`]: the embedded server; [`secret`]: the key that is made once
+//! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
+//! - [`cli`]: the commands
 
 #![warn(missing_docs)]
 
 pub mod app;
 pub mod auth;
 pub mod bus;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod connection;
 pub mod delivery;

@@ -1,3 +1,5 @@
-//! The program.
+//! The program. Everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    restante::cli::main()
+}

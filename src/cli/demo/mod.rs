@@ -1,0 +1,9 @@
+//! x
+use super::exit::Exit;
+pub const ABOUT: &str = "Example restante demo";
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+pub async fn run(_: Args) -> anyhow::Result<Exit> {
+    Ok(Exit::Done)
+}

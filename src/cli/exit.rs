@@ -1,0 +1,126 @@
+//! Exit codes: one table, so that scripts can rely on them, and where errors find their code.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::client::{ConnectError, Gone, HttpError, RequestError, WireError};
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// As asked.
+    Done,
+    /// It failed, or an invariant broke.
+    Failed,
+    /// The command line or a setting is wrong.
+    Usage,
+    /// The service cannot be reached.
+    Unreachable,
+    /// The service refused.
+    Refused,
+    /// Sent; not delivered in time.
+    SentOnly,
+    /// Delivered; not read in time.
+    DeliveredOnly,
+}
+
+/// What the caller got wrong; ends with [`Exit::Usage`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl Exit {
+    /// All of them.
+    #[cfg(test)]
+    pub const ALL: [Self; 7] =
+        [Self::Done, Self::Failed, Self::Usage, Self::Unreachable, Self::Refused, Self::SentOnly, Self::DeliveredOnly];
+
+    /// The number a script sees.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Refused => 4,
+            Self::SentOnly => 5,
+            Self::DeliveredOnly => 6,
+        }
+    }
+
+    /// Says why on stderr, and ends so.
+    pub fn after(self, why: &str) -> ExitCode {
+        if self != Self::Done {
+            eprintln!("restante: {why}");
+        }
+        self.into()
+    }
+
+    /// The code of an error: that of the first cause that has one.
+    pub fn of(error: &anyhow::Error) -> Self {
+        error.chain().find_map(Self::of_cause).unwrap_or(Self::Failed)
+    }
+
+    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if let Some(ConnectError::Unreachable(_)) = cause.downcast_ref() {
+            return Some(Self::Unreachable);
+        }
+        if let Some(ConnectError::Gone(gone)) = cause.downcast_ref() {
+            return Some(Self::of_gone(gone));
+        }
+        if let Some(RequestError::Lost | RequestError::TimedOut) = cause.downcast_ref() {
+            return Some(Self::Unreachable);
+        }
+        if let Some(gone) = cause.downcast_ref::<Gone>() {
+            return Some(Self::of_gone(gone));
+        }
+        match cause.downcast_ref::<HttpError>() {
+            Some(HttpError::Unreachable(_) | HttpError::NotNow { .. }) => return Some(Self::Unreachable),
+            Some(HttpError::Refused { .. }) => return Some(Self::Refused),
+            Some(HttpError::Rejected { .. } | HttpError::Malformed(_)) => return Some(Self::Failed),
+            None => {}
+        }
+        match cause.downcast_ref::<WireError>() {
+            Some(WireError::BadAddress(_)) => return Some(Self::Usage),
+            Some(_) => return Some(Self::Unreachable),
+            None => {}
+        }
+        if cause.is::<UsageError>() {
+            return Some(Self::Usage);
+        }
+        // Whoever read our output has seen enough (`restante listen | head`).
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe).then_some(Self::Done)
+    }
+
+    const fn of_gone(gone: &Gone) -> Self {
+        match gone {
+            Gone::NotAuthenticated(_) | Gone::Forbidden(_) => Self::Refused,
+            Gone::NotTheService(_) => Self::Unreachable,
+            Gone::Displaced | Gone::BadFrame(_) | Gone::Closed => Self::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn error_finds_its_code_below_its_context() {
+        let refused = Err::<(), _>(ConnectError::Gone(Gone::NotAuthenticated("expired".into()))).context("connecting");
+        assert_eq!(Exit::of(&refused.unwrap_err()), Exit::Refused);
+        assert_eq!(Exit::of(&ConnectError::Unreachable(WireError::Silent).into()), Exit::Unreachable);
+        assert_eq!(Exit::of(&HttpError::Refused { status: 403, message: String::new() }.into()), Exit::Refused);
+        assert_eq!(Exit::of(&UsageError("no".into()).into()), Exit::Usage);
+        assert_eq!(Exit::of(&io::Error::from(io::ErrorKind::BrokenPipe).into()), Exit::Done);
+        assert_eq!(Exit::of(&anyhow!("anything else")), Exit::Failed);
+    }
+}

@@ -1,0 +1,199 @@
+//! `restante listen`: shows messages as they come. A message is acked once it has been written out, so a
+//! listener that dies in between is given it again.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::exit::Exit;
+use super::identity::{Identity, Service};
+use super::screen::{Ink, Screen, printable, time_of_day};
+use crate::client::{Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
+use crate::domain::{ChatId, ChatSeq, Status};
+
+pub const ABOUT: &str = "\
+Show messages as they come, with ticks when they are read.
+
+What waited is shown first, then everything new, until Ctrl-C. Each message that was shown is acked and so counts as delivered; \
+with --read it counts as read too. Of your own messages, those sent elsewhere are shown, and what became of them. Times are UTC.
+
+When the connection is lost it comes back by itself; what comes twice is shown once.
+
+Examples:
+  restante listen --user bob
+  restante listen --user bob --device phone --read
+  restante listen --user bob --json | jq 'select(.event == \"message:receive\").data.content'";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    service: Service,
+    #[command(flatten)]
+    identity: Identity,
+    /// Name this device: it then gets everything since it was last there, also what other devices have acked
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// Mark what is shown as read
+    #[arg(long)]
+    read: bool,
+    /// Print each frame of the service as one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// End after so many messages
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// How many messages may be under way at once (1 to 500)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
+    window: Option<u16>,
+}
+
+/// Listens until Ctrl-C, or until `--count` messages were shown.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let token = args.identity.token()?;
+    let mut options = Options::new(&args.service.url, token.clone())?;
+    options.device = args.device.clone();
+    options.window = args.window;
+    options.raw_frames = args.json;
+    let titles = titles(&Http::new(&args.service.url)?, &token).await;
+    let mut listener = Listener { client: Client::new(options), screen: Screen::new(), titles, shown: 0, was_ready: false, args };
+    let ended = tokio::select! {
+        ended = listener.listen() => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    listener.client.close().await;
+    ended.map(|()| Exit::Done)
+}
+
+/// Names for chats; without them a chat is shown by its id.
+async fn titles(http: &Http, token: &str) -> HashMap<ChatId, String> {
+    let chats = timeout(Duration::from_secs(5), http.chats(token)).await;
+    let chats = chats.into_iter().flatten().flatten();
+    chats.filter_map(|chat| Some((chat.chat_id, chat.title?))).collect()
+}
+
+struct Listener {
+    args: Args,
+    client: Client,
+    screen: Screen,
+    titles: HashMap<ChatId, String>,
+    shown: u64,
+    was_ready: bool,
+}
+
+impl Listener {
+    async fn listen(&mut self) -> anyhow::Result<()> {
+        while self.args.count.is_none_or(|count| self.shown < count) {
+            match self.client.next().await? {
+                Happening::Frame(text) => self.screen.line(&text)?,
+                Happening::Message(envelope) => self.message(&envelope)?,
+                Happening::Lost(why, Some(wait)) => self.lost(why, wait)?,
+                Happening::Ready(ready) => self.connected(&ready),
+                Happening::Event(event) if !self.args.json => self.event(event)?,
+                Happening::Again(_)
+                | Happening::Lost(_, None)
+                | Happening::Stored(_)
+                | Happening::Refused(..)
+                | Happening::Postponed(..)
+                | Happening::Event(_) => {}
+            }
+        }
+        self.confirm_reads().await
+    }
+
+    fn message(&mut self, envelope: &Envelope) -> anyhow::Result<()> {
+        self.shown += 1;
+        let status = if self.args.read { Status::Read } else { Status::Delivered };
+        if !self.args.json {
+            let name = envelope.sender.name.as_deref().unwrap_or(envelope.sender_id.as_str());
+            let text = match envelope.message_type.as_str() {
+                "action" => format!("* {} {}", printable(name), printable(&envelope.content)),
+                _ => format!("{}  {}", self.screen.ink(Ink::Bold, &printable(name)), printable(&envelope.content)),
+            };
+            self.row(&envelope.created_at, envelope.chat_id, &format!("{text}  {}", self.screen.tick(status)))?;
+        }
+        if self.args.read {
+            self.client.read(envelope.chat_id, envelope.seq);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Sent(sent) => self.own(&sent),
+            Event::Status(news) => self.status(&news),
+            Event::Drained(_) => self.note("nothing more waits"),
+            Event::Gap(gap) => self.note(&format!("{} to {} will not come: {}", gap.from_seq, gap.to_seq, printable(&gap.reason))),
+            Event::ChatAdded(chat) => {
+                chat.title.map(|title| self.titles.insert(chat.chat_id, title));
+                self.note(&format!("you are now in {}", self.title(chat.chat_id)))
+            }
+            Event::ChatRemoved(chat) => self.note(&format!("you are no longer in {}", self.title(chat.chat_id))),
+            Event::Error(error) => self.note(&format!("the service says: {} ({})", printable(&error.message), printable(&error.code))),
+            Event::Malformed { error, .. } => self.note(&format!("a frame was not understood: {error}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn own(&mut self, sent: &Sent) -> anyhow::Result<()> {
+        let text = printable(sent.content.as_deref().unwrap_or("(sent elsewhere)"));
+        let line = format!("{}  {text}  {}", self.screen.ink(Ink::Bold, "you"), self.screen.tick(Status::Sent));
+        self.row(&sent.created_at, sent.chat_id, &line)
+    }
+
+    fn status(&mut self, news: &StatusNews) -> anyhow::Result<()> {
+        let up_to = news.seq.map_or_else(String::new, |ChatSeq(seq)| format!(" up to #{seq}"));
+        let line = match (news.status, &news.user_id) {
+            (Some(status), Some(user)) => format!("{} {}{up_to}", self.screen.tick(status), printable(user.as_str())),
+            (_, None) | (None, _) => {
+                let (delivered, read) = (news.delivered_count.unwrap_or_default(), news.read_count.unwrap_or_default());
+                format!("✓✓ delivered to {delivered}, read by {read}{up_to}")
+            }
+        };
+        self.row("        ", news.chat_id, &line)
+    }
+
+    fn row(&mut self, timestamp: &str, chat: ChatId, text: &str) -> anyhow::Result<()> {
+        let head = format!("{}  {:<12}", time_of_day(timestamp), self.title(chat));
+        let line = format!("{}  {text}", self.screen.ink(Ink::Faint, &head));
+        Ok(self.screen.line(&line)?)
+    }
+
+    fn title(&self, chat: ChatId) -> String {
+        let id = chat.to_string();
+        // The end of the id: ids made in the same hour begin alike.
+        self.titles.get(&chat).map_or_else(|| id[id.len() - 8..].to_owned(), |title| printable(title))
+    }
+
+    fn connected(&mut self, ready: &Ready) {
+        let back = if self.was_ready { "connected again" } else { "connected" };
+        self.was_ready = true;
+        let more = if ready.pending_more { "more than " } else { "" };
+        eprintln!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending);
+    }
+
+    /// Before the first greeting a lost connection is an answer for the person; later it is a mishap that passes.
+    fn lost(&self, why: WireError, wait: Duration) -> anyhow::Result<()> {
+        if !self.was_ready {
+            return Err(why.into());
+        }
+        eprintln!("{why}; coming back in {:.1} s", wait.as_secs_f64());
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) -> anyhow::Result<()> {
+        let line = self.screen.ink(Ink::Faint, &format!("          — {text}"));
+        Ok(self.screen.line(&line)?)
+    }
+
+    async fn confirm_reads(&mut self) -> anyhow::Result<()> {
+        let confirmed = async {
+            while self.client.reads_open() > 0 {
+                self.client.next().await?;
+            }
+            Ok(())
+        };
+        timeout(Duration::from_secs(5), confirmed).await.unwrap_or(Ok(()))
+    }
+}

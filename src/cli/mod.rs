@@ -1,0 +1,157 @@
+//! The command line: what can be asked for, and what the exit code means. Each command is a file of its own.
+
+mod demo;
+mod exit;
+mod host;
+mod identity;
+mod listen;
+mod replay;
+mod screen;
+mod send;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigArgs;
+use exit::Exit;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed, or something that must always hold did not
+  2  the command line or a setting is wrong
+  3  the service cannot be reached
+  4  the service refused: not authenticated, or forbidden
+  5  send: stored, but not delivered in time
+  6  send: delivered, but not read in time
+
+Settings come from the environment, or from a file `.env` in the working directory.";
+
+/// Keeps messages for users who may be offline, delivers them when they are there, and tells the sender.
+#[derive(Debug, Parser)]
+#[command(name = "restante", version, about, after_help = EXIT_CODES, after_long_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service. This is what happens when no command is named.
+    #[command(long_about = SERVE)]
+    Serve(Box<ConfigArgs>),
+    /// Bring the database's schema up to date, and end.
+    #[command(long_about = MIGRATE)]
+    Migrate(Box<ConfigArgs>),
+    /// Print a token for a user, and nothing else.
+    #[command(long_about = TOKEN)]
+    Token(identity::TokenArgs),
+    /// Send a message and watch what becomes of it.
+    #[command(long_about = send::ABOUT)]
+    Send(send::Args),
+    /// Show messages as they come, with ticks when they are read.
+    #[command(long_about = listen::ABOUT)]
+    Listen(listen::Args),
+    /// Drive a running service with real chat logs, and check that nothing is lost.
+    #[command(long_about = replay::ABOUT)]
+    Replay(replay::Args),
+    /// See the whole story in half a minute, on a service of its own.
+    #[command(long_about = demo::ABOUT)]
+    Demo(demo::Args),
+}
+
+const SERVE: &str = "\
+Run the service.
+
+Without DATABASE_URL it starts a PostgreSQL of its own, in its data directory; with it, that database is used. \
+The schema is brought up to date first. On stdout it says where it listens, in one line; everything else is logged to stderr.
+
+SIGTERM and Ctrl-C stop it: clients are asked to come back, what is under way is finished.
+
+Examples:
+  restante
+  LISTEN_ADDR=0.0.0.0:8080 DATABASE_URL=postgres://restante@db/restante restante serve";
+
+const MIGRATE: &str = "\
+Bring the database's schema up to date, and end.
+
+`restante serve` does the same when it starts; this is for those who keep the two apart. It may be run again at any time.
+
+Example:
+  DATABASE_URL=postgres://owner@db/restante restante migrate";
+
+const TOKEN: &str = "\
+Print a token for a user, and nothing else, so that it can be put into a variable.
+
+It is signed with JWT_SECRET, or with the secret that a service with its own PostgreSQL keeps in its data directory. \
+Whoever has the secret can be anybody: this is for trying things out and for operators.
+
+Examples:
+  restante token alice
+  curl -H \"Authorization: Bearer $(restante token alice)\" http://127.0.0.1:8080/v1/chats";
+
+/// Does what the command line asks for. Called once, by `main`.
+pub fn main() -> ExitCode {
+    match dotenvy::dotenv() {
+        Ok(_) => {}
+        Err(error) if error.not_found() => {}
+        Err(error) => return Exit::Usage.after(&format!("the file .env cannot be read: {error}")),
+    }
+    // Without a command: `serve`, with its settings from the environment.
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment())));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::Failed.after(&format!("cannot start: {error}")),
+    };
+    match runtime.block_on(run(command)) {
+        Ok(exit) => exit.into(),
+        Err(error) => Exit::of(&error).after(&format!("{error:#}")),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve(config) => serve::serve(*config).await,
+        Command::Migrate(config) => serve::migrate(*config).await,
+        Command::Token(args) => identity::print_token(&args),
+        Command::Send(args) => send::run(args).await,
+        Command::Listen(args) => listen::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_serve() {
+        assert!(Cli::try_parse_from(["restante"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.contains("Example"), "{} has no example", command.get_name());
+            assert!(about.contains(&format!("restante {}", command.get_name())), "{}: the example is another's", command.get_name());
+        }
+    }
+
+    #[test]
+    fn all_exit_codes_are_documented() {
+        for exit in Exit::ALL {
+            assert!(EXIT_CODES.contains(&format!("\n  {}  ", exit.code())), "{exit:?}");
+        }
+    }
+}

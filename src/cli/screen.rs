@@ -1,0 +1,131 @@
+//! The terminal: lines, ticks, colours where there is somebody to see them. Text of others is shown, never
+//! obeyed: control characters cannot move the cursor or change the title.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::domain::Status;
+
+/// Where a command writes to.
+pub struct Screen {
+    out: io::Stdout,
+    colours: Colours,
+}
+
+/// Are there any?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// On a terminal, unless `NO_COLOR` is set.
+    On,
+    /// In files and pipes.
+    Off,
+}
+
+/// What a piece of text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ink {
+    /// Times, places, numbers.
+    Faint,
+    /// Names.
+    Bold,
+    /// Good news.
+    Green,
+    /// What was read.
+    Cyan,
+    /// Mishaps that pass.
+    Yellow,
+    /// What broke.
+    Red,
+}
+
+impl Screen {
+    /// Stdout.
+    pub fn new() -> Self {
+        let out = io::stdout();
+        let has_colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { out, colours: if has_colours { Colours::On } else { Colours::Off } }
+    }
+
+    /// One line. A closed pipe is an error, so that the command ends.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        let mut out = self.out.lock();
+        writeln!(out, "{text}")?;
+        out.flush()
+    }
+
+    /// The text in this ink.
+    pub fn ink(&self, ink: Ink, text: &str) -> String {
+        self.colours.ink(ink, text)
+    }
+
+    /// `✓ sent`, `✓✓ delivered`, `✓✓ read`, `✗ failed`.
+    pub fn tick(&self, status: Status) -> String {
+        self.colours.tick(status)
+    }
+}
+
+impl Colours {
+    fn ink(self, ink: Ink, text: &str) -> String {
+        let code = match ink {
+            Ink::Faint => "2",
+            Ink::Bold => "1",
+            Ink::Green => "32",
+            Ink::Cyan => "36",
+            Ink::Yellow => "33",
+            Ink::Red => "31",
+        };
+        match self {
+            Self::On => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Off => text.to_owned(),
+        }
+    }
+
+    fn tick(self, status: Status) -> String {
+        match status {
+            Status::Sent => self.ink(Ink::Faint, "✓ sent"),
+            Status::Delivered => self.ink(Ink::Green, "✓✓ delivered"),
+            Status::Read => self.ink(Ink::Cyan, "✓✓ read"),
+            Status::Failed => self.ink(Ink::Red, "✗ failed"),
+            Status::Expired => self.ink(Ink::Red, "✗ expired"),
+        }
+    }
+}
+
+/// Text of others, fit for a terminal: one line, no control characters, no change of direction.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => '⏎',
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// The time of day of an RFC 3339 timestamp, as the service wrote it (UTC).
+pub fn time_of_day(timestamp: &str) -> &str {
+    timestamp.split_once('T').and_then(|(_, time)| time.get(..8)).unwrap_or(timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_cannot_drive_the_terminal() {
+        assert_eq!(printable("a\x1b]0;owned\x07b\nc\u{202e}d\u{9b}"), "a\u{fffd}]0;owned\u{fffd}b⏎c\u{fffd}d\u{fffd}");
+        assert_eq!(printable("grüße 你好 👋"), "grüße 你好 👋");
+    }
+
+    #[test]
+    fn colours_are_for_terminals_only() {
+        assert_eq!(Colours::Off.tick(Status::Read), "✓✓ read");
+        assert_eq!(Colours::On.tick(Status::Read), "\x1b[36m✓✓ read\x1b[0m");
+    }
+
+    #[test]
+    fn time_of_day_is_cut_out_of_a_timestamp() {
+        assert_eq!(time_of_day("2026-01-02T03:04:05.678Z"), "03:04:05");
+        assert_eq!(time_of_day("whenever"), "whenever");
+    }
+}

@@ -1,0 +1,99 @@
+//! Running the service itself, migrating its database, signing tokens.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::exit::{Exit, UsageError};
+use super::host::{Host, known_secret};
+use crate::app::{self, App};
+use crate::auth::TokenVerifier;
+use crate::config::{Config, ConfigArgs};
+use crate::domain::ExternalId;
+use crate::telemetry::init_logging;
+
+/// Users that the embedded mode prints tokens for.
+const DEMO_USERS: [&str; 2] = ["alice", "bob"];
+/// How long those are good for.
+const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
+
+#[derive(Parser)]
+struct Environment {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// The settings as the environment has them, without a command line.
+pub fn settings_of_environment() -> ConfigArgs {
+    Environment::parse_from(["restante"]).config
+}
+
+/// Runs the service until it is told to stop. Prints `listening on http://ADDRESS` to stdout when it is ready.
+pub async fn serve(args: ConfigArgs) -> anyhow::Result<Exit> {
+    let config = checked(args)?;
+    init_logging(&config.log_filter, config.log_format);
+    // Before anything is started: a signal that comes early must not leave a server behind.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let host = Host::start(&config).await?;
+    let app = match App::start(&config, host.database.clone(), host.secret()?).await {
+        Ok(app) => app,
+        Err(error) => {
+            host.stop().await;
+            return Err(error.into());
+        }
+    };
+    announce(&app, &host)?;
+    tokio::select! {
+        _ = interrupt.recv() => info!("interrupted: stopping"),
+        _ = terminate.recv() => info!("terminated: stopping"),
+    }
+    app.stop().await;
+    host.stop().await;
+    Ok(Exit::Done)
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
+    let config = checked(args)?;
+    init_logging(&config.log_filter, config.log_format);
+    let host = Host::start(&config).await?;
+    let migrated = app::migrate(&host.database).await;
+    host.stop().await;
+    migrated?;
+    println!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count());
+    Ok(Exit::Done)
+}
+
+/// A token for this user: with `JWT_SECRET`, or the secret the embedded mode keeps in its data directory.
+pub fn sign_token(user: &str, ttl: Duration) -> anyhow::Result<String> {
+    let config = checked(settings_of_environment())?;
+    let user = ExternalId::try_from(user.to_owned()).map_err(|error| UsageError(error.to_string()))?;
+    let ttl = ttl.try_into().context("the token would be good for too long")?;
+    Ok(TokenVerifier::new(&known_secret(&config)?).mint(&user, ttl, SystemTime::now().into()))
+}
+
+fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
+    Ok(args.check().map_err(|error| UsageError(error.to_string()))?)
+}
+
+/// Says where the service is. With the embedded server it is somebody's first look, so tokens are printed too; beside
+/// a database of one's own they would be credentials in a log.
+fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
+    let addr = app.addr();
+    println!("listening on http://{addr}");
+    let Some((_, root)) = &host.embedded else { return Ok(()) };
+    println!("  WebSocket   ws://{addr}/ws");
+    println!("  data        {}", root.display());
+    let signer = TokenVerifier::new(host.secret()?);
+    for user in DEMO_USERS {
+        let name = ExternalId::try_from(user.to_owned())?;
+        println!("  {user:<11} {}", signer.mint(&name, DEMO_TOKEN_TTL.try_into()?, SystemTime::now().into()));
+    }
+    println!("Try it in two other terminals:");
+    println!("  restante listen --user bob --url http://{addr}");
+    println!("  restante send --user alice --to bob --url http://{addr} \"hello\"");
+    Ok(())
+}

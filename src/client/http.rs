@@ -1,0 +1,223 @@
+//! The calls that are made over HTTP: making a chat, looking at statuses. One method a route, no state.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, StatusCode, Url};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::endpoint::{below, service_url};
+use super::{ErrorNews, Sent, WireError};
+use crate::domain::{ChatId, ExternalId, MessageId, Status};
+
+/// How a call fails.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Nobody answers, or the answer broke off. Another try may succeed.
+    #[error("cannot reach the service: {0}")]
+    Unreachable(#[source] reqwest::Error),
+    /// The service is there and cannot now (429, 5xx). Another try may succeed.
+    #[error("the service cannot now: HTTP {status} {message}")]
+    NotNow {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// The token is missing, wrong, over, or not allowed here (401, 403).
+    #[error("the service refuses: HTTP {status} {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// Anything else it said no to.
+    #[error("HTTP {status}: {message}")]
+    Rejected {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// The answer is not what the protocol says.
+    #[error("the service's answer is not understood: {0}")]
+    Malformed(String),
+}
+
+impl HttpError {
+    /// May the same call succeed later?
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::NotNow { .. })
+    }
+}
+
+/// A chat, as its list shows it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chat {
+    /// Its id.
+    pub chat_id: ChatId,
+    /// What it is called.
+    #[serde(default)]
+    pub title: Option<String>,
+}
+
+/// What became of a message for one recipient.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecipientStatus {
+    /// The recipient.
+    pub user_id: ExternalId,
+    /// The row's status.
+    pub status: Status,
+}
+
+#[derive(Deserialize)]
+struct Statuses {
+    statuses: Vec<RecipientStatus>,
+}
+
+/// Calls to one service. Cheap to clone; the connections are shared.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: Client,
+    url: Url,
+}
+
+impl Http {
+    /// For the service at this address.
+    ///
+    /// # Errors
+    /// When the address is none, or TLS cannot be set up.
+    pub fn new(url: &str) -> Result<Self, WireError> {
+        let url = service_url(url)?;
+        let client = Client::builder().timeout(Duration::from_secs(30)).connect_timeout(Duration::from_secs(5)).build();
+        Ok(Self { client: client.map_err(|error| WireError::BadAddress(error.to_string()))?, url })
+    }
+
+    /// Makes a group; the caller is a member of it.
+    ///
+    /// # Errors
+    /// See [`HttpError`]. Repeating after a lost answer may make a second group: use the one that was answered.
+    pub async fn create_group(&self, token: &str, title: &str, members: &[String]) -> Result<ChatId, HttpError> {
+        let body = json!({"kind": "group", "title": title, "members": members});
+        let chat: Chat = self.call(token, Method::POST, "v1/chats", Some(&body)).await?;
+        Ok(chat.chat_id)
+    }
+
+    /// Adds members to a chat; may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn add_members(&self, token: &str, chat: ChatId, members: &[String]) -> Result<(), HttpError> {
+        let body = json!({"userIds": members});
+        self.send(token, Method::POST, &format!("v1/chats/{chat}/members"), Some(&body)).await.map(drop)
+    }
+
+    /// The caller's chats.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn chats(&self, token: &str) -> Result<Vec<Chat>, HttpError> {
+        let body: Value = self.call::<Value, Value>(token, Method::GET, "v1/chats", None).await?;
+        let list = body.get("chats").unwrap_or(&body).clone();
+        serde_json::from_value(list).map_err(|error| HttpError::Malformed(error.to_string()))
+    }
+
+    /// Sends a message; `data` is that of `message:send`. With a `messageId` it may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn send_message<T: Serialize + Sync>(&self, token: &str, data: &T) -> Result<Sent, HttpError> {
+        self.call(token, Method::POST, "v1/messages", Some(data)).await
+    }
+
+    /// What became of a message, for each recipient. For its sender and the chat's members.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn statuses(&self, token: &str, message: MessageId) -> Result<Vec<RecipientStatus>, HttpError> {
+        let path = format!("v1/messages/{message}/status");
+        let found: Statuses = self.call::<Statuses, Value>(token, Method::GET, &path, None).await?;
+        Ok(found.statuses)
+    }
+
+    async fn call<T: DeserializeOwned, B: Serialize + Sync>(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, HttpError> {
+        let bytes = self.send(token, method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| HttpError::Malformed(format!("{path}: {error}")))
+    }
+
+    async fn send<B: Serialize + Sync>(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<bytes::Bytes, HttpError> {
+        let mut request = self.client.request(method, below(&self.url, path)).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(HttpError::Unreachable)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(HttpError::Unreachable)?;
+        if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> HttpError {
+    let message = words(body);
+    match status.as_u16() {
+        status @ (401 | 403) => HttpError::Refused { status, message },
+        status @ (408 | 425 | 429 | 500..=599) => HttpError::NotNow { status, message },
+        status => HttpError::Rejected { status, message },
+    }
+}
+
+/// The service's own words where the body has its shape, else the beginning of what it said.
+fn words(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Wrapped {
+        error: ErrorNews,
+    }
+    let news = serde_json::from_slice::<Wrapped>(body).map(|wrapped| wrapped.error).or_else(|_| serde_json::from_slice::<ErrorNews>(body));
+    news.map_or_else(
+        |_| String::from_utf8_lossy(body).chars().take(300).collect(),
+        |news| if news.message.is_empty() { news.code } else { format!("{} ({})", news.message, news.code) },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
+
+    #[tokio::test]
+    async fn refusals_are_told_by_what_the_caller_can_do() {
+        let fake = Fake::start().await;
+        let http = Http::new(&fake.url).unwrap();
+        let answer = async |status, body| {
+            let message = MessageId::generate();
+            tokio::join!(http.statuses("t", message), fake.refuse(status, body)).0.unwrap_err()
+        };
+        assert!(answer(503, r#"{"code":"unavailable","message":"later"}"#).await.is_retryable());
+        let refused = answer(401, r#"{"error":{"code":"not_authenticated","message":"token expired"}}"#).await;
+        assert_eq!(refused.to_string(), "the service refuses: HTTP 401 token expired (not_authenticated)");
+        assert!(matches!(answer(404, "nothing here").await, HttpError::Rejected { status: 404, message } if message == "nothing here"));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_worth_another_try() {
+        let fake = Fake::start().await;
+        let http = Http::new(&fake.url).unwrap();
+        drop(fake);
+        assert!(http.statuses("t", MessageId::generate()).await.unwrap_err().is_retryable());
+    }
+}

@@ -1,0 +1,35 @@
+//! A client of the service: what the command line, the benchmark and the tests speak to it with.
+//!
+//! Two layers that can be used apart. [`Wire`] is one socket: frames go in, frames come out, nothing is
+//! understood. [`Client`] is a person at a device: it comes back after a lost connection, repeats what was
+//! not confirmed, acks what its owner has taken, and hands each message out once. [`Http`] makes the few
+//! calls that have no place on a socket.
+//!
+//! The types here are written against the protocol's description and share nothing with the service's own
+//! frames, on purpose: a mistake made on both sides at once would be seen by nobody.
+
+mod acks;
+mod backoff;
+mod endpoint;
+mod events;
+#[cfg(test)]
+mod fake;
+mod happening;
+mod http;
+mod news;
+mod reconnecting;
+#[cfg(test)]
+mod tests;
+mod unconfirmed;
+mod wire;
+
+pub use backoff::{Backoff, Gone, close_code};
+pub use endpoint::{AckStyle, Options};
+pub use events::{Event, Frame, encode, is_retryable};
+pub use happening::{ConnectError, Happening, NewMessage, Place, RequestError};
+pub use http::{Chat, Http, HttpError, RecipientStatus};
+pub use news::{
+    Answer, ChatChange, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sender, Sent, StatusException, StatusNews, Typing,
+};
+pub use reconnecting::Client;
+pub use wire::{Wire, WireError};

@@ -1,0 +1,260 @@
+//! What the service says, as plain values: the `data` of each event. Fields that a newer service adds are
+//! ignored; fields that it may leave out are options.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, Status};
+
+/// `ready`: the first event on every connection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    /// Whose connection it is.
+    pub user_id: ExternalId,
+    /// The session's id, for logs.
+    pub session_id: String,
+    /// The device, when one was named.
+    #[serde(default)]
+    pub device_id: Option<String>,
+    /// The window that was granted.
+    pub window: u16,
+    /// Messages that wait, exact up to 1,000.
+    pub pending: u64,
+    /// More wait than `pending` says.
+    #[serde(default)]
+    pub pending_more: bool,
+    /// The last number of the chat inbox.
+    pub last_seq: InboxSeq,
+    /// Everything up to here waits no more in the chat inbox.
+    pub settled_seq: InboxSeq,
+    /// The last number of the event inbox.
+    #[serde(default)]
+    pub event_last_seq: InboxSeq,
+    /// Everything up to here waits no more in the event inbox.
+    #[serde(default)]
+    pub event_settled_seq: InboxSeq,
+    /// Numbers of another epoch mean nothing in this one.
+    pub epoch: String,
+    /// `since` was honoured.
+    #[serde(default)]
+    pub resumed: bool,
+    /// To be passed as `marks` at the next connect.
+    #[serde(default)]
+    pub marks_cursor: Option<String>,
+}
+
+impl Ready {
+    /// Everything of the class up to here waits no more.
+    pub const fn settled(&self, class: Class) -> InboxSeq {
+        match class {
+            Class::Chat => self.settled_seq,
+            Class::Event => self.event_settled_seq,
+        }
+    }
+}
+
+/// How a sender is shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sender {
+    /// A display name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The address of a picture.
+    #[serde(default)]
+    pub profile_picture: Option<String>,
+}
+
+/// `message:receive`: a message for this user.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its chat.
+    pub chat_id: ChatId,
+    /// Its number in the chat.
+    pub seq: ChatSeq,
+    /// The inbox it lies in.
+    #[serde(default)]
+    pub class: Class,
+    /// Its number in the inbox.
+    pub inbox_seq: InboxSeq,
+    /// Who sent it.
+    pub sender_id: ExternalId,
+    /// The text.
+    pub content: String,
+    /// `text`, `action`, …
+    pub message_type: String,
+    /// The sender's own JSON.
+    #[serde(default)]
+    pub metadata: Option<Box<RawValue>>,
+    /// When it was stored (RFC 3339).
+    pub created_at: String,
+    /// 1 for the first emission that the service knows of.
+    pub attempt: u16,
+    /// How the sender is shown.
+    #[serde(default)]
+    pub sender: Sender,
+}
+
+/// `message:sent`: the message is stored. With the content when another session of this user sent it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sent {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its chat.
+    pub chat_id: ChatId,
+    /// Its number there.
+    pub seq: ChatSeq,
+    /// When it was stored (RFC 3339).
+    pub created_at: String,
+    /// It had been stored before.
+    #[serde(default)]
+    pub duplicate: bool,
+    /// The text, for the user's other sessions.
+    #[serde(default)]
+    pub content: Option<String>,
+}
+
+/// `message:status`: what became of messages this user sent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusNews {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// Which messages, when they are named.
+    #[serde(default)]
+    pub message_ids: Vec<MessageId>,
+    /// Everything up to this number of the chat, with `up_to`; else the highest one.
+    #[serde(default)]
+    pub seq: Option<ChatSeq>,
+    /// A mark has moved: all messages up to `seq` have the status.
+    #[serde(default)]
+    pub up_to: bool,
+    /// What they became.
+    #[serde(default)]
+    pub status: Option<Status>,
+    /// For whom; nobody in a large group, which is told counts.
+    #[serde(default)]
+    pub user_id: Option<ExternalId>,
+    /// Below the mark, but something else.
+    #[serde(default)]
+    pub except: Vec<StatusException>,
+    /// In a large group: how many members have it.
+    #[serde(default)]
+    pub delivered_count: Option<u64>,
+    /// In a large group: how many have read it.
+    #[serde(default)]
+    pub read_count: Option<u64>,
+    /// To be passed as `marks` at the next connect.
+    #[serde(default)]
+    pub marks_cursor: Option<String>,
+}
+
+/// A message below a mark that ended otherwise.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusException {
+    /// The message.
+    pub message_id: MessageId,
+    /// What became of it.
+    pub status: Status,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `queue:drained`: what waited at connect has been settled.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drained {
+    /// The inbox.
+    #[serde(default)]
+    pub class: Class,
+    /// Its last number at connect.
+    pub inbox_seq: InboxSeq,
+}
+
+/// `queue:gap`: numbers that will never come.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    /// The inbox.
+    #[serde(default)]
+    pub class: Class,
+    /// First number.
+    pub from_seq: InboxSeq,
+    /// Last number.
+    pub to_seq: InboxSeq,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `message:read:ok`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadUpTo {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// Read up to here.
+    pub seq: ChatSeq,
+}
+
+/// `user:online`, `user:offline`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    /// Who.
+    pub user_id: ExternalId,
+}
+
+/// `typing`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Typing {
+    /// Where.
+    pub chat_id: ChatId,
+    /// Who.
+    #[serde(default)]
+    pub user_id: Option<ExternalId>,
+    /// Began, or stopped.
+    pub typing: bool,
+}
+
+/// `chat:added`, `chat:removed`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatChange {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// What it is called, when the service says so.
+    #[serde(default)]
+    pub title: Option<String>,
+}
+
+/// `error`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorNews {
+    /// Stable: programs may rely on it.
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+    /// When another try makes sense.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The answer to a frame that carried an `id`.
+#[derive(Debug)]
+pub enum Answer {
+    /// The result.
+    Ok(super::Event),
+    /// The service refused.
+    Error(ErrorNews),
+}

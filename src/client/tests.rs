@@ -1,0 +1,215 @@
+//! The client against a service that is told what to say.
+
+use serde_json::json;
+use std::time::Duration;
+use uuid::Uuid;
+
+use super::fake::{Fake, Seat};
+use super::{AckStyle, Client, ConnectError, Event, Gone, Happening, NewMessage, Options, Place, RequestError};
+use crate::domain::{ChatId, ChatSeq};
+
+fn options(fake: &Fake) -> Options {
+    let mut options = Options::new(&fake.url, "t-bob").unwrap();
+    options.backoff_first = Duration::from_millis(5);
+    options.backoff_longest = Duration::from_millis(20);
+    options
+}
+
+async fn connected(fake: &Fake, options: Options) -> (Client, Seat) {
+    let (client, seat) = tokio::join!(Client::connect(options), fake.seat());
+    (client.unwrap().0, seat)
+}
+
+fn text(content: &str) -> NewMessage {
+    NewMessage::text(Place::Chat(ChatId(Uuid::nil())), content)
+}
+
+/// Lets the client live until it says that; everything else is passed over.
+async fn until<T>(client: &mut Client, mut wanted: impl FnMut(Happening) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(client.next().await.unwrap()) {
+            return found;
+        }
+    }
+}
+
+#[tokio::test]
+async fn message_is_acked_when_its_owner_asks_for_the_next_and_not_before() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    let message = Uuid::now_v7();
+    seat.envelope(message, 1, 1).await;
+    until(&mut client, |h| matches!(h, Happening::Message(_)).then_some(())).await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), seat.heard()).await.is_err(), "acked before its effect");
+    let (_, ack) = tokio::join!(tokio::time::timeout(Duration::from_millis(500), client.next()), seat.heard_json());
+    assert_eq!((ack["event"].as_str(), &ack["data"]["messageIds"]), (Some("message:delivered"), &json!([message])));
+}
+
+#[tokio::test]
+async fn burst_is_acked_in_one_frame() {
+    let fake = Fake::start().await;
+    let mut options = options(&fake);
+    options.ack_style = AckStyle::UpTo;
+    let (mut client, mut seat) = connected(&fake, options).await;
+    let batch: Vec<_> = (1..=20)
+        .map(|n| {
+            json!({"messageId": Uuid::now_v7(), "chatId": Uuid::nil(), "seq": n, "class": "chat", "inboxSeq": n, "senderId": "alice",
+                "content": "hi", "messageType": "text", "createdAt": "2026-01-01T00:00:00Z", "attempt": 1})
+        })
+        .collect();
+    seat.event("message:batch", None, json!({"messages": batch})).await;
+    for _ in 0..20 {
+        until(&mut client, |h| matches!(h, Happening::Message(_)).then_some(())).await;
+    }
+    let (_, ack) = tokio::join!(tokio::time::timeout(Duration::from_millis(500), client.next()), seat.heard_json());
+    assert_eq!(ack["data"], json!({"upTo": 20, "class": "chat"}));
+}
+
+#[tokio::test]
+async fn message_that_comes_again_after_a_reconnect_is_recognised_and_acked_again() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    let message = Uuid::now_v7();
+    seat.envelope(message, 1, 1).await;
+    until(&mut client, |h| matches!(h, Happening::Message(_)).then_some(())).await;
+    drop(seat);
+    let (seat, ()) = tokio::join!(fake.seat(), async {
+        until(&mut client, |h| matches!(h, Happening::Ready(_)).then_some(())).await;
+    });
+    let mut seat = seat;
+    seat.envelope(message, 1, 2).await;
+    let again = until(&mut client, |h| match h {
+        Happening::Again(envelope) => Some(envelope),
+        Happening::Message(_) => panic!("had its effect twice"),
+        _ => None,
+    })
+    .await;
+    assert_eq!(again.attempt, 2);
+    let (_, ack) = tokio::join!(tokio::time::timeout(Duration::from_millis(500), client.next()), seat.heard_json());
+    assert_eq!(ack["data"]["messageIds"], json!([message]));
+}
+
+#[tokio::test]
+async fn unconfirmed_send_is_repeated_with_the_same_id_after_a_reconnect() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    let (first, second) = (text("one"), text("two"));
+    client.send(&first);
+    client.send(&second);
+    let service = async {
+        let heard = seat.heard_json().await;
+        seat.confirm(&heard, 1).await;
+        seat.heard_json().await; // the second one is stored, but its answer never leaves
+        drop(seat);
+        let mut seat = fake.seat().await;
+        let heard = seat.heard_json().await;
+        seat.confirm(&heard, 2).await;
+        (heard, seat)
+    };
+    let owner = async {
+        let mut stored = Vec::new();
+        while stored.len() < 2 {
+            stored.extend(
+                until(&mut client, |h| if let Happening::Stored(sent) = h { Some(Some(sent.message_id)) } else { Some(None) }).await,
+            );
+        }
+        stored
+    };
+    let ((repeated, _seat), stored) = tokio::join!(service, owner);
+    assert_eq!(repeated["data"]["messageId"], json!(second.message_id));
+    assert_eq!(repeated["data"]["content"], "two");
+    assert_eq!(stored, [first.message_id, second.message_id]);
+    assert_eq!(client.sends_open(), 0);
+}
+
+#[tokio::test]
+async fn send_refused_for_now_is_repeated_and_one_refused_for_good_is_not() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    let message = text("one");
+    client.send(&message);
+    let service = async {
+        let heard = seat.heard_json().await;
+        seat.event("error", heard["id"].as_str(), json!({"code": "busy", "message": "later", "retryAfterMs": 20})).await;
+        let heard = seat.heard_json().await;
+        seat.event("error", heard["id"].as_str(), json!({"code": "not_a_member", "message": "no"})).await;
+    };
+    let owner = async {
+        until(&mut client, |h| matches!(h, Happening::Postponed(id, _) if id == message.message_id).then_some(())).await;
+        until(&mut client, |h| matches!(h, Happening::Refused(id, _) if id == message.message_id).then_some(())).await;
+    };
+    tokio::join!(service, owner);
+    assert_eq!(client.sends_open(), 0);
+}
+
+#[tokio::test]
+async fn displaced_client_stays_away() {
+    let fake = Fake::start().await;
+    let (mut client, seat) = connected(&fake, options(&fake)).await;
+    let ((), gone) = tokio::join!(seat.close(4509, "displaced"), async {
+        while client.next().await.is_ok() {}
+        client.next().await
+    });
+    assert!(matches!(gone, Err(Gone::Displaced)));
+}
+
+#[tokio::test]
+async fn first_connection_says_at_once_why_it_failed() {
+    let fake = Fake::start().await;
+    let (refused, ()) = tokio::join!(Client::connect(options(&fake)), fake.refuse(401, "expired"));
+    assert!(matches!(refused, Err(ConnectError::Gone(Gone::NotAuthenticated(why))) if why == "expired"));
+    let options = options(&fake);
+    drop(fake);
+    assert!(matches!(Client::connect(options).await, Err(ConnectError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn cursor_of_receipts_is_passed_on_and_read_is_repeated_until_confirmed() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    client.read(ChatId(Uuid::nil()), ChatSeq(7));
+    let service = async {
+        assert_eq!(seat.heard_json().await["event"], "message:read");
+        drop(seat);
+        let mut seat = fake.seat().await;
+        let heard = seat.heard_json().await;
+        seat.event("message:read:ok", heard["id"].as_str(), json!({"chatId": Uuid::nil(), "seq": 7})).await;
+        seat
+    };
+    let owner = async { until(&mut client, |h| matches!(h, Happening::Event(Event::ReadOk(_))).then_some(())).await };
+    let (seat, ()) = tokio::join!(service, owner);
+    assert_eq!(seat.query, "marks=e1%3A5");
+    assert_eq!(client.reads_open(), 0);
+}
+
+#[tokio::test]
+async fn request_gets_its_own_answer_and_what_happens_meanwhile_is_kept() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    let service = async {
+        let heard = seat.heard_json().await;
+        seat.envelope(Uuid::now_v7(), 1, 1).await;
+        seat.event("pong", heard["id"].as_str(), json!({})).await;
+        let heard = seat.heard_json().await;
+        seat.event("error", heard["id"].as_str(), json!({"code": "invalid", "message": "no"})).await;
+    };
+    let owner = async {
+        assert!(matches!(client.request("ping", &json!({})).await, Ok(Event::Pong)));
+        assert!(matches!(client.request("ping", &json!({})).await, Err(RequestError::Refused(_))));
+        until(&mut client, |h| matches!(h, Happening::Message(_)).then_some(())).await;
+    };
+    tokio::join!(service, owner);
+}
+
+#[tokio::test]
+async fn request_on_a_connection_that_ends_is_lost_and_not_waited_for() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    let service = async {
+        seat.heard().await;
+        drop(seat);
+    };
+    let nothing = json!({});
+    let ((), answer) = tokio::join!(service, client.request("ping", &nothing));
+    assert!(matches!(answer, Err(RequestError::Lost)));
+}
