@@ -37,7 +37,7 @@ comment on column messages.collapse_key is 'Events of one key replace each other
 comment on index messages_are_known_by_their_id is 'Finds a message; makes a repeated send a duplicate.';
 comment on index a_chat_number_names_one_message is 'History of a chat; proof that a number was given once.';
 
-create index messages_that_expire on messages (expires_at) where expires_at is not null;
+create index messages_that_expire on messages (expires_at, id) where expires_at is not null;
 comment on index messages_that_expire is 'The sweep for messages whose time has come. Costs nothing for messages that never expire.';
 
 create table message_status (

@@ -14,13 +14,18 @@
 
 #![warn(missing_docs)]
 
+pub mod app;
 pub mod auth;
+pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod connection;
 pub mod delivery;
 pub mod domain;
+pub mod http;
 pub mod hub;
+pub mod jobs;
 pub mod postgres;
 pub mod protocol;
 pub mod secret;

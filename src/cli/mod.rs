@@ -2,6 +2,7 @@
 
 mod demo;
 mod exit;
+mod host;
 mod identity;
 mod listen;
 mod replay;

@@ -1,20 +1,24 @@
-//! What the command line needs of the service itself: running it, migrating, signing tokens.
-//!
-//! PLACEHOLDER: [`serve`] and [`migrate`] are to be filled in with the service; they keep their signatures.
+//! Running the service itself, migrating its database, signing tokens.
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
 
 use super::exit::{Exit, UsageError};
+use super::host::{Host, known_secret};
+use crate::app::{self, App};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::ExternalId;
-use crate::{postgres, secret};
+use crate::telemetry::init_logging;
 
-/// Where the embedded mode keeps the secret, in its data directory.
-const SECRET_FILE: &str = "jwt-secret";
+/// Users that the embedded mode prints tokens for.
+const DEMO_USERS: [&str; 2] = ["alice", "bob"];
+/// How long those are good for.
+const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 #[derive(Parser)]
 struct Environment {
@@ -28,31 +32,68 @@ pub fn settings_of_environment() -> ConfigArgs {
 }
 
 /// Runs the service until it is told to stop. Prints `listening on http://ADDRESS` to stdout when it is ready.
-pub async fn serve(_args: ConfigArgs) -> anyhow::Result<Exit> {
-    bail!("this build has no service yet")
+pub async fn serve(args: ConfigArgs) -> anyhow::Result<Exit> {
+    let config = checked(args)?;
+    init_logging(&config.log_filter, config.log_format);
+    // Before anything is started: a signal that comes early must not leave a server behind.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let host = Host::start(&config).await?;
+    let app = match App::start(&config, host.database.clone(), host.secret()?).await {
+        Ok(app) => app,
+        Err(error) => {
+            host.stop().await;
+            return Err(error.into());
+        }
+    };
+    announce(&app, &host)?;
+    tokio::select! {
+        _ = interrupt.recv() => info!("interrupted: stopping"),
+        _ = terminate.recv() => info!("terminated: stopping"),
+    }
+    app.stop().await;
+    host.stop().await;
+    Ok(Exit::Done)
 }
 
 /// Brings the schema up to date.
-pub async fn migrate(_args: ConfigArgs) -> anyhow::Result<Exit> {
-    bail!("this build has no service yet")
+pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
+    let config = checked(args)?;
+    init_logging(&config.log_filter, config.log_format);
+    let host = Host::start(&config).await?;
+    let migrated = app::migrate(&host.database).await;
+    host.stop().await;
+    migrated?;
+    println!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count());
+    Ok(Exit::Done)
 }
 
 /// A token for this user: with `JWT_SECRET`, or the secret the embedded mode keeps in its data directory.
 pub fn sign_token(user: &str, ttl: Duration) -> anyhow::Result<String> {
-    let config = settings_of_environment().check().map_err(|error| UsageError(error.to_string()))?;
+    let config = checked(settings_of_environment())?;
     let user = ExternalId::try_from(user.to_owned()).map_err(|error| UsageError(error.to_string()))?;
     let ttl = ttl.try_into().context("the token would be good for too long")?;
-    Ok(signer(&config)?.mint(&user, ttl, SystemTime::now().into()))
+    Ok(TokenVerifier::new(&known_secret(&config)?).mint(&user, ttl, SystemTime::now().into()))
 }
 
-fn signer(config: &Config) -> anyhow::Result<TokenVerifier> {
-    if let Some(secret) = config.jwt_secret().map_err(|error| UsageError(error.to_string()))? {
-        return Ok(TokenVerifier::new(secret));
+fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
+    Ok(args.check().map_err(|error| UsageError(error.to_string()))?)
+}
+
+/// Says where the service is. With the embedded server it is somebody's first look, so tokens are printed too; beside
+/// a database of one's own they would be credentials in a log.
+fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
+    let addr = app.addr();
+    println!("listening on http://{addr}");
+    let Some((_, root)) = &host.embedded else { return Ok(()) };
+    println!("  WebSocket   ws://{addr}/ws");
+    println!("  data        {}", root.display());
+    let signer = TokenVerifier::new(host.secret()?);
+    for user in DEMO_USERS {
+        let name = ExternalId::try_from(user.to_owned())?;
+        println!("  {user:<11} {}", signer.mint(&name, DEMO_TOKEN_TTL.try_into()?, SystemTime::now().into()));
     }
-    let root = config.data_dir.clone().map_or_else(postgres::default_data_dir, Ok)?;
-    if !root.join(SECRET_FILE).exists() {
-        let why = format!("no secret in {}: start the service once, or set JWT_SECRET, or give a --token", root.display());
-        return Err(UsageError(why).into());
-    }
-    Ok(TokenVerifier::new(&secret::load_or_make(&root, SECRET_FILE)?))
+    println!("Try it in two other terminals:");
+    println!("  restante listen --user bob --url http://{addr}");
+    println!("  restante send --user alice --to bob --url http://{addr} \"hello\"");
+    Ok(())
 }

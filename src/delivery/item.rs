@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, Profile, SessionId};
-use crate::protocol::{Code, Fault};
+use crate::protocol::client::SendRequest;
+use crate::protocol::server::SentAnswer;
+use crate::protocol::{Code, Fault, Timestamp};
 use crate::store::Located;
 
 /// A message to accept.
@@ -31,6 +33,22 @@ pub struct SendItem {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+impl SendItem {
+    /// A client's request, with an id of its own if the client chose none.
+    pub fn new(sender: Arc<Profile>, origin: Option<SessionId>, chat: ChatId, request: SendRequest) -> Self {
+        Self {
+            id: request.message_id.unwrap_or_else(MessageId::generate),
+            sender,
+            origin,
+            chat,
+            message_type: request.message_type,
+            content: request.content,
+            metadata: request.metadata,
+            expires_at: request.expires_at,
+        }
+    }
+}
+
 /// A message that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
@@ -44,6 +62,18 @@ pub struct Accepted {
     pub created_at: OffsetDateTime,
     /// It had been accepted before.
     pub duplicate: bool,
+}
+
+impl From<Accepted> for SentAnswer {
+    fn from(accepted: Accepted) -> Self {
+        Self {
+            message_id: accepted.message,
+            chat_id: accepted.chat,
+            seq: accepted.seq,
+            created_at: Timestamp(accepted.created_at),
+            duplicate: accepted.duplicate,
+        }
+    }
 }
 
 /// Why something was not done.

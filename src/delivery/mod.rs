@@ -11,6 +11,7 @@ mod accept;
 mod batch;
 mod health;
 mod item;
+mod limits;
 mod link;
 mod receipts;
 mod routes;
@@ -18,6 +19,7 @@ mod settle;
 
 pub use health::Health;
 pub use item::{Accepted, Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal, SendItem};
+pub use limits::{Limits, RateSettings};
 pub use link::ConnectTo;
 pub use receipts::Receipts;
 
@@ -29,9 +31,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{AttemptOutcome, ChatId, UserId};
+use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, UserId};
 use crate::hub::Hub;
-use crate::store::Store;
+use crate::protocol::Fault;
+use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
 /// How the lanes are laid out.
@@ -45,6 +48,8 @@ pub struct LaneSettings {
     pub attempts_max: u16,
     /// Where lanes connect to.
     pub connect_to: ConnectTo,
+    /// How much a user may cause.
+    pub rates: RateSettings,
 }
 
 /// The way in for everything that is written.
@@ -54,6 +59,7 @@ pub struct Delivery {
     settle: settle::SettleLanes,
     receipts: Receipts,
     health: Health,
+    limits: Limits,
 }
 
 impl Delivery {
@@ -71,7 +77,8 @@ impl Delivery {
         let shared = link::Shared { hub: Arc::clone(hub), metrics: Arc::clone(metrics), health: health.clone(), stop: stop.clone() };
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
-        Self { accept, settle, receipts, health }
+        let limits = Limits::start(settings.rates, tasks, stop);
+        Self { accept, settle, receipts, health, limits }
     }
 
     /// Queues a message. The answer comes after its commit; a full queue and an absent database refuse at once.
@@ -84,17 +91,28 @@ impl Delivery {
         }
     }
 
-    /// Queues acks. The returned future ends when they are committed, however long the database is away; it fails
-    /// only when the node stops or on a defect. Acks of one connection are committed in the order of these calls as
-    /// long as each call's first poll comes before the next call.
+    /// Writes acks. The future ends when they are committed, however long the database is away; it fails only when the
+    /// node stops or on a defect.
     pub fn settle(&self, acks: Acks) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+        let queued = self.settle_or_wait(acks);
+        async move {
+            match queued {
+                Ok(written) => written.await,
+                Err(wait) => wait.await,
+            }
+        }
+    }
+
+    /// The same for a connection, whose acks must be committed in order. `Ok`: they are queued, the next may follow.
+    /// `Err`: the lane is full; the next must wait until this future has ended.
+    pub fn settle_or_wait(&self, acks: Acks) -> Result<Writing, Writing> {
         self.settle.settle(acks)
     }
 
     /// Marks a chat as read up to a number or message.
     pub fn read(
         &self,
-        user: Arc<crate::domain::Profile>,
+        user: Arc<Profile>,
         chat: ChatId,
         up_to: ReadUpTo,
     ) -> impl Future<Output = Result<ReadDone, Refusal>> + Send + use<> {
@@ -111,11 +129,39 @@ impl Delivery {
         &self.health
     }
 
+    /// How much users may cause.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The direct chat of two users, made when it is missing and the sender may begin another.
+    pub async fn direct_chat(&self, store: &Store, sender: &Profile, to: &ExternalId) -> Result<ChatId, Fault> {
+        let refused = |error: store::Error| match error {
+            store::Error::Unavailable(_) => {
+                self.health.report_away();
+                Fault::from(Refusal::Unavailable)
+            }
+            store::Error::Held(_) => Fault::from(Refusal::Busy(BUSY_RETRY)),
+            store::Error::Taken(_) | store::Error::Invalid(_) | store::Error::Failed(_) => {
+                tracing::warn!(cause = ?error, "a direct chat could not be found or made");
+                Fault::from(Refusal::Internal)
+            }
+        };
+        if let Some(chat) = store.find_direct_chat(sender.user, to).await.map_err(refused)? {
+            return Ok(chat);
+        }
+        self.limits.check_direct_chat(sender.user)?;
+        store.make_direct_chat(sender.user, to).await.map_err(refused)
+    }
+
     /// What senders are told.
     pub const fn receipts(&self) -> &Receipts {
         &self.receipts
     }
 }
+
+/// Acks on their way to a commit.
+pub type Writing = std::pin::Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
 /// When a queue is full: how long a sender should wait. About what a full queue takes to be written.
 const BUSY_RETRY: Duration = Duration::from_millis(500);

@@ -16,7 +16,7 @@ use tracing::error;
 use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
 use super::link::{Link, LockPatience, Shared};
 use super::receipts::Receipts;
-use super::{LaneSettings, lane_of_user};
+use super::{LaneSettings, Writing, lane_of_user};
 use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Profile, Status, UserId};
 use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, MarkProposal, ReadRequest, SettleBatch};
 
@@ -95,14 +95,21 @@ impl SettleLanes {
         Self { lanes }
     }
 
-    pub(super) fn settle(&self, acks: Acks) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+    pub(super) fn settle(&self, acks: Acks) -> Result<Writing, Writing> {
         let (reply, answer) = oneshot::channel();
-        self.put(Job::Acks(acks, reply), answer)
+        let lane = self.lane(acks.user.user);
+        match lane.try_send(Job::Acks(acks, reply)) {
+            Ok(()) => Ok(Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Unavailable)) })),
+            Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) => {
+                Err(Box::pin(put(lane.clone(), job, answer)))
+            }
+        }
     }
 
     pub(super) fn attempt(&self, attempt: Attempt) -> impl Future<Output = Result<AttemptOutcome, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.put(Job::Attempt(attempt, reply), answer)
+        let lane = self.lane(attempt.user.user).clone();
+        put(lane, Job::Attempt(attempt, reply), answer)
     }
 
     pub(super) fn read(
@@ -112,27 +119,19 @@ impl SettleLanes {
         up_to: ReadUpTo,
     ) -> impl Future<Output = Result<ReadDone, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.put(Job::Read { user, chat, up_to, reply }, answer)
+        let lane = self.lane(user.user).clone();
+        put(lane, Job::Read { user, chat, up_to, reply }, answer)
     }
 
-    /// Queues a job now if there is room; otherwise the future waits for it. A closed queue answers `Unavailable`.
-    fn put<T: Send + 'static>(
-        &self,
-        job: Job,
-        answer: oneshot::Receiver<Result<T, Refusal>>,
-    ) -> impl Future<Output = Result<T, Refusal>> + Send + use<T> {
-        let lane = self.lanes[lane_of_user(job.user(), self.lanes.len())].clone();
-        let overflow = match lane.try_send(job) {
-            Ok(()) => None,
-            Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) => Some(job),
-        };
-        async move {
-            if let Some(job) = overflow {
-                lane.send(job).await.map_err(|_| Refusal::Unavailable)?;
-            }
-            answer.await.unwrap_or(Err(Refusal::Unavailable))
-        }
+    fn lane(&self, user: UserId) -> &mpsc::Sender<Job> {
+        &self.lanes[lane_of_user(user, self.lanes.len())]
     }
+}
+
+/// Queues a job as soon as there is room, and waits for its answer. A closed queue answers `Unavailable`.
+async fn put<T>(lane: mpsc::Sender<Job>, job: Job, answer: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {
+    lane.send(job).await.map_err(|_| Refusal::Unavailable)?;
+    answer.await.unwrap_or(Err(Refusal::Unavailable))
 }
 
 #[derive(Debug)]

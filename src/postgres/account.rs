@@ -5,7 +5,7 @@
 use std::env;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::Error;
@@ -23,12 +23,17 @@ pub(super) struct Account {
 /// Where data belongs when nobody says otherwise: `/var/lib/restante` for root (a directory in root's home could
 /// not be entered by the server's account), `$XDG_DATA_HOME/restante` or `~/.local/share/restante` for others.
 pub fn default_data_dir() -> Result<PathBuf, Error> {
-    if is_root() {
-        return Ok("/var/lib/restante".into());
+    let variable = |name| env::var_os(name).map(PathBuf::from);
+    data_dir_of(is_root(), variable("XDG_DATA_HOME"), variable("HOME")).ok_or(Error::NoDataDir)
+}
+
+/// A relative `XDG_DATA_HOME` counts as unset (XDG Base Directory Specification).
+fn data_dir_of(root: bool, xdg_data_home: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    if root {
+        return Some("/var/lib/restante".into());
     }
-    let xdg = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
-    Ok(xdg.or_else(home).ok_or(Error::NoDataDir)?.join("restante"))
+    let data_home = xdg_data_home.filter(|dir| dir.is_absolute()).or_else(|| Some(home?.join(".local/share")))?;
+    Some(data_home.join("restante"))
 }
 
 pub(super) fn is_root() -> bool {
@@ -78,6 +83,16 @@ mod tests {
     #[test]
     fn an_account_that_does_not_exist_is_none() {
         assert_eq!(Account::named("no-such-account-here"), None);
+    }
+
+    #[test]
+    fn data_belongs_to_the_system_for_root_and_into_the_home_for_others() {
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(data_dir_of(true, path("/x"), path("/root")), path("/var/lib/restante"));
+        assert_eq!(data_dir_of(false, path("/x"), path("/home/ada")), path("/x/restante"));
+        assert_eq!(data_dir_of(false, path("relative"), path("/home/ada")), path("/home/ada/.local/share/restante"));
+        assert_eq!(data_dir_of(false, None, path("/home/ada")), path("/home/ada/.local/share/restante"));
+        assert_eq!(data_dir_of(false, None, None), None);
     }
 
     #[test]

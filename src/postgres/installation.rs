@@ -63,7 +63,9 @@ fn usual_dirs() -> Vec<PathBuf> {
     dirs
 }
 
+/// The path is made absolute, as the programs run in another directory than this process.
 fn installation_in(dir: PathBuf) -> Option<Installation> {
+    let dir = std::path::absolute(dir).ok()?;
     if !PROGRAMS.iter().all(|program| dir.join(program).is_file()) {
         return None;
     }

@@ -70,6 +70,11 @@ impl Layout {
     pub(super) fn socket(&self) -> PathBuf {
         socket_in(&self.socket_dir)
     }
+
+    /// The lock file that PostgreSQL keeps beside its socket.
+    pub(super) fn socket_lock(&self) -> PathBuf {
+        self.socket_dir.join(format!(".s.PGSQL.{PORT}.lock"))
+    }
 }
 
 /// Makes the root where it is missing. Under root others must be able to pass through; what they find there is

@@ -9,6 +9,7 @@ mod account;
 mod error;
 mod installation;
 mod layout;
+mod options;
 mod postmaster;
 mod throwaway;
 
@@ -21,8 +22,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 pub use account::default_data_dir;
 pub use error::Error;
-pub use postmaster::{Durability, ServerOptions, Started};
-pub use throwaway::Throwaway;
+pub use options::ServerOptions;
+pub use postmaster::Started;
+pub use throwaway::{Throwaway, ThrowawayDir};
 
 use layout::Layout;
 use postmaster::Postmaster;

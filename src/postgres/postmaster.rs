@@ -13,35 +13,18 @@ use std::time::{Duration, Instant};
 
 use super::installation::{self, Installation};
 use super::layout::Layout;
+use super::options::{Durability, ServerOptions};
 use super::{Error, SUPERUSER};
 
 /// Recovery after a crash may take minutes; a postmaster that dies is noticed at once.
 const START_SECONDS_MAX: u64 = 300;
 /// The backends of a postmaster that was killed go away by themselves, and the next one will not start before.
-const LEFTOVERS_LINGER: Duration = Duration::from_secs(5);
+const LEFTOVERS_LINGER: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The log is set aside at a start when it has grown over this.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Lines of the log that an error quotes.
 const LOG_LINES_QUOTED: usize = 10;
-
-/// How a server is to be found and run.
-#[derive(Debug, Clone, Default)]
-pub struct ServerOptions {
-    bin_dir: Option<PathBuf>,
-    durability: Durability,
-    settings: Vec<(String, String)>,
-}
-
-/// What a crash of the machine may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Nothing that was committed.
-    #[default]
-    Kept,
-    /// Everything: for a server that is thrown away. A crash of the server alone still costs nothing.
-    Disposable,
-}
 
 /// How [`Embedded::start`](super::Embedded::start) came by its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,35 +35,6 @@ pub enum Started {
     Warm,
     /// The server was running already.
     Adopted,
-}
-
-impl ServerOptions {
-    /// For a server whose data need not outlive the machine's next crash.
-    pub fn disposable() -> Self {
-        Self { durability: Durability::Disposable, ..Self::default() }
-    }
-
-    /// Takes the server's binaries from `dir` and nowhere else; otherwise `PG_BIN_DIR` and the usual places count.
-    pub fn binaries_in(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.bin_dir = Some(dir.into());
-        self
-    }
-
-    /// Adds a setting of `postgresql.conf`. The later one of the same name counts.
-    pub fn set(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    fn all_settings(&self) -> Vec<(&str, &str)> {
-        let mut all = vec![("listen_addresses", ""), ("unix_socket_permissions", "0700"), ("max_connections", "200"), ("timezone", "UTC")];
-        match self.durability {
-            Durability::Kept => all.push(("fsync", "on")),
-            Durability::Disposable => all.extend([("fsync", "off"), ("full_page_writes", "off")]),
-        }
-        all.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        all
-    }
 }
 
 /// What can be said of a postmaster without asking it.
@@ -102,7 +56,7 @@ pub(super) struct Postmaster {
 
 impl Postmaster {
     pub(super) fn of(layout: Layout, options: &ServerOptions) -> Result<Self, Error> {
-        let Installation { bin_dir, .. } = installation::find(options.bin_dir.as_deref(), &layout.data)?;
+        let Installation { bin_dir, .. } = installation::find(options.bin_dir(), &layout.data)?;
         Ok(Self { layout, bin_dir })
     }
 
@@ -110,7 +64,7 @@ impl Postmaster {
     pub(super) fn start(&self, options: &ServerOptions) -> Result<Started, Error> {
         let fresh = installation::major_of_cluster(&self.layout.data).is_none();
         if fresh {
-            self.make_cluster(options.durability)?;
+            self.make_cluster(options.durability())?;
         }
         match self.start_or_adopt(options)? {
             Started::Warm if fresh => Ok(Started::Fresh),
@@ -155,6 +109,7 @@ impl Postmaster {
 
     fn start_or_adopt(&self, options: &ServerOptions) -> Result<Started, Error> {
         let begun = Instant::now();
+        let patience = if self.pid_path().exists() { LEFTOVERS_LINGER } else { Duration::ZERO };
         loop {
             match self.state() {
                 State::Ready => return Ok(Started::Adopted),
@@ -162,7 +117,7 @@ impl Postmaster {
                 State::Busy => {}
                 State::Gone => match self.start_new(options) {
                     Ok(()) => return Ok(Started::Warm),
-                    Err(e) if begun.elapsed() >= LEFTOVERS_LINGER => return Err(e),
+                    Err(e) if begun.elapsed() >= patience && matches!(self.state(), State::Gone) => return Err(e),
                     Err(_) => {}
                 },
             }
@@ -171,7 +126,7 @@ impl Postmaster {
     }
 
     fn start_new(&self, options: &ServerOptions) -> Result<(), Error> {
-        self.disown_pid_file()?;
+        self.disown_lock_files()?;
         self.set_big_log_aside()?;
         let seconds = START_SECONDS_MAX.to_string();
         let settings = self.command_line(options);
@@ -187,16 +142,16 @@ impl Postmaster {
     }
 
     /// The number of a dead postmaster may belong to another process by now, after a reboot most of all, or to its
-    /// own remains that nobody has reaped; PostgreSQL would take either for a running postmaster. So the file gets a
-    /// number that no process can have. It is not removed: by its other lines PostgreSQL finds out whether backends
-    /// of the dead one still use the shared memory.
-    fn disown_pid_file(&self) -> Result<(), Error> {
-        let path = self.layout.data.join("postmaster.pid");
-        if !path.exists() || !Path::new("/proc/self").exists() {
+    /// own remains that nobody has reaped; PostgreSQL would take either for a running postmaster. So its lock files
+    /// get a number that no process can have. They are not removed: by the other lines PostgreSQL finds out whether
+    /// backends of the dead one still use the shared memory.
+    fn disown_lock_files(&self) -> Result<(), Error> {
+        let files: Vec<PathBuf> = [self.pid_path(), self.layout.socket_lock()].into_iter().filter(|path| path.exists()).collect();
+        if files.is_empty() || !Path::new("/proc/self").exists() {
             return Ok(());
         }
         let mut sed = self.command(OsStr::new("sed"));
-        self.run("sed", sed.args(["-i", &format!("1s/.*/{}/", i32::MAX)]).arg(path))
+        self.run("sed", sed.args(["-s", "-i", &format!("1s/.*/{}/", i32::MAX)]).args(files))
     }
 
     fn set_big_log_aside(&self) -> Result<(), Error> {
@@ -208,14 +163,18 @@ impl Postmaster {
     }
 
     fn pid_file(&self) -> Option<PidFile> {
-        PidFile::parse(&fs::read_to_string(self.layout.data.join("postmaster.pid")).ok()?)
+        PidFile::parse(&fs::read_to_string(self.pid_path()).ok()?)
+    }
+
+    fn pid_path(&self) -> PathBuf {
+        self.layout.data.join("postmaster.pid")
     }
 
     /// What follows `postgres -D …`. `pg_ctl` hands it to a shell.
     fn command_line(&self, options: &ServerOptions) -> String {
         let socket_dir = format!("\"{}\"", self.layout.socket_dir.to_string_lossy().replace('"', "\"\""));
         let mut words = vec![format!("-c unix_socket_directories={}", shell_quoted(&socket_dir))];
-        words.extend(options.all_settings().iter().map(|(name, value)| format!("-c {name}={}", shell_quoted(value))));
+        words.extend(options.settings().iter().map(|(name, value)| format!("-c {name}={}", shell_quoted(value))));
         words.join(" ")
     }
 

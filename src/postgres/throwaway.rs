@@ -28,26 +28,26 @@ fi
 rm -rf "$1"
 "#;
 
-/// An embedded server that ends with this value or with this process, and leaves nothing behind.
+/// A temporary directory for an embedded server. Both end with this value or with this process.
 #[derive(Debug)]
-pub struct Throwaway {
-    server: Embedded,
-    watched: Watched,
-}
-
-/// The directory and the process that removes it.
-#[derive(Debug)]
-struct Watched {
-    root: PathBuf,
+pub struct ThrowawayDir {
+    path: PathBuf,
     watchdog: Child,
 }
 
+/// An embedded server in a [`ThrowawayDir`].
+#[derive(Debug)]
+pub struct Throwaway {
+    server: Embedded,
+    dir: ThrowawayDir,
+}
+
 impl Throwaway {
-    /// Makes and starts a server in a new temporary directory. Blocks for about a second.
+    /// Makes and starts the server. Blocks for about a second.
     pub fn start(options: &ServerOptions) -> Result<Self, Error> {
-        let watched = Watched::new()?;
-        let server = Embedded::start(&watched.root, options)?;
-        Ok(Self { server, watched })
+        let dir = ThrowawayDir::new()?;
+        let server = Embedded::start(dir.path(), options)?;
+        Ok(Self { server, dir })
     }
 
     /// The server.
@@ -57,22 +57,18 @@ impl Throwaway {
 
     /// Starts the server again after it was stopped or has died. Blocks.
     pub fn start_again(&mut self, options: &ServerOptions) -> Result<(), Error> {
-        self.server = Embedded::start(&self.watched.root, options)?;
+        self.server = Embedded::start(self.dir.path(), options)?;
         Ok(())
-    }
-
-    /// The directory that will be removed.
-    pub fn root(&self) -> &Path {
-        &self.watched.root
     }
 }
 
-impl Watched {
-    fn new() -> Result<Self, Error> {
-        let root = new_dir()?;
+impl ThrowawayDir {
+    /// Makes a new directory, in which [`Embedded::start`] may then be called any number of times.
+    pub fn new() -> Result<Self, Error> {
+        let path = new_dir()?;
         let watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "restante-watchdog"])
-            .arg(&root)
+            .arg(&path)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null()) // else whoever reads our output would wait for the watchdog as well
@@ -80,11 +76,16 @@ impl Watched {
             .process_group(0) // else an interrupt from the terminal would reach it
             .spawn()
             .map_err(Error::at(Path::new("sh")))?;
-        Ok(Self { root, watchdog })
+        Ok(Self { path, watchdog })
+    }
+
+    /// The root to start the server in.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
-impl Drop for Watched {
+impl Drop for ThrowawayDir {
     fn drop(&mut self) {
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait(); // nobody is left to be told

@@ -160,7 +160,7 @@ events! {
     }
 
     /// How many have a message, in a chat too large to name them.
-    "message:status" StatusCounts {
+    "message:status" StatusCounts<'a> {
         /// The chat.
         chat_id: ChatId,
         /// The message.
@@ -173,6 +173,9 @@ events! {
         read_count: i64,
         /// Members it went to.
         member_count: i64,
+        /// To be passed as `?marks=` at the next connect.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        marks_cursor: Option<&'a str>,
     }
 
     /// Every ack before this one on the connection is committed.

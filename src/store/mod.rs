@@ -5,14 +5,18 @@
 
 mod accept;
 mod error;
+mod expiry;
 mod inbox;
 mod marks;
+mod people;
 mod settle;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
 pub use error::Error;
+pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{InboxStart, Opening, PageRequest};
 pub use marks::{MarksCursor, MarksRead, TallyRequest};
+pub use people::Known;
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
     count_attempts, locate, read, seqs_of_messages, settle,

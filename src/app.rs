@@ -1,0 +1,218 @@
+//! The wiring: from settings and a database to a running node, and back to a quiet end.
+//!
+//! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::auth::TokenVerifier;
+use crate::bus::{self, Heard};
+use crate::config::Config;
+use crate::connection::{self, ConnectionSettings, Crashes};
+use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
+use crate::domain::{Class, limits};
+use crate::http;
+use crate::hub::Hub;
+use crate::jobs;
+use crate::session;
+use crate::store::{self, Store};
+use crate::telemetry::Metrics;
+
+/// The migrations of this version; `sqlx migrate run` applies the same.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// Where the messages are kept.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// For lanes and the pool; may lead through a pooler.
+    pub options: PgConnectOptions,
+    /// The same database without a pooler: for LISTEN and migrations.
+    pub direct: PgConnectOptions,
+}
+
+impl Database {
+    /// A database without a pooler in front.
+    pub fn new(options: PgConnectOptions) -> Self {
+        Self { direct: options.clone(), options }
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is taken, or not ours to take.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The database does not answer, or refuses.
+    #[error("cannot reach the database")]
+    Database(#[source] sqlx::Error),
+    /// The database answers, but a statement failed.
+    #[error("the database is there, but cannot be used")]
+    Store(#[from] store::Error),
+    /// The schema cannot be brought to this version.
+    #[error("the migrations failed")]
+    Migrate(#[source] MigrateError),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct App {
+    addr: SocketAddr,
+    shared: connection::Shared,
+    /// Cancelled first: nothing new comes in, connections close.
+    stop: CancellationToken,
+    /// Cancelled when connections are gone: lanes write what is queued and end.
+    stop_lanes: CancellationToken,
+    connections: TaskTracker,
+    tasks: TaskTracker,
+    grace: Duration,
+}
+
+/// Applies the migrations that are missing.
+pub async fn migrate(database: &Database) -> Result<(), StartError> {
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(database.direct.clone()).await.map_err(StartError::Database)?;
+    let done = MIGRATIONS.run(&pool).await.map_err(StartError::Migrate);
+    pool.close().await;
+    done
+}
+
+impl App {
+    /// Migrates the database and starts a node on it.
+    pub async fn start(config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
+        migrate(&database).await?;
+        let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
+        let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
+        let (stop, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
+        let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
+
+        let store = Store::new(pool(config, &database));
+        let epoch = Arc::from(store.epoch().await?);
+        let (epoch_changes, epoch) = watch::channel::<Arc<str>>(epoch);
+        let metrics = Arc::new(Metrics::default());
+        let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
+        let delivery = Delivery::start(&lane_settings(config, &database), &store, &hub, &metrics, &tasks, &stop_lanes);
+
+        let shared = connection::Shared {
+            store: store.clone(),
+            delivery: delivery.clone(),
+            hub: Arc::clone(&hub),
+            metrics,
+            verifier: Arc::new(TokenVerifier::new(secret)),
+            epoch,
+            crashes: Arc::new(Crashes::default()),
+            settings: Arc::new(connection_settings(config)),
+            tasks: connections.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store.clone(), delivery.clone())));
+        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(listen(database, store, hub, epoch_changes)));
+        tasks.spawn(serve(listener, shared.clone(), stop.clone()));
+        info!(%addr, "listening");
+        Ok(Self { addr, shared, stop, stop_lanes, connections, tasks, grace: config.shutdown_grace })
+    }
+
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What its connections share: for tests that look inside.
+    pub const fn shared(&self) -> &connection::Shared {
+        &self.shared
+    }
+
+    /// Stops in order: no new connections, sockets closed with 1012, lanes written out. Takes at most the grace, twice.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.connections.close();
+        if tokio::time::timeout(self.grace, self.connections.wait()).await.is_err() {
+            warn!(connections = self.connections.len(), "some connections did not end in time");
+        }
+        self.stop_lanes.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(self.grace, self.tasks.wait()).await.is_err() {
+            warn!("some work did not end in time; what was not confirmed is repeated by its sender");
+        }
+        self.shared.store.pool().close().await;
+    }
+}
+
+fn pool(config: &Config, database: &Database) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(config.pool_size)
+        .acquire_timeout(Duration::from_secs(5))
+        // A ping for each statement would double the round trips; a broken connection shows in the statement itself.
+        .test_before_acquire(false)
+        .connect_lazy_with(database.options.clone().options([("lock_timeout", "1000")]))
+}
+
+fn lane_settings(config: &Config, database: &Database) -> LaneSettings {
+    LaneSettings {
+        accept_lanes: config.accept_lanes,
+        settle_lanes: config.settle_lanes,
+        attempts_max: config.attempts_max,
+        connect_to: ConnectTo::new(database.options.clone()),
+        rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
+    }
+}
+
+fn connection_settings(config: &Config) -> ConnectionSettings {
+    ConnectionSettings {
+        session: session::Settings {
+            window: limits::WINDOW_DEFAULT,
+            page_rows: limits::PAGE_ROWS,
+            ack_timeout: config.ack_timeout,
+            attempts_max: config.attempts_max,
+            uncommitted_acks_max: 500,
+            stalled_max: Duration::from_secs(10),
+            look_interval: config.look_interval,
+            advance_settled_every: 1_000,
+        },
+        auth_timeout: config.auth_timeout,
+        heartbeat: config.heartbeat,
+    }
+}
+
+async fn serve(listener: TcpListener, shared: connection::Shared, stop: CancellationToken) {
+    let served = axum::serve(listener, http::router(shared)).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        warn!(%error, "the listener ended");
+    }
+}
+
+/// Passes on what the bus hears. A lost connection may mean another database behind the same address: the epoch is
+/// read again.
+async fn listen(database: Database, store: Store, hub: Arc<Hub>, epoch: watch::Sender<Arc<str>>) {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database.direct);
+    let (missed, mut to_check) = tokio::sync::mpsc::channel::<()>(1);
+    let heard = |heard| match heard {
+        Heard::Wake(users) => users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| hub.wake(user, class))),
+        Heard::Missed => {
+            hub.wake_all();
+            let _ = missed.try_send(());
+        }
+    };
+    let check = async {
+        while to_check.recv().await.is_some() {
+            if let Ok(now) = store.epoch().await {
+                epoch.send_if_modified(|known| {
+                    let changed = **known != *now;
+                    *known = Arc::from(now.as_str());
+                    changed
+                });
+            }
+        }
+    };
+    tokio::join!(bus::listen(pool, heard), check);
+}

@@ -1,0 +1,103 @@
+//! Where the service runs: the database of `DATABASE_URL`, or an embedded server in the data directory; and the
+//! secret that goes with it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::PgConnectOptions;
+
+use super::exit::UsageError;
+use crate::app::Database;
+use crate::config::Config;
+use crate::postgres::{self, Embedded, ServerOptions};
+use crate::secret;
+
+/// The embedded server's database.
+const DATABASE: &str = "restante";
+/// Where the embedded mode keeps the secret, in its data directory.
+const SECRET_FILE: &str = "jwt-secret";
+
+/// A database that answers, or should.
+#[derive(Debug)]
+pub struct Host {
+    /// Where the messages are.
+    pub database: Database,
+    /// What tokens are signed with, where one is known.
+    secret: Option<SecretString>,
+    /// The server of our own, and its data directory.
+    pub embedded: Option<(Embedded, PathBuf)>,
+}
+
+impl Host {
+    /// Takes the database of the settings, or starts the embedded server.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        match &config.database_url {
+            Some(url) => Self::external(config, url),
+            None => Self::embedded(config).await,
+        }
+    }
+
+    /// The secret for tokens; with a database of one's own it has to be set.
+    pub fn secret(&self) -> anyhow::Result<&SecretString> {
+        let missing = || UsageError("JWT_SECRET must be set when DATABASE_URL is".to_owned());
+        Ok(self.secret.as_ref().ok_or_else(missing)?)
+    }
+
+    /// Stops the embedded server, unless another process uses it. Close what is connected first.
+    pub async fn stop(self) {
+        if let Some((server, _)) = self.embedded
+            && let Err(error) = server.stop_if_unused().await
+        {
+            tracing::warn!(%error, "the embedded PostgreSQL could not be stopped");
+        }
+    }
+
+    fn external(config: &Config, url: &SecretString) -> anyhow::Result<Self> {
+        let options = parse("DATABASE_URL", url)?;
+        let direct = config.database_direct_url.as_ref().map(|url| parse("DATABASE_DIRECT_URL", url)).transpose()?;
+        let database = Database { direct: direct.unwrap_or_else(|| options.clone()), options };
+        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None })
+    }
+
+    async fn embedded(config: &Config) -> anyhow::Result<Self> {
+        let root = data_dir(config)?;
+        let started = {
+            let root = root.clone();
+            tokio::task::spawn_blocking(move || Embedded::start(&root, &ServerOptions::default())).await?
+        };
+        let server = started?;
+        server.ensure_database(DATABASE).await?;
+        let secret = match &config.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => secret::load_or_make(&root, SECRET_FILE)?,
+        };
+        let database = Database::new(server.options(DATABASE));
+        Ok(Self { database, secret: Some(secret), embedded: Some((server, root)) })
+    }
+}
+
+/// The data directory of the settings, or the usual one.
+pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
+    Ok(config.data_dir.clone().map_or_else(postgres::default_data_dir, Ok)?)
+}
+
+/// The secret that a service with these settings uses, without starting anything.
+pub fn known_secret(config: &Config) -> anyhow::Result<SecretString> {
+    if let Some(secret) = config.jwt_secret().map_err(|error| UsageError(error.to_string()))? {
+        return Ok(secret.clone());
+    }
+    let root = data_dir(config)?;
+    if !root.join(SECRET_FILE).exists() {
+        let why = format!("no secret in {}: start the service once, or set JWT_SECRET, or give a --token", root.display());
+        return Err(UsageError(why).into());
+    }
+    Ok(secret::load_or_make(&root, SECRET_FILE)?)
+}
+
+fn parse(name: &str, url: &SecretString) -> anyhow::Result<PgConnectOptions> {
+    // The error of the parser may quote the address, and with it a password.
+    let options = PgConnectOptions::from_str(url.expose_secret()).map_err(|_| UsageError(format!("{name} is no address of a database")));
+    options.context("reading the settings")
+}

@@ -1,0 +1,223 @@
+//! What the client says: each frame becomes an input of the session, or an answer that will come.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
+use super::handshake::verify;
+use super::open::authenticated;
+use super::shell::{Done, Shell, instant_of};
+use crate::delivery::SendItem;
+use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
+use crate::hub::Note;
+use crate::protocol::client::{
+    self, AckRequest, ClientEvent, Frame, FrameId, ReadRequest, ReadUpTo, RejectRequest, SendRequest, SendTarget,
+};
+use crate::protocol::{Code, Fault, Timestamp, server};
+use crate::session::{AckTarget, Input, ReadTarget, Ticket};
+use crate::store;
+
+/// What a ticket is to be answered with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    /// `message:delivered:ok`.
+    Delivered,
+    /// `message:reject:ok` for this message, with what became of the attempt.
+    Reject(MessageId, Option<AttemptOutcome>),
+    /// `message:read:ok`; its answer comes from the lane.
+    Read,
+}
+
+/// A message whose chat has been found or made.
+pub(super) struct Directed {
+    id: Option<FrameId>,
+    to: ExternalId,
+    request: SendRequest,
+    chat: Result<ChatId, Fault>,
+}
+
+/// Typing is told at most so often per connection; more is dropped, nobody misses it.
+const TYPING_PAUSE: Duration = Duration::from_millis(300);
+/// Direct chats that a connection remembers.
+const DIRECTS_MAX: usize = 200;
+
+/// What a connection keeps about typing.
+#[derive(Debug, Default)]
+pub(super) struct TypingState {
+    last: Option<Instant>,
+    wanted: Option<(ChatId, bool)>,
+}
+
+impl Shell {
+    pub(super) fn text(&mut self, text: &str) {
+        match client::parse(text, OffsetDateTime::now_utc()) {
+            Ok(Frame { id, event }) => self.event(id, event),
+            Err(error) => self.refuse(error.id.as_ref(), &error.fault),
+        }
+    }
+
+    fn event(&mut self, id: Option<FrameId>, event: ClientEvent) {
+        match event {
+            ClientEvent::Send(request) => self.send(id, request),
+            ClientEvent::Delivered(request) => {
+                let target = match request {
+                    AckRequest::Messages(messages) => AckTarget::Messages(messages),
+                    AckRequest::UpTo { class, seq } => AckTarget::UpTo(class, seq),
+                };
+                let ticket = self.ticket(id, Asked::Delivered);
+                self.happened(Input::Ack { target, ticket });
+            }
+            ClientEvent::Reject(RejectRequest { message, reason, is_final }) => {
+                let ticket = self.ticket(id, Asked::Reject(message, None));
+                self.happened(Input::Reject { message, reason, is_final, ticket });
+            }
+            ClientEvent::Read(ReadRequest { chat, target }) => {
+                let target = match target {
+                    ReadUpTo::Seq(seq) => ReadTarget::Seq(seq),
+                    ReadUpTo::Message(message) => ReadTarget::Message(message),
+                };
+                let ticket = self.ticket(id, Asked::Read);
+                self.happened(Input::Read { chat, target, ticket });
+            }
+            ClientEvent::Authenticate { token } => self.authenticate(id.as_ref(), &token),
+            ClientEvent::Typing { chat, typing } => self.typing(chat, typing),
+            ClientEvent::PresenceGet(users) => self.presence(id, users, Watch::No),
+            ClientEvent::PresenceSubscribe(users) => self.presence(id, users, Watch::Yes),
+            ClientEvent::Ping => self.outbox.text(server::frame(id.as_ref(), &server::Pong {})),
+        }
+    }
+
+    fn ticket(&mut self, id: Option<FrameId>, asked: Asked) -> Option<Ticket> {
+        let id = id?;
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.tickets.insert(ticket, (id, asked));
+        Some(ticket)
+    }
+
+    /// A new token of the same user carries the connection on.
+    fn authenticate(&mut self, id: Option<&FrameId>, token: &secrecy::SecretString) {
+        match verify(&self.shared, token) {
+            Ok(identity) if identity.external == self.who.profile.external => {
+                self.token_expires = instant_of(identity.expires_at, Instant::now());
+                self.outbox.text(server::frame(id, &authenticated(&identity)));
+            }
+            Ok(_) => self.refuse(id, &Fault::plain(Code::OtherUser)),
+            Err(fault) => self.refuse(id, &fault),
+        }
+    }
+
+    fn send(&mut self, id: Option<FrameId>, request: SendRequest) {
+        if let Err(fault) = self.shared.delivery.limits().check_send(self.who.profile.user) {
+            self.shared.metrics.refused(fault.code);
+            return self.refuse(id.as_ref(), &fault);
+        }
+        match &request.target {
+            SendTarget::Chat(chat) => self.send_to(id, *chat, request),
+            SendTarget::User(to) => match self.directs.get(to) {
+                Some(chat) => self.send_to(id, *chat, request),
+                None => self.direct(id, to.clone(), request),
+            },
+        }
+    }
+
+    /// Finds or makes the direct chat. Later frames wait for it, or a second message could overtake the first.
+    fn direct(&mut self, id: Option<FrameId>, to: ExternalId, request: SendRequest) {
+        let (delivery, profile) = (self.shared.delivery.clone(), Arc::clone(&self.who.profile));
+        let store = self.shared.store.clone();
+        self.directing = Some(Box::pin(async move {
+            let chat = delivery.direct_chat(&store, &profile, &to).await;
+            Done::Directed(Box::new(Directed { id, to, request, chat }))
+        }));
+    }
+
+    pub(super) fn directed(&mut self, directed: Directed) {
+        let Directed { id, to, request, chat } = directed;
+        match chat {
+            Ok(chat) => {
+                if self.directs.len() >= DIRECTS_MAX {
+                    self.directs.clear();
+                }
+                self.directs.insert(to, chat);
+                self.send_to(id, chat, request);
+            }
+            Err(fault) => {
+                self.shared.metrics.refused(fault.code);
+                self.refuse(id.as_ref(), &fault);
+            }
+        }
+    }
+
+    fn send_to(&mut self, id: Option<FrameId>, chat: ChatId, request: SendRequest) {
+        let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request);
+        let sent = self.shared.delivery.send(item);
+        self.answer(async move {
+            match sent.await {
+                Ok(accepted) => (server::frame(id.as_ref(), &server::SentAnswer::from(accepted)), None),
+                Err(refusal) => (server::frame(id.as_ref(), &Fault::from(refusal)), None),
+            }
+        });
+    }
+
+    fn presence(&mut self, id: Option<FrameId>, users: Vec<ExternalId>, watch: Watch) {
+        let (store, hub) = (self.shared.store.clone(), Arc::clone(&self.shared.hub));
+        let (asker, session, mailbox) = (self.who.profile.user, self.who.session, self.mailbox.clone());
+        self.answer(async move {
+            let seen = match store.presence(asker, &users).await {
+                Ok(seen) => seen,
+                Err(error) => return (server::frame(id.as_ref(), &read_fault(&error)), None),
+            };
+            if watch == Watch::Yes {
+                let watched: Vec<UserId> = seen.iter().map(|(_, known)| known.user).collect();
+                hub.watch(session, &mailbox, &watched);
+            }
+            let users = users.into_iter().map(|user| {
+                let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
+                let online = known.is_some_and(|known| hub.is_here(known.user));
+                let last_seen = known.and_then(|known| known.last_seen).map(Timestamp);
+                server::Presence { user_id: user, online, last_seen }
+            });
+            (server::frame(id.as_ref(), &server::PresenceState { users: users.collect() }), None)
+        });
+    }
+
+    fn typing(&mut self, chat: ChatId, typing: bool) {
+        let now = Instant::now();
+        let is_soon = self.typing.last.is_some_and(|last| now - last < TYPING_PAUSE);
+        if is_soon || self.typing.wanted.is_some() {
+            return;
+        }
+        self.typing.last = Some(now);
+        self.typing.wanted = Some((chat, typing));
+        let (store, user) = (self.shared.store.clone(), self.who.profile.user);
+        self.operations.push(Box::pin(async move {
+            // Not a member, or the database is away: nobody is told.
+            Done::Audience(chat, store.audience(user, chat).await.unwrap_or_default())
+        }));
+    }
+
+    pub(super) fn audience(&mut self, chat: ChatId, users: &[UserId]) {
+        let Some((_, typing)) = self.typing.wanted.take() else { return };
+        let frame = server::frame(None, &server::Typing { chat_id: chat, user_id: &self.who.profile.external, typing });
+        for user in users {
+            self.shared.hub.tell(*user, &Note::Frame(frame.clone()));
+        }
+    }
+}
+
+/// Does the client want to know of changes too?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    No,
+    Yes,
+}
+
+/// What a failed read is to a client.
+pub(super) fn read_fault(error: &store::Error) -> Fault {
+    if error.is_unavailable() {
+        return Fault::plain(Code::Unavailable).retry_after_ms(1_000);
+    }
+    tracing::warn!(cause = ?error, "something a client asked for could not be read");
+    Fault::plain(Code::Internal)
+}

@@ -1,0 +1,184 @@
+//! From the HTTP request to a known user: the four ways to bring a token, and the wish list in the query.
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+
+use super::outbox::outbox;
+use super::{Shared, open};
+use crate::auth::{self, Identity};
+use crate::domain::{DeviceId, limits};
+use crate::protocol::client::{self, ClientEvent, FrameId};
+use crate::protocol::{Code, Fault, server};
+
+/// The query of `/ws`. What cannot be read is an error before the upgrade, so that a client sees it as HTTP.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ConnectQuery {
+    /// The JWT, for clients that can set nothing else.
+    pub token: Option<String>,
+    /// The device.
+    pub device: Option<String>,
+    /// Envelopes emitted and not yet acked, at most.
+    pub window: Option<u16>,
+    /// `1`: pages in one frame.
+    pub batch: Option<String>,
+    /// The epoch that `since` is of.
+    pub epoch: Option<String>,
+    /// "I have everything up to this number."
+    pub since: Option<i64>,
+    /// Which receipts are known.
+    pub marks: Option<String>,
+}
+
+/// What a client wishes for its connection, checked.
+#[derive(Debug, Clone)]
+pub(super) struct Wishes {
+    pub(super) device: Option<DeviceId>,
+    pub(super) window: u16,
+    pub(super) batch: Batching,
+    pub(super) resume: Option<(String, i64)>,
+    pub(super) marks: Option<String>,
+}
+
+/// How pages go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Batching {
+    /// A frame per envelope.
+    Off,
+    /// A frame per page.
+    On,
+}
+
+impl ConnectQuery {
+    fn wishes(self) -> Result<Wishes, Fault> {
+        let device = self.device.map(DeviceId::try_from).transpose().map_err(|error| Fault::invalid(error.to_string()))?;
+        let window = self.window.unwrap_or(limits::WINDOW_DEFAULT);
+        if !(1..=limits::WINDOW_MAX).contains(&window) {
+            return Err(Fault::invalid("window must be 1 to 500"));
+        }
+        let batch = match self.batch.as_deref() {
+            None | Some("0" | "false" | "") => Batching::Off,
+            Some("1" | "true") => Batching::On,
+            Some(_) => return Err(Fault::invalid("batch must be 0 or 1")),
+        };
+        let resume = match (self.epoch, self.since) {
+            (Some(epoch), Some(since)) => Some((epoch, since)),
+            (_, None) => None,
+            (None, Some(_)) => return Err(Fault::invalid("since needs epoch, both from the same connection")),
+        };
+        Ok(Wishes { device, window, batch, resume, marks: self.marks })
+    }
+}
+
+/// Answers the request for `/ws`: an HTTP error for a token or a wish that is not valid, else the upgrade.
+pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, query: ConnectQuery) -> Result<Response, Fault> {
+    if shared.stop.is_cancelled() {
+        return Err(Fault::plain(Code::Restart));
+    }
+    let token = auth::socket_token(headers, query.token.as_deref());
+    let wishes = query.wishes()?;
+    let identity = token.map(|token| verify(&shared, &token)).transpose()?;
+    let upgrade = upgrade
+        .protocols([auth::SUBPROTOCOL])
+        // An idle connection keeps its buffer: small, or idle connections would be most of the node's memory.
+        .read_buffer_size(4 * 1024)
+        .write_buffer_size(16 * 1024)
+        .max_write_buffer_size(2 * limits::BATCH_FRAME_BYTES_MAX)
+        .max_message_size(limits::FRAME_BYTES_MAX)
+        .max_frame_size(limits::FRAME_BYTES_MAX);
+    let tasks = shared.tasks.clone();
+    Ok(upgrade
+        .on_upgrade(move |socket| async move {
+            // Tracked, so that a stop can wait for the close frames.
+            let _ = tasks.spawn(serve(shared, socket, identity, wishes)).await;
+        })
+        .into_response())
+}
+
+async fn serve(shared: Shared, mut socket: WebSocket, identity: Option<Identity>, wishes: Wishes) {
+    let (identity, answer_to) = match identity {
+        Some(identity) => (identity, None),
+        None => match first_frame(&shared, &mut socket).await {
+            Ok((identity, id)) => (identity, Some(id)),
+            Err(Some(fault)) => {
+                refuse(&shared, socket, None, &fault).await;
+                return;
+            }
+            Err(None) => return shared.metrics.connection_closed(None),
+        },
+    };
+    open::run(shared, socket, identity, wishes, answer_to).await;
+}
+
+/// The identity from a first frame `authenticate`. `Err(None)`: the client left.
+async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identity, Option<FrameId>), Option<Fault>> {
+    let frame = tokio::select! {
+        frame = timeout(shared.settings.auth_timeout, next_text(socket)) => frame,
+        () = shared.stop.cancelled() => return Err(Some(Fault::plain(Code::Restart))),
+    };
+    let text = frame.map_err(|_| Some(Fault::plain(Code::AuthenticationTimeout)))??;
+    let frame =
+        client::parse(&text, OffsetDateTime::now_utc()).map_err(|error| Some(Fault::new(Code::NotAuthenticated, error.fault.message)))?;
+    match frame.event {
+        ClientEvent::Authenticate { token } => Ok((verify(shared, &token)?, frame.id)),
+        ClientEvent::Send(_)
+        | ClientEvent::Delivered(_)
+        | ClientEvent::Reject(_)
+        | ClientEvent::Read(_)
+        | ClientEvent::Typing { .. }
+        | ClientEvent::PresenceGet(_)
+        | ClientEvent::PresenceSubscribe(_)
+        | ClientEvent::Ping => Err(Some(Fault::new(Code::NotAuthenticated, "the first frame must be authenticate"))),
+    }
+}
+
+async fn next_text(socket: &mut WebSocket) -> Result<String, Option<Fault>> {
+    loop {
+        match socket.recv().await {
+            Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Binary(_))) => return Err(Some(client::refuse_binary().fault)),
+            Some(Err(error)) => return Err(fault_of(&error)),
+            Some(Ok(Message::Close(_))) | None => return Err(None),
+        }
+    }
+}
+
+pub(super) fn verify(shared: &Shared, token: &SecretString) -> Result<Identity, Fault> {
+    shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc()).map_err(Fault::from)
+}
+
+/// What a broken frame means for the connection; `None`: it is simply gone.
+pub(super) fn fault_of(error: &axum::Error) -> Option<Fault> {
+    use tokio_tungstenite::tungstenite::Error;
+    let inner = std::error::Error::source(error)?.downcast_ref::<Error>()?;
+    match inner {
+        Error::Capacity(_) => Some(Fault::plain(Code::TooLarge)),
+        Error::Utf8(_) | Error::Protocol(_) => match inner {
+            Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+            _ => Some(Fault::new(Code::BadFrame, "a frame breaks RFC 6455")),
+        },
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Io(_)
+        | Error::Tls(_)
+        | Error::WriteBufferFull(_)
+        | Error::AttackAttempt
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => None,
+    }
+}
+
+/// Says why, and closes.
+pub(super) async fn refuse(shared: &Shared, socket: WebSocket, id: Option<&FrameId>, fault: &Fault) {
+    let (outbox, writer) = outbox();
+    outbox.text(server::frame(id, fault));
+    outbox.close_for(fault);
+    writer.run(socket).await;
+    shared.metrics.connection_closed(Some(fault.code));
+}

@@ -1,0 +1,140 @@
+//! What a sender that was away is told: marks that moved, and the cursor that says what it knows.
+//!
+//! A cursor is handed out only with the last frame of a read, so that a client that stops in the middle asks for all
+//! of it again. Receipts told live carry the cursor of the last read: they may overtake one another, a read may not.
+
+use axum::extract::ws::Utf8Bytes;
+
+use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status, Tally};
+use crate::protocol::Timestamp;
+use crate::protocol::server::{StatusCounts, StatusException, StatusList, StatusUpTo, frame};
+use crate::store::{MarksCursor, MarksRead};
+
+/// What a connection's client knows of marks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursors {
+    /// What the client said it knows, until everything read since has been told.
+    pub(super) told: Option<MarksCursor>,
+}
+
+impl Cursors {
+    /// As the client gets it.
+    pub(super) fn to_tell(self, epoch: &str) -> String {
+        cursor_text(epoch, self.told.unwrap_or(MarksCursor(0)))
+    }
+}
+
+/// Reads a cursor. One of another epoch, or that cannot be read, is none.
+pub(super) fn parse_cursor(text: &str, epoch: &str) -> Option<MarksCursor> {
+    let (theirs, number) = text.split_once('-')?;
+    let number = number.parse().ok()?;
+    (theirs == epoch && number > 0).then_some(MarksCursor(number))
+}
+
+fn cursor_text(epoch: &str, cursor: MarksCursor) -> String {
+    format!("{epoch}-{}", cursor.0)
+}
+
+/// The frames of a read; the last carries the new cursor. None when nothing moved.
+pub(super) fn frames(read: &MarksRead, before: &str, epoch: &str) -> Vec<Utf8Bytes> {
+    let after = cursor_text(epoch, read.cursor);
+    let steps: Vec<Step<'_>> = read.marks.iter().flat_map(steps_of).chain(read.tallies.iter().map(Step::Count)).collect();
+    let last = steps.len().saturating_sub(1);
+    let cursor = |place| if place == last { after.as_str() } else { before };
+    steps.iter().enumerate().map(|(place, step)| step.frame(cursor(place))).collect()
+}
+
+enum Step<'a> {
+    UpTo { chat: ChatId, seq: ChatSeq, status: Status, member: &'a ExternalId, except: Vec<StatusException> },
+    Count(&'a Tally),
+}
+
+/// Delivered beyond what is read, then read: a client that applies them in order ends with the truth.
+fn steps_of(mark: &MovedMark) -> impl Iterator<Item = Step<'_>> {
+    let step = move |seq, status| Step::UpTo { chat: mark.chat, seq, status, member: &mark.member, except: exceptions(mark) };
+    let delivered = (mark.delivered > mark.read || !mark.except.is_empty()).then(|| step(mark.delivered, Status::Delivered));
+    let read = (mark.read > ChatSeq(0)).then(|| step(mark.read, Status::Read));
+    delivered.into_iter().chain(read)
+}
+
+fn exceptions(mark: &MovedMark) -> Vec<StatusException> {
+    let exceptions = mark.except.iter();
+    exceptions.map(|it| StatusException { message_id: it.message, status: it.status, reason: Some(it.reason.clone()) }).collect()
+}
+
+impl Step<'_> {
+    fn frame(&self, marks_cursor: &str) -> Utf8Bytes {
+        match self {
+            Step::UpTo { chat, seq, status, member, except } => {
+                frame(None, &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor })
+            }
+            Step::Count(tally) => counts(tally, Some(marks_cursor)),
+        }
+    }
+}
+
+fn counts(tally: &Tally, marks_cursor: Option<&str>) -> Utf8Bytes {
+    frame(
+        None,
+        &StatusCounts {
+            chat_id: tally.chat,
+            message_id: tally.message,
+            seq: tally.seq,
+            delivered_count: tally.delivered,
+            read_count: tally.read,
+            member_count: tally.members,
+            marks_cursor,
+        },
+    )
+}
+
+/// A receipt as it happens.
+pub(super) fn receipt_frame(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
+    match receipt {
+        Receipt::Moved { chat, messages, seq, status, member, at, reason } => frame(
+            None,
+            &StatusList {
+                chat_id: *chat,
+                message_ids: messages,
+                seq: *seq,
+                status: *status,
+                user_id: member,
+                reason: reason.as_deref(),
+                timestamp: Timestamp(*at),
+                marks_cursor: Some(marks_cursor),
+            },
+        ),
+        Receipt::Counted(tally) => counts(tally, Some(marks_cursor)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_taken_only_from_the_epoch_it_is_of() {
+        let text = cursor_text("abc", MarksCursor(7));
+        assert_eq!(parse_cursor(&text, "abc"), Some(MarksCursor(7)));
+        assert_eq!(parse_cursor(&text, "other"), None);
+        for bad in ["", "abc", "abc-", "abc-x", "abc-0", "-7"] {
+            assert_eq!(parse_cursor(bad, "abc"), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_last_frame_of_a_read_carries_its_cursor() {
+        let member = ExternalId::try_from("bob".to_owned()).unwrap();
+        let mark = |delivered, read| MovedMark {
+            chat: ChatId::generate(),
+            member: member.clone(),
+            delivered: ChatSeq(delivered),
+            read: ChatSeq(read),
+            except: Vec::new(),
+        };
+        let read = MarksRead { marks: vec![mark(5, 3), mark(2, 2)], tallies: Vec::new(), cursor: MarksCursor(9) };
+        let frames = frames(&read, "abc-1", "abc");
+        assert_eq!(frames.len(), 3);
+        assert!(frames[..2].iter().all(|frame| frame.contains("abc-1")) && frames[2].contains("abc-9"));
+    }
+}

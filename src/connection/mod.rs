@@ -1,0 +1,71 @@
+//! A connection: the task around one session. It turns frames into inputs, performs effects, and keeps the socket's
+//! own promises: authentication, heartbeat, the token's end, bounded queues both ways.
+//!
+//! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
+//! (the loop), `frames` (what the client says), `perform` (what the session wants), `notes` (what others say),
+//! `marks` (what a sender that was away is told), `outbox` (the way out).
+
+mod handshake;
+mod open;
+
+mod shell;
+
+mod frames;
+mod notes;
+mod perform;
+
+mod crashes;
+mod marks;
+mod outbox;
+
+pub use crashes::Crashes;
+pub use handshake::{ConnectQuery, upgrade};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::TokenVerifier;
+use crate::delivery::Delivery;
+use crate::hub::Hub;
+use crate::session;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// How connections behave.
+#[derive(Debug, Clone)]
+pub struct ConnectionSettings {
+    /// What sessions start with; the window is the client's wish.
+    pub session: session::Settings,
+    /// Time for the first frame `authenticate`.
+    pub auth_timeout: Duration,
+    /// Time between pings; a connection that misses two is closed.
+    pub heartbeat: Duration,
+}
+
+/// What every connection of a node shares. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The database.
+    pub store: Store,
+    /// The lanes.
+    pub delivery: Delivery,
+    /// The sessions of this node.
+    pub hub: Arc<Hub>,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// Whose token is it?
+    pub verifier: Arc<TokenVerifier>,
+    /// Which database the numbers are of.
+    pub epoch: tokio::sync::watch::Receiver<Arc<str>>,
+    /// Who ends connections without an ack, again and again.
+    pub crashes: Arc<Crashes>,
+    /// How connections behave.
+    pub settings: Arc<ConnectionSettings>,
+    /// Connections run here, so that a stop can wait for them.
+    pub tasks: TaskTracker,
+    /// Cancelled when the node stops: connections close with 1012.
+    pub stop: CancellationToken,
+}

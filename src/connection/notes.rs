@@ -1,0 +1,116 @@
+//! What others say: offers, receipts, typing, and "look for yourself".
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::marks::{self, receipt_frame};
+use super::shell::{Done, MarksReading, Shell};
+use crate::domain::Class;
+use crate::hub::{Arrival, Note};
+use crate::protocol::{Timestamp, server};
+use crate::session::Input;
+use crate::store::MarksRead;
+
+/// Notes taken before the loop looks at everything else again.
+const NOTES_AT_ONCE: usize = 32;
+
+impl Shell {
+    pub(super) fn notes(&mut self, first: Note, more: &mut mpsc::Receiver<Note>) {
+        self.note(first);
+        for _ in 1..NOTES_AT_ONCE {
+            let Ok(note) = more.try_recv() else { break };
+            self.note(note);
+        }
+        // What did not fit into the mailbox left a mark.
+        let missed = self.mailbox.take_missed();
+        for class in Class::ALL {
+            if missed.wakes(class) {
+                self.happened(Input::Wake(class));
+            }
+        }
+        if missed.receipts() {
+            self.look_at_marks();
+        }
+        if let Some(code) = self.mailbox.closing() {
+            self.close(code);
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Offer(envelope) => self.happened(Input::Offer(*envelope)),
+            Note::Wake(class) => self.happened(Input::Wake(class)),
+            Note::Receipt(receipt) => {
+                let cursor = self.cursors.to_tell(&self.who.epoch);
+                self.outbox.text(receipt_frame(&receipt, &cursor));
+            }
+            Note::ReadUpTo(chat, seq) => self.happened(Input::ReadUpTo(chat, seq)),
+            Note::Frame(frame) => self.outbox.text(frame),
+            Note::Look => {}
+        }
+    }
+
+    /// Tells the user's direct contacts that it came, if it was not here before, and asks to be told of theirs.
+    pub(super) fn greet(&mut self, arrival: Arrival) {
+        let (store, hub, profile) = (self.shared.store.clone(), Arc::clone(&self.shared.hub), Arc::clone(&self.who.profile));
+        let (session, mailbox) = (self.who.session, self.mailbox.clone());
+        if arrival == Arrival::First {
+            let now = Timestamp(time::OffsetDateTime::now_utc());
+            let frame = server::frame(None, &server::UserOnline { user_id: &profile.external, timestamp: now });
+            hub.tell_watchers(profile.user, &frame);
+        }
+        self.operations.push(Box::pin(async move {
+            match store.direct_peers(profile.user).await {
+                Ok(peers) => hub.watch(session, &mailbox, &peers),
+                Err(cause) => debug!(?cause, "a user's contacts could not be read: it is not told when they come and go"),
+            }
+            Done::Nothing
+        }));
+    }
+
+    /// Reads the marks that moved since the client was told last; at most one read at a time.
+    fn look_at_marks(&mut self) {
+        if self.marks_reading != MarksReading::No {
+            self.marks_reading = MarksReading::Again;
+            return;
+        }
+        self.marks_reading = MarksReading::Yes;
+        let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
+        let (user, since) = (self.who.profile.user, self.cursors.told);
+        self.operations.push(Box::pin(async move {
+            loop {
+                match store.marks_since(user, since).await {
+                    Ok(read) => return Done::Marks(read),
+                    Err(error) if error.is_unavailable() => {
+                        health.report_away();
+                        health.back().await;
+                    }
+                    Err(cause) => {
+                        debug!(?cause, "marks that moved could not be read");
+                        return Done::Nothing;
+                    }
+                }
+            }
+        }));
+    }
+
+    pub(super) fn marks_read(&mut self, read: MarksRead) {
+        self.tell_marks(read);
+        let again = self.marks_reading == MarksReading::Again;
+        self.marks_reading = MarksReading::No;
+        if again {
+            self.look_at_marks();
+        }
+    }
+
+    /// Tells what a read brought; from then on the client knows everything up to it.
+    pub(super) fn tell_marks(&mut self, read: MarksRead) {
+        let before = self.cursors.to_tell(&self.who.epoch);
+        for frame in marks::frames(&read, &before, &self.who.epoch) {
+            self.outbox.text(frame);
+        }
+        self.cursors.told = Some(read.cursor);
+    }
+}

@@ -1,0 +1,325 @@
+//! The loop of a connection: wait for whatever comes first, give it to the session, do what it says.
+//!
+//! Nothing in it waits for the database or for another client: whatever takes time is an operation that runs beside
+//! the loop and comes back as something that happened.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use futures_util::stream::{FuturesUnordered, SplitStream};
+use futures_util::{FutureExt, StreamExt};
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::handshake::fault_of;
+use super::marks::Cursors;
+use super::open::{Ended, Who};
+use super::outbox::{Outbox, Writer, Written};
+use super::{Shared, frames};
+use crate::delivery::{Acks, Refusal};
+use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, MessageId, UserId};
+use crate::hub::{Mailbox, Note};
+use crate::protocol::client::FrameId;
+use crate::protocol::{Code, Fault, server};
+use crate::session::{Effect, Input, Session, SettlementNo, Ticket};
+use crate::store::MarksRead;
+
+/// Answers that a client may wait for at once, beyond acks; then its frames are not read until some have come.
+const ANSWERS_MAX: usize = 256;
+
+/// Something that runs beside the loop.
+pub(super) type Operation = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// How it ended.
+pub(super) enum Done {
+    /// The session is to know.
+    Happened(Input),
+    /// An attempt against this message was counted.
+    Attempted(MessageId, Input, AttemptOutcome),
+    /// A settlement was written, or cannot be.
+    Settled(SettlementNo, Result<(), Refusal>),
+    /// An answer to the client, and perhaps something for the session.
+    Answer(Utf8Bytes, Option<Input>),
+    /// Marks that moved.
+    Marks(MarksRead),
+    /// A message goes to this user, and here is the chat.
+    Directed(Box<frames::Directed>),
+    /// Members of a chat, to be told of typing.
+    Audience(ChatId, Vec<UserId>),
+    /// Nothing to do.
+    Nothing,
+}
+
+/// A connection in its prime.
+pub(super) struct Shell {
+    pub(super) shared: Shared,
+    pub(super) who: Who,
+    pub(super) mailbox: Mailbox,
+    pub(super) outbox: Outbox,
+    pub(super) session: Session,
+    pub(super) cursors: Cursors,
+    pub(super) operations: FuturesUnordered<Operation>,
+    /// Settlements in their order; the lane takes them one after the other.
+    pub(super) settlements: VecDeque<(SettlementNo, Acks)>,
+    pub(super) settling: Option<Operation>,
+    /// A message whose chat has to be found or made first; until then no later frame is read, so that order holds.
+    pub(super) directing: Option<Operation>,
+    pub(super) directs: HashMap<ExternalId, ChatId>,
+    pub(super) answers_under_way: usize,
+    /// Frames that want `…:ok`, by their ticket.
+    pub(super) tickets: HashMap<Ticket, (FrameId, frames::Asked)>,
+    pub(super) next_ticket: u64,
+    pub(super) token_expires: Instant,
+    pub(super) marks_reading: MarksReading,
+    pub(super) typing: frames::TypingState,
+    closing: Option<Fault>,
+    heartbeat_at: Instant,
+    pings_unanswered: u8,
+}
+
+/// Is a look at the marks under way?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MarksReading {
+    No,
+    Yes,
+    /// And another is needed after it.
+    Again,
+}
+
+impl Shell {
+    pub(super) fn new(
+        shared: Shared,
+        who: Who,
+        mailbox: Mailbox,
+        outbox: Outbox,
+        session: Session,
+        token_expires: OffsetDateTime,
+        cursors: Cursors,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            heartbeat_at: now + shared.settings.heartbeat,
+            token_expires: instant_of(token_expires, now),
+            shared,
+            who,
+            mailbox,
+            outbox,
+            session,
+            cursors,
+            operations: FuturesUnordered::new(),
+            settlements: VecDeque::new(),
+            settling: None,
+            directing: None,
+            directs: HashMap::new(),
+            answers_under_way: 0,
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            marks_reading: MarksReading::No,
+            typing: frames::TypingState::default(),
+            closing: None,
+            pings_unanswered: 0,
+        }
+    }
+
+    /// Runs until the connection ends, by whomever.
+    pub(super) async fn run(mut self, socket: WebSocket, writer: Writer, mut notes: mpsc::Receiver<Note>) -> Ended {
+        let (sink, mut incoming) = socket.split();
+        let mut writer = std::pin::pin!(writer.run(sink));
+        let mut health = self.shared.delivery.health().subscribe();
+        let stop = self.shared.stop.clone();
+        let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
+        if *health.borrow_and_update() {
+            self.happened(Input::DatabaseAway);
+        }
+        let written = loop {
+            if let Some(fault) = self.closing.take() {
+                self.outbox.text(server::frame(None, &fault));
+                self.outbox.close_for(&fault);
+                writer.await;
+                return self.ended(Some(fault.code));
+            }
+            let has_room = self.outbox.has_room();
+            timer.as_mut().reset(self.deadline().into());
+            // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing.
+            tokio::select! {
+                biased;
+                written = &mut writer => break written,
+                () = stop.cancelled() => self.close(Code::Restart),
+                frame = incoming.next(), if has_room && self.may_read() => match self.frame(frame) {
+                    Heard::GoOn => {}
+                    Heard::Left => {
+                        // The close frame was answered by the socket itself; let it go out.
+                        self.outbox.close(1000, "");
+                        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), writer).await;
+                        return self.ended(None);
+                    }
+                },
+                Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done(done),
+                done = pending_or(&mut self.settling) => { self.settling = None; self.done(done); self.settle_next(); }
+                done = pending_or(&mut self.directing) => { self.directing = None; self.done(done); }
+                Some(note) = notes.recv(), if has_room => self.notes(note, &mut notes),
+                Ok(()) = health.changed() => {
+                    let is_away = *health.borrow_and_update();
+                    self.happened(if is_away { Input::DatabaseAway } else { Input::DatabaseBack });
+                }
+                () = self.outbox.room(), if !has_room => {}
+                () = &mut timer => self.deadline_passed(&mut incoming),
+            }
+        };
+        match written {
+            Written::TooSlow => self.ended(Some(Code::TooSlow)),
+            Written::Lost | Written::Closed => self.ended(None),
+        }
+    }
+
+    /// Gives the session something that happened, and does what it says.
+    pub(super) fn happened(&mut self, input: Input) {
+        let effects = self.session.handle(Instant::now(), input);
+        self.perform(effects);
+    }
+
+    /// Closes the connection with this code, after what is in the outbox.
+    pub(super) fn close(&mut self, code: Code) {
+        self.closing.get_or_insert_with(|| Fault::plain(code));
+    }
+
+    /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
+    pub(super) fn ack_up_to(&mut self, since: crate::domain::InboxSeq) {
+        let (store, delivery, user) = (self.shared.store.clone(), self.shared.delivery.clone(), Arc::clone(&self.who.profile));
+        self.operations.push(Box::pin(async move {
+            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, since).await;
+            Done::Nothing
+        }));
+    }
+
+    fn may_read(&self) -> bool {
+        self.session.may_read() && self.directing.is_none() && self.answers_under_way < ANSWERS_MAX
+    }
+
+    fn deadline(&self) -> Instant {
+        let first = self.heartbeat_at.min(self.token_expires);
+        self.session.next_deadline().map_or(first, |at| at.min(first))
+    }
+
+    fn deadline_passed(&mut self, incoming: &mut SplitStream<WebSocket>) {
+        let now = Instant::now();
+        if self.token_expires <= now {
+            return self.close(Code::TokenExpired);
+        }
+        if self.heartbeat_at <= now {
+            self.heartbeat(now);
+        }
+        if self.session.next_deadline().is_some_and(|at| at <= now) {
+            // What has come in since the loop last looked is heard first.
+            while self.closing.is_none() && self.may_read() && self.outbox.has_room() {
+                let Some(frame) = incoming.next().now_or_never() else { break };
+                if let Heard::Left = self.frame(frame) {
+                    return;
+                }
+            }
+            self.happened(Input::Deadline);
+        }
+    }
+
+    fn heartbeat(&mut self, now: Instant) {
+        if self.pings_unanswered >= 2 {
+            // Two pings without a sign of life: there is nobody to close it for.
+            return self.close(Code::NoAcks);
+        }
+        self.pings_unanswered += 1;
+        self.outbox.ping();
+        self.heartbeat_at = now + self.shared.settings.heartbeat;
+    }
+
+    fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Heard {
+        self.pings_unanswered = 0;
+        match frame {
+            Some(Ok(Message::Text(text))) => self.text(&text),
+            Some(Ok(Message::Binary(_))) => self.refuse(None, &crate::protocol::client::refuse_binary().fault),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(_))) | None => return Heard::Left,
+            Some(Err(error)) => match fault_of(&error) {
+                Some(fault) => {
+                    self.closing.get_or_insert(fault);
+                }
+                None => return Heard::Left,
+            },
+        }
+        Heard::GoOn
+    }
+
+    /// Answers with an error.
+    pub(super) fn refuse(&self, id: Option<&FrameId>, fault: &Fault) {
+        self.outbox.text(server::frame(id, fault));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Happened(input) => self.happened(input),
+            Done::Attempted(message, input, outcome) => {
+                for (_, asked) in self.tickets.values_mut() {
+                    if let frames::Asked::Reject(rejected, answer) = asked
+                        && *rejected == message
+                    {
+                        *answer = Some(outcome);
+                    }
+                }
+                self.happened(input);
+            }
+            Done::Settled(no, Ok(())) => self.happened(Input::Committed(no)),
+            // The client must not believe that its acks are kept: it comes back and repeats them.
+            Done::Settled(_, Err(refusal)) => self.close(Fault::from(refusal).code),
+            Done::Answer(frame, input) => {
+                self.answers_under_way = self.answers_under_way.saturating_sub(1);
+                self.outbox.text(frame);
+                if let Some(input) = input {
+                    self.happened(input);
+                }
+            }
+            Done::Marks(read) => self.marks_read(read),
+            Done::Directed(directed) => self.directed(*directed),
+            Done::Audience(chat, users) => self.audience(chat, &users),
+            Done::Nothing => {}
+        }
+    }
+
+    /// An answer that will come.
+    pub(super) fn answer(&mut self, answer: impl Future<Output = (Utf8Bytes, Option<Input>)> + Send + 'static) {
+        self.answers_under_way += 1;
+        self.operations.push(Box::pin(answer.map(|(frame, input)| Done::Answer(frame, input))));
+    }
+
+    /// Looks at effects in their order.
+    pub(super) fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.effect(effect);
+        }
+    }
+
+    fn ended(&self, code: Option<Code>) -> Ended {
+        Ended { code, anything_emitted: self.session.anything_emitted(), anything_acked: self.session.anything_acked() }
+    }
+}
+
+/// Did the client leave?
+enum Heard {
+    GoOn,
+    Left,
+}
+
+async fn pending_or(operation: &mut Option<Operation>) -> Done {
+    match operation {
+        Some(operation) => operation.await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) fn instant_of(at: OffsetDateTime, now: Instant) -> Instant {
+    let left = at - OffsetDateTime::now_utc();
+    now + std::time::Duration::try_from(left).unwrap_or_default().min(std::time::Duration::from_secs(86_400 * 365))
+}

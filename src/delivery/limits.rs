@@ -1,0 +1,130 @@
+//! How much a user may cause: messages in a time, new direct chats in an hour. Kept per node, in memory.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::UserId;
+use crate::protocol::{Code, Fault};
+
+/// `SEND_RATE` is messages in this time.
+const RATE_PERIOD: Duration = Duration::from_secs(10);
+/// How often users who are back at full allowance are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// The rates.
+#[derive(Debug, Clone, Copy)]
+pub struct RateSettings {
+    /// Messages in 10 s, with bursts of twice as many; 0: as many as they like, and as many new chats.
+    pub sends: u32,
+    /// New direct chats in an hour.
+    pub direct_chats: u32,
+}
+
+/// The limits of one node. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    both: Option<Arc<Both>>,
+    clock: DefaultClock,
+}
+
+#[derive(Debug)]
+struct Both {
+    sends: DefaultKeyedRateLimiter<UserId>,
+    chats: DefaultKeyedRateLimiter<UserId>,
+}
+
+impl Limits {
+    /// Limits with these rates.
+    pub fn start(rates: RateSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        let both = NonZeroU32::new(rates.sends).map(|sends| {
+            let burst = sends.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+            let chats = NonZeroU32::new(rates.direct_chats).unwrap_or(NonZeroU32::MIN);
+            Arc::new(Both {
+                sends: DefaultKeyedRateLimiter::keyed(quota(RATE_PERIOD / sends.get(), burst)),
+                chats: DefaultKeyedRateLimiter::keyed(quota(Duration::from_secs(3600) / chats.get(), chats)),
+            })
+        });
+        if let Some(both) = both.clone() {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(forget(both)));
+        }
+        Self { both, clock: DefaultClock::default() }
+    }
+
+    /// May this user send a message now? Counts it.
+    pub fn check_send(&self, user: UserId) -> Result<(), Fault> {
+        self.check(|both| &both.sends, user, Code::RateLimited)
+    }
+
+    /// May this user begin a direct chat now? Counts it.
+    pub fn check_direct_chat(&self, user: UserId) -> Result<(), Fault> {
+        self.check(|both| &both.chats, user, Code::TooManyChats)
+    }
+
+    fn check(&self, which: impl Fn(&Both) -> &DefaultKeyedRateLimiter<UserId>, user: UserId, code: Code) -> Result<(), Fault> {
+        let Some(both) = &self.both else { return Ok(()) };
+        which(both).check_key(&user).map_err(|not_until| {
+            let wait = not_until.wait_time_from(self.clock.now());
+            Fault::plain(code).retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
+        })
+    }
+}
+
+fn quota(period: Duration, burst: NonZeroU32) -> Quota {
+    let period = period.max(Duration::from_nanos(1));
+    Quota::with_period(period).map_or_else(|| Quota::per_second(burst), |quota| quota.allow_burst(burst))
+}
+
+async fn forget(both: Arc<Both>) {
+    let mut every = tokio::time::interval(FORGET_EVERY);
+    loop {
+        every.tick().await;
+        both.sends.retain_recent();
+        both.chats.retain_recent();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(sends: u32) -> Limits {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        stop.cancel();
+        Limits { ..Limits::start_for_test(RateSettings { sends, direct_chats: 2 }, &tasks, &stop) }
+    }
+
+    impl Limits {
+        fn start_for_test(rates: RateSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let _guard = runtime.enter();
+            Self::start(rates, tasks, stop)
+        }
+    }
+
+    #[test]
+    fn a_burst_is_twice_the_rate_and_the_refusal_says_when_to_come_again() {
+        let limits = limits(5);
+        for _ in 0..10 {
+            limits.check_send(UserId(1)).unwrap();
+        }
+        let fault = limits.check_send(UserId(1)).unwrap_err();
+        assert_eq!(fault.code, Code::RateLimited);
+        assert!(fault.retry_after_ms.unwrap() <= 2_000);
+        limits.check_send(UserId(2)).unwrap();
+    }
+
+    #[test]
+    fn zero_lifts_both_limits() {
+        let limits = limits(0);
+        for _ in 0..1_000 {
+            limits.check_send(UserId(1)).unwrap();
+            limits.check_direct_chat(UserId(1)).unwrap();
+        }
+    }
+}

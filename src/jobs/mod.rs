@@ -1,0 +1,6 @@
+//! Chores that run beside everything else, one file each with the same skeleton: every so often one pass, bounded in
+//! what it takes at once; a pass that fails is logged and made again next time.
+
+mod expire;
+
+pub use expire::run as expire;

@@ -1,0 +1,60 @@
+//! What may be chosen about an embedded server: where its binaries are, what a crash of the machine may cost, and
+//! any setting of PostgreSQL's own. They stand on the server's command line and so go before `postgresql.conf`.
+
+use std::path::{Path, PathBuf};
+
+/// How a server is to be found and run.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    bin_dir: Option<PathBuf>,
+    durability: Durability,
+    settings: Vec<(String, String)>,
+}
+
+/// What a crash of the machine may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Durability {
+    /// Nothing that was committed.
+    #[default]
+    Kept,
+    /// Everything: for a server that is thrown away. A crash of the server alone still costs nothing.
+    Disposable,
+}
+
+impl ServerOptions {
+    /// For a server whose data need not outlive the machine's next crash.
+    pub fn disposable() -> Self {
+        Self { durability: Durability::Disposable, ..Self::default() }
+    }
+
+    /// Takes the server's binaries from `dir` and nowhere else; otherwise `PG_BIN_DIR` and the usual places count.
+    pub fn binaries_in(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.bin_dir = Some(dir.into());
+        self
+    }
+
+    /// Adds a setting of `postgresql.conf`. The later one of the same name counts.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(super) fn bin_dir(&self) -> Option<&Path> {
+        self.bin_dir.as_deref()
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// All that the server is started with, in the order in which it counts.
+    pub(super) fn settings(&self) -> Vec<(&str, &str)> {
+        let mut all = vec![("listen_addresses", ""), ("unix_socket_permissions", "0700"), ("max_connections", "200"), ("timezone", "UTC")];
+        match self.durability {
+            Durability::Kept => all.push(("fsync", "on")),
+            Durability::Disposable => all.extend([("fsync", "off"), ("full_page_writes", "off")]),
+        }
+        all.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        all
+    }
+}

@@ -1,0 +1,62 @@
+//! Expiry: the sweep for messages whose time has come.
+
+use time::OffsetDateTime;
+
+use super::{Located, Result, Store};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, UserId};
+
+/// A place in the order of expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiryCursor {
+    /// When.
+    pub at: OffsetDateTime,
+    /// Which, of those of the same moment.
+    pub message: MessageId,
+}
+
+impl ExpiryCursor {
+    /// Before everything of this moment.
+    pub const fn at(at: OffsetDateTime) -> Self {
+        Self { at, message: MessageId(uuid::Uuid::nil()) }
+    }
+}
+
+/// A row that expired.
+#[derive(Debug)]
+pub struct ExpiredRow {
+    /// The row.
+    pub row: Located,
+    /// Its recipient, as it is shown.
+    pub member: ExternalId,
+    /// When it ended.
+    pub at: OffsetDateTime,
+}
+
+/// One page of a sweep.
+#[derive(Debug)]
+pub struct ExpiredPage {
+    /// Rows that ended.
+    pub rows: Vec<ExpiredRow>,
+    /// Where the next page starts; none: there is no next page.
+    pub next: Option<ExpiryCursor>,
+}
+
+impl Store {
+    /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon.
+    pub async fn expire(&self, after: ExpiryCursor, horizon: OffsetDateTime, messages_max: i32) -> Result<ExpiredPage> {
+        let found =
+            sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max).fetch_all(self.pool()).await?;
+        let next = found.last().map(|row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
+        let rows = found
+            .into_iter()
+            .filter_map(|row| {
+                let user = UserId(row.user_id?);
+                let (class, seq) = (row.class?, InboxSeq(row.seq?));
+                let (message, chat, chat_seq) = (MessageId(row.message_id), ChatId(row.chat_id), ChatSeq(row.chat_seq));
+                let row_at = Located { user, class, seq, message, chat, chat_seq, sender: UserId(row.sender_id) };
+                Some(ExpiredRow { row: row_at, member: ExternalId::try_from(row.member?).ok()?, at: row.expired_at })
+            })
+            .collect();
+        Ok(ExpiredPage { rows, next })
+    }
+}

@@ -1,0 +1,85 @@
+//! Users, their direct chats, and when they were last there.
+
+use std::collections::HashMap;
+
+use time::OffsetDateTime;
+
+use super::{Error, Result, Store};
+use crate::domain::{ChatId, ExternalId, Profile, UserId};
+
+/// A user somebody asked about, and may know of.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Its number.
+    pub user: UserId,
+    /// When its last connection ended; none: never, as far as is known.
+    pub last_seen: Option<OffsetDateTime>,
+}
+
+impl Store {
+    /// The numbers of these users. Those that are new are made, with their inboxes.
+    pub async fn users(&self, names: &[ExternalId]) -> Result<HashMap<ExternalId, UserId>> {
+        let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
+        let rows = sqlx::query_file!("src/store/sql/users.sql", &texts).fetch_all(self.pool()).await?;
+        Ok(rows.into_iter().filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, UserId(row.id)))).collect())
+    }
+
+    /// The user of a token, made on first sight, with the name and picture that the token brings.
+    pub async fn sign_in(&self, external: ExternalId, name: Option<String>, picture: Option<String>) -> Result<Profile> {
+        let known = sqlx::query_file!("src/store/sql/sign_in.sql", external.as_str()).fetch_optional(self.pool()).await?;
+        let (user, known_name, known_picture) = match known {
+            Some(row) => (UserId(row.id), row.display_name, row.avatar_url),
+            None => {
+                let made = self.users(std::slice::from_ref(&external)).await?;
+                (*made.get(&external).ok_or(Error::Failed(sqlx::Error::RowNotFound))?, None, None)
+            }
+        };
+        let is_news = (name.is_some() && name != known_name) || (picture.is_some() && picture != known_picture);
+        if is_news {
+            sqlx::query_file!("src/store/sql/update_profile.sql", user.0, name, picture).execute(self.pool()).await?;
+        }
+        Ok(Profile { user, external, name: name.or(known_name), picture: picture.or(known_picture) })
+    }
+
+    /// The direct chat of two users, if they have one.
+    pub async fn find_direct_chat(&self, user: UserId, other: &ExternalId) -> Result<Option<ChatId>> {
+        let found =
+            sqlx::query_file_scalar!("src/store/sql/find_direct_chat.sql", user.0, other.as_str()).fetch_optional(self.pool()).await?;
+        Ok(found.map(ChatId))
+    }
+
+    /// The direct chat of two users, made if it is missing; the other user too.
+    pub async fn make_direct_chat(&self, user: UserId, other: &ExternalId) -> Result<ChatId> {
+        let made = self.users(std::slice::from_ref(other)).await?;
+        let other = made.get(other).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
+        Ok(ChatId(sqlx::query_file_scalar!("src/store/sql/make_direct_chat.sql", user.0, other.0).fetch_one(self.pool()).await?))
+    }
+
+    /// Those of these users who share a chat with the asker.
+    pub async fn presence(&self, asker: UserId, of: &[ExternalId]) -> Result<Vec<(ExternalId, Known)>> {
+        let texts: Vec<String> = of.iter().map(|name| name.as_str().to_owned()).collect();
+        let rows = sqlx::query_file!("src/store/sql/presence.sql", asker.0, &texts).fetch_all(self.pool()).await?;
+        let known = |row_user, seen_at| Known { user: UserId(row_user), last_seen: seen_at };
+        Ok(rows
+            .into_iter()
+            .filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, known(row.user_id, row.seen_at))))
+            .collect())
+    }
+
+    /// Those a user has a direct chat with, at most 1,000.
+    pub async fn direct_peers(&self, user: UserId) -> Result<Vec<UserId>> {
+        let rows = sqlx::query_file_scalar!("src/store/sql/direct_peers.sql", user.0).fetch_all(self.pool()).await?;
+        Ok(rows.into_iter().map(UserId).collect())
+    }
+
+    /// The other members of a chat, at most 500; nobody when the user is not one of them.
+    pub async fn audience(&self, user: UserId, chat: ChatId) -> Result<Vec<UserId>> {
+        let rows = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0).fetch_all(self.pool()).await?;
+        Ok(rows.into_iter().map(UserId).collect())
+    }
+
+    /// Notes that the last connection of a user has ended, and returns when.
+    pub async fn note_last_seen(&self, user: UserId) -> Result<OffsetDateTime> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/note_last_seen.sql", user.0).fetch_one(self.pool()).await?)
+    }
+}

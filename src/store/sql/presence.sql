@@ -1,0 +1,9 @@
+-- presence: when users were last seen, for somebody who shares a chat with them; primary keys, and members_by_user
+select u.external_id as "external_id!", u.id as "user_id!", l.seen_at as "seen_at?"
+from users u
+left join last_seen l on l.user_id = u.id
+where u.external_id = any($2::text[])
+  and (u.id = $1 or exists (
+    select 1 from chat_members me
+    join chat_members them on them.chat_id = me.chat_id and them.user_id = u.id and them.left_seq is null
+    where me.user_id = $1 and me.left_seq is null))

@@ -1,0 +1,8 @@
+//! What the tests stand on: real PostgreSQL, a database for each test.
+
+#![allow(dead_code, unused_imports, reason = "every test binary compiles this and uses its own part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod postgres;
+
+pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
