@@ -159,9 +159,10 @@ impl Lane {
     }
 
     fn put_aside(&mut self, queued: Queued) {
-        if let Err(queued) = self.aside.put(queued, Instant::now()) {
-            self.refuse(queued, Refusal::Busy(BUSY_RETRY));
+        if self.aside.is_full() {
+            return self.refuse(queued, Refusal::Busy(BUSY_RETRY));
         }
+        self.aside.put(queued, Instant::now());
         self.shared.metrics.held_chats.set(i64::try_from(self.aside.chats()).unwrap_or(i64::MAX));
     }
 

@@ -106,18 +106,19 @@ impl Aside {
         self.next_try
     }
 
-    /// Puts an item behind those of its chat. Gives it back when there are too many.
-    pub(super) fn put(&mut self, queued: Queued, now: Instant) -> Result<(), Queued> {
-        if self.items >= ASIDE_MAX {
-            return Err(queued);
-        }
+    /// Are there too many already?
+    pub(super) const fn is_full(&self) -> bool {
+        self.items >= ASIDE_MAX
+    }
+
+    /// Puts an item behind those of its chat.
+    pub(super) fn put(&mut self, queued: Queued, now: Instant) {
         self.items += 1;
         self.chats.entry(queued.item.chat).or_default().push_back(queued);
         if self.next_try.is_none() {
             self.pause = FIRST_PAUSE;
             self.next_try = Some(now + self.pause);
         }
-        Ok(())
     }
 
     /// Takes everything out to be tried again, and what has waited too long, to be refused.

@@ -203,7 +203,7 @@ impl RawRow {
         let sender = match senders.get(&sender_id) {
             Some(known) => Arc::clone(known),
             None => {
-                let external = ExternalId::try_from(sender).map_err(|error| decode(error))?;
+                let external = ExternalId::try_from(sender).map_err(decode)?;
                 let profile = Arc::new(Profile { user: UserId(sender_id), external, name: self.sender_name, picture: self.sender_picture });
                 senders.insert(sender_id, Arc::clone(&profile));
                 profile
@@ -216,7 +216,7 @@ impl RawRow {
             sender,
             message_type: self.message_type.unwrap_or_default(),
             content: self.content.unwrap_or_default(),
-            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(|error| decode(error))?,
+            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
             created_at,
             expires_at: self.expires_at,
             wire: Wire::default(),

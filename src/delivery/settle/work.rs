@@ -57,14 +57,20 @@ impl Lane {
         let mut failed = None;
         if !acks.is_empty() {
             match self.settle(&acks).await {
-                Ok(()) => acks.drain(..).for_each(|(_, reply)| drop(reply.send(Ok(())))),
+                Ok(()) => {
+                    for (_, reply) in acks.drain(..) {
+                        let _ = reply.send(Ok(()));
+                    }
+                }
                 Err(cause) => failed = Some(cause),
             }
         }
         if failed.is_none() && !attempts.is_empty() {
             match self.count_attempts(&attempts).await {
                 Ok(outcomes) => {
-                    attempts.drain(..).zip(outcomes).for_each(|((_, reply), outcome)| drop(reply.send(outcome)));
+                    for ((_, reply), outcome) in attempts.drain(..).zip(outcomes) {
+                        let _ = reply.send(outcome);
+                    }
                 }
                 Err(cause) => failed = Some(cause),
             }

@@ -10,6 +10,7 @@ mod transcripts_drain;
 mod transcripts_looks;
 mod transcripts_rejects_and_reads;
 
-//mod database;
-//mod interleavings;
-//mod world;
+mod client;
+mod database;
+mod interleavings;
+mod world;

@@ -1,0 +1,196 @@
+//! A raw client: frames as JSON, nothing hidden, no reconnect. Waits for what a test names and fails loudly when it
+//! does not come.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::node::token;
+
+/// How long a test waits for what must come. Never how long something takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Wishes for a connection.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    user: String,
+    query: Vec<(&'static str, String)>,
+}
+
+impl Connect {
+    /// A connection of this user, without wishes.
+    pub fn user(user: &str) -> Self {
+        Self { user: user.to_owned(), query: Vec::new() }
+    }
+
+    /// One more parameter of the query.
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+
+    /// With a device.
+    pub fn device(self, device: &str) -> Self {
+        self.with("device", device)
+    }
+}
+
+/// One open connection.
+pub struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Frames that came while the test waited for another.
+    skipped: VecDeque<Value>,
+    next_id: u64,
+    /// The data of its `ready`.
+    pub ready: Value,
+}
+
+impl Socket {
+    /// Connects and takes `ready`.
+    pub async fn open(addr: SocketAddr, connect: Connect) -> Self {
+        let mut socket = Self::raw(addr, connect).await.unwrap();
+        socket.ready = socket.event("ready").await;
+        socket
+    }
+
+    /// Connects and takes nothing.
+    pub async fn raw(addr: SocketAddr, connect: Connect) -> Result<Self, tungstenite::Error> {
+        let mut url = reqwest::Url::parse(&format!("ws://{addr}/ws")).unwrap();
+        url.query_pairs_mut().extend_pairs(connect.query.iter().map(|(name, value)| (*name, value.as_str())));
+        let mut request = url.as_str().into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {}", token(&connect.user)).parse().unwrap());
+        Self::request(request).await
+    }
+
+    /// Connects with this request.
+    pub async fn request(request: tungstenite::handshake::client::Request) -> Result<Self, tungstenite::Error> {
+        let (stream, _) = connect_async(request).await?;
+        Ok(Self { stream, skipped: VecDeque::new(), next_id: 0, ready: Value::Null })
+    }
+
+    /// Sends any text.
+    pub async fn text(&mut self, text: impl Into<String>) {
+        self.stream.send(Message::text(text.into())).await.unwrap();
+    }
+
+    /// Sends any frame.
+    pub async fn frame(&mut self, frame: Message) {
+        self.stream.send(frame).await.unwrap();
+    }
+
+    /// Sends an event without an id.
+    pub async fn tell(&mut self, event: &str, data: Value) {
+        self.text(json!({"event": event, "data": data}).to_string()).await;
+    }
+
+    /// Sends an event and returns the whole frame that answers it, result or error.
+    pub async fn ask(&mut self, event: &str, data: Value) -> Value {
+        self.next_id += 1;
+        let id = format!("ask-{}", self.next_id);
+        self.text(json!({"event": event, "id": id, "data": data}).to_string()).await;
+        self.wait(&format!("the answer to {event}"), |frame| frame["id"] == id.as_str()).await
+    }
+
+    /// Sends a message and returns the data of its `message:sent`.
+    pub async fn send(&mut self, to: &str, content: &str) -> Value {
+        let answer = self.ask("message:send", json!({"to": to, "content": content})).await;
+        assert_eq!(answer["event"], "message:sent", "{answer}");
+        answer["data"].clone()
+    }
+
+    /// The data of the next event of this name; others are kept for later.
+    pub async fn event(&mut self, event: &str) -> Value {
+        self.wait(event, |frame| frame["event"] == event).await["data"].take()
+    }
+
+    /// The next frame that fits; others are kept for later.
+    pub async fn wait(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        if let Some(place) = self.skipped.iter().position(&fits) {
+            return self.skipped.remove(place).unwrap();
+        }
+        loop {
+            let frame = match self.incoming().await {
+                Ok(frame) => frame,
+                Err(end) => panic!("waited for {what}, but {end:?}; came instead: {:?}", self.skipped),
+            };
+            if fits(&frame) {
+                return frame;
+            }
+            self.skipped.push_back(frame);
+        }
+    }
+
+    /// The next frame in the order of arrival, those kept first.
+    pub async fn next(&mut self) -> Value {
+        match self.skipped.pop_front() {
+            Some(frame) => frame,
+            None => self.incoming().await.unwrap(),
+        }
+    }
+
+    /// Everything that has arrived before the answer to a `ping`: what has not come by then was not sent before it.
+    pub async fn until_pong(&mut self) -> Vec<Value> {
+        let pong = self.ask("ping", json!({})).await;
+        assert_eq!(pong["event"], "pong");
+        self.skipped.drain(..).collect()
+    }
+
+    /// Acks one message and waits for the commit.
+    pub async fn ack(&mut self, message: &Value) {
+        let answer = self.ask("message:delivered", json!({"messageId": message["messageId"]})).await;
+        assert_eq!(answer["event"], "message:delivered:ok", "{answer}");
+    }
+
+    /// Waits for the close frame and returns its code; what comes before it is kept. `None`: the stream just ended.
+    pub async fn closed(&mut self) -> Option<u16> {
+        loop {
+            match self.incoming().await {
+                Ok(frame) => self.skipped.push_back(frame),
+                Err(End::Closed(code)) => return code,
+                Err(End::Nothing) => panic!("waited for the close, came: {:?}", self.skipped),
+            }
+        }
+    }
+
+    /// Frames that came and were not asked for.
+    pub fn skipped(&self) -> &VecDeque<Value> {
+        &self.skipped
+    }
+
+    /// Cuts the connection without a word.
+    pub fn cut(self) {
+        drop(self);
+    }
+
+    /// Closes the connection and waits until the service has seen it.
+    pub async fn close(mut self) {
+        let _ = self.stream.close(None).await;
+        while let Some(Ok(_)) = self.stream.next().await {}
+    }
+
+    async fn incoming(&mut self) -> Result<Value, End> {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.stream.next()).await.map_err(|_| End::Nothing)?;
+            match message {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(close))) => return Err(End::Closed(close.map(|close| close.code.into()))),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(End::Closed(None)),
+            }
+        }
+    }
+}
+
+/// Why no frame came.
+#[derive(Debug)]
+enum End {
+    Closed(Option<u16>),
+    Nothing,
+}
