@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exit::Exit;
+use super::exit::{Exit, words};
 use service::OwnService;
 use story::Story;
 
@@ -59,6 +59,6 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match told {
         Ok(()) => Ok(Exit::Done),
         Err(error) if said.is_empty() => Err(error),
-        Err(error) => bail!("{error:#}\nWhat the service said last:\n{said}"),
+        Err(error) => bail!("{}\nWhat the service said last:\n{said}", words(error.as_ref())),
     }
 }

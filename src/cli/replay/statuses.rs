@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
@@ -92,7 +92,9 @@ pub async fn insist<T, F: Future<Output = Result<T, HttpError>>>(patience: Durat
         match call().await {
             Ok(found) => return Ok(found),
             Err(error) if !error.is_retryable() => return Err(error.into()),
-            Err(error) if Instant::now() > give_up => bail!("{error}; gave up after {} s", patience.as_secs()),
+            Err(error) if Instant::now() > give_up => {
+                return Err(error).with_context(|| format!("gave up after {} s", patience.as_secs()));
+            }
             Err(_) => sleep(Duration::from_millis(200)).await,
         }
     }
