@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::exit::Exit;
+use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, time_of_day};
 use crate::client::{Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
-use crate::domain::{ChatId, ChatSeq, Status};
+use crate::domain::{ChatId, ChatSeq, Class, Status};
 
 pub const ABOUT: &str = "\
 Show messages as they come, with ticks when they are read.
@@ -57,7 +57,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     options.window = args.window;
     options.raw_frames = args.json;
     let titles = titles(&Http::new(&args.service.url)?, &token).await;
-    let mut listener = Listener { client: Client::new(options), screen: Screen::new(), titles, shown: 0, was_ready: false, args };
+    let mut listener =
+        Listener { client: Client::new(options), screen: Screen::new(), titles, shown: 0, was_ready: false, waited: 0, args };
     let ended = tokio::select! {
         ended = listener.listen() => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -80,6 +81,8 @@ struct Listener {
     titles: HashMap<ChatId, String>,
     shown: u64,
     was_ready: bool,
+    /// What waited at connect.
+    waited: u64,
 }
 
 impl Listener {
@@ -123,7 +126,7 @@ impl Listener {
         match event {
             Event::Sent(sent) => self.own(&sent),
             Event::Status(news) => self.status(&news),
-            Event::Drained(_) => self.note("nothing more waits"),
+            Event::Drained(drained) if drained.class == Class::Chat && self.waited > 0 => self.note("nothing more waits"),
             Event::Gap(gap) => self.note(&format!("{} to {} will not come: {}", gap.from_seq, gap.to_seq, printable(&gap.reason))),
             Event::ChatAdded(chat) => {
                 chat.title.map(|title| self.titles.insert(chat.chat_id, title));
@@ -169,6 +172,7 @@ impl Listener {
     fn connected(&mut self, ready: &Ready) {
         let back = if self.was_ready { "connected again" } else { "connected" };
         self.was_ready = true;
+        self.waited = ready.pending;
         let more = if ready.pending_more { "more than " } else { "" };
         eprintln!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending);
     }
@@ -178,7 +182,7 @@ impl Listener {
         if !self.was_ready {
             return Err(why.into());
         }
-        eprintln!("{why}; coming back in {:.1} s", wait.as_secs_f64());
+        eprintln!("{}; coming back in {:.1} s", words(&why), wait.as_secs_f64());
         Ok(())
     }
 

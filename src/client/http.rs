@@ -14,7 +14,7 @@ use crate::domain::{ChatId, ExternalId, MessageId, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// Nobody answers, or the answer broke off. Another try may succeed.
-    #[error("cannot reach the service: {0}")]
+    #[error("cannot reach the service")]
     Unreachable(#[source] reqwest::Error),
     /// The service is there and cannot now (429, 5xx). Another try may succeed.
     #[error("the service cannot now: HTTP {status} {message}")]
@@ -182,7 +182,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> HttpError {
 }
 
 /// The service's own words where the body has its shape, else the beginning of what it said.
-fn words(body: &[u8]) -> String {
+pub(super) fn words(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Wrapped {
         error: ErrorNews,

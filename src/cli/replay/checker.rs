@@ -67,8 +67,16 @@ const EXAMPLES_MAX: usize = 3;
 impl Findings {
     /// One more.
     pub fn add(&mut self, rule: Rule, case: impl FnOnce() -> String) {
+        self.add_many(rule, 1, case);
+    }
+
+    /// So many more, or none, of which one case is told.
+    pub fn add_many(&mut self, rule: Rule, more: u64, case: impl FnOnce() -> String) {
+        if more == 0 {
+            return;
+        }
         let (count, cases) = self.0.entry(rule).or_default();
-        *count += 1;
+        *count += more;
         if cases.len() < EXAMPLES_MAX {
             cases.push(case());
         }
@@ -174,6 +182,11 @@ impl Recipient {
         }
     }
 
+    /// The recipient's name, as it stands in findings.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// An envelope came.
     pub fn sees(&mut self, sighting: Sighting) -> Sight {
         let Some(message) = sighting.message else {
@@ -259,7 +272,7 @@ pub struct Accepted {
 }
 
 /// Holds what was accepted, in the log's order, against what each person of the chat has seen.
-pub fn judge(accepted: &[Accepted], recipients: &[Recipient]) -> Findings {
+pub fn judge(accepted: &[Accepted], recipients: &[&Recipient]) -> Findings {
     let mut findings = Findings::default();
     recipients.iter().for_each(|recipient| findings.merge(&recipient.findings));
     judge_chat_numbers(accepted, &mut findings);
@@ -329,7 +342,7 @@ mod tests {
 
     fn found(accepted: &[Accepted], bob: Recipient) -> Vec<(Rule, u64)> {
         let alice = Recipient::new("alice".into(), Numbering::Checked, 3);
-        judge(accepted, &[alice, bob]).iter().map(|(rule, count, _)| (rule, count)).collect()
+        judge(accepted, &[&alice, &bob]).iter().map(|(rule, count, _)| (rule, count)).collect()
     }
 
     fn after(sightings: &[Sighting]) -> Recipient {
@@ -430,7 +443,7 @@ mod tests {
     fn own_message_received_is_found() {
         let mut alice = recipient();
         alice.sees(sight(1));
-        let findings = judge(&accepted(), &[alice, after(&[sight(0), sight(1), sight(2)])]);
+        let findings = judge(&accepted(), &[&alice, &after(&[sight(0), sight(1), sight(2)])]);
         assert_eq!(findings.count(Rule::Own), 1);
     }
 

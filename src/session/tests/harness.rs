@@ -75,6 +75,10 @@ impl From<Envelope> for PageRow {
     }
 }
 
+pub(super) fn gap_because(seq: i64, reason: GapReason) -> PageRow {
+    PageRow::Gap { from: InboxSeq(seq), to: InboxSeq(seq), reason }
+}
+
 pub(super) fn gap(from: i64, to: i64) -> PageRow {
     PageRow::Gap { from: InboxSeq(from), to: InboxSeq(to), reason: GapReason::Expired }
 }
@@ -312,4 +316,29 @@ fn settle(settlement: &Settlement) -> String {
         let _ = write!(text, ", device {chat} {event}");
     }
     text
+}
+
+/// An input in a few words, for a trace.
+pub(super) fn input_text(input: &Input) -> String {
+    match input {
+        Input::Page(page) | Input::Looked(page) => {
+            let numbers: Vec<_> = page.rows.iter().map(row_text).collect();
+            format!("page after {}: {}; last {} {}", page.after, numbers.join(" "), page.last_seq, page.is_last)
+        }
+        Input::Offer(envelope) => format!("offer {}", number(envelope.class, envelope.inbox_seq)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn row_text(row: &PageRow) -> String {
+    match row {
+        PageRow::Envelope(envelope) => format!(
+            "{}({}/{} {:?})",
+            number(envelope.class, envelope.inbox_seq),
+            envelope.message.chat.0.as_u128(),
+            envelope.message.seq,
+            envelope.status
+        ),
+        PageRow::Gap { from, to, .. } => format!("gap {from}-{to}"),
+    }
 }
