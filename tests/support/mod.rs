@@ -3,10 +3,12 @@
 #![allow(dead_code, unused_imports, reason = "every test binary compiles this and uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod http;
 mod node;
 mod postgres;
 mod socket;
 
+pub use http::{Api, told};
 pub use node::{Node, config, token, token_for};
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
 pub use socket::{Connect, PATIENCE, Socket};
