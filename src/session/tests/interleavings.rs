@@ -3,8 +3,8 @@
 
 use super::world::World;
 
-const SEEDS: u64 = 200;
-const STEPS: u32 = 500;
+const SEEDS: u64 = 1_500;
+const STEPS: u32 = 400;
 
 /// Names the seed when the run under it panics.
 struct Seed(u64);

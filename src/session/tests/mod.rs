@@ -11,6 +11,8 @@ mod transcripts_looks;
 mod transcripts_rejects_and_reads;
 
 mod client;
+mod connection;
 mod database;
+mod garbage;
 mod interleavings;
 mod world;

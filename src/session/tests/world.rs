@@ -2,46 +2,15 @@
 //! database, and a clock. Every request to the database is taken, performed and answered at moments of chance; on the way
 //! anything may be late, lost or out of order that may be so in life.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::domain::{ChatId, Class, Envelope, InboxSeq, MessageId};
-use crate::session::{ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, Start, Ticket};
+use crate::domain::{Class, Envelope, InboxSeq};
+use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Settlement, Start, Ticket};
 
-use super::client::{Client, Received};
+use super::client::Client;
+use super::connection::{Connection, Request};
 use super::database::Database;
-
-/// A request to the database, and its answer once it was performed.
-enum Request {
-    Page { class: Class, after: InboxSeq, limit: u16, scope: Scope },
-    Look { class: Class, after: InboxSeq, limit: u16 },
-    Attempt { class: Class, seq: InboxSeq, is_final: bool },
-    Reject { message: MessageId, is_final: bool },
-    Read { chat: ChatId, target: ReadTarget },
-    Advance(Class),
-}
-
-struct Connection {
-    client: usize,
-    session: Session,
-    scope: Scope,
-    /// Hints on their way to the session.
-    hints: Vec<Input>,
-    /// From server to client, and back.
-    wire: VecDeque<Emission>,
-    frames: VecDeque<Input>,
-    requests: Vec<Request>,
-    answers: Vec<Input>,
-    settlements: VecDeque<Settlement>,
-    received: Received,
-    emitted: [InboxSeq; 2],
-    emitted_messages: HashSet<MessageId>,
-    drained: [u32; 2],
-    /// With each ticket how many claims were made up to its frame.
-    tickets: HashMap<Ticket, usize>,
-    confirmed: HashSet<Ticket>,
-    is_closed: bool,
-}
 
 pub(super) struct World {
     rng: fastrand::Rng,
@@ -161,7 +130,10 @@ impl World {
     }
 
     fn choose(&mut self) -> Option<usize> {
-        (!self.connections.is_empty()).then(|| self.rng.usize(..self.connections.len()))
+        // In the end only those that have something to do, so as to come to it.
+        let busy = |place: &usize| !self.calm || !self.connections[*place].is_idle();
+        let places: Vec<_> = (0..self.connections.len()).filter(busy).collect();
+        self.rng.choice(places)
     }
 
     fn hint(&mut self) {
@@ -231,10 +203,10 @@ impl World {
             let Some(settlement) = connection.settlements.pop_front() else { return };
             connection.answers.push(Input::Committed(settlement.no));
             self.db.settle(&settlement, self.clients[connection.client].device);
-        } else if let Some((settlements, device)) = self.orphans.get_mut(n - self.connections.len()) {
-            if let Some(settlement) = settlements.pop_front() {
-                self.db.settle(&settlement, *device);
-            }
+        } else if let Some((settlements, device)) = self.orphans.get_mut(n - self.connections.len())
+            && let Some(settlement) = settlements.pop_front()
+        {
+            self.db.settle(&settlement, *device);
         }
         self.orphans.retain(|(settlements, _)| !settlements.is_empty());
     }
@@ -397,7 +369,7 @@ impl World {
                 2 => self.answer(),
                 3 => self.commit(),
                 4 => self.wire(),
-                _ => self.frame(),
+                5.. => self.frame(),
             }
             self.check();
         }
@@ -406,97 +378,5 @@ impl World {
 
     fn is_idle(&self) -> bool {
         self.orphans.is_empty() && self.connections.iter().all(Connection::is_idle)
-    }
-}
-
-impl Connection {
-    fn new(client: usize, session: Session, scope: Scope, emitted: [InboxSeq; 2]) -> Self {
-        Self {
-            client,
-            session,
-            scope,
-            hints: Vec::new(),
-            wire: VecDeque::new(),
-            frames: VecDeque::new(),
-            requests: Vec::new(),
-            answers: Vec::new(),
-            settlements: VecDeque::new(),
-            received: Received::default(),
-            emitted,
-            emitted_messages: HashSet::new(),
-            drained: [0; 2],
-            tickets: HashMap::new(),
-            confirmed: HashSet::new(),
-            is_closed: false,
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        let frames = self.frames.is_empty() || !self.session.may_read();
-        let asked = self.hints.is_empty() && self.requests.is_empty() && self.answers.is_empty() && self.settlements.is_empty();
-        frames && asked && self.wire.is_empty()
-    }
-
-    /// A request of which one per class may be under way.
-    fn request(&mut self, request: Request) {
-        let same = |other: &Request| match (other, &request) {
-            (Request::Page { class, .. }, Request::Page { class: new, .. }) => class == new,
-            (Request::Look { class, .. }, Request::Look { class: new, .. }) => class == new,
-            (Request::Advance(class), Request::Advance(new)) => class == new,
-            _ => false,
-        };
-        assert!(!self.requests.iter().any(same), "two reads or advances of one class are under way");
-        self.requests.push(request);
-    }
-
-    /// I6: to a device every number is emitted or named as a gap, in order; to others they ascend.
-    fn emit(&mut self, emissions: Vec<Emission>) {
-        for emission in &emissions {
-            let (class, from, to) = match emission {
-                Emission::Envelope { envelope, .. } => (envelope.class, envelope.inbox_seq, envelope.inbox_seq),
-                Emission::Gap { class, from, to, .. } => (*class, *from, *to),
-            };
-            let last = &mut self.emitted[class.index()];
-            match emission {
-                Emission::Envelope { envelope, .. } if self.emitted_messages.contains(&envelope.message.id) && from <= *last => continue,
-                Emission::Envelope { envelope, .. } => {
-                    self.emitted_messages.insert(envelope.message.id);
-                }
-                Emission::Gap { .. } => {}
-            }
-            match self.scope {
-                Scope::Everything => assert_eq!(from, last.next(), "I6: {class} numbers have a hole"),
-                Scope::Waiting => assert!(from > *last, "{class} {from} is first emitted after {last}"),
-            }
-            *last = to;
-        }
-        self.wire.extend(emissions);
-    }
-
-    fn drained(&mut self, db: &Database, class: Class, up_to: InboxSeq) {
-        self.drained[class.index()] += 1;
-        let waits = db.rows().find(|(of, seq, row)| *of == class && *seq <= up_to && row.status.waits());
-        assert!(waits.is_none(), "drained up to {up_to} of {class}, and {:?} waits", waits.map(|(_, seq, _)| seq));
-    }
-
-    /// What was confirmed is committed: everything its frame and those before named.
-    fn confirm(&mut self, db: &Database, ticket: Ticket) {
-        assert!(self.confirmed.insert(ticket), "{ticket:?} is confirmed twice");
-        let claims = self.tickets.get(&ticket).map_or(0, |claims| *claims);
-        for message in &self.received.claims[..claims] {
-            let fine = !db.status(*message).waits() || db.requeued.contains(message);
-            assert!(fine, "{ticket:?} is confirmed, and {message} is not delivered");
-        }
-    }
-
-    fn check_bounds(&self, settings: &Settings) {
-        for class in Class::ALL {
-            assert!(self.session.in_flight(class) <= usize::from(settings.window), "I12: more in flight than the window holds");
-            assert!(self.session.buffered(class) <= usize::from(settings.page_rows), "I12: more than a page is buffered");
-        }
-        let held = Class::ALL.map(|class| self.session.in_flight(class) + self.session.buffered(class)).iter().sum::<usize>();
-        assert!(self.session.marks.len() <= held, "I12: chats are remembered of which nothing is held");
-        let frame = usize::from(settings.window).max(4) * 2 + usize::from(settings.page_rows);
-        assert!(self.session.uncommitted_acks() <= settings.uncommitted_acks_max * 2 + frame, "I12: too many uncommitted acks");
     }
 }
