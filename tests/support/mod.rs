@@ -3,6 +3,8 @@
 #![allow(dead_code, unused_imports, reason = "every test binary compiles this and uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod ledger;
+
 mod node;
 mod postgres;
 mod socket;
