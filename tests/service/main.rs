@@ -5,3 +5,5 @@ mod support;
 
 mod accepting;
 mod first_steps;
+mod held;
+mod settled;
