@@ -42,7 +42,8 @@ declare
   v_pair_user  bigint[];      -- … the recipient
   v_pair_class inbox_class[]; -- … its inbox
   v_pair_seq   bigint[];      -- … the number there
-  v_inboxes    bigint[];      -- users whose inboxes are locked here
+  v_chat_inboxes  bigint[];   -- users whose chat inboxes are locked here (only looked at when p_skip_held)
+  v_event_inboxes bigint[];   -- … whose event inboxes
   v_held       uuid[];        -- chats with a member whose inbox somebody else holds
   v_now        timestamptz;
   v_wanted     integer;
@@ -90,14 +91,15 @@ begin
 
   -- 3. Lock the inboxes, in order. Their counters stand still from here on.
   if p_skip_held then
-    select array_agg(q.user_id) into v_inboxes
-      from (select i.user_id from inboxes i
+    select coalesce(array_agg(q.user_id) filter (where q.class = 'chat'), '{}'), coalesce(array_agg(q.user_id) filter (where q.class = 'event'), '{}')
+      into v_chat_inboxes, v_event_inboxes
+      from (select i.user_id, i.class from inboxes i
              where i.user_id = any (v_pair_user) and i.class = any (v_pair_class)
              order by i.user_id, i.class for no key update skip locked) q;
     -- A chat with a member whose inbox is held waits as a whole: its order is that of its numbers.
     select array_agg(distinct p_chats[q.ord]) into v_held
-      from unnest(v_pair_ord, v_pair_user) q (ord, user_id)
-     where q.user_id <> all (coalesce(v_inboxes, '{}'));
+      from unnest(v_pair_ord, v_pair_user, v_pair_class) q (ord, user_id, class)
+     where q.user_id <> all (case q.class when 'chat' then v_chat_inboxes else v_event_inboxes end);
     if v_held is not null then
       select array_agg(case when u.outcome = 'accepted' and u.chat = any (v_held) then 'held' else u.outcome end order by u.ord)
         into v_outcome

@@ -152,6 +152,8 @@ impl Lane {
         while self.gather().await {
             self.retry_aside().await;
             while !self.waiting.is_empty() {
+                // Here too: under load nothing else would be reached, and what was put aside would wait for its end.
+                self.retry_aside().await;
                 let batch = self.take();
                 self.write(batch).await;
                 while self.waiting.len() < JOBS_MAX {

@@ -3,5 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepting;
 mod first_steps;
 mod http;
+mod held;
+mod settled;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod http;
+pub mod ledger;
+
 mod node;
 mod postgres;
 mod socket;
