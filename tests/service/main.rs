@@ -4,3 +4,4 @@
 mod support;
 
 mod first_steps;
+mod invariants;
