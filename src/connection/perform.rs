@@ -9,7 +9,7 @@ use tracing::warn;
 use super::frames::Asked;
 use super::shell::{Done, Operation, Shell};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile, Status};
+use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
 use crate::protocol::{Code, Fault, message, server};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
 use crate::store::{self, Located, PageRequest, Store};
@@ -208,11 +208,8 @@ pub(super) fn rejected(
     message: MessageId,
     outcome: Result<AttemptOutcome, Refusal>,
 ) -> Utf8Bytes {
-    let ok = |status, attempts| server::frame(id, &server::RejectOk { message_id: message, status, attempts });
     match outcome {
-        Ok(AttemptOutcome::Counted(attempts)) => ok(Status::Sent, attempts),
-        Ok(AttemptOutcome::Failed) => ok(Status::Failed, 0),
-        Ok(AttemptOutcome::SettledElsewhere) => ok(Status::Delivered, 0),
+        Ok(outcome) => server::frame(id, &server::RejectOk::new(message, outcome)),
         Err(refusal) => server::frame(id, &Fault::from(refusal)),
     }
 }

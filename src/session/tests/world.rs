@@ -130,7 +130,10 @@ impl World {
     }
 
     fn choose(&mut self) -> Option<usize> {
-        (!self.connections.is_empty()).then(|| self.rng.usize(..self.connections.len()))
+        // In the end only those that have something to do, so as to come to it.
+        let busy = |place: &usize| !self.calm || !self.connections[*place].is_idle();
+        let places: Vec<_> = (0..self.connections.len()).filter(busy).collect();
+        self.rng.choice(places)
     }
 
     fn hint(&mut self) {
