@@ -8,3 +8,4 @@ mod first_steps;
 mod http;
 mod held;
 mod settled;
+mod invariants;

@@ -8,9 +8,11 @@ pub mod ledger;
 
 mod node;
 mod postgres;
+mod rows;
 mod socket;
 
 pub use http::{Api, told};
 pub use node::{Node, config, token, token_for};
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
+pub use rows::{Row, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};

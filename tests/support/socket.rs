@@ -50,6 +50,8 @@ pub struct Socket {
     next_id: u64,
     /// The data of its `ready`.
     pub ready: Value,
+    /// The subprotocol that the service chose.
+    pub subprotocol: Option<String>,
 }
 
 impl Socket {
@@ -71,8 +73,9 @@ impl Socket {
 
     /// Connects with this request.
     pub async fn request(request: tungstenite::handshake::client::Request) -> Result<Self, tungstenite::Error> {
-        let (stream, _) = connect_async(request).await?;
-        Ok(Self { stream, skipped: VecDeque::new(), next_id: 0, ready: Value::Null })
+        let (stream, answer) = connect_async(request).await?;
+        let subprotocol = answer.headers().get("sec-websocket-protocol").map(|chosen| chosen.to_str().unwrap().to_owned());
+        Ok(Self { stream, skipped: VecDeque::new(), next_id: 0, ready: Value::Null, subprotocol })
     }
 
     /// Sends any text.
@@ -103,6 +106,33 @@ impl Socket {
         let answer = self.ask("message:send", json!({"to": to, "content": content})).await;
         assert_eq!(answer["event"], "message:sent", "{answer}");
         answer["data"].clone()
+    }
+
+    /// Sends an event that wants an answer, and does not wait for it. Returns the id that the answer will have.
+    pub async fn ask_later(&mut self, event: &str, data: Value) -> String {
+        self.next_id += 1;
+        let id = format!("later-{}", self.next_id);
+        self.text(json!({"event": event, "id": id, "data": data}).to_string()).await;
+        id
+    }
+
+    /// The answer to what was asked before.
+    pub async fn answer(&mut self, id: &str) -> Value {
+        self.wait(&format!("the answer to {id}"), |frame| frame["id"] == id).await
+    }
+
+    /// The next `count` messages, in the order of their arrival.
+    pub async fn receive(&mut self, count: usize) -> Vec<Value> {
+        let mut messages = Vec::with_capacity(count);
+        for _ in 0..count {
+            messages.push(self.event("message:receive").await);
+        }
+        messages
+    }
+
+    /// The code of the next error that answers no frame.
+    pub async fn error(&mut self) -> Value {
+        self.wait("error", |frame| frame["event"] == "error" && frame["id"].is_null()).await["data"]["code"].take()
     }
 
     /// The data of the next event of this name; others are kept for later.
@@ -145,6 +175,12 @@ impl Socket {
     /// Acks one message and waits for the commit.
     pub async fn ack(&mut self, message: &Value) {
         let answer = self.ask("message:delivered", json!({"messageId": message["messageId"]})).await;
+        assert_eq!(answer["event"], "message:delivered:ok", "{answer}");
+    }
+
+    /// Acks everything that was emitted up to this inbox number and waits for the commit.
+    pub async fn ack_up_to(&mut self, seq: impl Into<Value>) {
+        let answer = self.ask("message:delivered", json!({"upTo": seq.into()})).await;
         assert_eq!(answer["event"], "message:delivered:ok", "{answer}");
     }
 
