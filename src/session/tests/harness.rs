@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
-    UserId,
+    UserId, Wire,
 };
 use crate::session::{
     AckTarget, ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, SettlementNo, Start, Ticket,
@@ -45,6 +45,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         metadata: None,
         created_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
+        wire: Wire::default(),
     };
     Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message) }
 }
