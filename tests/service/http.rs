@@ -1,5 +1,7 @@
 //! Everything a person can do over HTTP, and what it says when it cannot be done.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -308,5 +310,35 @@ async fn a_limited_user_is_told_when_to_try_again() {
     let (status, refused) = told(answer).await;
     assert_eq!((status, &refused["error"]["code"]), (429, &json!("rate_limited")));
     assert!(refused["error"]["retryAfterMs"].as_u64().unwrap() > 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_member_that_left_while_others_were_sending() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let anna = node.api("anna");
+    let chat = group(&anna, &["cleo"]).await;
+    let members = format!("/v1/chats/{chat}/members");
+    let sending = async {
+        for n in 0..150 {
+            say(&anna, &chat, &n.to_string()).await;
+        }
+    };
+    let coming_and_going = async {
+        for _ in 0..30 {
+            assert_eq!(anna.post(&members, json!({"userIds": ["ben"]})).await.0, 200);
+            assert_eq!(anna.delete(&members, json!({"userIds": ["ben"]})).await.0, 200);
+        }
+    };
+    tokio::join!(sending, coming_and_going);
+    let pool = db.pool(1).await;
+    let count = "select count(*) filter (where s.status = 'sent'), count(*) filter (where s.status = 'expired' and s.reason = 'left')
+                   from message_status s join users u on u.id = s.user_id where u.external_id = 'ben'";
+    let (waiting, expired): (i64, i64) = sqlx::query_as(count).fetch_one(&pool).await.unwrap();
+    assert_eq!(waiting, 0);
+    let (_, inbox) = node.api("ben").get("/v1/inbox").await;
+    assert_eq!(inbox["lastSeq"], json!(expired), "every number given out is accounted for");
+    pool.close().await;
     node.stop().await;
 }
