@@ -6,4 +6,5 @@ mod support;
 mod accepting;
 mod first_steps;
 mod held;
+mod outage;
 mod settled;
