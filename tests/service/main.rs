@@ -7,5 +7,6 @@ mod accepting;
 mod first_steps;
 mod http;
 mod held;
+mod outage;
 mod settled;
 mod invariants;
