@@ -4,4 +4,6 @@
 mod support;
 
 mod first_steps;
+mod handover;
 mod invariants;
+mod seeds;
