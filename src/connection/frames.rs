@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
-
 use super::handshake::verify;
 use super::open::authenticated;
 use super::shell::{Done, Shell, instant_of};
@@ -51,7 +49,7 @@ pub(super) struct TypingState {
 
 impl Shell {
     pub(super) fn text(&mut self, text: &str) {
-        match client::parse(text, OffsetDateTime::now_utc()) {
+        match client::parse(text) {
             Ok(Frame { id, event }) => self.event(id, event),
             Err(error) => self.refuse(error.id.as_ref(), &error.fault),
         }

@@ -121,8 +121,7 @@ async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identit
         () = shared.stop.cancelled() => return Err(Some(Fault::plain(Code::Restart))),
     };
     let text = frame.map_err(|_| Some(Fault::plain(Code::AuthenticationTimeout)))??;
-    let frame =
-        client::parse(&text, OffsetDateTime::now_utc()).map_err(|error| Some(Fault::new(Code::NotAuthenticated, error.fault.message)))?;
+    let frame = client::parse(&text).map_err(|error| Some(Fault::new(Code::NotAuthenticated, error.fault.message)))?;
     match frame.event {
         ClientEvent::Authenticate { token } => Ok((verify(shared, &token)?, frame.id)),
         ClientEvent::Send(_)

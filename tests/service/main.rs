@@ -5,8 +5,10 @@ mod support;
 
 mod accepting;
 mod first_steps;
-mod http;
+mod handover;
 mod held;
-mod outage;
-mod settled;
+mod http;
 mod invariants;
+mod outage;
+mod seeds;
+mod settled;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::node::token;
 
@@ -73,7 +73,7 @@ impl Socket {
 
     /// Connects with this request.
     pub async fn request(request: tungstenite::handshake::client::Request) -> Result<Self, tungstenite::Error> {
-        let (stream, answer) = connect_async(request).await?;
+        let (stream, answer) = connect_async_with_config(request, None, true).await?;
         let subprotocol = answer.headers().get("sec-websocket-protocol").map(|chosen| chosen.to_str().unwrap().to_owned());
         Ok(Self { stream, skipped: VecDeque::new(), next_id: 0, ready: Value::Null, subprotocol })
     }
