@@ -6,6 +6,7 @@ returns table (
   accepted_at timestamptz, delivered_at timestamptz, read_at timestamptz, delivered_after interval, reason text, waiting_before_it bigint
 )
 language sql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
 as $$
   select u.external_id, s.status, s.class, s.seq, s.attempts, m.created_at, s.delivered_at, s.read_at, s.delivered_at - m.created_at, s.reason,
@@ -24,6 +25,7 @@ comment on function delivery_trace(uuid) is
 
 create function restante_requeue(p_message uuid, p_user text) returns bigint
 language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
 as $$
 declare
@@ -70,6 +72,7 @@ comment on function restante_requeue(uuid, text) is
 
 create function restante_discard(p_message uuid, p_user text, p_reason text default 'discarded by an operator') returns boolean
 language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
 as $$
 declare
