@@ -4,6 +4,7 @@
 mod support;
 
 mod accepting;
+mod explain;
 mod first_steps;
 mod held;
 mod outage;
