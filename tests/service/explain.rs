@@ -168,10 +168,14 @@ impl<S: tracing::Subscriber> Layer<S> for Notices {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         struct Text(String);
         impl Visit for Text {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            fn record_str(&mut self, field: &Field, value: &str) {
                 if field.name() == "message" {
-                    self.0 = format!("{value:?}");
+                    self.0 = value.to_owned();
                 }
+            }
+
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                self.record_str(field, &format!("{value:?}"));
             }
         }
         if event.metadata().target() == "sqlx::postgres::notice" {

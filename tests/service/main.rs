@@ -9,3 +9,4 @@ mod first_steps;
 mod held;
 mod outage;
 mod settled;
+mod sql;
