@@ -4,6 +4,7 @@
 mod support;
 
 mod accepting;
+mod explain;
 mod first_steps;
 mod handover;
 mod held;
@@ -12,3 +13,4 @@ mod invariants;
 mod outage;
 mod seeds;
 mod settled;
+mod sql;
