@@ -6,4 +6,5 @@ mod support;
 mod first_steps;
 mod handover;
 mod invariants;
+mod protocol;
 mod seeds;
