@@ -11,6 +11,7 @@ mod held;
 mod http;
 mod invariants;
 mod outage;
+mod protocol;
 mod seeds;
 mod settled;
 mod sql;
