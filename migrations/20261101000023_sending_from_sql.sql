@@ -81,6 +81,8 @@ comment on function restante_wake(bigint[]) is 'Tells every node that something 
 
 create function accept_outgoing() returns trigger
 language plpgsql volatile
+-- The table is small or empty whenever it is analyzed, and large inside a transaction that sends much.
+set enable_seqscan = off set jit = off
 set search_path from current
 as $$
 declare

@@ -93,8 +93,8 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     let tasks = shared.tasks.clone();
     Ok(upgrade
         .on_upgrade(move |socket| async move {
-            // Tracked, so that a stop can wait for the close frames.
-            let _ = tasks.spawn(serve(shared, socket, identity, wishes)).await;
+            // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
+            tasks.spawn(serve(shared, socket, identity, wishes));
         })
         .into_response())
 }

@@ -297,7 +297,8 @@ impl Lane {
                 AcceptOutcome::Accepted => self.accepted(item, &row),
                 AcceptOutcome::Duplicate => {
                     // One that this lane stored itself in a try whose outcome it did not learn is no duplicate.
-                    let is_own = item.uncertain.is_some_and(|before| row.created_at >= before);
+                    // At that clock exactly lies what its last known try stored.
+                    let is_own = item.uncertain.is_some_and(|before| row.created_at > before);
                     if is_own {
                         repeated.push(item.item.id);
                         self.shared.metrics.messages_accepted.inc();

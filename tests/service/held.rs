@@ -13,6 +13,7 @@ use restante::hub::Hub;
 use restante::store::Store;
 use restante::telemetry::Metrics;
 use serde_json::json;
+use sqlx::ConnectOptions;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,7 +37,8 @@ async fn a_chat_that_somebody_holds_delays_only_itself_and_goes_on_in_order() {
     let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
 
     let mut waiting = pin!(join_all((0..3).map(|n| delivery(&node).send(text(&alice, held, n.to_string())))));
-    let others = join_all((0..3).map(|n| delivery(&node).send(text(&alice, free, n.to_string())))).await;
+    let others = join_all((0..3).map(|n| delivery(&node).send(text(&alice, free, n.to_string()))));
+    let others = tokio::time::timeout(PATIENCE, others).await.expect("another chat waits too");
     assert!(others.iter().all(Result::is_ok), "{others:?}");
     for n in 0..20 {
         sent(delivery(&node), text(&alice, free, n.to_string())).await;
@@ -92,8 +94,8 @@ async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
          array_fill('x'::text, array[3]), array_fill(null::text, array[3]), array_fill(null::timestamptz, array[3]), true)",
         alice.user.0
     );
-    let outcomes: Vec<String> =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{call} /* nobody waits */"))).fetch_one(&pool).await.unwrap();
+    let mut connection = db.options().options([("lock_timeout", "1s")]).connect().await.unwrap();
+    let outcomes: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(call)).fetch_one(&mut connection).await.unwrap();
     assert_eq!(outcomes, ["held", "accepted", "accepted"]);
     holder.commits().await;
     assert_ledger(&pool).await;
@@ -119,7 +121,8 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
     let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
     let begun = Instant::now();
-    let refused = join_all((0..5).map(|n| delivery.send(text(&alice, held, n.to_string())))).await;
+    let refused = join_all((0..5).map(|n| delivery.send(text(&alice, held, n.to_string()))));
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("they wait for as long as the chat is held");
     assert!(begun.elapsed() >= settings.held_patience);
     for answer in refused {
         assert!(matches!(refusal(answer), Refusal::Busy(after) if !after.is_zero()));
@@ -207,9 +210,9 @@ async fn rows_that_somebody_holds_delay_only_the_acks_of_their_user() {
     }
     let holder = Holder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
     let mut bobs = pin!(join_all(messages.iter().map(|message| delivery(&node).settle(acks(&bob, &[*message])))));
-    for message in &messages {
-        delivery(&node).settle(acks(&carol, &[*message])).await.unwrap();
-    }
+    let carols = join_all(messages.iter().map(|message| delivery(&node).settle(acks(&carol, &[*message]))));
+    let carols = tokio::time::timeout(PATIENCE, carols).await.expect("another user waits too");
+    assert!(carols.into_iter().all(|done| done.is_ok()));
     assert!(bobs.as_mut().now_or_never().is_none(), "bob's rows are held");
     let delivered = "select count(*) from message_status where status = 'delivered'";
     assert_eq!(number(&pool, delivered).await, 10);

@@ -4,11 +4,14 @@
 mod support;
 
 mod accepting;
+mod explain;
 mod first_steps;
 mod handover;
 mod held;
 mod http;
 mod invariants;
 mod outage;
+mod protocol;
 mod seeds;
 mod settled;
+mod sql;

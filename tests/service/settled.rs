@@ -36,7 +36,8 @@ async fn accepting(db: &Database, pool: &PgPool) -> (Holder, UserId) {
 }
 
 fn spawn(options: &PgConnectOptions, statement: String) -> tokio::task::JoinHandle<Option<i64>> {
-    let options = options.clone();
+    // Who must not wait fails instead of standing still.
+    let options = options.clone().options([("lock_timeout", "5s")]);
     tokio::spawn(async move {
         let mut connection = options.connect().await.unwrap();
         sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut connection).await.unwrap()

@@ -83,6 +83,17 @@ impl Socket {
         self.stream.send(Message::text(text.into())).await.unwrap();
     }
 
+    /// Sends a text again and again as fast as it is taken; false when the connection has ended, or takes nothing for 10 s.
+    pub async fn feed(&mut self, text: &str) -> bool {
+        let fed = async {
+            for _ in 0..100 {
+                self.stream.feed(Message::text(text)).await?;
+            }
+            self.stream.flush().await
+        };
+        matches!(tokio::time::timeout(Duration::from_secs(10), fed).await, Ok(Ok(())))
+    }
+
     /// Sends any frame.
     pub async fn frame(&mut self, frame: Message) {
         self.stream.send(frame).await.unwrap();

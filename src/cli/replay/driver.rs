@@ -8,12 +8,14 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::checker::{self, Accepted, Findings, Numbering, Recipient, Rule};
+use super::checker::{self, Accepted, Numbering, Recipient};
+use super::findings::{Findings, Rule};
 use super::log::{Log, PersonNo, What};
 use super::person::{All, Order, Part, Person};
 use super::progress;
 use super::stage::Stage;
 use super::statuses::{self, Statuses, insist};
+use crate::cli::exit::words;
 use crate::cli::identity::token_for;
 use crate::client::{AckStyle, Http, Options};
 use crate::domain::limits::IDS_MAX;
@@ -91,10 +93,12 @@ pub async fn play(title: &str, log: &Log, setting: &Setting) -> anyhow::Result<P
     let accepted = stage.accepted();
     let statuses = match &setting.database_url {
         Some(url) => statuses::from_database(url, chat).await,
+        // Where the service is gone for good, nobody waits for it once more.
+        None if stage.failure.get().is_some() => Err(anyhow!("the replay ended early")),
         None => statuses::from_service(&http, &stage, &accepted, &tokens, setting.patience).await,
     };
-    let statuses = statuses.context("cannot get the final statuses")?;
-    let findings = judge(&stage, &accepted, &parts, &statuses);
+    let findings = judge(&stage, &accepted, &parts, statuses.as_ref());
+    let statuses = statuses.unwrap_or_default();
     Ok(Played { accepted, parts, findings, statuses, sending, delivering })
 }
 
@@ -194,15 +198,20 @@ fn finish(stage: &Stage, orders: &[UnboundedSender<Order>]) {
     }
 }
 
-fn judge(stage: &Stage, accepted: &[Accepted], parts: &[Part], statuses: &Statuses) -> Findings {
+fn judge(stage: &Stage, accepted: &[Accepted], parts: &[Part], statuses: Result<&Statuses, &anyhow::Error>) -> Findings {
     let recipients: Vec<&Recipient> = parts.iter().map(|part| &part.recipient).collect();
     let mut findings = checker::judge(accepted, &recipients);
-    for words in stage.unaccepted() {
-        findings.add(Rule::Refused, || words);
+    for refusal in stage.unaccepted() {
+        findings.add(Rule::Refused, || refusal);
     }
     let rows = accepted.len() as u64 * recipients.len().saturating_sub(1) as u64;
-    let unread = rows.abs_diff(statuses.all()) + statuses.all() - statuses.count(Status::Read);
-    findings.add_many(Rule::Unread, unread, || format!("of {rows} rows: {}", statuses.words()));
+    match statuses {
+        Ok(statuses) => {
+            let unread = rows.abs_diff(statuses.all()) + statuses.all() - statuses.count(Status::Read);
+            findings.add_many(Rule::Unread, unread, || format!("of {rows} rows: {}", statuses.words()));
+        }
+        Err(error) => findings.add_many(Rule::Unread, rows, || format!("the final statuses are not known: {}", words(error.as_ref()))),
+    }
     if let Some(why) = stage.failure.get() {
         findings.add(Rule::Protocol, || why.clone());
     }

@@ -4,6 +4,7 @@
 
 mod checker;
 mod driver;
+mod findings;
 mod log;
 mod person;
 mod progress;
@@ -114,22 +115,33 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let logs = args.logs.iter().map(|path| read(path, args.speakers_only)).collect::<anyhow::Result<Vec<_>>>()?;
     let run = Uuid::new_v4().simple().to_string();
     let mut figures = Vec::new();
+    let mut cut_short = None;
     for (number, (title, log)) in logs.iter().enumerate() {
-        let played = driver::play(title, log, &setting(&args, &format!("{}-{number}-", &run[..8]))).await.with_context(|| title.clone())?;
-        figures.push(Figures::of(title, log, played));
+        match driver::play(title, log, &setting(&args, &format!("{}-{number}-", &run[..8]))).await {
+            Ok(played) => figures.push(Figures::of(title, log, played)),
+            Err(error) if figures.is_empty() => return Err(error.context(title.clone())),
+            Err(error) => {
+                cut_short = Some(error.context(title.clone()));
+                break;
+            }
+        }
     }
+    report(&args, &figures)?;
+    match cut_short {
+        Some(error) => Err(error),
+        None if figures.iter().all(Figures::holds) => Ok(Exit::Done),
+        None => Ok(Exit::Failed),
+    }
+}
+
+fn report(args: &Args, figures: &[Figures]) -> anyhow::Result<()> {
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&figures)?);
+        println!("{}", serde_json::to_string_pretty(figures)?);
+        eprintln!("{}", report::verdict(figures));
     } else {
-        println!("{}\n{}", report::table(&figures), report::verdict(&figures));
+        println!("{}\n{}", report::table(figures), report::verdict(figures));
     }
-    if figures.iter().all(Figures::holds) {
-        return Ok(Exit::Done);
-    }
-    if args.json {
-        eprintln!("{}", report::verdict(&figures));
-    }
-    Ok(Exit::Failed)
+    Ok(())
 }
 
 fn read(path: &Path, is_without_silent: bool) -> anyhow::Result<(String, Log)> {

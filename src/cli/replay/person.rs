@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::checker::{MessageNo, Recipient, Rule, Sight, Sighting};
+use super::checker::{MessageNo, Recipient, Sight, Sighting};
+use super::findings::Rule;
 use super::stage::{Outcome, Stage};
 use crate::client::{Client, Envelope, Event, Gone, Happening, Options, Ready, is_retryable};
 use crate::domain::{ChatSeq, Class, MessageId};

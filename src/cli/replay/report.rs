@@ -6,8 +6,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checker::{Findings, Rule};
 use super::driver::Played;
+use super::findings::{Findings, Rule};
 use super::log::Log;
 use super::statuses::Statuses;
 
