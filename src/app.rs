@@ -163,6 +163,7 @@ fn lane_settings(config: &Config, database: &Database) -> LaneSettings {
         accept_lanes: config.accept_lanes,
         settle_lanes: config.settle_lanes,
         attempts_max: config.attempts_max,
+        held_patience: Duration::from_secs(10),
         connect_to: ConnectTo::new(database.options.clone()),
         rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
     }

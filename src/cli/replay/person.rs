@@ -54,7 +54,7 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
     Playing,
-    /// Ends the connection when nothing is unconfirmed; then another order is taken.
+    /// Ends the connection once it is there and nothing is unconfirmed; then another order is taken.
     Leaving(Then),
     /// Gets what is missing.
     Draining(All),
@@ -155,7 +155,8 @@ impl Person {
     async fn move_on(&mut self) {
         let Some(client) = &mut self.client else { return };
         match self.mood {
-            Mood::Leaving(then) if client.sends_open() == 0 => {
+            // Who leaves has been there: an attempt that is given up halfway could still get its place, and displace the next one.
+            Mood::Leaving(then) if client.sends_open() == 0 && client.is_ready() => {
                 if let Some(client) = self.client.take() {
                     client.close().await;
                 }

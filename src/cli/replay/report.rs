@@ -169,7 +169,7 @@ pub fn table(logs: &[Figures]) -> String {
     let all = (logs.len() > 1).then(|| Figures::sum(logs)).flatten();
     let columns: Vec<&Figures> = logs.iter().chain(&all).collect();
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(std::iter::once(String::new()).chain(columns.iter().map(|figures| figures.title.clone())));
     for (name, cell) in ROWS {
         table.add_row(std::iter::once((*name).to_owned()).chain(columns.iter().map(|figures| cell(figures))));
