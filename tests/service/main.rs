@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod devices;
 mod explain;
 mod first_steps;
 mod handover;
