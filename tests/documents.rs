@@ -203,8 +203,11 @@ fn frames_of_statuses() -> Vec<Value> {
         timestamp: Timestamp(AT),
         marks_cursor: Some("7326d5eaf7eef228-776"),
     };
-    let except =
-        [server::StatusException { message_id: message_id(OTHER_MESSAGE), status: Status::Failed, reason: Some("cannot decode".to_owned()) }];
+    let except = [server::StatusException {
+        message_id: message_id(OTHER_MESSAGE),
+        status: Status::Failed,
+        reason: Some("cannot decode".to_owned()),
+    }];
     let up_to = server::StatusUpTo {
         chat_id,
         seq: ChatSeq(4),
@@ -255,7 +258,8 @@ fn frames_of_people() -> Vec<Value> {
 #[test]
 fn every_example_is_a_frame_of_the_service_or_one_it_understands() {
     let document = read("docs/protocol.md");
-    let examples: Vec<String> = taken_apart(&document).0.into_iter().filter(|block| block.language == "json").map(|block| block.text).collect();
+    let examples: Vec<String> =
+        taken_apart(&document).0.into_iter().filter(|block| block.language == "json").map(|block| block.text).collect();
     let ours = server_frames();
     let mut shown = Vec::new();
     for example in &examples {
@@ -328,12 +332,12 @@ fn metric_row(entry: &str) -> String {
     format!("| `restante_{name}{unit}{end}` | {} | {label} | {help} |", kind.to_lowercase())
 }
 
-/// The words that follow `restante` at the beginning of a line in a shell block.
+/// The words that follow `restante` in the shell blocks, at the beginning of a line or of a `$(…)`.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let (blocks, _) = taken_apart(document);
     let lines = blocks.iter().filter(|block| block.language == "sh").flat_map(|block| block.text.lines());
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    lines.map(words).filter(|words| words.first().is_some_and(|word| word == "restante")).map(|words| words[1..].to_vec()).collect()
+    let calls = lines.flat_map(|line| line.split("$(")).filter_map(|call| call.strip_prefix("restante "));
+    calls.map(|call| call.split([' ', ')']).filter(|word| !word.is_empty()).map(str::to_owned).collect()).collect()
 }
 
 #[test]
@@ -445,7 +449,8 @@ fn real_map() -> BTreeMap<String, BTreeSet<String>> {
             for used in text.split("crate::").skip(1) {
                 let list = used.strip_prefix('{').map_or(used, |list| list.split('}').next().unwrap());
                 let names: Vec<&str> = if list.len() == used.len() { vec![used] } else { list.split(',').collect() };
-                let first = |name: &str| name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
+                let first =
+                    |name: &str| name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
                 uses.extend(names.into_iter().map(first).filter(|name| modules.contains(name.as_str()) && name != module));
             }
         }
