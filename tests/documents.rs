@@ -332,12 +332,12 @@ fn metric_row(entry: &str) -> String {
     format!("| `restante_{name}{unit}{end}` | {} | {label} | {help} |", kind.to_lowercase())
 }
 
-/// The words that follow `restante` at the beginning of a line in a shell block.
+/// The words that follow `restante` in the shell blocks, at the beginning of a line or of a `$(…)`.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let (blocks, _) = taken_apart(document);
     let lines = blocks.iter().filter(|block| block.language == "sh").flat_map(|block| block.text.lines());
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    lines.map(words).filter(|words| words.first().is_some_and(|word| word == "restante")).map(|words| words[1..].to_vec()).collect()
+    let calls = lines.flat_map(|line| line.split("$(")).filter_map(|call| call.strip_prefix("restante "));
+    calls.map(|call| call.split([' ', ')']).filter(|word| !word.is_empty()).map(str::to_owned).collect()).collect()
 }
 
 #[test]
