@@ -21,6 +21,7 @@ comment on column users.external_id is 'The "sub" of the user''s token, 1 to 128
 comment on column users.display_name is 'Name shown to recipients beside a message, if known.';
 comment on column users.avatar_url is 'Address of the picture shown to recipients, if known.';
 comment on column users.created_at is 'When the user was first seen.';
+comment on constraint an_external_id_has_1_to_128_characters on users is 'Longer or empty ones come from no token that the service accepts.';
 comment on index users_are_known_by_their_number is 'Joins from every table that names a user.';
 comment on index each_external_id_names_one_user is 'Finds the user of a token; keeps two nodes from making the same user twice.';
 
@@ -40,6 +41,8 @@ comment on column inboxes.class is 'chat or event.';
 comment on column inboxes.last_seq is 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
 comment on column inboxes.settled_seq is
   'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
+comment on constraint inboxes_belong_to_a_user on inboxes is 'Delete a user''s inboxes first, and before them what waits there.';
+comment on constraint settled_seq_lies_between_zero_and_last_seq on inboxes is 'Refused: a settled_seq beyond what was ever numbered. What comes next would never be delivered.';
 comment on index a_user_has_one_inbox_per_class is 'Locks and reads the counter of one inbox.';
 
 create function refuse_to_go_back() returns trigger language plpgsql as $$

@@ -26,6 +26,9 @@ comment on column chats.title is 'Shown to members; null for direct chats.';
 comment on column chats.direct_key is '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
 comment on column chats.last_seq is 'Highest message number given in this chat; messages holds 1..last_seq without a hole.';
 comment on column chats.created_at is 'When it was made.';
+comment on constraint direct_chats_and_only_they_have_a_key on chats is 'Without its key the direct chat of two users would be made a second time.';
+comment on constraint a_title_has_at_most_256_characters on chats is 'What the service accepts from clients.';
+comment on constraint chat_numbers_start_at_one on chats is '0 means that nothing has been sent yet.';
 comment on index chats_are_known_by_their_id is 'Locks and reads one chat.';
 comment on index two_users_share_one_direct_chat is 'Finds the direct chat of two users; lets only one be made.';
 
@@ -64,6 +67,10 @@ comment on column chat_members.has_hole is
   'A requeued message waits below what this member has acked since: the marks are then computed from the rows, not taken from what a session proposes. Cleared when nothing waits.';
 comment on column chat_members.marked_xid is
   'Transaction that last moved a mark. A sender that was away asks for marks at or above the xmin of its last look: by transaction, not by clock, so that one that commits late is not missed.';
+comment on constraint members_are_members_of_a_chat on chat_members is 'Delete a chat''s members before the chat.';
+comment on constraint members_are_users on chat_members is 'Delete a user''s memberships before the user.';
+comment on constraint nobody_leaves_before_joining on chat_members is 'Who joins again has left_seq set to null.';
+comment on constraint what_is_read_was_delivered on chat_members is 'Whoever moves read_seq moves delivered_seq at least as far.';
 comment on index a_user_is_in_a_chat_once is 'Members of a chat, in the order in which they are locked.';
 
 create index members_by_user on chat_members (user_id, chat_id);

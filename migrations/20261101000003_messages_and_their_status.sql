@@ -34,6 +34,8 @@ comment on column messages.metadata is 'The client''s own JSON, at most 8 KiB.';
 comment on column messages.created_at is 'The database''s clock after the locks were taken: grows with seq within a chat.';
 comment on column messages.expires_at is 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
 comment on column messages.collapse_key is 'Events of one key replace each other while they wait. Null: none.';
+comment on constraint message_numbers_start_at_one on messages is 'Marks of 0 mean that nothing was delivered or read yet.';
+comment on constraint a_message_type_has_1_to_64_characters on messages is 'What the service accepts from clients.';
 comment on index messages_are_known_by_their_id is 'Finds a message; makes a repeated send a duplicate.';
 comment on index a_chat_number_names_one_message is 'History of a chat; proof that a number was given once.';
 
@@ -69,6 +71,11 @@ comment on column message_status.attempts is 'Emissions that the client did not 
 comment on column message_status.delivered_at is 'When the recipient''s ack was committed. Set once.';
 comment on column message_status.read_at is 'When the recipient''s read was committed. Set once.';
 comment on column message_status.reason is 'Why it failed or expired, or what the client said when it last rejected it.';
+comment on constraint inbox_numbers_start_at_one on message_status is 'A cursor of 0 stands before everything.';
+comment on constraint attempts_are_counted_from_zero on message_status is 'Refused: a count that was lowered below zero by hand.';
+comment on constraint a_row_is_delivered_exactly_when_it_says_when on message_status is 'Whoever sets the status sets delivered_at in the same update, and nobody else does.';
+comment on constraint a_row_is_read_exactly_when_it_says_when on message_status is 'Whoever sets the status to read sets read_at in the same update.';
+comment on constraint what_ended_otherwise_says_why on message_status is 'A row that failed or expired is shown to its sender, with this reason.';
 comment on index an_inbox_number_names_one_row is 'The drain, the ack, and proof that a number was given once.';
 comment on index a_recipient_gets_a_message_once is 'Status of a message for all recipients; acks and reads by message.';
 
@@ -105,4 +112,6 @@ comment on column inbox_gaps.user_id is 'Whose inbox.';
 comment on column inbox_gaps.class is 'Which inbox.';
 comment on column inbox_gaps.seq is 'The number that will never come.';
 comment on column inbox_gaps.reason is 'requeued or purged.';
+comment on constraint gaps_belong_to_an_inbox on inbox_gaps is 'Delete an inbox''s gaps before the inbox.';
+comment on constraint a_gap_has_a_known_reason on inbox_gaps is 'Clients are told the reason in queue:gap and know these words.';
 comment on index a_gap_is_named_once is 'Read beside a page of the inbox.';

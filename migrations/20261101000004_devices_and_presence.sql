@@ -20,6 +20,9 @@ comment on column devices.acked_chat_seq is 'The device has acked every number o
 comment on column devices.acked_event_seq is 'The same for the event inbox.';
 comment on column devices.session_no is 'Counted up at every connect; of two connections the one with the lower number yields (close code 4509).';
 comment on column devices.last_seen_at is 'Last connect or disconnect; unseen for 90 days: deleted.';
+comment on constraint devices_belong_to_a_user on devices is 'Delete a user''s devices before the user.';
+comment on constraint a_device_id_has_1_to_64_characters on devices is 'What the service accepts in ?device=.';
+comment on constraint acked_numbers_start_at_zero on devices is '0 stands before everything: the device gets all there is.';
 comment on index a_user_names_a_device_once is 'Opens a device; counts its session up.';
 
 create trigger device_cursors_only_grow before update on devices
@@ -36,4 +39,5 @@ create table last_seen (
 comment on table last_seen is 'When the last connection of a user ended. Who is connected now is known to the nodes.';
 comment on column last_seen.user_id is 'The user.';
 comment on column last_seen.seen_at is 'End of its last connection, by the database''s clock.';
+comment on constraint last_seen_belongs_to_a_user on last_seen is 'Delete it before the user.';
 comment on index a_user_was_last_seen_once is 'Answers presence:get.';

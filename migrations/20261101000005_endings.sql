@@ -24,6 +24,7 @@ comment on column endings.status is 'failed or expired.';
 comment on column endings.reason is 'Why.';
 comment on column endings.ended_at is 'When.';
 comment on column endings.ended_xid is 'Transaction that ended it: a sender asks for what ended at or above the xmin of its last look.';
+comment on constraint endings_are_failed_or_expired on endings is 'What was delivered or waits has not ended otherwise.';
 comment on index a_row_ends_once is 'Found by message and recipient when it is put back.';
 
 create index endings_by_sender on endings (sender_id, ended_xid);

@@ -2,6 +2,7 @@
 
 create function restante_users(p_external_ids text[]) returns table (external_id text, id bigint)
 language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
 as $$
 #variable_conflict use_column
@@ -24,6 +25,7 @@ comment on function restante_users(text[]) is 'The numbers of these users; those
 
 create function restante_direct_chat(p_user bigint, p_other bigint) returns uuid
 language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
 as $$
 declare

@@ -42,7 +42,8 @@ declare
   v_pair_user  bigint[];      -- … the recipient
   v_pair_class inbox_class[]; -- … its inbox
   v_pair_seq   bigint[];      -- … the number there
-  v_inboxes    bigint[];      -- users whose inboxes are locked here
+  v_chat_inboxes  bigint[];   -- users whose chat inboxes are locked here (only looked at when p_skip_held)
+  v_event_inboxes bigint[];   -- … whose event inboxes
   v_held       uuid[];        -- chats with a member whose inbox somebody else holds
   v_now        timestamptz;
   v_wanted     integer;
@@ -68,9 +69,10 @@ begin
                when c.id is null then 'not_a_member'
                when p_skip_held and not coalesce(c.id = any (v_locked), false) then 'held'
                when cm.user_id is null then 'not_a_member'
+               when u.expires_at <= clock_timestamp() then 'too_late'
                else 'accepted'
              end as outcome
-        from unnest(p_ids, p_chats, p_senders) with ordinality u (id, chat, sender, ord)
+        from unnest(p_ids, p_chats, p_senders, p_expires) with ordinality u (id, chat, sender, expires_at, ord)
         left join messages m on m.id = u.id
         left join chats c on c.id = u.chat
         left join chat_members cm on cm.chat_id = u.chat and cm.user_id = u.sender and cm.left_seq is null
@@ -90,14 +92,15 @@ begin
 
   -- 3. Lock the inboxes, in order. Their counters stand still from here on.
   if p_skip_held then
-    select array_agg(q.user_id) into v_inboxes
-      from (select i.user_id from inboxes i
+    select coalesce(array_agg(q.user_id) filter (where q.class = 'chat'), '{}'), coalesce(array_agg(q.user_id) filter (where q.class = 'event'), '{}')
+      into v_chat_inboxes, v_event_inboxes
+      from (select i.user_id, i.class from inboxes i
              where i.user_id = any (v_pair_user) and i.class = any (v_pair_class)
              order by i.user_id, i.class for no key update skip locked) q;
     -- A chat with a member whose inbox is held waits as a whole: its order is that of its numbers.
     select array_agg(distinct p_chats[q.ord]) into v_held
-      from unnest(v_pair_ord, v_pair_user) q (ord, user_id)
-     where q.user_id <> all (coalesce(v_inboxes, '{}'));
+      from unnest(v_pair_ord, v_pair_user, v_pair_class) q (ord, user_id, class)
+     where q.user_id <> all (case q.class when 'chat' then v_chat_inboxes else v_event_inboxes end);
     if v_held is not null then
       select array_agg(case when u.outcome = 'accepted' and u.chat = any (v_held) then 'held' else u.outcome end order by u.ord)
         into v_outcome
@@ -177,4 +180,4 @@ begin
      order by q.ord;
 end $$;
 comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean) is
-  'Stores messages and a row per recipient, numbers both without a gap, and returns an outcome per item: accepted, duplicate (same sender: the first result), conflict (another sender''s id), not_a_member, held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). The only writer of messages. An id must not stand in one call twice.';
+  'Stores messages and a row per recipient, numbers both without a gap, and returns an outcome per item: accepted, duplicate (same sender: the first result), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). The only writer of messages. An id must not stand in one call twice.';

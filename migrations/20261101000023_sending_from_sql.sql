@@ -25,6 +25,9 @@ comment on column outgoing.metadata is 'The client''s own JSON.';
 comment on column outgoing.expires_at is 'From then on it is no longer delivered.';
 comment on index a_request_is_made_once is 'One request per message id and transaction.';
 
+create index requests_by_transaction on outgoing (xid, place);
+comment on index requests_by_transaction is 'What a commit takes: its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
+
 create function restante_send(
   p_chat         uuid,
   p_sender       text,
@@ -40,7 +43,11 @@ as $$
 declare
   v_sender bigint;
 begin
-  if octet_length(p_content) > 32768 then
+  -- Accepting reads after it has locked. With one snapshot for the whole transaction it would read what was before.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'restante_send() needs a transaction of the isolation level read committed, this one is %',
+      current_setting('transaction_isolation') using errcode = 'invalid_transaction_state';
+  elsif octet_length(p_content) > 32768 then
     raise exception 'content has % bytes, at most 32768 are allowed', octet_length(p_content) using errcode = 'program_limit_exceeded';
   elsif octet_length(p_metadata::text) > 8192 then
     raise exception 'metadata has % bytes, at most 8192 are allowed', octet_length(p_metadata::text) using errcode = 'program_limit_exceeded';
@@ -74,6 +81,8 @@ comment on function restante_wake(bigint[]) is 'Tells every node that something 
 
 create function accept_outgoing() returns trigger
 language plpgsql volatile
+-- The table is small or empty whenever it is analyzed, and large inside a transaction that sends much.
+set enable_seqscan = off set jit = off
 set search_path from current
 as $$
 declare
@@ -99,6 +108,8 @@ begin
     elsif v_item.outcome = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[v_item.ord], v_chats[v_item.ord]
         using errcode = 'insufficient_privilege';
+    elsif v_item.outcome = 'too_late' then
+      raise exception 'message % expired before its commit', v_ids[v_item.ord] using errcode = 'invalid_parameter_value';
     end if;
     v_users := v_users || v_item.recipients;
   end loop;

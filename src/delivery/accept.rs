@@ -26,6 +26,8 @@ use crate::store::{self, AcceptOutcome, AcceptedRow, Error};
 
 /// Items that may wait for one lane.
 const QUEUE_MAX: usize = 4_096;
+/// Tries of a batch that may meet an id which another node stores at that moment; each may meet another one.
+const TAKEN_MAX: u32 = 5;
 /// After a lock was waited for in vain, so long nothing is waited for.
 const CAUTIOUS: Duration = Duration::from_secs(1);
 
@@ -82,6 +84,7 @@ struct Lane {
     shared: Shared,
     routes: Arc<Routes>,
     cautious_until: Option<Instant>,
+    held_patience: Duration,
     /// The database's clock as it was seen last: what is older was not written by a try after it.
     clock: Option<OffsetDateTime>,
 }
@@ -96,6 +99,7 @@ impl Lane {
             shared: shared.clone(),
             routes: Arc::clone(routes),
             cautious_until: None,
+            held_patience: settings.held_patience,
             clock: None,
         }
     }
@@ -104,6 +108,8 @@ impl Lane {
         while self.gather().await {
             self.retry_aside().await;
             while !self.waiting.is_empty() {
+                // Here too: under load nothing else would be reached, and what was put aside would wait for its end.
+                self.retry_aside().await;
                 self.put_aside_what_must_wait();
                 let batch = take(&mut self.waiting, &self.routes);
                 let cautious = self.cautious_until.is_some_and(|until| Instant::now() < until);
@@ -158,6 +164,16 @@ impl Lane {
         }
     }
 
+    /// The same for a part of a batch, another part of which was put aside meanwhile.
+    fn put_aside_behind(&mut self, part: Vec<Queued>) -> Vec<Queued> {
+        if self.aside.chats() == 0 {
+            return part;
+        }
+        let (aside, go_on): (Vec<_>, Vec<_>) = part.into_iter().partition(|queued| self.aside.holds(queued.item.chat));
+        aside.into_iter().for_each(|queued| self.put_aside(queued));
+        go_on
+    }
+
     fn put_aside(&mut self, queued: Queued) {
         if self.aside.is_full() {
             return self.refuse(queued, Refusal::Busy(BUSY_RETRY));
@@ -172,7 +188,7 @@ impl Lane {
             return;
         }
         let pause = self.aside.pause();
-        let (mut again, late) = self.aside.take(now);
+        let (mut again, late) = self.aside.take(now, self.held_patience);
         late.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
         while !again.is_empty() {
             let batch = take(&mut again, &self.routes);
@@ -185,8 +201,12 @@ impl Lane {
     /// Writes a batch, in as many transactions as it takes, until every item has its answer or is put aside.
     async fn write(&mut self, batch: Vec<Queued>, skip_held: bool) {
         let mut parts = vec![batch];
-        let (mut skip_held, mut taken_once) = (skip_held, false);
+        let (mut skip_held, mut taken) = (skip_held, 0);
         while let Some(part) = parts.pop() {
+            let part = self.put_aside_behind(part);
+            if part.is_empty() {
+                continue;
+            }
             match self.try_once(&part, skip_held).await {
                 Ok(rows) => self.answer(part, rows).await,
                 Err(Failure::Away { is_certain }) => {
@@ -202,9 +222,9 @@ impl Lane {
                     parts.push(part);
                 }
                 Err(Failure::Refused(Error::Held(_))) if part.len() == 1 => part.into_iter().for_each(|queued| self.put_aside(queued)),
-                // Another node has just stored one of these ids: this time it will be seen.
-                Err(Failure::Refused(Error::Taken(_))) if !taken_once => {
-                    taken_once = true;
+                // Another node has just stored one of these ids, for another chat: this time it will be seen.
+                Err(Failure::Refused(Error::Taken(_))) if taken < TAKEN_MAX => {
+                    taken += 1;
                     parts.push(part);
                 }
                 Err(Failure::Refused(cause)) if part.len() == 1 => part.into_iter().for_each(|queued| self.refuse_for(queued, &cause)),
@@ -277,7 +297,8 @@ impl Lane {
                 AcceptOutcome::Accepted => self.accepted(item, &row),
                 AcceptOutcome::Duplicate => {
                     // One that this lane stored itself in a try whose outcome it did not learn is no duplicate.
-                    let is_own = item.uncertain.is_some_and(|before| row.created_at >= before);
+                    // At that clock exactly lies what its last known try stored.
+                    let is_own = item.uncertain.is_some_and(|before| row.created_at > before);
                     if is_own {
                         repeated.push(item.item.id);
                         self.shared.metrics.messages_accepted.inc();
@@ -288,6 +309,7 @@ impl Lane {
                 }
                 AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
                 AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
+                AcceptOutcome::TooLate => self.refuse(item, Refusal::TooLate),
                 AcceptOutcome::Held => self.put_aside(item),
             }
         }

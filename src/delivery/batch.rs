@@ -87,8 +87,6 @@ pub(super) struct Aside {
 
 /// Items put aside at most, per lane.
 const ASIDE_MAX: usize = 2_000;
-/// So long an item waits for a chat that somebody holds.
-const ASIDE_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -122,11 +120,11 @@ impl Aside {
     }
 
     /// Takes everything out to be tried again, and what has waited too long, to be refused.
-    pub(super) fn take(&mut self, now: Instant) -> (VecDeque<Queued>, Vec<Queued>) {
+    pub(super) fn take(&mut self, now: Instant, patience: Duration) -> (VecDeque<Queued>, Vec<Queued>) {
         let (mut again, mut late) = (VecDeque::new(), Vec::new());
         for queued in self.chats.drain().flat_map(|(_, items)| items) {
             // What may have been stored already is not refused: its sender would believe that it was not.
-            if now - queued.since > ASIDE_PATIENCE && queued.uncertain.is_none() { late.push(queued) } else { again.push_back(queued) }
+            if now - queued.since > patience && queued.uncertain.is_none() { late.push(queued) } else { again.push_back(queued) }
         }
         self.items = 0;
         self.next_try = None;

@@ -46,6 +46,8 @@ pub struct LaneSettings {
     pub settle_lanes: u16,
     /// Attempts after which a row is failed.
     pub attempts_max: u16,
+    /// So long a message waits for a chat or inbox that somebody else holds; then it is refused.
+    pub held_patience: Duration,
     /// Where lanes connect to.
     pub connect_to: ConnectTo,
     /// How much a user may cause.

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit};
@@ -26,7 +25,7 @@ pub(super) async fn send(
     Caller(caller): Caller,
     Payload(body): Payload,
 ) -> Result<Json<SentAnswer>, ApiError> {
-    let request = parse_body(&body, |text| SendRequest::parse(text, OffsetDateTime::now_utc()))?;
+    let request = parse_body(&body, SendRequest::parse)?;
     let counted = |fault: Fault| {
         shared.metrics.refused(fault.code);
         fault

@@ -1,7 +1,7 @@
 //! HTTP: everything that a person can do over the socket, and what operators look at. The routes as one table.
 //!
 //! Handlers are thin: they read a request, ask the store or the lanes, and write an answer. No SQL, no JSON shapes of
-//! their own where the socket has one. Whatever goes wrong is an [`ApiError`], unknown paths and panics included.
+//! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
 //! `messages`, `inbox`, `presence`, `node`; `announce` tells connected users, `layers` is round all of it.

@@ -145,16 +145,15 @@ impl Store {
 
     /// Messages of a chat, ascending, at most `limit`; none: the asker is not a member, or there is no such chat.
     pub async fn history(&self, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Option<Vec<Message>>> {
-        let mut rows = history_rows(self.pool(), asker, chat, range, limit).await?;
+        let rows = history_rows(self.pool(), asker, chat, range, limit).await?;
         if rows.is_empty() {
             return Ok(None);
         }
-        if let HistoryRange::Before(_) = range {
-            rows.reverse();
-        }
         let mut senders = HashMap::new();
         let messages = rows.into_iter().filter_map(|row| row.into_message(chat, &mut senders).transpose());
-        messages.collect::<Result<_>>().map(Some)
+        let mut messages = messages.collect::<Result<Vec<_>>>()?;
+        messages.sort_unstable_by_key(|message| message.seq);
+        Ok(Some(messages))
     }
 
     /// What became of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
@@ -176,7 +175,7 @@ impl Store {
     }
 }
 
-/// A row of either history statement.
+/// A row of the history.
 struct HistoryRow {
     message_id: Option<Uuid>,
     chat_seq: Option<i64>,
@@ -192,16 +191,12 @@ struct HistoryRow {
 }
 
 async fn history_rows(pool: &PgPool, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<HistoryRow>> {
-    let limit = i64::from(limit);
-    let rows = match range {
-        HistoryRange::Before(seq) => {
-            sqlx::query_file_as!(HistoryRow, "src/store/sql/history_before.sql", asker.0, chat.0, seq.0, limit).fetch_all(pool).await?
-        }
-        HistoryRange::After(seq) => {
-            sqlx::query_file_as!(HistoryRow, "src/store/sql/history_after.sql", asker.0, chat.0, seq.0, limit).fetch_all(pool).await?
-        }
+    let (after, before) = match range {
+        HistoryRange::After(seq) => (Some(seq.0), None),
+        HistoryRange::Before(seq) => (None, Some(seq.0)),
     };
-    Ok(rows)
+    let rows = sqlx::query_file_as!(HistoryRow, "src/store/sql/history.sql", asker.0, chat.0, after, before, i32::from(limit));
+    Ok(rows.fetch_all(pool).await?)
 }
 
 impl HistoryRow {

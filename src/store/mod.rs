@@ -50,8 +50,11 @@ impl Store {
 
     /// Does the database answer, and accept writes?
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&self.pool).await?;
-        Ok(())
+        let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&self.pool).await?;
+        match row.in_recovery {
+            true => Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other("the server is a standby and takes no writes")))),
+            false => Ok(()),
+        }
     }
 
     /// What tells this database from any other, and from itself before a restore or a promotion: inbox numbers are

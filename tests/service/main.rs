@@ -1,6 +1,20 @@
 //! The service as its users meet it: a real node, real sockets, real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepting;
+mod devices;
+mod explain;
 mod first_steps;
+mod handover;
+mod held;
+mod http;
+mod invariants;
+mod outage;
+mod protocol;
+mod seeds;
+mod settled;
+mod sql;

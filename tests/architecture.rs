@@ -1,0 +1,230 @@
+//! The house rules that a compiler does not keep: which module may know which, and how large things grow.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which module knows which others. Arrows run downwards only: what stands higher here is known by nothing below it.
+const KNOWS: &[(&str, &[&str])] = &[
+    ("cli", &["app", "client", "config", "auth", "postgres", "secret", "telemetry", "protocol", "domain"]),
+    (
+        "app",
+        &["http", "connection", "jobs", "delivery", "session", "store", "hub", "bus", "auth", "config", "telemetry", "protocol", "domain"],
+    ),
+    ("http", &["connection", "delivery", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
+    ("connection", &["delivery", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
+    ("jobs", &["delivery", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
+    ("delivery", &["session", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
+    // These four never know one another.
+    ("session", &["protocol", "domain"]),
+    ("store", &["protocol", "domain"]),
+    ("hub", &["protocol", "domain"]),
+    ("bus", &["protocol", "domain"]),
+    // Beside them: each for itself.
+    ("client", &["protocol", "domain"]),
+    ("auth", &["protocol", "domain"]),
+    ("telemetry", &["config::LogFormat", "protocol", "domain"]),
+    ("config", &["domain"]),
+    ("postgres", &[]),
+    ("secret", &[]),
+    ("protocol", &["domain"]),
+    ("domain", &[]),
+];
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Every Rust file of the service, with its text.
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_under(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let rust = files_under(&root().join("src")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let sources: Vec<_> = rust.map(|path| Source { text: fs::read_to_string(&path).unwrap(), path }).collect();
+    assert!(sources.len() > 50, "{} files", sources.len());
+    sources
+}
+
+impl Source {
+    /// As it is shown: `src/…`.
+    fn name(&self) -> String {
+        self.path.strip_prefix(root()).unwrap().display().to_string()
+    }
+
+    /// The module of the crate it belongs to.
+    fn module(&self) -> String {
+        let inside = self.path.strip_prefix(root().join("src")).unwrap();
+        inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+    }
+
+    /// Its lines without comments, numbered from 1.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
+    }
+
+    /// The same up to its tests.
+    fn code_without_tests(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code().take_while(|(_, line)| line.trim() != "#[cfg(test)]")
+    }
+}
+
+/// Files that are compiled for tests only: named by a `mod` under `#[cfg(test)]`.
+fn test_files(sources: &[Source]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for source in sources {
+        let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+        for pair in lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]") {
+            let Some(name) = pair[1].strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else { continue };
+            let stem = source.path.file_stem().unwrap().to_str().unwrap();
+            let folder = source.path.parent().unwrap();
+            let folder = if matches!(stem, "mod" | "lib" | "main") { folder.to_owned() } else { folder.join(stem) };
+            found.extend([folder.join(format!("{name}.rs")), folder.join(name)]);
+        }
+    }
+    found
+}
+
+fn is_for_tests(source: &Source, tests: &BTreeSet<PathBuf>) -> bool {
+    source.path.ancestors().any(|path| tests.contains(path))
+}
+
+#[test]
+fn modules_know_only_what_stands_below_them() {
+    for source in sources() {
+        let module = source.module();
+        if matches!(module.as_str(), "lib" | "main") {
+            continue;
+        }
+        let (_, known) = KNOWS.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("say in KNOWS where src/{module} stands"));
+        for (n, line) in source.code() {
+            for (at, _) in line.match_indices("crate::") {
+                let path = &line[at + "crate::".len()..];
+                let allowed = |name: &&str| {
+                    path.starts_with(*name) && !path[name.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+                };
+                assert!(
+                    allowed(&module.as_str()) || known.iter().any(&allowed),
+                    "{}:{n}: {module} does not know crate::{path}",
+                    source.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rules_name_no_arrow_upwards_and_none_among_the_four() {
+    let place = |name: &str| KNOWS.iter().position(|(module, _)| *module == name.split("::").next().unwrap()).unwrap();
+    for (n, (module, known)) in KNOWS.iter().enumerate() {
+        for other in *known {
+            assert!(place(other) > n, "{module} knows {other}");
+        }
+        let four = ["session", "store", "hub", "bus"];
+        assert!(!four.contains(module) || !known.iter().any(|other| four.contains(other)), "{module}");
+        assert!(!known.contains(&"config") || ["app", "cli"].contains(module), "{module} reads the configuration");
+        assert!(!known.contains(&"client") || *module == "cli", "{module} is no client");
+    }
+}
+
+#[test]
+fn main_knows_the_command_line_only() {
+    let main = fs::read_to_string(root().join("src/main.rs")).unwrap();
+    assert!(main.lines().filter(|line| line.contains("restante::")).all(|line| line.contains("restante::cli")), "{main}");
+}
+
+#[test]
+fn every_file_says_first_what_it_is_for() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{}", source.name());
+    }
+}
+
+#[test]
+fn no_file_and_no_function_outgrows_the_reader() {
+    let all = sources();
+    let tests = test_files(&all);
+    for source in &all {
+        let lines = source.text.lines().count();
+        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", source.name());
+        if is_for_tests(source, &tests) {
+            continue;
+        }
+        let code: Vec<(usize, &str)> = source.code_without_tests().collect();
+        for (n, (line_no, line)) in code.iter().enumerate() {
+            if !is_function(line) || line.trim_end().ends_with('}') {
+                continue;
+            }
+            let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+            let length = code[n..].iter().position(|(_, line)| *line == end).map_or(0, |lines| lines + 1);
+            assert!(length <= FUNCTION_LINES_MAX, "{}:{line_no}: a function of {length} lines", source.name());
+        }
+    }
+}
+
+/// Does a function begin here?
+fn is_function(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let before = words.iter().take_while(|word| **word != "fn");
+    words.contains(&"fn") && before.clone().all(|word| word.starts_with("pub") || matches!(*word, "const" | "async" | "in"))
+}
+
+#[test]
+fn nothing_is_unwrapped_outside_tests() {
+    let all = sources();
+    let tests = test_files(&all);
+    assert!(!tests.is_empty());
+    for source in all.iter().filter(|source| !is_for_tests(source, &tests)) {
+        for (n, line) in source.code_without_tests() {
+            assert!(!line.contains(".unwrap()"), "{}:{n}: {line}", source.name());
+        }
+    }
+}
+
+#[test]
+fn statements_live_in_the_store() {
+    for path in files_under(&root().join("src")) {
+        let is_sql = path.extension().is_some_and(|end| end == "sql");
+        assert!(!is_sql || path.starts_with(root().join("src/store/sql")), "{}", path.display());
+    }
+    for source in sources().iter().filter(|source| source.module() != "store") {
+        for (n, line) in source.code() {
+            assert!(
+                !line.contains("query!(") && !line.contains("query_file") && !line.contains("query_as"),
+                "{}:{n}: {line}",
+                source.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_file_names_a_place_that_only_one_machine_has() {
+    // Put together here, so that this file does not name them.
+    let places = ["work", "root/.cargo", "mnt", "Users"].map(|place| format!("/{place}/"));
+    for folder in ["src", "tests", "migrations", "xtask/src", ".ci"] {
+        for path in files_under(&root().join(folder)) {
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            for place in &places {
+                assert!(!text.contains(place.as_str()), "{} names {place}", path.display());
+            }
+        }
+    }
+}

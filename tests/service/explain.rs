@@ -1,0 +1,297 @@
+//! No statement reads a whole table, on a filled database, whatever the planner has been told or has kept from when
+//! the database was empty.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::{Layer, Registry};
+
+use crate::support::{Database, database};
+
+/// What the statements are asked with: a user with much in its inbox, and chats it is in.
+struct Known {
+    user: i64,
+    chat: String,
+    messages: [String; 2],
+}
+
+async fn run(connection: &mut PgConnection, statement: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+async fn texts(connection: &mut PgConnection, statement: &str) -> Vec<String> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(connection).await;
+    rows.unwrap_or_else(|error| panic!("{statement}: {error}")).into_iter().map(|row| row.get(0)).collect()
+}
+
+async fn fill(connection: &mut PgConnection) {
+    run(connection, include_str!("fill.sql")).await;
+}
+
+async fn known(connection: &mut PgConnection) -> Known {
+    let user = "select id::text from users where external_id = 'user-36'";
+    let chat = "select cm.chat_id::text from chat_members cm join users u on u.id = cm.user_id join chats c on c.id = cm.chat_id \
+                where u.external_id = 'user-36' and c.last_seq > 0 order by 1 limit 1";
+    let (user, chat) = (texts(connection, user).await.remove(0), texts(connection, chat).await.remove(0));
+    let messages = format!(
+        "select s.message_id::text from message_status s join messages m on m.id = s.message_id where s.user_id = {user} and m.chat_id = '{chat}' and s.status = 'sent' order by m.seq limit 2"
+    );
+    let messages = texts(connection, &messages).await.try_into().unwrap();
+    Known { user: user.parse().unwrap(), chat, messages }
+}
+
+/// Per statement the values it is run with.
+fn values(known: &Known) -> HashMap<&'static str, String> {
+    let Known { user, chat, messages: [one, two] } = known;
+    let nil = uuid::Uuid::nil();
+    HashMap::from([
+        (
+            "accept",
+            format!(
+                "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false"
+            ),
+        ),
+        ("advance_settled", format!("{user}, 'chat'")),
+        ("audience", format!("{user}, '{chat}'")),
+        ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5")),
+        ("database_clock", String::new()),
+        ("device_seen", format!("{user}, 'device-1'")),
+        ("direct_peers", format!("{user}")),
+        ("endings_since", format!("{user}, '0', 1000")),
+        ("epoch", String::new()),
+        ("expire", format!("'epoch', '{nil}', now(), 500")),
+        ("find_direct_chat", format!("{user}, 'user-35'")),
+        ("large_chats", format!("array['{chat}']::uuid[], 51")),
+        ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),
+        ("make_direct_chat", format!("{user}, {user}")),
+        ("marks_latest", format!("{user}, 51, 1000")),
+        ("marks_since", format!("{user}, '0', '{nil}', 0, 51, 500")),
+        ("note_last_seen", format!("{user}")),
+        ("open", format!("{user}, 'device-1'")),
+        ("page_everything", format!("{user}, 'chat', 10, 50")),
+        ("page_look", format!("{user}, 'chat', 10, 50")),
+        ("page_waiting", format!("{user}, 'chat', 10, 50")),
+        ("pending_everything", format!("{user}, 'chat', 10, 1001")),
+        ("pending_waiting", format!("{user}, 'chat', 10, 1001")),
+        ("ping", String::new()),
+        ("presence", format!("{user}, array['user-35', 'user-37', 'user-4000']")),
+        ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000")),
+        ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
+        ("seqs_of_messages", format!("array['{chat}']::uuid[], array['{one}']::uuid[]")),
+        (
+            "settle",
+            format!(
+                "array[{user}], array['chat']::inbox_class[], array[40], array[{user}], array['{chat}']::uuid[], array[19], array[{user}], array['{chat}']::uuid[], array[{user}], array['device-1'], array[40], array[0]"
+            ),
+        ),
+        ("sign_in", "'user-36'".to_owned()),
+        ("snapshot_xmin", String::new()),
+        ("tallies", format!("array['{chat}']::uuid[], array[{user}], array[5]")),
+        ("tallies_since", format!("{user}, '0', 51")),
+        ("update_profile", format!("{user}, 'name', null")),
+        ("users", "array['user-36', 'user-37']".to_owned()),
+        ("waiting_up_to", format!("{user}, 'chat', 0, 30, 50")),
+    ])
+}
+
+/// The statements of the service, by name.
+fn statements() -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let name = |path: &std::path::Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    files.into_iter().map(|path| (name(&path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The lines of a plan that read a whole table of ours, or a whole index, which is no better.
+fn scans(plan: &str) -> Vec<&str> {
+    let lines: Vec<&str> = plan.lines().collect();
+    let reads_all = |(n, line): &(usize, &&str)| {
+        let details = || lines[n + 1..].iter().take_while(|line| !line.contains("->"));
+        let is_index = ["Index Scan using ", "Index Only Scan using ", "Bitmap Index Scan on "].iter().any(|scan| line.contains(scan));
+        line.contains("Seq Scan on ") || (is_index && !details().any(|line| line.contains("Index Cond:")))
+    };
+    let ours = lines.iter().enumerate().filter(|(_, line)| !line.contains(" on pg_") && !line.contains(" using pg_"));
+    ours.filter(reads_all).map(|(_, line)| line.trim()).collect()
+}
+
+#[tokio::test]
+async fn no_statement_scans_a_table_whether_planned_for_its_values_or_for_any() {
+    let db = database().await;
+    let mut connection = db.options().connect().await.unwrap();
+    fill(&mut connection).await;
+    run(&mut connection, "analyze").await;
+    let known = known(&mut connection).await;
+    let values = values(&known);
+    let mut found = Vec::new();
+    for (name, text) in statements() {
+        let values = values.get(name.as_str()).unwrap_or_else(|| panic!("src/store/sql/{name}.sql: say here which values it is run with"));
+        let call = if values.is_empty() { String::new() } else { format!("({values})") };
+        run(&mut connection, &format!("prepare {name} as {text}")).await;
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            run(&mut connection, &format!("set plan_cache_mode = {mode}")).await;
+            let plan = texts(&mut connection, &format!("explain execute {name}{call}")).await.join("\n");
+            found.extend(scans(&plan).into_iter().map(|scan| format!("{name}, {mode}: {scan}")));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn every_statement_says_why_it_is_there_and_which_index_it_uses_and_is_used() {
+    let sources = sources(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store"));
+    for (name, text) in statements() {
+        let head = text.lines().next().unwrap_or_default();
+        let says = head.strip_prefix(&format!("-- {name}: ")).and_then(|rest| rest.split_once("; "));
+        assert!(says.is_some_and(|(why, index)| why.len() > 10 && index.len() > 5), "{name}.sql begins with {head:?}");
+        assert_eq!(text.matches(';').count(), head.matches(';').count(), "{name}.sql holds one statement");
+        assert!(sources.contains(&format!("\"src/store/sql/{name}.sql\"")), "{name}.sql is not used");
+    }
+}
+
+fn sources(folder: &str) -> String {
+    let rust = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    rust.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+/// Takes what the server says to its client: with auto_explain, the plans of statements inside functions.
+#[derive(Clone, Default)]
+struct Notices(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Notices {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_str(&mut self, field: &Field, value: &str) {
+                if field.name() == "message" {
+                    self.0 = value.to_owned();
+                }
+            }
+
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                self.record_str(field, &format!("{value:?}"));
+            }
+        }
+        if event.metadata().target() == "sqlx::postgres::notice" {
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            self.0.lock().unwrap().push(text.0);
+        }
+    }
+}
+
+impl Notices {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// What is done inside the database, once: each function of the schema that the service or an operator calls.
+/// All of it is rolled back, save for what has to be committed.
+async fn use_everything(connection: &mut PgConnection, known: &Known) {
+    let Known { user, chat, messages: [one, two] } = known;
+    let accept = |skip_held: bool| {
+        format!(
+            "select count(*) from restante_accept(array[gen_random_uuid(), gen_random_uuid(), '{one}'], array['{chat}', '{chat}', '{chat}']::uuid[], \
+             array[{user}, {user}, {user}], array['text', 'text', 'text'], array['x', 'y', 'z'], array[null, null, null], array[null, null, null]::timestamptz[], {skip_held})"
+        )
+    };
+    let rows = format!(
+        "(select array_agg(q.user_id) as users, array_agg(q.class) as classes, array_agg(q.seq) as seqs \
+          from (select user_id, class, seq from message_status where user_id = {user} and class = 'chat' and status = 'sent' order by seq limit 5) q) r"
+    );
+    let steps = [
+        format!("select restante_open({user}, 'device-1')"),
+        format!("select restante_discard('{two}', (select external_id from users where id = {user}))"),
+        format!("select restante_requeue('{two}', (select external_id from users where id = {user}))"),
+        format!("select restante_advance_settled({user}, 'chat')"),
+        "select count(*) from restante_users(array['user-36', 'user-' || random()])".to_owned(),
+        format!("select restante_direct_chat({user}, {user})"),
+        accept(false),
+        accept(true),
+        format!(
+            "select count(*) from {rows}, restante_attempt(r.users, r.classes, r.seqs, array_fill('x'::text, array[5]), array_fill(false, array[5]), 5)"
+        ),
+        format!(
+            "select count(*) from {rows}, restante_settle(r.users, r.classes, r.seqs, array[{user}]::bigint[], array['{chat}']::uuid[], array[0]::bigint[], array[{user}]::bigint[], array['{chat}']::uuid[], array[{user}]::bigint[], array['device-1'], array[1]::bigint[], array[0]::bigint[])"
+        ),
+        format!("select count(*) from restante_read({user}, '{chat}', 20, 2000)"),
+        format!("select count(*) from restante_read({user}, '{chat}', 1000000, 2000)"),
+        format!("select count(*) from delivery_trace('{one}')"),
+        "select count(*) from restante_expire('epoch', '00000000-0000-0000-0000-000000000000', now() + interval '3 hours', 500)".to_owned(),
+        format!("select restante_send('{chat}', (select external_id from users where id = {user}), 'from SQL') from generate_series(1, 3)"),
+        "set constraints all immediate".to_owned(),
+    ];
+    run(connection, "begin").await;
+    for step in steps {
+        run(connection, &step).await;
+    }
+    run(connection, "rollback").await;
+}
+
+/// The scans in the plans that were told since the last look, with the statements they belong to.
+fn scans_of(notices: Vec<String>) -> Vec<String> {
+    let of_ours = |plan: &&String| plan.contains("Query Text:");
+    let found = notices.iter().filter(of_ours).flat_map(|plan| scans(plan).into_iter().map(move |scan| format!("{scan}\n{plan}")));
+    found.collect()
+}
+
+async fn explaining(db: &Database) -> PgConnection {
+    let mut connection = db.options().connect().await.unwrap();
+    run(&mut connection, "load 'auto_explain'").await;
+    connection
+}
+
+const TELL: &str = "set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; set client_min_messages = log";
+
+#[tokio::test]
+async fn no_statement_inside_a_function_scans_a_table() {
+    let notices = Notices::default();
+    let _guard = tracing::subscriber::set_default(Registry::default().with(notices.clone()));
+    let db = database().await;
+    let mut connection = explaining(&db).await;
+    fill(&mut connection).await;
+    run(&mut connection, "analyze").await;
+    let known = known(&mut connection).await;
+    notices.take();
+    run(&mut connection, TELL).await;
+    use_everything(&mut connection, &known).await;
+    let told = notices.take();
+    assert!(told.len() > 50, "auto_explain has told {} plans", told.len());
+    let found = scans_of(told);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test]
+async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_full() {
+    let notices = Notices::default();
+    let _guard = tracing::subscriber::set_default(Registry::default().with(notices.clone()));
+    let db = database().await;
+    let mut connection = explaining(&db).await;
+    let small = "insert into chats (id, kind) values (md5('small')::uuid, 'group'); \
+                 insert into chat_members (chat_id, user_id) select md5('small')::uuid, id from restante_users(array['first', 'second']); \
+                 select restante_send(md5('small')::uuid, 'first', 'x') from generate_series(1, 2); analyze";
+    run(&mut connection, small).await;
+    let user = texts(&mut connection, "select id::text from users where external_id = 'second'").await.remove(0).parse().unwrap();
+    let messages = texts(&mut connection, "select id::text from messages order by seq").await.try_into().unwrap();
+    let tiny = Known { user, chat: texts(&mut connection, "select md5('small')::uuid::text").await.remove(0), messages };
+    // Kept from the first time on, as it would be from the sixth.
+    run(&mut connection, "set plan_cache_mode = force_generic_plan").await;
+    for _ in 0..8 {
+        use_everything(&mut connection, &tiny).await;
+    }
+    // Filled by somebody else, and not analyzed: nothing tells the kept plans.
+    fill(&mut db.options().connect().await.unwrap()).await;
+    let known = known(&mut db.options().connect().await.unwrap()).await;
+    notices.take();
+    run(&mut connection, TELL).await;
+    use_everything(&mut connection, &known).await;
+    let found = scans_of(notices.take());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -1,0 +1,28 @@
+-- A database as it looks after a while: 5,000 users, 1,000 groups of eleven, one of 600, direct chats, 220,000 rows of the queue.
+select count(*) from restante_users((select array_agg('user-' || i) from generate_series(1, 5000) i));
+create temporary table u as select id, row_number() over (order by id) - 1 as n from users where external_id like 'user-%';
+create index on u (n);
+create temporary table g as select md5('group ' || i)::uuid as id, i from generate_series(0, 999) i;
+insert into chats (id, kind, last_seq) select id, 'group', 22 from g;
+insert into chats (id, kind) values (md5('large')::uuid, 'group');
+insert into chat_members (chat_id, user_id) select g.id, u.id from g cross join generate_series(0, 10) k join u on u.n = (g.i * 5 + k * 7) % 5000;
+insert into chat_members (chat_id, user_id) select md5('large')::uuid, u.id from u where n < 600;
+insert into chats (id, kind, direct_key) select md5('direct ' || a.n)::uuid, 'direct', least(a.id, b.id) || ':' || greatest(a.id, b.id)
+  from u a join u b on b.n = a.n + 1 where a.n < 2000;
+insert into chat_members (chat_id, user_id) select md5('direct ' || a.n)::uuid, x.id from u a join u b on b.n = a.n + 1 cross join lateral (values (a.id), (b.id)) x (id) where a.n < 2000;
+insert into messages (id, chat_id, seq, sender_id, content, created_at, expires_at)
+  select md5('message ' || g.i || ' ' || s)::uuid, g.id, s, u.id, 'hello', clock_timestamp(), case when s = 22 then clock_timestamp() + interval '1 hour' * g.i end
+  from generate_series(1, 22) s cross join g join u on u.n = (g.i * 5 + (s % 11) * 7) % 5000;
+insert into message_status (user_id, class, seq, message_id, status, delivered_at)
+  select cm.user_id, 'chat', row_number() over (partition by cm.user_id order by m.seq, m.chat_id), m.id,
+         case when m.seq < 20 then 'delivered' else 'sent' end::delivery_status, case when m.seq < 20 then clock_timestamp() end
+  from messages m join g on g.id = m.chat_id join chat_members cm on cm.chat_id = m.chat_id and cm.user_id <> m.sender_id;
+update inboxes i set last_seq = q.last, settled_seq = q.settled
+  from (select user_id, max(seq) as last, coalesce(max(seq) filter (where status = 'delivered'), 0) as settled from message_status group by user_id) q
+  where i.user_id = q.user_id and i.class = 'chat';
+update chat_members cm set delivered_seq = 19 from g where g.id = cm.chat_id;
+update message_status s set status = 'failed', reason = 'test' from messages m where m.id = s.message_id and m.seq = 22 and s.user_id % 3 = 0;
+insert into devices (user_id, device_id, acked_chat_seq) select id, 'device-' || d, 10 from u cross join generate_series(1, 2) d;
+insert into last_seen (user_id, seen_at) select id, clock_timestamp() from u;
+insert into inbox_gaps (user_id, class, seq, reason) select id, 'event', s, 'purged' from u cross join generate_series(1, 3) s;
+drop table u, g;

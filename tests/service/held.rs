@@ -1,0 +1,314 @@
+//! Somebody's open transaction holds a chat, an inbox or rows: only what needs them waits, for a bounded time.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal};
+use restante::domain::ChatId;
+use restante::hub::Hub;
+use restante::store::Store;
+use restante::telemetry::Metrics;
+use serde_json::json;
+use sqlx::ConnectOptions;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::ledger::{
+    Holder, acks, assert_ledger, delivery, group, lock_chat, lock_inbox, number, refusal, sent, store, text, until, user, users,
+};
+use crate::support::{Connect, Database, Node, PATIENCE, database, wait_until};
+
+/// A node whose messages all go through one lane, and whose acks do.
+async fn one_lane(db: &Database) -> Node {
+    Node::with(db.options(), |config| (config.accept_lanes, config.settle_lanes) = (1, 1)).await
+}
+
+#[tokio::test]
+async fn a_chat_that_somebody_holds_delays_only_itself_and_goes_on_in_order() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
+    let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
+
+    let mut waiting = pin!(join_all((0..3).map(|n| delivery(&node).send(text(&alice, held, n.to_string())))));
+    let others = join_all((0..3).map(|n| delivery(&node).send(text(&alice, free, n.to_string()))));
+    let others = tokio::time::timeout(PATIENCE, others).await.expect("another chat waits too");
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    for n in 0..20 {
+        sent(delivery(&node), text(&alice, free, n.to_string())).await;
+    }
+    assert!(waiting.as_mut().now_or_never().is_none(), "the chat is held");
+    assert_eq!(number(&pool, &format!("select count(*) from messages where chat_id = '{held}'")).await, 0);
+    let more = delivery(&node).send(text(&alice, held, "3"));
+    holder.commits().await;
+    let seqs: Vec<i64> = waiting.await.into_iter().map(|answer| answer.unwrap().seq.0).collect();
+    assert_eq!((seqs, more.await.unwrap().seq.0), (vec![1, 2, 3], 4));
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_inbox_that_somebody_holds_delays_only_the_chats_of_its_user() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let (with_bob, all) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user, carol.user]).await);
+    let without = group(&pool, &[alice.user, carol.user]).await;
+    let holder = Holder::holds(&db.options(), &lock_inbox(bob.user)).await;
+
+    let mut waiting = pin!(join_all([with_bob, all, with_bob, all].map(|chat| delivery(&node).send(text(&alice, chat, "held")))));
+    for _ in 0..10 {
+        sent(delivery(&node), text(&alice, without, "free")).await;
+        // Bob's own sends need carol's inbox and not his.
+        sent(delivery(&node), text(&carol, without, "free")).await;
+    }
+    assert!(waiting.as_mut().now_or_never().is_none(), "the inbox is held");
+    assert_eq!(number(&pool, &format!("select last_seq from inboxes where user_id = {} and class = 'chat'", carol.user.0)).await, 10);
+    holder.commits().await;
+    let seqs: Vec<_> = waiting.await.into_iter().map(|answer| answer.map(|accepted| accepted.seq.0)).collect();
+    assert_eq!(seqs, [Ok(1), Ok(1), Ok(2), Ok(2)]);
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
+    let db = database().await;
+    let pool = db.pool(3).await;
+    let node = one_lane(&db).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let (chat, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, carol.user]).await);
+    let feed = group(&pool, &[alice.user, bob.user]).await;
+    sqlx::query("update chats set kind = 'feed' where id = $1").bind(feed.0).execute(&pool).await.unwrap();
+    let holder = Holder::holds(&db.options(), &lock_inbox(bob.user)).await;
+    let call = format!(
+        "select array_agg(outcome order by ord) from restante_accept(array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], \
+         array['{chat}', '{feed}', '{free}']::uuid[], array_fill({}::bigint, array[3]), array_fill('text'::text, array[3]), \
+         array_fill('x'::text, array[3]), array_fill(null::text, array[3]), array_fill(null::timestamptz, array[3]), true)",
+        alice.user.0
+    );
+    let mut connection = db.options().options([("lock_timeout", "1s")]).connect().await.unwrap();
+    let outcomes: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(call)).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(outcomes, ["held", "accepted", "accepted"]);
+    holder.commits().await;
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let store = Store::new(pool.clone());
+    let settings = LaneSettings {
+        accept_lanes: 1,
+        settle_lanes: 1,
+        attempts_max: 5,
+        held_patience: Duration::from_millis(300),
+        connect_to: ConnectTo::new(db.options()),
+        rates: RateSettings { sends: 0, direct_chats: 0 },
+    };
+    let delivery = Delivery::start(&settings, &store, &Hub::new(20), &Arc::new(Metrics::default()), &tasks, &stop);
+    let [alice, bob] = users(&store, ["alice", "bob"]).await;
+    let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
+    let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
+    let begun = Instant::now();
+    let refused = join_all((0..5).map(|n| delivery.send(text(&alice, held, n.to_string()))));
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("they wait for as long as the chat is held");
+    assert!(begun.elapsed() >= settings.held_patience);
+    for answer in refused {
+        assert!(matches!(refusal(answer), Refusal::Busy(after) if !after.is_zero()));
+    }
+    assert_eq!(sent(&delivery, text(&alice, free, "other chats went on")).await.seq.0, 1);
+    holder.commits().await;
+    assert_eq!(sent(&delivery, text(&alice, held, "the first that is stored")).await.seq.0, 1);
+    assert_ledger(&pool).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_chat_that_was_held_is_taken_up_again_while_the_lane_is_under_load() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..200)
+        .map(|_| {
+            let (delivery, alice, stop) = (delivery(&node).clone(), Arc::clone(&alice), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    sent(&delivery, text(&alice, free, "load")).await;
+                }
+            })
+        })
+        .collect();
+    let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
+    let waiting: Vec<_> = (0..700).map(|n| tokio::spawn(delivery(&node).send(text(&alice, held, n.to_string())))).collect();
+    let metrics = Arc::clone(&node.app().shared().metrics);
+    wait_until("the chat is put aside", || metrics.held_chats.get() == 1).await;
+    holder.commits().await;
+    // Well before the end of its patience, and while the load goes on.
+    let taken_up = tokio::time::timeout(Duration::from_secs(8), join_all(waiting)).await;
+    stop.store(true, Ordering::Relaxed);
+    join_all(load).await;
+    let answers = taken_up.expect("the held chat waits for the end of the load");
+    assert!(answers.into_iter().all(|answer| answer.unwrap().is_ok()));
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn messages_of_a_chat_that_is_held_again_and_again_never_overtake_each_other() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let chat = group(&pool, &[alice.user, bob.user]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    // Held and free in turns: a turn may end between two batches of what was put aside.
+    let flicker = {
+        let (options, stop) = (db.options(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                Holder::holds(&options, &lock_chat(chat)).await.commits().await;
+            }
+        })
+    };
+    for _ in 0..2 {
+        let sending: Vec<_> = (0..1_900).map(|n| delivery(&node).send(text(&alice, chat, n.to_string()))).collect();
+        let seqs: Vec<i64> = join_all(sending).await.into_iter().filter_map(|answer| Some(answer.ok()?.seq.0)).collect();
+        assert!(seqs.is_sorted(), "{seqs:?}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    flicker.await.unwrap();
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_somebody_holds_delay_only_the_acks_of_their_user() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let chat = group(&pool, &[alice.user, bob.user, carol.user]).await;
+    let mut messages = Vec::new();
+    for n in 0..10 {
+        messages.push(sent(delivery(&node), text(&alice, chat, n.to_string())).await.message);
+    }
+    let holder = Holder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
+    let mut bobs = pin!(join_all(messages.iter().map(|message| delivery(&node).settle(acks(&bob, &[*message])))));
+    let carols = join_all(messages.iter().map(|message| delivery(&node).settle(acks(&carol, &[*message]))));
+    let carols = tokio::time::timeout(PATIENCE, carols).await.expect("another user waits too");
+    assert!(carols.into_iter().all(|done| done.is_ok()));
+    assert!(bobs.as_mut().now_or_never().is_none(), "bob's rows are held");
+    let delivered = "select count(*) from message_status where status = 'delivered'";
+    assert_eq!(number(&pool, delivered).await, 10);
+    holder.commits().await;
+    assert!(bobs.await.into_iter().all(|done| done.is_ok()));
+    assert_eq!(number(&pool, delivered).await, 20);
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn acks_that_were_held_are_taken_up_again_while_the_lane_is_under_load() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let chat = group(&pool, &[alice.user, bob.user, carol.user]).await;
+    let message = sent(delivery(&node), text(&alice, chat, "hello")).await.message;
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..200)
+        .map(|_| {
+            let (delivery, carol, stop) = (delivery(&node).clone(), Arc::clone(&carol), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    delivery.settle(acks(&carol, &[message])).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let holder = Holder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
+    let held = tokio::spawn(delivery(&node).settle(acks(&bob, &[message])));
+    until(&pool, "the lane waits for bob's row", "select count(*) > 0 from pg_locks where not granted").await;
+    holder.commits().await;
+    let taken_up = tokio::time::timeout(Duration::from_secs(8), held).await;
+    stop.store(true, Ordering::Relaxed);
+    join_all(load).await;
+    taken_up.expect("bob's acks wait for the end of the load").unwrap().unwrap();
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_open_transaction_that_has_sent_from_sql_blocks_nobody() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = Node::with(db.options(), |config| config.accept_lanes = 3).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let mut chats = Vec::new();
+    for _ in 0..12 {
+        chats.push(group(&pool, &[alice.user, bob.user]).await);
+    }
+    let send = |chat: &ChatId| format!("select restante_send('{chat}', 'alice', 'from SQL');");
+    let holder = Holder::holds(&db.options(), &chats.iter().map(send).collect::<String>()).await;
+    let metrics = Arc::clone(&node.app().shared().metrics);
+    for round in 0..5 {
+        let answers = join_all(chats.iter().map(|chat| delivery(&node).send(text(&alice, *chat, round.to_string())))).await;
+        assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|accepted| accepted.seq.0 == round + 1)), "{answers:?}");
+        assert_eq!(metrics.held_chats.get(), 0, "nothing is held");
+    }
+    holder.commits().await;
+    assert_eq!(number(&pool, "select count(*) from messages where seq = 6 and content = 'from SQL'").await, 12);
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_transaction_waits_for_a_client() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let alice = user(store(&node), "alice").await;
+    // Clients that are given messages and answer nothing, and one that acks.
+    let mut silent = Vec::new();
+    let mut chats = Vec::new();
+    for n in 0..5 {
+        let name = format!("silent-{n}");
+        silent.push(node.open(Connect::user(&name).with("window", 3)).await);
+        chats.push(group(&pool, &[alice.user, user(store(&node), &name).await.user]).await);
+    }
+    let begun = Instant::now();
+    for n in 0..40 {
+        join_all(chats.iter().map(|chat| delivery(&node).send(text(&alice, *chat, n.to_string()))))
+            .await
+            .into_iter()
+            .for_each(|sent| drop(sent.unwrap()));
+        let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
+        assert_eq!(number(&pool, open).await, 0, "a transaction is open and its client thinks");
+    }
+    for socket in &mut silent {
+        for _ in 0..3 {
+            socket.event("message:receive").await;
+        }
+        let answer = socket.ask("message:delivered", json!({"upTo": 1})).await;
+        assert_eq!(answer["event"], "message:delivered:ok");
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
