@@ -63,6 +63,7 @@ async fn a_new_device_starts_before_the_oldest_waiting_row_and_else_at_the_end()
     let mut new = node.open(device("new")).await;
     assert_eq!(numbers(&new.receive(4).await), [3, 4, 5, 6], "from the oldest waiting row on, 4 too");
     new.ack_up_to(6).await;
+    until_true(&pool, "select settled_seq = 6 from inboxes where class = 'chat' and last_seq = 6").await;
     let mut newer = node.open(device("newer")).await;
     assert_eq!((&newer.ready["pending"], &newer.ready["settledSeq"]), (&json!(0), &json!(6)));
     assert_eq!(backlog(&mut newer).await, Vec::<Value>::new());

@@ -118,8 +118,10 @@ async fn a_group_of_more_than_fifty_reports_counts() {
         member.ack(&message).await;
         member.close().await;
     }
-    let counts = |delivered: i64, read: i64| json!({"chatId": chat, "messageId": sent["messageId"], "seq": 1, "deliveredCount": delivered,
-        "readCount": read, "memberCount": 51});
+    let counts = |delivered: i64, read: i64| {
+        json!({"chatId": chat, "messageId": sent["messageId"], "seq": 1, "deliveredCount": delivered,
+        "readCount": read, "memberCount": 51})
+    };
     let without_cursor = |mut frame: Value| {
         assert!(frame.as_object_mut().unwrap().remove("marksCursor").is_some());
         frame
