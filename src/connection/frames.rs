@@ -55,6 +55,20 @@ impl Shell {
         }
     }
 
+    /// A frame that was on its way when the connection was closed: acks count, whoever displaced it.
+    pub(super) fn late(&mut self, text: &str) {
+        let Ok(Frame { event, .. }) = client::parse(text) else { return };
+        match event {
+            ClientEvent::Delivered(_) | ClientEvent::Reject(_) | ClientEvent::Read(_) => self.event(None, event),
+            ClientEvent::Send(_)
+            | ClientEvent::Authenticate { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::PresenceGet(_)
+            | ClientEvent::PresenceSubscribe(_)
+            | ClientEvent::Ping => {}
+        }
+    }
+
     fn event(&mut self, id: Option<FrameId>, event: ClientEvent) {
         match event {
             ClientEvent::Send(request) => self.send(id, request),

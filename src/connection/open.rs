@@ -183,11 +183,12 @@ fn begin(
     }
     outbox.text(ready(&who, &start, resumed, pending, &cursors));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
+    let settled = start.classes[Class::Chat.index()].settled_seq;
     let (session, effects) = Session::start(Instant::now(), start);
     let mut shell = Box::new(Shell::new(shared, who, mailbox, outbox, session, identity.expires_at, cursors));
     shell.tell_marks(marks);
     if let Resumed::At(since) = resumed {
-        shell.ack_up_to(since);
+        shell.ack_up_to(settled, since);
     }
     shell.greet(arrival);
     shell.perform(effects);

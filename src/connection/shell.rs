@@ -16,13 +16,13 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::handshake::fault_of;
+use super::handshake::{fault_of, linger};
 use super::marks::Cursors;
 use super::open::{Ended, Pace, Who, leave};
 use super::outbox::{Outbox, Writer, Written};
 use super::{Shared, frames};
 use crate::delivery::{Acks, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, MessageId, UserId};
+use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, InboxSeq, MessageId, UserId};
 use crate::hub::{Mailbox, Note};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, server};
@@ -31,6 +31,10 @@ use crate::store::MarksRead;
 
 /// Answers that a client may wait for at once, beyond acks; then its frames are not read until some have come.
 const ANSWERS_MAX: usize = 256;
+
+/// Frames taken while something else might be ready too: a client that floods must not keep its token's end, or whoever
+/// displaces it, from being heard.
+const FRAMES_IN_A_ROW: u32 = 64;
 
 /// Something that runs beside the loop.
 pub(super) type Operation = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -152,14 +156,17 @@ impl Shell {
         if *health.borrow_and_update() {
             self.happened(Input::DatabaseAway);
         }
+        let mut frames_in_a_row = 0;
         loop {
             if let Some(fault) = self.closing.take() {
                 self.outbox.text(server::frame(None, &fault));
                 self.outbox.close_for(&fault);
                 writer.await;
+                Box::pin(linger(&mut incoming, |text| self.late(text))).await;
                 return Some(fault.code);
             }
             let has_room = self.outbox.has_room();
+            let others_turn = frames_in_a_row >= FRAMES_IN_A_ROW;
             timer.as_mut().reset(self.deadline().into());
             // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing.
             tokio::select! {
@@ -169,8 +176,11 @@ impl Shell {
                     Written::Lost | Written::Closed => None,
                 },
                 () = stop.cancelled() => self.close(Code::Restart),
-                frame = incoming.next(), if has_room && self.may_read() => match self.frame(frame) {
-                    Heard::GoOn => {}
+                frame = incoming.next(), if has_room && !others_turn && self.may_read() => match self.frame(frame) {
+                    Heard::GoOn => {
+                        frames_in_a_row += 1;
+                        continue;
+                    }
                     Heard::Left => {
                         // The socket answers a close frame by itself; let that go out.
                         self.outbox.close(1000, "");
@@ -188,7 +198,9 @@ impl Shell {
                 }
                 () = self.outbox.room(), if !has_room => {}
                 () = &mut timer => self.deadline_passed(&mut incoming),
+                () = std::future::ready(()), if others_turn => {}
             }
+            frames_in_a_row = 0;
         }
     }
 
@@ -204,10 +216,10 @@ impl Shell {
     }
 
     /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
-    pub(super) fn ack_up_to(&mut self, since: crate::domain::InboxSeq) {
+    pub(super) fn ack_up_to(&mut self, settled: InboxSeq, since: InboxSeq) {
         let (store, delivery, user) = (self.shared.store.clone(), self.shared.delivery.clone(), Arc::clone(&self.who.profile));
         self.operations.push(Box::pin(async move {
-            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, since).await;
+            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, settled, since).await;
             Done::Nothing
         }));
     }

@@ -274,7 +274,7 @@ impl RejectOk {
     pub const fn new(message_id: MessageId, outcome: AttemptOutcome) -> Self {
         let (status, attempts) = match outcome {
             AttemptOutcome::Counted(attempts) => (Status::Sent, attempts),
-            AttemptOutcome::Failed => (Status::Failed, 0),
+            AttemptOutcome::Failed(attempts) => (Status::Failed, attempts),
             AttemptOutcome::SettledElsewhere => (Status::Delivered, 0),
         };
         Self { message_id, status, attempts }

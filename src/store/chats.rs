@@ -143,6 +143,12 @@ impl Store {
         Ok(sqlx::query_file_scalar!("src/store/sql/member_count.sql", chat.0).fetch_one(self.pool()).await?)
     }
 
+    /// How many rows of a chat's messages have which status.
+    pub async fn status_counts(&self, chat: ChatId) -> Result<Vec<(Status, i64)>> {
+        let rows = sqlx::query_file!("src/store/sql/status_counts.sql", chat.0).fetch_all(self.pool()).await?;
+        Ok(rows.into_iter().map(|row| (row.status, row.rows)).collect())
+    }
+
     /// Messages of a chat, ascending, at most `limit`; none: the asker is not a member, or there is no such chat.
     pub async fn history(&self, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Option<Vec<Message>>> {
         let rows = history_rows(self.pool(), asker, chat, range, limit).await?;

@@ -61,7 +61,7 @@ async fn rounds(node: &Node, pool: &PgPool, user: usize, mut random: fastrand::R
 async fn send(sender: &mut Socket, to: &str, count: i64, random: &mut fastrand::Rng) {
     let mut left = count;
     while left > 0 {
-        let burst = random.i64(1..=5).min(left);
+        let burst = random.choice([1, 5, SENDS]).unwrap().min(left);
         let mut asked = Vec::new();
         for _ in 0..burst {
             asked.push(sender.ask_later("message:send", json!({"to": to, "content": "racing"})).await);

@@ -23,6 +23,9 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 const LOG_LINES_MAX: usize = 20;
 const LISTENING: &str = "listening on http://";
 
+/// Ends the service when this process is killed and cannot: reads until the pipe, which only this process holds, is closed.
+const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r _; kill -KILL "$1""#;
+
 /// Where its data is.
 enum Home {
     /// Goes away by itself, even when this process is killed.
@@ -37,6 +40,7 @@ pub struct OwnService {
     secret: String,
     addr: Option<SocketAddr>,
     child: Option<Child>,
+    watchdog: Option<Child>,
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -49,7 +53,7 @@ impl OwnService {
             None => Home::Throwaway(ThrowawayDir::new()?),
         };
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        Ok(Self { home, secret, addr: None, child: None, log: Arc::default() })
+        Ok(Self { home, secret, addr: None, child: None, watchdog: None, log: Arc::default() })
     }
 
     /// Starts it, for the first time or again; then at the same address.
@@ -79,6 +83,7 @@ impl OwnService {
             tokio::spawn(keep_last(stderr, Arc::clone(&self.log)));
         }
         let stdout = child.stdout.take();
+        self.watchdog = child.id().map(watch).transpose()?;
         self.child = Some(child);
         self.addr = Some(timeout(START_MAX, listening(stdout)).await.context("the service did not start in time")??);
         Ok(())
@@ -86,6 +91,7 @@ impl OwnService {
 
     /// kill -9.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.dismiss_watchdog().await;
         if let Some(mut child) = self.child.take() {
             child.kill().await.context("cannot kill the service")?;
         }
@@ -119,6 +125,7 @@ impl OwnService {
 
     /// Stops it and its database, and removes its data. Called however the story ended.
     pub async fn remove(mut self) -> anyhow::Result<()> {
+        self.dismiss_watchdog().await;
         if let Some(child) = &mut self.child {
             terminate(child).await;
         }
@@ -131,6 +138,22 @@ impl OwnService {
         })
         .await?
     }
+}
+
+impl OwnService {
+    /// Before the service ends: afterwards its process id could be somebody else's.
+    async fn dismiss_watchdog(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _ = watchdog.kill().await;
+        }
+    }
+}
+
+fn watch(pid: u32) -> anyhow::Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", WATCHDOG, "restante-watchdog", &pid.to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+    command.spawn().context("cannot start sh")
 }
 
 fn remove_named(dir: &Path) -> anyhow::Result<()> {

@@ -213,7 +213,7 @@ fn judge(stage: &Stage, accepted: &[Accepted], parts: &[Part], statuses: Result<
         Err(error) => findings.add_many(Rule::Unread, rows, || format!("the final statuses are not known: {}", words(error.as_ref()))),
     }
     if let Some(why) = stage.failure.get() {
-        findings.add(Rule::Protocol, || why.clone());
+        findings.add(Rule::Early, || why.clone());
     }
     findings
 }

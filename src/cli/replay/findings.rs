@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 /// What must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
+    /// The replay comes to its end.
+    Early,
     /// Every accepted message is seen by every recipient.
     Loss,
     /// First sights come in the order of the chat's numbers.
@@ -35,6 +37,7 @@ impl Rule {
     /// For people.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Early => "ended early",
             Self::Loss => "losses",
             Self::Order => "order violations",
             Self::SpeakerOrder => "speaker's order violations",

@@ -15,11 +15,10 @@ mod statuses;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use super::exit::Exit;
+use super::exit::{Exit, UsageError};
 use super::identity::{Service, duration};
 use crate::client::AckStyle;
 use driver::{Pace, Setting};
@@ -145,16 +144,12 @@ fn report(args: &Args, figures: &[Figures]) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path, is_without_silent: bool) -> anyhow::Result<(String, Log)> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| UsageError(format!("cannot read {}: {error}", path.display())))?;
     let log = Log::parse(&String::from_utf8_lossy(&bytes));
     let log = if is_without_silent { log.speakers_only() } else { log };
     if log.people.len() < 2 {
-        bail!(
-            "{} is no log of a channel: fewer than two people appear in it ({} lines, {} skipped)",
-            path.display(),
-            log.lines,
-            log.skipped
-        );
+        let found = format!("{} lines, {} skipped", log.lines, log.skipped);
+        return Err(UsageError(format!("{} is no log of a channel: fewer than two people appear in it ({found})", path.display())).into());
     }
     let title = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok((title, log))

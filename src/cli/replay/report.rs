@@ -145,7 +145,7 @@ const ROWS: &[Row] = &[
     ("gaps", |f| f.broken(&[Rule::ChatGap, Rule::InboxGap])),
     ("losses", |f| f.broken(&[Rule::Loss])),
     ("anything else broken", |f| {
-        f.broken(&[Rule::TwoNumbers, Rule::Stranger, Rule::Own, Rule::Duplicate, Rule::Refused, Rule::Unread, Rule::Protocol])
+        f.broken(&[Rule::Early, Rule::TwoNumbers, Rule::Stranger, Rule::Own, Rule::Duplicate, Rule::Refused, Rule::Unread, Rule::Protocol])
     }),
     ("final statuses", |f| f.statuses.words()),
     ("messages/s", |f| rate(f.messages, f.seconds_sending)),

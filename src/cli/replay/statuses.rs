@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 use super::checker::Accepted;
 use super::stage::Stage;
 use crate::client::{Http, HttpError};
 use crate::domain::{ChatId, Status};
+use crate::store::Store;
 
 const REQUESTS_AT_ONCE: usize = 16;
 
@@ -55,12 +56,12 @@ fn name(status: Status) -> String {
 
 /// From the database itself.
 pub async fn from_database(url: &str, chat: ChatId) -> anyhow::Result<Statuses> {
-    let mut connection = PgConnection::connect(url).await.context("cannot connect to --database-url")?;
-    let rows: Vec<(String, i64)> = sqlx::query_as(include_str!("final_statuses.sql")).bind(chat.0).fetch_all(&mut connection).await?;
-    connection.close().await?;
+    let pool = PgPool::connect(url).await.context("cannot connect to --database-url")?;
+    let rows = Store::new(pool.clone()).status_counts(chat).await?;
+    pool.close().await;
     let mut statuses = Statuses::default();
     for (status, rows) in rows {
-        statuses.add(&status, u64::try_from(rows).unwrap_or_default());
+        statuses.add(&name(status), u64::try_from(rows).unwrap_or_default());
     }
     Ok(statuses)
 }

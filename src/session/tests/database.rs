@@ -191,7 +191,7 @@ impl Database {
                 row.attempts += 1;
                 if is_final || row.attempts >= attempts_max {
                     row.status = Status::Failed;
-                    return AttemptOutcome::Failed;
+                    return AttemptOutcome::Failed(row.attempts);
                 }
                 AttemptOutcome::Counted(row.attempts)
             }

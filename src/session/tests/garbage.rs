@@ -35,7 +35,7 @@ fn page(rng: &mut fastrand::Rng) -> Page {
 fn input(rng: &mut fastrand::Rng) -> Input {
     let ticket = rng.bool().then(|| Ticket(rng.u64(..)));
     let message = id(CHAT, rng.i64(1..12));
-    let outcomes = [AttemptOutcome::Counted(rng.u16(..)), AttemptOutcome::Failed, AttemptOutcome::SettledElsewhere];
+    let outcomes = [AttemptOutcome::Counted(rng.u16(..)), AttemptOutcome::Failed(rng.u16(..)), AttemptOutcome::SettledElsewhere];
     match rng.u8(..14) {
         0 => Input::Page(page(rng)),
         1 => Input::Looked(page(rng)),
