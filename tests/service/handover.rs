@@ -37,7 +37,7 @@ async fn rounds(node: &Node, pool: &PgPool, user: usize, mut random: fastrand::R
         let before = random.i64(0..5);
         send(&mut sender, &name, before, &mut random).await;
         let wishes = Connect::user(&name).with("window", random.u16(1..=60));
-        let wishes = if user % 2 == 0 { wishes.device("phone") } else { wishes };
+        let wishes = if user.is_multiple_of(2) { wishes.device("phone") } else { wishes };
         let all = last + i64::from(backlog) + SENDS;
         let mut pace = random.fork();
         let (_, mut socket) = tokio::join!(send(&mut sender, &name, SENDS - before, &mut pace), async {

@@ -324,7 +324,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
             "is delivered, only failed ones can be put back",
         ),
         (format!("select restante_requeue('{second}', 'alice')"), "is no recipient"),
-        (format!("select restante_requeue(gen_random_uuid(), 'bob')"), "is no recipient"),
+        ("select restante_requeue(gen_random_uuid(), 'bob')".to_string(), "is no recipient"),
     ] {
         let refused = refused_by(&pool, &statement).await;
         assert!(refused.contains(what), "{refused}");
