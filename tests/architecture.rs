@@ -121,7 +121,7 @@ fn modules_know_only_what_stands_below_them() {
                     path.starts_with(*name) && !path[name.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
                 };
                 assert!(
-                    allowed(&module.as_str()) || known.iter().any(|name| allowed(name)),
+                    allowed(&module.as_str()) || known.iter().any(allowed),
                     "{}:{n}: {module} does not know crate::{path}",
                     source.name()
                 );

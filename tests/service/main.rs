@@ -1,5 +1,7 @@
 //! The service as its users meet it: a real node, real sockets, real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
