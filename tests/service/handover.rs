@@ -1,8 +1,11 @@
 //! From backlog to live: a user connects exactly while others send to it. What falls between the last page and the
 //! first offer would be lost, what lies in both would come twice; ten thousand sends look for either.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 
 use crate::support::{Connect, Node, Socket, database, direct, fill, statuses};
 
@@ -15,7 +18,9 @@ const BACKLOGS: [i32; 8] = [0, 0, 1, 10, 49, 50, 51, 75];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_sends_race_the_handover_and_none_is_lost_doubled_or_out_of_order() {
     let db = database().await;
-    let (node, pool) = (Node::start(db.options()).await, db.pool(4).await);
+    // Without the slow look, which would find in the end what the handover loses.
+    let never = |config: &mut restante::config::Config| config.look_interval = Duration::from_secs(3_600);
+    let (node, pool) = (Node::with(db.options(), never).await, db.pool(4).await);
     let seed = fastrand::u64(..);
     let users = (0..USERS).map(|user| rounds(&node, &pool, user, fastrand::Rng::with_seed(seed + user as u64)));
     println!("seed {seed}");
@@ -40,8 +45,20 @@ async fn rounds(node: &Node, pool: &PgPool, user: usize, mut random: fastrand::R
         let wishes = if user.is_multiple_of(2) { wishes.device("phone") } else { wishes };
         let all = last + i64::from(backlog) + SENDS;
         let mut pace = random.fork();
-        let (_, mut socket) = tokio::join!(send(&mut sender, &name, SENDS - before, &mut pace), async {
+        let (is_ready, ready) = oneshot::channel();
+        let sending = async {
+            // The first page is read right after `ready`.
+            if pace.bool() {
+                ready.await.unwrap();
+            }
+            for _ in 0..pace.u8(0..4) {
+                sender.until_pong().await;
+            }
+            send(&mut sender, &name, SENDS - before, &mut pace).await;
+        };
+        let (_, mut socket) = tokio::join!(sending, async {
             let mut socket = node.open(wishes).await;
+            let _ = is_ready.send(());
             take_in_order(&mut socket, last, all, &mut random).await;
             socket
         });

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
 use crate::support::{
-    Connect, Node, Socket, database, direct, fill, group, number, rows, statuses, token, token_for, until_true, wait_until,
+    Connect, Node, PATIENCE, Socket, database, direct, fill, group, number, rows, statuses, token, token_for, until_true, wait_until,
 };
 
 fn request(addr: SocketAddr, query: &str, headers: &[(&'static str, String)]) -> Request {
@@ -559,8 +559,9 @@ async fn a_client_that_floods_harms_nobody_else_and_cannot_outstay_its_token() {
         while mallory.feed(&typing).await {}
     });
     let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
-    let mut rounds = 0;
+    let (mut rounds, begun) = (0, std::time::Instant::now());
     while !flood.is_finished() {
+        assert!(begun.elapsed() < PATIENCE, "its token has ended long ago");
         alice.send("bob", "still here").await;
         let message = bob.event("message:receive").await;
         bob.ack(&message).await;

@@ -223,9 +223,13 @@ impl Socket {
     }
 
     async fn incoming(&mut self) -> Result<Value, End> {
+        // The service's pings are no reason to wait longer.
+        tokio::time::timeout(PATIENCE, self.next_frame()).await.unwrap_or(Err(End::Nothing))
+    }
+
+    async fn next_frame(&mut self) -> Result<Value, End> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.stream.next()).await.map_err(|_| End::Nothing)?;
-            match message {
+            match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(close))) => return Err(End::Closed(close.map(|close| close.code.into()))),
                 Some(Ok(_)) => {}
