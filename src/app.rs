@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Heard};
 use crate::config::Config;
-use crate::connection::{self, ConnectionSettings, Crashes};
+use crate::connection::{self, ConnectionSettings, Crashes, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Class, limits};
 use crate::http;
@@ -112,6 +112,7 @@ impl App {
             verifier: Arc::new(TokenVerifier::new(secret)),
             epoch,
             crashes: Arc::new(Crashes::default()),
+            turns: Turns::new(config.pool_size),
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
             stop: stop.clone(),

@@ -67,6 +67,7 @@ enum Resumed {
 }
 
 async fn open(shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
+    let _turn = shared.turns.take().await;
     let profile = shared.store.sign_in(identity.external.clone(), identity.name.clone(), identity.picture.clone()).await;
     let profile = Arc::new(profile.map_err(|error| away(shared, &error))?);
     let opening = shared.store.open(profile.user, wishes.device.as_ref()).await.map_err(|error| away(shared, &error))?;
