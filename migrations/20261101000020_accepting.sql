@@ -69,9 +69,10 @@ begin
                when c.id is null then 'not_a_member'
                when p_skip_held and not coalesce(c.id = any (v_locked), false) then 'held'
                when cm.user_id is null then 'not_a_member'
+               when u.expires_at <= clock_timestamp() then 'too_late'
                else 'accepted'
              end as outcome
-        from unnest(p_ids, p_chats, p_senders) with ordinality u (id, chat, sender, ord)
+        from unnest(p_ids, p_chats, p_senders, p_expires) with ordinality u (id, chat, sender, expires_at, ord)
         left join messages m on m.id = u.id
         left join chats c on c.id = u.chat
         left join chat_members cm on cm.chat_id = u.chat and cm.user_id = u.sender and cm.left_seq is null
@@ -179,4 +180,4 @@ begin
      order by q.ord;
 end $$;
 comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean) is
-  'Stores messages and a row per recipient, numbers both without a gap, and returns an outcome per item: accepted, duplicate (same sender: the first result), conflict (another sender''s id), not_a_member, held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). The only writer of messages. An id must not stand in one call twice.';
+  'Stores messages and a row per recipient, numbers both without a gap, and returns an outcome per item: accepted, duplicate (same sender: the first result), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). The only writer of messages. An id must not stand in one call twice.';

@@ -108,6 +108,8 @@ begin
     elsif v_item.outcome = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[v_item.ord], v_chats[v_item.ord]
         using errcode = 'insufficient_privilege';
+    elsif v_item.outcome = 'too_late' then
+      raise exception 'message % expired before its commit', v_ids[v_item.ord] using errcode = 'invalid_parameter_value';
     end if;
     v_users := v_users || v_item.recipients;
   end loop;

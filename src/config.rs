@@ -107,7 +107,7 @@ settings! {
     "SETTLE_LANES" settle_lanes: u16 = "4", whole(1..=256),
         "Lanes that store acks and reads";
     "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
-        "Database connections of this node";
+        "Database connections of this node, besides one for each lane and one that listens";
     "SHUTDOWN_GRACE_MS" shutdown_grace: Duration = "10000", milliseconds(0..=600_000),
         "Time for connections to end at a stop, in ms";
     "RUST_LOG" log_filter: String = "info", filter,
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_database_of_your_own_needs_a_secret_of_your_own() {
-        let config = checked(&["--database-url", "postgres://db/restante"]).unwrap();
+        let config = checked(&["--database-url", "postgres://db/restante", "--jwt-secret", ""]).unwrap();
         assert!(config.jwt_secret().unwrap_err().to_string().starts_with("JWT_SECRET"));
     }
 

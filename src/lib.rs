@@ -5,10 +5,18 @@
 //!
 //! - [`domain`]: the words: ids, envelopes, statuses, limits
 //! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
-//! - [`auth`]: whose token is it
-//! - [`config`], [`telemetry`]: what operators set, and what they see
 //! - [`session`]: the core, pure: one client's delivery state machine
-//! - [`postgres`]: the embedded server; [`secret`]: the key that is made once
+//! - [`store`]: every SQL statement, in `.sql` files named as their function
+//! - [`hub`]: who is connected to this node
+//! - [`bus`]: what other writers of the database say
+//! - [`delivery`]: the lanes that accept and settle in batches, and the hints that follow each commit
+//! - [`auth`]: whose token is it
+//! - [`connection`]: the shell, a task per socket: frames in, session, effects out
+//! - [`http`]: the routes as one table, handlers, errors as answers
+//! - [`jobs`]: chores that run beside everything else
+//! - [`config`], [`telemetry`]: what operators set, and what they see
+//! - [`app`]: the wiring: from settings and a database to a running node, and to a quiet end
+//! - [`postgres`]: the service's own server; [`secret`]: the key that is made once
 //! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
 //! - [`cli`]: the commands
 

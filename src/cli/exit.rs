@@ -101,6 +101,20 @@ impl Exit {
     }
 }
 
+/// An error with its causes, for people; a cause that only repeats what was said is left out.
+pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !said.contains(&words) {
+            said = format!("{said}: {words}");
+        }
+        cause = error.source();
+    }
+    said
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
@@ -112,6 +126,12 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
+
+    #[test]
+    fn cause_is_told_once() {
+        let error = anyhow!("refused").context("IO error: refused").context("cannot reach the service");
+        assert_eq!(words(error.as_ref()), "cannot reach the service: IO error: refused");
+    }
 
     #[test]
     fn error_finds_its_code_below_its_context() {

@@ -22,9 +22,9 @@ pub struct Service {
 #[derive(Debug, clap::Args)]
 pub struct Identity {
     /// The user to be; a token is made with JWT_SECRET, or with the secret in the service's data directory
-    #[arg(long, short, value_name = "USER", required_unless_present = "token", conflicts_with = "token")]
+    #[arg(long, short, value_name = "USER", required_unless_present = "token")]
     user: Option<String>,
-    /// A token that exists already, instead of --user
+    /// A token that exists already; where --user is named too, that one counts
     #[arg(long, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT")]
     token: Option<String>,
 }
@@ -42,9 +42,10 @@ pub struct TokenArgs {
 impl Identity {
     /// The token to connect with.
     pub fn token(&self) -> anyhow::Result<String> {
-        match (&self.token, &self.user) {
-            (Some(token), _) => Ok(token.clone()),
-            (None, Some(user)) => token_for(user),
+        match (&self.user, &self.token) {
+            // The token may have been left in the environment.
+            (Some(user), _) => token_for(user),
+            (None, Some(token)) => Ok(token.clone()),
             (None, None) => Err(UsageError("name a --user or give a --token".into()).into()),
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::exit::Exit;
+use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, time_of_day};
-use crate::client::{Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
-use crate::domain::{ChatId, ChatSeq, Status};
+use crate::client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
+use crate::domain::{ChatId, ChatSeq, Class, Status};
 
 pub const ABOUT: &str = "\
 Show messages as they come, with ticks when they are read.
@@ -56,8 +56,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     options.device = args.device.clone();
     options.window = args.window;
     options.raw_frames = args.json;
-    let titles = titles(&Http::new(&args.service.url)?, &token).await;
-    let mut listener = Listener { client: Client::new(options), screen: Screen::new(), titles, shown: 0, was_ready: false, args };
+    let names = Names { http: Http::new(&args.service.url)?, token, titles: HashMap::new() };
+    let mut listener = Listener { client: Client::new(options), names, screen: Screen::new(), shown: 0, was_ready: false, waited: 0, args };
     let ended = tokio::select! {
         ended = listener.listen() => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -66,20 +66,48 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     ended.map(|()| Exit::Done)
 }
 
-/// Names for chats; without them a chat is shown by its id.
-async fn titles(http: &Http, token: &str) -> HashMap<ChatId, String> {
-    let chats = timeout(Duration::from_secs(5), http.chats(token)).await;
-    let chats = chats.into_iter().flatten().flatten();
-    chats.filter_map(|chat| Some((chat.chat_id, chat.title?))).collect()
+/// What chats are called.
+struct Names {
+    http: Http,
+    token: String,
+    titles: HashMap<ChatId, String>,
+}
+
+impl Names {
+    /// Asks the service for all names when one is missing; a chat without any is shown by the end of its id.
+    async fn learn(&mut self, chat: ChatId) {
+        if self.titles.contains_key(&chat) {
+            return;
+        }
+        let chats = timeout(Duration::from_secs(5), self.http.chats(&self.token)).await;
+        let name = |chat: Chat| chat.title.or_else(|| chat.other.map(|other| other.name.unwrap_or_else(|| other.user_id.to_string())));
+        for chat in chats.into_iter().flatten().flatten() {
+            let id = chat.chat_id;
+            name(chat).map(|name| self.titles.insert(id, name));
+        }
+        self.titles.entry(chat).or_insert_with(|| end_of_id(chat));
+    }
+
+    fn title(&self, chat: ChatId) -> String {
+        self.titles.get(&chat).map_or_else(|| end_of_id(chat), |title| printable(title))
+    }
+}
+
+/// Ids made in the same hour begin alike.
+fn end_of_id(chat: ChatId) -> String {
+    let id = chat.to_string();
+    id[id.len() - 8..].to_owned()
 }
 
 struct Listener {
     args: Args,
     client: Client,
     screen: Screen,
-    titles: HashMap<ChatId, String>,
+    names: Names,
     shown: u64,
     was_ready: bool,
+    /// What waited at connect.
+    waited: u64,
 }
 
 impl Listener {
@@ -87,7 +115,12 @@ impl Listener {
         while self.args.count.is_none_or(|count| self.shown < count) {
             match self.client.next().await? {
                 Happening::Frame(text) => self.screen.line(&text)?,
-                Happening::Message(envelope) => self.message(&envelope)?,
+                Happening::Message(envelope) => {
+                    if !self.args.json {
+                        self.names.learn(envelope.chat_id).await;
+                    }
+                    self.message(&envelope)?;
+                }
                 Happening::Lost(why, Some(wait)) => self.lost(why, wait)?,
                 Happening::Ready(ready) => self.connected(&ready),
                 Happening::Event(event) if !self.args.json => self.event(event)?,
@@ -123,13 +156,13 @@ impl Listener {
         match event {
             Event::Sent(sent) => self.own(&sent),
             Event::Status(news) => self.status(&news),
-            Event::Drained(_) => self.note("nothing more waits"),
+            Event::Drained(drained) if drained.class == Class::Chat && self.waited > 0 => self.note("nothing more waits"),
             Event::Gap(gap) => self.note(&format!("{} to {} will not come: {}", gap.from_seq, gap.to_seq, printable(&gap.reason))),
             Event::ChatAdded(chat) => {
-                chat.title.map(|title| self.titles.insert(chat.chat_id, title));
-                self.note(&format!("you are now in {}", self.title(chat.chat_id)))
+                chat.title.map(|title| self.names.titles.insert(chat.chat_id, title));
+                self.note(&format!("you are now in {}", self.names.title(chat.chat_id)))
             }
-            Event::ChatRemoved(chat) => self.note(&format!("you are no longer in {}", self.title(chat.chat_id))),
+            Event::ChatRemoved(chat) => self.note(&format!("you are no longer in {}", self.names.title(chat.chat_id))),
             Event::Error(error) => self.note(&format!("the service says: {} ({})", printable(&error.message), printable(&error.code))),
             Event::Malformed { error, .. } => self.note(&format!("a frame was not understood: {error}")),
             _ => Ok(()),
@@ -155,20 +188,15 @@ impl Listener {
     }
 
     fn row(&mut self, timestamp: &str, chat: ChatId, text: &str) -> anyhow::Result<()> {
-        let head = format!("{}  {:<12}", time_of_day(timestamp), self.title(chat));
+        let head = format!("{}  {:<12}", time_of_day(timestamp), self.names.title(chat));
         let line = format!("{}  {text}", self.screen.ink(Ink::Faint, &head));
         Ok(self.screen.line(&line)?)
-    }
-
-    fn title(&self, chat: ChatId) -> String {
-        let id = chat.to_string();
-        // The end of the id: ids made in the same hour begin alike.
-        self.titles.get(&chat).map_or_else(|| id[id.len() - 8..].to_owned(), |title| printable(title))
     }
 
     fn connected(&mut self, ready: &Ready) {
         let back = if self.was_ready { "connected again" } else { "connected" };
         self.was_ready = true;
+        self.waited = ready.pending;
         let more = if ready.pending_more { "more than " } else { "" };
         eprintln!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending);
     }
@@ -178,7 +206,7 @@ impl Listener {
         if !self.was_ready {
             return Err(why.into());
         }
-        eprintln!("{why}; coming back in {:.1} s", wait.as_secs_f64());
+        eprintln!("{}; coming back in {:.1} s", words(&why), wait.as_secs_f64());
         Ok(())
     }
 

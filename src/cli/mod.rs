@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
     };
     match runtime.block_on(run(command)) {
         Ok(exit) => exit.into(),
-        Err(error) => Exit::of(&error).after(&format!("{error:#}")),
+        Err(error) => Exit::of(&error).after(&exit::words(error.as_ref())),
     }
 }
 

@@ -31,8 +31,6 @@ pub enum Ink {
     Green,
     /// What was read.
     Cyan,
-    /// Mishaps that pass.
-    Yellow,
     /// What broke.
     Red,
 }
@@ -70,7 +68,6 @@ impl Colours {
             Ink::Bold => "1",
             Ink::Green => "32",
             Ink::Cyan => "36",
-            Ink::Yellow => "33",
             Ink::Red => "31",
         };
         match self {

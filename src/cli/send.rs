@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use tokio::time::{Instant, timeout_at};
 
-use super::exit::{Exit, UsageError};
+use super::exit::{Exit, UsageError, words};
 use super::identity::{Identity, Service, duration};
 use super::screen::{Ink, Screen, printable};
 use crate::client::{Client, Event, Happening, Http, NewMessage, Options, Place, Sent};
@@ -124,7 +124,7 @@ impl Sending {
                 Happening::Event(Event::Status(news)) if Some(news.chat_id) == self.chat => self.look().await?,
                 // Receipts may have been missed while the connection was away.
                 Happening::Ready(_) if self.chat.is_some() => self.look().await?,
-                Happening::Lost(why, Some(_)) => eprintln!("{why}; coming back"),
+                Happening::Lost(why, Some(_)) => eprintln!("{}; coming back", words(&why)),
                 Happening::Postponed(_, error) => eprintln!("{} ({}); trying again", printable(&error.message), error.code),
                 Happening::Ready(_)
                 | Happening::Message(_)

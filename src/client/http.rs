@@ -14,7 +14,7 @@ use crate::domain::{ChatId, ExternalId, MessageId, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// Nobody answers, or the answer broke off. Another try may succeed.
-    #[error("cannot reach the service: {0}")]
+    #[error("cannot reach the service")]
     Unreachable(#[source] reqwest::Error),
     /// The service is there and cannot now (429, 5xx). Another try may succeed.
     #[error("the service cannot now: HTTP {status} {message}")]
@@ -61,7 +61,30 @@ pub struct Chat {
     /// What it is called.
     #[serde(default)]
     pub title: Option<String>,
+    /// The other one, in a direct chat.
+    #[serde(default)]
+    pub other: Option<Other>,
 }
+
+/// The other one of a direct chat.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Other {
+    /// The user.
+    pub user_id: ExternalId,
+    /// How it is shown, when that is known.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ChatPage {
+    chats: Vec<Chat>,
+    #[serde(default)]
+    next: Option<ChatId>,
+}
+
+const CHAT_PAGES_MAX: usize = 30;
 
 /// What became of a message for one recipient.
 #[derive(Debug, Clone, Deserialize)]
@@ -115,14 +138,22 @@ impl Http {
         self.send(token, Method::POST, &format!("v1/chats/{chat}/members"), Some(&body)).await.map(drop)
     }
 
-    /// The caller's chats.
+    /// The caller's chats; after the first few thousand no more are asked for.
     ///
     /// # Errors
     /// See [`HttpError`].
     pub async fn chats(&self, token: &str) -> Result<Vec<Chat>, HttpError> {
-        let body: Value = self.call::<Value, Value>(token, Method::GET, "v1/chats", None).await?;
-        let list = body.get("chats").unwrap_or(&body).clone();
-        serde_json::from_value(list).map_err(|error| HttpError::Malformed(error.to_string()))
+        let mut chats = Vec::new();
+        let mut path = "v1/chats?limit=100".to_owned();
+        for _ in 0..CHAT_PAGES_MAX {
+            let page: ChatPage = self.call::<ChatPage, Value>(token, Method::GET, &path, None).await?;
+            chats.extend(page.chats);
+            match page.next {
+                Some(next) => path = format!("v1/chats?limit=100&after={next}"),
+                None => break,
+            }
+        }
+        Ok(chats)
     }
 
     /// Sends a message; `data` is that of `message:send`. With a `messageId` it may be repeated.
@@ -161,7 +192,10 @@ impl Http {
         path: &str,
         body: Option<&B>,
     ) -> Result<bytes::Bytes, HttpError> {
-        let mut request = self.client.request(method, below(&self.url, path)).bearer_auth(token);
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let mut url = below(&self.url, path);
+        url.set_query(query);
+        let mut request = self.client.request(method, url).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -182,7 +216,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> HttpError {
 }
 
 /// The service's own words where the body has its shape, else the beginning of what it said.
-fn words(body: &[u8]) -> String {
+pub(super) fn words(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Wrapped {
         error: ErrorNews,

@@ -27,7 +27,7 @@ pub use backoff::{Backoff, Gone, close_code};
 pub use endpoint::{AckStyle, Options};
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Happening, NewMessage, Place, RequestError};
-pub use http::{Chat, Http, HttpError, RecipientStatus};
+pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
 pub use news::{
     Answer, ChatChange, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sender, Sent, StatusException, StatusNews, Typing,
 };

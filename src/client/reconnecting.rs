@@ -23,6 +23,8 @@ use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);
+/// For so long the service may still let in an attempt that was given up.
+const ABANDONED_MAX: Duration = Duration::from_secs(60);
 const POSTPONED_DEFAULT: Duration = Duration::from_millis(500);
 
 enum Link {
@@ -40,6 +42,8 @@ pub struct Client {
     backoff: Backoff,
     tick: Interval,
     heard: (u64, Instant),
+    /// When an attempt was last given up before its `ready`.
+    abandoned: Option<Instant>,
     ack_burst: usize,
     seen: Seen,
     acks: Acks,
@@ -62,6 +66,7 @@ impl Client {
             backoff: Backoff::new(options.backoff_first, options.backoff_longest),
             tick,
             heard: (0, Instant::now()),
+            abandoned: None,
             ack_burst: usize::from(WINDOW_DEFAULT / 2),
             seen: Seen::default(),
             acks: Acks::new(options.ack_style),
@@ -294,17 +299,30 @@ impl Client {
     }
 
     fn lose(&mut self, why: WireError) {
+        let gone = self.gone_after(&why);
+        if !self.is_ready && gone.is_none() {
+            self.abandoned = Some(Instant::now());
+        }
         self.is_ready = false;
         self.acks.disconnected();
         self.unconfirmed.disconnected();
         self.answers.clear();
-        let gone = Gone::from_end(&why);
         let wait = gone.is_none().then(|| self.backoff.next_wait());
         self.link = match (gone, wait) {
             (Some(gone), _) => Link::Gone(gone),
             (None, wait) => Link::Waiting(Box::pin(tokio::time::sleep(wait.unwrap_or_default()))),
         };
         self.happenings.push_back(Happening::Lost(why, wait));
+    }
+
+    /// A device that is displaced stays away, or two would displace each other for ever. But an attempt of this very
+    /// client, given up before its `ready`, may have been let in late and have displaced the one after it: nobody else is
+    /// there then, and staying away would leave the device without a connection. Once, so that it cannot go on for ever.
+    fn gone_after(&mut self, why: &WireError) -> Option<Gone> {
+        match Gone::from_end(why) {
+            Some(Gone::Displaced) if self.abandoned.take().is_some_and(|at| at.elapsed() < ABANDONED_MAX) => None,
+            gone => gone,
+        }
     }
 
     fn hear(&mut self, text: Utf8Bytes) {

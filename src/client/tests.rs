@@ -154,6 +154,19 @@ async fn displaced_client_stays_away() {
 }
 
 #[tokio::test]
+async fn client_displaced_by_its_own_abandoned_attempt_comes_back_once() {
+    let fake = Fake::start().await;
+    let mut client = Client::new(options(&fake));
+    let service = async {
+        drop(fake.accept().await); // given up before `ready`
+        fake.seat().await.close(4509, "displaced").await;
+        fake.seat().await.close(4509, "displaced").await;
+    };
+    tokio::join!(service, async { while client.next().await.is_ok() {} });
+    assert!(matches!(client.next().await, Err(Gone::Displaced)));
+}
+
+#[tokio::test]
 async fn first_connection_says_at_once_why_it_failed() {
     let fake = Fake::start().await;
     let (refused, ()) = tokio::join!(Client::connect(options(&fake)), fake.refuse(401, "expired"));

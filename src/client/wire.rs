@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::Options;
+use super::http::words;
 use crate::domain::limits::BATCH_FRAME_BYTES_MAX;
 
 /// Small, since a replay keeps hundreds of sockets open.
@@ -31,7 +32,7 @@ pub enum WireError {
     #[error("{0}")]
     BadAddress(String),
     /// Nobody answers.
-    #[error("cannot reach the service: {0}")]
+    #[error("cannot reach the service")]
     Unreachable(#[source] tungstenite::Error),
     /// It answered, but not with a WebSocket.
     #[error("the service refused the connection: HTTP {status} {body}")]
@@ -50,7 +51,7 @@ pub enum WireError {
         reason: String,
     },
     /// The connection broke.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke")]
     Broken(#[source] tungstenite::Error),
     /// Not a sound, not even a ping, for too long.
     #[error("the service has fallen silent")]
@@ -79,8 +80,8 @@ impl Wire {
         match connect_async_with_config(options.request()?, Some(config), true).await {
             Ok((socket, _)) => Ok(Self { socket, outgoing: VecDeque::new(), sounds: 0 }),
             Err(tungstenite::Error::Http(response)) => {
-                let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                Err(WireError::Refused { status: response.status().as_u16(), body: body.chars().take(300).collect() })
+                let body = words(response.body().as_deref().unwrap_or_default());
+                Err(WireError::Refused { status: response.status().as_u16(), body })
             }
             Err(tungstenite::Error::Url(error)) => Err(WireError::BadAddress(error.to_string())),
             Err(error) => Err(WireError::Unreachable(error)),

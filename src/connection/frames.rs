@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
-
 use super::handshake::verify;
 use super::open::authenticated;
 use super::shell::{Done, Shell, instant_of};
@@ -51,9 +49,23 @@ pub(super) struct TypingState {
 
 impl Shell {
     pub(super) fn text(&mut self, text: &str) {
-        match client::parse(text, OffsetDateTime::now_utc()) {
+        match client::parse(text) {
             Ok(Frame { id, event }) => self.event(id, event),
             Err(error) => self.refuse(error.id.as_ref(), &error.fault),
+        }
+    }
+
+    /// A frame that was on its way when the connection was closed: acks count, whoever displaced it.
+    pub(super) fn late(&mut self, text: &str) {
+        let Ok(Frame { event, .. }) = client::parse(text) else { return };
+        match event {
+            ClientEvent::Delivered(_) | ClientEvent::Reject(_) | ClientEvent::Read(_) => self.event(None, event),
+            ClientEvent::Send(_)
+            | ClientEvent::Authenticate { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::PresenceGet(_)
+            | ClientEvent::PresenceSubscribe(_)
+            | ClientEvent::Ping => {}
         }
     }
 

@@ -1,8 +1,11 @@
 //! From the HTTP request to a known user: the four ways to bring a token, and the wish list in the query.
 
+use std::time::Duration;
+
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -12,7 +15,7 @@ use super::outbox::outbox;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
 use crate::domain::{DeviceId, limits};
-use crate::protocol::client::{self, ClientEvent, FrameId};
+use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::{Code, Fault, server};
 
 /// The query of `/ws`. What cannot be read is an error before the upgrade, so that a client sees it as HTTP.
@@ -93,8 +96,8 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     let tasks = shared.tasks.clone();
     Ok(upgrade
         .on_upgrade(move |socket| async move {
-            // Tracked, so that a stop can wait for the close frames.
-            let _ = tasks.spawn(serve(shared, socket, identity, wishes)).await;
+            // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
+            tasks.spawn(serve(shared, socket, identity, wishes));
         })
         .into_response())
 }
@@ -104,10 +107,7 @@ async fn serve(shared: Shared, mut socket: WebSocket, identity: Option<Identity>
         Some(identity) => (identity, None),
         None => match first_frame(&shared, &mut socket).await {
             Ok((identity, id)) => (identity, Some(id)),
-            Err(Some(fault)) => {
-                refuse(&shared, socket, None, &fault).await;
-                return;
-            }
+            Err(Some(FrameError { id, fault })) => return refuse(&shared, socket, id.as_ref(), &fault).await,
             Err(None) => return shared.metrics.connection_closed(None),
         },
     };
@@ -115,16 +115,23 @@ async fn serve(shared: Shared, mut socket: WebSocket, identity: Option<Identity>
 }
 
 /// The identity from a first frame `authenticate`. `Err(None)`: the client left.
-async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identity, Option<FrameId>), Option<Fault>> {
-    let frame = tokio::select! {
-        frame = timeout(shared.settings.auth_timeout, next_text(socket)) => frame,
-        () = shared.stop.cancelled() => return Err(Some(Fault::plain(Code::Restart))),
+async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identity, Option<FrameId>), Option<FrameError>> {
+    let refused = |id: Option<FrameId>, fault: Fault| Some(FrameError { id, fault });
+    let text = tokio::select! {
+        text = timeout(shared.settings.auth_timeout, next_text(socket)) => text,
+        () = shared.stop.cancelled() => return Err(refused(None, Fault::plain(Code::Restart))),
     };
-    let text = frame.map_err(|_| Some(Fault::plain(Code::AuthenticationTimeout)))??;
-    let frame =
-        client::parse(&text, OffsetDateTime::now_utc()).map_err(|error| Some(Fault::new(Code::NotAuthenticated, error.fault.message)))?;
+    let text = match text {
+        Ok(Ok(text)) => text,
+        Ok(Err(fault)) => return Err(fault.and_then(|fault| refused(None, fault))),
+        Err(_) => return Err(refused(None, Fault::plain(Code::AuthenticationTimeout))),
+    };
+    let frame = client::parse(&text).map_err(|error| refused(error.id, Fault::new(Code::NotAuthenticated, error.fault.message)))?;
     match frame.event {
-        ClientEvent::Authenticate { token } => Ok((verify(shared, &token)?, frame.id)),
+        ClientEvent::Authenticate { token } => match verify(shared, &token) {
+            Ok(identity) => Ok((identity, frame.id)),
+            Err(fault) => Err(refused(frame.id, fault)),
+        },
         ClientEvent::Send(_)
         | ClientEvent::Delivered(_)
         | ClientEvent::Reject(_)
@@ -132,7 +139,7 @@ async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identit
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)
         | ClientEvent::PresenceSubscribe(_)
-        | ClientEvent::Ping => Err(Some(Fault::new(Code::NotAuthenticated, "the first frame must be authenticate"))),
+        | ClientEvent::Ping => Err(refused(frame.id, Fault::new(Code::NotAuthenticated, "the first frame must be authenticate"))),
     }
 }
 
@@ -175,10 +182,33 @@ pub(super) fn fault_of(error: &axum::Error) -> Option<Fault> {
 }
 
 /// Says why, and closes.
-pub(super) async fn refuse(shared: &Shared, socket: WebSocket, id: Option<&FrameId>, fault: &Fault) {
+pub(super) async fn refuse(shared: &Shared, mut socket: WebSocket, id: Option<&FrameId>, fault: &Fault) {
     let (outbox, writer) = outbox();
     outbox.text(server::frame(id, fault));
     outbox.close_for(fault);
-    writer.run(socket).await;
+    writer.run(&mut socket).await;
     shared.metrics.connection_closed(Some(fault.code));
+    linger(&mut socket, |_| ()).await;
+}
+
+/// How long a client has to answer our close frame.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// After our close frame: waits until the client has closed too (RFC 6455 section 7.1.1), and hands out the texts that
+/// were on their way. A socket that is dropped with something unread in it resets the connection, and the close frame
+/// may never be seen.
+pub(super) async fn linger(socket: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin), mut text: impl FnMut(&str)) {
+    let until_closed = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Text(late))) => text(&late),
+                Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_))) => {}
+                // Gone, or what is there cannot be read as frames: then the client only gets the time to read ours.
+                Some(Err(error)) if fault_of(&error).is_some() => std::future::pending().await,
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    // A client that does not answer in time has had its chance.
+    let _ = timeout(LINGER, until_closed).await;
 }

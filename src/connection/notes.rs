@@ -1,6 +1,7 @@
 //! What others say: offers, receipts, typing, and "look for yourself".
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -13,6 +14,8 @@ use crate::protocol::{Timestamp, server};
 use crate::session::Input;
 use crate::store::MarksRead;
 
+/// Between two tries to read marks.
+const MARKS_PAUSE: Duration = Duration::from_secs(1);
 /// Notes taken before the loop looks at everything else again.
 const NOTES_AT_ONCE: usize = 32;
 
@@ -88,8 +91,8 @@ impl Shell {
                         health.back().await;
                     }
                     Err(cause) => {
-                        debug!(?cause, "marks that moved could not be read");
-                        return Done::Nothing;
+                        debug!(?cause, "marks that moved could not be read; once more");
+                        tokio::time::sleep(MARKS_PAUSE).await;
                     }
                 }
             }

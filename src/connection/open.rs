@@ -3,6 +3,7 @@
 //! The order matters. The session registers in the hub and only then reads: what is committed before the read is
 //! read, what is committed after it is offered, and nothing falls between.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,17 +32,17 @@ pub(super) struct Who {
     pub(super) epoch: Arc<str>,
 }
 
-/// Opens a session and runs it to its end. `answer_to`: a first frame `authenticate` is waiting for its answer.
+/// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
 pub(super) async fn run(shared: Shared, socket: WebSocket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
-    let id = answer_to.as_ref().and_then(Option::as_ref);
     match open(&shared, &identity, wishes).await {
         Ok(opened) => {
             let span = info_span!("session", session.id = %opened.who.session, user.id = %opened.who.profile.external);
-            let who = opened.who.clone();
-            let ended = live(&shared, socket, identity, opened, answer_to).instrument(span).await;
-            leave(&shared, &who, ended).await;
+            let tasks = shared.tasks.clone();
+            // A task of its own: what opening needed would otherwise be kept as long as the connection lives, and
+            // idle connections are most of a node's memory.
+            tasks.spawn(begin(shared, socket, &identity, opened, answer_to).instrument(span));
         }
-        Err(fault) => refuse(&shared, socket, id, &fault).await,
+        Err(fault) => refuse(&shared, socket, answer_to.as_ref().and_then(Option::as_ref), &fault).await,
     }
 }
 
@@ -151,6 +152,15 @@ fn away(shared: &Shared, error: &store::Error) -> Fault {
     Fault::plain(Code::Internal)
 }
 
+/// How much a session emits at once to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// One envelope, until the first ack.
+    Alone,
+    /// A window.
+    Windowed,
+}
+
 /// How a session ended, for those who count.
 pub(super) struct Ended {
     pub(super) code: Option<Code>,
@@ -158,32 +168,31 @@ pub(super) struct Ended {
     pub(super) anything_acked: bool,
 }
 
-async fn live(shared: &Shared, socket: WebSocket, identity: Identity, opened: Opened, answer_to: Option<Option<FrameId>>) -> Ended {
+/// Everything up to the loop, and the loop itself as a future.
+fn begin(
+    shared: Shared,
+    socket: WebSocket,
+    identity: &Identity,
+    opened: Opened,
+    answer_to: Option<Option<FrameId>>,
+) -> impl Future<Output = ()> + Send + use<> {
     let Opened { who, mailbox, notes, start, resumed, pending, arrival, marks, cursors } = opened;
-    shared.metrics.sessions.inc();
-    if start.emit_alone {
-        shared.metrics.sessions_emitting_alone.inc();
-    }
     let (outbox, writer) = outbox::outbox();
     if let Some(id) = answer_to {
-        outbox.text(server::frame(id.as_ref(), &authenticated(&identity)));
+        outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
     }
     outbox.text(ready(&who, &start, resumed, pending, &cursors));
-    let emits_alone = start.emit_alone;
+    let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
+    let settled = start.classes[Class::Chat.index()].settled_seq;
     let (session, effects) = Session::start(Instant::now(), start);
-    let mut shell = Shell::new(shared.clone(), who, mailbox, outbox, session, identity.expires_at, cursors);
+    let mut shell = Box::new(Shell::new(shared, who, mailbox, outbox, session, identity.expires_at, cursors));
     shell.tell_marks(marks);
     if let Resumed::At(since) = resumed {
-        shell.ack_up_to(since);
+        shell.ack_up_to(settled, since);
     }
     shell.greet(arrival);
     shell.perform(effects);
-    let ended = shell.run(socket, writer, notes).await;
-    shared.metrics.sessions.dec();
-    if emits_alone {
-        shared.metrics.sessions_emitting_alone.dec();
-    }
-    ended
+    shell.run(socket, writer, notes, pace)
 }
 
 pub(super) fn authenticated(identity: &Identity) -> server::Authenticated<'_> {
@@ -214,7 +223,7 @@ fn ready(who: &Who, start: &Start, resumed: Resumed, pending: u32, cursors: &Cur
 }
 
 /// After the end, however it came: the hub forgets the session, watchers learn of the user.
-async fn leave(shared: &Shared, who: &Who, ended: Ended) {
+pub(super) async fn leave(shared: &Shared, who: &Who, ended: Ended) {
     shared.metrics.connection_closed(ended.code);
     if ended.anything_emitted {
         shared.crashes.ended(who.profile.user, who.wishes.device.as_ref(), ended.anything_acked);

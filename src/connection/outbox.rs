@@ -83,18 +83,27 @@ impl Outbox {
 
     /// May more be taken in?
     pub(super) fn has_room(&self) -> bool {
-        self.level.bytes.load(Ordering::Relaxed) < BYTES_MAX
+        self.level.has_room()
     }
 
-    /// Ends when there is room again.
-    pub(super) async fn room(&self) {
-        loop {
-            let fell = self.level.fell.notified();
-            if self.has_room() {
-                return;
+    /// Ends when there is room, or at once. May be kept and awaited anywhere.
+    pub(super) fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+        let level = Arc::clone(&self.level);
+        async move {
+            loop {
+                let fell = level.fell.notified();
+                if level.has_room() {
+                    return;
+                }
+                fell.await;
             }
-            fell.await;
         }
+    }
+}
+
+impl Level {
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < BYTES_MAX
     }
 }
 

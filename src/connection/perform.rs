@@ -9,7 +9,7 @@ use tracing::warn;
 use super::frames::Asked;
 use super::shell::{Done, Operation, Shell};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile, Status};
+use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
 use crate::protocol::{Code, Fault, message, server};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
 use crate::store::{self, Located, PageRequest, Store};
@@ -45,9 +45,11 @@ impl Shell {
 
     fn read_page(&mut self, request: PageRequest, class: Class, after: InboxSeq, limit: u16, input: fn(Page) -> Input) {
         let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
-        let user = self.who.profile.user;
-        self.shared.metrics.page_read(class);
+        let (user, metrics, room) = (self.who.profile.user, Arc::clone(&self.shared.metrics), self.outbox.room());
         self.operations.push(Box::pin(async move {
+            // A window of large messages would otherwise be read into memory for a client that takes nothing.
+            room.await;
+            metrics.page_read(class);
             // However long the database is away, the session gets its page.
             let mut pause = Duration::from_millis(20);
             loop {
@@ -208,20 +210,24 @@ pub(super) fn rejected(
     message: MessageId,
     outcome: Result<AttemptOutcome, Refusal>,
 ) -> Utf8Bytes {
-    let ok = |status, attempts| server::frame(id, &server::RejectOk { message_id: message, status, attempts });
     match outcome {
-        Ok(AttemptOutcome::Counted(attempts)) => ok(Status::Sent, attempts),
-        Ok(AttemptOutcome::Failed) => ok(Status::Failed, 0),
-        Ok(AttemptOutcome::SettledElsewhere) => ok(Status::Delivered, 0),
+        Ok(outcome) => server::frame(id, &server::RejectOk::new(message, outcome)),
         Err(refusal) => server::frame(id, &Fault::from(refusal)),
     }
 }
 
-/// Acks what waits at or below a number, a page at a time. Ends early when the node stops: the client resumes again.
-pub(super) async fn ack_waiting_up_to(store: &Store, delivery: &Delivery, user: Arc<Profile>, class: Class, up_to: InboxSeq) {
+/// Acks what waits in `(after, up_to]`, a page at a time. Ends early when the node stops: the client resumes again.
+pub(super) async fn ack_waiting_up_to(
+    store: &Store,
+    delivery: &Delivery,
+    user: Arc<Profile>,
+    class: Class,
+    after: InboxSeq,
+    up_to: InboxSeq,
+) {
     const PAGE: u16 = 500;
     loop {
-        let waiting = match store.waiting_up_to(user.user, class, InboxSeq(0), up_to, PAGE).await {
+        let waiting = match store.waiting_up_to(user.user, class, after, up_to, PAGE).await {
             Ok(waiting) => waiting,
             Err(store::Error::Unavailable(_)) => {
                 delivery.health().report_away();

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures_util::stream::{FuturesUnordered, SplitStream};
@@ -16,13 +16,13 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::handshake::fault_of;
+use super::handshake::{fault_of, linger};
 use super::marks::Cursors;
-use super::open::{Ended, Who};
+use super::open::{Ended, Pace, Who, leave};
 use super::outbox::{Outbox, Writer, Written};
 use super::{Shared, frames};
 use crate::delivery::{Acks, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, MessageId, UserId};
+use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, InboxSeq, MessageId, UserId};
 use crate::hub::{Mailbox, Note};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, server};
@@ -31,6 +31,10 @@ use crate::store::MarksRead;
 
 /// Answers that a client may wait for at once, beyond acks; then its frames are not read until some have come.
 const ANSWERS_MAX: usize = 256;
+
+/// Frames taken while something else might be ready too: a client that floods must not keep its token's end, or whoever
+/// displaces it, from being heard.
+const FRAMES_IN_A_ROW: u32 = 64;
 
 /// Something that runs beside the loop.
 pub(super) type Operation = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -126,8 +130,24 @@ impl Shell {
         }
     }
 
-    /// Runs until the connection ends, by whomever.
-    pub(super) async fn run(mut self, socket: WebSocket, writer: Writer, mut notes: mpsc::Receiver<Note>) -> Ended {
+    /// Runs until the connection ends, by whomever, and says goodbye to those who knew of it.
+    pub(super) async fn run(mut self: Box<Self>, socket: WebSocket, writer: Writer, notes: mpsc::Receiver<Note>, pace: Pace) {
+        let metrics = Arc::clone(&self.shared.metrics);
+        metrics.sessions.inc();
+        if pace == Pace::Alone {
+            metrics.sessions_emitting_alone.inc();
+        }
+        let code = self.live(socket, writer, notes).await;
+        metrics.sessions.dec();
+        if pace == Pace::Alone {
+            metrics.sessions_emitting_alone.dec();
+        }
+        let (anything_emitted, anything_acked) = (self.session.anything_emitted(), self.session.anything_acked());
+        Box::pin(leave(&self.shared, &self.who, Ended { code, anything_emitted, anything_acked })).await;
+    }
+
+    /// The loop. Returns why the connection ended; none: the client left, or was lost.
+    async fn live(&mut self, socket: WebSocket, writer: Writer, mut notes: mpsc::Receiver<Note>) -> Option<Code> {
         let (sink, mut incoming) = socket.split();
         let mut writer = std::pin::pin!(writer.run(sink));
         let mut health = self.shared.delivery.health().subscribe();
@@ -136,27 +156,36 @@ impl Shell {
         if *health.borrow_and_update() {
             self.happened(Input::DatabaseAway);
         }
-        let written = loop {
+        let mut frames_in_a_row = 0;
+        loop {
             if let Some(fault) = self.closing.take() {
                 self.outbox.text(server::frame(None, &fault));
                 self.outbox.close_for(&fault);
                 writer.await;
-                return self.ended(Some(fault.code));
+                Box::pin(linger(&mut incoming, |text| self.late(text))).await;
+                return Some(fault.code);
             }
             let has_room = self.outbox.has_room();
+            let others_turn = frames_in_a_row >= FRAMES_IN_A_ROW;
             timer.as_mut().reset(self.deadline().into());
             // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing.
             tokio::select! {
                 biased;
-                written = &mut writer => break written,
+                written = &mut writer => return match written {
+                    Written::TooSlow => Some(Code::TooSlow),
+                    Written::Lost | Written::Closed => None,
+                },
                 () = stop.cancelled() => self.close(Code::Restart),
-                frame = incoming.next(), if has_room && self.may_read() => match self.frame(frame) {
-                    Heard::GoOn => {}
+                frame = incoming.next(), if has_room && !others_turn && self.may_read() => match self.frame(frame) {
+                    Heard::GoOn => {
+                        frames_in_a_row += 1;
+                        continue;
+                    }
                     Heard::Left => {
-                        // The close frame was answered by the socket itself; let it go out.
+                        // The socket answers a close frame by itself; let that go out.
                         self.outbox.close(1000, "");
-                        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), writer).await;
-                        return self.ended(None);
+                        let _ = tokio::time::timeout(Duration::from_secs(1), writer).await;
+                        return None;
                     }
                 },
                 Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done(done),
@@ -169,11 +198,9 @@ impl Shell {
                 }
                 () = self.outbox.room(), if !has_room => {}
                 () = &mut timer => self.deadline_passed(&mut incoming),
+                () = std::future::ready(()), if others_turn => {}
             }
-        };
-        match written {
-            Written::TooSlow => self.ended(Some(Code::TooSlow)),
-            Written::Lost | Written::Closed => self.ended(None),
+            frames_in_a_row = 0;
         }
     }
 
@@ -189,10 +216,10 @@ impl Shell {
     }
 
     /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
-    pub(super) fn ack_up_to(&mut self, since: crate::domain::InboxSeq) {
+    pub(super) fn ack_up_to(&mut self, settled: InboxSeq, since: InboxSeq) {
         let (store, delivery, user) = (self.shared.store.clone(), self.shared.delivery.clone(), Arc::clone(&self.who.profile));
         self.operations.push(Box::pin(async move {
-            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, since).await;
+            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, settled, since).await;
             Done::Nothing
         }));
     }
@@ -300,10 +327,6 @@ impl Shell {
             self.effect(effect);
         }
     }
-
-    fn ended(&self, code: Option<Code>) -> Ended {
-        Ended { code, anything_emitted: self.session.anything_emitted(), anything_acked: self.session.anything_acked() }
-    }
 }
 
 /// Did the client leave?
@@ -321,5 +344,5 @@ async fn pending_or(operation: &mut Option<Operation>) -> Done {
 
 pub(super) fn instant_of(at: OffsetDateTime, now: Instant) -> Instant {
     let left = at - OffsetDateTime::now_utc();
-    now + std::time::Duration::try_from(left).unwrap_or_default().min(std::time::Duration::from_secs(86_400 * 365))
+    now + Duration::try_from(left).unwrap_or_default().min(Duration::from_secs(86_400 * 365))
 }

@@ -309,6 +309,7 @@ impl Lane {
                 }
                 AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
                 AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
+                AcceptOutcome::TooLate => self.refuse(item, Refusal::TooLate),
                 AcceptOutcome::Held => self.put_aside(item),
             }
         }

@@ -94,6 +94,9 @@ pub enum Refusal {
     /// The id belongs to another sender's message.
     #[error("the id belongs to another sender's message")]
     Conflict,
+    /// Its `expiresAt` has passed.
+    #[error("its expiry has passed")]
+    TooLate,
     /// The database refuses a value of it.
     #[error("the database refuses a value")]
     Invalid,
@@ -111,6 +114,7 @@ impl From<Refusal> for Fault {
             Refusal::NotAMember => Self::plain(Code::NotAMember),
             Refusal::NotFound => Self::plain(Code::NotFound),
             Refusal::Conflict => Self::new(Code::Conflict, "this messageId belongs to a message of another sender"),
+            Refusal::TooLate => Self::invalid("`expiresAt` must lie in the future"),
             Refusal::Invalid => Self::invalid("the database refuses a value of this message"),
             Refusal::Internal => Self::plain(Code::Internal),
         }

@@ -128,10 +128,23 @@ impl SettleLanes {
     }
 }
 
-/// Queues a job as soon as there is room, and waits for its answer. A closed queue answers `Unavailable`.
-async fn put<T>(lane: mpsc::Sender<Job>, job: Job, answer: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {
-    lane.send(job).await.map_err(|_| Refusal::Unavailable)?;
-    answer.await.unwrap_or(Err(Refusal::Unavailable))
+/// Queues a job at once, or as soon as there is room, and waits for its answer: what a client said right before it went
+/// counts, although nobody waits for this future any more. A closed queue answers `Unavailable`.
+fn put<T: Send>(
+    lane: mpsc::Sender<Job>,
+    job: Job,
+    answer: oneshot::Receiver<Result<T, Refusal>>,
+) -> impl Future<Output = Result<T, Refusal>> + Send + use<T> {
+    let left = match lane.try_send(job) {
+        Ok(()) => None,
+        Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) => Some(job),
+    };
+    async move {
+        if let Some(job) = left {
+            lane.send(job).await.map_err(|_| Refusal::Unavailable)?;
+        }
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
 }
 
 #[derive(Debug)]

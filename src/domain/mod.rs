@@ -4,6 +4,7 @@
 //! none of the other modules. A value that exists has been checked: an [`ExternalId`] is 1 to 128
 //! characters long wherever it turns up.
 
+mod chat;
 mod envelope;
 mod ids;
 pub mod limits;
@@ -11,6 +12,7 @@ mod page;
 mod receipt;
 mod status;
 
+pub use chat::{ChatKind, Role};
 pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, SessionId, UserId};
 pub use page::{AttemptOutcome, Page, PageRow};

@@ -38,8 +38,8 @@ pub struct Page {
 pub enum AttemptOutcome {
     /// Counted; the row still waits and has so many attempts now.
     Counted(u16),
-    /// That was the last one (or the reject was final): the row is failed.
-    Failed,
+    /// That was the last one (or the reject was final): the row is failed, after so many attempts.
+    Failed(u16),
     /// The guarded update hit no row: somebody else settled it.
     SettledElsewhere,
 }

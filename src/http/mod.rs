@@ -1,19 +1,64 @@
-//! temp
+//! HTTP: everything that a person can do over the socket, and what operators look at. The routes as one table.
+//!
+//! Handlers are thin: they read a request, ask the store or the lanes, and write an answer. No SQL, no JSON shapes of
+//! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
+//!
+//! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
+//! `messages`, `inbox`, `presence`, `node`; `announce` tells connected users, `layers` is round all of it.
+
+mod error;
+mod extract;
+
+mod chats;
+mod inbox;
+mod members;
+mod messages;
+mod node;
+mod presence;
+
+mod announce;
+mod layers;
+
+use axum::Router;
+use axum::extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::{get, post};
+
 use crate::connection::{self, ConnectQuery, Shared};
-use axum::{
-    Router,
-    extract::{Query, State, WebSocketUpgrade},
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-    routing::get,
-};
-#[allow(missing_docs)]
+use crate::protocol::{Code, Fault};
+use error::ApiError;
+use extract::Params;
+
+/// Every route of a node.
 pub fn router(shared: Shared) -> Router {
-    Router::new().route("/ws", get(ws)).with_state(shared)
+    let routes = Router::new()
+        .route("/ws", get(socket))
+        .route("/v1/chats", get(chats::list).post(chats::create))
+        .route("/v1/chats/{chat}", get(chats::show))
+        .route("/v1/chats/{chat}/members", post(members::add).delete(members::remove))
+        .route("/v1/chats/{chat}/messages", get(messages::history))
+        .route("/v1/chats/{chat}/read", post(messages::read))
+        .route("/v1/messages", post(messages::send))
+        .route("/v1/messages/{message}/status", get(messages::status))
+        .route("/v1/inbox", get(inbox::list))
+        .route("/v1/inbox/ack", post(inbox::ack))
+        .route("/v1/inbox/reject", post(inbox::reject))
+        .route("/v1/presence", get(presence::show))
+        .route("/healthz", get(node::healthz))
+        .route("/readyz", get(node::readyz))
+        .route("/metrics", get(node::metrics))
+        .fallback(async || ApiError::from(Fault::new(Code::NotFound, "there is no such path")))
+        .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed));
+    layers::around(routes).with_state(shared)
 }
-async fn ws(State(shared): State<Shared>, Query(q): Query<ConnectQuery>, headers: HeaderMap, up: WebSocketUpgrade) -> Response {
-    match connection::upgrade(shared, up, &headers, q) {
-        Ok(r) => r,
-        Err(f) => (axum::http::StatusCode::from_u16(f.code.http()).unwrap_or_default(), axum::Json(f)).into_response(),
-    }
+
+async fn socket(
+    State(shared): State<Shared>,
+    Params(query): Params<ConnectQuery>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|_| Fault::invalid("this is for WebSocket: the request asks for no upgrade (RFC 6455)"))?;
+    Ok(connection::upgrade(shared, upgrade, &headers, query)?)
 }

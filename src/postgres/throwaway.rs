@@ -2,31 +2,41 @@
 //! whatever needs a database for a minute. A process that is killed cannot clean up after itself, so a watchdog
 //! does, a shell that waits on a pipe which only the owner holds open.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::{Embedded, Error, ServerOptions, layout};
 
-/// Reads until the owner is gone; SIGQUIT is PostgreSQL's immediate shutdown, which ends with its pid file.
+/// Makes the directory, so that it never exists without a watchdog, and waits for its owner to close the pipe.
+/// SIGQUIT is PostgreSQL's immediate shutdown, which ends with its pid file. An owner that was killed may have left
+/// an `initdb` or a starting server at work, so then the directory is removed until it stays away.
 const WATCHDOG: &str = r#"
-trap '' HUP INT TERM
-read -r _
+trap '' HUP INT PIPE TERM
+mkdir -m "$2" "$1" || exit
+echo made
+looks=10
+read -r _ && looks=1
 pid_file=$1/postgres/data/postmaster.pid
-if read -r pid <"$pid_file"; then
-    kill -QUIT "$pid"
-    tries=0
-    while [ -e "$pid_file" ] && [ "$tries" -lt 100 ]; do
-        sleep 0.05
-        tries=$((tries + 1))
-    done
-    kill -KILL "$pid"
-fi
-rm -rf "$1"
+while [ "$looks" -gt 0 ]; do
+    looks=$((looks - 1))
+    if read -r pid <"$pid_file"; then
+        kill -QUIT "$pid"
+        tries=0
+        while [ -e "$pid_file" ] && [ "$tries" -lt 100 ]; do
+            sleep 0.05
+            tries=$((tries + 1))
+        done
+        kill -KILL "$pid"
+    fi
+    rm -rf "$1"
+    [ "$looks" -eq 0 ] || sleep 0.1
+done
 "#;
+
+/// One for each server that a process has at once, and for those that another one of its number has left.
+const NAMES_MAX: u32 = 1_000;
 
 /// A temporary directory for an embedded server. Both end with this value or with this process.
 #[derive(Debug)]
@@ -65,18 +75,15 @@ impl Throwaway {
 impl ThrowawayDir {
     /// Makes a new directory, in which [`Embedded::start`] may then be called any number of times.
     pub fn new() -> Result<Self, Error> {
-        let path = new_dir()?;
-        let watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "restante-watchdog"])
-            .arg(&path)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null()) // else whoever reads our output would wait for the watchdog as well
-            .stderr(Stdio::null())
-            .process_group(0) // else an interrupt from the terminal would reach it
-            .spawn()
-            .map_err(Error::at(Path::new("sh")))?;
-        Ok(Self { path, watchdog })
+        for n in 0..NAMES_MAX {
+            let path = std::env::temp_dir().join(format!("restante-{}-{n}", std::process::id()));
+            let mut watchdog = watchdog_of(&path)?;
+            if has_made_it(&mut watchdog) {
+                return Ok(Self { path, watchdog });
+            }
+            let _ = watchdog.wait(); // the name was taken
+        }
+        Err(Error::at(&std::env::temp_dir())(io::ErrorKind::AlreadyExists.into()))
     }
 
     /// The root to start the server in.
@@ -87,22 +94,28 @@ impl ThrowawayDir {
 
 impl Drop for ThrowawayDir {
     fn drop(&mut self) {
-        drop(self.watchdog.stdin.take());
+        if let Some(mut pipe) = self.watchdog.stdin.take() {
+            let _ = pipe.write_all(b"done\n"); // whoever is killed does not say so
+        }
         let _ = self.watchdog.wait(); // nobody is left to be told
     }
 }
 
-fn new_dir() -> Result<PathBuf, Error> {
-    for n in 0.. {
-        let dir = std::env::temp_dir().join(format!("restante-{}-{n}", std::process::id()));
-        match fs::create_dir(&dir) {
-            Ok(()) => {
-                fs::set_permissions(&dir, Permissions::from_mode(layout::root_mode())).map_err(Error::at(&dir))?;
-                return Ok(dir);
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::at(&dir)(e)),
-        }
-    }
-    unreachable!("some number is free")
+fn watchdog_of(path: &Path) -> Result<Child, Error> {
+    Command::new("sh")
+        .args(["-c", WATCHDOG, "restante-watchdog"])
+        .arg(path)
+        .arg(format!("{:o}", layout::root_mode()))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped()) // not ours, else whoever reads our output would wait for the watchdog as well
+        .stderr(Stdio::null())
+        .process_group(0) // else an interrupt from the terminal would reach it
+        .spawn()
+        .map_err(Error::at(Path::new("sh")))
+}
+
+fn has_made_it(watchdog: &mut Child) -> bool {
+    let mut line = String::new();
+    watchdog.stdout.take().is_some_and(|out| BufReader::new(out).read_line(&mut line).is_ok_and(|bytes| bytes > 0))
 }

@@ -90,7 +90,7 @@ pub struct SendRequest {
     pub message_type: String,
     /// The client's own JSON.
     pub metadata: Option<Box<RawValue>>,
-    /// Later than the `now` it was parsed at.
+    /// From then on it is not delivered any more. The database's clock decides whether it has passed.
     pub expires_at: Option<OffsetDateTime>,
 }
 
@@ -137,8 +137,8 @@ pub enum ReadUpTo {
     Message(MessageId),
 }
 
-/// Reads one text frame. `now` is what `expiresAt` is held against.
-pub fn parse(text: &str, now: OffsetDateTime) -> Result<Frame, FrameError> {
+/// Reads one text frame.
+pub fn parse(text: &str) -> Result<Frame, FrameError> {
     if text.len() > limits::FRAME_BYTES_MAX {
         let words = format!("a frame must be at most {} bytes", limits::FRAME_BYTES_MAX);
         return Err(FrameError { id: None, fault: Fault::new(Code::TooLarge, words) });
@@ -147,7 +147,7 @@ pub fn parse(text: &str, now: OffsetDateTime) -> Result<Frame, FrameError> {
     let fields = Fields::of(text, ["event", "id", "data"])
         .map_err(|fault| FrameError { id: None, fault: Fault::new(Code::BadFrame, format!("the frame: {}", fault.message)) })?;
     let id = fields.optional::<FrameId>("id").map_err(|fault| FrameError { id: None, fault })?;
-    match check_depth(text).and_then(|()| event(&fields, now)) {
+    match check_depth(text).and_then(|()| event(&fields)) {
         Ok(event) => Ok(Frame { id, event }),
         Err(fault) => Err(FrameError { id, fault }),
     }
@@ -158,12 +158,12 @@ pub fn refuse_binary() -> FrameError {
     FrameError { id: None, fault: Fault::new(Code::BadFrame, "frames are text; this one was binary") }
 }
 
-fn event(fields: &Fields<'_, 3>, now: OffsetDateTime) -> Result<ClientEvent, Fault> {
+fn event(fields: &Fields<'_, 3>) -> Result<ClientEvent, Fault> {
     let name = fields.required::<String>("event").map_err(|fault| Fault::new(Code::BadFrame, fault.message))?;
     let data = fields.raw("data").map_or("{}", RawValue::get);
     match name.as_str() {
         "authenticate" => authenticate(data),
-        "message:send" => SendRequest::parse(data, now).map(ClientEvent::Send),
+        "message:send" => SendRequest::parse(data).map(ClientEvent::Send),
         "message:delivered" => AckRequest::parse(data).map(ClientEvent::Delivered),
         "message:reject" => RejectRequest::parse(data).map(ClientEvent::Reject),
         "message:read" => ReadRequest::parse(data).map(ClientEvent::Read),
@@ -204,8 +204,8 @@ pub fn parse_body<T>(body: &[u8], parse: impl FnOnce(&str) -> Result<T, Fault>) 
 }
 
 impl SendRequest {
-    /// Reads it from a JSON object. `now` is what `expiresAt` is held against.
-    pub fn parse(data: &str, now: OffsetDateTime) -> Result<Self, Fault> {
+    /// Reads it from a JSON object.
+    pub fn parse(data: &str) -> Result<Self, Fault> {
         let fields = data_fields(data, ["messageId", "chatId", "to", "content", "messageType", "metadata", "expiresAt"])?;
         let target = match (fields.optional("chatId")?, fields.optional("to")?) {
             (Some(chat), None) => SendTarget::Chat(chat),
@@ -218,7 +218,7 @@ impl SendRequest {
             content: content(fields.required("content")?)?,
             message_type: message_type(fields.optional("messageType")?)?,
             metadata: fields.optional("metadata")?,
-            expires_at: expires_at(fields.optional("expiresAt")?, now)?,
+            expires_at: fields.optional("expiresAt")?.map(|Timestamp(at)| at),
         })
     }
 }
@@ -236,13 +236,6 @@ fn message_type(text: Option<String>) -> Result<String, Fault> {
         return Ok(text);
     }
     Err(Fault::invalid(format!("`messageType` must be 1 to {} characters", limits::MESSAGE_TYPE_CHARS_MAX)))
-}
-
-fn expires_at(at: Option<Timestamp>, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, Fault> {
-    match at {
-        Some(Timestamp(at)) if at <= now => Err(Fault::invalid("`expiresAt` must lie in the future")),
-        at => Ok(at.map(|Timestamp(at)| at)),
-    }
 }
 
 impl AckRequest {

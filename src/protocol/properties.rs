@@ -20,7 +20,7 @@ const NOW: OffsetDateTime = datetime!(2026-11-01 12:00 UTC);
 const ID: &str = "0192d3b4-7a10-7c3e-8f00-1234567890ab";
 
 fn parsed(text: &str) -> Result<Frame, FrameError> {
-    parse(text, NOW)
+    parse(text)
 }
 
 fn fault(text: &str) -> Fault {
@@ -212,7 +212,6 @@ fn invalid_fields_are_named() {
         (send(r#","content":"","metadata":["\udc00"]"#), "`metadata` must not hold"),
         (send(&format!(r#","content":"","metadata":"{}""#, &long[..limits::METADATA_BYTES_MAX])), "`metadata` must be at most"),
         (send(&format!(r#","content":"","metadata":[{}1]"#, "1e300,".repeat(1000))), "`metadata` must be at most"),
-        (send(r#","content":"","expiresAt":"2026-11-01T12:00:00Z""#), "`expiresAt` must lie in the future"),
         (send(r#","content":"","expiresAt":1793534400"#), "`expiresAt` must be a time"),
         (with_data("message:send", r#"{"to":"","content":""}"#), "`to` is not valid"),
         (with_data("message:delivered", r#"{"messageIds":["x"]}"#), "`messageIds[0]` must be a UUID"),

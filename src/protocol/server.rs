@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::client::FrameId;
 use super::{Fault, Timestamp};
-use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, GapReason, InboxSeq, MessageId, SessionId, Status};
+use crate::domain::{
+    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, ExternalId, GapReason, InboxSeq, MessageId, SessionId, Status,
+};
 
 /// Something with a name on the wire.
 pub trait ServerEvent: Serialize {
@@ -237,7 +239,7 @@ events! {
         /// The chat.
         chat_id: ChatId,
         /// `direct`, `group` or `feed`.
-        kind: &'a str,
+        kind: ChatKind,
         /// Its title.
         title: Option<&'a str>,
         /// The user gets messages above this number.
@@ -264,6 +266,18 @@ events! {
 
     /// The answer to `ping`.
     "pong" Pong {
+    }
+}
+
+impl RejectOk {
+    /// What became of the attempt that a rejection is.
+    pub const fn new(message_id: MessageId, outcome: AttemptOutcome) -> Self {
+        let (status, attempts) = match outcome {
+            AttemptOutcome::Counted(attempts) => (Status::Sent, attempts),
+            AttemptOutcome::Failed(attempts) => (Status::Failed, attempts),
+            AttemptOutcome::SettledElsewhere => (Status::Delivered, 0),
+        };
+        Self { message_id, status, attempts }
     }
 }
 

@@ -118,7 +118,7 @@ impl Session {
                     (Cause::Reject | Cause::FinalReject, None) => self.back_off(now, class, seq, attempts),
                 }
             }
-            AttemptOutcome::Failed => self.free(class, seq),
+            AttemptOutcome::Failed(_) => self.free(class, seq),
             AttemptOutcome::SettledElsewhere => match self.scope {
                 Scope::Waiting => self.free(class, seq),
                 Scope::Everything => {

@@ -83,12 +83,13 @@ impl Session {
     /// Emits an envelope that this session has not emitted before.
     fn emit_first(&mut self, now: Instant, envelope: Envelope) {
         let attempt = envelope.attempts.saturating_add(1);
+        let behind = self.inboxes[envelope.class.index()].emitted;
         self.note_emitted(envelope.class, envelope.inbox_seq);
         if self.emitted == Emitted::Nothing {
             self.emitted = Emitted::Envelopes;
         }
         self.emissions.push(Emission::Envelope { envelope: envelope.clone(), attempt });
-        if let Some(replaced) = self.window.emit(now, envelope, attempt) {
+        if let Some(replaced) = self.window.emit(now, envelope, attempt, behind) {
             self.ended(replaced);
         }
     }

@@ -93,7 +93,7 @@ pub enum ReadTarget {
 pub enum Input {
     /// The answer to [`Effect::ReadPage`]. Each is answered exactly once, however long the database is away.
     Page(Page),
-    /// The answer to [`Effect::Look`]: waiting rows from `settled_seq` on, whether in flight or not.
+    /// The answer to [`Effect::Look`]: waiting rows from `settled_seq` on, whether in flight or not. Answered exactly once.
     Looked(Page),
     /// A message was just committed for this user; it comes with its envelope, but only as a hint.
     Offer(Envelope),
@@ -126,7 +126,8 @@ pub enum Input {
         /// Set when the client wants `message:read:ok`.
         ticket: Option<Ticket>,
     },
-    /// The read was committed up to this number of the chat (also when another session of the user did it).
+    /// The read was committed up to this number of the chat (also when another session of the user did it). A session
+    /// in [`Scope::Everything`] ignores it: what others have read still comes to this client.
     ReadUpTo(ChatId, ChatSeq),
     /// This settlement was committed.
     Committed(SettlementNo),
@@ -161,11 +162,15 @@ pub struct AckedRow {
 }
 
 /// Acks on their way to the database; one transaction makes all of it true.
+///
+/// Settlements of one session must be committed in the order of their numbers (several in one transaction is fine), or
+/// not at all: each one's `marks` and `device_acked` take the rows of the earlier ones as acked. In whatever order
+/// the task then reports the commits, the session understands.
 #[derive(Debug, Clone)]
 pub struct Settlement {
     /// Its number.
     pub no: SettlementNo,
-    /// Rows that were in flight here.
+    /// Rows that were in flight here, or read while they were buffered. Empty when only `device_acked` has moved.
     pub rows: Vec<AckedRow>,
     /// Messages that were not: acked late, or on another connection, or never emitted at all. Unknown ones are ignored.
     pub by_id: Vec<MessageId>,
@@ -234,7 +239,7 @@ pub enum Effect {
     Emit(Vec<Emission>),
     /// Write these acks. Answered by [`Input::Committed`], always.
     Settle(Settlement),
-    /// Mark as read. The task answers the client itself.
+    /// Mark as read. The task answers the client itself. Rows that this frees were settled by the effect before.
     Read {
         /// The chat.
         chat: ChatId,
@@ -272,7 +277,7 @@ pub enum Effect {
         /// Its `last_seq` at connect.
         up_to: InboxSeq,
     },
-    /// Answer with the frame's `…:ok`: everything before it on this connection is committed.
+    /// Answer with the frame's `…:ok`: every ack up to it on this connection is committed, and a reject has been counted.
     Confirm(Ticket),
     /// Answer `error ack_ahead`: nothing was changed. Without a ticket the error goes out without an id.
     AckAhead {

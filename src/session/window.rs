@@ -15,6 +15,8 @@ pub(super) struct Flight {
     pub(super) attempt: u16,
     /// Redeliveries of a row that was past `sent`: nothing in the database counts those.
     pub(super) redeliveries: u16,
+    /// The highest number of its class that was emitted before it. Below its own, but for a stray.
+    pub(super) behind: InboxSeq,
     /// Its place in the order of emission, over both classes.
     pub(super) emission: u64,
     /// Silence is counted from here: its emission, or when the database came back.
@@ -93,13 +95,13 @@ impl Window {
 
     /// Puts an envelope in flight, as the newest in the order of emission. What it replaces comes back: a row that
     /// was requeued is in flight under its old number until the new one is emitted.
-    pub(super) fn emit(&mut self, now: Instant, envelope: Envelope, attempt: u16) -> Option<Flight> {
+    pub(super) fn emit(&mut self, now: Instant, envelope: Envelope, attempt: u16, behind: InboxSeq) -> Option<Flight> {
         let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
         let replaced = self.find(message).and_then(|(class, seq)| self.remove(class, seq));
         let due = now + self.ack_timeout;
         self.emissions += 1;
         let phase = Phase::AwaitingAck { due };
-        let flight = Flight { envelope, attempt, redeliveries: 0, emission: self.emissions, since: now, phase };
+        let flight = Flight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, phase };
         self.flights[class.index()].insert(seq, flight);
         self.by_message.insert(message, (class, seq));
         self.due.insert((due, class, seq));
@@ -165,9 +167,11 @@ impl Window {
         self.flights[class.index()].keys().copied()
     }
 
-    /// The numbers in flight up to `n`, ascending.
+    /// The numbers in flight up to `n` that a client who has got `n` has got too: of a stray, which was emitted after
+    /// higher numbers, only a number above those tells.
     pub(super) fn up_to(&self, class: Class, n: InboxSeq) -> Vec<(Class, InboxSeq)> {
-        self.flights[class.index()].range(..=n).map(|(seq, _)| (class, *seq)).collect()
+        let flights = self.flights[class.index()].range(..=n).filter(|(_, flight)| flight.behind < n);
+        flights.map(|(seq, _)| (class, *seq)).collect()
     }
 
     /// Where the messages of a chat are in flight, up to a number of the chat.

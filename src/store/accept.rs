@@ -37,6 +37,8 @@ pub enum AcceptOutcome {
     Conflict,
     /// The sender is not a member, or there is no such chat.
     NotAMember,
+    /// Its expiry has passed.
+    TooLate,
     /// Somebody else holds the chat or a member's inbox (only when asked to skip those).
     Held,
 }
@@ -98,6 +100,7 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
         "duplicate" => Ok(AcceptOutcome::Duplicate),
         "conflict" => Ok(AcceptOutcome::Conflict),
         "not_a_member" => Ok(AcceptOutcome::NotAMember),
+        "too_late" => Ok(AcceptOutcome::TooLate),
         "held" => Ok(AcceptOutcome::Held),
         other => Err(Error::Failed(sqlx::Error::Decode(format!("restante_accept returned the outcome {other:?}").into()))),
     }

@@ -4,18 +4,22 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod chats;
 mod error;
 mod expiry;
 mod inbox;
 mod marks;
+mod membership;
 mod people;
 mod settle;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
+pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{InboxStart, Opening, PageRequest};
 pub use marks::{MarksCursor, MarksRead, TallyRequest};
+pub use membership::{Joined, Left, NotAllowed};
 pub use people::Known;
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,

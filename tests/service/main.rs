@@ -6,9 +6,15 @@
 mod support;
 
 mod accepting;
+mod devices;
 mod explain;
 mod first_steps;
+mod handover;
 mod held;
+mod http;
+mod invariants;
 mod outage;
+mod protocol;
+mod seeds;
 mod settled;
 mod sql;

@@ -3,12 +3,16 @@
 #![allow(dead_code, unused_imports, reason = "every test binary compiles this and uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod http;
 pub mod ledger;
 
 mod node;
 mod postgres;
+mod rows;
 mod socket;
 
+pub use http::{Api, told};
 pub use node::{Node, config, token, token_for};
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
+pub use rows::{Row, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::node::token;
 
@@ -50,6 +50,8 @@ pub struct Socket {
     next_id: u64,
     /// The data of its `ready`.
     pub ready: Value,
+    /// The subprotocol that the service chose.
+    pub subprotocol: Option<String>,
 }
 
 impl Socket {
@@ -71,13 +73,25 @@ impl Socket {
 
     /// Connects with this request.
     pub async fn request(request: tungstenite::handshake::client::Request) -> Result<Self, tungstenite::Error> {
-        let (stream, _) = connect_async(request).await?;
-        Ok(Self { stream, skipped: VecDeque::new(), next_id: 0, ready: Value::Null })
+        let (stream, answer) = connect_async_with_config(request, None, true).await?;
+        let subprotocol = answer.headers().get("sec-websocket-protocol").map(|chosen| chosen.to_str().unwrap().to_owned());
+        Ok(Self { stream, skipped: VecDeque::new(), next_id: 0, ready: Value::Null, subprotocol })
     }
 
     /// Sends any text.
     pub async fn text(&mut self, text: impl Into<String>) {
         self.stream.send(Message::text(text.into())).await.unwrap();
+    }
+
+    /// Sends a text again and again as fast as it is taken; false when the connection has ended, or takes nothing for 10 s.
+    pub async fn feed(&mut self, text: &str) -> bool {
+        let fed = async {
+            for _ in 0..100 {
+                self.stream.feed(Message::text(text)).await?;
+            }
+            self.stream.flush().await
+        };
+        matches!(tokio::time::timeout(Duration::from_secs(10), fed).await, Ok(Ok(())))
     }
 
     /// Sends any frame.
@@ -103,6 +117,33 @@ impl Socket {
         let answer = self.ask("message:send", json!({"to": to, "content": content})).await;
         assert_eq!(answer["event"], "message:sent", "{answer}");
         answer["data"].clone()
+    }
+
+    /// Sends an event that wants an answer, and does not wait for it. Returns the id that the answer will have.
+    pub async fn ask_later(&mut self, event: &str, data: Value) -> String {
+        self.next_id += 1;
+        let id = format!("later-{}", self.next_id);
+        self.text(json!({"event": event, "id": id, "data": data}).to_string()).await;
+        id
+    }
+
+    /// The answer to what was asked before.
+    pub async fn answer(&mut self, id: &str) -> Value {
+        self.wait(&format!("the answer to {id}"), |frame| frame["id"] == id).await
+    }
+
+    /// The next `count` messages, in the order of their arrival.
+    pub async fn receive(&mut self, count: usize) -> Vec<Value> {
+        let mut messages = Vec::with_capacity(count);
+        for _ in 0..count {
+            messages.push(self.event("message:receive").await);
+        }
+        messages
+    }
+
+    /// The code of the next error that answers no frame.
+    pub async fn error(&mut self) -> Value {
+        self.wait("error", |frame| frame["event"] == "error" && frame["id"].is_null()).await["data"]["code"].take()
     }
 
     /// The data of the next event of this name; others are kept for later.
@@ -145,6 +186,12 @@ impl Socket {
     /// Acks one message and waits for the commit.
     pub async fn ack(&mut self, message: &Value) {
         let answer = self.ask("message:delivered", json!({"messageId": message["messageId"]})).await;
+        assert_eq!(answer["event"], "message:delivered:ok", "{answer}");
+    }
+
+    /// Acks everything that was emitted up to this inbox number and waits for the commit.
+    pub async fn ack_up_to(&mut self, seq: impl Into<Value>) {
+        let answer = self.ask("message:delivered", json!({"upTo": seq.into()})).await;
         assert_eq!(answer["event"], "message:delivered:ok", "{answer}");
     }
 

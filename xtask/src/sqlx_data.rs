@@ -129,3 +129,36 @@ fn workspace() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn data(queries: &[(&str, &str, Value)]) -> SqlxData {
+        let query = |(hash, text, describe): &(&str, &str, Value)| {
+            ((*hash).to_owned(), Query { query: (*text).to_owned(), describe: describe.clone() })
+        };
+        SqlxData { db: "PostgreSQL".to_owned(), queries: queries.iter().map(query).collect() }
+    }
+
+    #[test]
+    fn what_differs_is_named_by_the_first_line_of_its_query() {
+        let committed =
+            data(&[("a", "\n-- kept: why\nselect 1", json!(1)), ("b", "-- old: why\nselect 2", json!(1)), ("c", "-- same: why", json!(1))]);
+        let now = data(&[("a", "\n-- kept: why\nselect 1", json!(2)), ("c", "-- same: why", json!(1)), ("d", "-- new: why", json!(1))]);
+        assert_eq!(
+            committed.differences(&now),
+            ["missing: -- new: why", "described otherwise: -- kept: why", "no longer used: -- old: why"]
+        );
+        assert!(now.differences(&now).is_empty());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let data = data(&[("a", "select 1", json!({"nullable": [null]}))]);
+        assert_eq!(serde_json::from_str::<SqlxData>(&data.to_json().unwrap()).unwrap(), data);
+        assert!(data.to_json().unwrap().starts_with("{\n  \"db\": \"PostgreSQL\",\n"));
+    }
+}

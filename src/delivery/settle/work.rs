@@ -148,7 +148,7 @@ impl Lane {
             .map(|place| {
                 let place = place.ok_or(Refusal::NotFound)?;
                 Ok(counted.iter().find(|row| row.place == place).map_or(AttemptOutcome::SettledElsewhere, |row| match row.failed {
-                    true => AttemptOutcome::Failed,
+                    true => AttemptOutcome::Failed(row.attempts),
                     false => AttemptOutcome::Counted(row.attempts),
                 }))
             })

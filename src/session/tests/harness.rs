@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
-    UserId,
+    UserId, Wire,
 };
 use crate::session::{
     AckTarget, ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, SettlementNo, Start, Ticket,
@@ -45,6 +45,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         metadata: None,
         created_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
+        wire: Wire::default(),
     };
     Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message) }
 }
@@ -73,6 +74,10 @@ impl From<Envelope> for PageRow {
     fn from(envelope: Envelope) -> Self {
         Self::Envelope(envelope)
     }
+}
+
+pub(super) fn gap_because(seq: i64, reason: GapReason) -> PageRow {
+    PageRow::Gap { from: InboxSeq(seq), to: InboxSeq(seq), reason }
 }
 
 pub(super) fn gap(from: i64, to: i64) -> PageRow {
@@ -312,4 +317,29 @@ fn settle(settlement: &Settlement) -> String {
         let _ = write!(text, ", device {chat} {event}");
     }
     text
+}
+
+/// An input in a few words, for a trace.
+pub(super) fn input_text(input: &Input) -> String {
+    match input {
+        Input::Page(page) | Input::Looked(page) => {
+            let numbers: Vec<_> = page.rows.iter().map(row_text).collect();
+            format!("page after {}: {}; last {} {}", page.after, numbers.join(" "), page.last_seq, page.is_last)
+        }
+        Input::Offer(envelope) => format!("offer {}", number(envelope.class, envelope.inbox_seq)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn row_text(row: &PageRow) -> String {
+    match row {
+        PageRow::Envelope(envelope) => format!(
+            "{}({}/{} {:?})",
+            number(envelope.class, envelope.inbox_seq),
+            envelope.message.chat.0.as_u128(),
+            envelope.message.seq,
+            envelope.status
+        ),
+        PageRow::Gap { from, to, .. } => format!("gap {from}-{to}"),
+    }
 }

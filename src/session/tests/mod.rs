@@ -10,6 +10,9 @@ mod transcripts_drain;
 mod transcripts_looks;
 mod transcripts_rejects_and_reads;
 
-//mod database;
-//mod interleavings;
-//mod world;
+mod client;
+mod connection;
+mod database;
+mod garbage;
+mod interleavings;
+mod world;

@@ -216,9 +216,9 @@ fn drained_waits_for_buffered_rows_and_for_attempts() {
     let mut stage = Stage::with(2, |start| start.settings.window = 1);
     stage.on(short_page(CHAT, 0, rows([1, 2]), 2), ["emit 1"]);
     stage.on(reject_for_good(1), ["count 1: never, final"]);
-    stage.on(attempted(1, AttemptOutcome::Failed), ["emit 2"]);
+    stage.on(attempted(1, AttemptOutcome::Failed(5)), ["emit 2"]);
     stage.on(reject_for_good(2), ["count 2: never, final"]);
-    stage.on(attempted(2, AttemptOutcome::Failed), ["drained 2", "advance settled of chat"]);
+    stage.on(attempted(2, AttemptOutcome::Failed(5)), ["drained 2", "advance settled of chat"]);
 }
 
 #[test]

@@ -59,6 +59,17 @@ fn strays_wait_for_room_in_the_order_of_their_numbers() {
 }
 
 #[test]
+fn an_ack_up_to_a_number_covers_no_stray_that_was_emitted_after_it() {
+    let mut stage = looking(4);
+    stage.does(offer(5));
+    stage.at_deadline(20, ["look after 4 limit 51", "look after e0 limit 50"]);
+    stage.on(looked(4, rows([2]), 5), ["emit 2"]);
+    stage.on(ack_up_to(5), ["settle #1: 5, mark 1=1"]);
+    stage.on(offer(6), ["emit 6"]);
+    stage.on(ack_up_to(6), ["settle #2: 2 6, mark 1=6"]);
+}
+
+#[test]
 fn a_row_that_is_settled_while_the_look_is_under_way_is_no_stray() {
     let mut stage = looking(4);
     for seq in 5..=7 {

@@ -1,0 +1,42 @@
+//! Telling connected users that they joined or left a chat, and senders that nothing waits for those who left.
+
+use crate::connection::Shared;
+use crate::domain::{ChatId, ChatKind, Profile, Status};
+use crate::hub::Note;
+use crate::protocol::server::{self, ChatAdded, ChatRemoved};
+use crate::store::{Joined, Left};
+
+/// A change that is committed.
+#[derive(Debug)]
+pub(super) enum MembershipChange {
+    /// Users joined.
+    Joined(Joined),
+    /// Users left.
+    Left(Left),
+}
+
+/// Tells all whom it concerns and who are connected to this node. Others find it when they connect: the list of their
+/// chats, and what ended.
+pub(super) fn announce(shared: &Shared, chat: ChatId, by: &Profile, change: &MembershipChange) {
+    match change {
+        MembershipChange::Joined(joined) => {
+            let added = ChatAdded {
+                chat_id: chat,
+                kind: ChatKind::Group,
+                title: joined.title.as_deref(),
+                joined_seq: joined.seq,
+                by: &by.external,
+            };
+            let note = Note::Frame(server::frame(None, &added));
+            joined.users.iter().for_each(|(user, _)| shared.hub.tell(*user, &note));
+        }
+        MembershipChange::Left(left) => {
+            let removed = ChatRemoved { chat_id: chat, left_seq: left.seq, by: &by.external };
+            let note = Note::Frame(server::frame(None, &removed));
+            left.users.iter().for_each(|(user, _)| shared.hub.tell(*user, &note));
+            let member = |user| left.users.iter().find(|(known, _)| *known == user).map(|(_, external)| external.clone());
+            let ended: Vec<_> = left.ended.iter().collect();
+            shared.delivery.receipts().moved(&ended, Status::Expired, left.at, Some("left".to_owned()), member);
+        }
+    }
+}

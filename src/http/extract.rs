@@ -1,0 +1,95 @@
+//! What handlers are given: who asks, the body, ids from the path, the query. Each refuses in the service's own words.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::ApiError;
+use crate::auth::{self, AuthError};
+use crate::connection::Shared;
+use crate::domain::{ChatId, MessageId, Profile};
+use crate::protocol::{Code, Fault};
+
+/// The user of the request's bearer token, made on first sight.
+#[derive(Debug)]
+pub(super) struct Caller(pub(super) Arc<Profile>);
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
+        let identity = shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc())?;
+        let signed_in = shared.store.sign_in(identity.external, identity.name, identity.picture).await;
+        signed_in.map(|profile| Self(Arc::new(profile))).map_err(|cause| ApiError::from_store(shared, &cause))
+    }
+}
+
+/// A body within the limit.
+#[derive(Debug)]
+pub(super) struct Payload(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Payload {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Code::TooLarge.into()),
+            Err(_) => Err(Fault::new(Code::BadFrame, "the body broke off").into()),
+        }
+    }
+}
+
+/// The chat of the path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChatPath(pub(super) ChatId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ChatPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        uuid_of_path(parts, state, "chat id").await.map(|id| Self(ChatId(id)))
+    }
+}
+
+/// The message of the path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MessagePath(pub(super) MessageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for MessagePath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        uuid_of_path(parts, state, "message id").await.map(|id| Self(MessageId(id)))
+    }
+}
+
+async fn uuid_of_path<S: Send + Sync>(parts: &mut Parts, state: &S, what: &str) -> Result<Uuid, ApiError> {
+    let text = Path::<String>::from_request_parts(parts, state).await.ok();
+    let id = text.and_then(|Path(text)| Uuid::try_parse(&text).ok());
+    id.ok_or_else(|| Fault::invalid(format!("the {what} in the path must be a UUID")).into())
+}
+
+/// The query.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Self(params)).map_err(|rejection| Fault::invalid(rejection.body_text()).into())
+    }
+}
+
+/// How many of something a request wants.
+pub(super) fn limit(wanted: Option<u16>, default: u16, max: u16) -> Result<u16, Fault> {
+    match wanted.unwrap_or(default) {
+        limit if (1..=max).contains(&limit) => Ok(limit),
+        _ => Err(Fault::invalid(format!("`limit` must be 1 to {max}"))),
+    }
+}

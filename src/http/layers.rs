@@ -1,0 +1,54 @@
+//! What is round every route: an id and a span for each request, limits of size and time, an answer even to a panic.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{Any as AnyOf, CorsLayer};
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use tracing::{Span, debug_span};
+
+use super::error::ApiError;
+use crate::domain::limits;
+use crate::protocol::{Code, Fault};
+
+/// A request that takes longer is answered `unavailable`. What it had begun to store may be stored.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Puts the layers round these routes.
+pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    // The last one is the outermost.
+    routes
+        .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_MAX))
+        .layer(middleware::from_fn(in_time))
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        // Tokens are sent on purpose and never by the browser itself, so any page may ask.
+        .layer(CorsLayer::new().allow_origin(AnyOf).allow_methods(AnyOf).allow_headers(AnyOf))
+}
+
+/// Never the query: it may hold a token.
+fn span<B>(request: &axum::http::Request<B>) -> Span {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    debug_span!("request", method = %request.method(), path = request.uri().path(), request.id = id)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::from(Fault::new(Code::Unavailable, "it took too long").retry_after_ms(1_000)).into_response(),
+    }
+}
+
+fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = words.unwrap_or("of another kind"), "a request panicked");
+    ApiError::from(Code::Internal).into_response()
+}

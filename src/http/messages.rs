@@ -1,0 +1,113 @@
+//! Messages: sending, reading, what became of them.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit};
+use crate::connection::Shared;
+use crate::delivery::{self, SendItem};
+use crate::domain::ChatSeq;
+use crate::protocol::client::{ReadUpTo, SendRequest, SendTarget, parse_body};
+use crate::protocol::message::MessageData;
+use crate::protocol::server::{MessageStatuses, ReadOk, RecipientStatus, SentAnswer};
+use crate::protocol::{Code, Fault, Timestamp};
+use crate::store::HistoryRange;
+
+const HISTORY_DEFAULT: u16 = 50;
+const HISTORY_MAX: u16 = 200;
+
+/// `POST /v1/messages`: the data of `message:send`. Answered when the message is stored.
+pub(super) async fn send(
+    State(shared): State<Shared>,
+    Caller(caller): Caller,
+    Payload(body): Payload,
+) -> Result<Json<SentAnswer>, ApiError> {
+    let request = parse_body(&body, SendRequest::parse)?;
+    let counted = |fault: Fault| {
+        shared.metrics.refused(fault.code);
+        fault
+    };
+    shared.delivery.limits().check_send(caller.user).map_err(counted)?;
+    let chat = match &request.target {
+        SendTarget::Chat(chat) => *chat,
+        SendTarget::User(to) => shared.delivery.direct_chat(&shared.store, &caller, to).await.map_err(counted)?,
+    };
+    let accepted = shared.delivery.send(SendItem::new(caller, None, chat, request)).await?;
+    Ok(Json(accepted.into()))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryParams {
+    before: Option<i64>,
+    after: Option<i64>,
+    limit: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct HistoryBody<'a> {
+    /// Ascending by `seq`, whichever way was asked.
+    messages: Vec<MessageData<'a>>,
+    /// There are more in the direction that was asked for.
+    more: bool,
+}
+
+/// `GET /v1/chats/{chatId}/messages?before=&after=&limit=`: by `seq`, the newest ones when neither is given.
+pub(super) async fn history(
+    State(shared): State<Shared>,
+    Caller(caller): Caller,
+    ChatPath(chat): ChatPath,
+    Params(params): Params<HistoryParams>,
+) -> Result<Response, ApiError> {
+    let range = match (params.before, params.after) {
+        (Some(_), Some(_)) => return Err(Fault::invalid("name at most one of `before` and `after`").into()),
+        (None, Some(after)) => HistoryRange::After(ChatSeq(after)),
+        (before, None) => HistoryRange::Before(ChatSeq(before.unwrap_or(i64::MAX))),
+    };
+    let limit = limit(params.limit, HISTORY_DEFAULT, HISTORY_MAX)?;
+    // One more than wanted tells whether there are more.
+    let found = shared.store.history(caller.user, chat, range, limit + 1).await;
+    let found = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.ok_or(Code::NotAMember)?;
+    let more = found.len() > usize::from(limit);
+    let surplus = found.len().saturating_sub(usize::from(limit));
+    let wanted = match range {
+        HistoryRange::Before(_) => &found[surplus..],
+        HistoryRange::After(_) => &found[..found.len() - surplus],
+    };
+    Ok(Json(HistoryBody { messages: wanted.iter().map(MessageData::from).collect(), more }).into_response())
+}
+
+/// `POST /v1/chats/{chatId}/read`: the data of `message:read`, without the chat. Answered when it is committed.
+pub(super) async fn read(
+    State(shared): State<Shared>,
+    Caller(caller): Caller,
+    ChatPath(chat): ChatPath,
+    Payload(body): Payload,
+) -> Result<Json<ReadOk>, ApiError> {
+    let up_to = match parse_body(&body, ReadUpTo::parse)? {
+        ReadUpTo::Seq(seq) => delivery::ReadUpTo::Seq(seq),
+        ReadUpTo::Message(message) => delivery::ReadUpTo::Message(message),
+    };
+    let done = shared.delivery.read(caller, chat, up_to).await?;
+    Ok(Json(ReadOk { chat_id: chat, seq: done.up_to }))
+}
+
+/// `GET /v1/messages/{messageId}/status`: for its sender and its recipients.
+pub(super) async fn status(
+    State(shared): State<Shared>,
+    Caller(caller): Caller,
+    MessagePath(message): MessagePath,
+) -> Result<Json<MessageStatuses>, ApiError> {
+    let found = shared.store.statuses(caller.user, message).await;
+    let found = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.ok_or(Code::NotFound)?;
+    let statuses = found.into_iter().map(|row| RecipientStatus {
+        user_id: row.user,
+        status: row.status,
+        delivered_at: row.delivered_at.map(Timestamp),
+        read_at: row.read_at.map(Timestamp),
+        reason: row.reason,
+    });
+    Ok(Json(MessageStatuses { message_id: message, statuses: statuses.collect() }))
+}

@@ -1,0 +1,46 @@
+//! What operators and load balancers ask a node.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+use super::error::ApiError;
+use crate::connection::Shared;
+use crate::delivery::Refusal;
+use crate::protocol::Code;
+use crate::telemetry::METRICS_CONTENT_TYPE;
+
+/// The database has so long to answer.
+const PING_TIME_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Serialize)]
+pub(super) struct Fine {
+    status: &'static str,
+}
+
+/// The process is alive, whatever the database does: restarting it would help nobody.
+pub(super) async fn healthz() -> Json<Fine> {
+    Json(Fine { status: "alive" })
+}
+
+/// May clients be sent here? Not while the node stops, nor while the database does not answer.
+pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, ApiError> {
+    if shared.stop.is_cancelled() {
+        return Err(Code::Restart.into());
+    }
+    let answered = tokio::time::timeout(PING_TIME_MAX, shared.store.ping()).await;
+    if !matches!(answered, Ok(Ok(()))) {
+        shared.delivery.health().report_away();
+        return Err(Refusal::Unavailable.into());
+    }
+    Ok(Json(Fine { status: "ready" }))
+}
+
+/// The metrics of this node, for whoever can reach it: they name no user.
+pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], shared.metrics.render())
+}

@@ -1,0 +1,256 @@
+//! The database of the model world: one user's two inboxes in memory, with the guards that the schema has. Each function
+//! is one transaction. It keeps its own invariants (I4, I5, I8, marks, device cursors) and panics when one is broken.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Status};
+use crate::session::{ReadTarget, Scope, Settlement};
+
+use super::harness::{chat, envelope, gap_because};
+
+pub(super) struct Row {
+    pub(super) message: Arc<Message>,
+    pub(super) status: Status,
+    attempts: u16,
+}
+
+#[derive(Default)]
+struct Stored {
+    last_seq: i64,
+    settled_seq: i64,
+    rows: BTreeMap<i64, Row>,
+    gaps: BTreeMap<i64, GapReason>,
+}
+
+pub(super) struct Database {
+    inboxes: [Stored; 2],
+    chats: HashMap<ChatId, i64>,
+    marks: HashMap<ChatId, ChatSeq>,
+    /// Per device and class.
+    pub(super) devices: [[InboxSeq; 2]; 2],
+    places: HashMap<MessageId, (Class, i64)>,
+    /// Messages that some client has said it has: only those may be delivered.
+    pub(super) claimed: HashSet<MessageId>,
+    pub(super) requeued: HashSet<MessageId>,
+    /// Messages that became delivered.
+    receipts: HashSet<MessageId>,
+    attempts_max: u16,
+}
+
+impl Database {
+    pub(super) fn new(attempts_max: u16) -> Self {
+        Self {
+            inboxes: Default::default(),
+            chats: HashMap::new(),
+            marks: HashMap::new(),
+            devices: [[InboxSeq(0); 2]; 2],
+            places: HashMap::new(),
+            claimed: HashSet::new(),
+            requeued: HashSet::new(),
+            receipts: HashSet::new(),
+            attempts_max,
+        }
+    }
+
+    /// Stores a message. Chat numbers are taken by the user's own messages too.
+    pub(super) fn accept(&mut self, class: Class, chat_no: u128, own_before: i64) -> Envelope {
+        let chat = chat(chat_no);
+        let chat_seq = self.chats.entry(chat).or_default();
+        *chat_seq += 1 + own_before;
+        let chat_seq = *chat_seq;
+        let id = MessageId(uuid::Uuid::from_u128(self.places.len() as u128 + 1));
+        let inbox = &mut self.inboxes[class.index()];
+        inbox.last_seq += 1;
+        let envelope = envelope(class, inbox.last_seq, chat, chat_seq, id);
+        inbox.rows.insert(inbox.last_seq, Row { message: envelope.message.clone(), status: Status::Sent, attempts: 0 });
+        self.places.insert(id, (class, inbox.last_seq));
+        envelope
+    }
+
+    pub(super) fn last_seq(&self, class: Class) -> InboxSeq {
+        InboxSeq(self.inboxes[class.index()].last_seq)
+    }
+
+    pub(super) fn settled_seq(&self, class: Class) -> InboxSeq {
+        InboxSeq(self.inboxes[class.index()].settled_seq)
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = (Class, InboxSeq, &Row)> {
+        let of = |class: Class| self.inboxes[class.index()].rows.iter().map(move |(seq, row)| (class, InboxSeq(*seq), row));
+        of(Class::Chat).chain(of(Class::Event))
+    }
+
+    pub(super) fn row(&self, class: Class, seq: i64) -> Option<&Row> {
+        self.inboxes[class.index()].rows.get(&seq)
+    }
+
+    pub(super) fn status(&self, message: MessageId) -> Status {
+        let (class, seq) = self.places[&message];
+        self.inboxes[class.index()].rows[&seq].status
+    }
+
+    /// What a page reads, from one snapshot.
+    pub(super) fn page(&self, class: Class, after: InboxSeq, limit: u16, scope: Scope) -> Page {
+        let inbox = &self.inboxes[class.index()];
+        let mut rows: Vec<PageRow> = Vec::new();
+        let mut is_last = true;
+        for seq in after.0 + 1..=inbox.last_seq {
+            if rows.len() >= usize::from(limit) {
+                is_last = false;
+                break;
+            }
+            match self.page_row(class, seq) {
+                PageRow::Envelope(envelope) if scope == Scope::Everything || envelope.status.waits() => rows.push(envelope.into()),
+                PageRow::Envelope(_) => {}
+                PageRow::Gap { reason, .. } => match rows.last_mut() {
+                    Some(PageRow::Gap { to, reason: same, .. }) if *same == reason && to.0 + 1 == seq => *to = InboxSeq(seq),
+                    Some(PageRow::Gap { .. } | PageRow::Envelope(_)) | None => rows.push(gap_because(seq, reason)),
+                },
+            }
+        }
+        Page { class, after, rows, is_last, last_seq: InboxSeq(inbox.last_seq) }
+    }
+
+    fn page_row(&self, class: Class, seq: i64) -> PageRow {
+        let inbox = &self.inboxes[class.index()];
+        let Some(row) = inbox.rows.get(&seq) else { return gap_because(seq, inbox.gaps[&seq]) };
+        match row.status {
+            Status::Failed => gap_because(seq, GapReason::Failed),
+            Status::Expired => gap_because(seq, GapReason::Expired),
+            status @ (Status::Sent | Status::Delivered | Status::Read) => {
+                let (message, attempts) = (row.message.clone(), row.attempts);
+                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message }.into()
+            }
+        }
+    }
+
+    /// What a look reads.
+    pub(super) fn look(&self, class: Class, after: InboxSeq, limit: u16) -> Page {
+        let mut page = self.page(class, after, u16::MAX, Scope::Waiting);
+        page.rows.retain(|row| matches!(row, PageRow::Envelope(_)));
+        page.is_last = page.rows.len() < usize::from(limit);
+        page.rows.truncate(usize::from(limit));
+        page
+    }
+
+    /// Writes acks, with the marks and the device's cursor that come with them.
+    pub(super) fn settle(&mut self, settlement: &Settlement, device: Option<usize>) {
+        for row in &settlement.rows {
+            self.deliver(row.class, row.seq.0);
+        }
+        for id in &settlement.by_id {
+            if let Some((class, seq)) = self.places.get(id).copied() {
+                self.deliver(class, seq);
+            }
+        }
+        for (chat, mark) in &settlement.marks {
+            let stored = self.marks.entry(*chat).or_default();
+            *stored = mark.max(stored).to_owned();
+        }
+        if let (Some(device), Some(acked)) = (device, settlement.device_acked) {
+            for class in Class::ALL {
+                let stored = &mut self.devices[device][class.index()];
+                *stored = acked[class.index()].max(*stored);
+            }
+        }
+        self.check_marks();
+    }
+
+    fn deliver(&mut self, class: Class, seq: i64) {
+        let Some(row) = self.inboxes[class.index()].rows.get_mut(&seq) else { return };
+        if row.status.may_become(Status::Delivered) {
+            assert!(self.claimed.contains(&row.message.id), "I5: {class} {seq} is delivered and no client has acked it");
+            row.status = Status::Delivered;
+            assert!(self.receipts.insert(row.message.id), "I8: {class} {seq} was delivered before");
+        }
+    }
+
+    /// Reads, and returns up to where, if the target is known.
+    pub(super) fn read(&mut self, chat: ChatId, target: ReadTarget) -> Option<ChatSeq> {
+        let up_to = match target {
+            ReadTarget::Seq(seq) => seq,
+            ReadTarget::Message(id) => {
+                let (class, seq) = self.places.get(&id)?;
+                self.inboxes[class.index()].rows[seq].message.seq
+            }
+        };
+        let rows = self.inboxes.iter_mut().flat_map(|inbox| inbox.rows.values_mut());
+        for row in rows.filter(|row| row.message.chat == chat && row.message.seq <= up_to && row.status.may_become(Status::Read)) {
+            assert!(self.claimed.contains(&row.message.id), "I5: {} is read and no client has read it", row.message.id);
+            row.status = Status::Read;
+            self.receipts.insert(row.message.id);
+        }
+        Some(up_to)
+    }
+
+    pub(super) fn count_attempt(&mut self, class: Class, seq: InboxSeq, is_final: bool) -> AttemptOutcome {
+        let attempts_max = self.attempts_max;
+        match self.inboxes[class.index()].rows.get_mut(&seq.0) {
+            Some(row) if row.status.waits() => {
+                row.attempts += 1;
+                if is_final || row.attempts >= attempts_max {
+                    row.status = Status::Failed;
+                    return AttemptOutcome::Failed(row.attempts);
+                }
+                AttemptOutcome::Counted(row.attempts)
+            }
+            Some(_) | None => AttemptOutcome::SettledElsewhere,
+        }
+    }
+
+    pub(super) fn reject_by_id(&mut self, id: MessageId, is_final: bool) {
+        if let Some((class, seq)) = self.places.get(&id).copied() {
+            self.count_attempt(class, InboxSeq(seq), is_final);
+        }
+    }
+
+    pub(super) fn advance_settled(&mut self, class: Class) -> InboxSeq {
+        let inbox = &mut self.inboxes[class.index()];
+        let lowest = inbox.rows.iter().find(|(_, row)| row.status.waits()).map(|(seq, _)| *seq);
+        inbox.settled_seq = lowest.map_or(inbox.last_seq, |seq| seq - 1);
+        InboxSeq(inbox.settled_seq)
+    }
+
+    /// Ends the n-th waiting row.
+    pub(super) fn expire(&mut self, n: usize) {
+        let mut rows = self.inboxes.iter_mut().flat_map(|inbox| inbox.rows.values_mut()).filter(|row| row.status.waits());
+        if let Some(row) = rows.nth(n) {
+            row.status = Status::Expired;
+        }
+    }
+
+    /// Puts the n-th failed row back at the end of its inbox.
+    pub(super) fn requeue(&mut self, n: usize) -> Option<Envelope> {
+        let failed = self.rows().filter(|(.., row)| row.status == Status::Failed).nth(n);
+        let (class, old) = failed.map(|(class, seq, _)| (class, seq.0))?;
+        let inbox = &mut self.inboxes[class.index()];
+        let row = inbox.rows.remove(&old)?;
+        inbox.gaps.insert(old, GapReason::Requeued);
+        inbox.last_seq += 1;
+        let seq = inbox.last_seq;
+        self.requeued.insert(row.message.id);
+        self.places.insert(row.message.id, (class, seq));
+        let message = row.message.clone();
+        inbox.rows.insert(seq, Row { status: Status::Sent, attempts: 0, ..row });
+        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message })
+    }
+
+    pub(super) fn messages_of(&self, chat: ChatId, up_to: ChatSeq) -> Vec<MessageId> {
+        self.rows().map(|(.., row)| &row.message).filter(|m| m.chat == chat && m.seq <= up_to).map(|m| m.id).collect()
+    }
+
+    /// Nothing at or below a mark waits, but for what was requeued.
+    fn check_marks(&self) {
+        for (class, seq, row) in self.rows().filter(|(.., row)| row.status.waits()) {
+            let mark = self.marks.get(&row.message.chat).copied().unwrap_or_default();
+            let fine = row.message.seq > mark || self.requeued.contains(&row.message.id);
+            assert!(fine, "marks: {class} {seq} waits at {} of its chat, the mark is {mark}", row.message.seq);
+        }
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.rows().filter(|(.., row)| row.status.waits()).count()
+    }
+}

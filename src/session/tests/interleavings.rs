@@ -1,0 +1,35 @@
+//! Seeded random interleavings of the model world. A failure prints its seed; `RESTANTE_SEED=<seed> cargo test --lib
+//! interleavings -- --nocapture` runs that one alone and prints every input with its effects.
+
+use super::world::World;
+
+const SEEDS: u64 = 1_500;
+const STEPS: u32 = 400;
+
+/// Names the seed when the run under it panics.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with RESTANTE_SEED={}", self.0);
+        }
+    }
+}
+
+fn run(seed: u64, trace: bool) {
+    let _named = Seed(seed);
+    let mut world = World::new(seed, trace);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.come_to_rest();
+}
+
+#[test]
+fn whatever_the_order_nothing_is_lost_repeated_in_effect_or_out_of_order() {
+    match std::env::var("RESTANTE_SEED") {
+        Ok(seed) => run(seed.parse().expect("RESTANTE_SEED is a number"), true),
+        Err(_) => (0..SEEDS).for_each(|seed| run(seed, false)),
+    }
+}

@@ -1,0 +1,249 @@
+//! Chats as their members see them: lists with marks and unread counts, members, history, what became of a message.
+//!
+//! Whether the asker may see something is part of the statement that reads it, so there is no moment in between.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Error, Result, Store};
+use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Message, MessageId, Profile, Role, Status, UserId, Wire};
+
+/// A chat as one of its members sees it.
+#[derive(Debug, Clone)]
+pub struct ChatView {
+    /// The chat.
+    pub chat: ChatId,
+    /// What it is.
+    pub kind: ChatKind,
+    /// Its title.
+    pub title: Option<String>,
+    /// The highest message number.
+    pub last_seq: ChatSeq,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// What the member may do.
+    pub role: Role,
+    /// The member's numbers.
+    pub marks: MemberMarks,
+    /// Messages the member has not read, among the first 1,000 above its `read`.
+    pub unread: u32,
+    /// There are more than were looked at.
+    pub unread_more: bool,
+    /// In a direct chat: the other member.
+    pub other: Option<Profile>,
+}
+
+/// A member's numbers in a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberMarks {
+    /// It gets messages above this number.
+    pub joined: ChatSeq,
+    /// Nothing at or below it waits for the member.
+    pub delivered: ChatSeq,
+    /// Nothing at or below it is unread by the member.
+    pub read: ChatSeq,
+}
+
+/// A member of a chat.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Who.
+    pub profile: Profile,
+    /// What it may do.
+    pub role: Role,
+    /// Its numbers.
+    pub marks: MemberMarks,
+}
+
+/// Which messages of a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryRange {
+    /// The newest ones below this number.
+    Before(ChatSeq),
+    /// The oldest ones above this number.
+    After(ChatSeq),
+}
+
+/// What became of a message for one recipient.
+#[derive(Debug, Clone)]
+pub struct StatusOf {
+    /// The recipient.
+    pub user: ExternalId,
+    /// What became of it.
+    pub status: Status,
+    /// When it was acked.
+    pub delivered_at: Option<OffsetDateTime>,
+    /// When it was read.
+    pub read_at: Option<OffsetDateTime>,
+    /// Why it failed or expired, or was last rejected.
+    pub reason: Option<String>,
+}
+
+impl Store {
+    /// A user's chats in the order of their ids, those after `after`, at most `limit`.
+    pub async fn chats(&self, user: UserId, after: Option<ChatId>, limit: u16) -> Result<Vec<ChatView>> {
+        // PostgreSQL orders UUIDs by their bytes, as the number is ordered.
+        let from = after.map_or(0, |chat| chat.0.as_u128().saturating_add(1));
+        self.chats_between(user, Uuid::from_u128(from), Uuid::max(), limit).await
+    }
+
+    /// One chat of a user; none: the user is not in it, or there is no such chat.
+    pub async fn chat(&self, user: UserId, chat: ChatId) -> Result<Option<ChatView>> {
+        Ok(self.chats_between(user, chat.0, chat.0, 1).await?.pop())
+    }
+
+    async fn chats_between(&self, user: UserId, from: Uuid, to: Uuid, limit: u16) -> Result<Vec<ChatView>> {
+        let rows = sqlx::query_file!("src/store/sql/chats.sql", user.0, from, to, i64::from(limit)).fetch_all(self.pool()).await?;
+        rows.into_iter()
+            .map(|row| {
+                let other = match (row.other_id, row.other) {
+                    (Some(id), Some(external)) => Some(profile(id, external, row.other_name, row.other_picture)?),
+                    (None, _) | (_, None) => None,
+                };
+                Ok(ChatView {
+                    chat: ChatId(row.chat_id),
+                    kind: row.kind,
+                    title: row.title,
+                    last_seq: ChatSeq(row.last_seq),
+                    created_at: row.created_at,
+                    role: row.role,
+                    marks: marks(row.joined_seq, row.delivered_seq, row.read_seq),
+                    unread: u32::try_from(row.unread).unwrap_or(u32::MAX),
+                    unread_more: row.unread_more,
+                    other,
+                })
+            })
+            .collect()
+    }
+
+    /// Members of a chat in the order in which the service met them, those behind `after`, at most `limit`. Nobody when the
+    /// asker is not one of them.
+    pub async fn members(&self, asker: UserId, chat: ChatId, after: Option<&ExternalId>, limit: u16) -> Result<Vec<Member>> {
+        let rows = sqlx::query_file!("src/store/sql/members.sql", asker.0, chat.0, after.map(ExternalId::as_str), i64::from(limit))
+            .fetch_all(self.pool())
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(Member {
+                    profile: profile(row.user_id, row.external_id, row.name, row.picture)?,
+                    role: row.role,
+                    marks: marks(row.joined_seq, row.delivered_seq, row.read_seq),
+                })
+            })
+            .collect()
+    }
+
+    /// How many are in a chat. Asks nobody's leave: only for a chat the asker has been found to be in.
+    pub async fn member_count(&self, chat: ChatId) -> Result<i64> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/member_count.sql", chat.0).fetch_one(self.pool()).await?)
+    }
+
+    /// How many rows of a chat's messages have which status.
+    pub async fn status_counts(&self, chat: ChatId) -> Result<Vec<(Status, i64)>> {
+        let rows = sqlx::query_file!("src/store/sql/status_counts.sql", chat.0).fetch_all(self.pool()).await?;
+        Ok(rows.into_iter().map(|row| (row.status, row.rows)).collect())
+    }
+
+    /// Messages of a chat, ascending, at most `limit`; none: the asker is not a member, or there is no such chat.
+    pub async fn history(&self, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Option<Vec<Message>>> {
+        let rows = history_rows(self.pool(), asker, chat, range, limit).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut senders = HashMap::new();
+        let messages = rows.into_iter().filter_map(|row| row.into_message(chat, &mut senders).transpose());
+        let mut messages = messages.collect::<Result<Vec<_>>>()?;
+        messages.sort_unstable_by_key(|message| message.seq);
+        Ok(Some(messages))
+    }
+
+    /// What became of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
+    pub async fn statuses(&self, asker: UserId, message: MessageId) -> Result<Option<Vec<StatusOf>>> {
+        let rows = sqlx::query_file!("src/store/sql/statuses.sql", asker.0, message.0).fetch_all(self.pool()).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let statuses = rows.into_iter().filter_map(|row| {
+            Some(StatusOf {
+                user: ExternalId::try_from(row.user?).ok()?,
+                status: row.status?,
+                delivered_at: row.delivered_at,
+                read_at: row.read_at,
+                reason: row.reason,
+            })
+        });
+        Ok(Some(statuses.collect()))
+    }
+}
+
+/// A row of the history.
+struct HistoryRow {
+    message_id: Option<Uuid>,
+    chat_seq: Option<i64>,
+    message_type: Option<String>,
+    content: Option<String>,
+    metadata: Option<String>,
+    created_at: Option<OffsetDateTime>,
+    expires_at: Option<OffsetDateTime>,
+    sender_id: Option<i64>,
+    sender: Option<String>,
+    sender_name: Option<String>,
+    sender_picture: Option<String>,
+}
+
+async fn history_rows(pool: &PgPool, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<HistoryRow>> {
+    let (after, before) = match range {
+        HistoryRange::After(seq) => (Some(seq.0), None),
+        HistoryRange::Before(seq) => (None, Some(seq.0)),
+    };
+    let rows = sqlx::query_file_as!(HistoryRow, "src/store/sql/history.sql", asker.0, chat.0, after, before, i32::from(limit));
+    Ok(rows.fetch_all(pool).await?)
+}
+
+impl HistoryRow {
+    /// None for the row that only says "a member, but nothing there".
+    fn into_message(self, chat: ChatId, senders: &mut HashMap<i64, Arc<Profile>>) -> Result<Option<Message>> {
+        let (Some(id), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
+            (self.message_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
+        else {
+            return Ok(None);
+        };
+        let sender = match senders.get(&sender_id) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let sender = Arc::new(profile(sender_id, sender, self.sender_name, self.sender_picture)?);
+                senders.insert(sender_id, Arc::clone(&sender));
+                sender
+            }
+        };
+        Ok(Some(Message {
+            id: MessageId(id),
+            chat,
+            seq: ChatSeq(seq),
+            sender,
+            message_type: self.message_type.unwrap_or_default(),
+            content: self.content.unwrap_or_default(),
+            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
+            created_at,
+            expires_at: self.expires_at,
+            wire: Wire::default(),
+        }))
+    }
+}
+
+fn marks(joined: i64, delivered: i64, read: i64) -> MemberMarks {
+    MemberMarks { joined: ChatSeq(joined), delivered: ChatSeq(delivered), read: ChatSeq(read) }
+}
+
+fn profile(user: i64, external: String, name: Option<String>, picture: Option<String>) -> Result<Profile> {
+    Ok(Profile { user: UserId(user), external: ExternalId::try_from(external).map_err(decode)?, name, picture })
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Failed(sqlx::Error::Decode(Box::new(error)))
+}

@@ -1,0 +1,124 @@
+//! Groups: making them, joining, leaving. Who may do what is decided under the chat's row lock, in the function that does it.
+
+use time::OffsetDateTime;
+
+use super::{Error, Located, Result, Store};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, UserId, limits};
+
+/// Why members were neither added nor removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAllowed {
+    /// The caller is not in the chat, or there is no such chat.
+    NotAMember,
+    /// Direct chats and feeds have no members that come and go.
+    NotAGroup,
+    /// The caller is no admin.
+    NoAdmin,
+    /// It would have more than [`limits::MEMBERS_MAX`] members.
+    TooMany,
+}
+
+/// Users who have just joined.
+#[derive(Debug)]
+pub struct Joined {
+    /// Who; those who were members already are not among them.
+    pub users: Vec<(UserId, ExternalId)>,
+    /// They get messages above this number.
+    pub seq: ChatSeq,
+    /// The group's title.
+    pub title: Option<String>,
+}
+
+/// Users who have just left.
+#[derive(Debug)]
+pub struct Left {
+    /// Who; those who were no members are not among them.
+    pub users: Vec<(UserId, ExternalId)>,
+    /// Messages above this number are not for them.
+    pub seq: ChatSeq,
+    /// Rows that waited for them and wait no more.
+    pub ended: Vec<Located>,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+impl Store {
+    /// Makes a group whose admin is `creator`. Called twice it makes two.
+    pub async fn create_group(&self, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<ChatId> {
+        let chat = ChatId::generate();
+        sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members)).execute(self.pool()).await?;
+        Ok(chat)
+    }
+
+    /// Adds members to a group. May be repeated: who is in it already is passed over.
+    pub async fn add_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Joined, NotAllowed>> {
+        let members_max = i32::try_from(limits::MEMBERS_MAX).unwrap_or(i32::MAX);
+        let rows = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &numbers(users), members_max)
+            .fetch_all(self.pool())
+            .await?;
+        let first = rows.first().ok_or_else(unexpected)?;
+        if let Some(refused) = refusal(&first.outcome)? {
+            return Ok(Err(refused));
+        }
+        let (seq, title) = (ChatSeq(first.joined_seq.unwrap_or_default()), first.title.clone());
+        let users = rows.into_iter().filter_map(|row| user(row.user_id, row.external_id)).collect();
+        Ok(Ok(Joined { users, seq, title }))
+    }
+
+    /// Takes members out of a group, and ends what waits for them there. May be repeated.
+    pub async fn remove_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Left, NotAllowed>> {
+        let rows = sqlx::query_file!("src/store/sql/remove_members.sql", chat.0, caller.0, &numbers(users)).fetch_all(self.pool()).await?;
+        let first = rows.first().ok_or_else(unexpected)?;
+        if let Some(refused) = refusal(&first.outcome)? {
+            return Ok(Err(refused));
+        }
+        let at = first.ended_at.ok_or_else(unexpected)?;
+        let mut left = Left { users: Vec::new(), seq: ChatSeq(0), ended: Vec::new(), at };
+        for row in rows {
+            left.seq = ChatSeq(row.left_seq.unwrap_or(left.seq.0));
+            match (row.class, row.seq, row.message_id, row.chat_seq, row.sender_id) {
+                (Some(class), Some(seq), Some(message), Some(chat_seq), Some(sender)) => {
+                    left.ended.extend(row.user_id.map(|user| ended(user, class, seq, message, chat, chat_seq, sender)));
+                }
+                _ => left.users.extend(user(row.user_id, row.external_id)),
+            }
+        }
+        Ok(Ok(left))
+    }
+}
+
+fn ended(user: i64, class: Class, seq: i64, message: uuid::Uuid, chat: ChatId, chat_seq: i64, sender: i64) -> Located {
+    Located {
+        user: UserId(user),
+        class,
+        seq: InboxSeq(seq),
+        message: MessageId(message),
+        chat,
+        chat_seq: ChatSeq(chat_seq),
+        sender: UserId(sender),
+    }
+}
+
+fn numbers(users: &[UserId]) -> Vec<i64> {
+    users.iter().map(|user| user.0).collect()
+}
+
+fn user(id: Option<i64>, external: Option<String>) -> Option<(UserId, ExternalId)> {
+    Some((UserId(id?), ExternalId::try_from(external?).ok()?))
+}
+
+fn refusal(outcome: &str) -> Result<Option<NotAllowed>> {
+    match outcome {
+        "done" => Ok(None),
+        "not_a_member" => Ok(Some(NotAllowed::NotAMember)),
+        "not_a_group" => Ok(Some(NotAllowed::NotAGroup)),
+        "forbidden" => Ok(Some(NotAllowed::NoAdmin)),
+        "too_many_members" => Ok(Some(NotAllowed::TooMany)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The function and this file do not agree.
+fn unexpected() -> Error {
+    Error::Failed(sqlx::Error::RowNotFound)
+}

@@ -1,0 +1,486 @@
+//! The documents say what the code does: tables, names, numbers and examples are held against it, so that neither can
+//! change alone. What is only prose is for people to check.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use restante::domain::{
+    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile,
+    SessionId, Status, UserId, Wire,
+};
+use restante::protocol::client::{self, FrameId};
+use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
+use restante::protocol::server::{self, ServerEvent};
+use restante::protocol::{Code, Fault, Timestamp, codes};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md"];
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+fn read(relative: &str) -> String {
+    fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
+/// A fenced block: its language and its text.
+struct Block {
+    language: String,
+    text: String,
+}
+
+/// A document as its fenced blocks, and its lines outside of them.
+fn taken_apart(document: &str) -> (Vec<Block>, Vec<&str>) {
+    let (mut blocks, mut prose) = (Vec::new(), Vec::new());
+    let mut open: Option<Block> = None;
+    for line in document.lines() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => blocks.push(block),
+            (Some(language), None) => open = Some(Block { language: language.to_owned(), text: String::new() }),
+            (None, Some(block)) => open = Some(Block { text: format!("{}{line}\n", block.text), ..block }),
+            (None, None) => prose.push(line),
+        }
+    }
+    (blocks, prose)
+}
+
+/// What stands between backticks in a line.
+fn spans(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// What stands between quotes in a line of code.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('"').skip(1).step_by(2)
+}
+
+/// `262144` as `262,144`.
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
+    groups.join(",")
+}
+
+#[test]
+fn the_table_of_codes_is_the_codes() {
+    assert!(read("docs/protocol.md").contains(&codes::table_markdown()), "put this into docs/protocol.md:\n{}", codes::table_markdown());
+}
+
+#[test]
+fn every_event_has_a_heading() {
+    let document = read("docs/protocol.md");
+    let headings: BTreeSet<&str> = document.lines().filter(|line| line.starts_with("### ")).flat_map(spans).collect();
+    for event in events() {
+        assert!(headings.contains(event.as_str()), "docs/protocol.md has no heading for {event}");
+    }
+}
+
+/// The names of all events, from the code that reads and writes them.
+fn events() -> BTreeSet<String> {
+    let reading = read("src/protocol/client.rs");
+    let is_event = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == ':');
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for line in reading.lines().map(str::trim).filter(|line| line.starts_with('"') && line.contains("\" => ")) {
+        names.extend(quoted(line).take(1).map(str::to_owned));
+    }
+    let writing = read("src/protocol/server.rs");
+    let table = writing.split("\nevents! {").nth(1).unwrap();
+    for line in table.lines().map(str::trim).filter(|line| line.starts_with('"') && line.contains('{')) {
+        names.extend(quoted(line).take(1).map(str::to_owned));
+    }
+    let messages = read("src/protocol/message.rs");
+    for piece in messages.split(r#"{"event":""#).skip(1) {
+        names.extend(piece.split('"').next().map(str::to_owned));
+    }
+    names.insert(<Fault as ServerEvent>::EVENT.to_owned());
+    assert!(names.len() >= 28 && names.iter().all(|name| is_event(name)), "{names:?}");
+    names
+}
+
+const AT: OffsetDateTime = datetime!(2026-11-01 12:00 UTC);
+const MESSAGE: &str = "0192f0c0-7d4e-7cc3-98c4-dc0c0c07398f";
+const CHAT: &str = "0192f0c0-0000-7000-8000-000000000000";
+const OTHER_MESSAGE: &str = "01a1fc78-3710-70e7-92c6-347ec7710b7d";
+
+fn user(name: &str) -> ExternalId {
+    ExternalId::try_from(name.to_owned()).unwrap()
+}
+
+fn message_id(id: &str) -> MessageId {
+    MessageId(id.parse().unwrap())
+}
+
+fn message() -> Arc<Message> {
+    let sender = Profile { user: UserId(1), external: user("anna"), name: Some("Anna".to_owned()), picture: None };
+    Arc::new(Message {
+        id: message_id(MESSAGE),
+        chat: ChatId(CHAT.parse().unwrap()),
+        seq: ChatSeq(1),
+        sender: Arc::new(sender),
+        message_type: "text".to_owned(),
+        content: "hello".to_owned(),
+        metadata: Some(RawValue::from_string(r#"{"color": "green"}"#.to_owned()).unwrap()),
+        created_at: AT,
+        expires_at: Some(datetime!(2027-01-01 0:00 UTC)),
+        wire: Wire::default(),
+    })
+}
+
+fn frame_id(json: &str) -> FrameId {
+    client::parse(&format!(r#"{{"event":"ping","id":{json}}}"#)).unwrap().id.unwrap()
+}
+
+/// A frame as the code writes it.
+fn frame<E: ServerEvent>(id: &str, data: &E) -> Value {
+    let id = Some(id).filter(|id| !id.is_empty()).map(frame_id);
+    serde_json::from_str(&server::frame(id.as_ref(), data)).unwrap()
+}
+
+/// One frame of every shape that the service sends.
+fn server_frames() -> Vec<Value> {
+    let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(1), status: Status::Sent, attempts: 0, message: message() };
+    let mut frames = vec![
+        serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
+        serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
+        serde_json::from_str(&sent_echo_frame(&envelope.message)).unwrap(),
+    ];
+    frames.extend(frames_of_sessions());
+    frames.extend(frames_of_statuses());
+    frames.extend(frames_of_people());
+    frames
+}
+
+fn frames_of_sessions() -> Vec<Value> {
+    let device = DeviceId::try_from("phone".to_owned()).unwrap();
+    let gap = server::Gap { class: Class::Chat, from_seq: InboxSeq(4), to_seq: InboxSeq(5), count: 2, reason: GapReason::Expired };
+    let ready = server::Ready {
+        user_id: &user("ben"),
+        session_id: SessionId("01a1fc78-2f87-7442-9ba8-0acabbf8fa8e".parse().unwrap()),
+        device_id: Some(&device),
+        window: 50,
+        pending: 2,
+        pending_more: false,
+        last_seq: InboxSeq(2),
+        settled_seq: InboxSeq(0),
+        event_last_seq: InboxSeq(0),
+        event_settled_seq: InboxSeq(0),
+        epoch: "7326d5eaf7eef228",
+        resumed: false,
+        marks_cursor: "7326d5eaf7eef228-783",
+        server_time: Timestamp(AT),
+    };
+    let authenticated = server::Authenticated { user_id: &user("ben"), expires_at: Timestamp(datetime!(2026-11-01 13:00 UTC)) };
+    vec![
+        frame("", &ready),
+        frame("\"auth\"", &authenticated),
+        frame("", &server::Drained { class: Class::Chat, inbox_seq: InboxSeq(2) }),
+        frame("", &gap),
+        frame("", &server::Draining { reconnect_after_ms: 1_200 }),
+        frame("7", &server::Pong {}),
+        frame("1", &Fault::new(Code::Busy, "wait").retry_after_ms(250)),
+    ]
+}
+
+fn frames_of_statuses() -> Vec<Value> {
+    let (chat_id, message_id_) = (ChatId(CHAT.parse().unwrap()), message_id(MESSAGE));
+    let sent = server::SentAnswer { message_id: message_id_, chat_id, seq: ChatSeq(1), created_at: Timestamp(AT), duplicate: false };
+    let list = server::StatusList {
+        chat_id,
+        message_ids: &[message_id_],
+        seq: ChatSeq(1),
+        status: Status::Delivered,
+        user_id: &user("ben"),
+        reason: None,
+        timestamp: Timestamp(AT),
+        marks_cursor: Some("7326d5eaf7eef228-776"),
+    };
+    let except = [server::StatusException {
+        message_id: message_id(OTHER_MESSAGE),
+        status: Status::Failed,
+        reason: Some("cannot decode".to_owned()),
+    }];
+    let up_to = server::StatusUpTo {
+        chat_id,
+        seq: ChatSeq(4),
+        up_to: true,
+        status: Status::Read,
+        user_id: &user("ben"),
+        except: &except,
+        marks_cursor: "7326d5eaf7eef228-804",
+    };
+    let counts = server::StatusCounts {
+        chat_id,
+        message_id: message_id_,
+        seq: ChatSeq(1),
+        delivered_count: 80,
+        read_count: 12,
+        member_count: 120,
+        marks_cursor: Some("7326d5eaf7eef228-804"),
+    };
+    vec![
+        frame("1", &sent),
+        frame("", &list),
+        frame("", &up_to),
+        frame("", &counts),
+        frame("2", &server::DeliveredOk {}),
+        frame("3", &server::RejectOk::new(message_id_, AttemptOutcome::Counted(1))),
+        frame("4", &server::ReadOk { chat_id, seq: ChatSeq(3) }),
+    ]
+}
+
+fn frames_of_people() -> Vec<Value> {
+    let chat_id = ChatId(CHAT.parse().unwrap());
+    let (anna, ben) = (user("anna"), user("ben"));
+    let users = vec![
+        server::Presence { user_id: ben.clone(), online: true, last_seen: None },
+        server::Presence { user_id: user("cleo"), online: false, last_seen: Some(Timestamp(datetime!(2026-11-01 11:00 UTC))) },
+    ];
+    let added = server::ChatAdded { chat_id, kind: ChatKind::Group, title: Some("crew"), joined_seq: ChatSeq(5), by: &anna };
+    vec![
+        frame("", &server::Typing { chat_id, user_id: &ben, typing: true }),
+        frame("5", &server::PresenceState { users }),
+        frame("", &server::UserOnline { user_id: &ben, timestamp: Timestamp(AT) }),
+        frame("", &server::UserOffline { user_id: &ben, last_seen: Timestamp(AT) }),
+        frame("", &added),
+        frame("", &server::ChatRemoved { chat_id, left_seq: ChatSeq(9), by: &anna }),
+    ]
+}
+
+#[test]
+fn every_example_is_a_frame_of_the_service_or_one_it_understands() {
+    let document = read("docs/protocol.md");
+    let examples: Vec<String> =
+        taken_apart(&document).0.into_iter().filter(|block| block.language == "json").map(|block| block.text).collect();
+    let ours = server_frames();
+    let mut shown = Vec::new();
+    for example in &examples {
+        let value: Value = serde_json::from_str(example).unwrap_or_else(|error| panic!("{error}:\n{example}"));
+        if value.get("event").is_some() && !ours.contains(&value) {
+            client::parse(example).unwrap_or_else(|error| panic!("neither sent nor understood, {error}:\n{example}"));
+        }
+        shown.push(value);
+    }
+    for frame in ours {
+        assert!(shown.contains(&frame), "docs/protocol.md does not show\n{frame}");
+    }
+}
+
+#[test]
+fn every_limit_of_the_protocol_is_in_its_table() {
+    let document = read("docs/protocol.md");
+    let section = document.split("\n## Limits\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    for line in read("src/domain/limits.rs").lines() {
+        let Some((name, value)) = line.strip_prefix("pub const ").and_then(|line| line.split_once(": ")) else { continue };
+        let (_, value) = value.trim_end_matches(';').split_once(" = ").unwrap();
+        let value: u64 = value.split(" * ").map(|factor| factor.replace('_', "").parse::<u64>().unwrap()).product();
+        let shown = with_commas(value);
+        assert!(section.contains(&format!("| {shown} ")), "docs/protocol.md, Limits: {name} = {shown} is missing");
+    }
+}
+
+#[test]
+fn every_route_is_documented() {
+    let document = read("docs/protocol.md");
+    let routes = read("src/http/mod.rs");
+    let mut found = 0;
+    for route in routes.lines().map(str::trim).filter(|line| line.starts_with(".route(")) {
+        let path = quoted(route).next().unwrap().replace("{chat}", "{chatId}").replace("{message}", "{messageId}");
+        for (call, method) in [("get(", "GET"), ("post(", "POST"), ("delete(", "DELETE"), ("put(", "PUT"), ("patch(", "PATCH")] {
+            if route.contains(&format!(" {call}")) || route.contains(&format!(").{call}")) {
+                found += 1;
+                assert!(document.contains(&format!("`{method} {path}`")), "docs/protocol.md does not name {method} {path}");
+            }
+        }
+    }
+    assert!(found >= 17, "only {found} routes were found in src/http/mod.rs");
+}
+
+#[test]
+fn every_metric_is_documented_in_its_own_words() {
+    let document = read("docs/operations.md");
+    for row in metric_rows() {
+        assert!(document.contains(&row), "docs/operations.md does not hold this line:\n{row}");
+    }
+}
+
+/// The table's lines, from the table in the code.
+fn metric_rows() -> Vec<String> {
+    let source = read("src/telemetry.rs");
+    let table = source.split("\nmetrics! {").nth(1).unwrap().split("\n}").next().unwrap();
+    let rows: Vec<String> = table.split(";\n").filter(|entry| entry.contains(" = ")).map(metric_row).collect();
+    assert!(rows.len() >= 19, "{rows:?}");
+    rows
+}
+
+fn metric_row(entry: &str) -> String {
+    let (declared, made) = entry.split_once(" = ").unwrap();
+    let (maker, words) = made.split_once("),").unwrap();
+    let label = quoted(maker).next().map_or_else(String::new, |label| format!("`{label}`"));
+    let (name, help) = (quoted(words).next().unwrap(), quoted(words).nth(1).unwrap());
+    let unit = if words.contains(" in Seconds") { "_seconds" } else { "" };
+    let kind = ["Counter", "Gauge", "Histogram"].into_iter().find(|kind| declared.contains(kind)).unwrap();
+    let end = if kind == "Counter" { "_total" } else { "" };
+    format!("| `restante_{name}{unit}{end}` | {} | {label} | {help} |", kind.to_lowercase())
+}
+
+/// The words that follow `restante` in the shell blocks, at the beginning of a line or of a `$(…)`.
+fn commands(document: &str) -> Vec<Vec<String>> {
+    let (blocks, _) = taken_apart(document);
+    let lines = blocks.iter().filter(|block| block.language == "sh").flat_map(|block| block.text.lines());
+    let calls = lines.flat_map(|line| line.split("$(")).filter_map(|call| call.strip_prefix("restante "));
+    calls.map(|call| call.split([' ', ')']).filter(|word| !word.is_empty()).map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn the_commands_that_are_shown_exist_with_their_options() {
+    let mut checked = BTreeSet::new();
+    for document in DOCUMENTS {
+        for words in commands(&read(document)) {
+            let Some(subcommand) = words.first() else { continue };
+            let help = Command::new(env!("CARGO_BIN_EXE_restante")).args([subcommand, "--help"]).output().unwrap();
+            assert!(help.status.success(), "{document}: there is no `restante {subcommand}`");
+            let help = String::from_utf8(help.stdout).unwrap();
+            for option in words.iter().filter(|word| word.starts_with("--")) {
+                assert!(help.contains(option.as_str()), "{document}: `restante {subcommand}` has no {option}");
+            }
+            checked.insert(subcommand.clone());
+        }
+    }
+    for command in ["listen", "send", "demo", "replay", "token", "migrate"] {
+        assert!(checked.contains(command), "no document shows `restante {command}`");
+    }
+}
+
+/// A heading as GitHub makes an anchor of it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>();
+    kept.replace(' ', "-")
+}
+
+fn anchors(document: &str) -> BTreeSet<String> {
+    let (_, prose) = taken_apart(document);
+    prose.iter().filter_map(|line| line.strip_prefix('#')).map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+#[test]
+fn links_between_documents_resolve() {
+    let mut found = 0;
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = Path::new(document).parent().unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://")) {
+            found += 1;
+            let (file, place) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { PathBuf::from(document) } else { folder.join(file) };
+            assert!(path(&target.to_string_lossy()).exists(), "{document}: {link} leads nowhere");
+            if !place.is_empty() {
+                assert!(anchors(&read(&target.to_string_lossy())).contains(place), "{document}: {link}: no such heading");
+            }
+        }
+    }
+    assert!(found >= 40, "only {found} links were found");
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for name in taken_apart(&text).1.into_iter().flat_map(spans) {
+            let is_path = ["src/", "tests/", "migrations/", "docs/"].iter().any(|folder| name.starts_with(folder)) && !name.contains('…');
+            assert!(!is_path || path(name).exists(), "{document}: there is no {name}");
+        }
+    }
+}
+
+#[test]
+fn the_tests_of_the_invariants_exist() {
+    let tests = read("tests/service/invariants.rs");
+    let text = read("ARCHITECTURE.md");
+    let named: BTreeSet<&str> = text.lines().flat_map(spans).filter(|span| span.starts_with('i') && span.contains('_')).collect();
+    let named: BTreeSet<&str> = named.into_iter().filter(|span| span[1..].starts_with(|c: char| c.is_ascii_digit())).collect();
+    for name in &named {
+        assert!(tests.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+    assert_eq!(named.len(), 13);
+}
+
+#[test]
+fn the_map_names_every_module_and_what_it_uses() {
+    let drawn = drawn_map();
+    let real = real_map();
+    assert_eq!(drawn.keys().collect::<Vec<_>>(), real.keys().collect::<Vec<_>>());
+    for (module, uses) in &real {
+        assert_eq!(&drawn[module], uses, "ARCHITECTURE.md, the map: {module}");
+    }
+}
+
+/// Module to what it uses, as the table of ARCHITECTURE.md has it: `| `name` | what | `a` `b` |`.
+fn drawn_map() -> BTreeMap<String, BTreeSet<String>> {
+    let text = read("ARCHITECTURE.md");
+    let section = text.split("\n## The map\n").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').collect();
+        (spans(cells[1]).next().unwrap().to_owned(), spans(cells[3]).map(str::to_owned).collect())
+    })
+    .collect()
+}
+
+/// The same from the sources, tests left out.
+fn real_map() -> BTreeMap<String, BTreeSet<String>> {
+    let mut map: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let declared = read("src/lib.rs");
+    let modules: BTreeSet<&str> =
+        declared.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(|name| name.trim_end_matches(';')).collect();
+    for module in &modules {
+        let uses = map.entry((*module).to_owned()).or_default();
+        for source in sources_of(module) {
+            let text = fs::read_to_string(source).unwrap();
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for used in text.split("crate::").skip(1) {
+                let list = used.strip_prefix('{').map_or(used, |list| list.split('}').next().unwrap());
+                let names: Vec<&str> = if list.len() == used.len() { vec![used] } else { list.split(',').collect() };
+                let first =
+                    |name: &str| name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_owned();
+                uses.extend(names.into_iter().map(first).filter(|name| modules.contains(name.as_str()) && name != module));
+            }
+        }
+    }
+    map
+}
+
+fn sources_of(module: &str) -> Vec<PathBuf> {
+    let (file, folder) = (path(&format!("src/{module}.rs")), path(&format!("src/{module}")));
+    let mut found: Vec<PathBuf> = Some(file).filter(|file| file.exists()).into_iter().collect();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+            match (entry.is_dir(), name.as_str()) {
+                (_, "tests" | "tests.rs" | "properties.rs" | "fake.rs") => {}
+                (true, _) => folders.push(entry),
+                (false, name) if name.ends_with(".rs") => found.push(entry),
+                (false, _) => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_crates_own_map_names_every_module() {
+    let text = read("src/lib.rs");
+    for module in text.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
+        let name = module.trim_end_matches(';');
+        assert!(text.lines().any(|line| line.starts_with("//! - ") && line.contains(&format!("[`{name}`]"))), "src/lib.rs: {name}");
+    }
+}

@@ -1,0 +1,93 @@
+//! From backlog to live: a user connects exactly while others send to it. What falls between the last page and the
+//! first offer would be lost, what lies in both would come twice; ten thousand sends look for either.
+
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::support::{Connect, Node, Socket, database, direct, fill, statuses};
+
+const USERS: usize = 10;
+const CONNECTS: usize = 50;
+const SENDS: i64 = 20;
+/// What may wait at connect: nothing, less than a page, exactly a page, more.
+const BACKLOGS: [i32; 8] = [0, 0, 1, 10, 49, 50, 51, 75];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_sends_race_the_handover_and_none_is_lost_doubled_or_out_of_order() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(4).await);
+    let seed = fastrand::u64(..);
+    let users = (0..USERS).map(|user| rounds(&node, &pool, user, fastrand::Rng::with_seed(seed + user as u64)));
+    println!("seed {seed}");
+    futures_util::future::join_all(users).await;
+    node.stop().await;
+}
+
+/// One user's connects; every other user has a device.
+async fn rounds(node: &Node, pool: &PgPool, user: usize, mut random: fastrand::Rng) {
+    let (name, sender_name) = (format!("user-{user}"), format!("sender-{user}"));
+    let chat = direct(pool, &sender_name, &name).await;
+    let mut sender = node.connect(&sender_name).await;
+    let mut last = 0;
+    for connect in 0..CONNECTS {
+        let backlog = random.choice(BACKLOGS).unwrap();
+        if backlog > 0 {
+            fill(pool, chat, &sender_name, backlog).await;
+        }
+        let before = random.i64(0..5);
+        send(&mut sender, &name, before, &mut random).await;
+        let wishes = Connect::user(&name).with("window", random.u16(1..=60));
+        let wishes = if user.is_multiple_of(2) { wishes.device("phone") } else { wishes };
+        let all = last + i64::from(backlog) + SENDS;
+        let mut pace = random.fork();
+        let (_, mut socket) = tokio::join!(send(&mut sender, &name, SENDS - before, &mut pace), async {
+            let mut socket = node.open(wishes).await;
+            take_in_order(&mut socket, last, all, &mut random).await;
+            socket
+        });
+        let rest = socket.until_pong().await;
+        let context = format!("user {user}, connect {connect}, backlog {backlog}, ready {}", socket.ready);
+        assert_eq!(count(&rest, "message:receive"), 0, "{context}: {rest:?}");
+        assert_eq!(count(&rest, "queue:gap"), 0, "{context}: {rest:?}");
+        let drained = rest.iter().filter(|frame| frame["event"] == "queue:drained" && frame["data"]["class"] == "chat");
+        assert_eq!(drained.count(), 1, "{context}: {rest:?}");
+        last = all;
+        socket.close().await;
+    }
+    assert!(statuses(pool, &name).await.iter().all(|status| status == "delivered"));
+}
+
+/// Sends a few at a time, so that they fall before, into and after the connect.
+async fn send(sender: &mut Socket, to: &str, count: i64, random: &mut fastrand::Rng) {
+    let mut left = count;
+    while left > 0 {
+        let burst = random.choice([1, 5, SENDS]).unwrap().min(left);
+        let mut asked = Vec::new();
+        for _ in 0..burst {
+            asked.push(sender.ask_later("message:send", json!({"to": to, "content": "racing"})).await);
+        }
+        for id in asked {
+            assert_eq!(sender.answer(&id).await["event"], "message:sent");
+        }
+        left -= burst;
+    }
+}
+
+/// Takes exactly the messages `after + 1..=last`, acks them in one of three ways, and waits for the last ack's commit.
+async fn take_in_order(socket: &mut Socket, after: i64, last: i64, random: &mut fastrand::Rng) {
+    for expected in after + 1..=last {
+        let message = socket.event("message:receive").await;
+        assert_eq!(message["inboxSeq"], expected, "{message}");
+        assert_eq!((&message["seq"], &message["attempt"]), (&json!(expected), &json!(1)));
+        match random.u8(0..3) {
+            _ if expected == last => socket.ack(&message).await,
+            0 => socket.tell("message:delivered", json!({"upTo": expected})).await,
+            1 => socket.tell("message:delivered", json!({"messageIds": [message["messageId"]]})).await,
+            _ => socket.tell("message:delivered", json!({"messageId": message["messageId"]})).await,
+        }
+    }
+}
+
+fn count(frames: &[Value], event: &str) -> usize {
+    frames.iter().filter(|frame| frame["event"] == event).count()
+}

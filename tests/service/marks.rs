@@ -1,0 +1,139 @@
+//! What a sender that was away is told when it comes back: the marks that moved, each of them, and no more.
+
+use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::support::{Connect, Node, Socket, database, direct, fill, group, number, users};
+
+fn since(cursor: &Value) -> Connect {
+    Connect::user("alice").with("marks", cursor.as_str().unwrap())
+}
+
+/// The data of every `message:status` that follows `ready`.
+async fn told(socket: &mut Socket) -> Vec<Value> {
+    let frames = socket.until_pong().await;
+    frames.into_iter().filter(|frame| frame["event"] == "message:status").map(|mut frame| frame["data"].take()).collect()
+}
+
+#[tokio::test]
+async fn a_sender_that_was_away_is_told_every_mark_that_moved_and_only_the_last_frame_has_the_new_cursor() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let mut alice = node.connect("alice").await;
+    for name in ["bob", "carol", "dave"] {
+        for n in 0..3 {
+            alice.send(name, &n.to_string()).await;
+        }
+    }
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+    let (mut bob, mut carol) = (node.connect("bob").await, node.connect("carol").await);
+    let messages = bob.receive(3).await;
+    bob.ack_up_to(3).await;
+    bob.ask("message:read", json!({"chatId": messages[0]["chatId"], "seq": 2})).await;
+    carol.receive(3).await;
+    carol.ack_up_to(2).await;
+
+    let mut alice = node.open(since(&before)).await;
+    let frames = told(&mut alice).await;
+    let (last, others) = frames.split_last().unwrap();
+    assert!(others.iter().all(|frame| frame["marksCursor"] == before), "{frames:?}");
+    assert_ne!(last["marksCursor"], before);
+    let mut marks: Vec<_> = frames.iter().map(|it| format!("{} {} {} {}", it["userId"], it["status"], it["seq"], it["upTo"])).collect();
+    marks.sort_unstable();
+    assert_eq!(marks, [r#""bob" "delivered" 3 true"#, r#""bob" "read" 2 true"#, r#""carol" "delivered" 2 true"#]);
+    // Told in the middle and cut: all of it again. Told to the end: nothing again.
+    let mut again = node.open(since(&before)).await;
+    assert_eq!(told(&mut again).await.len(), 3);
+    let mut knows = node.open(since(&last["marksCursor"])).await;
+    assert_eq!(told(&mut knows).await, Vec::<Value>::new());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_ended_otherwise_are_named_beside_the_mark_that_passes_them() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let chat = direct(&pool, "alice", "bob").await;
+    fill(&pool, chat, "alice", 3).await;
+    let alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+    let mut bob = node.connect("bob").await;
+    let messages = bob.receive(3).await;
+    let id = &messages[1]["messageId"];
+    bob.ask("message:reject", json!({"messageId": id, "reason": "cannot", "final": true})).await;
+    bob.ack(&messages[0]).await;
+    bob.ack(&messages[2]).await;
+
+    let mut alice = node.open(since(&before)).await;
+    let frames = told(&mut alice).await;
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    assert_eq!((&frames[0]["seq"], &frames[0]["status"]), (&json!(3), &json!("delivered")));
+    assert_eq!(frames[0]["except"], json!([{"messageId": id, "status": "failed", "reason": "cannot"}]));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_mark_whose_transaction_began_before_a_look_and_committed_after_it_is_told_at_the_next() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(2).await);
+    let chat = direct(&pool, "alice", "bob").await;
+    fill(&pool, chat, "alice", 1).await;
+    let alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+
+    let mut slow = db.options().connect().await.unwrap();
+    let mut moving = slow.begin().await.unwrap();
+    let mark = "update chat_members set delivered_seq = 1, marked_xid = pg_current_xact_id() where user_id = $1";
+    sqlx::query(mark).bind(users(&pool, &["bob"]).await[0]).execute(&mut *moving).await.unwrap();
+    // Others begin and commit meanwhile: the newest transaction is not the oldest that is open.
+    fill(&pool, direct(&pool, "carol", "dave").await, "carol", 1).await;
+    let mut looks = node.open(since(&before)).await;
+    assert_eq!(told(&mut looks).await, Vec::<Value>::new());
+    let cursor = looks.ready["marksCursor"].clone();
+    looks.close().await;
+    moving.commit().await.unwrap();
+
+    let mut alice = node.open(since(&cursor)).await;
+    let frames = told(&mut alice).await;
+    assert_eq!((frames.len(), &frames[0]["userId"], &frames[0]["seq"]), (1, &json!("bob"), &json!(1)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_of_more_than_fifty_reports_counts() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let names: Vec<String> = (0..51).map(|n| format!("member-{n}")).collect();
+    let members: Vec<&str> = std::iter::once("alice").chain(names.iter().map(String::as_str)).collect();
+    let chat = group(&pool, &members).await;
+    let mut alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    let sent = alice.ask("message:send", json!({"chatId": chat, "content": "all"})).await["data"].take();
+    for name in &names[..2] {
+        let mut member = node.connect(name).await;
+        let message = member.event("message:receive").await;
+        member.ack(&message).await;
+        member.close().await;
+    }
+    let counts = |delivered: i64, read: i64| json!({"chatId": chat, "messageId": sent["messageId"], "seq": 1, "deliveredCount": delivered,
+        "readCount": read, "memberCount": 51});
+    let without_cursor = |mut frame: Value| {
+        assert!(frame.as_object_mut().unwrap().remove("marksCursor").is_some());
+        frame
+    };
+    let mut live = without_cursor(alice.event("message:status").await);
+    while live != counts(2, 0) {
+        assert_eq!(live, counts(1, 0), "counts only, and only upwards");
+        live = without_cursor(alice.event("message:status").await);
+    }
+    alice.close().await;
+    let mut member = node.connect(&names[2]).await;
+    assert_eq!(member.ask("message:read", json!({"chatId": chat, "seq": 1})).await["event"], "message:read:ok");
+    let mut alice = node.open(since(&before)).await;
+    assert_eq!(told(&mut alice).await.into_iter().map(without_cursor).collect::<Vec<_>>(), [counts(3, 1)]);
+    assert_eq!(number(&pool, "select count(*) from message_status where status = 'sent'").await, 48);
+    node.stop().await;
+}

@@ -1,0 +1,49 @@
+//! HTTP calls of one user, answers as JSON.
+
+use reqwest::{Client, Method, Response};
+use serde_json::Value;
+
+use super::node::{Node, token};
+
+/// One user's calls to one node.
+pub struct Api {
+    client: Client,
+    url: String,
+    token: String,
+}
+
+impl Node {
+    /// Calls as this user.
+    pub fn api(&self, user: &str) -> Api {
+        Api { client: Client::new(), url: self.url(), token: token(user) }
+    }
+}
+
+impl Api {
+    /// `GET`: status and body.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        told(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    /// `POST`: status and body.
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        told(self.request(Method::POST, path).json(&body).send().await.unwrap()).await
+    }
+
+    /// `DELETE`: status and body.
+    pub async fn delete(&self, path: &str, body: Value) -> (u16, Value) {
+        told(self.request(Method::DELETE, path).json(&body).send().await.unwrap()).await
+    }
+
+    /// A request to be changed further.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+}
+
+/// Status and body of an answer.
+pub async fn told(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
