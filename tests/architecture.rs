@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Which module knows which others. Arrows run downwards only: what stands higher here is known by nothing below it.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("cli", &["app", "client", "config", "auth", "postgres", "secret", "telemetry", "protocol", "domain"]),
+    ("cli", &["app", "client", "config", "auth", "postgres", "secret", "telemetry", "store", "protocol", "domain"]),
     (
         "app",
         &["http", "connection", "jobs", "delivery", "session", "store", "hub", "bus", "auth", "config", "telemetry", "protocol", "domain"],
