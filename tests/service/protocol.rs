@@ -492,7 +492,9 @@ async fn a_client_that_answers_no_pings_is_closed() {
     let mut silent = node.connect("silent").await;
     let mut lively = node.connect("lively").await;
     let metrics = std::sync::Arc::clone(&node.app().shared().metrics);
+    let begun = std::time::Instant::now();
     while metrics.connections_closed.of("no_acks").get() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it has missed many pings");
         lively.until_pong().await;
     }
     // Its own late pongs may find the connection gone before it has read the close frame.
