@@ -156,7 +156,9 @@ fn pool(config: &Config, database: &Database) -> PgPool {
         .acquire_timeout(Duration::from_secs(5))
         // A ping for each statement would double the round trips; a broken connection shows in the statement itself.
         .test_before_acquire(false)
-        .connect_lazy_with(database.options.clone().options([("lock_timeout", "1000")]))
+        .connect_lazy_with(
+            database.options.clone().options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")]),
+        )
 }
 
 fn lane_settings(config: &Config, database: &Database) -> LaneSettings {
