@@ -67,7 +67,7 @@ impl Shell {
         let turns = self.shared.turns.clone();
         self.operations.push(Box::pin(async move {
             let _turn = turns.take().await;
-            match store.direct_peers(profile.user).await {
+            match Box::pin(store.direct_peers(profile.user)).await {
                 Ok(peers) => hub.watch(session, &mailbox, &peers),
                 Err(cause) => debug!(?cause, "a user's contacts could not be read: it is not told when they come and go"),
             }

@@ -56,7 +56,8 @@ impl Shell {
             loop {
                 let read = {
                     let _turn = turns.take().await;
-                    store.page(request, user, class, after, limit).await
+                    // Boxed, so that what it needs is there only while it runs.
+                    Box::pin(store.page(request, user, class, after, limit)).await
                 };
                 match read {
                     Ok(page) => return Done::Happened(input(page)),
@@ -190,7 +191,7 @@ impl Shell {
         let (store, user, turns) = (self.shared.store.clone(), self.who.profile.user, self.shared.turns.clone());
         self.operations.push(Box::pin(async move {
             let _turn = turns.take().await;
-            match store.advance_settled(user, class).await {
+            match Box::pin(store.advance_settled(user, class)).await {
                 Ok(settled) => Done::Happened(Input::SettledAdvanced(class, settled)),
                 // Only a hint for where to begin next time; zero is always true.
                 Err(_) => Done::Happened(Input::SettledAdvanced(class, InboxSeq(0))),
