@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Heard};
 use crate::config::Config;
-use crate::connection::{self, ConnectionSettings, Crashes};
+use crate::connection::{self, ConnectionSettings, Crashes, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Class, limits};
 use crate::http;
@@ -112,6 +112,7 @@ impl App {
             verifier: Arc::new(TokenVerifier::new(secret)),
             epoch,
             crashes: Arc::new(Crashes::default()),
+            turns: Turns::new(config.pool_size),
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
             stop: stop.clone(),
@@ -155,7 +156,9 @@ fn pool(config: &Config, database: &Database) -> PgPool {
         .acquire_timeout(Duration::from_secs(5))
         // A ping for each statement would double the round trips; a broken connection shows in the statement itself.
         .test_before_acquire(false)
-        .connect_lazy_with(database.options.clone().options([("lock_timeout", "1000")]))
+        .connect_lazy_with(
+            database.options.clone().options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")]),
+        )
 }
 
 fn lane_settings(config: &Config, database: &Database) -> LaneSettings {

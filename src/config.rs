@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_database_of_your_own_needs_a_secret_of_your_own() {
-        let config = checked(&["--database-url", "postgres://db/restante"]).unwrap();
+        let config = checked(&["--database-url", "postgres://db/restante", "--jwt-secret", ""]).unwrap();
         assert!(config.jwt_secret().unwrap_err().to_string().starts_with("JWT_SECRET"));
     }
 

@@ -55,15 +55,15 @@ pub enum Happening {
     Message(Box<Envelope>),
     /// A message that had come before; it has had its effect, and is acked again.
     Again(Box<Envelope>),
-    /// A message of [`Client::send`] is stored. Once for each.
+    /// A message of [`super::Client::send`] is stored. Once for each.
     Stored(Box<Sent>),
-    /// A message of [`Client::send`] is refused and will not be repeated.
+    /// A message of [`super::Client::send`] is refused and will not be repeated.
     Refused(MessageId, ErrorNews),
-    /// A message of [`Client::send`] is refused for now and will be repeated by itself.
+    /// A message of [`super::Client::send`] is refused for now and will be repeated by itself.
     Postponed(MessageId, ErrorNews),
     /// Anything else the service said.
     Event(Event),
-    /// A frame as it came, before what it means; with [`Options::raw_frames`] only.
+    /// A frame as it came, before what it means; with [`super::Options::raw_frames`] only.
     Frame(Utf8Bytes),
     /// The connection is lost; the client comes back after so long, unless it is gone.
     Lost(WireError, Option<Duration>),

@@ -105,7 +105,7 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
 async fn serve(shared: Shared, mut socket: WebSocket, identity: Option<Identity>, wishes: Wishes) {
     let (identity, answer_to) = match identity {
         Some(identity) => (identity, None),
-        None => match first_frame(&shared, &mut socket).await {
+        None => match Box::pin(first_frame(&shared, &mut socket)).await {
             Ok((identity, id)) => (identity, Some(id)),
             Err(Some(FrameError { id, fault })) => return refuse(&shared, socket, id.as_ref(), &fault).await,
             Err(None) => return shared.metrics.connection_closed(None),

@@ -3,7 +3,7 @@
 //!
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
 //! (the loop), `frames` (what the client says), `perform` (what the session wants), `notes` (what others say),
-//! `marks` (what a sender that was away is told), `outbox` (the way out).
+//! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next).
 
 mod handshake;
 mod open;
@@ -17,9 +17,11 @@ mod perform;
 mod crashes;
 mod marks;
 mod outbox;
+mod turns;
 
 pub use crashes::Crashes;
 pub use handshake::{ConnectQuery, upgrade};
+pub use turns::Turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +64,8 @@ pub struct Shared {
     pub epoch: tokio::sync::watch::Receiver<Arc<str>>,
     /// Who ends connections without an ack, again and again.
     pub crashes: Arc<Crashes>,
+    /// Whose read is next.
+    pub turns: Turns,
     /// How connections behave.
     pub settings: Arc<ConnectionSettings>,
     /// Connections run here, so that a stop can wait for them.

@@ -64,8 +64,10 @@ impl Shell {
             let frame = server::frame(None, &server::UserOnline { user_id: &profile.external, timestamp: now });
             hub.tell_watchers(profile.user, &frame);
         }
+        let turns = self.shared.turns.clone();
         self.operations.push(Box::pin(async move {
-            match store.direct_peers(profile.user).await {
+            let _turn = turns.take().await;
+            match Box::pin(store.direct_peers(profile.user)).await {
                 Ok(peers) => hub.watch(session, &mailbox, &peers),
                 Err(cause) => debug!(?cause, "a user's contacts could not be read: it is not told when they come and go"),
             }

@@ -34,7 +34,11 @@ pub(super) struct Who {
 
 /// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
 pub(super) async fn run(shared: Shared, socket: WebSocket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
-    match open(&shared, &identity, wishes).await {
+    let turn = shared.turns.take().await;
+    // Boxed, so that whoever waits for a turn takes little room.
+    let opened = Box::pin(open(&shared, &identity, wishes)).await;
+    drop(turn);
+    match opened {
         Ok(opened) => {
             let span = info_span!("session", session.id = %opened.who.session, user.id = %opened.who.profile.external);
             let tasks = shared.tasks.clone();
@@ -42,7 +46,7 @@ pub(super) async fn run(shared: Shared, socket: WebSocket, identity: Identity, w
             // idle connections are most of a node's memory.
             tasks.spawn(begin(shared, socket, &identity, opened, answer_to).instrument(span));
         }
-        Err(fault) => refuse(&shared, socket, answer_to.as_ref().and_then(Option::as_ref), &fault).await,
+        Err(fault) => Box::pin(refuse(&shared, socket, answer_to.as_ref().and_then(Option::as_ref), &fault)).await,
     }
 }
 

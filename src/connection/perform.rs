@@ -46,6 +46,7 @@ impl Shell {
     fn read_page(&mut self, request: PageRequest, class: Class, after: InboxSeq, limit: u16, input: fn(Page) -> Input) {
         let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
         let (user, metrics, room) = (self.who.profile.user, Arc::clone(&self.shared.metrics), self.outbox.room());
+        let turns = self.shared.turns.clone();
         self.operations.push(Box::pin(async move {
             // A window of large messages would otherwise be read into memory for a client that takes nothing.
             room.await;
@@ -53,7 +54,12 @@ impl Shell {
             // However long the database is away, the session gets its page.
             let mut pause = Duration::from_millis(20);
             loop {
-                match store.page(request, user, class, after, limit).await {
+                let read = {
+                    let _turn = turns.take().await;
+                    // Boxed, so that what it needs is there only while it runs.
+                    Box::pin(store.page(request, user, class, after, limit)).await
+                };
+                match read {
                     Ok(page) => return Done::Happened(input(page)),
                     Err(error) if error.is_unavailable() => {
                         health.report_away();
@@ -182,9 +188,10 @@ impl Shell {
     }
 
     fn advance_settled(&mut self, class: Class) {
-        let (store, user) = (self.shared.store.clone(), self.who.profile.user);
+        let (store, user, turns) = (self.shared.store.clone(), self.who.profile.user, self.shared.turns.clone());
         self.operations.push(Box::pin(async move {
-            match store.advance_settled(user, class).await {
+            let _turn = turns.take().await;
+            match Box::pin(store.advance_settled(user, class)).await {
                 Ok(settled) => Done::Happened(Input::SettledAdvanced(class, settled)),
                 // Only a hint for where to begin next time; zero is always true.
                 Err(_) => Done::Happened(Input::SettledAdvanced(class, InboxSeq(0))),

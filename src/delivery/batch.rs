@@ -17,6 +17,8 @@ use crate::store::AcceptBatch;
 pub(super) const ITEMS_MAX: usize = 500;
 /// Rows of recipients in one transaction; a single larger message goes alone.
 const ROWS_MAX: usize = 5_000;
+/// Items of a chat whose size is not known, in one transaction.
+const UNKNOWN_ITEMS_MAX: usize = 4;
 /// Bytes of content and metadata in one transaction.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -37,18 +39,26 @@ impl Queued {
 }
 
 /// Takes from the front of `waiting` what one transaction may hold. Of two items with one id the second stays behind:
-/// it is a duplicate of the first, and can be told so only when that one is committed.
+/// it is a duplicate of the first, and can be told so only when that one is committed. Of a chat whose size is not
+/// known yet only the first few go: each could have thousands of recipients.
 pub(super) fn take(waiting: &mut VecDeque<Queued>, routes: &Routes) -> Vec<Queued> {
     let (mut batch, mut behind) = (Vec::new(), VecDeque::new());
     let (mut rows, mut bytes) = (0, 0);
     let mut ids: HashSet<MessageId> = HashSet::new();
+    let mut unknown: HashMap<ChatId, usize> = HashMap::new();
     while let Some(next) = waiting.front() {
-        let (next_rows, next_bytes) = (routes.recipients(next.item.chat), next.bytes());
+        let (recipients, next_bytes) = (routes.recipients(next.item.chat), next.bytes());
+        let next_rows = recipients.unwrap_or(1);
         if batch.len() >= ITEMS_MAX || (!batch.is_empty() && (rows + next_rows > ROWS_MAX || bytes + next_bytes > BYTES_MAX)) {
             break;
         }
         let Some(next) = waiting.pop_front() else { break };
-        if ids.insert(next.item.id) {
+        let may_go = recipients.is_some() || {
+            let met = unknown.entry(next.item.chat).or_default();
+            *met += 1;
+            *met <= UNKNOWN_ITEMS_MAX
+        };
+        if may_go && ids.insert(next.item.id) {
             (rows, bytes) = (rows + next_rows, bytes + next_bytes);
             batch.push(next);
         } else {
@@ -141,5 +151,61 @@ impl Aside {
 
     pub(super) const fn pause(&self) -> Duration {
         self.pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{ExternalId, Profile, UserId};
+
+    fn queued(chat: ChatId, id: MessageId) -> Queued {
+        let external = ExternalId::try_from("alice".to_owned()).unwrap();
+        let sender = Arc::new(Profile { user: UserId(1), external, name: None, picture: None });
+        let item = SendItem {
+            id,
+            sender,
+            origin: None,
+            chat,
+            message_type: "text".to_owned(),
+            content: String::new(),
+            metadata: None,
+            expires_at: None,
+        };
+        Queued { item, reply: oneshot::channel().0, since: Instant::now(), uncertain: None }
+    }
+
+    fn waiting(chat: ChatId, items: usize) -> VecDeque<Queued> {
+        (0..items).map(|_| queued(chat, MessageId::generate())).collect()
+    }
+
+    #[test]
+    fn of_a_chat_of_unknown_size_only_a_few_go_at_once_and_the_rest_stay_in_order() {
+        let (routes, chat) = (Routes::new(1), ChatId::generate());
+        let mut items = waiting(chat, 10);
+        let ids: Vec<MessageId> = items.iter().map(|queued| queued.item.id).collect();
+        let first = take(&mut items, &routes);
+        assert_eq!(first.len(), UNKNOWN_ITEMS_MAX);
+        routes.learn(chat, 1);
+        let second = take(&mut items, &routes);
+        assert_eq!(first.iter().chain(&second).map(|queued| queued.item.id).collect::<Vec<_>>(), ids);
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_rows_but_a_single_large_message_goes() {
+        let (routes, chat) = (Routes::new(1), ChatId::generate());
+        routes.learn(chat, 2_000);
+        assert_eq!(take(&mut waiting(chat, 10), &routes).len(), 2);
+        routes.learn(chat, 10 * ROWS_MAX);
+        assert_eq!(take(&mut waiting(chat, 10), &routes).len(), 1);
+    }
+
+    #[test]
+    fn an_id_goes_once_and_its_repetition_stays_behind() {
+        let (routes, chat, id) = (Routes::new(1), ChatId::generate(), MessageId::generate());
+        let mut items: VecDeque<Queued> = [queued(chat, id), queued(chat, id)].into();
+        assert_eq!((take(&mut items, &routes).len(), items.len()), (1, 1));
     }
 }

@@ -24,7 +24,7 @@ const LOCK_TIMEOUT_MS: &str = "100";
 impl ConnectTo {
     /// Lanes connect with these options.
     pub fn new(options: PgConnectOptions) -> Self {
-        Self { options: options.options([("lock_timeout", LOCK_TIMEOUT_MS)]) }
+        Self { options: options.options([("lock_timeout", LOCK_TIMEOUT_MS), ("default_transaction_isolation", "read committed")]) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! under way and commits that as one: alone on the machine a message waits for nobody, under load a batch pays one
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
-//! In reading order: [`item`] what is asked, `accept` and `settle` the two kinds of lanes, `routes` which lane,
+//! In reading order: `item` what is asked, `accept` and `settle` the two kinds of lanes, `routes` which lane,
 //! `link` a lane's connection, `receipts` what senders are told, `health` whether the database is there.
 
 mod accept;

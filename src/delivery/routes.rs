@@ -11,8 +11,10 @@ use crate::domain::ChatId;
 
 /// More recipients than this make a chat large.
 pub(super) const LARGE_RECIPIENTS: usize = 500;
-/// Large chats that are remembered; beyond it one is taken for small until it is met again.
-const LARGE_MAX: usize = 10_000;
+/// Up to so many recipients a chat is small.
+const SMALL_RECIPIENTS: usize = 10;
+/// Chats whose size is remembered.
+const KNOWN_MAX: usize = 20_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Route {
@@ -41,7 +43,8 @@ impl Routes {
                 entry.get().lane
             }
             Entry::Vacant(entry) => {
-                let lane = if self.recipients(chat) > LARGE_RECIPIENTS { self.lanes } else { self.by_hash(chat) };
+                let lane =
+                    if self.recipients(chat).is_some_and(|known| known > LARGE_RECIPIENTS) { self.lanes } else { self.by_hash(chat) };
                 entry.insert(Route { lane, under_way: 1 }).lane
             }
         }
@@ -57,20 +60,20 @@ impl Routes {
         }
     }
 
-    /// How many recipients a message of this chat had last, as far as that is worth remembering.
-    pub(super) fn recipients(&self, chat: ChatId) -> usize {
-        self.recipients.get(&chat).map_or(1, |known| *known)
+    /// How many recipients a message of this chat had last; none when that is not known.
+    pub(super) fn recipients(&self, chat: ChatId) -> Option<usize> {
+        self.recipients.get(&chat).map(|known| *known)
     }
 
-    /// Remembers chats with more than a few recipients; small ones need no memory.
+    /// Remembers it. When there are too many, small chats are forgotten first.
     pub(super) fn learn(&self, chat: ChatId, recipients: usize) {
-        if recipients <= 10 {
-            if !self.recipients.is_empty() {
-                self.recipients.remove(&chat);
+        if self.recipients.len() >= KNOWN_MAX && !self.recipients.contains_key(&chat) {
+            self.recipients.retain(|_, known| *known > SMALL_RECIPIENTS);
+            if self.recipients.len() >= KNOWN_MAX {
+                self.recipients.clear();
             }
-        } else if self.recipients.len() < LARGE_MAX || self.recipients.contains_key(&chat) {
-            self.recipients.insert(chat, recipients);
         }
+        self.recipients.insert(chat, recipients);
     }
 
     fn by_hash(&self, chat: ChatId) -> usize {
@@ -96,14 +99,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_of_chats_that_are_done() {
+    fn what_is_remembered_of_chats_is_bounded_and_large_ones_are_remembered_longest() {
         let routes = Routes::new(2);
-        for _ in 0..100 {
+        let large = ChatId::generate();
+        routes.learn(large, 5_000);
+        for _ in 0..2 * KNOWN_MAX {
             let chat = ChatId::generate();
             routes.enter(chat);
             routes.learn(chat, 1);
             routes.leave(chat);
         }
-        assert!(routes.under_way.is_empty() && routes.recipients.is_empty());
+        assert!(routes.under_way.is_empty() && routes.recipients.len() <= KNOWN_MAX);
+        assert_eq!(routes.recipients(large), Some(5_000));
     }
 }

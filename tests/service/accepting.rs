@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use restante::delivery::Refusal;
-use restante::domain::{ChatSeq, MessageId, UserId};
+use restante::domain::{ChatId, ChatSeq, MessageId, UserId};
 use restante::store::{self, AcceptBatch, AcceptOutcome};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::support::ledger::{
@@ -191,6 +193,59 @@ async fn an_id_that_races_on_two_nodes_is_stored_once_and_leaves_no_hole() {
     assert_ledger(&pool).await;
     one.stop().await;
     two.stop().await;
+}
+
+/// A batch of one, accepted on a connection of its own.
+fn accepting(options: &PgConnectOptions, id: Uuid, chat: ChatId, sender: UserId) -> JoinHandle<store::Result<Vec<store::AcceptedRow>>> {
+    let options = options.clone();
+    tokio::spawn(async move {
+        let mut batch = AcceptBatch::default();
+        push(&mut batch, id, chat.0, sender);
+        store::accept(&mut options.connect().await.unwrap(), &batch, false).await
+    })
+}
+
+const SOMEBODY_WAITS: &str =
+    "select count(*) > 0 from pg_locks where not granted and pid in (select pid from pg_stat_activity where datname = current_database())";
+
+#[tokio::test]
+async fn writers_of_one_chat_or_inbox_wait_for_each_other_and_number_on() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let [alice, bob, carol] = users(&store::Store::new(pool.clone()), ["alice", "bob", "carol"]).await;
+    let (chat, same_inbox) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[carol.user, bob.user]).await);
+    for (other, sender, seq) in [(chat, bob.user, 2), (same_inbox, carol.user, 1)] {
+        let mut first = AcceptBatch::default();
+        push(&mut first, Uuid::now_v7(), chat.0, alice.user);
+        let mut connection = db.options().connect().await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
+        store::accept(&mut transaction, &first, false).await.unwrap();
+        let second = accepting(&db.options(), Uuid::now_v7(), other, sender);
+        until(&pool, "the second waits for the first", SOMEBODY_WAITS).await;
+        transaction.commit().await.unwrap();
+        assert_eq!(second.await.unwrap().unwrap()[0].seq, ChatSeq(seq), "not refused for a number that was given meanwhile");
+        assert_ledger(&pool).await;
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_being_stored_for_another_chat_takes_no_number_and_is_a_duplicate_then() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let [alice, bob] = users(&store::Store::new(pool.clone()), ["alice", "bob"]).await;
+    let (here, there) = (group(&pool, &[alice.user]).await, group(&pool, &[alice.user, bob.user]).await);
+    let mut first = AcceptBatch::default();
+    push(&mut first, Uuid::now_v7(), here.0, alice.user);
+    let mut connection = db.options().connect().await.unwrap();
+    let mut transaction = connection.begin().await.unwrap();
+    store::accept(&mut transaction, &first, false).await.unwrap();
+    let second = accepting(&db.options(), first.ids[0], there, alice.user);
+    until(&pool, "the second waits for the first", SOMEBODY_WAITS).await;
+    transaction.commit().await.unwrap();
+    assert!(matches!(second.await.unwrap(), Err(store::Error::Taken(_))), "all of its batch is undone");
+    let again = accepting(&db.options(), first.ids[0], there, alice.user).await.unwrap().unwrap();
+    assert_eq!((again[0].outcome, again[0].chat, again[0].seq), (AcceptOutcome::Duplicate, here, ChatSeq(1)));
+    assert_ledger(&pool).await;
 }
 
 // On one thread the lane runs only when the test waits: what is queued before that is one batch.

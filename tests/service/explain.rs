@@ -57,6 +57,9 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("advance_settled", format!("{user}, 'chat'")),
         ("audience", format!("{user}, '{chat}'")),
         ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5")),
+        ("add_members", format!("'{chat}', {user}, array[{user}], 5000")),
+        ("chats", format!("{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50")),
+        ("create_group", format!("gen_random_uuid(), {user}, 'title', array[{user}]")),
         ("database_clock", String::new()),
         ("device_seen", format!("{user}, 'device-1'")),
         ("direct_peers", format!("{user}")),
@@ -64,11 +67,14 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("epoch", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500")),
         ("find_direct_chat", format!("{user}, 'user-35'")),
+        ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
         ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),
         ("make_direct_chat", format!("{user}, {user}")),
         ("marks_latest", format!("{user}, 51, 1000")),
         ("marks_since", format!("{user}, '0', '{nil}', 0, 51, 500")),
+        ("member_count", format!("'{chat}'")),
+        ("members", format!("{user}, '{chat}', 'user-35', 50")),
         ("note_last_seen", format!("{user}")),
         ("open", format!("{user}, 'device-1'")),
         ("page_everything", format!("{user}, 'chat', 10, 50")),
@@ -80,6 +86,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("presence", format!("{user}, array['user-35', 'user-37', 'user-4000']")),
         ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000")),
         ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
+        ("remove_members", format!("'{chat}', {user}, array[{user}]")),
         ("seqs_of_messages", format!("array['{chat}']::uuid[], array['{one}']::uuid[]")),
         (
             "settle",
@@ -89,6 +96,8 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ),
         ("sign_in", "'user-36'".to_owned()),
         ("snapshot_xmin", String::new()),
+        ("status_counts", format!("'{chat}'")),
+        ("statuses", format!("{user}, '{one}'")),
         ("tallies", format!("array['{chat}']::uuid[], array[{user}], array[5]")),
         ("tallies_since", format!("{user}, '0', 51")),
         ("update_profile", format!("{user}, 'name', null")),
@@ -147,7 +156,8 @@ fn every_statement_says_why_it_is_there_and_which_index_it_uses_and_is_used() {
         let head = text.lines().next().unwrap_or_default();
         let says = head.strip_prefix(&format!("-- {name}: ")).and_then(|rest| rest.split_once("; "));
         assert!(says.is_some_and(|(why, index)| why.len() > 10 && index.len() > 5), "{name}.sql begins with {head:?}");
-        assert_eq!(text.matches(';').count(), head.matches(';').count(), "{name}.sql holds one statement");
+        let statement = text.lines().filter(|line| !line.trim_start().starts_with("--"));
+        assert_eq!(statement.filter(|line| line.contains(';')).count(), 0, "{name}.sql holds one statement");
         assert!(sources.contains(&format!("\"src/store/sql/{name}.sql\"")), "{name}.sql is not used");
     }
 }

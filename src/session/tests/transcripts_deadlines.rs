@@ -75,7 +75,7 @@ fn events_and_chat_share_the_order_of_emission() {
 fn the_slot_stays_taken_while_the_attempt_is_counted() {
     let mut stage = skipped();
     assert_eq!(stage.session.in_flight(CHAT), 1);
-    stage.on(attempted(1, Failed), []);
+    stage.on(attempted(1, Failed(5)), []);
     assert_eq!(stage.session.in_flight(CHAT), 0);
 }
 
@@ -88,7 +88,7 @@ fn a_row_that_somebody_else_settled_frees_its_slot() {
 
 #[test]
 fn an_ack_while_the_attempt_is_counted_settles_the_row() {
-    for outcome in [Counted(1), Failed, SettledElsewhere] {
+    for outcome in [Counted(1), Failed(5), SettledElsewhere] {
         let mut stage = skipped();
         stage.on(ack([1]), ["settle #2: 1, mark 1=2"]);
         stage.on(attempted(1, outcome), []);
@@ -99,8 +99,8 @@ fn an_ack_while_the_attempt_is_counted_settles_the_row() {
 #[test]
 fn an_attempt_of_something_unknown_is_ignored() {
     let mut stage = in_flight(1);
-    stage.on(attempted(1, Failed), []);
-    stage.on(attempted(9, Failed), []);
+    stage.on(attempted(1, Failed(5)), []);
+    stage.on(attempted(9, Failed(5)), []);
     assert_eq!(stage.session.in_flight(CHAT), 1);
 }
 

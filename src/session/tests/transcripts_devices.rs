@@ -82,7 +82,7 @@ fn a_row_that_another_device_settled_is_redelivered_within_the_session_and_then_
 fn a_row_that_failed_here_is_covered_when_it_is_acked_over() {
     let mut stage = device_with(2);
     stage.on(reject_for_good(1), ["count 1: never, final"]);
-    stage.on(attempted(1, Failed), []);
+    stage.on(attempted(1, Failed(5)), []);
     stage.on(ack([2]), ["settle #1: 2, mark 1=2, device 2 0"]);
 }
 

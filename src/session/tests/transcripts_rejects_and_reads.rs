@@ -34,7 +34,7 @@ fn a_rejected_envelope_comes_again_after_a_pause_that_doubles() {
 fn a_reject_after_which_the_row_is_failed_frees_the_slot() {
     let mut stage = in_flight(2);
     stage.on(with_ticket(reject(1), 6), ["count 1: bad"]);
-    stage.on(attempted(1, Failed), ["confirm 6"]);
+    stage.on(attempted(1, Failed(5)), ["confirm 6"]);
     assert_eq!(stage.session.in_flight(CHAT), 1);
     stage.on(ack([2]), ["settle #1: 2, mark 1=2"]);
 }
@@ -80,7 +80,7 @@ fn a_final_reject_is_not_lost_behind_an_attempt_that_is_being_counted() {
     stage.on(reject(1), ["count 1: bad"]);
     stage.on(reject_for_good(1), []);
     stage.on(attempted(1, Counted(1)), ["count 1: never, final"]);
-    stage.on(attempted(1, Failed), []);
+    stage.on(attempted(1, Failed(5)), []);
     assert_eq!(stage.session.in_flight(CHAT), 0);
 }
 
