@@ -88,7 +88,7 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     let upgrade = upgrade
         .protocols([auth::SUBPROTOCOL])
         // An idle connection keeps its buffer: small, or idle connections would be most of the node's memory.
-        .read_buffer_size(4 * 1024)
+        .read_buffer_size(2 * 1024)
         .write_buffer_size(16 * 1024)
         .max_write_buffer_size(2 * limits::BATCH_FRAME_BYTES_MAX)
         .max_message_size(limits::FRAME_BYTES_MAX)
