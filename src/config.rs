@@ -109,8 +109,8 @@ settings! {
     "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
         "Database connections of this node, besides one for each lane and one that listens";
     "SHUTDOWN_GRACE_MS" shutdown_grace: Duration = "10000", milliseconds(0..=600_000),
-        "Time for connections to end at a stop, in ms";
-    "RUST_LOG" log_filter: String = "info", filter,
+        "Time at a stop for connections to take leave, and again for lanes to write, in ms";
+    "RUST_LOG" log_filter: String = "info,sqlx=warn", filter,
         "What is logged: level, or module=level, separated by commas";
     "LOG_FORMAT" log_format: LogFormat = "text", format,
         "How log lines are written: text or json";

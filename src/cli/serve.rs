@@ -93,7 +93,9 @@ fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
         println!("  {user:<11} {}", signer.mint(&name, DEMO_TOKEN_TTL.try_into()?, SystemTime::now().into()));
     }
     println!("Try it in two other terminals:");
-    println!("  restante listen --user bob --url http://{addr}");
-    println!("  restante send --user alice --to bob --url http://{addr} \"hello\"");
+    // As it was called, so that the lines can be pasted whether it is installed or was built a minute ago.
+    let program = std::env::args().next().unwrap_or_else(|| "restante".to_owned());
+    println!("  {program} listen --user bob --url http://{addr}");
+    println!("  {program} send --user alice --to bob --url http://{addr} \"hello\"");
     Ok(())
 }
