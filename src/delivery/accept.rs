@@ -95,7 +95,7 @@ impl Lane {
             items,
             waiting: VecDeque::new(),
             aside: Aside::default(),
-            link: Link::new(settings.connect_to.clone()),
+            link: Link::new(settings.connect_to.clone(), shared.health.clone()),
             shared: shared.clone(),
             routes: Arc::clone(routes),
             cautious_until: None,

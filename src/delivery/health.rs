@@ -1,6 +1,7 @@
 //! Is the database there? Whoever meets a failure says so; one task then asks until it answers again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,14 +19,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Health {
     away: Arc<watch::Sender<bool>>,
+    outages: Arc<AtomicU64>,
 }
 
 impl Health {
     pub(super) fn start(store: Store, metrics: Arc<Metrics>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (away, changes) = watch::channel(false);
         let away = Arc::new(away);
-        tasks.spawn(stop.run_until_cancelled_owned(watch_over(store, metrics, Arc::clone(&away), changes)));
-        Self { away }
+        let outages = Arc::new(AtomicU64::new(0));
+        tasks.spawn(stop.run_until_cancelled_owned(watch_over(store, metrics, Arc::clone(&away), Arc::clone(&outages), changes)));
+        Self { away, outages }
     }
 
     /// It did not answer.
@@ -36,6 +39,11 @@ impl Health {
     /// Does it not answer?
     pub fn is_away(&self) -> bool {
         *self.away.borrow()
+    }
+
+    /// Outages that have ended. A connection made before the last of them is not worth a try.
+    pub fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Acquire)
     }
 
     /// Follows it: the value is true while the database is away.
@@ -50,7 +58,13 @@ impl Health {
     }
 }
 
-async fn watch_over(store: Store, metrics: Arc<Metrics>, away: Arc<watch::Sender<bool>>, mut changes: watch::Receiver<bool>) {
+async fn watch_over(
+    store: Store,
+    metrics: Arc<Metrics>,
+    away: Arc<watch::Sender<bool>>,
+    outages: Arc<AtomicU64>,
+    mut changes: watch::Receiver<bool>,
+) {
     while changes.wait_for(|away| *away).await.is_ok() {
         warn!("the database does not answer: sends are refused, acks wait");
         metrics.database_away.set(1);
@@ -61,6 +75,7 @@ async fn watch_over(store: Store, metrics: Arc<Metrics>, away: Arc<watch::Sender
         }
         info!("the database answers again");
         metrics.database_away.set(0);
+        outages.fetch_add(1, Ordering::Release);
         away.send_replace(false);
     }
 }

@@ -42,6 +42,9 @@ pub(super) struct Shared {
 pub(super) struct Link {
     to: ConnectTo,
     connection: Option<PgConnection>,
+    health: Health,
+    /// Outages before the connection was made.
+    made_after: u64,
 }
 
 /// How long a lane waits for somebody else's lock.
@@ -56,12 +59,17 @@ pub(super) enum LockPatience {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Link {
-    pub(super) const fn new(to: ConnectTo) -> Self {
-        Self { to, connection: None }
+    pub(super) const fn new(to: ConnectTo, health: Health) -> Self {
+        Self { to, connection: None, health, made_after: 0 }
     }
 
     /// The connection, made now if there is none. An error says that nothing was sent.
     pub(super) async fn get(&mut self) -> Result<&mut PgConnection, Error> {
+        // One from before an outage would fail, and its failure would look like another outage.
+        let outages = self.health.outages();
+        if std::mem::replace(&mut self.made_after, outages) != outages {
+            self.connection = None;
+        }
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => match tokio::time::timeout(CONNECT_TIMEOUT, self.to.options.connect()).await {

@@ -83,7 +83,7 @@ impl SettleLanes {
                     waiting: VecDeque::new(),
                     aside: HashMap::new(),
                     next_try: None,
-                    link: Link::new(settings.connect_to.clone()),
+                    link: Link::new(settings.connect_to.clone(), shared.health.clone()),
                     shared: shared.clone(),
                     receipts: receipts.clone(),
                     attempts_max: settings.attempts_max,
