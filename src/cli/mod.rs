@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what the exit code means. Each command is a file of its own.
 
+mod bench;
 mod demo;
 mod exit;
 mod host;
@@ -9,6 +10,7 @@ mod replay;
 mod screen;
 mod send;
 mod serve;
+mod service_process;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,9 @@ enum Command {
     /// See the whole story in half a minute, on a service of its own.
     #[command(long_about = demo::ABOUT)]
     Demo(demo::Args),
+    /// Measure the service on this machine.
+    #[command(long_about = bench::ABOUT)]
+    Bench(Box<bench::Args>),
 }
 
 const SERVE: &str = "\
@@ -120,6 +125,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Listen(args) => listen::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Bench(args) => bench::run(*args).await,
     }
 }
 

@@ -1,0 +1,31 @@
+//! Users and chats, made in the database in a few statements: making them is not what is measured.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// A user.
+#[derive(Debug, Clone)]
+pub struct Cast {
+    /// As the token names it.
+    pub name: String,
+    /// As the database numbers it.
+    pub id: i64,
+}
+
+/// Makes so many users, whose names begin so; a name is used once in the life of a database.
+pub async fn users(database: &PgPool, part: &str, count: u32) -> anyhow::Result<Vec<Cast>> {
+    let run = Uuid::now_v7().simple().to_string();
+    let names: Vec<String> = (0..count).map(|n| format!("{part}-{}-{n}", &run[20..])).collect();
+    let mut made: Vec<(String, i64)> =
+        sqlx::query_as("select external_id, id from restante_users($1)").bind(&names).fetch_all(database).await?;
+    // In the order of their numbers, which is not that of their names.
+    made.sort_by_key(|(_, id)| *id);
+    Ok(made.into_iter().map(|(name, id)| Cast { name, id }).collect())
+}
+
+/// Makes a direct chat for each pair, in their order.
+pub async fn direct_chats(database: &PgPool, pairs: &[(i64, i64)]) -> anyhow::Result<Vec<Uuid>> {
+    let (ones, others): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
+    let made = "select restante_direct_chat(p.one, p.other) from unnest($1::bigint[], $2::bigint[]) with ordinality p (one, other, n) order by p.n";
+    Ok(sqlx::query_scalar(made).bind(&ones).bind(&others).fetch_all(database).await?)
+}

@@ -1,0 +1,148 @@
+//! A client that spends as little as it can: the machine is shared with what is measured.
+//!
+//! Message ids are UUIDv7 whose last bits count, so that every side knows a message by its number.
+
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use uuid::{Builder, Uuid};
+
+use crate::client::{Options, Wire};
+
+/// Bits of an id that hold the message's number.
+const NUMBER_BITS: u32 = 40;
+
+/// Makes message ids out of numbers and finds the numbers again.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbering {
+    /// Keeps the ids of two runs apart.
+    run: u64,
+}
+
+impl Numbering {
+    /// Of a new run.
+    pub fn new() -> Self {
+        Self { run: (Uuid::new_v4().as_u128() as u64) << NUMBER_BITS }
+    }
+
+    /// The id of a message, made now: ids grow with time, as those of real clients do.
+    pub fn id(self, number: u64) -> Uuid {
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let mut rest = [0; 10];
+        rest[2..].copy_from_slice(&(self.run | number).to_be_bytes());
+        Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
+    }
+
+    /// The number of a message.
+    pub const fn number(id: Uuid) -> u64 {
+        id.as_u128() as u64 & ((1 << NUMBER_BITS) - 1)
+    }
+}
+
+/// What a client hears, as far as load is concerned.
+#[derive(Debug)]
+pub enum Heard {
+    /// It is connected.
+    Ready,
+    /// A message is stored.
+    Sent,
+    /// A message for this user.
+    Received(Uuid),
+    /// These messages were delivered.
+    Delivered(Vec<u64>),
+    /// What waited has been acked.
+    Drained,
+    /// Something else.
+    Other,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Socket {
+    wire: Wire,
+}
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    event: &'a str,
+    #[serde(borrow, default)]
+    data: Data<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    message_id: Option<Uuid>,
+    message_ids: Option<Vec<Uuid>>,
+    #[serde(borrow)]
+    status: Option<&'a str>,
+    #[serde(borrow)]
+    code: Option<&'a str>,
+    #[serde(borrow)]
+    class: Option<&'a str>,
+}
+
+impl Socket {
+    /// Connects and waits for `ready`.
+    pub async fn connect(options: &Options) -> anyhow::Result<Self> {
+        let mut socket = Self { wire: Wire::connect(options).await? };
+        loop {
+            if let Heard::Ready = socket.next().await? {
+                return Ok(socket);
+            }
+        }
+    }
+
+    /// Queues a message. It leaves with the next [`Self::next`] or [`Self::flush`].
+    pub fn send(&mut self, id: Uuid, chat: Uuid, content: &str) {
+        let mut frame = String::with_capacity(180 + content.len());
+        // Writing to a String cannot fail. Content has nothing in it that JSON would escape.
+        let _ =
+            write!(frame, r#"{{"event":"message:send","id":"1","data":{{"messageId":"{id}","chatId":"{chat}","content":"{content}"}}}}"#);
+        self.wire.queue(frame);
+    }
+
+    /// Queues an ack.
+    pub fn ack(&mut self, message: Uuid) {
+        self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
+    }
+
+    /// Sends what is queued.
+    pub async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.wire.flush().await?)
+    }
+
+    /// What comes next; what is queued leaves first when nothing has come yet. An `error` frame is an error here. May be
+    /// dropped and called again without losing anything.
+    pub async fn next(&mut self) -> anyhow::Result<Heard> {
+        let text = self.wire.next().await?;
+        let Frame { event, data } = serde_json::from_str(&text).with_context(|| format!("not a frame: {text}"))?;
+        Ok(match (event, data) {
+            ("message:receive", Data { message_id: Some(id), .. }) => Heard::Received(id),
+            ("message:sent", _) => Heard::Sent,
+            ("message:status", Data { message_ids: Some(ids), status: Some("delivered"), .. }) => {
+                Heard::Delivered(ids.into_iter().map(Numbering::number).collect())
+            }
+            ("queue:drained", Data { class: Some("chat"), .. }) => Heard::Drained,
+            ("ready", _) => Heard::Ready,
+            ("error", Data { code, .. }) => bail!("the service answered with the error {}", code.unwrap_or("?")),
+            _ => Heard::Other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_again_in_the_id() {
+        let numbering = Numbering::new();
+        let id = numbering.id(1_234_567);
+        assert_eq!(Numbering::number(id), 1_234_567);
+        assert_eq!(id.get_version_num(), 7);
+        assert_ne!(Numbering::new().id(1), Numbering::new().id(1));
+    }
+}

@@ -1,0 +1,101 @@
+//! `restante bench`: an open benchmark, in the product. It starts the service on a fresh database of its own, each in
+//! processes of their own, and drives it with many clients over real sockets.
+//!
+//! A [`stand`] is what is measured: service, database, and the meter that reads their CPU time. A scenario is one file
+//! in [`scenario`]; [`load`] is what scenarios drive the service with; [`figure`] is what comes of them, [`report`]
+//! how it is shown.
+
+mod figure;
+mod load;
+mod report;
+mod scenario;
+mod sizes;
+mod stand;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit::{Exit, words};
+use figure::Results;
+use scenario::Scenario;
+use sizes::{Sizes, SizesGiven};
+use stand::{Stand, Subject};
+
+pub const ABOUT: &str = "\
+Measure the service on this machine: how much it takes in, how fast it drains, how soon a message is there.
+
+It starts the service with its default settings (only SEND_RATE is lifted) on a fresh PostgreSQL, in a temporary directory with fsync on, and \
+removes both afterwards. The clients run in this process, on the same machine, so a rate is that of everything together; beside each rate stand the CPU \
+seconds per 1,000 messages of the service, the database and the clients: on a noisy machine those are the figures that hold. Every figure is the median of the repetitions.
+
+Scenarios:
+  ingest    senders write to users who are away; every message is confirmed
+  drain     those users connect and drain what waits, with an ack per message
+  live      pairs who are online: latency at a fixed rate, then the highest rate end to end
+
+Examples:
+  restante bench
+  restante bench drain --users 200 --messages 500 --repeat 5
+  restante bench live --rate 2000 --json live.json";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to measure; without a name: everything that takes a minute or less
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<Scenario>,
+    /// How often each scenario is repeated, each time on a fresh database
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Small sizes, to see that everything works; the figures mean little
+    #[arg(long)]
+    quick: bool,
+    /// live: how long to measure [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = super::identity::duration)]
+    time: Option<Duration>,
+    #[command(flatten)]
+    sizes: SizesGiven,
+    /// Also write all figures, with each repetition, to this file as JSON; `-`: to stdout, instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<String>,
+    #[command(flatten)]
+    given: stand::Given,
+}
+
+/// Runs the scenarios and shows what came of them.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let results = tokio::select! {
+        results = measure(&args) => results?,
+        _ = interrupt.recv() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("terminated"),
+    };
+    report::show(&results, args.json.as_deref())?;
+    Ok(Exit::Done)
+}
+
+async fn measure(args: &Args) -> anyhow::Result<Results> {
+    let sizes = Sizes::of(args);
+    let scenarios = if args.scenarios.is_empty() { Scenario::SHORT.to_vec() } else { args.scenarios.clone() };
+    let mut results = Results::of_this_machine();
+    for scenario in scenarios {
+        for repetition in 1..=args.repeat {
+            let label = format!("{} {repetition}/{}", scenario.name(), args.repeat);
+            let stand = Stand::start(&args.given, Subject::Service).await?;
+            results.database = stand.version().await?;
+            let outcome = scenario.run(&stand, &sizes, &label).await;
+            let said = stand.remove().await;
+            let figures = match outcome {
+                Ok(figures) => figures,
+                Err(error) if said.is_empty() => return Err(error).context(label),
+                Err(error) => anyhow::bail!("{label}: {}\nWhat the service said last:\n{said}", words(error.as_ref())),
+            };
+            results.add(scenario.name(), figures);
+            // The database of the last run is being removed: let the disk come to rest.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(results)
+}

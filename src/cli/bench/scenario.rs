@@ -1,0 +1,46 @@
+//! What can be measured, a file each.
+
+mod ingest;
+mod live;
+
+use clap::ValueEnum;
+
+use super::figure::Figure;
+use super::load::Progress;
+use super::sizes::Sizes;
+use super::stand::Stand;
+
+/// A scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Taking in messages for users who are away.
+    Ingest,
+    /// The same, and then those users come and take them.
+    Drain,
+    /// Pairs who are online.
+    Live,
+}
+
+impl Scenario {
+    /// Those that are measured when none is named.
+    pub const SHORT: [Self; 2] = [Self::Drain, Self::Live];
+
+    /// As it is named.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Drain => "drain",
+            Self::Live => "live",
+        }
+    }
+
+    /// Measures it once.
+    pub async fn run(self, stand: &Stand, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
+        let progress = Progress::new(label);
+        match self {
+            Self::Ingest => Ok(vec![ingest::ingest(stand, sizes, &progress).await?.0]),
+            Self::Drain => ingest::ingest_and_drain(stand, sizes, &progress).await,
+            Self::Live => live::live(stand, sizes, &progress).await,
+        }
+    }
+}

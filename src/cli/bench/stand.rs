@@ -1,0 +1,143 @@
+//! What is measured: a service and its database, in processes of their own, or ones that run already.
+
+mod meter;
+
+use std::time::SystemTime;
+
+use anyhow::Context;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+use uuid::Uuid;
+
+use crate::auth::TokenVerifier;
+use crate::cli::exit::UsageError;
+use crate::cli::service_process::{LastWords, ServiceProcess};
+use crate::client;
+use crate::domain::ExternalId;
+use crate::postgres::{ServerOptions, Throwaway};
+pub use meter::{Cost, Meter};
+
+const DATABASE: &str = "restante";
+
+/// A service that runs already.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Given {
+    /// Measure the service that runs here, with SEND_RATE=0, instead of one of the benchmark's own; its database gets many users and messages
+    #[arg(long, value_name = "URL", requires = "database")]
+    url: Option<String>,
+    /// Its database, where the benchmark makes users and chats
+    #[arg(long, value_name = "URL", requires = "url")]
+    database: Option<String>,
+    /// The secret that its tokens are signed with
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    secret: Option<String>,
+    /// The service's process id, where it runs on this machine, so that its CPU time and memory can be read
+    #[arg(long, value_name = "PID")]
+    service_pid: Option<u32>,
+    /// The process id of its database's postmaster, likewise
+    #[arg(long, value_name = "PID")]
+    database_pid: Option<u32>,
+}
+
+/// Which service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// This one.
+    Service,
+}
+
+/// A service and its database, ready to be driven.
+#[derive(Debug)]
+pub struct Stand {
+    /// The database, for setting up users and chats and for counting afterwards.
+    pub database: PgPool,
+    /// Reads what service and database have spent.
+    pub meter: Meter,
+    url: String,
+    signer: TokenVerifier,
+    process: Option<ServiceProcess>,
+    server: Option<Throwaway>,
+    last_words: LastWords,
+}
+
+impl Stand {
+    /// Starts a service on a fresh database, or takes the one that is given.
+    pub async fn start(given: &Given, subject: Subject) -> anyhow::Result<Self> {
+        match (&given.url, &given.database) {
+            (Some(url), Some(database)) => Self::of_given(given, url, database).await,
+            _ => Self::own(subject).await,
+        }
+    }
+
+    async fn of_given(given: &Given, url: &str, database: &str) -> anyhow::Result<Self> {
+        let secret = given.secret.clone().ok_or_else(|| UsageError("--url needs the service's JWT_SECRET, or --secret".to_owned()))?;
+        let options: PgConnectOptions = database.parse().map_err(|_| UsageError("--database is no address of a PostgreSQL".to_owned()))?;
+        Ok(Self {
+            database: pool(options).await?,
+            meter: Meter::new(given.service_pid, given.database_pid),
+            url: url.to_owned(),
+            signer: TokenVerifier::new(&secret.into()),
+            process: None,
+            server: None,
+            last_words: LastWords::default(),
+        })
+    }
+
+    async fn own(subject: Subject) -> anyhow::Result<Self> {
+        let server = tokio::task::spawn_blocking(|| Throwaway::start(&ServerOptions::default())).await??;
+        server.server().ensure_database(DATABASE).await?;
+        let options = server.server().options(DATABASE);
+        let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let last_words = LastWords::default();
+        let database_url = options.to_url_lossy().to_string();
+        let settings = [
+            ("LISTEN_ADDR", "127.0.0.1:0"),
+            ("DATABASE_URL", &*database_url),
+            ("JWT_SECRET", &*secret),
+            ("SEND_RATE", "0"),
+            ("RUST_LOG", "warn"),
+        ];
+        let args = match subject {
+            Subject::Service => ["serve"],
+        };
+        let process = ServiceProcess::start(&args, &settings, &last_words).await.with_context(|| last_words.text())?;
+        Ok(Self {
+            database: pool(options).await?,
+            meter: Meter::new(process.pid(), server.server().pid()),
+            url: format!("http://{}", process.addr()),
+            signer: TokenVerifier::new(&secret.into()),
+            process: Some(process),
+            server: Some(server),
+            last_words,
+        })
+    }
+
+    /// How to connect as this user.
+    pub fn options(&self, user: &str) -> anyhow::Result<client::Options> {
+        let user = ExternalId::try_from(user.to_owned())?;
+        let token = self.signer.mint(&user, time::Duration::hours(12), SystemTime::now().into());
+        Ok(client::Options::new(&self.url, token)?)
+    }
+
+    /// The database's version, and the settings that decide what a commit is worth.
+    pub async fn version(&self) -> anyhow::Result<String> {
+        let words = "select format('PostgreSQL %s (fsync %s, synchronous_commit %s, shared_buffers %s)', current_setting('server_version'),
+                     current_setting('fsync'), current_setting('synchronous_commit'), current_setting('shared_buffers'))";
+        Ok(sqlx::query_scalar(words).fetch_one(&self.database).await?)
+    }
+
+    /// Ends what was started here, and removes its data. Returns what the service said last.
+    pub async fn remove(self) -> String {
+        self.database.close().await;
+        if let Some(process) = self.process {
+            process.stop().await;
+        }
+        // Dropping it stops the server, which blocks.
+        let _ = tokio::task::spawn_blocking(move || drop(self.server)).await;
+        self.last_words.text()
+    }
+}
+
+async fn pool(options: PgConnectOptions) -> anyhow::Result<PgPool> {
+    PgPoolOptions::new().max_connections(4).connect_with(options).await.context("the database cannot be reached")
+}

@@ -1,0 +1,114 @@
+//! CPU time and memory of processes, as `/proc` tells them (proc(5)). Elsewhere, or for processes on other machines,
+//! there are none.
+
+use std::fs;
+
+use serde::Serialize;
+
+/// `/proc` counts in hundredths of a second wherever Linux runs (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Whose time is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Meter {
+    service: Option<u32>,
+    postmaster: Option<u32>,
+}
+
+/// CPU seconds, user and system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Of the service.
+    pub service: f64,
+    /// Of the database: the postmaster and all of its children.
+    pub database: f64,
+    /// Of this process, where the clients run.
+    pub clients: f64,
+}
+
+impl Meter {
+    /// Of these processes.
+    pub const fn new(service: Option<u32>, postmaster: Option<u32>) -> Self {
+        Self { service, postmaster }
+    }
+
+    /// What they have spent so far. None where it cannot be read.
+    pub fn read(&self) -> Option<Cost> {
+        Some(Cost { service: ProcessTime::of(self.service?)?.own, database: with_children(self.postmaster?)?, clients: own()? })
+    }
+
+    /// What they have spent since an earlier reading.
+    pub fn since(&self, before: Option<Cost>) -> Option<Cost> {
+        let (now, before) = (self.read()?, before?);
+        Some(Cost {
+            service: now.service - before.service,
+            database: now.database - before.database,
+            clients: now.clients - before.clients,
+        })
+    }
+}
+
+impl Cost {
+    /// For each 1,000 of so many messages.
+    pub fn per_1000(self, messages: u64) -> Self {
+        let share = 1000.0 / messages.max(1) as f64;
+        Self { service: self.service * share, database: self.database * share, clients: self.clients * share }
+    }
+}
+
+/// Seconds of one process.
+struct ProcessTime {
+    parent: u32,
+    own: f64,
+    /// Of its children that have ended and were waited for.
+    ended: f64,
+}
+
+impl ProcessTime {
+    fn of(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name, in parentheses, may hold anything: fields are counted from its end on.
+    fn parse(stat: &str) -> Option<Self> {
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let seconds = |first: usize| {
+            let ticks = |place: usize| fields.get(place)?.parse::<f64>().ok();
+            Some((ticks(first)? + ticks(first + 1)?) / TICKS_PER_SECOND)
+        };
+        Some(Self { parent: fields.get(1)?.parse().ok()?, own: seconds(11)?, ended: seconds(13)? })
+    }
+}
+
+fn own() -> Option<f64> {
+    ProcessTime::of(std::process::id()).map(|time| time.own)
+}
+
+/// A process, its children, and those of them that have ended.
+fn with_children(pid: u32) -> Option<f64> {
+    let parent = ProcessTime::of(pid)?;
+    let children = fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        let child = ProcessTime::of(entry.ok()?.file_name().to_str()?.parse().ok()?)?;
+        (child.parent == pid).then_some(child.own)
+    });
+    Some(parent.own + parent.ended + children.sum::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let stat = "7 (a b) c) S 4 7 7 0 -1 0 0 0 0 0 250 150 30 20 20 0 1 0 5";
+        let time = ProcessTime::parse(stat).unwrap();
+        assert_eq!((time.parent, time.own, time.ended), (4, 4.0, 0.5));
+        assert!(ProcessTime::parse("nothing of the kind").is_none());
+    }
+
+    #[test]
+    fn cost_is_told_per_thousand() {
+        let cost = Cost { service: 1.0, database: 2.0, clients: 4.0 }.per_1000(10_000);
+        assert_eq!(cost, Cost { service: 0.1, database: 0.2, clients: 0.4 });
+    }
+}
