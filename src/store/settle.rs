@@ -72,12 +72,12 @@ pub struct SettleBatch {
 }
 
 /// What a settlement moved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SettledRows {
     /// Places in `rows` of those that became delivered now.
     pub moved: Vec<usize>,
     /// Their `delivered_at`.
-    pub at: Option<OffsetDateTime>,
+    pub at: OffsetDateTime,
 }
 
 /// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
@@ -94,7 +94,7 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch) -> Resul
     let devices: Vec<String> = batch.devices.iter().map(|cursor| cursor.device.as_str().to_owned()).collect();
     let device_chat: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked[0].0).collect();
     let device_event: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked[1].0).collect();
-    let rows = sqlx::query_file!(
+    let row = sqlx::query_file!(
         "src/store/sql/settle.sql",
         &users,
         &classes as &[Class],
@@ -109,10 +109,10 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch) -> Resul
         &device_chat,
         &device_event
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    let at = rows.first().map(|row| row.settled_at);
-    Ok(SettledRows { moved: rows.into_iter().filter_map(|row| usize::try_from(row.ord - 1).ok()).collect(), at })
+    let moved = row.moved.unwrap_or_default().into_iter();
+    Ok(SettledRows { moved: moved.filter_map(|ord| usize::try_from(ord - 1).ok()).collect(), at: row.settled_at })
 }
 
 /// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.

@@ -164,7 +164,10 @@ async fn i4_a_status_only_moves_forward_whatever_is_acked_late() {
     assert_eq!(statuses(&pool, "bob").await, ["read", "failed", "expired"]);
 
     for back in ["sent", "delivered", "failed", "expired"] {
-        let back = format!("update message_status set status = '{back}', reason = 'x' where seq = 1");
+        let back = format!(
+            "update message_status set status = '{back}', reason = 'x', read_at = null,
+             delivered_at = case when '{back}' = 'delivered' then delivered_at end where seq = 1"
+        );
         let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(back)).execute(&pool).await.unwrap_err();
         assert_eq!(refused.as_database_error().unwrap().constraint(), Some("a_status_only_moves_forward"));
     }

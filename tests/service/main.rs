@@ -18,4 +18,5 @@ mod outage;
 mod protocol;
 mod seeds;
 mod settled;
+mod settling;
 mod sql;

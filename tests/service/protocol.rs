@@ -540,7 +540,7 @@ async fn what_was_said_before_a_close_counts() {
     assert_eq!(alice.event("message:receive").await["content"], "bye");
     until_true(
         &pool,
-        "select count(*) filter (where status <> 'sent') = 4 from message_status where user_id =
+        "select count(*) filter (where status = 'read') = 2 and count(*) filter (where status <> 'sent') = 4 from message_status where user_id =
         (select id from users where external_id = 'bob')",
     )
     .await;

@@ -94,10 +94,8 @@ impl Lane {
         let batch = settle_batch(acks, located);
         let settled = store::settle(connection, &batch).await?;
         let moved: Vec<&Located> = settled.moved.iter().filter_map(|place| batch.rows.get(*place)).collect();
-        if let Some(at) = settled.at {
-            let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
-            self.receipts.moved(&moved, Status::Delivered, at, None, |user| members.get(&user).map(|profile| profile.external.clone()));
-        }
+        let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
+        self.receipts.moved(&moved, Status::Delivered, settled.at, None, |user| members.get(&user).map(|profile| profile.external.clone()));
         Ok(())
     }
 
