@@ -100,7 +100,7 @@ impl Shell {
         self.put_batch(&mut run);
     }
 
-    fn put_batch(&self, run: &mut Vec<(&Envelope, u16)>) {
+    fn put_batch(&mut self, run: &mut Vec<(&Envelope, u16)>) {
         message::batch_frames(run.drain(..)).into_iter().for_each(|frame| self.outbox.text(frame));
     }
 
