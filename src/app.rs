@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Heard};
 use crate::config::Config;
-use crate::connection::{self, ConnectionSettings, Crashes, Turns};
+use crate::connection::{self, ConnectionSettings, Crashes, Looks, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Class, limits};
 use crate::http;
@@ -104,6 +104,9 @@ impl App {
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
         let delivery = Delivery::start(&lane_settings(config, &database), &store, &hub, &metrics, &tasks, &stop_lanes);
 
+        let turns = Turns::new(config.pool_size);
+        let health = delivery.health().clone();
+        let looks = Looks::start(store.clone(), health, turns.clone(), config.look_interval, &tasks, &stop_lanes);
         let shared = connection::Shared {
             store: store.clone(),
             delivery: delivery.clone(),
@@ -112,7 +115,8 @@ impl App {
             verifier: Arc::new(TokenVerifier::new(secret)),
             epoch,
             crashes: Arc::new(Crashes::default()),
-            turns: Turns::new(config.pool_size),
+            turns,
+            looks,
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
             stop: stop.clone(),

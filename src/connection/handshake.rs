@@ -11,7 +11,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::outbox::outbox;
+use super::outbox::Outbox;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
 use crate::domain::{DeviceId, limits};
@@ -183,10 +183,10 @@ pub(super) fn fault_of(error: &axum::Error) -> Option<Fault> {
 
 /// Says why, and closes.
 pub(super) async fn refuse(shared: &Shared, mut socket: WebSocket, id: Option<&FrameId>, fault: &Fault) {
-    let (outbox, writer) = outbox();
+    let mut outbox = Outbox::default();
     outbox.text(server::frame(id, fault));
     outbox.close_for(fault);
-    writer.run(&mut socket).await;
+    outbox.finish(&mut socket).await;
     shared.metrics.connection_closed(Some(fault.code));
     linger(&mut socket, |_| ()).await;
 }

@@ -3,7 +3,8 @@
 //!
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
 //! (the loop), `frames` (what the client says), `perform` (what the session wants), `notes` (what others say),
-//! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next).
+//! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next),
+//! `looks` (slow looks of many sessions).
 
 mod handshake;
 mod open;
@@ -15,12 +16,14 @@ mod notes;
 mod perform;
 
 mod crashes;
+mod looks;
 mod marks;
 mod outbox;
 mod turns;
 
 pub use crashes::Crashes;
 pub use handshake::{ConnectQuery, upgrade};
+pub use looks::Looks;
 pub use turns::Turns;
 
 use std::sync::Arc;
@@ -66,6 +69,8 @@ pub struct Shared {
     pub crashes: Arc<Crashes>,
     /// Whose read is next.
     pub turns: Turns,
+    /// Slow looks.
+    pub looks: Looks,
     /// How connections behave.
     pub settings: Arc<ConnectionSettings>,
     /// Connections run here, so that a stop can wait for them.

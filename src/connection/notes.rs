@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::marks::{self, receipt_frame};
 use super::shell::{Done, MarksReading, Shell};
 use crate::domain::Class;
-use crate::hub::{Arrival, Note};
+use crate::hub::{Arrival, Found, Missed, Note, Reader};
 use crate::protocol::{Timestamp, server};
 use crate::session::Input;
 use crate::store::MarksRead;
@@ -20,14 +19,36 @@ const MARKS_PAUSE: Duration = Duration::from_secs(1);
 const NOTES_AT_ONCE: usize = 32;
 
 impl Shell {
-    pub(super) fn notes(&mut self, first: Note, more: &mut mpsc::Receiver<Note>) {
-        self.note(first);
+    /// Takes what was found in the mailbox, and some of what follows.
+    pub(super) fn found(&mut self, first: Found, more: &mut Reader) {
+        self.take(first);
         for _ in 1..NOTES_AT_ONCE {
-            let Ok(note) = more.try_recv() else { break };
-            self.note(note);
+            let Some(found) = more.try_next() else { return };
+            self.take(found);
         }
-        // What did not fit into the mailbox left a mark.
-        let missed = self.mailbox.take_missed();
+    }
+
+    fn take(&mut self, found: Found) {
+        match found {
+            Found::Closing(code) => self.close(code),
+            Found::Note(note) => self.note(note),
+            Found::Missed(missed) => self.look_for(missed),
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Offer(envelope) => self.happened(Input::Offer(*envelope)),
+            Note::Receipt(receipt) => {
+                let cursor = self.cursors.to_tell(&self.who.epoch);
+                self.outbox.text(receipt_frame(&receipt, &cursor));
+            }
+            Note::ReadUpTo(chat, seq) => self.happened(Input::ReadUpTo(chat, seq)),
+            Note::Frame(frame) => self.outbox.text(frame),
+        }
+    }
+
+    fn look_for(&mut self, missed: Missed) {
         for class in Class::ALL {
             if missed.wakes(class) {
                 self.happened(Input::Wake(class));
@@ -35,23 +56,6 @@ impl Shell {
         }
         if missed.receipts() {
             self.look_at_marks();
-        }
-        if let Some(code) = self.mailbox.closing() {
-            self.close(code);
-        }
-    }
-
-    fn note(&mut self, note: Note) {
-        match note {
-            Note::Offer(envelope) => self.happened(Input::Offer(*envelope)),
-            Note::Wake(class) => self.happened(Input::Wake(class)),
-            Note::Receipt(receipt) => {
-                let cursor = self.cursors.to_tell(&self.who.epoch);
-                self.outbox.text(receipt_frame(&receipt, &cursor));
-            }
-            Note::ReadUpTo(chat, seq) => self.happened(Input::ReadUpTo(chat, seq)),
-            Note::Frame(frame) => self.outbox.text(frame),
-            Note::Look => {}
         }
     }
 

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::WebSocket;
+use futures_util::StreamExt;
 use time::OffsetDateTime;
 use tracing::{Instrument, debug, info_span, warn};
 
+use super::Shared;
 use super::handshake::{Batching, Wishes, refuse};
 use super::marks::{self, Cursors};
+use super::outbox::Outbox;
 use super::shell::Shell;
-use super::{Shared, outbox};
 use crate::auth::Identity;
 use crate::domain::{Class, InboxSeq, Profile, SessionId, limits};
-use crate::hub::{Arrival, Departure, Mailbox, NotRegistered, Note, Registered, mailbox};
+use crate::hub::{Arrival, Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Scope, Session, Settings, Start};
@@ -54,7 +56,7 @@ pub(super) async fn run(shared: Shared, socket: WebSocket, identity: Identity, w
 struct Opened {
     who: Who,
     mailbox: Mailbox,
-    notes: tokio::sync::mpsc::Receiver<Note>,
+    notes: Reader,
     start: Start,
     resumed: Resumed,
     pending: u32,
@@ -181,7 +183,7 @@ fn begin(
     answer_to: Option<Option<FrameId>>,
 ) -> impl Future<Output = ()> + Send + use<> {
     let Opened { who, mailbox, notes, start, resumed, pending, arrival, marks, cursors } = opened;
-    let (outbox, writer) = outbox::outbox();
+    let mut outbox = Outbox::default();
     if let Some(id) = answer_to {
         outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
     }
@@ -196,7 +198,9 @@ fn begin(
     }
     shell.greet(arrival);
     shell.perform(effects);
-    shell.run(socket, writer, notes, pace)
+    // Split here: the halves are small, and the future of the loop keeps what it is given twice.
+    let (sink, incoming) = socket.split();
+    shell.run(sink, incoming, notes, pace)
 }
 
 pub(super) fn authenticated(identity: &Identity) -> server::Authenticated<'_> {

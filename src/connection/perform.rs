@@ -22,9 +22,9 @@ impl Shell {
                     Scope::Waiting => PageRequest::Waiting,
                     Scope::Everything => PageRequest::Everything,
                 };
-                self.read_page(request, class, after, limit, Input::Page);
+                self.read_page(request, class, after, limit);
             }
-            Effect::Look { class, after, limit } => self.read_page(PageRequest::Look, class, after, limit, Input::Looked),
+            Effect::Look { class, after, limit } => self.look(class, after, limit),
             Effect::Emit(emissions) => self.emit(&emissions),
             Effect::Settle(settlement) => self.settle(settlement),
             Effect::Read { chat, target, ticket } => self.read(chat, target, ticket),
@@ -43,11 +43,29 @@ impl Shell {
         }
     }
 
-    fn read_page(&mut self, request: PageRequest, class: Class, after: InboxSeq, limit: u16, input: fn(Page) -> Input) {
+    /// The slow look. Only if something waits is it a read of its own.
+    fn look(&mut self, class: Class, after: InboxSeq, limit: u16) {
+        let (looks, user) = (self.shared.looks.clone(), self.who.profile.user);
+        let page = self.page(PageRequest::Look, class, after, limit);
+        self.operations.push(Box::pin(async move {
+            let page = match looks.empty_page(user, class, after).await {
+                Some(page) => page,
+                None => page.await,
+            };
+            Done::Happened(Input::Looked(page))
+        }));
+    }
+
+    fn read_page(&mut self, request: PageRequest, class: Class, after: InboxSeq, limit: u16) {
+        let page = self.page(request, class, after, limit);
+        self.operations.push(Box::pin(async move { Done::Happened(Input::Page(page.await)) }));
+    }
+
+    fn page(&self, request: PageRequest, class: Class, after: InboxSeq, limit: u16) -> impl Future<Output = Page> + Send + use<> {
         let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
         let (user, metrics, room) = (self.who.profile.user, Arc::clone(&self.shared.metrics), self.outbox.room());
         let turns = self.shared.turns.clone();
-        self.operations.push(Box::pin(async move {
+        async move {
             // A window of large messages would otherwise be read into memory for a client that takes nothing.
             room.await;
             metrics.page_read(class);
@@ -60,7 +78,7 @@ impl Shell {
                     Box::pin(store.page(request, user, class, after, limit)).await
                 };
                 match read {
-                    Ok(page) => return Done::Happened(input(page)),
+                    Ok(page) => return page,
                     Err(error) if error.is_unavailable() => {
                         health.report_away();
                         health.back().await;
@@ -70,7 +88,7 @@ impl Shell {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
-        }));
+        }
     }
 
     fn emit(&mut self, emissions: &[Emission]) {
@@ -100,7 +118,7 @@ impl Shell {
         self.put_batch(&mut run);
     }
 
-    fn put_batch(&self, run: &mut Vec<(&Envelope, u16)>) {
+    fn put_batch(&mut self, run: &mut Vec<(&Envelope, u16)>) {
         message::batch_frames(run.drain(..)).into_iter().for_each(|frame| self.outbox.text(frame));
     }
 

@@ -10,20 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
-use futures_util::stream::{FuturesUnordered, SplitStream};
+use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{FutureExt, StreamExt};
 use time::OffsetDateTime;
-use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use super::handshake::{fault_of, linger};
 use super::marks::Cursors;
 use super::open::{Ended, Pace, Who, leave};
-use super::outbox::{Outbox, Writer, Written};
+use super::outbox::{Outbox, Written};
 use super::{Shared, frames};
 use crate::delivery::{Acks, Refusal};
 use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, InboxSeq, MessageId, UserId};
-use crate::hub::{Mailbox, Note};
+use crate::hub::{Mailbox, Reader};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, server};
 use crate::session::{Effect, Input, Session, SettlementNo, Ticket};
@@ -35,6 +34,12 @@ const ANSWERS_MAX: usize = 256;
 /// Frames taken while something else might be ready too: a client that floods must not keep its token's end, or whoever
 /// displaces it, from being heard.
 const FRAMES_IN_A_ROW: u32 = 64;
+/// Operations that have ended, taken before the loop looks at everything else again.
+const OPERATIONS_AT_ONCE: usize = 64;
+
+/// The socket, one half for each direction.
+pub(super) type Sink = SplitSink<WebSocket, Message>;
+pub(super) type Incoming = SplitStream<WebSocket>;
 
 /// Something that runs beside the loop.
 pub(super) type Operation = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -131,13 +136,13 @@ impl Shell {
     }
 
     /// Runs until the connection ends, by whomever, and says goodbye to those who knew of it.
-    pub(super) async fn run(mut self: Box<Self>, socket: WebSocket, writer: Writer, notes: mpsc::Receiver<Note>, pace: Pace) {
+    pub(super) async fn run(mut self: Box<Self>, sink: Sink, incoming: Incoming, notes: Reader, pace: Pace) {
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.sessions.inc();
         if pace == Pace::Alone {
             metrics.sessions_emitting_alone.inc();
         }
-        let code = self.live(socket, writer, notes).await;
+        let code = self.live(sink, incoming, notes).await;
         metrics.sessions.dec();
         if pace == Pace::Alone {
             metrics.sessions_emitting_alone.dec();
@@ -147,9 +152,7 @@ impl Shell {
     }
 
     /// The loop. Returns why the connection ended; none: the client left, or was lost.
-    async fn live(&mut self, socket: WebSocket, writer: Writer, mut notes: mpsc::Receiver<Note>) -> Option<Code> {
-        let (sink, mut incoming) = socket.split();
-        let mut writer = std::pin::pin!(writer.run(sink));
+    async fn live(&mut self, mut sink: Sink, mut incoming: Incoming, mut notes: Reader) -> Option<Code> {
         let mut health = self.shared.delivery.health().subscribe();
         let stop = self.shared.stop.clone();
         let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
@@ -159,24 +162,17 @@ impl Shell {
         let mut frames_in_a_row = 0;
         loop {
             if let Some(fault) = self.closing.take() {
-                self.outbox.text(server::frame(None, &fault));
-                self.outbox.close_for(&fault);
-                writer.await;
-                Box::pin(linger(&mut incoming, |text| self.late(text))).await;
-                return Some(fault.code);
+                return Box::pin(self.say_goodbye(&fault, &mut sink, &mut incoming)).await;
             }
             let has_room = self.outbox.has_room();
             let others_turn = frames_in_a_row >= FRAMES_IN_A_ROW;
+            let may_read = has_room && !others_turn && self.may_read();
             timer.as_mut().reset(self.deadline().into());
-            // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing.
+            // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing. And
+            // before what they cause is written: what a burst of them causes leaves with one flush.
             tokio::select! {
                 biased;
-                written = &mut writer => return match written {
-                    Written::TooSlow => Some(Code::TooSlow),
-                    Written::Lost | Written::Closed => None,
-                },
-                () = stop.cancelled() => self.close(Code::Restart),
-                frame = incoming.next(), if has_room && !others_turn && self.may_read() => match self.frame(frame) {
+                frame = incoming.next(), if may_read => match self.frame(frame) {
                     Heard::GoOn => {
                         frames_in_a_row += 1;
                         continue;
@@ -184,24 +180,38 @@ impl Shell {
                     Heard::Left => {
                         // The socket answers a close frame by itself; let that go out.
                         self.outbox.close(1000, "");
-                        let _ = tokio::time::timeout(Duration::from_secs(1), writer).await;
+                        let _ = tokio::time::timeout(Duration::from_secs(1), Box::pin(self.outbox.finish(&mut sink))).await;
                         return None;
                     }
                 },
-                Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done(done),
+                written = self.outbox.write(&mut sink) => match written {
+                    Written::Room => {}
+                    Written::TooSlow => return Some(Code::TooSlow),
+                    Written::Lost | Written::Closed => return None,
+                },
+                () = stop.cancelled() => self.close(Code::Restart),
+                Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done_with(done),
                 done = pending_or(&mut self.settling) => { self.settling = None; self.done(done); self.settle_next(); }
                 done = pending_or(&mut self.directing) => { self.directing = None; self.done(done); }
-                Some(note) = notes.recv(), if has_room => self.notes(note, &mut notes),
+                found = notes.next(), if has_room => self.found(found, &mut notes),
                 Ok(()) = health.changed() => {
                     let is_away = *health.borrow_and_update();
                     self.happened(if is_away { Input::DatabaseAway } else { Input::DatabaseBack });
                 }
-                () = self.outbox.room(), if !has_room => {}
-                () = &mut timer => self.deadline_passed(&mut incoming),
+                () = &mut timer => self.deadline_passed(&mut incoming, &mut notes),
                 () = std::future::ready(()), if others_turn => {}
             }
             frames_in_a_row = 0;
         }
+    }
+
+    /// Says why, after what is in the outbox, and hears what was on its way.
+    async fn say_goodbye(&mut self, fault: &Fault, sink: &mut Sink, incoming: &mut Incoming) -> Option<Code> {
+        self.outbox.text(server::frame(None, fault));
+        self.outbox.close_for(fault);
+        self.outbox.finish(sink).await;
+        linger(incoming, |text| self.late(text)).await;
+        Some(fault.code)
     }
 
     /// Gives the session something that happened, and does what it says.
@@ -233,13 +243,14 @@ impl Shell {
         self.session.next_deadline().map_or(first, |at| at.min(first))
     }
 
-    fn deadline_passed(&mut self, incoming: &mut SplitStream<WebSocket>) {
+    fn deadline_passed(&mut self, incoming: &mut Incoming, notes: &mut Reader) {
         let now = Instant::now();
         if self.token_expires <= now {
             return self.close(Code::TokenExpired);
         }
         if self.heartbeat_at <= now {
             self.heartbeat(now);
+            self.shrink(notes);
         }
         if self.session.next_deadline().is_some_and(|at| at <= now) {
             // What has come in since the loop last looked is heard first.
@@ -281,8 +292,26 @@ impl Shell {
     }
 
     /// Answers with an error.
-    pub(super) fn refuse(&self, id: Option<&FrameId>, fault: &Fault) {
+    pub(super) fn refuse(&mut self, id: Option<&FrameId>, fault: &Fault) {
         self.outbox.text(server::frame(id, fault));
+    }
+
+    /// Gives back the room that a busier time has left behind.
+    fn shrink(&mut self, notes: &mut Reader) {
+        notes.shrink();
+        self.outbox.shrink();
+        self.session.shrink();
+        self.settlements.shrink_to_fit();
+        self.tickets.shrink_to_fit();
+    }
+
+    /// Takes what has ended, and whatever else has by now: a commit ends many at once, and one flush is enough for all.
+    fn done_with(&mut self, first: Done) {
+        self.done(first);
+        for _ in 1..OPERATIONS_AT_ONCE {
+            let Some(Some(done)) = self.operations.next().now_or_never() else { return };
+            self.done(done);
+        }
     }
 
     fn done(&mut self, done: Done) {

@@ -1,11 +1,14 @@
 //! The mailbox of one session: bounded, never blocking the sender, and honest about what did not fit.
+//!
+//! A queue behind a lock, and not a channel: a channel keeps room for tens of notes however empty it is, and most
+//! connections are idle most of the time.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use axum::extract::ws::Utf8Bytes;
-use tokio::sync::mpsc;
 
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, Receipt};
 use crate::protocol::Code;
@@ -22,19 +25,26 @@ const RECEIPTS: u8 = 4;
 pub enum Note {
     /// A message was committed for the user.
     Offer(Box<Envelope>),
-    /// Something may wait in this inbox.
-    Wake(Class),
     /// News of a message that the user sent.
     Receipt(Arc<Receipt>),
     /// The user has read a chat up to here, on another connection.
     ReadUpTo(ChatId, ChatSeq),
     /// Something to pass on as it is: typing, presence, membership, an own message sent elsewhere.
     Frame(Utf8Bytes),
-    /// Look at [`Mailbox::take_missed`] and [`Mailbox::closing`].
-    Look,
 }
 
-/// What did not fit.
+/// What a session finds in its mailbox.
+#[derive(Debug)]
+pub enum Found {
+    /// Close with this code.
+    Closing(Code),
+    /// The next note.
+    Note(Note),
+    /// Look for yourself: notes did not fit, or somebody knows no more than that.
+    Missed(Missed),
+}
+
+/// What to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Missed(u8);
 
@@ -58,22 +68,30 @@ const fn bit(class: Class) -> u8 {
 }
 
 #[derive(Debug, Default)]
-struct Beside {
-    missed: AtomicU8,
-    closing: OnceLock<Code>,
+struct Content {
+    notes: VecDeque<Note>,
+    missed: Missed,
+    closing: Option<Code>,
+    /// Set while the reader waits.
+    reader: Option<Waker>,
 }
 
 /// The sending end. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Mailbox {
-    notes: mpsc::Sender<Note>,
-    beside: Arc<Beside>,
+pub struct Mailbox(Arc<Mutex<Content>>);
+
+/// The end that the session reads.
+#[derive(Debug)]
+pub struct Reader {
+    content: Arc<Mutex<Content>>,
+    /// Taken out together, so that the senders' lock is taken once for all of them.
+    taken: VecDeque<Note>,
 }
 
 /// A mailbox and the end that its session reads.
-pub fn mailbox() -> (Mailbox, mpsc::Receiver<Note>) {
-    let (notes, reader) = mpsc::channel(NOTES_MAX);
-    (Mailbox { notes, beside: Arc::default() }, reader)
+pub fn mailbox() -> (Mailbox, Reader) {
+    let content = Arc::<Mutex<Content>>::default();
+    (Mailbox(Arc::clone(&content)), Reader { content, taken: VecDeque::new() })
 }
 
 impl Mailbox {
@@ -81,13 +99,16 @@ impl Mailbox {
     pub fn put(&self, note: Note) {
         let mark = match &note {
             Note::Offer(envelope) => bit(envelope.class),
-            Note::Wake(class) => bit(*class),
             Note::Receipt(_) => RECEIPTS,
-            Note::ReadUpTo(..) | Note::Frame(_) | Note::Look => 0,
+            Note::ReadUpTo(..) | Note::Frame(_) => 0,
         };
-        if self.notes.try_send(note).is_err() && mark != 0 {
-            self.mark(mark);
-        }
+        self.change(|content| {
+            if content.notes.len() < NOTES_MAX {
+                content.notes.push_back(note);
+            } else {
+                content.missed.0 |= mark;
+            }
+        });
     }
 
     /// Offers an envelope.
@@ -97,71 +118,139 @@ impl Mailbox {
 
     /// Something may wait.
     pub fn wake(&self, class: Class) {
-        self.mark(bit(class));
+        self.change(|content| content.missed.0 |= bit(class));
     }
 
     /// Receipts may have been missed.
     pub fn look_at_marks(&self) {
-        self.mark(RECEIPTS);
+        self.change(|content| content.missed.0 |= RECEIPTS);
     }
 
     /// Anything may have been missed.
     pub fn look(&self) {
-        self.mark(CHAT | EVENT | RECEIPTS);
+        self.change(|content| content.missed.0 |= CHAT | EVENT | RECEIPTS);
     }
 
     /// Close with this code. The first one counts.
     pub fn close(&self, code: Code) {
-        let _ = self.beside.closing.set(code);
-        let _ = self.notes.try_send(Note::Look);
+        self.change(|content| {
+            content.closing.get_or_insert(code);
+        });
     }
 
-    /// Takes the marks away and returns them.
-    pub fn take_missed(&self) -> Missed {
-        Missed(self.beside.missed.swap(0, Ordering::AcqRel))
-    }
-
-    /// The code to close with, if somebody asked for it.
-    pub fn closing(&self) -> Option<Code> {
-        self.beside.closing.get().copied()
-    }
-
-    /// The mark first, then the note: a reader that empties the mailbox between our failed try and the mark would
-    /// otherwise sleep on it. If the second note does not fit either, the reader has yet to get to those before it.
-    fn mark(&self, mark: u8) {
-        let before = self.beside.missed.fetch_or(mark, Ordering::AcqRel);
-        if before & mark != mark {
-            let _ = self.notes.try_send(Note::Look);
+    fn change(&self, change: impl FnOnce(&mut Content)) {
+        let mut content = locked(&self.0);
+        change(&mut content);
+        let reader = content.reader.take();
+        drop(content);
+        if let Some(reader) = reader {
+            reader.wake();
         }
     }
+}
+
+impl Reader {
+    /// What is in the mailbox next, once something is. What was taken is the caller's: nothing is lost when the
+    /// future is dropped.
+    pub async fn next(&mut self) -> Found {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// What is in the mailbox next, if something is.
+    pub fn try_next(&mut self) -> Option<Found> {
+        self.taken.pop_front().map(Found::Note).or_else(|| locked(&self.content).find(&mut self.taken))
+    }
+
+    /// Gives back room that is not needed.
+    pub fn shrink(&mut self) {
+        self.taken.shrink_to_fit();
+        locked(&self.content).notes.shrink_to_fit();
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Found> {
+        if let Some(note) = self.taken.pop_front() {
+            return Poll::Ready(Found::Note(note));
+        }
+        let mut content = locked(&self.content);
+        match content.find(&mut self.taken) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                match &mut content.reader {
+                    Some(reader) => reader.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Content {
+    /// `taken` is empty before; afterwards it holds what follows.
+    fn find(&mut self, taken: &mut VecDeque<Note>) -> Option<Found> {
+        if let Some(code) = self.closing.take() {
+            return Some(Found::Closing(code));
+        }
+        std::mem::swap(&mut self.notes, taken);
+        if let Some(note) = taken.pop_front() {
+            return Some(Found::Note(note));
+        }
+        let missed = std::mem::take(&mut self.missed);
+        (missed != Missed::default()).then_some(Found::Missed(missed))
+    }
+}
+
+/// Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+fn locked(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{MessageId, Tally};
 
     #[tokio::test]
-    async fn what_does_not_fit_is_marked_and_the_reader_is_woken() {
+    async fn what_does_not_fit_is_told_after_what_did() {
         let (mailbox, mut reader) = mailbox();
-        for _ in 0..NOTES_MAX + 10 {
+        for _ in 0..NOTES_MAX {
             mailbox.put(Note::Frame("x".into()));
         }
-        mailbox.wake(Class::Chat);
-        assert!(mailbox.take_missed().wakes(Class::Chat));
-        while reader.try_recv().is_ok() {}
+        mailbox.put(Note::Receipt(Arc::new(receipt())));
         mailbox.wake(Class::Event);
-        assert!(matches!(reader.recv().await, Some(Note::Look)));
-        let missed = mailbox.take_missed();
-        assert!(missed.wakes(Class::Event) && !missed.wakes(Class::Chat) && !missed.receipts());
+        for _ in 0..NOTES_MAX {
+            assert!(matches!(reader.try_next(), Some(Found::Note(_))));
+        }
+        let Some(Found::Missed(missed)) = reader.try_next() else { panic!("nothing was missed") };
+        assert!(missed.wakes(Class::Event) && !missed.wakes(Class::Chat) && missed.receipts());
+        assert!(reader.try_next().is_none());
     }
 
     #[tokio::test]
-    async fn many_wakes_are_one_note() {
+    async fn many_wakes_are_one() {
         let (mailbox, mut reader) = mailbox();
         for _ in 0..1_000 {
             mailbox.wake(Class::Chat);
         }
-        assert!(reader.recv().await.is_some());
-        assert!(reader.try_recv().is_err());
+        assert!(matches!(reader.next().await, Found::Missed(_)));
+        assert!(reader.try_next().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken_and_closing_goes_before_notes() {
+        let (mailbox, mut reader) = mailbox();
+        let waiting = tokio::spawn(async move { (reader.next().await, reader) });
+        tokio::task::yield_now().await;
+        mailbox.put(Note::Frame("x".into()));
+        let (found, mut reader) = waiting.await.unwrap();
+        assert!(matches!(found, Found::Note(_)));
+        mailbox.put(Note::Frame("x".into()));
+        mailbox.close(Code::Displaced);
+        assert!(matches!(reader.next().await, Found::Closing(Code::Displaced)));
+    }
+
+    fn receipt() -> Receipt {
+        let (chat, message) = (ChatId::generate(), MessageId::generate());
+        Receipt::Counted(Tally { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 1 })
     }
 }

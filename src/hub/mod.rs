@@ -6,7 +6,7 @@
 mod mailbox;
 mod watchers;
 
-pub use mailbox::{Mailbox, Missed, Note, mailbox};
+pub use mailbox::{Found, Mailbox, Missed, Note, Reader, mailbox};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,6 +96,8 @@ impl Hub {
             return Err(NotRegistered::TooMany);
         }
         let arrival = if sessions.is_empty() { Arrival::First } else { Arrival::Another };
+        // Most users have one: a list that grows by itself begins with room for four.
+        sessions.reserve_exact(1);
         sessions.push(newcomer);
         self.sessions.fetch_add(1, Ordering::Relaxed);
         Ok(arrival)

@@ -118,6 +118,13 @@ impl Commits {
         Some(waiter)
     }
 
+    /// Gives back what is not needed.
+    pub(super) fn shrink(&mut self) {
+        self.open.shrink_to_fit();
+        self.waiters.shrink_to_fit();
+        self.messages.shrink_to_fit();
+    }
+
     /// Acks that are not committed.
     pub(super) fn uncommitted(&self) -> usize {
         self.acks

@@ -63,6 +63,11 @@ impl Marks {
         (mark > ChatSeq(0)).then_some(mark)
     }
 
+    /// Gives back what is not needed.
+    pub(super) fn shrink(&mut self) {
+        self.chats.shrink_to_fit();
+    }
+
     /// How many chats are remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -193,6 +193,11 @@ impl Window {
         due
     }
 
+    /// Gives back what is not needed.
+    pub(super) fn shrink(&mut self) {
+        self.by_message.shrink_to_fit();
+    }
+
     /// Starts the time-out of everything that awaits an ack anew: for a while no ack could have been taken.
     pub(super) fn restart(&mut self, now: Instant) {
         let due = now + self.ack_timeout;

@@ -45,6 +45,26 @@ pub enum PageRequest {
     Look,
 }
 
+/// A place in an inbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub class: Class,
+    /// Behind this number.
+    pub after: InboxSeq,
+}
+
+/// What is seen of an inbox at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// The highest number given.
+    pub last_seq: InboxSeq,
+    /// Does anything wait behind the place?
+    pub waits: bool,
+}
+
 impl Store {
     /// Opens a connection for a user, whose inboxes exist. Advances `settled_seq`; counts a device's session up.
     pub async fn open(&self, user: UserId, device: Option<&DeviceId>) -> Result<Opening> {
@@ -97,6 +117,22 @@ impl Store {
             PageRequest::Waiting | PageRequest::Look => listed.into_iter().map(|(seq, entry)| entry.at(seq)).collect(),
         };
         Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
+    }
+
+    /// Glances at many inboxes, in one snapshot; in the order of the places. None: there is no such inbox.
+    pub async fn glance(&self, places: &[Place]) -> Result<Vec<Option<Glance>>> {
+        let users: Vec<i64> = places.iter().map(|place| place.user.0).collect();
+        let classes: Vec<Class> = places.iter().map(|place| place.class).collect();
+        let after: Vec<i64> = places.iter().map(|place| place.after.0).collect();
+        let rows = sqlx::query_file!("src/store/sql/glance.sql", &users, &classes as &[Class], &after).fetch_all(&self.pool).await?;
+        let mut glances = vec![None; places.len()];
+        for row in rows {
+            let place = usize::try_from(row.ord - 1).ok().and_then(|place| glances.get_mut(place));
+            if let Some(glance) = place {
+                *glance = Some(Glance { last_seq: InboxSeq(row.last_seq), waits: row.waits });
+            }
+        }
+        Ok(glances)
     }
 
     /// Moves `settled_seq` up to the first row that waits and returns it; never waits for a lock.

@@ -17,7 +17,7 @@ pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
-pub use inbox::{InboxStart, Opening, PageRequest};
+pub use inbox::{Glance, InboxStart, Opening, PageRequest, Place};
 pub use marks::{MarksCursor, MarksRead, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
 pub use people::Known;

@@ -67,6 +67,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("epoch", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500")),
         ("find_direct_chat", format!("{user}, 'user-35'")),
+        ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
         ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),

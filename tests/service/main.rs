@@ -13,6 +13,7 @@ mod handover;
 mod held;
 mod http;
 mod invariants;
+mod looks;
 mod marks;
 mod outage;
 mod protocol;
