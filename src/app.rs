@@ -27,7 +27,7 @@ use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
 use crate::session;
-use crate::store::{self, Store};
+use crate::store::{self, PLANNING, Store};
 use crate::telemetry::Metrics;
 
 /// The migrations of this version; `sqlx migrate run` applies the same.
@@ -161,7 +161,11 @@ fn pool(config: &Config, database: &Database) -> PgPool {
         // A ping for each statement would double the round trips; a broken connection shows in the statement itself.
         .test_before_acquire(false)
         .connect_lazy_with(
-            database.options.clone().options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")]),
+            database
+                .options
+                .clone()
+                .options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")])
+                .options(PLANNING),
         )
 }
 

@@ -1,13 +1,12 @@
 //! What others say: offers, receipts, typing, and "look for yourself".
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
 
 use super::marks::{self, receipt_frame};
 use super::shell::{Done, MarksReading, Shell};
-use crate::domain::Class;
+use crate::domain::{Class, UserId};
 use crate::hub::{Arrival, Found, Missed, Note, Reader};
 use crate::protocol::{Timestamp, server};
 use crate::session::Input;
@@ -60,23 +59,13 @@ impl Shell {
     }
 
     /// Tells the user's direct contacts that it came, if it was not here before, and asks to be told of theirs.
-    pub(super) fn greet(&mut self, arrival: Arrival) {
-        let (store, hub, profile) = (self.shared.store.clone(), Arc::clone(&self.shared.hub), Arc::clone(&self.who.profile));
-        let (session, mailbox) = (self.who.session, self.mailbox.clone());
+    pub(super) fn greet(&mut self, arrival: Arrival, peers: &[UserId]) {
         if arrival == Arrival::First {
             let now = Timestamp(time::OffsetDateTime::now_utc());
-            let frame = server::frame(None, &server::UserOnline { user_id: &profile.external, timestamp: now });
-            hub.tell_watchers(profile.user, &frame);
+            let frame = server::frame(None, &server::UserOnline { user_id: &self.who.profile.external, timestamp: now });
+            self.shared.hub.tell_watchers(self.who.profile.user, &frame);
         }
-        let turns = self.shared.turns.clone();
-        self.operations.push(Box::pin(async move {
-            let _turn = turns.take().await;
-            match Box::pin(store.direct_peers(profile.user)).await {
-                Ok(peers) => hub.watch(session, &mailbox, &peers),
-                Err(cause) => debug!(?cause, "a user's contacts could not be read: it is not told when they come and go"),
-            }
-            Done::Nothing
-        }));
+        self.shared.hub.watch(self.who.session, &self.mailbox, peers);
     }
 
     /// Reads the marks that moved since the client was told last; at most one read at a time.

@@ -18,12 +18,12 @@ use super::marks::{self, Cursors};
 use super::outbox::Outbox;
 use super::shell::Shell;
 use crate::auth::Identity;
-use crate::domain::{Class, InboxSeq, Profile, SessionId, limits};
+use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
 use crate::hub::{Arrival, Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
-use crate::session::{ClassStart, Scope, Session, Settings, Start};
-use crate::store::{self, MarksRead, Opening, PageRequest};
+use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
+use crate::store::{self, Opening, OpeningRequest, Overview};
 
 /// Who a connection is.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ struct Opened {
     resumed: Resumed,
     pending: u32,
     arrival: Arrival,
-    marks: MarksRead,
+    overview: Overview,
     cursors: Cursors,
 }
 
@@ -73,10 +73,17 @@ enum Resumed {
 }
 
 async fn open(shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
-    let profile = shared.store.sign_in(identity.external.clone(), identity.name.clone(), identity.picture.clone()).await;
-    let profile = Arc::new(profile.map_err(|error| away(shared, &error))?);
-    let opening = shared.store.open(profile.user, wishes.device.as_ref()).await.map_err(|error| away(shared, &error))?;
-    let who = Who { session: SessionId::generate(), profile, wishes, epoch: shared.epoch.borrow().clone() };
+    let epoch = shared.epoch.borrow().clone();
+    let request = OpeningRequest {
+        external: &identity.external,
+        name: identity.name.as_deref(),
+        picture: identity.picture.as_deref(),
+        device: wishes.device.as_ref(),
+        since: wishes.resume.as_ref().filter(|(of, _)| **of == *epoch).map(|(_, since)| *since),
+        pending_max: limits::PENDING_EXACT_MAX + 1,
+    };
+    let opening = shared.store.open(request).await.map_err(|error| away(shared, &error))?;
+    let who = Who { session: SessionId::generate(), profile: Arc::new(opening.profile.clone()), wishes, epoch };
     let (mailbox, notes) = mailbox();
     let device = who.wishes.device.clone().zip(opening.session_no);
     let arrival = shared.hub.register(who.profile.user, Registered { session: who.session, device, mailbox: mailbox.clone() }).map_err(
@@ -86,34 +93,21 @@ async fn open(shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Op
         },
     )?;
     let (start, resumed) = start(shared, &who, &opening);
-    match read_what_is_needed(shared, &who, &start).await {
-        Ok((pending, marks, cursors)) => Ok(Opened { who, mailbox, notes, start, resumed, pending, arrival, marks, cursors }),
+    let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, &who.epoch));
+    // Read now that the session is registered: what commits later is offered, and what moves later is told.
+    match shared.store.overview(who.profile.user, known).await {
+        Ok(overview) => {
+            let pending = opening.inboxes.iter().map(|inbox| inbox.pending).sum();
+            // Nothing to tell: the client may have the new cursor at once.
+            let nothing_moved = overview.marks.marks.is_empty() && overview.marks.tallies.is_empty();
+            let cursors = Cursors { told: if nothing_moved { Some(overview.marks.cursor) } else { known } };
+            Ok(Opened { who, mailbox, notes, start, resumed, pending, arrival, overview, cursors })
+        }
         Err(error) => {
             shared.hub.unregister(who.profile.user, who.session);
             Err(away(shared, &error))
         }
     }
-}
-
-async fn read_what_is_needed(shared: &Shared, who: &Who, start: &Start) -> store::Result<(u32, MarksRead, Cursors)> {
-    let request = match start.scope {
-        Scope::Waiting => PageRequest::Waiting,
-        Scope::Everything => PageRequest::Everything,
-    };
-    let mut pending = 0;
-    for class in Class::ALL {
-        let place = start.classes[class.index()];
-        // Nothing behind the cursor: no need to ask.
-        if place.cursor < place.last_seq {
-            pending += shared.store.pending(request, who.profile.user, class, place.cursor, limits::PENDING_EXACT_MAX + 1).await?;
-        }
-    }
-    let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, &who.epoch));
-    let marks = shared.store.marks_since(who.profile.user, known).await?;
-    // Nothing to tell: the client may have the new cursor at once.
-    let nothing_moved = marks.marks.is_empty() && marks.tallies.is_empty();
-    let cursors = Cursors { told: if nothing_moved { Some(marks.cursor) } else { known } };
-    Ok((pending, marks, cursors))
 }
 
 fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
@@ -182,7 +176,7 @@ fn begin(
     opened: Opened,
     answer_to: Option<Option<FrameId>>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let Opened { who, mailbox, notes, start, resumed, pending, arrival, marks, cursors } = opened;
+    let Opened { who, mailbox, notes, start, resumed, pending, arrival, overview, cursors } = opened;
     let mut outbox = Outbox::default();
     if let Some(id) = answer_to {
         outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
@@ -190,17 +184,31 @@ fn begin(
     outbox.text(ready(&who, &start, resumed, pending, &cursors));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
     let settled = start.classes[Class::Chat.index()].settled_seq;
-    let (session, effects) = Session::start(Instant::now(), start);
+    let (mut session, effects) = Session::start(Instant::now(), start);
+    let effects = without_empty_pages(&mut session, effects, overview.ends);
     let mut shell = Box::new(Shell::new(shared, who, mailbox, outbox, session, identity.expires_at, cursors));
-    shell.tell_marks(marks);
+    shell.tell_marks(overview.marks);
     if let Resumed::At(since) = resumed {
         shell.ack_up_to(settled, since);
     }
-    shell.greet(arrival);
+    shell.greet(arrival, &overview.peers);
     shell.perform(effects);
     // Split here: the halves are small, and the future of the loop keeps what it is given twice.
     let (sink, incoming) = socket.split();
     shell.run(sink, incoming, notes, pace)
+}
+
+/// Answers the first pages that would be empty. `ends` was read after the session had registered, as a page is, and
+/// nothing lies between the cursor and the end of its inbox: this is the page that the statement would bring.
+fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: [InboxSeq; 2]) -> Vec<Effect> {
+    let answered = effects.into_iter().flat_map(|effect| match effect {
+        Effect::ReadPage { class, after, .. } if after == ends[class.index()] => {
+            let page = Page { class, after, rows: Vec::new(), is_last: true, last_seq: after };
+            session.handle(Instant::now(), Input::Page(page))
+        }
+        effect => vec![effect],
+    });
+    answered.collect()
 }
 
 pub(super) fn authenticated(identity: &Identity) -> server::Authenticated<'_> {
@@ -262,5 +270,38 @@ async fn note_departure(shared: &Shared, who: &Who, departure: Departure) -> sto
 impl Batching {
     pub(super) const fn is_on(self) -> bool {
         matches!(self, Self::On)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_page_is_read_unless_nothing_was_behind_the_cursor_after_the_session_had_registered() {
+        let place = |seq| ClassStart { cursor: InboxSeq(seq), last_seq: InboxSeq(seq), settled_seq: InboxSeq(seq) };
+        let settings = Settings {
+            window: 50,
+            page_rows: 50,
+            ack_timeout: Duration::from_secs(30),
+            attempts_max: 5,
+            uncommitted_acks_max: 500,
+            stalled_max: Duration::from_secs(10),
+            look_interval: Duration::from_secs(30),
+            advance_settled_every: 1_000,
+        };
+        let start = Start { settings, scope: Scope::Waiting, has_device: false, classes: [place(7), place(0)], emit_alone: false };
+        let effects = |ends: [i64; 2]| {
+            let (mut session, effects) = Session::start(Instant::now(), start.clone());
+            without_empty_pages(&mut session, effects, ends.map(InboxSeq))
+        };
+        let is_drained = |effect: &Effect| matches!(effect, Effect::Drained { .. });
+        assert!(effects([7, 0]).iter().all(is_drained));
+        // A message was committed between the opening and the registration: nobody offers it, it has to be read.
+        let first = effects([8, 0]);
+        assert!(matches!(
+            first[..],
+            [Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. }, Effect::Drained { class: Class::Event, .. }]
+        ));
     }
 }

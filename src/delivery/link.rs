@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Health;
 use crate::hub::Hub;
-use crate::store::Error;
+use crate::store::{Error, PLANNING};
 use crate::telemetry::Metrics;
 
 /// Where lanes connect to, and how long they wait for somebody else's lock.
@@ -24,7 +24,11 @@ const LOCK_TIMEOUT_MS: &str = "100";
 impl ConnectTo {
     /// Lanes connect with these options.
     pub fn new(options: PgConnectOptions) -> Self {
-        Self { options: options.options([("lock_timeout", LOCK_TIMEOUT_MS), ("default_transaction_isolation", "read committed")]) }
+        Self {
+            options: options
+                .options([("lock_timeout", LOCK_TIMEOUT_MS), ("default_transaction_isolation", "read committed")])
+                .options(PLANNING),
+        }
     }
 }
 

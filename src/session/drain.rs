@@ -140,9 +140,12 @@ impl Session {
                 Waiter::Drained(class) => {
                     let inbox = &mut self.inboxes[class.index()];
                     inbox.drain = Drain::Told;
-                    let up_to = inbox.target;
+                    let (up_to, is_settled) = (inbox.target, inbox.settled >= inbox.target);
                     self.out.push(Effect::Drained { class, up_to });
-                    self.advance_settled(class);
+                    // Nothing waited in the first place.
+                    if !is_settled {
+                        self.advance_settled(class);
+                    }
                 }
             }
         }

@@ -14,6 +14,23 @@ use crate::domain::{
     UserId, Wire,
 };
 
+/// Who wants to open a connection, and what it says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct OpeningRequest<'a> {
+    /// The user of its token.
+    pub external: &'a ExternalId,
+    /// The name that the token brings.
+    pub name: Option<&'a str>,
+    /// The picture that the token brings.
+    pub picture: Option<&'a str>,
+    /// Its device.
+    pub device: Option<&'a DeviceId>,
+    /// In the chat inbox it has everything up to here. A number that was never given says nothing.
+    pub since: Option<i64>,
+    /// So far what it will be given is counted.
+    pub pending_max: u32,
+}
+
 /// Where a connection starts in one inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxStart {
@@ -23,11 +40,15 @@ pub struct InboxStart {
     pub settled_seq: InboxSeq,
     /// For a device: what it has acked; else `settled_seq`.
     pub acked_seq: InboxSeq,
+    /// How many rows the connection will be given.
+    pub pending: u32,
 }
 
 /// What a connection begins with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Opening {
+    /// Whose it is.
+    pub profile: Profile,
     /// Per class, in the order of [`Class::ALL`].
     pub inboxes: [InboxStart; 2],
     /// For a device: the number of this connection.
@@ -66,41 +87,34 @@ pub struct Glance {
 }
 
 impl Store {
-    /// Opens a connection for a user, whose inboxes exist. Advances `settled_seq`; counts a device's session up.
-    pub async fn open(&self, user: UserId, device: Option<&DeviceId>) -> Result<Opening> {
-        let rows = sqlx::query_file!("src/store/sql/open.sql", user.0, device.map(DeviceId::as_str)).fetch_all(&self.pool).await?;
+    /// Opens a connection: makes its user on first sight and keeps what its token says of it, advances `settled_seq`,
+    /// counts a device's session up.
+    pub async fn open(&self, request: OpeningRequest<'_>) -> Result<Opening> {
+        let OpeningRequest { external, name, picture, device, since, pending_max } = request;
+        let (device, pending_max) = (device.map(DeviceId::as_str), i32::try_from(pending_max).unwrap_or(i32::MAX));
+        let mut rows = sqlx::query_file!("src/store/sql/open.sql", external.as_str(), name, picture, device, since, pending_max)
+            .fetch_all(&self.pool)
+            .await?;
         let start = |class: Class| {
             let row = rows.iter().find(|row| row.class == class).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
             Ok::<_, Error>(InboxStart {
                 last_seq: InboxSeq(row.last_seq),
                 settled_seq: InboxSeq(row.settled_seq),
                 acked_seq: InboxSeq(row.acked_seq),
+                pending: u32::try_from(row.pending).unwrap_or(u32::MAX),
             })
         };
-        Ok(Opening { inboxes: [start(Class::Chat)?, start(Class::Event)?], session_no: rows.first().and_then(|row| row.session_no) })
-    }
-
-    /// How many rows a connection with this cursor will be given, counted up to `at_most`.
-    pub async fn pending(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, at_most: u32) -> Result<u32> {
-        let at_most = i64::from(at_most);
-        let pending = match request {
-            PageRequest::Everything => {
-                sqlx::query_file_scalar!("src/store/sql/pending_everything.sql", user.0, class as Class, after.0, at_most)
-                    .fetch_one(&self.pool)
-                    .await?
-            }
-            PageRequest::Waiting | PageRequest::Look => {
-                sqlx::query_file_scalar!("src/store/sql/pending_waiting.sql", user.0, class as Class, after.0, at_most)
-                    .fetch_one(&self.pool)
-                    .await?
-            }
-        };
-        Ok(u32::try_from(pending).unwrap_or(u32::MAX))
+        let inboxes = [start(Class::Chat)?, start(Class::Event)?];
+        let row = rows.swap_remove(0);
+        let profile = Profile { user: UserId(row.user_id), external: external.clone(), name: row.display_name, picture: row.avatar_url };
+        Ok(Opening { profile, inboxes, session_no: row.session_no })
     }
 
     /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
-        let rows = read_rows(&self.pool, request, user, class, after, limit).await?;
+        let mut rows = read_rows(&self.pool, request, user, class, after, limit).await?;
+        // They come in this order; the statement does not say so, to save PostgreSQL a sort.
+        rows.sort_unstable_by_key(|row| row.seq);
         let last_seq = InboxSeq(rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?.last_seq);
         let taken = rows.iter().filter(|row| row.seq.is_some()).count();
         let is_last = taken < usize::from(limit);

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 
 use super::{Result, Store};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, Exception, ExternalId, MessageId, MovedMark, Status, Tally, UserId};
+use crate::domain::{ChatId, ChatSeq, Exception, ExternalId, InboxSeq, MessageId, MovedMark, Status, Tally, UserId};
 
-const PAGE: i64 = 500;
+/// Chats whose marks are read by one statement.
+const CHATS_AT_ONCE: usize = 100;
 const LATEST_MAX: i64 = 1_000;
+const PEERS_MAX: usize = 1_000;
 
 /// A place in the order of transactions: everything below it has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,52 +42,64 @@ pub struct TallyRequest {
     pub seq: ChatSeq,
 }
 
-impl Store {
-    /// The cursor of a reader that knows everything up to now.
-    pub async fn marks_cursor(&self) -> Result<MarksCursor> {
-        let xmin = sqlx::query_file_scalar!("src/store/sql/snapshot_xmin.sql").fetch_one(self.pool()).await?;
-        Ok(parse(&xmin))
-    }
+/// What a user's inboxes and chats look like at one moment.
+#[derive(Debug)]
+pub struct Overview {
+    /// `last_seq` of the inboxes, in the order of [`Class::ALL`](crate::domain::Class::ALL).
+    pub ends: [InboxSeq; 2],
+    /// Those the user has a direct chat with, at most 1,000.
+    pub peers: Vec<UserId>,
+    /// The marks that moved.
+    pub marks: MarksRead,
+}
 
+impl Store {
     /// The marks that moved since `cursor` in the chats of `user`; without one, the latest thousand.
     pub async fn marks_since(&self, user: UserId, cursor: Option<MarksCursor>) -> Result<MarksRead> {
-        // The cursor is taken before anything is read: what commits meanwhile is told now or again, never missed.
-        let next = self.marks_cursor().await?;
-        let since = cursor.unwrap_or(MarksCursor(0)).0.to_string();
-        let mut marks = match cursor {
-            Some(_) => self.moved_marks(user, &since).await?,
-            None => self.latest_marks(user).await?,
+        Ok(self.overview(user, cursor).await?.marks)
+    }
+
+    /// Looks at all chats of a user at once. Marks as in [`Store::marks_since`].
+    pub async fn overview(&self, user: UserId, cursor: Option<MarksCursor>) -> Result<Overview> {
+        let since = cursor.map(|cursor| cursor.0.to_string());
+        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large()).fetch_one(self.pool()).await?;
+        // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
+        let next = parse(&row.xmin);
+        let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
+        let mut marks = match &since {
+            Some(since) => self.moved_marks(user, &moved, since).await?,
+            None => self.latest_marks(user, &moved).await?,
         };
+        let since = since.as_deref().unwrap_or("0");
         if !marks.is_empty() {
-            self.add_exceptions(user, &since, &mut marks).await?;
+            self.add_exceptions(user, since, &mut marks).await?;
         }
-        let requests = self.tally_requests(user, &since).await?;
+        let requests = if large.is_empty() { Vec::new() } else { self.tally_requests(user, &large, since).await? };
         let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
-        Ok(MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, cursor: next })
+        Ok(Overview {
+            ends: [InboxSeq(row.chat_last_seq), InboxSeq(row.event_last_seq)],
+            peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
+            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, cursor: next },
+        })
     }
 
-    async fn moved_marks(&self, user: UserId, since: &str) -> Result<Vec<(UserId, MovedMark)>> {
-        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
+    async fn moved_marks(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<(UserId, MovedMark)>> {
         let mut marks = Vec::new();
-        let mut after = (uuid::Uuid::nil(), 0_i64);
-        loop {
-            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, since, after.0, after.1, large, PAGE)
-                .fetch_all(self.pool())
-                .await?;
-            let is_last = i64::try_from(rows.len()).unwrap_or(PAGE) < PAGE;
-            for row in rows {
-                after = (row.chat_id, row.user_id);
-                marks.extend(moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq));
-            }
-            if is_last {
-                return Ok(marks);
-            }
+        for chats in chats.chunks(CHATS_AT_ONCE) {
+            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, since, large()).fetch_all(self.pool()).await?;
+            marks.extend(
+                rows.into_iter()
+                    .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq)),
+            );
         }
+        Ok(marks)
     }
 
-    async fn latest_marks(&self, user: UserId) -> Result<Vec<(UserId, MovedMark)>> {
-        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
-        let rows = sqlx::query_file!("src/store/sql/marks_latest.sql", user.0, large, LATEST_MAX).fetch_all(self.pool()).await?;
+    async fn latest_marks(&self, user: UserId, chats: &[uuid::Uuid]) -> Result<Vec<(UserId, MovedMark)>> {
+        if chats.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query_file!("src/store/sql/marks_latest.sql", user.0, chats, large(), LATEST_MAX).fetch_all(self.pool()).await?;
         Ok(rows
             .into_iter()
             .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq))
@@ -105,9 +119,8 @@ impl Store {
         Ok(())
     }
 
-    async fn tally_requests(&self, user: UserId, since: &str) -> Result<Vec<TallyRequest>> {
-        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
-        let rows = sqlx::query_file!("src/store/sql/tallies_since.sql", user.0, since, large).fetch_all(self.pool()).await?;
+    async fn tally_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<TallyRequest>> {
+        let rows = sqlx::query_file!("src/store/sql/tallies_since.sql", user.0, chats, since).fetch_all(self.pool()).await?;
         Ok(rows
             .into_iter()
             .map(|row| TallyRequest { chat: ChatId(row.chat_id), sender: user, message: MessageId(row.message_id), seq: ChatSeq(row.seq) })
@@ -132,11 +145,15 @@ impl Store {
 
     /// Those of these chats that report counts instead of members.
     pub async fn large_chats(&self, chats: &[ChatId]) -> Result<Vec<ChatId>> {
-        let large = i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX);
         let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
-        let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large()).fetch_all(self.pool()).await?;
         Ok(rows.into_iter().map(ChatId).collect())
     }
+}
+
+/// From so many members on a chat reports counts.
+fn large() -> i64 {
+    i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX)
 }
 
 fn moved(chat: uuid::Uuid, user: i64, member: String, delivered: i64, read: i64, joined: i64) -> Option<(UserId, MovedMark)> {

@@ -17,8 +17,8 @@ pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
-pub use inbox::{Glance, InboxStart, Opening, PageRequest, Place};
-pub use marks::{MarksCursor, MarksRead, TallyRequest};
+pub use inbox::{Glance, InboxStart, Opening, OpeningRequest, PageRequest, Place};
+pub use marks::{MarksCursor, MarksRead, Overview, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
 pub use people::Known;
 pub use settle::{
@@ -27,6 +27,16 @@ pub use settle::{
 };
 
 use sqlx::PgPool;
+
+/// How every connection of the service has its statements planned: once for all values, and so that a plan that was kept
+/// from when tables were small (or empty) is still right when they have grown. Planning takes longer than most statements.
+pub const PLANNING: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
 
 /// The result of anything asked of the database.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -66,12 +66,6 @@ impl Store {
             .collect())
     }
 
-    /// Those a user has a direct chat with, at most 1,000.
-    pub async fn direct_peers(&self, user: UserId) -> Result<Vec<UserId>> {
-        let rows = sqlx::query_file_scalar!("src/store/sql/direct_peers.sql", user.0).fetch_all(self.pool()).await?;
-        Ok(rows.into_iter().map(UserId).collect())
-    }
-
     /// The other members of a chat, at most 500; nobody when the user is not one of them.
     pub async fn audience(&self, user: UserId, chat: ChatId) -> Result<Vec<UserId>> {
         let rows = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0).fetch_all(self.pool()).await?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use restante::domain::{Class, UserId};
-use restante::store::{PageRequest, Store};
+use restante::domain::{Class, Profile, UserId};
+use restante::store::{OpeningRequest, PageRequest, Store};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
@@ -73,14 +73,38 @@ async fn advancing_and_opening_beside_an_accept_that_is_not_committed_leave_its_
     let (accept, bob) = accepting(&db, &pool).await;
     // Neither waits: where somebody has the inbox the old value is true still.
     let advanced = spawn(&db.options(), format!("select restante_advance_settled({}, 'chat')", bob.0)).await.unwrap();
-    let opened =
-        spawn(&db.options(), format!("select settled_seq from restante_open({}, 'phone') where class = 'chat'", bob.0)).await.unwrap();
+    let opened = spawn(
+        &db.options(),
+        "select settled_seq from restante_open('bob', null, null, 'phone', null, 1001) where class = 'chat'".to_owned(),
+    )
+    .await
+    .unwrap();
     assert_eq!((advanced, opened), (Some(0), Some(0)));
     accept.commits().await;
     let after = spawn(&db.options(), format!("select restante_advance_settled({}, 'chat')", bob.0)).await.unwrap();
     assert_eq!(after, Some(0), "it waits");
-    spawn(&db.options(), format!("select settled_seq from restante_open({}, 'tablet') where class = 'chat'", bob.0)).await.unwrap();
+    spawn(&db.options(), "select settled_seq from restante_open('bob', null, null, 'tablet', null, 1001) where class = 'chat'".to_owned())
+        .await
+        .unwrap();
     assert_eq!(number(&pool, "select count(*) from devices where acked_chat_seq = 0").await, 2, "new devices get it, of before and after");
+    assert_ledger(&pool).await;
+}
+
+#[tokio::test]
+async fn opening_writes_nothing_where_the_first_row_behind_settled_seq_waits() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let (accept, bob) = accepting(&db, &pool).await;
+    accept.commits().await;
+    let open = "select settled_seq from restante_open('bob', null, null, null, null, 1001) where class = 'chat'";
+    let mut transaction = pool.begin().await.unwrap();
+    assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&mut *transaction).await.unwrap(), 0);
+    let written = "select pg_current_xact_id_if_assigned()::text";
+    assert_eq!(sqlx::query_scalar::<_, Option<String>>(written).fetch_one(&mut *transaction).await.unwrap(), None);
+    transaction.commit().await.unwrap();
+    let ack = format!("update message_status set status = 'delivered', delivered_at = now() where user_id = {}", bob.0);
+    sqlx::raw_sql(AssertSqlSafe(ack)).execute(&pool).await.unwrap();
+    assert_eq!(number(&pool, open).await, 1, "where it can move, it moves");
     assert_ledger(&pool).await;
 }
 
@@ -107,6 +131,10 @@ async fn definition(pool: &PgPool) -> String {
     sqlx::query_scalar("select pg_get_functiondef('restante_advance_settled'::regproc)").fetch_one(pool).await.unwrap()
 }
 
+fn opening(user: &Profile) -> OpeningRequest<'_> {
+    OpeningRequest { external: &user.external, name: None, picture: None, device: None, since: None, pending_max: 10 }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes_opened() {
     let seed = fastrand::u64(..);
@@ -120,14 +148,14 @@ async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes
     let stop = Arc::new(AtomicBool::new(false));
     let advancing: Vec<_> = (0..4_u64)
         .map(|n| {
-            let (store, stop, members) = (store(&node).clone(), Arc::clone(&stop), members.clone());
+            let (store, stop, people) = (store(&node).clone(), Arc::clone(&stop), people.clone());
             let mut random = fastrand::Rng::with_seed(seed ^ n);
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let user = members[random.usize(..members.len())];
+                    let user = &people[random.usize(..people.len())];
                     match random.bool() {
-                        true => drop(store.open(user, None).await.unwrap()),
-                        false => drop(store.advance_settled(user, Class::Chat).await.unwrap()),
+                        true => drop(store.open(opening(user)).await.unwrap()),
+                        false => drop(store.advance_settled(user.user, Class::Chat).await.unwrap()),
                     }
                 }
             })

@@ -1,12 +1,11 @@
--- marks_since: marks of members I share a small chat with that moved since a transaction; members_by_user, then chat_members' primary key
+-- marks_since: marks that moved since a transaction, of the other members of these chats; chat_members' primary key
 select cm.chat_id as "chat_id!", cm.user_id as "user_id!", u.external_id as "member!", cm.delivered_seq as "delivered_seq!", cm.read_seq as "read_seq!",
-       cm.joined_seq as "joined_seq!", pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!"
-from chat_members me
-join chat_members cm on cm.chat_id = me.chat_id and cm.user_id <> me.user_id
-join users u on u.id = cm.user_id
-where me.user_id = $1 and me.left_seq is null and cm.left_seq is null
-  and cm.marked_xid >= $2::text::xid8
-  and (cm.chat_id, cm.user_id) > ($3, $4)
-  and (select count(*) from (select 1 from chat_members x where x.chat_id = me.chat_id and x.left_seq is null limit $5) y) < $5
-order by cm.chat_id, cm.user_id
-limit $6
+       cm.joined_seq as "joined_seq!"
+from unnest($2::uuid[]) moved (chat_id)
+cross join lateral (
+  select x.chat_id, x.user_id, x.delivered_seq, x.read_seq, x.joined_seq
+  from chat_members x
+  where x.chat_id = moved.chat_id and x.user_id <> $1 and x.left_seq is null and x.marked_xid >= (select $3::text::xid8)
+  limit $4
+) cm
+cross join lateral (select y.external_id from users y where y.id = cm.user_id limit 1) u

@@ -14,4 +14,3 @@ left join lateral (
 left join messages m on m.id = s.message_id
 left join users u on u.id = m.sender_id
 where i.user_id = $1 and i.class = $2
-order by s.seq

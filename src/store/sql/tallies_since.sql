@@ -1,14 +1,14 @@
--- tallies_since: large chats of mine where a mark moved since a transaction, and my newest message there; members_by_user, then primary keys
-select me.chat_id as "chat_id!", n.id as "message_id!", n.seq as "seq!"
-from chat_members me
-join lateral (
+-- tallies_since: those of these large chats where a mark moved since a transaction, and my newest message there; chat_members' primary key, (chat_id, seq) of messages
+select c.chat_id as "chat_id!", n.id as "message_id!", n.seq as "seq!"
+from unnest($2::uuid[]) c (chat_id)
+cross join lateral (
   select r.id, r.seq from (
-    select m.id, m.seq, m.sender_id from messages m where m.chat_id = me.chat_id order by m.seq desc limit 1000
+    select m.id, m.seq, m.sender_id from messages m where m.chat_id = c.chat_id order by m.seq desc limit 1000
   ) r
-  where r.sender_id = me.user_id
+  where r.sender_id = $1
   order by r.seq desc
   limit 1
-) n on true
-where me.user_id = $1 and me.left_seq is null
-  and (select count(*) from (select 1 from chat_members x where x.chat_id = me.chat_id and x.left_seq is null limit $3) y) = $3
-  and exists (select 1 from chat_members cm where cm.chat_id = me.chat_id and cm.user_id <> me.user_id and cm.marked_xid >= $2::text::xid8)
+) n
+cross join lateral (
+  select 1 from chat_members x where x.chat_id = c.chat_id and x.user_id <> $1 and x.marked_xid >= (select $3::text::xid8) limit 1
+) moved

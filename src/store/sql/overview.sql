@@ -1,0 +1,24 @@
+-- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved; members_by_user, then primary keys
+-- A chat's members are looked at once, up to the number from which on only counts are told.
+select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!",
+       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat') as "chat_last_seq!",
+       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event') as "event_last_seq!",
+       array_agg(q.peer) filter (where q.peer is not null) as "peers?",
+       array_agg(q.chat_id) filter (where q.members < $3 and q.has_moved) as "moved?",
+       array_agg(q.chat_id) filter (where q.members = $3) as "large?"
+from (
+  select me.chat_id, them.members, them.has_moved, case when c.kind = 'direct' then them.peer end as peer
+  from chat_members me
+  cross join lateral (select x.kind from chats x where x.id = me.chat_id limit 1) c
+  cross join lateral (
+    select count(*) as members, max(x.user_id) filter (where x.user_id <> $1) as peer,
+           bool_or(x.user_id <> $1 and case when $2::text is null then x.delivered_seq > x.joined_seq else x.marked_xid >= (select $2::text::xid8) end) as has_moved
+    from (
+      select cm.user_id, cm.delivered_seq, cm.joined_seq, cm.marked_xid
+      from chat_members cm
+      where cm.chat_id = me.chat_id and cm.left_seq is null
+      limit $3
+    ) x
+  ) them
+  where me.user_id = $1 and me.left_seq is null
+) q
