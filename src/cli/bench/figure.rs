@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::stand::Cost;
+use super::compare::Ratio;
+use super::limit::{Batches, Limit, Share};
+use super::stand::{Cost, Subject};
 
 /// What a number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,6 +52,8 @@ impl Figure {
 pub struct Series {
     /// The scenario.
     pub scenario: String,
+    /// Of which service.
+    pub subject: Subject,
     /// What it is.
     pub figure: String,
     /// Of what.
@@ -77,21 +81,42 @@ pub struct Results {
     pub processors: usize,
     /// The figures, in the order in which they were measured first.
     pub figures: Vec<Series>,
+    /// With `--baseline`: how the service compares with the naive one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ratios: Vec<Ratio>,
+    /// With `--limit`: what the database alone can do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+    /// What part of that the service reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
+    /// With `--limit`: how many messages the service had in a transaction, per scenario and repetition.
+    #[serde(skip)]
+    pub batches: Vec<(String, Batches)>,
 }
 
 impl Results {
     /// None yet.
     pub fn of_this_machine() -> Self {
         let processors = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        Self { version: env!("CARGO_PKG_VERSION"), database: String::new(), processors, figures: Vec::new() }
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            database: String::new(),
+            processors,
+            figures: Vec::new(),
+            ratios: Vec::new(),
+            limits: Vec::new(),
+            shares: Vec::new(),
+            batches: Vec::new(),
+        }
     }
 
     /// Adds what one repetition measured.
-    pub fn add(&mut self, scenario: &str, figures: Vec<Figure>) {
+    pub fn add(&mut self, scenario: &str, subject: Subject, figures: Vec<Figure>) {
         for Figure { name, value, unit, cost } in figures {
-            let place = self.figures.iter().position(|series| series.scenario == scenario && series.figure == name);
-            let place = place.unwrap_or_else(|| {
-                self.figures.push(Series::new(scenario, name, unit));
+            let is_it = |series: &Series| series.scenario == scenario && series.subject == subject && series.figure == name;
+            let place = self.figures.iter().position(is_it).unwrap_or_else(|| {
+                self.figures.push(Series::new(scenario, subject, name, unit));
                 self.figures.len() - 1
             });
             self.figures[place].add(value, cost);
@@ -100,9 +125,17 @@ impl Results {
 }
 
 impl Series {
-    fn new(scenario: &str, figure: String, unit: Unit) -> Self {
+    /// The scenario as it is shown, with the service if it is not this one.
+    pub fn label(&self) -> String {
+        match self.subject {
+            Subject::Service => self.scenario.clone(),
+            Subject::Naive => format!("{}, naive", self.scenario),
+        }
+    }
+
+    fn new(scenario: &str, subject: Subject, figure: String, unit: Unit) -> Self {
         let scenario = scenario.to_owned();
-        Self { scenario, figure, unit, median: 0.0, values: Vec::new(), cpu_seconds_per1000: None, costs: Vec::new() }
+        Self { scenario, subject, figure, unit, median: 0.0, values: Vec::new(), cpu_seconds_per1000: None, costs: Vec::new() }
     }
 
     fn add(&mut self, value: f64, cost: Option<Cost>) {
@@ -142,7 +175,11 @@ mod tests {
         let mut results = Results::of_this_machine();
         for messages in [100, 300, 200] {
             let spent = Cost { service: 2.0, database: 4.0, clients: 6.0 };
-            results.add("drain", vec![Figure::rate("acked", messages, 1.0, Some(spent)), Figure::new("worst", 5.0, Unit::Milliseconds)]);
+            results.add(
+                "drain",
+                Subject::Service,
+                vec![Figure::rate("acked", messages, 1.0, Some(spent)), Figure::new("worst", 5.0, Unit::Milliseconds)],
+            );
         }
         assert_eq!(results.figures.len(), 2);
         assert_eq!(results.figures[0].median, 200.0);

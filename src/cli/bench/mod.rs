@@ -5,8 +5,11 @@
 //! in [`scenario`]; [`load`] is what scenarios drive the service with; [`figure`] is what comes of them, [`report`]
 //! how it is shown.
 
+mod compare;
 mod figure;
+mod limit;
 mod load;
+mod naive;
 mod report;
 mod scenario;
 mod sizes;
@@ -19,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{Exit, words};
 use figure::Results;
+use limit::Batches;
 use scenario::Scenario;
 use sizes::{Sizes, SizesGiven};
 use stand::{Stand, Subject};
@@ -35,8 +39,15 @@ Scenarios:
   drain     those users connect and drain what waits, with an ack per message
   live      pairs who are online: latency at a fixed rate, then the highest rate end to end
 
+How good is that? Two answers, beside the figures of the same run:
+  --baseline  the same load on a deliberately naive service: the same schema, a statement for each step, a transaction for each message,
+              an update for each ack, nothing written together. Both run in turns; the ratios stand below the table
+  --limit     what PostgreSQL alone can do with the same rows in the same batches, without service and sockets; then the same by the
+              service's own statements. So one sees what the rows cost, what the promises add, and what the sockets add
+
 Examples:
   restante bench
+  restante bench ingest drain --baseline --limit
   restante bench drain --users 200 --messages 500 --repeat 5
   restante bench live --rate 2000 --json live.json";
 
@@ -49,6 +60,15 @@ pub struct Args {
     /// How often each scenario is repeated, each time on a fresh database
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
+    /// Also put a deliberately naive service on the same schema under the same load, in turns with this one, and show the ratios
+    #[arg(long, conflicts_with = "url")]
+    baseline: bool,
+    /// Also measure what PostgreSQL alone can do with the same rows in the same batches, and what part of it the service reaches
+    #[arg(long, conflicts_with = "url")]
+    limit: bool,
+    /// Be that naive service
+    #[arg(long, hide = true)]
+    naive_service: bool,
     /// Small sizes, to see that everything works; the figures mean little
     #[arg(long)]
     quick: bool,
@@ -66,6 +86,10 @@ pub struct Args {
 
 /// Runs the scenarios and shows what came of them.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    if args.naive_service {
+        naive::serve().await?;
+        return Ok(Exit::Done);
+    }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let results = tokio::select! {
         results = measure(&args) => results?,
@@ -82,20 +106,43 @@ async fn measure(args: &Args) -> anyhow::Result<Results> {
     let mut results = Results::of_this_machine();
     for scenario in scenarios {
         for repetition in 1..=args.repeat {
-            let label = format!("{} {repetition}/{}", scenario.name(), args.repeat);
-            let stand = Stand::start(&args.given, Subject::Service).await?;
-            results.database = stand.version().await?;
-            let outcome = scenario.run(&stand, &sizes, &label).await;
-            let said = stand.remove().await;
-            let figures = match outcome {
-                Ok(figures) => figures,
-                Err(error) if said.is_empty() => return Err(error).context(label),
-                Err(error) => anyhow::bail!("{label}: {}\nWhat the service said last:\n{said}", words(error.as_ref())),
-            };
-            results.add(scenario.name(), figures);
-            // The database of the last run is being removed: let the disk come to rest.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            // In turns within one run: whatever else the machine does meanwhile, it does to both.
+            for subject in subjects(args, scenario) {
+                let label = format!("{} {repetition}/{}, {}", scenario.name(), args.repeat, subject.name());
+                once(args, scenario, *subject, &sizes.on(*subject), &label, &mut results).await?;
+                if !args.quick {
+                    // The database of the last run is being removed: let the disk come to rest.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
         }
     }
+    if args.limit {
+        results.limits = limit::measure(&sizes, args.quick, args.repeat).await?;
+    }
+    results.compare();
+    results.share();
     Ok(results)
+}
+
+const fn subjects(args: &Args, scenario: Scenario) -> &'static [Subject] {
+    if args.baseline && scenario.has_baseline() { &[Subject::Service, Subject::Naive] } else { &[Subject::Service] }
+}
+
+/// One scenario on one subject, on a fresh database.
+async fn once(args: &Args, scenario: Scenario, subject: Subject, sizes: &Sizes, label: &str, results: &mut Results) -> anyhow::Result<()> {
+    let stand = Stand::start(&args.given, subject).await?;
+    results.database = stand.version().await?;
+    let outcome = scenario.run(&stand, sizes, label).await;
+    if args.limit && subject == Subject::Service {
+        let batches = stand.metrics().await.ok().and_then(|text| Batches::of_metrics(&text));
+        results.batches.extend(batches.map(|batches| (scenario.name().to_owned(), batches)));
+    }
+    let said = stand.remove().await;
+    match outcome {
+        Ok(figures) => results.add(scenario.name(), subject, figures),
+        Err(error) if said.is_empty() => return Err(error).context(label.to_owned()),
+        Err(error) => anyhow::bail!("{label}: {}\nWhat the service said last:\n{said}", words(error.as_ref())),
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The closing table, and the same as JSON.
 
+mod blocks;
+
 use std::io::Write;
 
 use anyhow::Context;
@@ -17,7 +19,11 @@ pub fn show(results: &Results, json: Option<&str>) -> anyhow::Result<()> {
         Some(file) => std::fs::write(file, text + "\n").with_context(|| format!("cannot write {file}"))?,
         None => {}
     }
-    Ok(writeln!(out, "{}\n{}", table(results), words(results))?)
+    writeln!(out, "{}\n{}", table(results), words(results))?;
+    for block in blocks::of(results) {
+        writeln!(out, "\n{block}")?;
+    }
+    Ok(())
 }
 
 fn words(results: &Results) -> String {
@@ -42,14 +48,8 @@ fn table(results: &Results) -> Table {
 
 fn row(series: &Series) -> Vec<String> {
     let (lowest, highest) = series.values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
-    let mut row = vec![
-        series.scenario.clone(),
-        series.figure.clone(),
-        number(series.median),
-        unit(series.unit).to_owned(),
-        number(lowest),
-        number(highest),
-    ];
+    let mut row =
+        vec![series.label(), series.figure.clone(), number(series.median), unit(series.unit).to_owned(), number(lowest), number(highest)];
     match series.cpu_seconds_per1000 {
         Some(Cost { service, database, clients }) => {
             row.extend([service, database, service + database, clients].map(|seconds| format!("{seconds:.4}")));

@@ -8,7 +8,8 @@ use clap::ValueEnum;
 use super::figure::Figure;
 use super::load::Progress;
 use super::sizes::Sizes;
-use super::stand::Stand;
+use super::stand::{Stand, Subject};
+pub use ingest::{DRAINED, STORED};
 
 /// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,13 +35,22 @@ impl Scenario {
         }
     }
 
+    /// Is it a load that the naive service can be put under as well?
+    pub const fn has_baseline(self) -> bool {
+        matches!(self, Self::Ingest | Self::Drain | Self::Live)
+    }
+
     /// Measures it once.
     pub async fn run(self, stand: &Stand, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
         let progress = Progress::new(label);
         match self {
             Self::Ingest => Ok(vec![ingest::ingest(stand, sizes, &progress).await?.0]),
             Self::Drain => ingest::ingest_and_drain(stand, sizes, &progress).await,
-            Self::Live => live::live(stand, sizes, &progress).await,
+            Self::Live => match stand.subject {
+                Subject::Service => live::live(stand, sizes, &progress).await,
+                // Beyond what it can take there is no latency to compare: only how much that is.
+                Subject::Naive => live::highest_only(stand, sizes, &progress).await,
+            },
         }
     }
 }

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use super::stand::Subject;
+
+/// The naive service gets one user where the service gets so many.
+pub const NAIVE_PART: u32 = 5;
+
 macro_rules! sizes {
     ($($field:ident: $type:ty = $full:expr, quick $quick:expr, $value:literal, $help:literal;)*) => {
         /// As they stand on the command line.
@@ -47,6 +52,15 @@ impl Sizes {
     pub fn of(given: &super::Args) -> Self {
         let time = given.time.unwrap_or(if given.quick { Duration::from_secs(2) } else { Duration::from_secs(10) });
         given.sizes.sizes(given.quick, time)
+    }
+
+    /// The sizes for this subject. The naive service gets fewer users, so that a run does not take for ever; as many senders and as
+    /// many messages to each user, so that connecting and pages weigh the same in what a message costs.
+    pub fn on(&self, subject: Subject) -> Self {
+        match subject {
+            Subject::Service => self.clone(),
+            Subject::Naive => Self { users: (self.users / NAIVE_PART).max(self.senders).min(self.users), ..self.clone() },
+        }
     }
 
     /// Messages of ingest and drain.

@@ -5,6 +5,7 @@ mod meter;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 use uuid::Uuid;
@@ -17,7 +18,8 @@ use crate::domain::ExternalId;
 use crate::postgres::{ServerOptions, Throwaway};
 pub use meter::{Cost, Meter};
 
-const DATABASE: &str = "restante";
+/// The database of a server of our own.
+pub const DATABASE: &str = "restante";
 
 /// A service that runs already.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -40,15 +42,38 @@ pub struct Given {
 }
 
 /// Which service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Subject {
     /// This one.
     Service,
+    /// The one it is compared with: [`super::naive`].
+    Naive,
+}
+
+impl Subject {
+    /// As it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Naive => "naive",
+        }
+    }
+
+    /// How this program is told to be it.
+    const fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::Service => &["serve"],
+            Self::Naive => &["bench", "--naive-service"],
+        }
+    }
 }
 
 /// A service and its database, ready to be driven.
 #[derive(Debug)]
 pub struct Stand {
+    /// What is measured.
+    pub subject: Subject,
     /// The database, for setting up users and chats and for counting afterwards.
     pub database: PgPool,
     /// Reads what service and database have spent.
@@ -73,6 +98,7 @@ impl Stand {
         let secret = given.secret.clone().ok_or_else(|| UsageError("--url needs the service's JWT_SECRET, or --secret".to_owned()))?;
         let options: PgConnectOptions = database.parse().map_err(|_| UsageError("--database is no address of a PostgreSQL".to_owned()))?;
         Ok(Self {
+            subject: Subject::Service,
             database: pool(options).await?,
             meter: Meter::new(given.service_pid, given.database_pid),
             url: url.to_owned(),
@@ -97,11 +123,9 @@ impl Stand {
             ("SEND_RATE", "0"),
             ("RUST_LOG", "warn"),
         ];
-        let args = match subject {
-            Subject::Service => ["serve"],
-        };
-        let process = ServiceProcess::start(&args, &settings, &last_words).await.with_context(|| last_words.text())?;
+        let process = ServiceProcess::start(subject.args(), &settings, &last_words).await.with_context(|| last_words.text())?;
         Ok(Self {
+            subject,
             database: pool(options).await?,
             meter: Meter::new(process.pid(), server.server().pid()),
             url: format!("http://{}", process.addr()),
@@ -126,6 +150,12 @@ impl Stand {
         Ok(sqlx::query_scalar(words).fetch_one(&self.database).await?)
     }
 
+    /// The service's metrics, as it shows them to operators.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let answer = reqwest::get(format!("{}/metrics", self.url)).await?.error_for_status()?;
+        Ok(answer.text().await?)
+    }
+
     /// Ends what was started here, and removes its data. Returns what the service said last.
     pub async fn remove(self) -> String {
         self.database.close().await;
@@ -138,6 +168,7 @@ impl Stand {
     }
 }
 
-async fn pool(options: PgConnectOptions) -> anyhow::Result<PgPool> {
+/// A few connections.
+pub async fn pool(options: PgConnectOptions) -> anyhow::Result<PgPool> {
     PgPoolOptions::new().max_connections(4).connect_with(options).await.context("the database cannot be reached")
 }

@@ -39,6 +39,13 @@ pub async fn live(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::
     Ok(figures)
 }
 
+/// The second loop alone.
+pub async fn highest_only(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    progress.begin("making pairs", 0);
+    let pairs = pairs(stand, sizes.pairs).await?;
+    Ok(vec![at_highest_rate(stand, pairs, sizes, progress).await?])
+}
+
 /// Connects so many pairs.
 pub async fn pairs(stand: &Stand, count: u32) -> anyhow::Result<Vec<Pair>> {
     let senders = users(&stand.database, "sender", count).await?;

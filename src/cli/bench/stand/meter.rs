@@ -32,6 +32,11 @@ impl Meter {
         Self { service, postmaster }
     }
 
+    /// CPU seconds that the database has spent so far, where only that is of interest.
+    pub fn database(&self) -> Option<f64> {
+        with_children(self.postmaster?)
+    }
+
     /// What they have spent so far. None where it cannot be read.
     pub fn read(&self) -> Option<Cost> {
         Some(Cost { service: ProcessTime::of(self.service?)?.own, database: with_children(self.postmaster?)?, clients: own()? })
