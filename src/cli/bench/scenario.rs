@@ -1,17 +1,21 @@
 //! What can be measured, a file each.
 
+mod backlog;
+mod group;
+mod idle;
 mod ingest;
 mod live;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use super::figure::Figure;
-use super::load::Progress;
+use super::load::{Crowd, Progress};
 use super::sizes::Sizes;
 use super::stand::Stand;
 
 /// A scenario.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// Taking in messages for users who are away.
     Ingest,
@@ -19,11 +23,19 @@ pub enum Scenario {
     Drain,
     /// Pairs who are online.
     Live,
+    /// One user for whom very much waits.
+    Backlog,
+    /// One message to very many.
+    Group,
+    /// Clients who do nothing.
+    Idle,
 }
 
 impl Scenario {
-    /// Those that are measured when none is named.
-    pub const SHORT: [Self; 2] = [Self::Drain, Self::Live];
+    /// All of them.
+    const ALL: [Self; 6] = [Self::Ingest, Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle];
+    /// Those that are measured when none is named: each takes about a minute or less, and ingest is a part of drain.
+    const SHORT: [Self; 5] = [Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle];
 
     /// As it is named.
     pub const fn name(self) -> &'static str {
@@ -31,6 +43,9 @@ impl Scenario {
             Self::Ingest => "ingest",
             Self::Drain => "drain",
             Self::Live => "live",
+            Self::Backlog => "backlog",
+            Self::Group => "group",
+            Self::Idle => "idle",
         }
     }
 
@@ -38,9 +53,62 @@ impl Scenario {
     pub async fn run(self, stand: &Stand, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
         let progress = Progress::new(label);
         match self {
-            Self::Ingest => Ok(vec![ingest::ingest(stand, sizes, &progress).await?.0]),
-            Self::Drain => ingest::ingest_and_drain(stand, sizes, &progress).await,
+            Self::Ingest => Ok(vec![ingest::ingest(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await?]),
+            Self::Drain => ingest::ingest_and_drain(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await,
             Self::Live => live::live(stand, sizes, &progress).await,
+            Self::Backlog => backlog::backlog(stand, sizes, &progress).await,
+            Self::Group => group::group(stand, sizes, &progress).await,
+            Self::Idle => idle::idle(stand, sizes, &progress).await,
         }
+    }
+}
+
+async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+    progress.begin("making users and chats", 0);
+    Crowd::make(&stand.database, sizes.senders, sizes.users).await
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Every scenario; ingest as the part of drain that it is.
+    All,
+    /// This one.
+    One(Scenario),
+}
+
+impl Choice {
+    /// The scenarios that are meant.
+    pub fn scenarios(choices: &[Self]) -> Vec<Scenario> {
+        if choices.is_empty() {
+            return Scenario::SHORT.to_vec();
+        }
+        let of = |choice: &Self| match choice {
+            Self::All => Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Ingest).collect(),
+            Self::One(scenario) => vec![*scenario],
+        };
+        choices.iter().flat_map(of).collect()
+    }
+}
+
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Choice; Scenario::ALL.len() + 1] = {
+            let mut choices = [Choice::All; Scenario::ALL.len() + 1];
+            let mut place = 0;
+            while place < Scenario::ALL.len() {
+                choices[place] = Choice::One(Scenario::ALL[place]);
+                place += 1;
+            }
+            choices
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::All => "all",
+            Self::One(scenario) => scenario.name(),
+        }))
     }
 }
