@@ -25,6 +25,9 @@ pub enum Unit {
     /// 1,024 KiB.
     #[serde(rename = "MiB")]
     Mebibytes,
+    /// Hundredths of another figure.
+    #[serde(rename = "%")]
+    Percent,
     /// So many times another figure.
     #[serde(rename = "x")]
     Times,

@@ -87,6 +87,7 @@ const fn unit(unit: Unit) -> &'static str {
         Unit::MillisecondsPerSecond => "ms/s",
         Unit::Kibibytes => "KiB",
         Unit::Mebibytes => "MiB",
+        Unit::Percent => "%",
         Unit::Times => "×",
         Unit::Count => "",
     }

@@ -2,9 +2,12 @@
 
 mod backlog;
 mod group;
+mod held;
+mod history;
 mod idle;
 mod ingest;
 mod live;
+mod storm;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -29,13 +32,20 @@ pub enum Scenario {
     Group,
     /// Clients who do nothing.
     Idle,
+    /// Everybody comes back at once.
+    Storm,
+    /// With very many finished rows.
+    History,
+    /// While somebody keeps a transaction open.
+    Held,
 }
 
 impl Scenario {
     /// All of them.
-    const ALL: [Self; 6] = [Self::Ingest, Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle];
+    const ALL: [Self; 9] =
+        [Self::Ingest, Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::History, Self::Held];
     /// Those that are measured when none is named: each takes about a minute or less, and ingest is a part of drain.
-    const SHORT: [Self; 5] = [Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle];
+    const SHORT: [Self; 6] = [Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm];
 
     /// As it is named.
     pub const fn name(self) -> &'static str {
@@ -46,6 +56,9 @@ impl Scenario {
             Self::Backlog => "backlog",
             Self::Group => "group",
             Self::Idle => "idle",
+            Self::Storm => "storm",
+            Self::History => "history",
+            Self::Held => "held",
         }
     }
 
@@ -59,6 +72,9 @@ impl Scenario {
             Self::Backlog => backlog::backlog(stand, sizes, &progress).await,
             Self::Group => group::group(stand, sizes, &progress).await,
             Self::Idle => idle::idle(stand, sizes, &progress).await,
+            Self::Storm => storm::storm(stand, sizes, &progress).await,
+            Self::History => history::history(stand, sizes, &progress).await,
+            Self::Held => held::held(stand, sizes, &progress).await,
         }
     }
 }

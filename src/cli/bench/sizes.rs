@@ -46,6 +46,12 @@ sizes! {
     members: List<u32> = "1000,5000", quick "20,101", "N,N", "group: members with the sender, a run for each number";
     group_messages: u32 = "20", quick "3", "N", "group: messages, one after the other";
     connections: u32 = "5000", quick "100", "N", "idle: clients who are connected; storm: clients who come back";
+    history: List<u32> = "10000,5000000", quick "1000,20000", "N,N", "history: finished rows in the tables, a run for each number";
+    waiting: u32 = "20", quick "5", "N", "storm: messages that wait for each client";
+    spread: Time = "5s", quick "500ms", "TIME", "storm: time in which all clients come back";
+    storm_rate: u32 = "200", quick "50", "N", "storm: messages a second of all pairs meanwhile";
+    held_pairs: List<u32> = "50,5000", quick "5,20", "N,N", "held: pairs who are online, a run for each number";
+    held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }
 
