@@ -18,6 +18,24 @@ pub enum Unit {
     /// Seconds.
     #[serde(rename = "s")]
     Seconds,
+    /// Of CPU time, in each second that passes: 10 are one hundredth of a processor.
+    #[serde(rename = "ms/s")]
+    MillisecondsPerSecond,
+    /// 1,024 bytes.
+    #[serde(rename = "KiB")]
+    Kibibytes,
+    /// 1,024 KiB.
+    #[serde(rename = "MiB")]
+    Mebibytes,
+    /// Hundredths of another figure.
+    #[serde(rename = "%")]
+    Percent,
+    /// So many times another figure.
+    #[serde(rename = "x")]
+    Times,
+    /// Things.
+    #[serde(rename = "count")]
+    Count,
 }
 
 /// One measured number.
@@ -44,6 +62,19 @@ impl Figure {
         let cost = spent.map(|spent| spent.per_1000(messages));
         Self { name: name.into(), value: messages as f64 / seconds, unit: Unit::PerSecond, cost }
     }
+}
+
+/// A whole number as people read it: `20,000`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// A figure over all repetitions.
@@ -168,6 +199,11 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
         assert_eq!(median([].into_iter()), 0.0);
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

@@ -1,9 +1,28 @@
-//! What scenarios drive the service with: users and chats made at once, many cheap sockets, a bar to watch.
+//! What scenarios drive the service with: users, chats and waiting messages made at once, many cheap sockets, a bar to watch.
 
+mod audience;
 mod cast;
+mod closed_loop;
+mod draining;
+mod filling;
+mod history;
+mod open_loop;
+mod pairs;
 mod progress;
 mod socket;
 
-pub use cast::{Cast, direct_chats, users};
+use std::time::Duration;
+
+pub use audience::{Audience, connect_all};
+pub use cast::{Cast, Crowd, direct_chats, group_chat, users};
+pub use closed_loop::ClosedLoop;
+pub use draining::{Drained, drain, drain_all, ensure_drained, waiting};
+pub use filling::{accept_all, tidy};
+pub use history::fill_history;
+pub use open_loop::{OpenLoop, Outcome, Pace, quantiles};
+pub use pairs::{Pair, pairs};
 pub use progress::Progress;
 pub use socket::{Heard, Numbering, Socket};
+
+/// After the last message is due, so long for the rest to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);

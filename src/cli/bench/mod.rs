@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::exit::{Exit, words};
 use figure::Results;
 use limit::Batches;
-use scenario::Scenario;
+use scenario::{Choice, Scenario};
 use sizes::{Sizes, SizesGiven};
 use stand::{Stand, Subject};
 
@@ -38,6 +38,10 @@ Scenarios:
   ingest    senders write to users who are away; every message is confirmed
   drain     those users connect and drain what waits, with an ack per message
   live      pairs who are online: latency at a fixed rate, then the highest rate end to end
+  backlog   one user for whom very much waits: the rate and the service's memory must not depend on how much
+  group     one message to groups of thousands: away, then all of them online
+  idle      clients who are connected and silent: memory for each, CPU for all
+  all       every scenario; ingest as the part of drain that it is
 
 How good is that? Two answers, beside the figures of the same run:
   --baseline  the same load on a deliberately naive service: the same schema, a statement for each step, a transaction for each message,
@@ -56,7 +60,7 @@ Examples:
 pub struct Args {
     /// What to measure; without a name: everything that takes a minute or less
     #[arg(value_name = "SCENARIO")]
-    scenarios: Vec<Scenario>,
+    scenarios: Vec<Choice>,
     /// How often each scenario is repeated, each time on a fresh database
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
@@ -102,9 +106,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 
 async fn measure(args: &Args) -> anyhow::Result<Results> {
     let sizes = Sizes::of(args);
-    let scenarios = if args.scenarios.is_empty() { Scenario::SHORT.to_vec() } else { args.scenarios.clone() };
+    stand::open_files::allow_most();
     let mut results = Results::of_this_machine();
-    for scenario in scenarios {
+    for scenario in Choice::scenarios(&args.scenarios) {
         for repetition in 1..=args.repeat {
             // In turns within one run: whatever else the machine does meanwhile, it does to both.
             for subject in subjects(args, scenario) {

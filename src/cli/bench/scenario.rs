@@ -1,18 +1,25 @@
 //! What can be measured, a file each.
 
+mod backlog;
+mod group;
+mod held;
+mod history;
+mod idle;
 mod ingest;
 mod live;
+mod storm;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use super::figure::Figure;
-use super::load::Progress;
+use super::load::{Crowd, Progress, pairs};
 use super::sizes::Sizes;
 use super::stand::{Stand, Subject};
 pub use ingest::{DRAINED, STORED};
 
 /// A scenario.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// Taking in messages for users who are away.
     Ingest,
@@ -20,11 +27,26 @@ pub enum Scenario {
     Drain,
     /// Pairs who are online.
     Live,
+    /// One user for whom very much waits.
+    Backlog,
+    /// One message to very many.
+    Group,
+    /// Clients who do nothing.
+    Idle,
+    /// Everybody comes back at once.
+    Storm,
+    /// With very many finished rows.
+    History,
+    /// While somebody keeps a transaction open.
+    Held,
 }
 
 impl Scenario {
-    /// Those that are measured when none is named.
-    pub const SHORT: [Self; 2] = [Self::Drain, Self::Live];
+    /// All of them.
+    const ALL: [Self; 9] =
+        [Self::Ingest, Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::History, Self::Held];
+    /// Those that are measured when none is named: each takes about a minute or less, and ingest is a part of drain.
+    const SHORT: [Self; 6] = [Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm];
 
     /// As it is named.
     pub const fn name(self) -> &'static str {
@@ -32,6 +54,12 @@ impl Scenario {
             Self::Ingest => "ingest",
             Self::Drain => "drain",
             Self::Live => "live",
+            Self::Backlog => "backlog",
+            Self::Group => "group",
+            Self::Idle => "idle",
+            Self::Storm => "storm",
+            Self::History => "history",
+            Self::Held => "held",
         }
     }
 
@@ -44,13 +72,71 @@ impl Scenario {
     pub async fn run(self, stand: &Stand, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
         let progress = Progress::new(label);
         match self {
-            Self::Ingest => Ok(vec![ingest::ingest(stand, sizes, &progress).await?.0]),
-            Self::Drain => ingest::ingest_and_drain(stand, sizes, &progress).await,
+            Self::Ingest => Ok(vec![ingest::ingest(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await?]),
+            Self::Drain => ingest::ingest_and_drain(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await,
             Self::Live => match stand.subject {
                 Subject::Service => live::live(stand, sizes, &progress).await,
                 // Beyond what it can take there is no latency to compare: only how much that is.
-                Subject::Naive => live::highest_only(stand, sizes, &progress).await,
+                Subject::Naive => {
+                    Ok(vec![live::at_highest_rate(pairs(stand, sizes.pairs, &progress).await?, stand, sizes, &progress).await?])
+                }
             },
+            Self::Backlog => backlog::backlog(stand, sizes, &progress).await,
+            Self::Group => group::group(stand, sizes, &progress).await,
+            Self::Idle => idle::idle(stand, sizes, &progress).await,
+            Self::Storm => storm::storm(stand, sizes, &progress).await,
+            Self::History => history::history(stand, sizes, &progress).await,
+            Self::Held => held::held(stand, sizes, &progress).await,
         }
+    }
+}
+
+async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+    progress.begin("making users and chats", 0);
+    Crowd::make(&stand.database, sizes.senders, sizes.users).await
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Every scenario; ingest as the part of drain that it is.
+    All,
+    /// This one.
+    One(Scenario),
+}
+
+impl Choice {
+    /// The scenarios that are meant.
+    pub fn scenarios(choices: &[Self]) -> Vec<Scenario> {
+        if choices.is_empty() {
+            return Scenario::SHORT.to_vec();
+        }
+        let of = |choice: &Self| match choice {
+            Self::All => Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Ingest).collect(),
+            Self::One(scenario) => vec![*scenario],
+        };
+        choices.iter().flat_map(of).collect()
+    }
+}
+
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Choice; Scenario::ALL.len() + 1] = {
+            let mut choices = [Choice::All; Scenario::ALL.len() + 1];
+            let mut place = 0;
+            while place < Scenario::ALL.len() {
+                choices[place] = Choice::One(Scenario::ALL[place]);
+                place += 1;
+            }
+            choices
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::All => "all",
+            Self::One(scenario) => scenario.name(),
+        }))
     }
 }

@@ -1,6 +1,7 @@
 //! What is measured: a service and its database, in processes of their own, or ones that run already.
 
 mod meter;
+pub mod open_files;
 
 use std::time::SystemTime;
 

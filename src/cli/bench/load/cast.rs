@@ -1,5 +1,6 @@
 //! Users and chats, made in the database in a few statements: making them is not what is measured.
 
+use anyhow::ensure;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -28,4 +29,40 @@ pub async fn direct_chats(database: &PgPool, pairs: &[(i64, i64)]) -> anyhow::Re
     let (ones, others): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let made = "select restante_direct_chat(p.one, p.other) from unnest($1::bigint[], $2::bigint[]) with ordinality p (one, other, n) order by p.n";
     Ok(sqlx::query_scalar(made).bind(&ones).bind(&others).fetch_all(database).await?)
+}
+
+/// Makes a group of this admin and these members.
+pub async fn group_chat(database: &PgPool, admin: &Cast, members: &[Cast]) -> anyhow::Result<Uuid> {
+    let (chat, members): (Uuid, Vec<i64>) = (Uuid::now_v7(), members.iter().map(|member| member.id).collect());
+    let make = "select restante_create_group($1, $2, null, $3)";
+    sqlx::query(make).bind(chat).bind(admin.id).bind(&members).execute(database).await?;
+    Ok(chat)
+}
+
+/// Senders, and users who are away, each in a direct chat with one of the senders in turn.
+#[derive(Debug)]
+pub struct Crowd {
+    /// They write.
+    pub senders: Vec<Cast>,
+    /// They are written to.
+    pub recipients: Vec<Cast>,
+    /// The chat of each recipient.
+    pub chats: Vec<Uuid>,
+}
+
+impl Crowd {
+    /// Makes all of them.
+    pub async fn make(database: &PgPool, senders: u32, recipients: u32) -> anyhow::Result<Self> {
+        ensure!(senders > 0 && recipients > 0, "without a sender or a recipient there is nothing to measure");
+        let senders = users(database, "sender", senders).await?;
+        let recipients = users(database, "recipient", recipients).await?;
+        let pairs: Vec<_> = recipients.iter().zip(senders.iter().cycle()).map(|(to, from)| (from.id, to.id)).collect();
+        let chats = direct_chats(database, &pairs).await?;
+        Ok(Self { senders, recipients, chats })
+    }
+
+    /// Each chat with the number of its sender.
+    pub fn letters(&self) -> impl Iterator<Item = (Uuid, i64)> + Clone {
+        self.chats.iter().copied().zip(self.senders.iter().map(|sender| sender.id).cycle())
+    }
 }

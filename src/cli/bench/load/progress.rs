@@ -1,10 +1,15 @@
 //! A bar on stderr, where somebody watches.
 
+use std::sync::Arc;
+
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// The bar of one repetition. Clones move the same one.
+/// The bar of one repetition. Clones move the same one; it goes away with the last of them.
 #[derive(Debug, Clone)]
-pub struct Progress {
+pub struct Progress(Arc<Bar>);
+
+#[derive(Debug)]
+struct Bar {
     bar: ProgressBar,
     label: String,
 }
@@ -16,26 +21,27 @@ impl Progress {
         let style = ProgressStyle::with_template("{prefix:.bold} {wide_bar} {percent:>3}%  {msg}  {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(label.to_owned());
-        Self { bar, label: label.to_owned() }
+        Self(Arc::new(Bar { bar, label: label.to_owned() }))
     }
 
     /// Something with so many steps begins.
     pub fn begin(&self, what: &str, steps: u64) {
-        self.bar.reset();
-        self.bar.set_length(steps);
-        self.bar.set_message(what.to_owned());
-        if self.bar.is_hidden() {
-            eprintln!("{}: {what}", self.label);
+        let Bar { bar, label } = &*self.0;
+        bar.reset();
+        bar.set_length(steps);
+        bar.set_message(what.to_owned());
+        if bar.is_hidden() {
+            eprintln!("{label}: {what}");
         }
     }
 
     /// So many steps are done. Cheap enough for every message.
     pub fn advance(&self, steps: u64) {
-        self.bar.inc(steps);
+        self.0.bar.inc(steps);
     }
 }
 
-impl Drop for Progress {
+impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

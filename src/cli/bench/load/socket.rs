@@ -52,6 +52,13 @@ pub enum Heard {
     Received(Uuid),
     /// These messages were delivered.
     Delivered(Vec<u64>),
+    /// A message to a large group was delivered to so many of its members.
+    Counted {
+        /// The message.
+        number: u64,
+        /// Who has it.
+        delivered: u64,
+    },
     /// What waited has been acked.
     Drained,
     /// Something else.
@@ -82,6 +89,7 @@ struct Data<'a> {
     code: Option<&'a str>,
     #[serde(borrow)]
     class: Option<&'a str>,
+    delivered_count: Option<u64>,
 }
 
 impl Socket {
@@ -124,6 +132,9 @@ impl Socket {
             ("message:sent", _) => Heard::Sent,
             ("message:status", Data { message_ids: Some(ids), status: Some("delivered"), .. }) => {
                 Heard::Delivered(ids.into_iter().map(Numbering::number).collect())
+            }
+            ("message:status", Data { message_id: Some(id), delivered_count: Some(delivered), .. }) => {
+                Heard::Counted { number: Numbering::number(id), delivered }
             }
             ("queue:drained", Data { class: Some("chat"), .. }) => Heard::Drained,
             ("ready", _) => Heard::Ready,

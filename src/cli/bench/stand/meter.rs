@@ -2,11 +2,15 @@
 //! there are none.
 
 use std::fs;
+use std::pin::pin;
+use std::time::Duration;
 
 use serde::Serialize;
 
 /// `/proc` counts in hundredths of a second wherever Linux runs (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
+/// How often memory is read while its peak is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Whose time is read.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,23 @@ impl Meter {
             clients: now.clients - before.clients,
         })
     }
+
+    /// Memory of the service that is in RAM now, in KiB. None where it cannot be read.
+    pub fn service_kib(&self) -> Option<u64> {
+        resident_kib(&fs::read_to_string(format!("/proc/{}/status", self.service?)).ok()?)
+    }
+
+    /// Does something; what comes of it, and the most memory that the service was seen to have meanwhile, in KiB.
+    pub async fn highest_kib_while<T>(&self, work: impl Future<Output = T>) -> (T, Option<u64>) {
+        let (mut work, mut look) = (pin!(work), tokio::time::interval(LOOK_EVERY));
+        let mut highest = None;
+        loop {
+            tokio::select! {
+                done = &mut work => return (done, highest.max(self.service_kib())),
+                _ = look.tick() => highest = highest.max(self.service_kib()),
+            }
+        }
+    }
 }
 
 impl Cost {
@@ -85,6 +106,11 @@ impl ProcessTime {
     }
 }
 
+/// `VmRSS:     1234 kB`, where kB are 1,024 bytes.
+fn resident_kib(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+}
+
 fn own() -> Option<f64> {
     ProcessTime::of(std::process::id()).map(|time| time.own)
 }
@@ -109,6 +135,12 @@ mod tests {
         let time = ProcessTime::parse(stat).unwrap();
         assert_eq!((time.parent, time.own, time.ended), (4, 4.0, 0.5));
         assert!(ProcessTime::parse("nothing of the kind").is_none());
+    }
+
+    #[test]
+    fn resident_memory_is_found() {
+        assert_eq!(resident_kib("Name:\tx\nVmHWM:\t 9 kB\nVmRSS:\t   1234 kB\nThreads: 3\n"), Some(1234));
+        assert_eq!(resident_kib("Name:\tx\n"), None);
     }
 
     #[test]

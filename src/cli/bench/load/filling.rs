@@ -1,0 +1,49 @@
+//! Messages that wait, made without the service: by the function that the service accepts with, so that tables and counters
+//! are left as it leaves them. Making them is not what is measured.
+
+use anyhow::ensure;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Numbering, Progress};
+
+/// As many as the service takes at most.
+const BATCH_MAX: usize = 500;
+
+/// Accepts a message for each chat and sender, in this order.
+pub async fn accept_all(
+    database: &PgPool,
+    letters: impl Iterator<Item = (Uuid, i64)>,
+    content: &str,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let numbering = Numbering::new();
+    let mut letters = (0..).zip(letters).peekable();
+    while letters.peek().is_some() {
+        let batch: Vec<(u64, (Uuid, i64))> = letters.by_ref().take(BATCH_MAX).collect();
+        let ids: Vec<Uuid> = batch.iter().map(|(number, _)| numbering.id(*number)).collect();
+        let (chats, senders): (Vec<Uuid>, Vec<i64>) = batch.into_iter().map(|(_, letter)| letter).unzip();
+        accept(database, &ids, &chats, &senders, content).await?;
+        progress.advance(ids.len() as u64);
+    }
+    Ok(())
+}
+
+async fn accept(database: &PgPool, ids: &[Uuid], chats: &[Uuid], senders: &[i64], content: &str) -> anyhow::Result<()> {
+    let accept = "select count(*) filter (where outcome = 'accepted') from restante_accept($1, $2, $3,
+        array_fill('text'::text, array[$4]), array_fill($5::text, array[$4]), array_fill(null::text, array[$4]),
+        array_fill(null::timestamptz, array[$4]))";
+    let count = i32::try_from(ids.len())?;
+    let accepted: i64 =
+        sqlx::query_scalar(accept).bind(ids).bind(chats).bind(senders).bind(count).bind(content).fetch_one(database).await?;
+    ensure!(accepted == i64::from(count), "{accepted} of {count} messages were accepted");
+    Ok(())
+}
+
+/// What autovacuum would do some time after tables were filled, in the middle of what is measured.
+pub async fn tidy(database: &PgPool) -> anyhow::Result<()> {
+    for table in ["users", "inboxes", "chats", "chat_members", "messages", "message_status"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("vacuum (analyze) {table}"))).execute(database).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Somebody leaves a transaction open: as long as its snapshot lives nothing can be cleaned up, and every counter that moves leaves
+//! versions of its row behind that the next one has to walk past.
+
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+
+use crate::cli::bench::figure::{Figure, Unit, thousands};
+use crate::cli::bench::load::{ClosedLoop, Progress, pairs, tidy};
+use crate::cli::bench::sizes::Sizes;
+use crate::cli::bench::stand::Stand;
+
+/// Time at the highest rate before it counts.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// The tables in which rows change.
+const TABLES: [&str; 4] = ["inboxes", "chats", "chat_members", "message_status"];
+
+/// With each number of pairs.
+pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for pairs in &sizes.held_pairs.0 {
+        let of_these = with_pairs(stand, sizes, *pairs, progress).await?;
+        let what = format!("{} pairs", thousands(u64::from(*pairs)));
+        figures.extend(of_these.into_iter().map(|figure| Figure { name: format!("{what}, {}", figure.name), ..figure }));
+    }
+    Ok(figures)
+}
+
+/// The closed loop before the transaction is opened, at each mark while it is open, and after its end.
+async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let pairs = pairs(stand, count, progress).await?;
+    let mut traffic = ClosedLoop::start(pairs, unfinished(sizes, count), &sizes.content());
+    traffic.run(WARM_UP.min(sizes.time), progress).await?;
+    let before = traffic.measure("before".to_owned(), sizes.time, stand, progress).await?;
+    let mut figures = vec![before.clone()];
+
+    let mut open = stand.database.begin_with("begin isolation level repeatable read").await?;
+    // The snapshot, and a number that others wait for when they clean up.
+    let _: String = sqlx::query_scalar("select pg_current_xact_id()::text").fetch_one(&mut *open).await?;
+    let since = Instant::now();
+    for mark in &sizes.held.0 {
+        let when = format!("held for {}", words(mark.0));
+        progress.begin(&format!("until it is {when}"), 100);
+        traffic.run(mark.0.saturating_sub(since.elapsed()), progress).await?;
+        let rate = traffic.measure(when.clone(), sizes.time, stand, progress).await?;
+        figures.push(rate.clone());
+        figures.extend(loss(&when, &before, &rate));
+        figures.extend(tables(&stand.database, &when).await?);
+    }
+    open.rollback().await?;
+    tidy(&stand.database).await?;
+    figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, stand, progress).await?);
+    traffic.finish().await?;
+    Ok(figures)
+}
+
+/// About as many under way in all as the live scenario has.
+fn unfinished(sizes: &Sizes, pairs: u32) -> u32 {
+    (sizes.pairs * sizes.unfinished / pairs.max(1)).max(1)
+}
+
+/// What has become worse: messages a second, and on a machine that has other things to do CPU for each.
+fn loss(when: &str, before: &Figure, now: &Figure) -> Vec<Figure> {
+    let mut figures = vec![Figure::new(format!("{when}: lost of the rate"), 100.0 * (1.0 - now.value / before.value), Unit::Percent)];
+    if let (Some(before), Some(now)) = (before.cost, now.cost) {
+        let more = 100.0 * ((now.service + now.database) / (before.service + before.database) - 1.0);
+        figures.push(Figure::new(format!("{when}: more CPU for a message"), more, Unit::Percent));
+    }
+    figures
+}
+
+/// Rows that are dead and cannot be removed, and what a table with its indexes takes.
+async fn tables(database: &PgPool, when: &str) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for table in TABLES {
+        let read = "select n_dead_tup, pg_total_relation_size(relid) from pg_stat_user_tables where relname = $1";
+        let (dead, bytes): (i64, i64) = sqlx::query_as(read).bind(table).fetch_one(database).await?;
+        figures.push(Figure::new(format!("{when}: dead rows of {table}"), dead as f64, Unit::Count));
+        figures.push(Figure::new(format!("{when}: size of {table}"), bytes as f64 / f64::from(1 << 20), Unit::Mebibytes));
+    }
+    Ok(figures)
+}
+
+/// `1m`, `90s`, `500ms`.
+fn words(time: Duration) -> String {
+    match (time.as_millis(), time.as_secs()) {
+        (millis, _) if millis % 1000 != 0 => format!("{millis}ms"),
+        (_, seconds) if seconds >= 60 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (_, seconds) => format!("{seconds}s"),
+    }
+}
