@@ -21,6 +21,17 @@ pub(super) enum Durability {
     Disposable,
 }
 
+/// What a server is given whose data stays. PostgreSQL's own defaults are for the smallest of machines: it would write
+/// a checkpoint for each gigabyte of WAL, and after each of them every page in full once more. The memory is taken
+/// as it is used; after a crash up to two gigabytes of WAL are replayed, which takes some ten seconds.
+const LASTING: [(&str, &str); 5] = [
+    ("fsync", "on"),
+    ("shared_buffers", "512MB"),
+    ("min_wal_size", "256MB"),
+    ("max_wal_size", "2GB"),
+    ("checkpoint_timeout", "15min"),
+];
+
 impl ServerOptions {
     /// For a server whose data need not outlive the machine's next crash.
     pub fn disposable() -> Self {
@@ -51,7 +62,7 @@ impl ServerOptions {
     pub(super) fn settings(&self) -> Vec<(&str, &str)> {
         let mut all = vec![("listen_addresses", ""), ("unix_socket_permissions", "0700"), ("max_connections", "200"), ("timezone", "UTC")];
         match self.durability {
-            Durability::Kept => all.push(("fsync", "on")),
+            Durability::Kept => all.extend(LASTING),
             Durability::Disposable => all.extend([("fsync", "off"), ("full_page_writes", "off")]),
         }
         all.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
