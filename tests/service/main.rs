@@ -14,6 +14,7 @@ mod held;
 mod http;
 mod invariants;
 mod marks;
+mod numbering;
 mod outage;
 mod protocol;
 mod seeds;
