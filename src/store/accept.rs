@@ -65,7 +65,7 @@ pub struct AcceptedRow {
 /// Accepts a batch in one transaction: all of it is stored, or on an error nothing. With `skip_held` items whose
 /// locks somebody else has come back as [`AcceptOutcome::Held`] instead of being waited for.
 pub async fn accept(connection: &mut PgConnection, batch: &AcceptBatch, skip_held: bool) -> Result<Vec<AcceptedRow>> {
-    let rows = sqlx::query_file!(
+    let answer = sqlx::query_file!(
         "src/store/sql/accept.sql",
         &batch.ids,
         &batch.chats,
@@ -76,22 +76,37 @@ pub async fn accept(connection: &mut PgConnection, batch: &AcceptBatch, skip_hel
         &batch.expires as &[Option<OffsetDateTime>],
         skip_held
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let recipients = row.recipients.unwrap_or_default().into_iter().zip(row.inbox_seqs.unwrap_or_default());
+    let first_results = answer.first_chats.unwrap_or_default().into_iter().zip(answer.first_times.unwrap_or_default());
+    let numbers = answer.seqs.unwrap_or_default().into_iter().zip(answer.classes.unwrap_or_default());
+    let items = answer.outcomes.unwrap_or_default().into_iter().zip(numbers).zip(first_results).zip(&batch.chats).enumerate();
+    let mut rows = items
+        .map(|(place, (((word, (seq, class)), (first_chat, first_time)), chat))| {
+            let outcome = outcome(&word)?;
+            let created_at = if outcome == AcceptOutcome::Accepted { Some(answer.accepted_at) } else { first_time };
             Ok(AcceptedRow {
-                place: usize::try_from(row.ord - 1).map_err(|error| Error::Failed(sqlx::Error::Decode(error.into())))?,
-                outcome: outcome(&row.outcome)?,
-                chat: ChatId(row.chat_id),
-                seq: ChatSeq(row.seq.unwrap_or_default()),
-                created_at: row.created_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-                class: row.class,
-                recipients: recipients.map(|(user, seq)| (UserId(user), InboxSeq(seq))).collect(),
+                place,
+                outcome,
+                chat: ChatId(first_chat.unwrap_or(*chat)),
+                seq: ChatSeq(seq.unwrap_or_default()),
+                created_at: created_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                class,
+                recipients: Vec::new(),
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    let recipients = answer.recipients.unwrap_or_default().into_iter().zip(answer.inbox_seqs.unwrap_or_default());
+    for (ord, (user, seq)) in answer.places.unwrap_or_default().into_iter().zip(recipients) {
+        let row = usize::try_from(ord - 1).ok().and_then(|place| rows.get_mut(place));
+        let row = row.ok_or_else(|| defect(format!("restante_accept returned the place {ord}")))?;
+        row.recipients.push((UserId(user), InboxSeq(seq)));
+    }
+    Ok(rows)
+}
+
+fn defect(what: String) -> Error {
+    Error::Failed(sqlx::Error::Decode(what.into()))
 }
 
 fn outcome(word: &str) -> Result<AcceptOutcome> {
@@ -102,7 +117,7 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
         "not_a_member" => Ok(AcceptOutcome::NotAMember),
         "too_late" => Ok(AcceptOutcome::TooLate),
         "held" => Ok(AcceptOutcome::Held),
-        other => Err(Error::Failed(sqlx::Error::Decode(format!("restante_accept returned the outcome {other:?}").into()))),
+        other => Err(defect(format!("restante_accept returned the outcome {other:?}"))),
     }
 }
 

@@ -89,7 +89,7 @@ async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
     sqlx::query("update chats set kind = 'feed' where id = $1").bind(feed.0).execute(&pool).await.unwrap();
     let holder = Holder::holds(&db.options(), &lock_inbox(bob.user)).await;
     let call = format!(
-        "select array_agg(outcome order by ord) from restante_accept(array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], \
+        "select outcomes from restante_accept(array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], \
          array['{chat}', '{feed}', '{free}']::uuid[], array_fill({}::bigint, array[3]), array_fill('text'::text, array[3]), \
          array_fill('x'::text, array[3]), array_fill(null::text, array[3]), array_fill(null::timestamptz, array[3]), true)",
         alice.user.0

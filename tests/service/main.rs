@@ -15,6 +15,7 @@ mod http;
 mod invariants;
 mod looks;
 mod marks;
+mod numbering;
 mod outage;
 mod protocol;
 mod seeds;

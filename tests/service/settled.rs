@@ -29,7 +29,7 @@ async fn accepting(db: &Database, pool: &PgPool) -> (Holder, UserId) {
     let [alice, bob] = users(&Store::new(pool.clone()), ["alice", "bob"]).await;
     let chat = group(pool, &[alice.user, bob.user]).await;
     let accept = format!(
-        "select outcome from restante_accept(array[gen_random_uuid()], array['{chat}'::uuid], array[{}::bigint], array['text'], array['hello'], array[null::text], array[null::timestamptz])",
+        "select outcomes[1] from restante_accept(array[gen_random_uuid()], array['{chat}'::uuid], array[{}::bigint], array['text'], array['hello'], array[null::text], array[null::timestamptz])",
         alice.user.0
     );
     (Holder::holds(&db.options(), &accept).await, bob.user)

@@ -45,10 +45,10 @@ pub async fn users(pool: &PgPool, names: &[&str]) -> Vec<i64> {
 pub async fn fill(pool: &PgPool, chat: Uuid, sender: &str, count: i32) {
     let sender = users(pool, &[sender]).await[0];
     let accepted: i64 = sqlx::query_scalar(
-        "select count(*) from restante_accept(
+        "select cardinality(array_positions(outcomes, 'accepted'))::bigint from restante_accept(
            (select array_agg(gen_random_uuid()) from generate_series(1, $3)), array_fill($1::uuid, array[$3]), array_fill($2::bigint, array[$3]),
            array_fill('text'::text, array[$3]), (select array_agg(n::text order by n) from generate_series(1, $3) n),
-           array_fill(null::text, array[$3]), array_fill(null::timestamptz, array[$3])) where outcome = 'accepted'",
+           array_fill(null::text, array[$3]), array_fill(null::timestamptz, array[$3]))",
     )
     .bind(chat)
     .bind(sender)

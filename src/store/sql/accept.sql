@@ -1,4 +1,5 @@
 -- accept: stores a batch of messages and a row per recipient, an outcome per item; primary keys throughout (see restante_accept)
-select ord as "ord!", outcome as "outcome!", chat_id as "chat_id!", seq as "seq?", created_at as "created_at?",
-       class as "class!: Class", recipients as "recipients?", inbox_seqs as "inbox_seqs?"
+select outcomes as "outcomes?", seqs as "seqs?: Vec<Option<i64>>", classes as "classes?: Vec<Class>",
+       first_chats as "first_chats?: Vec<Option<Uuid>>", first_times as "first_times?: Vec<Option<OffsetDateTime>>",
+       places as "places?", recipients as "recipients?", inbox_seqs as "inbox_seqs?", accepted_at as "accepted_at!"
 from restante_accept($1, $2, $3, $4, $5, $6, $7, $8)
