@@ -2,16 +2,13 @@
 //!
 //! Whether the asker may see something is part of the statement that reads it, so there is no moment in between.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use serde_json::value::RawValue;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, Result, Store};
-use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Message, MessageId, Profile, Role, Status, UserId, Wire};
+use super::rows::{MessageRow, Senders, profile};
+use super::{Result, Store};
+use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Message, MessageId, Profile, Role, Status, UserId};
 
 /// A chat as one of its members sees it.
 #[derive(Debug, Clone)]
@@ -155,8 +152,8 @@ impl Store {
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut senders = HashMap::new();
-        let messages = rows.into_iter().filter_map(|row| row.into_message(chat, &mut senders).transpose());
+        let mut senders = Senders::new();
+        let messages = rows.into_iter().filter_map(|row| row.into_message(&mut senders).transpose());
         let mut messages = messages.collect::<Result<Vec<_>>>()?;
         messages.sort_unstable_by_key(|message| message.seq);
         Ok(Some(messages))
@@ -181,69 +178,15 @@ impl Store {
     }
 }
 
-/// A row of the history.
-struct HistoryRow {
-    message_id: Option<Uuid>,
-    chat_seq: Option<i64>,
-    message_type: Option<String>,
-    content: Option<String>,
-    metadata: Option<String>,
-    created_at: Option<OffsetDateTime>,
-    expires_at: Option<OffsetDateTime>,
-    sender_id: Option<i64>,
-    sender: Option<String>,
-    sender_name: Option<String>,
-    sender_picture: Option<String>,
-}
-
-async fn history_rows(pool: &PgPool, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<HistoryRow>> {
+async fn history_rows(pool: &PgPool, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<MessageRow>> {
     let (after, before) = match range {
         HistoryRange::After(seq) => (Some(seq.0), None),
         HistoryRange::Before(seq) => (None, Some(seq.0)),
     };
-    let rows = sqlx::query_file_as!(HistoryRow, "src/store/sql/history.sql", asker.0, chat.0, after, before, i32::from(limit));
+    let rows = sqlx::query_file_as!(MessageRow, "src/store/sql/history.sql", asker.0, chat.0, after, before, i32::from(limit));
     Ok(rows.fetch_all(pool).await?)
-}
-
-impl HistoryRow {
-    /// None for the row that only says "a member, but nothing there".
-    fn into_message(self, chat: ChatId, senders: &mut HashMap<i64, Arc<Profile>>) -> Result<Option<Message>> {
-        let (Some(id), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
-            (self.message_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
-        else {
-            return Ok(None);
-        };
-        let sender = match senders.get(&sender_id) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let sender = Arc::new(profile(sender_id, sender, self.sender_name, self.sender_picture)?);
-                senders.insert(sender_id, Arc::clone(&sender));
-                sender
-            }
-        };
-        Ok(Some(Message {
-            id: MessageId(id),
-            chat,
-            seq: ChatSeq(seq),
-            sender,
-            message_type: self.message_type.unwrap_or_default(),
-            content: self.content.unwrap_or_default(),
-            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
-            created_at,
-            expires_at: self.expires_at,
-            wire: Wire::default(),
-        }))
-    }
 }
 
 fn marks(joined: i64, delivered: i64, read: i64) -> MemberMarks {
     MemberMarks { joined: ChatSeq(joined), delivered: ChatSeq(delivered), read: ChatSeq(read) }
-}
-
-fn profile(user: i64, external: String, name: Option<String>, picture: Option<String>) -> Result<Profile> {
-    Ok(Profile { user: UserId(user), external: ExternalId::try_from(external).map_err(decode)?, name, picture })
-}
-
-fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Failed(sqlx::Error::Decode(Box::new(error)))
 }

@@ -1,18 +1,14 @@
 //! Inboxes: opening a session, and reading pages.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::rows::{MessageRow, Senders};
 use super::{Error, Result, Store};
-use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
-    UserId, Wire,
-};
+use crate::domain::{Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, MessageId, Page, PageRow, Profile, Status, UserId};
 
 /// Who wants to open a connection, and what it says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +115,7 @@ impl Store {
         let taken = rows.iter().filter(|row| row.seq.is_some()).count();
         let is_last = taken < usize::from(limit);
         let end = if is_last { last_seq } else { InboxSeq(rows.last().and_then(|row| row.seq).unwrap_or(last_seq.0)) };
-        let mut senders = HashMap::new();
+        let mut senders = Senders::new();
         let mut listed: Vec<(InboxSeq, Entry)> = Vec::with_capacity(taken);
         for row in rows {
             if let Some(seq) = row.seq {
@@ -225,13 +221,13 @@ impl Entry {
 }
 
 impl RawRow {
-    fn into_entry(self, class: Class, senders: &mut HashMap<i64, Arc<Profile>>) -> Result<Entry> {
+    fn into_entry(self, class: Class, senders: &mut Senders) -> Result<Entry> {
         match (self.status, self.reason.as_deref()) {
             (Some(Status::Sent | Status::Delivered | Status::Read), _) => {
                 let seq = InboxSeq(self.seq.unwrap_or_default());
                 let (status, attempts) = (self.status.unwrap_or(Status::Sent), self.attempts.unwrap_or_default());
                 // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
-                Ok(self.into_message(senders)?.map_or(Entry::Gap(GapReason::Purged), |message| {
+                Ok(self.into_message_row().into_message(senders)?.map_or(Entry::Gap(GapReason::Purged), |message| {
                     let attempts = u16::try_from(attempts).unwrap_or_default();
                     Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message) }))
                 }))
@@ -244,38 +240,22 @@ impl RawRow {
         }
     }
 
-    fn into_message(self, senders: &mut HashMap<i64, Arc<Profile>>) -> Result<Option<Message>> {
-        let (Some(id), Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
-            (self.message_id, self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
-        else {
-            return Ok(None);
-        };
-        let sender = match senders.get(&sender_id) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let external = ExternalId::try_from(sender).map_err(decode)?;
-                let profile = Arc::new(Profile { user: UserId(sender_id), external, name: self.sender_name, picture: self.sender_picture });
-                senders.insert(sender_id, Arc::clone(&profile));
-                profile
-            }
-        };
-        Ok(Some(Message {
-            id: MessageId(id),
-            chat: ChatId(chat),
-            seq: ChatSeq(seq),
-            sender,
-            message_type: self.message_type.unwrap_or_default(),
-            content: self.content.unwrap_or_default(),
-            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
-            created_at,
+    fn into_message_row(self) -> MessageRow {
+        MessageRow {
+            message_id: self.message_id,
+            chat_id: self.chat_id,
+            chat_seq: self.chat_seq,
+            message_type: self.message_type,
+            content: self.content,
+            metadata: self.metadata,
+            created_at: self.created_at,
             expires_at: self.expires_at,
-            wire: Wire::default(),
-        }))
+            sender_id: self.sender_id,
+            sender: self.sender,
+            sender_name: self.sender_name,
+            sender_picture: self.sender_picture,
+        }
     }
-}
-
-fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Failed(sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Names every number of `(after, end]` that has no entry: a client with a device is told of each (I6).

@@ -11,6 +11,7 @@ mod inbox;
 mod marks;
 mod membership;
 mod people;
+mod rows;
 mod settle;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};

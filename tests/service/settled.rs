@@ -108,6 +108,16 @@ async fn opening_writes_nothing_where_the_first_row_behind_settled_seq_waits() {
     assert_ledger(&pool).await;
 }
 
+#[tokio::test]
+async fn only_the_advance_itself_does_not_wait_for_the_disk() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let (accept, bob) = accepting(&db, &pool).await;
+    accept.commits().await;
+    Store::new(pool.clone()).advance_settled(bob, Class::Chat).await.unwrap();
+    assert_eq!(sqlx::query_scalar::<_, String>("show synchronous_commit").fetch_one(&pool).await.unwrap(), "on");
+}
+
 /// The same race with a version that waits for the lock, in two statements: what the function relies on.
 #[tokio::test]
 async fn a_lock_in_an_earlier_statement_makes_the_later_one_see_what_committed_meanwhile() {

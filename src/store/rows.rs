@@ -1,0 +1,70 @@
+//! A message as statements bring it: the columns that pages of an inbox and of a chat have in common, and the senders
+//! that are shared among the messages of one page.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Error, Result};
+use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire};
+
+/// Who has sent the messages of a page, by number.
+pub(super) type Senders = HashMap<i64, Arc<Profile>>;
+
+/// A message, or nothing: the row of a left join.
+pub(super) struct MessageRow {
+    pub(super) message_id: Option<Uuid>,
+    pub(super) chat_id: Option<Uuid>,
+    pub(super) chat_seq: Option<i64>,
+    pub(super) message_type: Option<String>,
+    pub(super) content: Option<String>,
+    pub(super) metadata: Option<String>,
+    pub(super) created_at: Option<OffsetDateTime>,
+    pub(super) expires_at: Option<OffsetDateTime>,
+    pub(super) sender_id: Option<i64>,
+    pub(super) sender: Option<String>,
+    pub(super) sender_name: Option<String>,
+    pub(super) sender_picture: Option<String>,
+}
+
+impl MessageRow {
+    /// None where there is no message.
+    pub(super) fn into_message(self, senders: &mut Senders) -> Result<Option<Message>> {
+        let (Some(id), Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
+            (self.message_id, self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
+        else {
+            return Ok(None);
+        };
+        let sender = match senders.get(&sender_id) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let sender = Arc::new(profile(sender_id, sender, self.sender_name, self.sender_picture)?);
+                senders.insert(sender_id, Arc::clone(&sender));
+                sender
+            }
+        };
+        Ok(Some(Message {
+            id: MessageId(id),
+            chat: ChatId(chat),
+            seq: ChatSeq(seq),
+            sender,
+            message_type: self.message_type.unwrap_or_default(),
+            content: self.content.unwrap_or_default(),
+            metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
+            created_at,
+            expires_at: self.expires_at,
+            wire: Wire::default(),
+        }))
+    }
+}
+
+pub(super) fn profile(user: i64, external: String, name: Option<String>, picture: Option<String>) -> Result<Profile> {
+    Ok(Profile { user: UserId(user), external: ExternalId::try_from(external).map_err(decode)?, name, picture })
+}
+
+fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Failed(sqlx::Error::Decode(Box::new(error)))
+}
