@@ -24,13 +24,8 @@ pub(super) enum Durability {
 /// What a server is given whose data stays. PostgreSQL's own defaults are for the smallest of machines: it would write
 /// a checkpoint for each gigabyte of WAL, and after each of them every page in full once more. The memory is taken
 /// as it is used; after a crash up to two gigabytes of WAL are replayed, which takes some ten seconds.
-const LASTING: [(&str, &str); 5] = [
-    ("fsync", "on"),
-    ("shared_buffers", "512MB"),
-    ("min_wal_size", "256MB"),
-    ("max_wal_size", "2GB"),
-    ("checkpoint_timeout", "15min"),
-];
+const LASTING: [(&str, &str); 5] =
+    [("fsync", "on"), ("shared_buffers", "512MB"), ("min_wal_size", "256MB"), ("max_wal_size", "2GB"), ("checkpoint_timeout", "15min")];
 
 impl ServerOptions {
     /// For a server whose data need not outlive the machine's next crash.
