@@ -18,7 +18,7 @@ use crate::cli::bench::load::{Heard, Numbering, Progress, Socket, direct_chats, 
 use crate::cli::bench::sizes::Sizes;
 use crate::cli::bench::stand::Stand;
 
-/// Time at the highest rate before it counts.
+/// Time at the highest rate before it counts, and at most a quarter of the time that counts.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// After the last message is due, so long for the rest to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -255,7 +255,7 @@ pub async fn highest_rate(stand: &Stand, pairs: Vec<Pair>, sizes: &Sizes, progre
         let first = (place as u64) << 24;
         tasks.spawn(keep_going(pair, letters, first, sizes.unfinished as usize, Arc::clone(&finished), Arc::clone(&stop)));
     }
-    tokio::time::sleep(WARM_UP).await;
+    tokio::time::sleep(WARM_UP.min(sizes.time / 4)).await;
     let (began, before, spent) = (Instant::now(), finished.load(Ordering::Relaxed), stand.meter.read());
     for _ in 0..sizes.time.as_secs() {
         tokio::time::sleep(Duration::from_secs(1)).await;
