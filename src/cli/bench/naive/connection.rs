@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::frames::{Asked, Envelope, Letter, Named, Sender, Sent, Told, frame};
+use super::frames::{Asked, Envelope, Letter, Sender, Sent, Told, frame};
 use super::{Shared, statements};
 use crate::domain::ExternalId;
 
@@ -82,9 +82,9 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::Unboun
 
 impl Connection {
     async fn take(&mut self, text: &str) -> anyhow::Result<()> {
-        match serde_json::from_str(text)? {
-            Asked::Send(letter) => self.send(letter, serde_json::from_str::<Named>(text)?.id.as_deref()).await,
-            Asked::Delivered { message_id } => self.deliver(message_id).await,
+        match Asked::read(text)? {
+            Asked::Send(letter, id) => self.send(letter, id.as_deref()).await,
+            Asked::Delivered(ack) => self.deliver(ack.message_id).await,
         }
     }
 

@@ -1,24 +1,48 @@
 //! The frames that the naive service understands and sends: what the benchmark's clients use, in the protocol's shapes and
 //! with all of its fields, so that a frame is as long as the service's.
 
+use anyhow::bail;
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// What a client says.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "event", content = "data")]
+#[derive(Debug)]
 pub enum Asked {
-    /// A message.
-    #[serde(rename = "message:send")]
-    Send(Letter),
+    /// A message, and the id of the frame, which is echoed.
+    Send(Letter, Option<String>),
     /// An ack.
-    #[serde(rename = "message:delivered", rename_all = "camelCase")]
-    Delivered {
-        /// Of this message.
-        message_id: Uuid,
-    },
+    Delivered(Ack),
+}
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    event: &'a str,
+    id: Option<String>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl Asked {
+    /// Reads a frame.
+    pub fn read(text: &str) -> anyhow::Result<Self> {
+        let frame: Frame<'_> = serde_json::from_str(text)?;
+        match frame.event {
+            "message:send" => Ok(Self::Send(serde_json::from_str(frame.data.get())?, frame.id)),
+            "message:delivered" => Ok(Self::Delivered(serde_json::from_str(frame.data.get())?)),
+            other => bail!("{other} is not understood"),
+        }
+    }
+}
+
+/// An ack.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ack {
+    /// Of this message.
+    pub message_id: Uuid,
 }
 
 /// A message that somebody sends.
@@ -31,13 +55,6 @@ pub struct Letter {
     pub chat_id: Uuid,
     /// Its text.
     pub content: String,
-}
-
-/// The id of a frame, echoed in the answer.
-#[derive(Debug, Deserialize)]
-pub struct Named {
-    /// As the client wrote it.
-    pub id: Option<String>,
 }
 
 /// `message:receive`, from a page or when it has just been stored.
@@ -141,10 +158,10 @@ mod tests {
     fn what_the_clients_of_the_benchmark_say_is_understood() {
         let id = Uuid::now_v7();
         let send = json!({"event": "message:send", "id": "1", "data": {"messageId": id, "chatId": id, "content": "hello"}}).to_string();
-        assert!(matches!(serde_json::from_str(&send).unwrap(), Asked::Send(letter) if letter.message_id == id));
-        assert_eq!(serde_json::from_str::<Named>(&send).unwrap().id.as_deref(), Some("1"));
+        assert!(matches!(Asked::read(&send).unwrap(), Asked::Send(letter, Some(named)) if letter.message_id == id && named == "1"));
         let ack = json!({"event": "message:delivered", "data": {"messageId": id}}).to_string();
-        assert!(matches!(serde_json::from_str(&ack).unwrap(), Asked::Delivered { message_id } if message_id == id));
+        assert!(matches!(Asked::read(&ack).unwrap(), Asked::Delivered(ack) if ack.message_id == id));
+        assert!(Asked::read(r#"{"event":"ping","data":{}}"#).is_err());
     }
 
     #[test]
