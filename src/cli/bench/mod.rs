@@ -30,24 +30,38 @@ It starts the service with its default settings (only SEND_RATE is lifted) on a 
 removes both afterwards. The clients run in this process, on the same machine, so a rate is that of everything together; beside each rate stand the CPU \
 seconds per 1,000 messages of the service, the database and the clients: on a noisy machine those are the figures that hold. Every figure is the median of the repetitions.
 
-Scenarios:
-  ingest    senders write to users who are away; every message is confirmed
-  drain     those users connect and drain what waits, with an ack per message
-  live      pairs who are online: latency at a fixed rate, then the highest rate end to end
-  backlog   one user for whom very much waits: the rate and the service's memory must not depend on how much
-  group     one message to groups of thousands: away, then all of them online
-  idle      clients who are connected and silent: memory for each, CPU for all
-  all       every scenario; ingest as the part of drain that it is
+Scenarios, with the time that one repetition takes:
+  ingest    senders write to users who are away; every message is confirmed (15 s)
+  drain     the same, then those users connect and drain what waits, with an ack per message (30 s)
+  live      pairs who are online: latency at a fixed rate, then the highest rate end to end (30 s)
+  backlog   one user for whom very much waits: rate and memory must not depend on how much it is (1 min)
+  group     one message to groups of thousands: to members who are away, and to members who are online (1 min)
+  idle      clients who are connected and silent: memory for each, CPU for all (1.5 min)
+  storm     thousands of clients come back within seconds, while pairs go on talking (1 min)
+  history   drain with few finished rows in the tables, then with millions (5 min, 5 GB of disk)
+  held      pairs at the highest rate while somebody keeps a transaction open (35 min)
+  all       all of them; without a name, all but history and held
+
+Where many clients are connected, this process and the service are allowed as many open files as the hard limit says (`ulimit -Hn`); a run that needs more is refused.
 
 Examples:
   restante bench
   restante bench drain --users 200 --messages 500 --repeat 5
-  restante bench live --rate 2000 --json live.json";
+  restante bench live --rate 2000 --json live.json
+  restante bench held --held 30s,1m --held-pairs 50 --repeat 1
+  restante bench all --quick --repeat 1 --json -
+
+JSON, with --json:
+  {\"version\", \"database\", \"processors\", \"figures\": [
+    {\"scenario\", \"figure\", \"unit\", \"median\", \"values\": [one for each repetition],
+     \"cpuSecondsPer1000\": {\"service\", \"database\", \"clients\"}}]}
+cpuSecondsPer1000 stands where CPU was counted, and is that of 1,000 messages, rows or deliveries, whatever the figure counts. Units are \
+1/s, ms, s, ms/s (CPU time in each second), KiB, MiB, %, x (times another figure) and count.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to measure; without a name: everything that takes a minute or less
+    /// What to measure; without a name: all but history and held, which take long
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<Choice>,
     /// How often each scenario is repeated, each time on a fresh database
@@ -56,7 +70,7 @@ pub struct Args {
     /// Small sizes, to see that everything works; the figures mean little
     #[arg(long)]
     quick: bool,
-    /// live: how long to measure [default: 10s]
+    /// live, storm, held: how long a rate is measured [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = super::identity::duration)]
     time: Option<Duration>,
     #[command(flatten)]

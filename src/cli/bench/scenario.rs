@@ -44,7 +44,7 @@ impl Scenario {
     /// All of them.
     const ALL: [Self; 9] =
         [Self::Ingest, Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::History, Self::Held];
-    /// Those that are measured when none is named: each takes about a minute or less, and ingest is a part of drain.
+    /// Those that are measured when none is named: each takes about a minute, and ingest is a part of drain.
     const SHORT: [Self; 6] = [Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm];
 
     /// As it is named.
@@ -126,5 +126,21 @@ impl ValueEnum for Choice {
             Self::All => "all",
             Self::One(scenario) => scenario.name(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_can_be_asked_for() {
+        let all = Choice::scenarios(&[Choice::All]);
+        assert_eq!(all.len(), Scenario::ALL.len() - 1, "ingest is in drain");
+        for scenario in Scenario::ALL {
+            assert_eq!(Choice::from_str(scenario.name(), false), Ok(Choice::One(scenario)));
+            assert!(super::super::ABOUT.contains(&format!("\n  {:<10}", scenario.name())), "{}", scenario.name());
+        }
+        assert_eq!(Choice::scenarios(&[]), Scenario::SHORT);
     }
 }

@@ -45,8 +45,9 @@ async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progres
         let rate = traffic.measure(when.clone(), sizes.time, stand, progress).await?;
         figures.push(rate.clone());
         figures.extend(loss(&when, &before, &rate));
-        figures.extend(tables(&stand.database, &when).await?);
+        figures.extend(dead_rows(&stand.database, &when).await?);
     }
+    figures.extend(table_sizes(&stand.database).await?);
     open.rollback().await?;
     tidy(&stand.database).await?;
     figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, stand, progress).await?);
@@ -69,14 +70,23 @@ fn loss(when: &str, before: &Figure, now: &Figure) -> Vec<Figure> {
     figures
 }
 
-/// Rows that are dead and cannot be removed, and what a table with its indexes takes.
-async fn tables(database: &PgPool, when: &str) -> anyhow::Result<Vec<Figure>> {
+/// Rows that are dead, and cannot be removed.
+async fn dead_rows(database: &PgPool, when: &str) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for table in TABLES {
-        let read = "select n_dead_tup, pg_total_relation_size(relid) from pg_stat_user_tables where relname = $1";
-        let (dead, bytes): (i64, i64) = sqlx::query_as(read).bind(table).fetch_one(database).await?;
+        let read = "select n_dead_tup from pg_stat_user_tables where relname = $1";
+        let dead: i64 = sqlx::query_scalar(read).bind(table).fetch_one(database).await?;
         figures.push(Figure::new(format!("{when}: dead rows of {table}"), dead as f64, Unit::Count));
-        figures.push(Figure::new(format!("{when}: size of {table}"), bytes as f64 / f64::from(1 << 20), Unit::Mebibytes));
+    }
+    Ok(figures)
+}
+
+/// What the tables take at the end of it, with their indexes.
+async fn table_sizes(database: &PgPool) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for table in TABLES {
+        let bytes: i64 = sqlx::query_scalar("select pg_total_relation_size($1::regclass)").bind(table).fetch_one(database).await?;
+        figures.push(Figure::new(format!("at last: size of {table}"), bytes as f64 / f64::from(1 << 20), Unit::Mebibytes));
     }
     Ok(figures)
 }

@@ -1,0 +1,95 @@
+//! The benchmark measures what it says: every scenario runs at small sizes, on a service and a database of its own, and gives its
+//! figures. How fast it is, is not a test's business.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::thread;
+
+use serde_json::Value;
+
+const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
+                     --held 200ms,400ms --held-pairs 2,4 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
+/// Two runs at once: much of each is waiting for a database to be made.
+const RUNS: [[&str; 4]; 2] = [["drain", "history", "backlog", "storm"], ["live", "group", "idle", "held"]];
+
+/// All figures of a run.
+struct Figures(Vec<Value>);
+
+impl Figures {
+    fn measured() -> Self {
+        let runs = RUNS.map(|scenarios| thread::spawn(move || figures(&scenarios)));
+        Self(runs.into_iter().flat_map(|run| run.join().unwrap()).collect())
+    }
+
+    fn of(&self, scenario: &str, figure: &str) -> &Value {
+        let is_it = |value: &&Value| value["scenario"] == scenario && value["figure"] == figure;
+        self.0.iter().find(is_it).unwrap_or_else(|| panic!("{scenario} has no figure {figure:?}"))
+    }
+
+    fn median(&self, scenario: &str, figure: &str) -> f64 {
+        self.of(scenario, figure)["median"].as_f64().unwrap()
+    }
+}
+
+fn figures(scenarios: &[&str]) -> Vec<Value> {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_restante"));
+    bench.arg("bench").args(scenarios).args(["--quick", "--repeat", "1", "--json", "-"]).args(SIZES.split_whitespace());
+    let run = bench.output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let results: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(results["database"].as_str().unwrap().contains("fsync on"), "{}", results["database"]);
+    assert!(results["processors"].as_u64().unwrap() > 0);
+    results["figures"].as_array().unwrap().clone()
+}
+
+#[test]
+fn every_scenario_gives_its_figures() {
+    let figures = Figures::measured();
+    let names: BTreeSet<&str> = figures.0.iter().map(|figure| figure["scenario"].as_str().unwrap()).collect();
+    assert_eq!(names, RUNS.into_iter().flatten().collect());
+    for figure in &figures.0 {
+        let (value, unit) = (figure["median"].as_f64().unwrap(), figure["unit"].as_str().unwrap());
+        assert_eq!(figure["values"].as_array().unwrap().len(), 1, "{figure}");
+        match unit {
+            // A loss may be a gain.
+            "%" => assert!(value.is_finite(), "{figure}"),
+            // CPU is counted in hundredths of a second, and few rows may be dead.
+            "ms/s" | "count" | "KiB" => assert!(value >= 0.0, "{figure}"),
+            _ => assert!(value > 0.0, "{figure}"),
+        }
+        if figure["unit"] == "1/s" {
+            assert!(figure["cpuSecondsPer1000"]["service"].as_f64().unwrap() >= 0.0, "{figure}");
+        }
+    }
+    for (scenario, figure) in [
+        ("drain", "drained"),
+        ("live", "highest rate, told"),
+        ("backlog", "window 50: rate with 300 / with 100"),
+        ("backlog", "window 500, 300 waiting: drained"),
+        ("group", "20 members away: rows stored"),
+        ("group", "60 members there: sent → sender told of all"),
+        ("idle", "memory of the service per connection"),
+        ("storm", "first connect → all drained"),
+        ("history", "drained with 1,000 / with 200"),
+        ("held", "4 pairs, held for 400ms: dead rows of inboxes"),
+        ("held", "4 pairs, at last: size of inboxes"),
+    ] {
+        figures.of(scenario, figure);
+    }
+    assert_eq!(figures.median("idle", "connections"), 30.0);
+    let worst = |part: &str| figures.median("storm", &format!("connect → drained, {part}"));
+    assert!(worst("p50") <= worst("p99") && worst("p99") <= worst("max"));
+    assert!(worst("max") <= 1000.0 * figures.median("storm", "first connect → all drained"), "one takes no longer than all");
+    let there = |what: &str| figures.median("group", &format!("60 members there: sent → {what}"));
+    assert!(there("last member") < there("sender told of all"));
+}
+
+#[test]
+fn too_many_connections_are_refused_in_words() {
+    let run = Command::new(env!("CARGO_BIN_EXE_restante")).args(["bench", "idle", "--connections", "100000000"]).output().unwrap();
+    let words = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{words}");
+    assert!(words.contains("100,000,050 connections need 100,000,250 open files"), "{words}");
+}
