@@ -1,11 +1,13 @@
 //! From the HTTP request to a known user: the four ways to bring a token, and the wish list in the query.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::Peekable;
+use futures_util::{FutureExt, Stream, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -17,6 +19,9 @@ use crate::auth::{self, Identity};
 use crate::domain::{DeviceId, limits};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::{Code, Fault, server};
+
+/// A client's socket, and perhaps a frame of it that came before anybody wanted it.
+pub(super) type Socket = Peekable<WebSocket>;
 
 /// The query of `/ws`. What cannot be read is an error before the upgrade, so that a client sees it as HTTP.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -97,12 +102,15 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     Ok(upgrade
         .on_upgrade(move |socket| async move {
             // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
-            tasks.spawn(serve(shared, socket, identity, wishes));
+            tasks.spawn(serve(shared, socket.peekable(), identity, wishes));
         })
         .into_response())
 }
 
-async fn serve(shared: Shared, mut socket: WebSocket, identity: Option<Identity>, wishes: Wishes) {
+async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, wishes: Wishes) {
+    // A look at the socket takes what is left in the buffer that the request came in, and with it goes the buffer: 8 KB,
+    // which whoever waits for a turn would keep.
+    let _ = Pin::new(&mut socket).peek().now_or_never();
     let (identity, answer_to) = match identity {
         Some(identity) => (identity, None),
         None => match Box::pin(first_frame(&shared, &mut socket)).await {
@@ -115,7 +123,7 @@ async fn serve(shared: Shared, mut socket: WebSocket, identity: Option<Identity>
 }
 
 /// The identity from a first frame `authenticate`. `Err(None)`: the client left.
-async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identity, Option<FrameId>), Option<FrameError>> {
+async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, Option<FrameId>), Option<FrameError>> {
     let refused = |id: Option<FrameId>, fault: Fault| Some(FrameError { id, fault });
     let text = tokio::select! {
         text = timeout(shared.settings.auth_timeout, next_text(socket)) => text,
@@ -143,9 +151,9 @@ async fn first_frame(shared: &Shared, socket: &mut WebSocket) -> Result<(Identit
     }
 }
 
-async fn next_text(socket: &mut WebSocket) -> Result<String, Option<Fault>> {
+async fn next_text(socket: &mut Socket) -> Result<String, Option<Fault>> {
     loop {
-        match socket.recv().await {
+        match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Binary(_))) => return Err(Some(client::refuse_binary().fault)),
@@ -182,7 +190,7 @@ pub(super) fn fault_of(error: &axum::Error) -> Option<Fault> {
 }
 
 /// Says why, and closes.
-pub(super) async fn refuse(shared: &Shared, mut socket: WebSocket, id: Option<&FrameId>, fault: &Fault) {
+pub(super) async fn refuse(shared: &Shared, mut socket: Socket, id: Option<&FrameId>, fault: &Fault) {
     let mut outbox = Outbox::default();
     outbox.text(server::frame(id, fault));
     outbox.close_for(fault);

@@ -7,13 +7,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::WebSocket;
 use futures_util::StreamExt;
 use time::OffsetDateTime;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::Shared;
-use super::handshake::{Batching, Wishes, refuse};
+use super::handshake::{Batching, Socket, Wishes, refuse};
 use super::marks::{self, Cursors};
 use super::outbox::Outbox;
 use super::shell::Shell;
@@ -35,7 +34,7 @@ pub(super) struct Who {
 }
 
 /// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
-pub(super) async fn run(shared: Shared, socket: WebSocket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
+pub(super) async fn run(shared: Shared, socket: Socket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
     let turn = shared.turns.take().await;
     // Boxed, so that whoever waits for a turn takes little room.
     let opened = Box::pin(open(&shared, &identity, wishes)).await;
@@ -171,7 +170,7 @@ pub(super) struct Ended {
 /// Everything up to the loop, and the loop itself as a future.
 fn begin(
     shared: Shared,
-    socket: WebSocket,
+    socket: Socket,
     identity: &Identity,
     opened: Opened,
     answer_to: Option<Option<FrameId>>,

@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes};
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{FutureExt, StreamExt};
 use time::OffsetDateTime;
 use tokio::time::sleep_until;
 
-use super::handshake::{fault_of, linger};
+use super::handshake::{Socket, fault_of, linger};
 use super::marks::Cursors;
 use super::open::{Ended, Pace, Who, leave};
 use super::outbox::{Outbox, Written};
@@ -38,8 +38,8 @@ const FRAMES_IN_A_ROW: u32 = 64;
 const OPERATIONS_AT_ONCE: usize = 64;
 
 /// The socket, one half for each direction.
-pub(super) type Sink = SplitSink<WebSocket, Message>;
-pub(super) type Incoming = SplitStream<WebSocket>;
+pub(super) type Sink = SplitSink<Socket, Message>;
+pub(super) type Incoming = SplitStream<Socket>;
 
 /// Something that runs beside the loop.
 pub(super) type Operation = Pin<Box<dyn Future<Output = Done> + Send>>;
