@@ -66,7 +66,9 @@ begin
          array_agg(cm.user_id) filter (where cm.user_id <> u.sender)
     into v_members, places, recipients
     from (select generate_subscripts(p_ids, 1) as ord, unnest(p_chats) as chat, unnest(p_senders) as sender) u
-    join chat_members cm on cm.chat_id = u.chat and cm.left_seq is null;
+    -- "= any (array[…])" can only be looked up by key. A plain "=" made a plan, while the table was tiny, that walked its whole
+    -- index and unnested everything anew for each of its rows.
+    join chat_members cm on cm.chat_id = any (array[u.chat]) and cm.left_seq is null;
   if array_length(v_members, 1) is distinct from array_length(p_ids, 1) then
     select array_agg(q.ord) into v_outsiders
       from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
@@ -110,7 +112,7 @@ begin
       from (
         select p.n
           from (select generate_subscripts(places, 1) as n, unnest(places) as ord, unnest(recipients) as user_id) p
-          join inboxes i on i.user_id = p.user_id and i.class = classes[p.ord]
+          join inboxes i on i.user_id = any (array[p.user_id]) and i.class = classes[p.ord]
          where v_chat_at[p.ord] is not null
          order by i.user_id, i.class, p.n for no key update of i skip locked
       ) q;
@@ -153,7 +155,7 @@ begin
           from (select unnest(recipients) as user_id, classes[unnest(places)] as class) p
          group by p.user_id, p.class
       ) g
-      join inboxes i on i.user_id = g.user_id and i.class = g.class
+      join inboxes i on i.user_id = any (array[g.user_id]) and i.class = g.class
      order by i.user_id, i.class for no key update of i
   )
   select a.at, a.seq, b.seq into v_inbox_at, v_inbox_end, inbox_seqs
