@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
+use futures_util::FutureExt;
 use tracing::warn;
 
 use super::frames::Asked;
@@ -58,7 +59,8 @@ impl Shell {
 
     fn read_page(&mut self, request: PageRequest, class: Class, after: InboxSeq, limit: u16) {
         let page = self.page(request, class, after, limit);
-        self.operations.push(Box::pin(async move { Done::Happened(Input::Page(page.await)) }));
+        // Not an async block: that would have room for the page's future twice.
+        self.operations.push(Box::pin(page.map(|page| Done::Happened(Input::Page(page)))));
     }
 
     fn page(&self, request: PageRequest, class: Class, after: InboxSeq, limit: u16) -> impl Future<Output = Page> + Send + use<> {
@@ -74,18 +76,19 @@ impl Shell {
             loop {
                 let read = {
                     let _turn = turns.take().await;
-                    // Boxed, so that what it needs is there only while it runs.
+                    // Boxed, as what is rare below: what it needs is there only while it runs. When many clients come at once
+                    // thousands of these wait for their turn.
                     Box::pin(store.page(request, user, class, after, limit)).await
                 };
                 match read {
                     Ok(page) => return page,
                     Err(error) if error.is_unavailable() => {
                         health.report_away();
-                        health.back().await;
+                        Box::pin(health.back()).await;
                     }
                     Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
                 }
-                tokio::time::sleep(pause).await;
+                Box::pin(tokio::time::sleep(pause)).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
         }
