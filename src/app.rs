@@ -171,13 +171,20 @@ fn pool(config: &Config, database: &Database) -> PgPool {
 
 fn lane_settings(config: &Config, database: &Database) -> LaneSettings {
     LaneSettings {
-        accept_lanes: config.accept_lanes,
-        settle_lanes: config.settle_lanes,
+        accept_lanes: lanes(config.accept_lanes),
+        settle_lanes: lanes(config.settle_lanes),
         attempts_max: config.attempts_max,
         held_patience: Duration::from_secs(10),
         connect_to: ConnectTo::new(database.options.clone()),
         rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
     }
+}
+
+/// So many lanes as are asked for, or as this machine feeds: half of its processors work for the database, and a lane
+/// more than can run makes smaller batches of the same messages.
+fn lanes(asked_for: u16) -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if asked_for > 0 { asked_for } else { u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256) }
 }
 
 fn connection_settings(config: &Config) -> ConnectionSettings {

@@ -102,10 +102,10 @@ settings! {
         "Attempts after which a message is failed for a recipient";
     "LOOK_INTERVAL_MS" look_interval: Duration = "30000", milliseconds(100..=3_600_000),
         "Time between a session's own looks for waiting rows, in ms";
-    "ACCEPT_LANES" accept_lanes: u16 = "4", whole(1..=256),
-        "Lanes that store messages";
-    "SETTLE_LANES" settle_lanes: u16 = "4", whole(1..=256),
-        "Lanes that store acks and reads";
+    "ACCEPT_LANES" accept_lanes: u16 = "0", whole(0..=256),
+        "Lanes that store messages; 0: one for every two processors";
+    "SETTLE_LANES" settle_lanes: u16 = "0", whole(0..=256),
+        "Lanes that store acks and reads; 0: one for every two processors";
     "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
         "Database connections of this node, besides one for each lane and one that listens";
     "SHUTDOWN_GRACE_MS" shutdown_grace: Duration = "10000", milliseconds(0..=600_000),

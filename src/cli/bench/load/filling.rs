@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Numbering, Progress};
+use crate::store::{self, AcceptBatch, AcceptOutcome};
 
 /// As many as the service takes at most.
 const BATCH_MAX: usize = 500;
@@ -30,13 +31,19 @@ pub async fn accept_all(
 }
 
 async fn accept(database: &PgPool, ids: &[Uuid], chats: &[Uuid], senders: &[i64], content: &str) -> anyhow::Result<()> {
-    let accept = "select count(*) filter (where outcome = 'accepted') from restante_accept($1, $2, $3,
-        array_fill('text'::text, array[$4]), array_fill($5::text, array[$4]), array_fill(null::text, array[$4]),
-        array_fill(null::timestamptz, array[$4]))";
-    let count = i32::try_from(ids.len())?;
-    let accepted: i64 =
-        sqlx::query_scalar(accept).bind(ids).bind(chats).bind(senders).bind(count).bind(content).fetch_one(database).await?;
-    ensure!(accepted == i64::from(count), "{accepted} of {count} messages were accepted");
+    let count = ids.len();
+    let batch = AcceptBatch {
+        ids: ids.to_vec(),
+        chats: chats.to_vec(),
+        senders: senders.to_vec(),
+        types: vec!["text".to_owned(); count],
+        contents: vec![content.to_owned(); count],
+        metadata: vec![None; count],
+        expires: vec![None; count],
+    };
+    let rows = store::accept(&mut *database.acquire().await?, &batch, false).await?;
+    let accepted = rows.iter().filter(|row| row.outcome == AcceptOutcome::Accepted).count();
+    ensure!(accepted == count, "{accepted} of {count} messages were accepted");
     Ok(())
 }
 
