@@ -30,7 +30,7 @@ pub async fn accept_all(
 }
 
 async fn accept(database: &PgPool, ids: &[Uuid], chats: &[Uuid], senders: &[i64], content: &str) -> anyhow::Result<()> {
-    let accept = "select count(*) filter (where outcome = 'accepted') from restante_accept($1, $2, $3,
+    let accept = "select cardinality(array_positions(outcomes, 'accepted'))::bigint from restante_accept($1, $2, $3,
         array_fill('text'::text, array[$4]), array_fill($5::text, array[$4]), array_fill(null::text, array[$4]),
         array_fill(null::timestamptz, array[$4]))";
     let count = i32::try_from(ids.len())?;
