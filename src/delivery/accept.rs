@@ -24,8 +24,9 @@ use crate::hub::Note;
 use crate::protocol::{Code, Fault, message::sent_echo_frame};
 use crate::store::{self, AcceptOutcome, AcceptedRow, Error};
 
-/// Items that may wait for one lane.
-const QUEUE_MAX: usize = 4_096;
+/// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
+/// at the same moment finds room; who keeps sending while the database is slow is told so.
+const QUEUE_MAX: usize = 16_384;
 /// Tries of a batch that may meet an id which another node stores at that moment; each may meet another one.
 const TAKEN_MAX: u32 = 5;
 /// After a lock was waited for in vain, so long nothing is waited for.

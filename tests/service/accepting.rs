@@ -338,9 +338,9 @@ async fn a_full_lane_refuses_at_once_and_stores_nothing_of_what_it_refused() {
     let node = Node::with(db.options(), |config| config.accept_lanes = 1).await;
     let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bob.user]).await;
-    let answers = join_all((0..5_000).map(|n| delivery(&node).send(text(&alice, chat, n.to_string())))).await;
+    let answers = join_all((0..20_000).map(|n| delivery(&node).send(text(&alice, chat, n.to_string())))).await;
     let taken = answers.iter().position(Result::is_err).unwrap();
-    assert!((4_000..5_000).contains(&taken), "a queue of {taken}");
+    assert!((16_000..20_000).contains(&taken), "a queue of {taken}");
     for (n, answer) in answers.iter().enumerate() {
         match answer {
             Ok(accepted) => assert_eq!((n < taken, accepted.seq), (true, ChatSeq(i64::try_from(n).unwrap() + 1))),
