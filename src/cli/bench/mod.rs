@@ -64,8 +64,9 @@ Examples:
 
 JSON, with --json:
   {\"version\", \"database\", \"processors\", \"figures\": [
-    {\"scenario\", \"figure\", \"unit\", \"median\", \"values\": [one for each repetition],
-     \"cpuSecondsPer1000\": {\"service\", \"database\", \"clients\"}}]}
+    {\"scenario\", \"subject\": \"service\" or \"naive\", \"figure\", \"unit\", \"median\", \"values\": [one for each repetition],
+     \"cpuSecondsPer1000\": {\"service\", \"database\", \"clients\"}}],
+   \"ratios\": with --baseline, \"limits\" and \"shares\": with --limit}
 cpuSecondsPer1000 stands where CPU was counted, and is that of 1,000 messages, rows or deliveries, whatever the figure counts. Units are \
 1/s, ms, s, ms/s (CPU time in each second), KiB, MiB, %, x (times another figure) and count.";
 
