@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tracing::warn;
 
 use super::frames::Asked;
-use super::shell::{Done, Operation, Shell};
+use super::shell::{Done, Shell, Unsettled};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
 use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
 use crate::protocol::{Code, Fault, message, server};
@@ -125,7 +125,7 @@ impl Shell {
         message::batch_frames(run.drain(..)).into_iter().for_each(|frame| self.outbox.text(frame));
     }
 
-    /// Settlements go to the lane in their order: a mark that one proposes counts on those before it.
+    /// Keeps a settlement until the lane is given what there is.
     fn settle(&mut self, settlement: Settlement) {
         let rows = settlement.rows.iter().map(|row| Located {
             user: self.who.profile.user,
@@ -147,25 +147,29 @@ impl Shell {
             marks: settlement.marks,
             device: self.who.wishes.device.clone().zip(settlement.device_acked),
         };
-        self.settlements.push_back((settlement.no, acks));
-        self.settle_next();
+        match &mut self.unsettled {
+            Some(unsettled) => {
+                unsettled.last = settlement.no;
+                unsettled.acks.join(acks);
+            }
+            None => self.unsettled = Some(Unsettled { first: settlement.no, last: settlement.no, acks }),
+        }
     }
 
-    /// Queues what can be queued now. One that finds the lane full keeps those behind it waiting.
-    pub(super) fn settle_next(&mut self) {
-        while self.settling.is_none() {
-            let Some((no, acks)) = self.settlements.pop_front() else { return };
-            match self.shared.delivery.settle_or_wait(acks) {
-                Ok(written) => self.operations.push(Box::pin(async move { Done::Settled(no, written.await) })),
-                Err(wait) => {
-                    let operation: Operation = Box::pin(async move { Done::Settled(no, wait.await) });
-                    self.settling = Some(operation);
-                }
-            }
+    /// Gives the lane what was acked. One that finds the lane full keeps those behind it waiting.
+    pub(super) fn settle_unsettled(&mut self) {
+        if self.settling.is_some() {
+            return;
+        }
+        let Some(Unsettled { first, last, acks }) = self.unsettled.take() else { return };
+        match self.shared.delivery.settle_or_wait(acks) {
+            Ok(written) => self.operations.push(Box::pin(async move { Done::Settled([first, last], written.await) })),
+            Err(wait) => self.settling = Some(Box::pin(async move { Done::Settled([first, last], wait.await) })),
         }
     }
 
     fn read(&mut self, chat: ChatId, target: ReadTarget, ticket: Option<Ticket>) {
+        self.settle_unsettled();
         let id = ticket.and_then(|ticket| self.tickets.remove(&ticket)).map(|(id, _)| id);
         let up_to = match target {
             ReadTarget::Seq(seq) => ReadUpTo::Seq(seq),
@@ -183,6 +187,7 @@ impl Shell {
     }
 
     fn count_attempt(&mut self, envelope: &Envelope, reason: String, is_final: bool) {
+        self.settle_unsettled();
         let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
         let target = AttemptTarget::Row(Located {
             user: self.who.profile.user,
@@ -202,6 +207,7 @@ impl Shell {
     }
 
     fn reject_by_id(&mut self, message: MessageId, reason: String, is_final: bool, ticket: Option<Ticket>) {
+        self.settle_unsettled();
         let id = ticket.and_then(|ticket| self.tickets.remove(&ticket)).map(|(id, _)| id);
         let target = AttemptTarget::Message(message);
         let counted = self.shared.delivery.count_attempt(Attempt { user: Arc::clone(&self.who.profile), target, reason, is_final });

@@ -3,7 +3,7 @@
 //! Nothing in it waits for the database or for another client: whatever takes time is an operation that runs beside
 //! the loop and comes back as something that happened.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ pub(super) enum Done {
     Happened(Input),
     /// An attempt against this message was counted.
     Attempted(MessageId, Input, AttemptOutcome),
-    /// A settlement was written, or cannot be.
-    Settled(SettlementNo, Result<(), Refusal>),
+    /// Settlements, from the first number to the last, were written, or cannot be.
+    Settled([SettlementNo; 2], Result<(), Refusal>),
     /// An answer to the client, and perhaps something for the session.
     Answer(Utf8Bytes, Option<Input>),
     /// Marks that moved.
@@ -73,8 +73,10 @@ pub(super) struct Shell {
     pub(super) session: Session,
     pub(super) cursors: Cursors,
     pub(super) operations: FuturesUnordered<Operation>,
-    /// Settlements in their order; the lane takes them one after the other.
-    pub(super) settlements: VecDeque<(SettlementNo, Acks)>,
+    /// What was acked since the lane was last given something. It goes there once no frame is left that has arrived, so
+    /// that a burst of acks is one job; and in its order: a mark that is proposed counts on those before it.
+    pub(super) unsettled: Option<Unsettled>,
+    /// The lane is full: this one waits for room, and those behind it for this one.
     pub(super) settling: Option<Operation>,
     /// A message whose chat has to be found or made first; until then no later frame is read, so that order holds.
     pub(super) directing: Option<Operation>,
@@ -89,6 +91,13 @@ pub(super) struct Shell {
     closing: Option<Fault>,
     heartbeat_at: Instant,
     pings_unanswered: u8,
+}
+
+/// Settlements that no lane has yet, as one job.
+pub(super) struct Unsettled {
+    pub(super) first: SettlementNo,
+    pub(super) last: SettlementNo,
+    pub(super) acks: Acks,
 }
 
 /// Is a look at the marks under way?
@@ -121,7 +130,7 @@ impl Shell {
             session,
             cursors,
             operations: FuturesUnordered::new(),
-            settlements: VecDeque::new(),
+            unsettled: None,
             settling: None,
             directing: None,
             directs: HashMap::new(),
@@ -143,6 +152,8 @@ impl Shell {
             metrics.sessions_emitting_alone.inc();
         }
         let code = self.live(sink, incoming, notes).await;
+        // What the client acked before it went counts.
+        self.settle_unsettled();
         metrics.sessions.dec();
         if pace == Pace::Alone {
             metrics.sessions_emitting_alone.dec();
@@ -167,6 +178,7 @@ impl Shell {
             let has_room = self.outbox.has_room();
             let others_turn = frames_in_a_row >= FRAMES_IN_A_ROW;
             let may_read = has_room && !others_turn && self.may_read();
+            let may_settle = self.unsettled.is_some() && self.settling.is_none();
             timer.as_mut().reset(self.deadline().into());
             // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing. And
             // before what they cause is written: what a burst of them causes leaves with one flush.
@@ -184,6 +196,8 @@ impl Shell {
                         return None;
                     }
                 },
+                // No frame has arrived that is not taken, or it is the others' turn.
+                () = std::future::ready(()), if may_settle => self.settle_unsettled(),
                 written = self.outbox.write(&mut sink) => match written {
                     Written::Room => {}
                     Written::TooSlow => return Some(Code::TooSlow),
@@ -191,7 +205,7 @@ impl Shell {
                 },
                 () = stop.cancelled() => self.close(Code::Restart),
                 Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done_with(done),
-                done = pending_or(&mut self.settling) => { self.settling = None; self.done(done); self.settle_next(); }
+                done = pending_or(&mut self.settling) => { self.settling = None; self.done(done); }
                 done = pending_or(&mut self.directing) => { self.directing = None; self.done(done); }
                 found = notes.next(), if has_room => self.found(found, &mut notes),
                 Ok(()) = health.changed() => {
@@ -301,7 +315,6 @@ impl Shell {
         notes.shrink();
         self.outbox.shrink();
         self.session.shrink();
-        self.settlements.shrink_to_fit();
         self.tickets.shrink_to_fit();
     }
 
@@ -327,7 +340,7 @@ impl Shell {
                 }
                 self.happened(input);
             }
-            Done::Settled(no, Ok(())) => self.happened(Input::Committed(no)),
+            Done::Settled([first, last], Ok(())) => (first.0..=last.0).for_each(|no| self.happened(Input::Committed(SettlementNo(no)))),
             // The client must not believe that its acks are kept: it comes back and repeats them.
             Done::Settled(_, Err(refusal)) => self.close(Fault::from(refusal).code),
             Done::Answer(frame, input) => {

@@ -136,6 +136,22 @@ pub struct Acks {
     pub device: Option<(DeviceId, [InboxSeq; 2])>,
 }
 
+impl Acks {
+    /// Adds what the same connection acked right after: one job for the lane instead of two.
+    pub fn join(&mut self, later: Self) {
+        self.rows.extend(later.rows);
+        self.by_id.extend(later.by_id);
+        for (chat, seq) in later.marks {
+            match self.marks.last_mut() {
+                Some((last, mark)) if *last == chat => *mark = seq.max(*mark),
+                Some(_) | None => self.marks.push((chat, seq)),
+            }
+        }
+        // A cursor only grows, and the later one knows of everything before it.
+        self.device = later.device.or(self.device.take());
+    }
+}
+
 /// Up to where a chat is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadUpTo {
@@ -172,4 +188,34 @@ pub struct Attempt {
     pub reason: String,
     /// It was the last one, whatever the count.
     pub is_final: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{ExternalId, UserId};
+
+    #[test]
+    fn acks_that_follow_one_another_become_one_job_with_the_furthest_mark_of_each_run_and_the_latest_cursor() {
+        let external = ExternalId::try_from("bob".to_owned()).expect("a name is an id");
+        let user = Arc::new(Profile { user: UserId(1), external, name: None, picture: None });
+        let device = DeviceId::try_from("phone".to_owned()).expect("a name is an id");
+        let [one, two] = [1, 2].map(|n| ChatId(Uuid::from_u128(n)));
+        let acks = |message, marks: &[(ChatId, i64)], cursor: Option<i64>| Acks {
+            user: Arc::clone(&user),
+            rows: Vec::new(),
+            by_id: vec![MessageId(Uuid::from_u128(message))],
+            marks: marks.iter().map(|(chat, seq)| (*chat, ChatSeq(*seq))).collect(),
+            device: cursor.map(|seq| (device.clone(), [InboxSeq(seq), InboxSeq(0)])),
+        };
+        let mut joined = acks(1, &[(one, 4)], Some(4));
+        joined.join(acks(2, &[(one, 5)], Some(5)));
+        joined.join(acks(3, &[(two, 1)], None));
+        joined.join(acks(4, &[], Some(7)));
+        assert_eq!(joined.by_id, [1, 2, 3, 4].map(|n| MessageId(Uuid::from_u128(n))));
+        assert_eq!(joined.marks, [(one, ChatSeq(5)), (two, ChatSeq(1))]);
+        assert_eq!(joined.device, Some((device, [InboxSeq(7), InboxSeq(0)])));
+    }
 }
