@@ -27,7 +27,7 @@ pub struct Page {
     pub after: InboxSeq,
     /// What it holds, ascending by number.
     pub rows: Vec<PageRow>,
-    /// Fewer rows than asked for: nothing else up to `last_seq` is to be emitted.
+    /// Nothing else up to `last_seq` is to be emitted: it holds fewer rows than asked for, or ends with that number.
     pub is_last: bool,
     /// `inboxes.last_seq` of the same snapshot.
     pub last_seq: InboxSeq,

@@ -113,8 +113,10 @@ impl Store {
         rows.sort_unstable_by_key(|row| row.seq);
         let last_seq = InboxSeq(rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?.last_seq);
         let taken = rows.iter().filter(|row| row.seq.is_some()).count();
-        let is_last = taken < usize::from(limit);
-        let end = if is_last { last_seq } else { InboxSeq(rows.last().and_then(|row| row.seq).unwrap_or(last_seq.0)) };
+        let highest = rows.last().and_then(|row| row.seq).map_or(last_seq, InboxSeq);
+        // A full page may end where the inbox does: both are of one snapshot, so there is no other behind it.
+        let is_last = taken < usize::from(limit) || highest >= last_seq;
+        let end = if is_last { last_seq } else { highest };
         let mut senders = Senders::new();
         let mut listed: Vec<(InboxSeq, Entry)> = Vec::with_capacity(taken);
         for row in rows {

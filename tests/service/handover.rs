@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use restante::domain::{Class, InboxSeq, UserId};
+use restante::store::{PageRequest, Store};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 
-use crate::support::{Connect, Node, Socket, database, direct, fill, statuses};
+use crate::support::{Connect, Node, Socket, database, direct, fill, statuses, users};
 
 const USERS: usize = 10;
 const CONNECTS: usize = 50;
@@ -26,6 +28,23 @@ async fn ten_thousand_sends_race_the_handover_and_none_is_lost_doubled_or_out_of
     println!("seed {seed}");
     futures_util::future::join_all(users).await;
     node.stop().await;
+}
+
+/// A page and the inbox's counter come from one snapshot, so a full page that ends there has nothing behind it.
+#[tokio::test]
+async fn a_page_that_ends_where_its_inbox_does_is_the_last() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let chat = direct(&pool, "alice", "bob").await;
+    fill(&pool, chat, "alice", 5).await;
+    let (user, store) = (UserId(users(&pool, &["bob"]).await[0]), Store::new(pool));
+    for request in [PageRequest::Waiting, PageRequest::Everything, PageRequest::Look] {
+        let page = async |after, limit| {
+            let page = store.page(request, user, Class::Chat, InboxSeq(after), limit).await.unwrap();
+            (page.rows.len(), page.is_last)
+        };
+        assert_eq!([page(0, 4).await, page(1, 4).await, page(2, 4).await], [(4, false), (4, true), (3, true)], "{request:?}");
+    }
 }
 
 /// One user's connects; every other user has a device.
