@@ -16,6 +16,8 @@ use crate::domain::{ChatId, ChatSeq, Class, Envelope, ExternalId, InboxSeq, Mess
 const RECEIVE: &str = r#"{"event":"message:receive","data":"#;
 const BATCH: &str = r#"{"event":"message:batch","data":{"messages":["#;
 const BATCH_END: &str = "]}}";
+/// What a fragment needs beside content and metadata, with a name and a picture of usual length.
+const OTHER_FIELDS_BYTES: usize = 512;
 
 /// A message as everybody who may see it gets it. Also an item of a chat's history over HTTP.
 #[derive(Debug, Clone, Serialize)]
@@ -131,7 +133,11 @@ pub fn sent_echo_frame(message: &Message) -> Utf8Bytes {
 /// The fields of [`MessageData`] as JSON without the braces, made at the first call.
 fn fragment(message: &Message) -> &str {
     message.wire.get_or_make(|| {
-        let json = serde_json::to_string(&MessageData::from(message)).expect("strings and numbers only: serialising cannot fail");
+        // Room for all of it, unless much has to be escaped: growing would copy it several times.
+        let metadata_bytes = message.metadata.as_ref().map_or(0, |metadata| metadata.get().len());
+        let mut json = Vec::with_capacity(OTHER_FIELDS_BYTES + message.content.len() + metadata_bytes);
+        serde_json::to_writer(&mut json, &MessageData::from(message)).expect("strings and numbers only: serialising cannot fail");
+        let json = std::str::from_utf8(&json).expect("serde_json writes UTF-8");
         Arc::from(&json[1..json.len() - 1])
     })
 }
