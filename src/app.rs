@@ -212,7 +212,7 @@ async fn serve(listener: TcpListener, shared: connection::Shared, stop: Cancella
             debug!(%error, "a connection keeps Nagle's algorithm");
         }
     });
-    let served = axum::serve(listener, http::router(shared)).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, http::router(shared).into_make_service()).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         warn!(%error, "the listener ended");
     }
