@@ -1,0 +1,209 @@
+-- Accepting looks its rows up by key, whatever the planner believes of the tables. A join leaves it the choice of the outer side:
+-- where it takes a table for tiny, it walked a whole index for each batch. Otherwise as before.
+
+create or replace function restante_accept(
+  p_ids       uuid[],
+  p_chats     uuid[],
+  p_senders   bigint[],
+  p_types     text[],
+  p_contents  text[],
+  p_metadata  text[],
+  p_expires   timestamptz[],
+  p_skip_held boolean default false,
+  -- Per item, in the order of p_ids:
+  out outcomes    text[],
+  out seqs        bigint[],      -- its number in the chat; that of the first result for a duplicate
+  out classes     inbox_class[], -- the inbox its recipients have it in
+  out first_chats uuid[],        -- for a duplicate: the chat of the first result
+  out first_times timestamptz[], -- … and when that was accepted
+  -- Per item accepted and recipient, in the order of the items:
+  out places      integer[],     -- the item, from 1
+  out recipients  bigint[],
+  out inbox_seqs  bigint[],      -- the number in the recipient's inbox
+  -- When all of it was accepted:
+  out accepted_at timestamptz
+)
+language plpgsql
+volatile
+-- Each statement joins one unnest with tables by key. The settings keep a plan that was made while tables were small
+-- (or empty) from being anything else once they have grown, and keep it: to plan a batch takes longer than to store ten.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_material = off
+set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_locked    uuid[];    -- chats that are locked here (only looked at when p_skip_held)
+  v_members   integer[]; -- items whose senders are members
+  v_outsiders integer[]; -- items whose senders are not; null when all are
+  v_chat_at   tid[];     -- per item: where its chat's row is, when it is accepted
+  v_accepted  bigint;    -- items accepted
+  v_free      integer[]; -- places in recipients whose inboxes are locked here (only looked at when p_skip_held)
+  v_held      uuid[];    -- chats with a member whose inbox somebody else holds
+  v_inbox_at  tid[];     -- per inbox: where its row is
+  v_inbox_end bigint[];  -- … and the last number that is given there
+  v_expected  bigint[];  -- rows to be written: messages, recipients' rows, counters of chats, of inboxes
+  v_written   bigint[];  -- … and written
+begin
+  -- Arrays are unnested side by side in a select list: in FROM, each would first be written into a store of its own, at
+  -- five times the price.
+
+  -- 1. Lock the chats, in the order of their ids. From here on their numbers and members stand still.
+  if p_skip_held then
+    select array_agg(q.id) into v_locked
+      from (select c.id from chats c where c.id = any (p_chats) order by c.id for no key update skip locked) q;
+  else
+    perform 1 from chats c where c.id = any (p_chats) order by c.id for no key update;
+  end if;
+
+  -- 2. In later statements, so with later snapshots: who is a member, and what is there already, under the lock.
+  select array_agg(u.ord) filter (where cm.user_id = u.sender), array_agg(u.ord) filter (where cm.user_id <> u.sender),
+         array_agg(cm.user_id) filter (where cm.user_id <> u.sender)
+    into v_members, places, recipients
+    from (select generate_subscripts(p_ids, 1) as ord, unnest(p_chats) as chat, unnest(p_senders) as sender) u
+    -- By key, whatever the planner believes of the table: "offset 0" keeps the look-up apart, so it cannot become the outer side.
+    cross join lateral (select x.user_id from chat_members x where x.chat_id = u.chat and x.left_seq is null offset 0) cm;
+  if array_length(v_members, 1) is distinct from array_length(p_ids, 1) then
+    select array_agg(q.ord) into v_outsiders
+      from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
+  end if;
+  select array_agg(q.outcome), array_agg(q.seq), array_agg(q.class), array_agg(q.first_chat), array_agg(q.first_time), array_agg(q.at), count(q.at)
+    into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
+    from (
+      select l.outcome, l.class,
+             -- Only what is accepted gets a number, in the order received.
+             case l.outcome when 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome = 'accepted' order by l.ord)
+                            when 'duplicate' then l.first_seq end as seq,
+             case l.outcome when 'accepted' then l.at end as at,
+             case l.outcome when 'duplicate' then l.first_chat end as first_chat,
+             case l.outcome when 'duplicate' then l.first_time end as first_time
+        from (
+          select u.ord, c.ctid as at, c.last_seq, m.chat_id as first_chat, m.seq as first_seq, m.created_at as first_time,
+                 case c.kind when 'feed' then 'event'::inbox_class else 'chat'::inbox_class end as class,
+                 case
+                   when m.sender_id = u.sender then 'duplicate'
+                   when m.sender_id is not null then 'conflict'
+                   when c.id is null then 'not_a_member'
+                   when p_skip_held and not coalesce(c.id = any (v_locked), false) then 'held'
+                   when u.ord = any (v_outsiders) then 'not_a_member'
+                   when u.expires_at <= clock_timestamp() then 'too_late'
+                   else 'accepted'
+                 end as outcome
+            from (
+              select generate_subscripts(p_ids, 1) as ord, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(p_senders) as sender,
+                     unnest(p_expires) as expires_at
+            ) u
+            left join messages m on m.id = u.id
+            left join chats c on c.id = u.chat
+          offset 0 -- so that an outcome is found once, and not wherever it is used
+        ) l
+       order by l.ord
+    ) q;
+
+  -- A chat with a member whose inbox is held waits as a whole: its order is that of its numbers.
+  if p_skip_held and v_accepted > 0 then
+    select array_agg(q.n) into v_free
+      from (
+        select p.n
+          from (
+            select s.n, s.user_id, classes[s.ord] as class
+              from (select generate_subscripts(places, 1) as n, unnest(places) as ord, unnest(recipients) as user_id) s
+             where v_chat_at[s.ord] is not null
+             order by s.user_id, classes[s.ord], s.n
+          ) p
+          -- By key, and in the order of the outer side.
+          cross join lateral (select from inboxes x where x.user_id = p.user_id and x.class = p.class for no key update skip locked) i
+      ) q;
+    select array_agg(distinct p_chats[q.ord]) into v_held
+      from (
+        select p.n, p.ord from (select generate_subscripts(places, 1) as n, unnest(places) as ord) p where v_chat_at[p.ord] is not null
+        except all
+        select f.n, places[f.n] from (select unnest(v_free) as n) f
+      ) q;
+    if v_held is not null then
+      select array_agg(case when q.held then 'held' else q.outcome end), array_agg(case when not q.held then q.seq end),
+             array_agg(case when not q.held then q.at end), count(q.at) filter (where not q.held)
+        into outcomes, seqs, v_chat_at, v_accepted
+        from (
+          select u.outcome, u.seq, u.at, u.at is not null and u.chat = any (v_held) as held
+            from (
+              select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(seqs) as seq, unnest(v_chat_at) as at,
+                     unnest(p_chats) as chat
+            ) u
+           order by u.ord
+        ) q;
+    end if;
+  end if;
+
+  -- 3. Who gets what, in the order in which inboxes are locked.
+  select array_agg(q.ord), array_agg(q.user_id) into places, recipients
+    from (
+      select p.ord, p.user_id
+        from (select unnest(places) as ord, unnest(recipients) as user_id) p
+       where v_chat_at[p.ord] is not null
+       order by p.user_id, classes[p.ord], p.ord
+    ) q;
+
+  -- 4. Lock the inboxes, in order, and number what each gets, in the order received. A row that is locked is read anew: its
+  -- counter is the last one.
+  with locked as materialized (
+    select i.at, i.last_seq, g.items
+      from (
+        select p.user_id, p.class, count(*) as items
+          from (select unnest(recipients) as user_id, classes[unnest(places)] as class) p
+         group by p.user_id, p.class
+         order by p.user_id, p.class
+      ) g
+      -- By key, and in the order of the outer side: a nested loop is the only way to join it.
+      cross join lateral (
+        select x.ctid as at, x.last_seq from inboxes x where x.user_id = g.user_id and x.class = g.class for no key update
+      ) i
+  )
+  select a.at, a.seq, b.seq into v_inbox_at, v_inbox_end, inbox_seqs
+    from (select array_agg(l.at) as at, array_agg(l.last_seq + l.items) as seq from locked l) a,
+         (select array_agg(s.seq) as seq from (select l.last_seq + generate_series(1, l.items) as seq from locked l) s) b;
+  -- A recipient without an inbox: what follows it would have the numbers of others.
+  if array_length(inbox_seqs, 1) is distinct from array_length(recipients, 1) then
+    raise exception 'accepting found % recipients and numbered %', array_length(recipients, 1), array_length(inbox_seqs, 1)
+      using errcode = 'data_corrupted';
+  end if;
+
+  -- 5. Write, in one statement. Counters are found where they were locked: nobody can move them meanwhile. No "on conflict":
+  -- a number that was given must be used, or all of it is rolled back.
+  accepted_at := clock_timestamp();
+  with chat_ends as materialized (
+    select u.at, max(u.seq) as seq from (select unnest(v_chat_at) as at, unnest(seqs) as seq) u where u.at is not null group by u.at
+  ), moved_chats as (
+    update chats c set last_seq = n.seq from chat_ends n where c.ctid = n.at returning 1
+  ), moved_inboxes as (
+    update inboxes i set last_seq = n.seq from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
+  ), stored as (
+    insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
+      select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, accepted_at, u.expires_at
+        from (
+          select unnest(v_chat_at) as at, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(seqs) as seq, unnest(p_senders) as sender,
+                 unnest(p_types) as message_type, unnest(p_contents) as content, unnest(p_metadata) as metadata, unnest(p_expires) as expires_at
+        ) u
+       where u.at is not null
+      returning 1
+  ), queued as (
+    insert into message_status (user_id, class, seq, message_id)
+      select p.user_id, classes[p.ord], p.seq, p_ids[p.ord]
+        from (select unnest(places) as ord, unnest(recipients) as user_id, unnest(inbox_seqs) as seq) p
+      returning 1
+  )
+  select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
+         array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]
+    into v_expected, v_written;
+  -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+  if v_written <> v_expected then
+    raise exception 'accepting should have written % rows (messages, recipients, chats, inboxes) and wrote %', v_expected, v_written
+      using errcode = 'data_corrupted';
+  end if;
+end $$;
+comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean) is
+  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
