@@ -18,6 +18,7 @@ mod marks;
 mod numbering;
 mod outage;
 mod protocol;
+mod restore;
 mod seeds;
 mod settled;
 mod settling;

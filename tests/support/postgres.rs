@@ -150,10 +150,15 @@ impl PrivateServer {
 
     /// Makes the database `name` with all migrations applied.
     pub async fn database(&self, name: &str) -> PgConnectOptions {
-        self.server.server().ensure_database(name).await.unwrap();
-        let options = self.server.server().options(name);
+        let options = self.database_without_schema(name).await;
         migrate(&options, &migrations().await).await;
         options
+    }
+
+    /// Makes the database `name` with nothing in it.
+    pub async fn database_without_schema(&self, name: &str) -> PgConnectOptions {
+        self.server.server().ensure_database(name).await.unwrap();
+        self.server.server().options(name)
     }
 
     /// Ends the server; returns when the postmaster is gone.
