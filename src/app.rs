@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Heard};
 use crate::config::Config;
-use crate::connection::{self, ConnectionSettings, Crashes, Looks, Turns};
+use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Class, limits};
 use crate::http;
@@ -106,7 +106,8 @@ impl App {
 
         let turns = Turns::new(config.pool_size);
         let health = delivery.health().clone();
-        let looks = Looks::start(store.clone(), health, turns.clone(), config.look_interval, &tasks, &stop_lanes);
+        let looks = Looks::start(store.clone(), health.clone(), turns.clone(), config.look_interval, &tasks, &stop_lanes);
+        let advances = Advances::start(store.clone(), health, turns.clone(), &tasks, &stop_lanes);
         let shared = connection::Shared {
             store: store.clone(),
             delivery: delivery.clone(),
@@ -117,6 +118,7 @@ impl App {
             crashes: Arc::new(Crashes::default()),
             turns,
             looks,
+            advances,
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
             stop: stop.clone(),

@@ -4,7 +4,7 @@
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
 //! (the loop), `frames` (what the client says), `perform` (what the session wants), `notes` (what others say),
 //! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next),
-//! `looks` (slow looks of many sessions).
+//! `gathered` (what many sessions ask at once: `looks` and `advances`).
 
 mod handshake;
 mod open;
@@ -15,12 +15,15 @@ mod frames;
 mod notes;
 mod perform;
 
+mod advances;
 mod crashes;
+mod gathered;
 mod looks;
 mod marks;
 mod outbox;
 mod turns;
 
+pub use advances::Advances;
 pub use crashes::Crashes;
 pub use handshake::{ConnectQuery, upgrade};
 pub use looks::Looks;
@@ -71,6 +74,8 @@ pub struct Shared {
     pub turns: Turns,
     /// Slow looks.
     pub looks: Looks,
+    /// Where inboxes are settled up to.
+    pub advances: Advances,
     /// How connections behave.
     pub settings: Arc<ConnectionSettings>,
     /// Connections run here, so that a stop can wait for them.

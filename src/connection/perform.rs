@@ -215,14 +215,10 @@ impl Shell {
     }
 
     fn advance_settled(&mut self, class: Class) {
-        let (store, user, turns) = (self.shared.store.clone(), self.who.profile.user, self.shared.turns.clone());
+        let (advances, user) = (self.shared.advances.clone(), self.who.profile.user);
         self.operations.push(Box::pin(async move {
-            let _turn = turns.take().await;
-            match Box::pin(store.advance_settled(user, class)).await {
-                Ok(settled) => Done::Happened(Input::SettledAdvanced(class, settled)),
-                // Only a hint for where to begin next time; zero is always true.
-                Err(_) => Done::Happened(Input::SettledAdvanced(class, InboxSeq(0))),
-            }
+            let settled = advances.advance(user, class).await;
+            Done::Happened(Input::SettledAdvanced(class, settled))
         }));
     }
 

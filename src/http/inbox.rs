@@ -16,7 +16,7 @@ use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
 use crate::protocol::message::ReceiveData;
 use crate::protocol::server::{DeliveredOk, RejectOk};
 use crate::protocol::{Code, Fault};
-use crate::store::PageRequest;
+use crate::store::{Inbox, PageRequest};
 
 /// What waits, at most so much at once.
 const LIST_MAX: u16 = 500;
@@ -52,7 +52,7 @@ pub(super) async fn list(
     let class = params.class.unwrap_or_default();
     let refused = |cause| ApiError::from_store(&shared, &cause);
     // Nothing waits at or below settled_seq: the read starts there, and not at the beginning of a long life.
-    let settled = shared.store.advance_settled(caller.user, class).await.map_err(refused)?;
+    let settled = settled(&shared, &caller, class).await?;
     let after = settled.max(InboxSeq(params.after.unwrap_or(0)));
     shared.metrics.page_read(class);
     let page = shared.store.page(PageRequest::Look, caller.user, class, after, limit).await.map_err(refused)?;
@@ -82,6 +82,13 @@ pub(super) async fn ack(
     Ok(Json(DeliveredOk {}))
 }
 
+/// Up to where nothing waits.
+async fn settled(shared: &Shared, caller: &Profile, class: Class) -> Result<InboxSeq, ApiError> {
+    let advanced = shared.store.advance_settled(&[Inbox { user: caller.user, class }]).await;
+    let advanced = advanced.map_err(|cause| ApiError::from_store(shared, &cause))?;
+    Ok(advanced.into_iter().flatten().next().unwrap_or_default())
+}
+
 /// Without a connection nothing was emitted, so everything that was given out may be acked.
 async fn ack_up_to(shared: &Shared, caller: &Arc<Profile>, class: Class, up_to: InboxSeq) -> Result<(), ApiError> {
     let refused = |cause| ApiError::from_store(shared, &cause);
@@ -90,7 +97,7 @@ async fn ack_up_to(shared: &Shared, caller: &Arc<Profile>, class: Class, up_to: 
         let words = format!("`upTo` is above {}, the highest number of the inbox; nothing was changed", end.last_seq);
         return Err(Fault::new(Code::AckAhead, words).into());
     }
-    let settled = shared.store.advance_settled(caller.user, class).await.map_err(refused)?;
+    let settled = settled(shared, caller, class).await?;
     loop {
         let waiting = shared.store.waiting_up_to(caller.user, class, settled, up_to, ACK_PAGE).await.map_err(refused)?;
         let is_last = waiting.len() < usize::from(ACK_PAGE);

@@ -62,6 +62,15 @@ pub enum PageRequest {
     Look,
 }
 
+/// An inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inbox {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub class: Class,
+}
+
 /// A place in an inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -147,10 +156,20 @@ impl Store {
         Ok(glances)
     }
 
-    /// Moves `settled_seq` up to the first row that waits and returns it; never waits for a lock.
-    pub async fn advance_settled(&self, user: UserId, class: Class) -> Result<InboxSeq> {
-        let settled = sqlx::query_file_scalar!("src/store/sql/advance_settled.sql", user.0, class as Class).fetch_one(&self.pool).await?;
-        Ok(InboxSeq(settled))
+    /// Moves each inbox's `settled_seq` up to the first row that waits and returns it, in the order of the inboxes; never
+    /// waits for a lock. None: there is no such inbox.
+    pub async fn advance_settled(&self, inboxes: &[Inbox]) -> Result<Vec<Option<InboxSeq>>> {
+        let users: Vec<i64> = inboxes.iter().map(|inbox| inbox.user.0).collect();
+        let classes: Vec<Class> = inboxes.iter().map(|inbox| inbox.class).collect();
+        let rows = sqlx::query_file!("src/store/sql/advance_settled.sql", &users, &classes as &[Class]).fetch_all(&self.pool).await?;
+        let mut settled = vec![None; inboxes.len()];
+        for row in rows {
+            let place = usize::try_from(row.ord - 1).ok().and_then(|place| settled.get_mut(place));
+            if let Some(settled) = place {
+                *settled = row.settled_seq.map(InboxSeq);
+            }
+        }
+        Ok(settled)
     }
 
     /// Messages that wait in `(after, up_to]`, oldest first, at most `limit`.

@@ -18,7 +18,7 @@ pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
-pub use inbox::{Glance, InboxStart, Opening, OpeningRequest, PageRequest, Place};
+pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, PageRequest, Place};
 pub use marks::{MarksCursor, MarksRead, Overview, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
 pub use people::Known;

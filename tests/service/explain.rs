@@ -55,7 +55,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
                 "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false"
             ),
         ),
-        ("advance_settled", format!("{user}, 'chat'")),
+        ("advance_settled", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[]")),
         ("audience", format!("{user}, '{chat}'")),
         ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5")),
         ("add_members", format!("'{chat}', {user}, array[{user}], 5000")),

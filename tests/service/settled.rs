@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use restante::domain::{Class, Profile, UserId};
-use restante::store::{OpeningRequest, PageRequest, Store};
+use restante::store::{Inbox, OpeningRequest, PageRequest, Store};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
@@ -114,7 +114,7 @@ async fn only_the_advance_itself_does_not_wait_for_the_disk() {
     let pool = db.pool(1).await;
     let (accept, bob) = accepting(&db, &pool).await;
     accept.commits().await;
-    Store::new(pool.clone()).advance_settled(bob, Class::Chat).await.unwrap();
+    Store::new(pool.clone()).advance_settled(&[Inbox { user: bob, class: Class::Chat }]).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, String>("show synchronous_commit").fetch_one(&pool).await.unwrap(), "on");
 }
 
@@ -165,7 +165,7 @@ async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes
                     let user = &people[random.usize(..people.len())];
                     match random.bool() {
                         true => drop(store.open(opening(user)).await.unwrap()),
-                        false => drop(store.advance_settled(user.user, Class::Chat).await.unwrap()),
+                        false => drop(store.advance_settled(&[Inbox { user: user.user, class: Class::Chat }]).await.unwrap()),
                     }
                 }
             })
@@ -189,7 +189,7 @@ async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes
     }
     // At rest it is exact: just before the first row that waits.
     for user in &members {
-        let settled = store(&node).advance_settled(*user, Class::Chat).await.unwrap();
+        let settled = store(&node).advance_settled(&[Inbox { user: *user, class: Class::Chat }]).await.unwrap()[0].unwrap();
         let first = format!(
             "select coalesce(min(seq) filter (where status = 'sent') - 1, max(seq)) from message_status where user_id = {}",
             user.0
