@@ -217,15 +217,20 @@ fn refusal(status: StatusCode, body: &[u8]) -> HttpError {
 
 /// The service's own words where the body has its shape, else the beginning of what it said.
 pub(super) fn words(body: &[u8]) -> String {
+    news(body).map_or_else(
+        || String::from_utf8_lossy(body).chars().take(300).collect(),
+        |news| if news.message.is_empty() { news.code } else { format!("{} ({})", news.message, news.code) },
+    )
+}
+
+/// The error in a body, where it has the service's shape.
+pub(super) fn news(body: &[u8]) -> Option<ErrorNews> {
     #[derive(Deserialize)]
     struct Wrapped {
         error: ErrorNews,
     }
-    let news = serde_json::from_slice::<Wrapped>(body).map(|wrapped| wrapped.error).or_else(|_| serde_json::from_slice::<ErrorNews>(body));
-    news.map_or_else(
-        |_| String::from_utf8_lossy(body).chars().take(300).collect(),
-        |news| if news.message.is_empty() { news.code } else { format!("{} ({})", news.message, news.code) },
-    )
+    let wrapped = serde_json::from_slice::<Wrapped>(body).map(|wrapped| wrapped.error);
+    wrapped.or_else(|_| serde_json::from_slice::<ErrorNews>(body)).ok()
 }
 
 #[cfg(test)]

@@ -22,3 +22,4 @@ mod seeds;
 mod settled;
 mod settling;
 mod sql;
+mod stopping;
