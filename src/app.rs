@@ -240,6 +240,7 @@ async fn listen(database: Database, store: Store, hub: Arc<Hub>, epoch: watch::S
     let (missed, mut to_check) = tokio::sync::mpsc::channel::<()>(1);
     let heard = |heard| match heard {
         Heard::Wake(users) => users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| hub.wake(user, class))),
+        Heard::Marks(users) => users.into_iter().for_each(|user| hub.look_at_marks(user)),
         Heard::Missed => {
             hub.wake_all();
             let _ = missed.try_send(());

@@ -77,6 +77,8 @@ metrics! {
     emissions: Counter = counter(), "emissions", "Envelopes put on the wire, again or for the first time";
     redeliveries: Counter = counter(), "redeliveries", "Envelopes put on the wire again to the same session, unacked";
     attempts: Counter = counter(), "attempts", "Attempts counted against rows: ack time-outs and rejects";
+    dead_letters: Labelled<Counter> = labelled("action", counter), "dead_letters",
+        "Dead letters that operators put back or gave up through this node: requeued, discarded";
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
     wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";

@@ -174,6 +174,25 @@ impl Http {
         Ok(found.statuses)
     }
 
+    /// A call whose query is a struct of texts and numbers.
+    pub(super) async fn call_with_query<T: DeserializeOwned, B: Serialize + Sync>(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        query: &(impl Serialize + Sync),
+        body: Option<&B>,
+    ) -> Result<T, HttpError> {
+        let mut url = below(&self.url, path);
+        let fields = serde_json::to_value(query).unwrap_or_default();
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            url.query_pairs_mut().append_pair(name, &text);
+        }
+        let path = url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        self.call(token, method, &path, body).await
+    }
+
     async fn call<T: DeserializeOwned, B: Serialize + Sync>(
         &self,
         token: &str,

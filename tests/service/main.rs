@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod dead_letters;
 mod devices;
 mod explain;
 mod first_steps;
