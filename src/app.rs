@@ -13,6 +13,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -20,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Heard};
 use crate::config::Config;
-use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Turns};
+use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Stop, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Class, limits};
 use crate::http;
@@ -71,11 +73,12 @@ pub enum StartError {
 pub struct App {
     addr: SocketAddr,
     shared: connection::Shared,
-    /// Cancelled first: nothing new comes in, connections close.
-    stop: CancellationToken,
-    /// Cancelled when connections are gone: lanes write what is queued and end.
+    /// Cancelled when connections are gone: the port is closed, requests that are under way are answered.
+    stop_listening: CancellationToken,
+    /// Cancelled after that: lanes write what is queued and end.
     stop_lanes: CancellationToken,
     connections: TaskTracker,
+    listening: JoinHandle<()>,
     tasks: TaskTracker,
     grace: Duration,
 }
@@ -94,7 +97,7 @@ impl App {
         migrate(&database).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
-        let (stop, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
+        let (stop_listening, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
         let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
 
         let store = Store::new(pool(config, &database));
@@ -121,13 +124,13 @@ impl App {
             advances,
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
-            stop: stop.clone(),
+            stop: Stop::default(),
         };
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store.clone(), delivery.clone())));
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(listen(database, store, hub, epoch_changes)));
-        tasks.spawn(serve(listener, shared.clone(), stop.clone()));
+        let listening = tokio::spawn(serve(listener, shared.clone(), stop_listening.clone()));
         info!(%addr, "listening");
-        Ok(Self { addr, shared, stop, stop_lanes, connections, tasks, grace: config.shutdown_grace })
+        Ok(Self { addr, shared, stop_listening, stop_lanes, connections, listening, tasks, grace: config.shutdown_grace })
     }
 
     /// Where it listens.
@@ -140,19 +143,31 @@ impl App {
         &self.shared
     }
 
-    /// Stops in order: no new connections, sockets closed with 1012, lanes written out. Takes at most the grace, twice.
+    /// Stops in order, within the grace: not ready, sockets closed with 1012 one after the other, then the port closed,
+    /// then lanes written out.
     pub async fn stop(self) {
-        self.stop.cancel();
+        let begun = Instant::now();
+        let plan = self.shared.stop.begin(self.connections.len(), self.grace);
+        self.shared.metrics.draining.set(1);
+        info!(connections = self.connections.len(), pace_ms = plan.pace.as_millis(), "stopping: connections take leave");
         self.connections.close();
-        if tokio::time::timeout(self.grace, self.connections.wait()).await.is_err() {
+        if timeout_at(begun + self.grace * 3 / 4, self.connections.wait()).await.is_err() {
             warn!(connections = self.connections.len(), "some connections did not end in time");
+        }
+        // Up to here whoever balances load is answered that this node is not ready, and requests are served.
+        self.stop_listening.cancel();
+        if timeout_at(begun + self.grace * 7 / 8, self.listening).await.is_err() {
+            warn!("some requests did not end in time");
         }
         self.stop_lanes.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.grace, self.tasks.wait()).await.is_err() {
+        let rest = async {
+            self.tasks.wait().await;
+            self.shared.store.pool().close().await;
+        };
+        if timeout_at(begun + self.grace, rest).await.is_err() {
             warn!("some work did not end in time; what was not confirmed is repeated by its sender");
         }
-        self.shared.store.pool().close().await;
     }
 }
 
@@ -227,6 +242,7 @@ async fn listen(database: Database, store: Store, hub: Arc<Hub>, epoch: watch::S
     let (missed, mut to_check) = tokio::sync::mpsc::channel::<()>(1);
     let heard = |heard| match heard {
         Heard::Wake(users) => users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| hub.wake(user, class))),
+        Heard::Marks(users) => users.into_iter().for_each(|user| hub.look_at_marks(user)),
         Heard::Missed => {
             hub.wake_all();
             let _ = missed.try_send(());

@@ -36,6 +36,22 @@ pub struct Identity {
     pub name: Option<String>,
     /// The token's `picture`, if it has a usable one.
     pub picture: Option<String>,
+    /// What it allows beside being that user.
+    pub scope: Scope,
+}
+
+/// What a token allows beside being its user: the claim `scope`, words separated by spaces (RFC 8693 section 4.2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope(String);
+
+impl Scope {
+    /// The word that opens what operators do.
+    pub const ADMIN: &str = "admin";
+
+    /// Is this word among it?
+    pub fn allows(&self, wanted: &str) -> bool {
+        self.0.split(' ').any(|word| word == wanted)
+    }
 }
 
 /// Why a token was not taken.
@@ -85,11 +101,15 @@ struct Claims {
     name: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     picture: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    scope: Option<String>,
 }
 
 #[derive(Serialize)]
 struct MintedClaims<'a> {
     sub: &'a ExternalId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     iat: i64,
     exp: i64,
 }
@@ -117,7 +137,7 @@ impl TokenVerifier {
         if token.header.crit.is_some() {
             return Err(AuthError::Invalid);
         }
-        let Claims { sub, exp, nbf, name, picture } = token.claims;
+        let Claims { sub, exp, nbf, name, picture, scope } = token.claims;
         let expires_at = exp.map(instant).ok_or(AuthError::Invalid)?;
         if expires_at <= now {
             return Err(AuthError::Expired);
@@ -126,12 +146,18 @@ impl TokenVerifier {
             return Err(AuthError::TooEarly);
         }
         let external = ExternalId::try_from(sub.ok_or(AuthError::Invalid)?)?;
-        Ok(Identity { external, expires_at, name: shown(name, NAME_CHARS_MAX), picture: shown(picture, PICTURE_CHARS_MAX) })
+        let (name, picture) = (shown(name, NAME_CHARS_MAX), shown(picture, PICTURE_CHARS_MAX));
+        Ok(Identity { external, expires_at, name, picture, scope: Scope(scope.unwrap_or_default()) })
     }
 
     /// A token for this user, good from `now` on for `ttl`.
     pub fn mint(&self, user: &ExternalId, ttl: Duration, now: OffsetDateTime) -> String {
-        let claims = MintedClaims { sub: user, iat: now.unix_timestamp(), exp: now.saturating_add(ttl).unix_timestamp() };
+        self.mint_scoped(user, None, ttl, now)
+    }
+
+    /// The same, with what it allows beside being that user.
+    pub fn mint_scoped(&self, user: &ExternalId, scope: Option<&str>, ttl: Duration, now: OffsetDateTime) -> String {
+        let claims = MintedClaims { sub: user, scope, iat: now.unix_timestamp(), exp: now.saturating_add(ttl).unix_timestamp() };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).expect("HS256 signs any claims with any key")
     }
 }
@@ -272,6 +298,19 @@ mod tests {
         assert_eq!((identity.name.as_deref(), identity.picture), (Some("Anna"), None));
         let identity = verified(json!({"sub": "a", "exp": at(9), "name": "x".repeat(257), "picture": "a\0"})).unwrap();
         assert_eq!((identity.name, identity.picture), (None, None));
+    }
+
+    #[test]
+    fn a_scope_is_words_and_what_is_no_text_is_none() {
+        let allows = |scope: serde_json::Value| verified(json!({"sub": "a", "exp": at(9), "scope": scope})).unwrap().scope.allows("admin");
+        assert!(allows(json!("admin")) && allows(json!("read admin write")));
+        for other in [json!("administrator"), json!("Admin"), json!("no-admin"), json!(""), json!(["admin"]), json!(true), json!(null)] {
+            assert!(!allows(other.clone()), "{other}");
+        }
+        let anna = ExternalId::try_from("anna".to_owned()).unwrap();
+        let minted = verifier().mint_scoped(&anna, Some("admin"), Duration::minutes(5), NOW);
+        assert!(verifier().verify(&minted, NOW).unwrap().scope.allows(Scope::ADMIN));
+        assert!(!verifier().verify(&verifier().mint(&anna, Duration::minutes(5), NOW), NOW).unwrap().scope.allows(Scope::ADMIN));
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -77,10 +77,13 @@ metrics! {
     emissions: Counter = counter(), "emissions", "Envelopes put on the wire, again or for the first time";
     redeliveries: Counter = counter(), "redeliveries", "Envelopes put on the wire again to the same session, unacked";
     attempts: Counter = counter(), "attempts", "Attempts counted against rows: ack time-outs and rejects";
+    dead_letters: Labelled<Counter> = labelled("action", counter), "dead_letters",
+        "Dead letters that operators put back or gave up through this node: requeued, discarded";
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
     wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
+    draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";
     sessions_emitting_alone: Gauge = gauge(), "sessions_emitting_alone",
         "Sessions that emit one envelope at a time, because the client's last connections ended without an ack";
     connections_closed: Labelled<Counter> = labelled("reason", counter), "connections_closed",

@@ -1,4 +1,5 @@
-//! LISTEN on PostgreSQL's channel `restante_wake`, where `restante_send()` and `restante_requeue()` notify.
+//! LISTEN on PostgreSQL's channel `restante_wake`, where `restante_send()`, `restante_requeue()` and `restante_discard()`
+//! notify.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tracing::debug;
 use super::Heard;
 use crate::domain::UserId;
 
-/// The channel; payload: user numbers, separated by commas.
+/// The channel; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
 const CHANNEL: &str = "restante_wake";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -43,16 +44,22 @@ async fn listener(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
 async fn follow(listener: &mut PgListener, heard: &mut impl FnMut(Heard)) -> Option<sqlx::Error> {
     loop {
         match listener.try_recv().await {
-            Ok(Some(notification)) => heard(Heard::Wake(users(notification.payload()))),
+            Ok(Some(notification)) => {
+                let [waits, marks] = told(notification.payload());
+                heard(Heard::Wake(waits));
+                heard(Heard::Marks(marks));
+            }
             Ok(None) => return None,
             Err(cause) => return Some(cause),
         }
     }
 }
 
-/// What cannot be read is left out: anybody may notify.
-fn users(payload: &str) -> Vec<UserId> {
-    payload.split(',').filter_map(|number| number.trim().parse().ok()).map(UserId).collect()
+/// For whom something waits, and for whom marks moved. What cannot be read is left out: anybody may notify.
+fn told(payload: &str) -> [Vec<UserId>; 2] {
+    let (marks, waits): (Vec<&str>, Vec<&str>) = payload.split(',').map(str::trim).partition(|item| item.starts_with('m'));
+    let users = |items: Vec<&str>| items.iter().filter_map(|item| item.trim_start_matches('m').parse().ok()).map(UserId).collect();
+    [users(waits), users(marks)]
 }
 
 #[cfg(test)]
@@ -61,8 +68,9 @@ mod tests {
 
     #[test]
     fn a_payload_is_read_as_far_as_it_makes_sense() {
-        assert_eq!(users("1,22, 3"), [UserId(1), UserId(22), UserId(3)]);
-        assert_eq!(users(""), []);
-        assert_eq!(users("x,7,99999999999999999999"), [UserId(7)]);
+        assert_eq!(told("1,22, 3"), [vec![UserId(1), UserId(22), UserId(3)], vec![]]);
+        assert_eq!(told("m4,1, m55"), [vec![UserId(1)], vec![UserId(4), UserId(55)]]);
+        assert_eq!(told(""), [vec![], vec![]]);
+        assert_eq!(told("x,7,mx,99999999999999999999"), [vec![UserId(7)], vec![]]);
     }
 }

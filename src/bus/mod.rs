@@ -14,6 +14,8 @@ use crate::domain::UserId;
 pub enum Heard {
     /// Something waits for these users.
     Wake(Vec<UserId>),
+    /// Marks moved for these senders.
+    Marks(Vec<UserId>),
     /// The connection was lost and made anew: anything may have been missed.
     Missed,
 }

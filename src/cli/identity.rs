@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::exit::{Exit, UsageError};
 use super::serve;
+use crate::auth::Scope;
 
 /// Long enough for anything that is done by hand.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,6 +35,9 @@ pub struct Identity {
 pub struct TokenArgs {
     /// The user: 1 to 128 characters
     user: String,
+    /// What it allows beside being that user, words separated by spaces; `admin`: dead letters
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<String>,
     /// How long the token is good for
     #[arg(long, default_value = "24h", value_parser = duration, value_name = "TIME")]
     ttl: Duration,
@@ -53,12 +57,17 @@ impl Identity {
 
 /// A token for this user, good for a day.
 pub fn token_for(user: &str) -> anyhow::Result<String> {
-    serve::sign_token(user, TOKEN_TTL).with_context(|| format!("cannot make a token for {user:?}"))
+    serve::sign_token(user, None, TOKEN_TTL).with_context(|| format!("cannot make a token for {user:?}"))
+}
+
+/// A token for an operator, good for a day.
+pub fn token_for_admin() -> anyhow::Result<String> {
+    serve::sign_token("operator", Some(Scope::ADMIN), TOKEN_TTL).context("cannot make a token with the scope admin")
 }
 
 /// `restante token`: the token and nothing else.
 pub fn print_token(args: &TokenArgs) -> anyhow::Result<Exit> {
-    println!("{}", serve::sign_token(&args.user, args.ttl)?);
+    println!("{}", serve::sign_token(&args.user, args.scope.as_deref(), args.ttl)?);
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what the exit code means. Each command is a file of its own.
 
 mod bench;
+mod dead_letters;
 mod demo;
 mod exit;
 mod host;
@@ -56,6 +57,9 @@ enum Command {
     /// Show messages as they come, with ticks when they are read.
     #[command(long_about = listen::ABOUT)]
     Listen(listen::Args),
+    /// List what failed, put it back, or give it up.
+    #[command(long_about = dead_letters::ABOUT)]
+    DeadLetters(dead_letters::Args),
     /// Drive a running service with real chat logs, and check that nothing is lost.
     #[command(long_about = replay::ABOUT)]
     Replay(replay::Args),
@@ -95,6 +99,7 @@ Whoever has the secret can be anybody: this is for trying things out and for ope
 
 Examples:
   restante token alice
+  restante token carol --scope admin
   curl -H \"Authorization: Bearer $(restante token alice)\" http://127.0.0.1:8080/v1/chats";
 
 /// Does what the command line asks for. Called once, by `main`.
@@ -123,6 +128,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Token(args) => identity::print_token(&args),
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(*args).await,

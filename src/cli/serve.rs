@@ -68,14 +68,15 @@ pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
 }
 
 /// A token for this user: with `JWT_SECRET`, or the secret the embedded mode keeps in its data directory.
-pub fn sign_token(user: &str, ttl: Duration) -> anyhow::Result<String> {
+pub fn sign_token(user: &str, scope: Option<&str>, ttl: Duration) -> anyhow::Result<String> {
     let config = checked(settings_of_environment())?;
     let user = ExternalId::try_from(user.to_owned()).map_err(|error| UsageError(error.to_string()))?;
     let ttl = ttl.try_into().context("the token would be good for too long")?;
-    Ok(TokenVerifier::new(&known_secret(&config)?).mint(&user, ttl, SystemTime::now().into()))
+    Ok(TokenVerifier::new(&known_secret(&config)?).mint_scoped(&user, scope, ttl, SystemTime::now().into()))
 }
 
-fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
+/// The settings of these arguments, or everything that is wrong with them.
+pub fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
     Ok(args.check().map_err(|error| UsageError(error.to_string()))?)
 }
 

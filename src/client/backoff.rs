@@ -58,7 +58,7 @@ impl Gone {
                 close_code::BAD_FRAME | close_code::FRAME_TOO_LARGE => Some(Self::BadFrame(reason.clone())),
                 _ => None,
             },
-            WireError::Refused { status, body } => match status {
+            WireError::Refused { status, body, .. } => match status {
                 401 => Some(Self::NotAuthenticated(body.clone())),
                 403 => Some(Self::Forbidden(body.clone())),
                 408 | 425 | 429 | 500..=599 => None,
@@ -100,7 +100,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// The service announced its end and said when to return (it has jittered the time itself).
+    /// The service said when to return: before its end, or when it refused (it has jittered the time itself).
     pub const fn ask(&mut self, wait: Duration) {
         self.asked = Some(wait);
     }
@@ -145,7 +145,7 @@ mod tests {
         for code in [None, Some(1000), Some(1006), Some(1012), Some(4408), Some(4429), Some(4503)] {
             assert_eq!(closed(code), None, "{code:?}");
         }
-        let refused = |status| Gone::from_end(&WireError::Refused { status, body: String::new() });
+        let refused = |status| Gone::from_end(&WireError::Refused { status, body: String::new(), retry_after: None });
         assert_eq!((refused(503), refused(429)), (None, None));
         assert!(matches!(refused(401), Some(Gone::NotAuthenticated(_))));
         assert!(matches!(refused(404), Some(Gone::NotTheService(_))));

@@ -174,6 +174,25 @@ impl Http {
         Ok(found.statuses)
     }
 
+    /// A call whose query is a struct of texts and numbers.
+    pub(super) async fn call_with_query<T: DeserializeOwned, B: Serialize + Sync>(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        query: &(impl Serialize + Sync),
+        body: Option<&B>,
+    ) -> Result<T, HttpError> {
+        let mut url = below(&self.url, path);
+        let fields = serde_json::to_value(query).unwrap_or_default();
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            url.query_pairs_mut().append_pair(name, &text);
+        }
+        let path = url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        self.call(token, method, &path, body).await
+    }
+
     async fn call<T: DeserializeOwned, B: Serialize + Sync>(
         &self,
         token: &str,
@@ -217,15 +236,20 @@ fn refusal(status: StatusCode, body: &[u8]) -> HttpError {
 
 /// The service's own words where the body has its shape, else the beginning of what it said.
 pub(super) fn words(body: &[u8]) -> String {
+    news(body).map_or_else(
+        || String::from_utf8_lossy(body).chars().take(300).collect(),
+        |news| if news.message.is_empty() { news.code } else { format!("{} ({})", news.message, news.code) },
+    )
+}
+
+/// The error in a body, where it has the service's shape.
+pub(super) fn news(body: &[u8]) -> Option<ErrorNews> {
     #[derive(Deserialize)]
     struct Wrapped {
         error: ErrorNews,
     }
-    let news = serde_json::from_slice::<Wrapped>(body).map(|wrapped| wrapped.error).or_else(|_| serde_json::from_slice::<ErrorNews>(body));
-    news.map_or_else(
-        |_| String::from_utf8_lossy(body).chars().take(300).collect(),
-        |news| if news.message.is_empty() { news.code } else { format!("{} ({})", news.message, news.code) },
-    )
+    let wrapped = serde_json::from_slice::<Wrapped>(body).map(|wrapped| wrapped.error);
+    wrapped.or_else(|_| serde_json::from_slice::<ErrorNews>(body)).ok()
 }
 
 #[cfg(test)]

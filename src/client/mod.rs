@@ -10,6 +10,7 @@
 
 mod acks;
 mod backoff;
+mod dead_letters;
 mod endpoint;
 mod events;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod unconfirmed;
 mod wire;
 
 pub use backoff::{Backoff, Gone, close_code};
+pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
 pub use endpoint::{AckStyle, Options};
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Happening, NewMessage, Place, RequestError};

@@ -299,6 +299,9 @@ impl Client {
     }
 
     fn lose(&mut self, why: WireError) {
+        if let WireError::Refused { retry_after: Some(wait), .. } = &why {
+            self.backoff.ask(*wait);
+        }
         let gone = self.gone_after(&why);
         if !self.is_ready && gone.is_none() {
             self.abandoned = Some(Instant::now());
@@ -385,7 +388,11 @@ impl Client {
             (Some(send), Some(until)) if self.unconfirmed.postpone(send, until) => Happening::Postponed(send, error),
             (Some(send), None) if self.unconfirmed.settle(send) => Happening::Refused(send, error),
             _ => {
-                id.inspect(|id| self.unconfirmed.read_refused(id, until));
+                match id {
+                    Some(id) => self.unconfirmed.read_refused(id, until),
+                    // It is about the connection, which is closed next.
+                    None => error.retry_after_ms.into_iter().for_each(|ms| self.backoff.ask(Duration::from_millis(ms))),
+                }
                 Happening::Event(Event::Error(error))
             }
         };

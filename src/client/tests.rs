@@ -166,6 +166,32 @@ async fn client_displaced_by_its_own_abandoned_attempt_comes_back_once() {
     assert!(matches!(client.next().await, Err(Gone::Displaced)));
 }
 
+/// The waiting time that the client names when its connection is lost.
+async fn wait_before_coming_back(client: &mut Client) -> Option<Duration> {
+    until(client, |h| if let Happening::Lost(_, wait) = h { Some(wait) } else { None }).await
+}
+
+#[tokio::test]
+async fn client_comes_back_when_the_service_that_stops_or_refuses_wants_it_to() {
+    let fake = Fake::start().await;
+    let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+    seat.event("server:draining", None, json!({"reconnectAfterMs": 137})).await;
+    seat.event("error", None, json!({"code": "restart", "message": "bye"})).await;
+    let ((), wait) = tokio::join!(seat.close(1012, "restart"), wait_before_coming_back(&mut client));
+    assert_eq!(wait, Some(Duration::from_millis(137)));
+    // Refused before the upgrade, then after it.
+    let body = r#"{"error":{"code":"restart","message":"not here","retryAfterMs":41}}"#;
+    let ((), wait) = tokio::join!(fake.refuse(503, body), wait_before_coming_back(&mut client));
+    assert_eq!(wait, Some(Duration::from_millis(41)));
+    let busy = async {
+        let mut seat = fake.accept().await;
+        seat.event("error", None, json!({"code": "busy", "message": "a crowd", "retryAfterMs": 59})).await;
+        seat.close(4503, "busy").await;
+    };
+    let ((), wait) = tokio::join!(busy, wait_before_coming_back(&mut client));
+    assert_eq!(wait, Some(Duration::from_millis(59)));
+}
+
 #[tokio::test]
 async fn first_connection_says_at_once_why_it_failed() {
     let fake = Fake::start().await;

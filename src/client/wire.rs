@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::Options;
-use super::http::words;
+use super::http::{news, words};
 use crate::domain::limits::BATCH_FRAME_BYTES_MAX;
 
 /// Small, since a replay keeps hundreds of sockets open.
@@ -41,6 +42,8 @@ pub enum WireError {
         status: u16,
         /// The beginning of what it said.
         body: String,
+        /// When it wants this client to try again.
+        retry_after: Option<Duration>,
     },
     /// The service closed the connection.
     #[error("the service closed the connection ({}{}{reason})", code.map_or("without a code".to_owned(), |code| code.to_string()), if reason.is_empty() { "" } else { ": " })]
@@ -80,8 +83,9 @@ impl Wire {
         match connect_async_with_config(options.request()?, Some(config), true).await {
             Ok((socket, _)) => Ok(Self { socket, outgoing: VecDeque::new(), sounds: 0 }),
             Err(tungstenite::Error::Http(response)) => {
-                let body = words(response.body().as_deref().unwrap_or_default());
-                Err(WireError::Refused { status: response.status().as_u16(), body })
+                let body = response.body().as_deref().unwrap_or_default();
+                let retry_after = news(body).and_then(|news| news.retry_after_ms).map(Duration::from_millis);
+                Err(WireError::Refused { status: response.status().as_u16(), body: words(body), retry_after })
             }
             Err(tungstenite::Error::Url(error)) => Err(WireError::BadAddress(error.to_string())),
             Err(error) => Err(WireError::Unreachable(error)),
@@ -220,6 +224,6 @@ mod tests {
         let fake = Fake::start().await;
         let options = Options::new(&fake.url, "t").unwrap();
         let (refused, ()) = tokio::join!(Wire::connect(&options), fake.refuse(401, "no such user"));
-        assert!(matches!(refused, Err(WireError::Refused { status: 401, body }) if body == "no such user"));
+        assert!(matches!(refused, Err(WireError::Refused { status: 401, body, .. }) if body == "no such user"));
     }
 }

@@ -84,8 +84,8 @@ impl ConnectQuery {
 
 /// Answers the request for `/ws`: an HTTP error for a token or a wish that is not valid, else the upgrade.
 pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, query: ConnectQuery) -> Result<Response, Fault> {
-    if shared.stop.is_cancelled() {
-        return Err(Fault::plain(Code::Restart));
+    if shared.stop.has_begun() {
+        return Err(shared.stop.refusal());
     }
     let token = auth::socket_token(headers, query.token.as_deref());
     let wishes = query.wishes()?;
@@ -127,7 +127,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
     let refused = |id: Option<FrameId>, fault: Fault| Some(FrameError { id, fault });
     let text = tokio::select! {
         text = timeout(shared.settings.auth_timeout, next_text(socket)) => text,
-        () = shared.stop.cancelled() => return Err(refused(None, Fault::plain(Code::Restart))),
+        () = shared.stop.begun() => return Err(refused(None, shared.stop.refusal())),
     };
     let text = match text {
         Ok(Ok(text)) => text,

@@ -4,7 +4,7 @@
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
 //! (the loop), `frames` (what the client says), `perform` (what the session wants), `notes` (what others say),
 //! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next),
-//! `gathered` (what many sessions ask at once: `looks` and `advances`).
+//! `gathered` (what many sessions ask at once: `looks` and `advances`), `stop` (who leaves when).
 
 mod handshake;
 mod open;
@@ -21,18 +21,19 @@ mod gathered;
 mod looks;
 mod marks;
 mod outbox;
+mod stop;
 mod turns;
 
 pub use advances::Advances;
 pub use crashes::Crashes;
 pub use handshake::{ConnectQuery, upgrade};
 pub use looks::Looks;
+pub use stop::Stop;
 pub use turns::Turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenVerifier;
@@ -80,6 +81,6 @@ pub struct Shared {
     pub settings: Arc<ConnectionSettings>,
     /// Connections run here, so that a stop can wait for them.
     pub tasks: TaskTracker,
-    /// Cancelled when the node stops: connections close with 1012.
-    pub stop: CancellationToken,
+    /// Has the node begun to stop? Then connections take leave, each at its moment, and close with 1012.
+    pub stop: Stop,
 }

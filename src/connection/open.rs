@@ -35,7 +35,10 @@ pub(super) struct Who {
 
 /// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
 pub(super) async fn run(shared: Shared, socket: Socket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
-    let turn = shared.turns.take().await;
+    let turn = tokio::select! {
+        turn = shared.turns.take() => turn,
+        () = shared.stop.begun() => return Box::pin(refuse(&shared, socket, answer_to.as_ref().and_then(Option::as_ref), &shared.stop.refusal())).await,
+    };
     // Boxed, so that whoever waits for a turn takes little room.
     let opened = Box::pin(open(&shared, &identity, wishes)).await;
     drop(turn);

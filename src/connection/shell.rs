@@ -19,6 +19,7 @@ use super::handshake::{Socket, fault_of, linger};
 use super::marks::Cursors;
 use super::open::{Ended, Pace, Who, leave};
 use super::outbox::{Outbox, Written};
+use super::stop::Leave;
 use super::{Shared, frames};
 use crate::delivery::{Acks, Refusal};
 use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, InboxSeq, MessageId, UserId};
@@ -89,6 +90,7 @@ pub(super) struct Shell {
     pub(super) marks_reading: MarksReading,
     pub(super) typing: frames::TypingState,
     closing: Option<Fault>,
+    stay: Stay,
     heartbeat_at: Instant,
     pings_unanswered: u8,
 }
@@ -98,6 +100,17 @@ pub(super) struct Unsettled {
     pub(super) first: SettlementNo,
     pub(super) last: SettlementNo,
     pub(super) acks: Acks,
+}
+
+/// How long does the connection stay?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    /// As long as its client wants.
+    Open,
+    /// The node stops, and the client knows when to come back.
+    Until(Leave),
+    /// Its moment has come: nothing new is emitted, the last acks and answers are waited for.
+    LastCall(Leave),
 }
 
 /// Is a look at the marks under way?
@@ -140,6 +153,7 @@ impl Shell {
             marks_reading: MarksReading::No,
             typing: frames::TypingState::default(),
             closing: None,
+            stay: Stay::Open,
             pings_unanswered: 0,
         }
     }
@@ -172,6 +186,7 @@ impl Shell {
         }
         let mut frames_in_a_row = 0;
         loop {
+            self.leave_when_quiet();
             if let Some(fault) = self.closing.take() {
                 return Box::pin(self.say_goodbye(&fault, &mut sink, &mut incoming)).await;
             }
@@ -203,7 +218,7 @@ impl Shell {
                     Written::TooSlow => return Some(Code::TooSlow),
                     Written::Lost | Written::Closed => return None,
                 },
-                () = stop.cancelled() => self.close(Code::Restart),
+                () = stop.begun(), if self.stay == Stay::Open => self.stop_begins(),
                 Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done_with(done),
                 done = pending_or(&mut self.settling) => { self.settling = None; self.done(done); }
                 done = pending_or(&mut self.directing) => { self.directing = None; self.done(done); }
@@ -253,12 +268,24 @@ impl Shell {
     }
 
     fn deadline(&self) -> Instant {
-        let first = self.heartbeat_at.min(self.token_expires);
+        let first = match self.stay {
+            Stay::Open => self.heartbeat_at.min(self.token_expires),
+            Stay::Until(leave) => self.heartbeat_at.min(self.token_expires).min(leave.at),
+            Stay::LastCall(leave) => self.token_expires.min(leave.at_the_latest),
+        };
         self.session.next_deadline().map_or(first, |at| at.min(first))
     }
 
     fn deadline_passed(&mut self, incoming: &mut Incoming, notes: &mut Reader) {
         let now = Instant::now();
+        match self.stay {
+            Stay::Until(leave) if leave.at <= now => {
+                self.stay = Stay::LastCall(leave);
+                return self.happened(Input::Leave);
+            }
+            Stay::LastCall(leave) if leave.at_the_latest <= now => return self.close(Code::Restart),
+            Stay::Open | Stay::Until(_) | Stay::LastCall(_) => {}
+        }
         if self.token_expires <= now {
             return self.close(Code::TokenExpired);
         }
@@ -275,6 +302,23 @@ impl Shell {
                 }
             }
             self.happened(Input::Deadline);
+        }
+    }
+
+    /// The client is told at once, so that it may prepare; its frames are served until its moment and beyond.
+    fn stop_begins(&mut self) {
+        let Some(leave) = self.shared.stop.leave(self.who.session) else { return };
+        let reconnect_after_ms = u64::try_from(leave.reconnect_after.as_millis()).unwrap_or(u64::MAX);
+        self.outbox.text(server::frame(None, &server::Draining { reconnect_after_ms }));
+        self.stay = Stay::Until(leave);
+    }
+
+    /// After the last call: closes once every ack and every answer that is under way has arrived.
+    fn leave_when_quiet(&mut self) {
+        let Stay::LastCall(_) = self.stay else { return };
+        let is_settled = self.session.is_quiet() && self.unsettled.is_none() && self.settling.is_none();
+        if is_settled && self.answers_under_way == 0 && self.directing.is_none() {
+            self.close(Code::Restart);
         }
     }
 

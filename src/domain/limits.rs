@@ -38,3 +38,5 @@ pub const WINDOW_MAX: u16 = 500;
 pub const PAGE_ROWS: u16 = 50;
 /// `pending` in `ready` is exact up to here.
 pub const PENDING_EXACT_MAX: u32 = 1_000;
+/// Dead letters that one request puts back or gives up.
+pub const DEAD_LETTERS_MAX: usize = 100;

@@ -12,9 +12,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::auth::{self, AuthError};
+use crate::auth::{self, AuthError, Scope};
 use crate::connection::Shared;
-use crate::domain::{ChatId, MessageId, Profile};
+use crate::domain::{ChatId, ExternalId, MessageId, Profile};
 use crate::protocol::{Code, Fault};
 
 /// The user of the request's bearer token, made on first sight.
@@ -28,6 +28,22 @@ impl FromRequestParts<Shared> for Caller {
         let identity = shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc())?;
         let signed_in = shared.store.sign_in(identity.external, identity.name, identity.picture).await;
         signed_in.map(|profile| Self(Arc::new(profile))).map_err(|cause| ApiError::from_store(shared, &cause))
+    }
+}
+
+/// Who asks with a token that allows what operators do. No user is made of it.
+#[derive(Debug)]
+pub(super) struct Admin(pub(super) ExternalId);
+
+impl FromRequestParts<Shared> for Admin {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
+        let identity = shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc())?;
+        if !identity.scope.allows(Scope::ADMIN) {
+            return Err(Fault::new(Code::Forbidden, "this takes a token with the scope `admin`").into());
+        }
+        Ok(Self(identity.external))
     }
 }
 

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -14,6 +15,7 @@ use tower_http::trace::TraceLayer;
 use tracing::{Span, debug_span};
 
 use super::error::ApiError;
+use crate::connection::Stop;
 use crate::domain::limits;
 use crate::protocol::{Code, Fault};
 
@@ -21,9 +23,10 @@ use crate::protocol::{Code, Fault};
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Puts the layers round these routes.
-pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Stop) -> Router<S> {
     // The last one is the outermost.
     routes
+        .layer(middleware::from_fn_with_state(stop, send_on_when_stopping))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_MAX))
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(answer_panic))
@@ -38,6 +41,15 @@ pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Rou
 fn span<B>(request: &axum::http::Request<B>) -> Span {
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     debug_span!("request", method = %request.method(), path = request.uri().path(), request.id = id)
+}
+
+/// Whoever keeps connections for later requests, as proxies do, is to make them to another node.
+async fn send_on_when_stopping(State(stop): State<Stop>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

@@ -4,12 +4,13 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
-//! `messages`, `inbox`, `presence`, `node`; `announce` tells connected users, `layers` is round all of it.
+//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `announce` tells connected users, `layers` is round all of it.
 
 mod error;
 mod extract;
 
 mod chats;
+mod dead_letters;
 mod inbox;
 mod members;
 mod messages;
@@ -45,12 +46,16 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/inbox/ack", post(inbox::ack))
         .route("/v1/inbox/reject", post(inbox::reject))
         .route("/v1/presence", get(presence::show))
+        .route("/v1/admin/dead-letters", get(dead_letters::list))
+        .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
+        .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))
+        .route("/v1/admin/dead-letters/discard", post(dead_letters::discard))
         .route("/healthz", get(node::healthz))
         .route("/readyz", get(node::readyz))
         .route("/metrics", get(node::metrics))
         .fallback(async || ApiError::from(Fault::new(Code::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed));
-    layers::around(routes).with_state(shared)
+    layers::around(routes, shared.stop.clone()).with_state(shared)
 }
 
 async fn socket(

@@ -59,7 +59,7 @@ impl Session {
 
     /// Does what is due by now; nothing, when nothing is.
     pub(super) fn deadline(&mut self, now: Instant) {
-        if self.first_deadline().is_none_or(|due| due > now) {
+        if self.next_deadline().is_none_or(|due| due > now) {
             return;
         }
         if self.pulse.unread_since.is_some() {

@@ -7,7 +7,7 @@ use crate::domain::{Class, Envelope, InboxSeq, Page, PageRow};
 
 use super::commits::Waiter;
 use super::inbox::{Advance, Drain, Offered};
-use super::window::Flight;
+use super::window::{Flight, Phase};
 use super::{Effect, Emission, Emitted, Pace, Session};
 
 impl Session {
@@ -50,6 +50,9 @@ impl Session {
     }
 
     fn has_room(&self, class: Class) -> bool {
+        if self.is_leaving() {
+            return false;
+        }
         let room = match self.pace {
             Pace::Alone => self.window.is_empty(),
             Pace::Windowed => self.window.len(class) < usize::from(self.settings.window.max(1)),
@@ -63,7 +66,7 @@ impl Session {
     }
 
     fn emit_buffered(&mut self, now: Instant, class: Class) {
-        while !self.is_paused() {
+        while !self.is_paused() && !self.is_leaving() {
             match self.inboxes[class.index()].buffer.front() {
                 Some(PageRow::Envelope(_)) if !self.has_room(class) => return,
                 Some(PageRow::Envelope(_) | PageRow::Gap { .. }) => {}
@@ -96,6 +99,10 @@ impl Session {
 
     /// Emits an envelope in flight again.
     pub(super) fn emit_again(&mut self, now: Instant, class: Class, seq: InboxSeq) {
+        if self.is_leaving() {
+            // Its row waits, and the next session has it.
+            return self.window.set_phase(class, seq, Phase::BackingOff { until: now });
+        }
         self.window.emit_again(now, class, seq);
         if let Some(flight) = self.window.get(class, seq) {
             self.emissions.push(Emission::Envelope { envelope: flight.envelope.clone(), attempt: flight.attempt });
@@ -114,6 +121,9 @@ impl Session {
     }
 
     fn read_ahead(&mut self, class: Class) {
+        if self.is_leaving() {
+            return;
+        }
         if let Some(after) = self.inboxes[class.index()].wants_page() {
             let limit = self.settings.page_rows;
             self.out.push(Effect::ReadPage { class, after, limit, scope: self.scope });

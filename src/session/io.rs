@@ -148,6 +148,9 @@ pub enum Input {
     DatabaseBack,
     /// The deadline that [`super::Session::next_deadline`] named has come.
     Deadline,
+    /// The node stops: take and settle what the client still says, emit and read nothing more. What is not acked by the end
+    /// waits for the next session.
+    Leave,
 }
 
 /// A row the client acked.

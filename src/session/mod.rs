@@ -73,6 +73,8 @@ enum Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Open,
+    /// The node stops: acks are taken and written, nothing is emitted or read any more, no deadline fires.
+    Leaving,
     Closed,
 }
 
@@ -112,11 +114,11 @@ impl Session {
     /// Takes what happened and says what to do, in order. After an [`Effect::Close`] it says nothing any more.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Effect> {
         match self.life {
-            Life::Open => self.take(now, input),
+            Life::Open | Life::Leaving => self.take(now, input),
             Life::Closed => return Vec::new(),
         }
         match self.life {
-            Life::Open => self.carry_on(now),
+            Life::Open | Life::Leaving => self.carry_on(now),
             Life::Closed => self.emissions.clear(),
         }
         std::mem::take(&mut self.out)
@@ -138,6 +140,7 @@ impl Session {
             Input::DatabaseAway => self.database_away(now),
             Input::DatabaseBack => self.database_back(now),
             Input::Deadline => self.deadline(now),
+            Input::Leave => self.life = Life::Leaving,
         }
     }
 
@@ -153,7 +156,20 @@ impl Session {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.life {
             Life::Open => self.first_deadline(),
-            Life::Closed => None,
+            Life::Leaving | Life::Closed => None,
+        }
+    }
+
+    /// Is nothing under way: no ack to come for what was emitted, none to be committed? What a client rejected and is to
+    /// get again is nobody's business any more once the session leaves.
+    pub fn is_quiet(&self) -> bool {
+        !self.window.awaits_anything() && self.commits.uncommitted() == 0
+    }
+
+    fn is_leaving(&self) -> bool {
+        match self.life {
+            Life::Leaving => true,
+            Life::Open | Life::Closed => false,
         }
     }
 

@@ -157,6 +157,12 @@ impl Window {
         self.flights.iter().all(BTreeMap::is_empty)
     }
 
+    /// Is an ack, or the database's word on an attempt, still to come?
+    pub(super) fn awaits_anything(&self) -> bool {
+        let awaits = |flight: &Flight| matches!(flight.phase, Phase::AwaitingAck { .. } | Phase::Counting(_));
+        self.flights.iter().flat_map(BTreeMap::values).any(awaits)
+    }
+
     /// The lowest number in flight.
     pub(super) fn lowest(&self, class: Class) -> Option<InboxSeq> {
         self.flights[class.index()].first_key_value().map(|(seq, _)| *seq)

@@ -73,6 +73,7 @@ impl Store {
         let since = since.as_deref().unwrap_or("0");
         if !marks.is_empty() {
             self.add_exceptions(user, since, &mut marks).await?;
+            marks.retain(|(_, mark)| mark.delivered > ChatSeq(0) || !mark.except.is_empty());
         }
         let requests = if large.is_empty() { Vec::new() } else { self.tally_requests(user, &large, since).await? };
         let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
@@ -156,11 +157,12 @@ fn large() -> i64 {
     i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX)
 }
 
+/// A mark that is where the member joined says nothing; but what went back below it does.
 fn moved(chat: uuid::Uuid, user: i64, member: String, delivered: i64, read: i64, joined: i64) -> Option<(UserId, MovedMark)> {
     let member = ExternalId::try_from(member).ok()?;
-    let read = ChatSeq(if read > joined { read } else { 0 });
-    let mark = MovedMark { chat: ChatId(chat), member, delivered: ChatSeq(delivered), read, except: Vec::new() };
-    (delivered > joined || !mark.except.is_empty()).then_some((UserId(user), mark))
+    let above_joining = |seq| ChatSeq(if seq > joined { seq } else { 0 });
+    let (delivered, read) = (above_joining(delivered), above_joining(read));
+    Some((UserId(user), MovedMark { chat: ChatId(chat), member, delivered, read, except: Vec::new() }))
 }
 
 /// A transaction number as PostgreSQL prints it; one that cannot be read asks for everything, which is always safe.

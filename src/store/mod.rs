@@ -5,6 +5,7 @@
 
 mod accept;
 mod chats;
+mod dead_letters;
 mod error;
 mod expiry;
 mod inbox;
@@ -16,6 +17,7 @@ mod settle;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
+pub use dead_letters::{Content, DeadLetter, DeadLetterCursor, DeadLetterFilter, PutBack};
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, PageRequest, Place};

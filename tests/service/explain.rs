@@ -62,7 +62,12 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("chats", format!("{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50")),
         ("create_group", format!("gen_random_uuid(), {user}, 'title', array[{user}]")),
         ("database_clock", String::new()),
+        (
+            "dead_letters",
+            "null, 'user-36', null, 'epoch', null, 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50".to_owned(),
+        ),
         ("device_seen", format!("{user}, 'device-1'")),
+        ("discard", format!("'{one}', 'user-36', 'x'")),
         ("endings_since", format!("{user}, '0', 1000")),
         ("epoch", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500")),
@@ -76,6 +81,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("marks_since", format!("{user}, array['{chat}']::uuid[], '0', 51")),
         ("member_count", format!("'{chat}'")),
         ("members", format!("{user}, '{chat}', 'user-35', 50")),
+        ("message_content", format!("'{one}'")),
         ("note_last_seen", format!("{user}")),
         ("open", "'user-36', null, null, 'device-1', null, 1001".to_owned()),
         ("overview", format!("{user}, '0', 51")),
@@ -84,6 +90,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("page_waiting", format!("{user}, 'chat', 10, 50")),
         ("ping", String::new()),
         ("presence", format!("{user}, array['user-35', 'user-37', 'user-4000']")),
+        ("put_back", format!("'{one}', 'user-36'")),
         ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000")),
         ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
         ("remove_members", format!("'{chat}', {user}, array[{user}]")),
@@ -258,9 +265,22 @@ fn lanes(known: &Known) -> [String; 4] {
 /// All of it is rolled back, save for what has to be committed.
 async fn use_everything(connection: &mut PgConnection, known: &Known) {
     let Known { user, chat, messages: [one, two] } = known;
+    let dead_letters = |of: &str| {
+        format!(
+            "select count(*) from restante_dead_letters({of}, 'epoch', 'x', 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50)"
+        )
+    };
     let first = [
         format!("select count(*) from users u, restante_open(u.external_id, 'name', null, 'device-1', 1, 1001) where u.id = {user}"),
         format!("select restante_discard('{two}', (select external_id from users where id = {user}))"),
+        format!("select restante_discard('{two}', (select external_id from users where id = {user}))"),
+        format!("update endings set discarded_at = null where message_id = '{two}' and user_id = {user}"),
+        dead_letters("null, null, null"),
+        dead_letters(&format!("null, (select external_id from users where id = {user}), null")),
+        dead_letters(&format!(
+            "(select u.external_id from users u join messages m on m.sender_id = u.id where m.id = '{two}'), null, null"
+        )),
+        dead_letters(&format!("null, null, '{two}'")),
         format!("select restante_requeue('{two}', (select external_id from users where id = {user}))"),
         format!("select restante_advance_settled({user}, 'chat')"),
         "select count(*) from restante_users(array['user-36', 'user-' || random()])".to_owned(),

@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod dead_letters;
 mod devices;
 mod explain;
 mod first_steps;
@@ -23,3 +24,4 @@ mod seeds;
 mod settled;
 mod settling;
 mod sql;
+mod stopping;

@@ -172,6 +172,6 @@ async fn operators_requeue_while_the_user_is_connected() {
     assert_eq!(alice.event("message:status").await["status"], "delivered");
     let row = &rows(&pool, "bob").await[0];
     assert_eq!((row.seq, row.status.as_str(), &row.reason), (2, "delivered", &None));
-    assert_eq!(number(&pool, "select count(*) from endings").await, 0);
+    assert_eq!(number(&pool, "select count(*) from endings where status <> 'sent'").await, 0);
     node.stop().await;
 }

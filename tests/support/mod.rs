@@ -12,7 +12,7 @@ mod rows;
 mod socket;
 
 pub use http::{Api, told};
-pub use node::{Node, config, token, token_for};
+pub use node::{Node, admin_token, config, secret, token, token_for};
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
 pub use rows::{Row, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};

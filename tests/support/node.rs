@@ -80,3 +80,14 @@ pub fn token_for(user: &str, ttl: time::Duration) -> String {
     let user = ExternalId::try_from(user.to_owned()).unwrap();
     TokenVerifier::new(&SECRET.into()).mint(&user, ttl, time::OffsetDateTime::now_utc())
 }
+
+/// A token of an operator that is good for an hour.
+pub fn admin_token() -> String {
+    let operator = ExternalId::try_from("operator".to_owned()).unwrap();
+    TokenVerifier::new(&SECRET.into()).mint_scoped(&operator, Some("admin"), time::Duration::HOUR, time::OffsetDateTime::now_utc())
+}
+
+/// What every test's tokens are signed with, as `JWT_SECRET`.
+pub fn secret() -> &'static str {
+    SECRET
+}

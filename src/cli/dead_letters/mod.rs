@@ -1,0 +1,289 @@
+//! `restante dead-letters`: what failed, listed, looked at, put back, given up. It works on the database itself, or
+//! through a running service; `desk` hides which.
+
+mod desk;
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::exit::{Exit, UsageError};
+use super::identity::duration;
+use super::screen::printable;
+use crate::client::{DeadLetter, DeadLetterQuery};
+use crate::domain::limits::DEAD_LETTERS_MAX;
+use crate::domain::{ExternalId, MessageId};
+use crate::protocol::Timestamp;
+use desk::Desk;
+
+pub const ABOUT: &str = "\
+List what failed, put it back, or give it up.
+
+A message that a recipient's client did not ack in so many attempts, or rejected for good, has failed for this recipient: it \
+is a dead letter. Put back it waits again, at the end of the inbox; given up it is listed no more. Its sender is told of either.
+
+With --url it asks a running service, with a token of the scope `admin` (--token, or one made with JWT_SECRET or the secret in \
+the data directory). Without it works on the database: that of DATABASE_URL, or the service's own.
+
+requeue and discard take one message, or everything that fits the filters; then they first say how many that are, and do it when \
+they are given that number with --confirm.
+
+Examples:
+  restante dead-letters list --since 24h
+  restante dead-letters list --json --sender alice --url http://127.0.0.1:8080
+  restante dead-letters show 01a1fc86-aafd-769c-a408-197d07aac76a
+  restante dead-letters requeue 01a1fc86-aafd-769c-a408-197d07aac76a --recipient bob
+  restante dead-letters requeue --reason \"cannot decode\" --confirm 120
+  restante dead-letters discard --all --confirm 7 --words \"the client is gone\"";
+
+/// More at once than a person means; narrow it down by `--since`.
+const BULK_MAX: usize = 100_000;
+const PAGE: u16 = 500;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where to ask.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// A running service; without it the database is asked
+    #[arg(long, global = true, env = "RESTANTE_URL", value_name = "URL")]
+    url: Option<String>,
+    /// A token with the scope admin, for --url
+    #[arg(long, global = true, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT")]
+    token: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List them, newest first
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one message, with what it says
+    Show {
+        /// The message's id
+        #[arg(value_parser = message_id)]
+        message: MessageId,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put some back: they wait again
+    Requeue(Which),
+    /// Give some up for good
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        /// Why, for the sender
+        #[arg(long, value_name = "TEXT")]
+        words: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Default, clap::Args)]
+struct Filter {
+    /// Those of this sender
+    #[arg(long, value_name = "USER")]
+    sender: Option<String>,
+    /// Those that this recipient did not get
+    #[arg(long, value_name = "USER")]
+    recipient: Option<String>,
+    /// Failed since then: a time (RFC 3339), or 24h for the last day
+    #[arg(long, value_parser = since, value_name = "TIME")]
+    since: Option<String>,
+    /// Those whose reason begins like this
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// One message, for all recipients it failed for, or for --recipient
+    #[arg(value_parser = message_id)]
+    message: Option<MessageId>,
+    #[command(flatten)]
+    filter: Filter,
+    /// All there are
+    #[arg(long, conflicts_with_all = ["message", "sender", "recipient", "since", "reason"])]
+    all: bool,
+    /// How many that must be: the number it said before
+    #[arg(long, value_name = "N")]
+    confirm: Option<usize>,
+}
+
+/// What is to be done to them.
+#[derive(Debug, Clone, Copy)]
+enum Change<'a> {
+    Requeue,
+    Discard(Option<&'a str>),
+}
+
+/// Does it.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let desk = Desk::open(&args.place).await?;
+    let done = match &args.command {
+        Command::List { filter, limit, json } => list(&desk, filter, *limit, *json).await,
+        Command::Show { message, json } => show(&desk, *message, *json).await,
+        Command::Requeue(which) => change(&desk, which, Change::Requeue).await,
+        Command::Discard { which, words } => change(&desk, which, Change::Discard(words.as_deref())).await,
+    };
+    desk.close().await;
+    done
+}
+
+async fn list(desk: &Desk, filter: &Filter, limit: usize, json: bool) -> anyhow::Result<Exit> {
+    let mut out = std::io::stdout().lock();
+    let mut query = filter.query();
+    let mut left = limit;
+    while left > 0 {
+        query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
+        let page = desk.page(&query).await?;
+        for letter in &page.dead_letters {
+            writeln!(out, "{}", if json { serde_json::to_string(letter)? } else { line(letter) })?;
+        }
+        left = left.saturating_sub(page.dead_letters.len());
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(Exit::Done);
+        }
+    }
+    eprintln!("restante: there are more: raise --limit, or narrow it down");
+    Ok(Exit::Done)
+}
+
+/// Everything on one line; the message's id is what other commands want.
+fn line(letter: &DeadLetter) -> String {
+    let DeadLetter { message_id, user_id, sender_id, attempts, reason, failed_at, .. } = letter;
+    let (sender, user) = (printable(sender_id.as_str()), printable(user_id.as_str()));
+    let plural = if *attempts == 1 { "" } else { "s" };
+    format!("{failed_at}  {message_id}  {sender} → {user}  {attempts} attempt{plural}  {}", printable(reason))
+}
+
+async fn show(desk: &Desk, message: MessageId, json: bool) -> anyhow::Result<Exit> {
+    let Some(found) = desk.show(message).await? else { anyhow::bail!("message {message} is no dead letter") };
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&found)?)?;
+        return Ok(Exit::Done);
+    }
+    for letter in &found.dead_letters {
+        writeln!(out, "{}", line(letter))?;
+        let error = letter.last_error.as_deref().map_or_else(|| "nothing went wrong at the client".to_owned(), printable);
+        writeln!(out, "  last error  {error}")?;
+        writeln!(out, "  accepted    {}, #{} in {}, {}", letter.created_at, letter.seq, letter.chat_id, printable(&letter.message_type))?;
+    }
+    writeln!(out, "content\n{}", found.content.as_deref().map_or_else(|| "(encrypted)".to_owned(), |text| format!("{text:?}")))?;
+    if let Some(metadata) = found.metadata {
+        writeln!(out, "metadata\n{metadata}")?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn change(desk: &Desk, which: &Which, change: Change<'_>) -> anyhow::Result<Exit> {
+    let items = gather(desk, which).await?;
+    let count = items.len();
+    match (which.message, which.confirm) {
+        (_, Some(confirmed)) if confirmed != count => {
+            eprintln!("restante: there are {count}, not {confirmed}: nothing was done");
+            return Ok(Exit::Failed);
+        }
+        (None, None) => {
+            println!("{count} dead letters fit. To go on, repeat with --confirm {count}");
+            return Ok(Exit::Done);
+        }
+        (Some(message), _) if count == 0 => anyhow::bail!("message {message} is no dead letter"),
+        (Some(_), None) | (_, Some(_)) => {}
+    }
+    let mut done = 0;
+    for items in items.chunks(DEAD_LETTERS_MAX) {
+        let outcomes = match change {
+            Change::Requeue => desk.requeue(items).await?,
+            Change::Discard(words) => desk.discard(items, words).await?,
+        };
+        for it in outcomes {
+            match it.outcome.as_str() {
+                "requeued" | "discarded" => done += 1,
+                why => eprintln!("restante: message {} for {}: {why}", it.message_id, printable(it.user_id.as_str())),
+            }
+        }
+    }
+    println!("{done} of {count} {}", if matches!(change, Change::Requeue) { "requeued" } else { "discarded" });
+    Ok(if done == count { Exit::Done } else { Exit::Failed })
+}
+
+/// What fits, oldest first, so that what is put back comes in the order in which it failed.
+async fn gather(desk: &Desk, which: &Which) -> anyhow::Result<Vec<(MessageId, ExternalId)>> {
+    let mut query = DeadLetterQuery { limit: Some(PAGE), ..which.filter.query() };
+    let letters = if let Some(message) = which.message {
+        let found = desk.show(message).await?.map(|found| found.dead_letters).unwrap_or_default();
+        let fits = |letter: &DeadLetter| which.filter.recipient.as_deref().is_none_or(|user| user == letter.user_id.as_str());
+        found.into_iter().filter(fits).collect()
+    } else if which.all || !which.filter.is_empty() {
+        let mut letters = Vec::new();
+        loop {
+            let page = desk.page(&query).await?;
+            letters.extend(page.dead_letters);
+            anyhow::ensure!(letters.len() <= BULK_MAX, "more than {BULK_MAX} fit: narrow it down with --since");
+            query.after = page.next;
+            if query.after.is_none() {
+                break letters;
+            }
+        }
+    } else {
+        return Err(UsageError("name a message, or filters, or --all".to_owned()).into());
+    };
+    Ok(letters.into_iter().rev().map(|letter| (letter.message_id, letter.user_id)).collect())
+}
+
+impl Filter {
+    fn query(&self) -> DeadLetterQuery {
+        let Self { sender, recipient, since, reason } = self.clone();
+        DeadLetterQuery { sender, recipient, since, reason, after: None, limit: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sender.is_none() && self.recipient.is_none() && self.since.is_none() && self.reason.is_none()
+    }
+}
+
+fn message_id(text: &str) -> Result<MessageId, String> {
+    text.parse().map(MessageId).map_err(|_| "a message's id is a UUID".to_owned())
+}
+
+/// A time as it is, or so long before now.
+fn since(text: &str) -> Result<String, String> {
+    if OffsetDateTime::parse(text, &Rfc3339).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let ago: Duration = duration(text).map_err(|_| "a time looks like 2026-11-01T12:00:00Z, or like 24h".to_owned())?;
+    let at = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    Ok(Timestamp(at.into()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_a_while_ago() {
+        assert_eq!(since("2026-11-01T12:00:00Z").as_deref(), Ok("2026-11-01T12:00:00Z"));
+        let day = OffsetDateTime::now_utc() - Timestamp::parse(&since("24h").unwrap()).unwrap().0;
+        assert!((time::Duration::hours(24)..time::Duration::hours(25)).contains(&day), "{day}");
+        assert!(since("yesterday").is_err());
+    }
+}

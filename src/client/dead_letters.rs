@@ -1,0 +1,151 @@
+//! The calls of an operator about dead letters. They take a token with the scope `admin`.
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{Http, HttpError};
+use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId};
+
+/// Which dead letters; what is none does not matter.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DeadLetterQuery {
+    /// Who sent them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// Who did not get them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// Failed then or later (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// How their reason begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Below this place in the list: the `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// A message that failed for a recipient.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetter {
+    /// The message.
+    pub message_id: MessageId,
+    /// Who did not get it.
+    pub user_id: ExternalId,
+    /// Who sent it.
+    pub sender_id: ExternalId,
+    /// Its chat.
+    pub chat_id: ChatId,
+    /// Its number there.
+    pub seq: ChatSeq,
+    /// What its sender says it is.
+    pub message_type: String,
+    /// Why, as the sender was told.
+    pub reason: String,
+    /// What went wrong last at the client.
+    pub last_error: Option<String>,
+    /// Attempts that were counted.
+    pub attempts: u16,
+    /// When it was accepted (RFC 3339).
+    pub created_at: String,
+    /// When it failed (RFC 3339).
+    pub failed_at: String,
+}
+
+/// A page of them, newest first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterPage {
+    /// Them.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where the next page begins; none: this is the last.
+    pub next: Option<String>,
+}
+
+/// One message, with what it says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterDetails {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its text; none when it is encrypted.
+    pub content: Option<String>,
+    /// Its sender's JSON.
+    pub metadata: Option<Box<RawValue>>,
+    /// For whom it failed.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterOutcome {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its recipient.
+    pub user_id: ExternalId,
+    /// `requeued`, `discarded`, or why not.
+    pub outcome: String,
+}
+
+#[derive(Deserialize)]
+struct Results {
+    results: Vec<DeadLetterOutcome>,
+}
+
+impl Http {
+    /// A page of the list.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn dead_letters(&self, token: &str, query: &DeadLetterQuery) -> Result<DeadLetterPage, HttpError> {
+        self.call_with_query::<_, Value>(token, Method::GET, "v1/admin/dead-letters", query, None).await
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn dead_letter(&self, token: &str, message: MessageId) -> Result<DeadLetterDetails, HttpError> {
+        let path = format!("v1/admin/dead-letters/{message}");
+        self.call_with_query::<_, Value>(token, Method::GET, &path, &DeadLetterQuery::default(), None).await
+    }
+
+    /// Puts some back, at most 100.
+    ///
+    /// # Errors
+    /// See [`HttpError`]. May be repeated: what was put back is `not_failed` then.
+    pub async fn requeue(&self, token: &str, items: &[(MessageId, ExternalId)]) -> Result<Vec<DeadLetterOutcome>, HttpError> {
+        self.change(token, "requeue", json!({"items": named(items)})).await
+    }
+
+    /// Gives some up, at most 100.
+    ///
+    /// # Errors
+    /// See [`HttpError`]. May be repeated: what was given up is `not_failed` then.
+    pub async fn discard(
+        &self,
+        token: &str,
+        items: &[(MessageId, ExternalId)],
+        reason: Option<&str>,
+    ) -> Result<Vec<DeadLetterOutcome>, HttpError> {
+        self.change(token, "discard", json!({"items": named(items), "reason": reason})).await
+    }
+
+    async fn change(&self, token: &str, what: &str, body: Value) -> Result<Vec<DeadLetterOutcome>, HttpError> {
+        let path = format!("v1/admin/dead-letters/{what}");
+        let done: Results = self.call_with_query(token, Method::POST, &path, &DeadLetterQuery::default(), Some(&body)).await?;
+        Ok(done.results)
+    }
+}
+
+fn named(items: &[(MessageId, ExternalId)]) -> Vec<Value> {
+    items.iter().map(|(message, user)| json!({"messageId": message, "userId": user})).collect()
+}

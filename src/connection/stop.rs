@@ -1,0 +1,163 @@
+//! The planned stop, as connections see it. Each is told at once when to come back, goes on as before, and has a
+//! moment of its own at which it is closed, so that a crowd does not arrive at the other nodes all at once.
+//!
+//! A stop begins once and is never called off. Whoever closes sooner than its moment is fine.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::SessionId;
+use crate::protocol::{Code, Fault};
+
+/// Clients that are sent to other nodes in a second: by the moments at which they are closed as far as there is time,
+/// and for the rest by what they are told to wait.
+const CLIENTS_A_SECOND: u32 = 500;
+/// Nobody is told to wait for less than some of this, nor for more than that.
+const RECONNECT_SPREAD_MIN: Duration = Duration::from_millis(100);
+const RECONNECT_SPREAD_MAX: Duration = Duration::from_secs(30);
+/// Connections that knock meanwhile are to try again within this time: another node answers, or this one's successor.
+const REFUSAL_MS: u64 = 1_000;
+
+/// Has this node begun to stop? Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    begun: CancellationToken,
+    plan: OnceLock<Plan>,
+    next: AtomicU32,
+}
+
+/// How a stop is spread over its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    begun: Instant,
+    connections: u32,
+    /// Connections are closed one after the other within this time.
+    pub pace: Duration,
+    /// They are told to stay away for up to so long.
+    pub spread: Duration,
+    /// A connection whose moment has come waits so long for the last acks of its client.
+    pub last_call: Duration,
+}
+
+/// What the stop means for one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leave {
+    /// What its client is told to wait after the close.
+    pub(super) reconnect_after: Duration,
+    /// From then on nothing new is emitted, and it is closed as soon as nothing is under way.
+    pub(super) at: Instant,
+    /// Then it is closed in any case.
+    pub(super) at_the_latest: Instant,
+}
+
+impl Plan {
+    /// For so many connections, with two fifths of the grace for the pace and one for the last acks. Without
+    /// connections it takes no time.
+    pub fn new(begun: Instant, connections: usize, grace: Duration) -> Self {
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        let wanted = Duration::from_secs(1) * connections / CLIENTS_A_SECOND;
+        let pace = wanted.min(grace * 2 / 5);
+        let spread = (wanted - pace).clamp(RECONNECT_SPREAD_MIN, RECONNECT_SPREAD_MAX);
+        Self { begun, connections, pace, spread, last_call: grace / 5 }
+    }
+
+    /// The place of a connection in the row gives its moment, chance what its client is told.
+    fn leave(&self, place: u32, chance: u16) -> Leave {
+        // Who came while the row was counted leaves with the last of it.
+        let place = place.min(self.connections);
+        let at = self.begun + self.pace * place / self.connections.max(1);
+        let reconnect_after = self.spread * u32::from(chance) / u32::from(u16::MAX);
+        Leave { reconnect_after, at, at_the_latest: at + self.last_call }
+    }
+}
+
+impl Stop {
+    /// Begins. Only the first call counts.
+    pub fn begin(&self, connections: usize, grace: Duration) -> Plan {
+        let plan = *self.0.plan.get_or_init(|| Plan::new(Instant::now(), connections, grace));
+        self.0.begun.cancel();
+        plan
+    }
+
+    /// Has it begun?
+    pub fn has_begun(&self) -> bool {
+        self.0.begun.is_cancelled()
+    }
+
+    /// Waits until it begins.
+    pub async fn begun(&self) {
+        self.0.begun.cancelled().await;
+    }
+
+    /// When this connection leaves; none before the stop has begun. Asked once by each.
+    pub(super) fn leave(&self, session: SessionId) -> Option<Leave> {
+        let plan = self.0.plan.get()?;
+        Some(plan.leave(self.0.next.fetch_add(1, Ordering::Relaxed), chance(session)))
+    }
+
+    /// What a connection gets that comes too late.
+    pub(super) fn refusal(&self) -> Fault {
+        let chance = u64::from(chance(SessionId::generate()));
+        Fault::plain(Code::Restart).retry_after_ms(REFUSAL_MS / 4 + REFUSAL_MS * 3 / 4 * chance / u64::from(u16::MAX))
+    }
+}
+
+/// The end of an id is chance enough.
+pub(super) fn chance(session: SessionId) -> u16 {
+    let [.., one, other] = *session.0.as_bytes();
+    u16::from_be_bytes([one, other])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn an_empty_node_and_one_without_grace_take_no_time() {
+        let now = Instant::now();
+        assert_eq!(Plan::new(now, 0, GRACE).pace, Duration::ZERO);
+        let leave = Plan::new(now, 5_000, Duration::ZERO).leave(4_999, 0);
+        assert_eq!((leave.at, leave.at_the_latest), (now, now));
+    }
+
+    #[test]
+    fn few_connections_leave_quickly_and_many_within_their_part_of_the_grace() {
+        let now = Instant::now();
+        assert_eq!(Plan::new(now, 50, GRACE).pace, Duration::from_millis(100));
+        let crowd = Plan::new(now, 50_000, GRACE);
+        assert_eq!((crowd.pace, crowd.spread), (Duration::from_secs(4), RECONNECT_SPREAD_MAX));
+        let last = crowd.leave(49_999, u16::MAX);
+        assert!(last.at_the_latest <= now + GRACE * 3 / 5 && last.reconnect_after <= RECONNECT_SPREAD_MAX);
+    }
+
+    #[test]
+    fn connections_leave_one_after_the_other_and_latecomers_with_the_last() {
+        let plan = Plan::new(Instant::now(), 1_000, GRACE);
+        let moments: Vec<Instant> = (0..1_000).map(|place| plan.leave(place, 0).at).collect();
+        assert!(moments.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_millis(2)));
+        assert_eq!(plan.leave(5_000, 0).at, plan.begun + plan.pace);
+    }
+
+    #[test]
+    fn a_stop_begins_once() {
+        let stop = Stop::default();
+        assert!(!stop.has_begun() && stop.leave(SessionId::generate()).is_none());
+        let plan = stop.begin(10, GRACE);
+        assert_eq!(stop.begin(10_000, GRACE), plan);
+        assert!(stop.has_begun() && stop.leave(SessionId::generate()).is_some());
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_try_again_and_not_to_all_the_same() {
+        let refusals: std::collections::HashSet<Option<u64>> = (0..50).map(|_| Stop::default().refusal().retry_after_ms).collect();
+        assert!(refusals.len() > 10 && refusals.iter().flatten().all(|ms| (250..=1_000).contains(ms)));
+    }
+}

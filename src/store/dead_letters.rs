@@ -1,0 +1,181 @@
+//! Dead letters: what failed for a recipient and waits for an operator, who puts it back or gives it up.
+
+use std::fmt;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store};
+use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId};
+
+/// Which dead letters. What is none does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetterFilter {
+    /// Who sent them.
+    pub sender: Option<ExternalId>,
+    /// Who did not get them.
+    pub recipient: Option<ExternalId>,
+    /// Of one message.
+    pub message: Option<MessageId>,
+    /// Failed then or later.
+    pub since: Option<OffsetDateTime>,
+    /// How their reason begins.
+    pub reason: Option<String>,
+}
+
+/// A place in the list, which goes from the newest to the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetterCursor {
+    /// When it failed.
+    pub at: OffsetDateTime,
+    /// Which message, of those of the same moment.
+    pub message: MessageId,
+    /// For whom, of the recipients of that.
+    pub user: UserId,
+}
+
+/// As text, opaque to whoever passes it back.
+impl fmt::Display for DeadLetterCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.at.unix_timestamp_nanos() / 1_000, self.message, self.user.0)
+    }
+}
+
+impl DeadLetterCursor {
+    /// Reads what was written; none when it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let (micros, message, user) = (parts.next()?, parts.next()?, parts.next()?);
+        let at = OffsetDateTime::from_unix_timestamp_nanos(micros.parse::<i128>().ok()?.checked_mul(1_000)?).ok()?;
+        let message = MessageId(Uuid::try_parse(message).ok()?);
+        parts.next().is_none().then_some(Self { at, message, user: UserId(user.parse().ok()?) })
+    }
+}
+
+/// A message that failed for a recipient.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// Its place in the list.
+    pub cursor: DeadLetterCursor,
+    /// Who did not get it.
+    pub recipient: ExternalId,
+    /// Who sent it, and was told.
+    pub sender: ExternalId,
+    /// Its chat.
+    pub chat: ChatId,
+    /// Its number there.
+    pub chat_seq: ChatSeq,
+    /// What the sender says it is.
+    pub message_type: String,
+    /// Why it failed, as the sender was told.
+    pub reason: String,
+    /// What went wrong last at the client; none when nothing ever did.
+    pub last_error: Option<String>,
+    /// Attempts that were counted.
+    pub attempts: u16,
+    /// When it was accepted.
+    pub accepted_at: OffsetDateTime,
+}
+
+/// What a message says.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// The text; none when it is encrypted.
+    pub text: Option<String>,
+    /// The sender's JSON.
+    pub metadata: Option<String>,
+}
+
+/// What putting one back came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutBack {
+    /// It waits again, under this number.
+    Requeued(InboxSeq),
+    /// The user is no recipient of such a message.
+    NoRecipient,
+    /// The user has left the chat since.
+    Left,
+    /// The message's time has come.
+    Expired,
+    /// It has not failed, or waits again already.
+    NotFailed,
+}
+
+impl Store {
+    /// A page of dead letters from the newest on, or below a place in the list.
+    pub async fn dead_letters(&self, filter: &DeadLetterFilter, below: Option<DeadLetterCursor>, rows_max: u16) -> Result<Vec<DeadLetter>> {
+        let below = below.unwrap_or(DeadLetterCursor { at: LATEST, message: MessageId(Uuid::max()), user: UserId(i64::MAX) });
+        let rows = sqlx::query_file!(
+            "src/store/sql/dead_letters.sql",
+            filter.sender.as_ref().map(ExternalId::as_str),
+            filter.recipient.as_ref().map(ExternalId::as_str),
+            filter.message.map(|message| message.0),
+            filter.since.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            filter.reason.as_deref(),
+            below.at,
+            below.message.0,
+            below.user.0,
+            i32::from(rows_max)
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let letters = rows.into_iter().filter_map(|row| {
+            Some(DeadLetter {
+                cursor: DeadLetterCursor { at: row.failed_at, message: MessageId(row.message_id), user: UserId(row.user_id) },
+                recipient: ExternalId::try_from(row.recipient).ok()?,
+                sender: ExternalId::try_from(row.sender).ok()?,
+                chat: ChatId(row.chat_id),
+                chat_seq: ChatSeq(row.chat_seq),
+                message_type: row.message_type,
+                reason: row.reason,
+                last_error: row.last_error,
+                attempts: u16::try_from(row.attempts).unwrap_or(0),
+                accepted_at: row.accepted_at,
+            })
+        });
+        Ok(letters.collect())
+    }
+
+    /// What a message says; none when there is no such message.
+    pub async fn message_content(&self, message: MessageId) -> Result<Option<Content>> {
+        let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.pool()).await?;
+        Ok(row.map(|row| Content { text: row.content_key.is_none().then_some(row.content), metadata: row.metadata }))
+    }
+
+    /// Puts a failed message back for one recipient. Nodes and the sender are told with the commit. Repeated, it is `NotFailed`.
+    pub async fn put_back(&self, message: MessageId, recipient: &ExternalId) -> Result<PutBack> {
+        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.pool()).await?;
+        Ok(match (row.outcome.as_str(), row.inbox_seq) {
+            ("requeued", Some(seq)) => PutBack::Requeued(InboxSeq(seq)),
+            ("left", _) => PutBack::Left,
+            ("expired", _) => PutBack::Expired,
+            ("no_recipient", _) => PutBack::NoRecipient,
+            _ => PutBack::NotFailed,
+        })
+    }
+
+    /// Gives up what waits or has failed for one recipient, with these words. False: it does neither, or was given up before.
+    pub async fn discard(&self, message: MessageId, recipient: &ExternalId, reason: &str) -> Result<bool> {
+        let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.pool()).await?;
+        Ok(row.was_discarded)
+    }
+}
+
+/// After everything that has failed.
+const LATEST: OffsetDateTime = time::macros::datetime!(9999-12-31 0:00 UTC);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(1_793_534_400_123_456_000).unwrap();
+        let place = DeadLetterCursor { at, message: MessageId::generate(), user: UserId(7) };
+        assert_eq!(DeadLetterCursor::parse(&place.to_string()), Some(place));
+        let id = Uuid::nil();
+        for bad in ["", "1", "x.y.z", &format!("1.{id}"), &format!("1.{id}.2.3"), &format!("{}.{id}.1", i128::MAX)] {
+            assert_eq!(DeadLetterCursor::parse(bad), None, "{bad}");
+        }
+    }
+}
