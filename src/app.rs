@@ -107,7 +107,7 @@ impl App {
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
         let delivery = Delivery::start(&lane_settings(config, &database), &store, &hub, &metrics, &tasks, &stop_lanes);
 
-        let turns = Turns::new(config.pool_size);
+        let turns = Turns::new(config.pool_size, config.openings_waiting_max, Arc::clone(&metrics));
         let health = delivery.health().clone();
         let looks = Looks::start(store.clone(), health.clone(), turns.clone(), config.look_interval, &tasks, &stop_lanes);
         let advances = Advances::start(store.clone(), health, turns.clone(), &tasks, &stop_lanes);

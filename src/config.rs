@@ -108,6 +108,8 @@ settings! {
         "Lanes that store acks and reads; 0: one for every two processors";
     "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
         "Database connections of this node, besides one for each lane and one that listens";
+    "OPENINGS_WAITING_MAX" openings_waiting_max: u32 = "10000", whole(1..=1_000_000),
+        "Connections that may wait to be opened at once; more are refused `busy`";
     "SHUTDOWN_GRACE_MS" shutdown_grace: Duration = "10000", milliseconds(0..=600_000),
         "Time at a stop for connections to take leave, and again for lanes to write, in ms";
     "RUST_LOG" log_filter: String = "info,sqlx=warn", filter,

@@ -82,6 +82,9 @@ metrics! {
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
     wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
+    turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,
+        "Time that connections waited for a turn at the database, by purpose: opening, drain, live";
+    turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Connections that wait for a turn at the database, by purpose";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
     draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";
     sessions_emitting_alone: Gauge = gauge(), "sessions_emitting_alone",

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::Turns;
+use super::{Purpose, Turns};
 use crate::delivery::Health;
 use crate::store;
 
@@ -109,7 +109,7 @@ impl<Q: Question> Asker<Q> {
     async fn answers(&self, questions: &[Q]) -> Vec<Option<Q::Answer>> {
         loop {
             let answered = {
-                let _turn = self.turns.take().await;
+                let _turn = self.turns.take(Purpose::Live, None).await;
                 Q::answer(questions, &self.store).await
             };
             match answered {

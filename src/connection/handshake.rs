@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::outbox::Outbox;
+use super::turns::Crowded;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
 use crate::domain::{DeviceId, limits};
@@ -86,6 +87,9 @@ impl ConnectQuery {
 pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, query: ConnectQuery) -> Result<Response, Fault> {
     if shared.stop.has_begun() {
         return Err(shared.stop.refusal());
+    }
+    if shared.turns.is_crowded() {
+        return Err(Fault::from(Crowded));
     }
     let token = auth::socket_token(headers, query.token.as_deref());
     let wishes = query.wishes()?;

@@ -29,7 +29,7 @@ pub use crashes::Crashes;
 pub use handshake::{ConnectQuery, upgrade};
 pub use looks::Looks;
 pub use stop::Stop;
-pub use turns::Turns;
+pub use turns::{Purpose, Turn, Turns};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use super::handshake::{Batching, Socket, Wishes, refuse};
 use super::marks::{self, Cursors};
 use super::outbox::Outbox;
 use super::shell::Shell;
+use super::turns::{Turn, spread};
 use crate::auth::Identity;
 use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
 use crate::hub::{Arrival, Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
@@ -23,6 +24,9 @@ use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
 use crate::store::{self, Opening, OpeningRequest, Overview};
+
+/// Clients that found the database away are told to come back after this or up to three times as long.
+const AWAY_RETRY_MS: u64 = 1_000;
 
 /// Who a connection is.
 #[derive(Debug, Clone)]
@@ -35,13 +39,15 @@ pub(super) struct Who {
 
 /// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
 pub(super) async fn run(shared: Shared, socket: Socket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
-    let turn = tokio::select! {
-        turn = shared.turns.take() => turn,
-        () = shared.stop.begun() => return Box::pin(refuse(&shared, socket, answer_to.as_ref().and_then(Option::as_ref), &shared.stop.refusal())).await,
+    let admitted = tokio::select! {
+        turn = shared.turns.take_to_open(&identity.external) => turn.map_err(Fault::from),
+        () = shared.stop.begun() => Err(shared.stop.refusal()),
     };
-    // Boxed, so that whoever waits for a turn takes little room.
-    let opened = Box::pin(open(&shared, &identity, wishes)).await;
-    drop(turn);
+    let opened = match admitted {
+        // Boxed, so that whoever waits for a turn takes little room.
+        Ok(turn) => Box::pin(open_with(turn, &shared, &identity, wishes)).await,
+        Err(fault) => Err(fault),
+    };
     match opened {
         Ok(opened) => {
             let span = info_span!("session", session.id = %opened.who.session, user.id = %opened.who.profile.external);
@@ -74,7 +80,11 @@ enum Resumed {
     At(InboxSeq),
 }
 
-async fn open(shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
+async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
+    // A crowd that has waited for a database that is away need not ask it one by one.
+    if shared.delivery.health().is_away() {
+        return Err(Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS)));
+    }
     let epoch = shared.epoch.borrow().clone();
     let request = OpeningRequest {
         external: &identity.external,
@@ -145,7 +155,7 @@ fn jittered(mut settings: Settings, session: SessionId) -> Settings {
 fn away(shared: &Shared, error: &store::Error) -> Fault {
     if error.is_unavailable() {
         shared.delivery.health().report_away();
-        return Fault::plain(Code::Unavailable).retry_after_ms(1_000);
+        return Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS));
     }
     if let store::Error::Held(_) = error {
         return Fault::plain(Code::Unavailable).retry_after_ms(200);

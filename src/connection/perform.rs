@@ -7,6 +7,7 @@ use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
 use tracing::warn;
 
+use super::Purpose;
 use super::frames::Asked;
 use super::shell::{Done, Shell, Unsettled};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
@@ -66,7 +67,8 @@ impl Shell {
     fn page(&self, request: PageRequest, class: Class, after: InboxSeq, limit: u16) -> impl Future<Output = Page> + Send + use<> {
         let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
         let (user, metrics, room) = (self.who.profile.user, Arc::clone(&self.shared.metrics), self.outbox.room());
-        let turns = self.shared.turns.clone();
+        let (turns, purpose) = (self.shared.turns.clone(), self.purpose(class));
+        let name = self.who.profile.external.clone();
         async move {
             // A window of large messages would otherwise be read into memory for a client that takes nothing.
             room.await;
@@ -75,7 +77,7 @@ impl Shell {
             let mut pause = Duration::from_millis(20);
             loop {
                 let read = {
-                    let _turn = turns.take().await;
+                    let _turn = turns.take(purpose, Some(name.clone())).await;
                     // Boxed, as what is rare below: what it needs is there only while it runs. When many clients come at once
                     // thousands of these wait for their turn.
                     Box::pin(store.page(request, user, class, after, limit)).await
@@ -92,6 +94,11 @@ impl Shell {
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
         }
+    }
+
+    /// Until what waited at connect is settled, the session is part of the crowd that catches up.
+    fn purpose(&self, class: Class) -> Purpose {
+        if self.session.is_drained(class) { Purpose::Live } else { Purpose::Drain }
     }
 
     fn emit(&mut self, emissions: &[Emission]) {

@@ -85,7 +85,7 @@ codes! {
     Displaced "displaced" 409 4509 No "A newer connection of the same device took over; this socket must not be reopened.";
     NoAcks "no_acks" 503 4503 Later "Nothing at all was acked in time: the client seems to be gone.";
     TooSlow "too_slow" 503 4503 Later "The client does not read as fast as it is sent to, or its acks could not be written for too long.";
-    Busy "busy" 503 - Yes "More work is queued than will be taken; again after `retryAfterMs`. Nothing was stored.";
+    Busy "busy" 503 4503 Later "More work is queued than will be taken; again after `retryAfterMs`. Nothing was stored.";
     Unavailable "unavailable" 503 4503 Later "The database does not answer. Nothing was stored, as far as is known: repeat with the same id.";
     Restart "restart" 503 1012 Yes "The node stops as planned; connect again, to any node.";
     Internal "internal" 500 1011 Later "A fault of the service; its log says more.";

@@ -179,6 +179,11 @@ impl Session {
         self.commits.uncommitted() < bound && self.commits.waiting() < bound
     }
 
+    /// Has everything that waited at connect been settled, and the client been told?
+    pub fn is_drained(&self, class: Class) -> bool {
+        self.inboxes[class.index()].drain == inbox::Drain::Told
+    }
+
     /// Envelopes emitted and not acked.
     pub fn in_flight(&self, class: Class) -> usize {
         self.window.len(class)

@@ -25,3 +25,4 @@ mod settled;
 mod settling;
 mod sql;
 mod stopping;
+mod storms;
