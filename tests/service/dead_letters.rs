@@ -2,10 +2,14 @@
 //! command. The sender knows of each step, whether it was there or not.
 
 use std::process::Output;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::support::ledger::assert_ledger;
 use crate::support::{Api, Connect, Database, Node, Socket, database, number, rows, secret};
@@ -43,7 +47,8 @@ async fn outcome(admin: &Api, what: &str, body: Value) -> String {
 
 /// The exceptions that the sender is told next.
 async fn exceptions(sender: &mut Socket) -> Value {
-    sender.wait("exceptions", |frame| frame["event"] == "message:status" && frame["data"]["except"] != json!([])).await["data"].take()
+    let names = |frame: &Value| frame["data"]["except"].as_array().is_some_and(|except| !except.is_empty());
+    sender.wait("exceptions", names).await["data"].take()
 }
 
 #[tokio::test]
@@ -231,6 +236,37 @@ async fn a_sender_that_was_away_is_told_what_was_put_back_and_what_was_given_up(
 }
 
 #[tokio::test]
+async fn a_sender_is_told_where_no_mark_is_told_beside_it_in_large_groups_and_of_members_who_have_left() {
+    let db = database().await;
+    let node = node(&db).await;
+    let mut members: Vec<String> = (0..55).map(|n| format!("member-{n}")).collect();
+    members.extend(["ben", "cleo"].map(str::to_owned));
+    let (_, crew) = node.api("anna").post("/v1/chats", json!({"kind": "group", "title": "crew", "members": members})).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    let sent = anna.ask("message:send", json!({"chatId": crew["chatId"], "content": "to all of you"})).await["data"].take();
+    ben.event("message:receive").await;
+    ben.ask("message:reject", json!({"messageId": sent["messageId"], "reason": "cannot decode", "final": true})).await;
+    let admin = node.admin();
+    assert_eq!(outcome(&admin, "requeue", item(&sent, "ben")).await, "requeued");
+    let told = exceptions(&mut anna).await;
+    let of = |status: &str, reason: &str| json!([{"messageId": sent["messageId"], "status": status, "reason": reason}]);
+    assert_eq!((&told["userId"], &told["seq"], &told["except"]), (&json!("ben"), &json!(0), &of("sent", "requeued")));
+    let known = told["marksCursor"].as_str().unwrap().to_owned();
+    anna.close().await;
+
+    // While she is away one is given up, and another leaves with the message waiting.
+    assert_eq!(outcome(&admin, "discard", item(&sent, "ben")).await, "discarded");
+    let path = format!("/v1/chats/{}/members", crew["chatId"].as_str().unwrap());
+    assert_eq!(node.api("cleo").delete(&path, json!({"userIds": ["cleo"]})).await.0, 200);
+    let mut anna = node.open(Connect::user("anna").with("marks", known)).await;
+    let mut told = [exceptions(&mut anna).await, exceptions(&mut anna).await].map(|told| (told["userId"].clone(), told["except"].clone()));
+    told.sort_by_key(|(user, _)| user.to_string());
+    let expected = [(json!("ben"), of("failed", "discarded by an operator")), (json!("cleo"), of("expired", "left"))];
+    assert_eq!(told, expected);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_nobody_may_get_any_more_is_not_put_back() {
     let db = database().await;
     let pool = db.pool(1).await;
@@ -249,6 +285,52 @@ async fn what_nobody_may_get_any_more_is_not_put_back() {
     assert_eq!(outcome(&admin, "requeue", item(&sent, "ben")).await, "left");
     let (status, refused) = admin.post(&format!("{LIST}/requeue"), json!({"items": [{"messageId": "x", "userId": "ben"}]})).await;
     assert_eq!((status, &refused["error"]["message"]), (400, &json!("`items[0]` is wrong: `messageId` must be a UUID")));
+    node.stop().await;
+}
+
+/// Lines of the log as `field=value` words.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Words(String);
+        impl Visit for Words {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!(" {}={value:?}", field.name());
+            }
+        }
+        let mut words = Words(String::new());
+        event.record(&mut words);
+        self.0.lock().unwrap().push(words.0);
+    }
+}
+
+#[tokio::test]
+async fn whatever_an_operator_does_leaves_a_line_with_who_did_what_and_no_content() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(Registry::default().with(lines.clone()));
+    let db = database().await;
+    let node = node(&db).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    let sent = fail(&mut anna, &mut ben, "ben", "cannot decode").await;
+    let (admin, id) = (node.admin(), sent["messageId"].as_str().unwrap());
+    admin.get(LIST).await;
+    admin.get(&format!("{LIST}/{id}")).await;
+    outcome(&admin, "requeue", item(&sent, "ben")).await;
+    outcome(&admin, "discard", item(&sent, "ben")).await;
+    let lines = lines.0.lock().unwrap().clone();
+    for (action, rest) in [
+        ("list", "items=1".to_owned()),
+        ("show", format!("message.id={id}")),
+        ("requeue", "outcome=\"requeued\"".to_owned()),
+        ("discard", "outcome=\"discarded\"".to_owned()),
+    ] {
+        let action = format!("action=\"{action}\"");
+        let found = lines.iter().filter(|line| line.contains("admin.id=operator") && line.contains(&action) && line.contains(&rest));
+        assert_eq!(found.count(), 1, "{action} {rest}: {lines:#?}");
+    }
+    assert!(lines.iter().filter(|line| line.contains("admin.id")).all(|line| !line.contains("hello")));
     node.stop().await;
 }
 
@@ -296,7 +378,7 @@ async fn the_command_does_the_same_through_a_service_and_on_the_database() {
         assert_eq!(message["messageId"], failed[1]);
         ben.ack(&message).await;
         let (code, asked) = run(&["requeue", "--sender", "anna"]).await;
-        assert_eq!((code, asked.as_str()), (Some(0), "2 dead letters fit. To go on, repeat with --confirm 2\n"));
+        assert_eq!((code, asked.as_str()), (Some(0), "2 in all. To go on, repeat with --confirm 2\n"));
         let (code, refused) = run(&["discard", "--all", "--confirm", "3"]).await;
         assert_eq!((code, refused.as_str()), (Some(1), "restante: there are 2, not 3: nothing was done\n"));
         assert_eq!(run(&["requeue"]).await.0, Some(2), "everything has to be said");

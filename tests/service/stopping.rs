@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,13 +11,15 @@ use restante::client::{Client, Happening, NewMessage, Options, Place};
 use restante::domain::MessageId;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite;
 
 use crate::support::ledger::{assert_ledger, until};
-use crate::support::{Connect, Node, PATIENCE, Socket, database, token};
+use crate::support::{Connect, Node, PATIENCE, Socket, database, kill, secret, token};
 
 /// A node that waits for long for the last acks of its clients.
 async fn patient_node(options: PgConnectOptions) -> Node {
@@ -131,6 +134,28 @@ async fn a_first_frame_that_is_waited_for_is_not_waited_for_any_more() {
     let stop = stopping(node);
     assert_eq!((stranger.error().await, stranger.closed().await), (json!("restart"), Some(1012)));
     stopped(stop).await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_terminated_sends_its_clients_away_and_exits_with_0() {
+    let db = database().await;
+    let mut service = Command::new(env!("CARGO_BIN_EXE_restante"))
+        .arg("serve")
+        .current_dir(std::env::temp_dir())
+        .envs([("DATABASE_URL", db.url().as_str()), ("JWT_SECRET", secret()), ("LISTEN_ADDR", "127.0.0.1:0"), ("RUST_LOG", "warn")])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let addr: SocketAddr = line.strip_prefix("listening on http://").unwrap().parse().unwrap();
+    let mut anna = Socket::open(addr, Connect::user("anna")).await;
+    kill("-TERM", service.id().unwrap());
+    anna.event("server:draining").await;
+    assert_eq!(anna.closed().await, Some(1012));
+    let exit = tokio::time::timeout(PATIENCE, service.wait()).await.unwrap().unwrap();
+    assert_eq!(exit.code(), Some(0));
 }
 
 /// What the clients of a rolling restart have seen.

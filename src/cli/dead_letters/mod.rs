@@ -203,7 +203,7 @@ async fn change(desk: &Desk, which: &Which, change: Change<'_>) -> anyhow::Resul
             return Ok(Exit::Failed);
         }
         (None, None) => {
-            println!("{count} dead letters fit. To go on, repeat with --confirm {count}");
+            println!("{count} in all. To go on, repeat with --confirm {count}");
             return Ok(Exit::Done);
         }
         (Some(message), _) if count == 0 => anyhow::bail!("message {message} is no dead letter"),
