@@ -3,7 +3,7 @@
 //! Moved marks are found by transaction and not by clock: a reader remembers the `xmin` of the snapshot it read
 //! with, and asks for marks of that transaction or later next time. What commits late is told late, never missed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::{Result, Store};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
@@ -71,8 +71,8 @@ impl Store {
             None => self.latest_marks(user, &moved).await?,
         };
         let since = since.as_deref().unwrap_or("0");
-        if !marks.is_empty() {
-            self.add_exceptions(user, since, &mut marks).await?;
+        if row.ended || !marks.is_empty() {
+            self.add_exceptions(user, since, &mut marks, row.ended).await?;
             marks.retain(|(_, mark)| mark.delivered > ChatSeq(0) || !mark.except.is_empty());
         }
         let requests = if large.is_empty() { Vec::new() } else { self.tally_requests(user, &large, since).await? };
@@ -107,15 +107,24 @@ impl Store {
             .collect())
     }
 
-    async fn add_exceptions(&self, user: UserId, since: &str, marks: &mut [(UserId, MovedMark)]) -> Result<()> {
+    /// Names what ended otherwise beside the marks of its members; with `also_alone` also where no mark is told: of members
+    /// who have left, and of those in chats that are told counts.
+    async fn add_exceptions(&self, user: UserId, since: &str, marks: &mut Vec<(UserId, MovedMark)>, also_alone: bool) -> Result<()> {
         let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, since, LATEST_MAX).fetch_all(self.pool()).await?;
-        let mut by_member: HashMap<(UserId, ChatId), Vec<Exception>> = HashMap::new();
+        let mut by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)> = BTreeMap::new();
         for row in rows {
             let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
-            by_member.entry((UserId(row.user_id), ChatId(row.chat_id))).or_default().push(exception);
+            let member = by_member.entry((UserId(row.user_id), ChatId(row.chat_id))).or_insert_with(|| (row.member, Vec::new()));
+            member.1.push(exception);
         }
-        for (member, mark) in marks {
-            mark.except = by_member.remove(&(*member, mark.chat)).unwrap_or_default();
+        for (member, mark) in marks.iter_mut() {
+            mark.except = by_member.remove(&(*member, mark.chat)).map(|(_, except)| except).unwrap_or_default();
+        }
+        if also_alone {
+            marks.extend(by_member.into_iter().filter_map(|((user, chat), (member, except))| {
+                let (user, mark) = moved(chat.0, user.0, member, 0, 0, 0)?;
+                Some((user, MovedMark { except, ..mark }))
+            }));
         }
         Ok(())
     }
