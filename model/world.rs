@@ -1,0 +1,371 @@
+//! One recipient, two nodes, and everything that may happen: the actions, and what each of them does.
+
+use stateright::{Model, Property};
+
+use super::connection::{Connection, Nudge, Phase};
+use super::database::{Database, Message, Node, Seq, Set};
+use super::{Defect, properties};
+
+/// How large the world is, and what is wrong with it.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) defect: Option<Defect>,
+    pub(crate) messages: u8,
+    /// How often messages are sent, first times and repetitions together.
+    pub(crate) sends: u8,
+    /// How often the client connects, and how often a node crashes.
+    pub(crate) connects: u8,
+    pub(crate) crashes: u8,
+    /// Connections at the same time.
+    pub(crate) sockets: usize,
+    /// All connections are of one named device; else of none.
+    pub(crate) has_device: bool,
+    /// The client may refuse a message for good, and an operator put it back.
+    pub(crate) requeues: u8,
+    pub(crate) page_rows: usize,
+    pub(crate) window: usize,
+}
+
+/// Acks that wait for the next transaction of a node's lane. They outlive their connection, not their node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Lane {
+    pub(crate) acks: Set,
+    device_acked: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    pub(crate) database: Database,
+    pub(crate) sockets: Vec<Option<Connection>>,
+    pub(crate) lanes: [Lane; 2],
+    /// What the client has processed, in the order of first sight.
+    pub(crate) seen: Vec<Message>,
+    /// Messages of which an ack has arrived at some node.
+    pub(crate) acked: Set,
+    /// The numbers of connections that were registered: what displacement hints tell of.
+    pub(crate) announced: Set,
+    /// The newest connection of the device had to yield to an older one.
+    pub(crate) newest_yielded: bool,
+    pub(crate) sends_left: u8,
+    pub(crate) connects_left: u8,
+    pub(crate) crashes_left: u8,
+    pub(crate) requeues_left: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A lane of a node begins `restante_accept` with this message: the first time, or since no answer came.
+    Send(Message, Node),
+    /// The next statement of that transaction; the last is its commit.
+    Write(usize),
+    /// The next statement of `restante_advance_settled`.
+    AdvanceSettled,
+    /// The client connects to a node: `restante_open`.
+    Open(Node),
+    /// The hub learns of the connection.
+    Register(usize),
+    /// The page statement runs: one snapshot.
+    ReadPage(usize),
+    /// The defect's second statement.
+    ReadLastSeq(usize),
+    /// Its answer reaches the session.
+    PageArrives(usize),
+    /// A hint of this row arrives with the envelope (an offer), at any time, any number of times.
+    Offer(usize, Seq),
+    /// The same without it.
+    Wake(usize, Seq),
+    /// The client takes the next envelope, and acks it.
+    Receive(usize),
+    /// The client takes the next envelope, and refuses it for good.
+    Reject(usize),
+    /// An ack arrives: the client acks in whatever order it has processed.
+    AckArrives(usize, Message),
+    /// A lane commits what acks it has.
+    CommitAcks(Node),
+    /// The operator puts a failed row back.
+    Requeue,
+    /// A displacement hint arrives: the device has a connection of this number.
+    Displace(usize, u8),
+    /// The socket breaks.
+    Break(usize),
+    /// `kill -9`.
+    Crash(Node),
+    /// The slow look. Not a step of the model, which must do without: only of its way to rest.
+    Look(usize),
+}
+
+const NODES: [Node; 2] = [0, 1];
+
+impl World {
+    /// What might happen next; what cannot is refused by [`World::act`].
+    fn possible(&self, state: &State, actions: &mut Vec<Action>) {
+        // Nodes are alike, and so are two messages of two chats: the first to do anything are node 0 and message 0.
+        let nothing_sent = state.sends_left == self.sends;
+        let nodes = if nothing_sent && state.connects_left == self.connects { &NODES[..1] } else { &NODES };
+        let messages = if nothing_sent && self.messages == 2 { 1 } else { self.messages };
+        for node in nodes {
+            if state.sends_left > 0 {
+                actions.extend((0..messages).map(|message| Action::Send(message, *node)));
+            }
+            actions.extend([Action::Open(*node), Action::Crash(*node)]);
+        }
+        self.helpful(state, actions);
+        actions.push(Action::Requeue);
+        for (socket, connection) in state.sockets.iter().enumerate() {
+            let Some(connection) = connection else { continue };
+            actions.extend([Action::Break(socket), Action::Reject(socket)]);
+            if connection.is_registered() {
+                let rows = state.database.rows.iter();
+                actions.extend(rows.flat_map(|row| [Action::Offer(socket, row.seq), Action::Wake(socket, row.seq)]));
+                actions.extend(state.announced.iter().map(|number| Action::Displace(socket, number)));
+            }
+        }
+    }
+
+    /// What happens by itself sooner or later, and needs neither luck nor misfortune.
+    pub(crate) fn helpful(&self, state: &State, actions: &mut Vec<Action>) {
+        actions.extend([Action::Write(0), Action::Write(1), Action::AdvanceSettled]);
+        actions.extend(NODES.map(Action::CommitAcks));
+        for (socket, connection) in state.sockets.iter().enumerate() {
+            let Some(connection) = connection else { continue };
+            actions.extend(connection.up.iter().map(|message| Action::AckArrives(socket, message)));
+            actions.extend([
+                Action::Register(socket),
+                Action::ReadPage(socket),
+                Action::ReadLastSeq(socket),
+                Action::PageArrives(socket),
+                Action::Receive(socket),
+            ]);
+        }
+    }
+
+    /// Does it. False: it cannot happen now, and nothing has changed.
+    pub(crate) fn act(&self, state: &mut State, action: Action) -> bool {
+        match action {
+            Action::Send(message, node) => {
+                state.sends_left -= 1;
+                state.database.begin(message, node, self.defect)
+            }
+            Action::Write(slot) => self.write(state, slot),
+            Action::AdvanceSettled => state.database.advance(self.defect),
+            Action::Open(node) => self.open(state, node),
+            Action::CommitAcks(node) => self.commit_acks(state, node),
+            Action::Requeue => self.requeue(state),
+            Action::Crash(node) => crash(state, node),
+            Action::Register(socket) => self.register(state, socket),
+            Action::Break(socket) => state.sockets[socket].take().is_some(),
+            Action::Displace(socket, number) => self.displace(state, socket, number),
+            Action::Reject(socket) => self.reject(state, socket),
+            Action::AckArrives(socket, message) => self.ack_arrives(state, socket, message),
+            Action::ReadPage(_)
+            | Action::ReadLastSeq(_)
+            | Action::PageArrives(_)
+            | Action::Offer(..)
+            | Action::Wake(..)
+            | Action::Receive(_)
+            | Action::Look(_) => self.happens_to(state, action),
+        }
+    }
+
+    fn write(&self, state: &mut State, slot: usize) -> bool {
+        let mut accepted = None;
+        let went_on = state.database.write(slot, &mut accepted);
+        tell(state, accepted);
+        went_on
+    }
+
+    fn requeue(&self, state: &mut State) -> bool {
+        if state.requeues_left == 0 {
+            return false;
+        }
+        state.requeues_left -= 1;
+        let requeued = state.database.requeue();
+        tell(state, requeued);
+        requeued.is_some()
+    }
+
+    fn open(&self, state: &mut State, node: Node) -> bool {
+        let Some(free) = state.sockets.iter().position(Option::is_none) else { return false };
+        if state.connects_left == 0 {
+            return false;
+        }
+        state.connects_left -= 1;
+        let start = state.database.open(self.has_device);
+        state.sockets[free] = Some(Connection::opened(node, start, self.defect));
+        true
+    }
+
+    /// `Hub::register`: on one node, the lower number of a device yields, whichever comes first.
+    fn register(&self, state: &mut State, socket: usize) -> bool {
+        let newcomer = state.sockets[socket].as_ref().filter(|newcomer| newcomer.registers(self.defect));
+        let Some((number, node)) = newcomer.map(|newcomer| (newcomer.number, newcomer.node)) else { return false };
+        let others = (0..state.sockets.len()).filter(|other| *other != socket);
+        let looks = self.defect != Some(Defect::HubLetsADeviceInTwice);
+        let same_hub: Vec<usize> =
+            others.filter(|other| state.sockets[*other].as_ref().is_some_and(|it| it.is_registered() && it.node == node)).collect();
+        if self.has_device {
+            state.announced.insert(number);
+            for other in same_hub.into_iter().filter(|_| looks) {
+                let their_number = state.sockets[other].as_ref().map_or(0, |it| it.number);
+                if their_number > number && self.defect != Some(Defect::DisplacedInOrderOfArrival) {
+                    return yields(state, socket);
+                }
+                yields(state, other);
+            }
+        }
+        self.change(state, socket, |it| it.phase = Phase::Registered)
+    }
+
+    /// A hint from another node: the lower number yields.
+    fn displace(&self, state: &mut State, socket: usize, number: u8) -> bool {
+        let Some(own) = state.sockets[socket].as_ref().map(|it| it.number) else { return false };
+        let must = match self.defect {
+            Some(Defect::DisplacedInOrderOfArrival) => own != number,
+            _ => own < number,
+        };
+        must && yields(state, socket)
+    }
+
+    fn ack_arrives(&self, state: &mut State, socket: usize, message: Message) -> bool {
+        let Some(connection) = state.sockets[socket].as_mut().filter(|it| it.up.contains(message)) else { return false };
+        connection.up.remove(message);
+        let covered = connection.ack(message, self.defect);
+        let device_acked = if self.has_device { covered } else { 0 };
+        let lane = &mut state.lanes[usize::from(connection.node)];
+        lane.acks.insert(message);
+        lane.device_acked = lane.device_acked.max(device_acked);
+        state.acked.insert(message);
+        self.change(state, socket, |_| ())
+    }
+
+    fn commit_acks(&self, state: &mut State, node: Node) -> bool {
+        let Lane { acks, device_acked } = std::mem::take(&mut state.lanes[usize::from(node)]);
+        state.database.settle(acks, device_acked, self.defect);
+        !acks.is_empty()
+    }
+
+    fn reject(&self, state: &mut State, socket: usize) -> bool {
+        let Some(connection) = state.sockets[socket].as_mut().filter(|it| !it.down.is_empty()) else { return false };
+        let message = connection.down.remove(0);
+        if state.requeues_left == 0 || state.seen.contains(&message) || !state.database.fail(message) {
+            return false;
+        }
+        self.change(state, socket, |it| it.flight.retain(|(_, other)| *other != message))
+    }
+
+    /// What concerns one connection, the database and the client.
+    fn happens_to(&self, state: &mut State, action: Action) -> bool {
+        let State { database, sockets, seen, .. } = state;
+        let (Action::ReadPage(socket)
+        | Action::ReadLastSeq(socket)
+        | Action::PageArrives(socket)
+        | Action::Offer(socket, _)
+        | Action::Wake(socket, _)
+        | Action::Receive(socket)
+        | Action::Look(socket)) = action
+        else {
+            return false;
+        };
+        let Some(connection) = sockets[socket].as_mut() else { return false };
+        let happened = match action {
+            Action::ReadPage(_) => connection.read(|after| database.page(after, self.page_rows, self.has_device, self.defect)),
+            Action::ReadLastSeq(_) => connection.read_last_seq(database.last_seq),
+            Action::PageArrives(_) => connection.page_arrives(),
+            Action::Offer(_, seq) => {
+                let Some(row) = database.rows.iter().find(|row| row.seq == seq) else { return false };
+                connection.owed.remove(seq);
+                connection.offer(seq, row.message, self.window, self.defect);
+                true
+            }
+            Action::Wake(_, seq) => {
+                connection.owed.remove(seq);
+                connection.nudge(Nudge::Woken, self.defect);
+                true
+            }
+            Action::Look(_) => connection.look(database.last_seq),
+            Action::Receive(_) => connection.client_receives(|message| {
+                if !seen.contains(&message) {
+                    seen.push(message);
+                }
+            }),
+            _ => false,
+        };
+        happened && self.change(state, socket, |_| ())
+    }
+
+    /// Changes a connection, and lets its session do what that makes possible.
+    fn change(&self, state: &mut State, socket: usize, change: impl FnOnce(&mut Connection)) -> bool {
+        let Some(connection) = state.sockets[socket].as_mut() else { return false };
+        change(connection);
+        if connection.is_registered() || self.defect == Some(Defect::RegistersAfterReading) {
+            connection.carry_on(self.window);
+        }
+        if self.defect == Some(Defect::DeliveredWhenEmitted) {
+            let mut emitted = Set::default();
+            connection.down.iter().for_each(|message| emitted.insert(*message));
+            state.database.settle(emitted, 0, None);
+        }
+        true
+    }
+}
+
+/// A commit is addressed to whoever is registered now. When, and whether, it arrives is another matter.
+fn tell(state: &mut State, committed: Option<Seq>) {
+    let Some(seq) = committed else { return };
+    for connection in state.sockets.iter_mut().flatten().filter(|it| it.is_registered()) {
+        connection.owed.insert(seq);
+    }
+}
+
+fn yields(state: &mut State, socket: usize) -> bool {
+    let yielded = state.sockets[socket].take();
+    state.newest_yielded |= yielded.as_ref().is_some_and(|it| it.number == state.database.session_no);
+    yielded.is_some()
+}
+
+fn crash(state: &mut State, node: Node) -> bool {
+    if state.crashes_left == 0 {
+        return false;
+    }
+    state.crashes_left -= 1;
+    state.database.lost_node(node);
+    state.lanes[usize::from(node)] = Lane::default();
+    for socket in &mut state.sockets {
+        socket.take_if(|connection| connection.node == node);
+    }
+    true
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            database: Database::new(),
+            sockets: vec![None; self.sockets],
+            lanes: [Lane::default(); 2],
+            seen: Vec::new(),
+            acked: Set::default(),
+            announced: Set::default(),
+            newest_yielded: false,
+            sends_left: self.sends,
+            connects_left: self.connects,
+            crashes_left: self.crashes,
+            requeues_left: self.requeues,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.possible(state, actions);
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        self.act(&mut next, action).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
