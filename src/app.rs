@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
@@ -17,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Heard};
@@ -128,7 +127,9 @@ impl App {
         };
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store.clone(), delivery.clone())));
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(listen(database, store, hub, epoch_changes)));
-        let listening = tokio::spawn(serve(listener, shared.clone(), stop_listening.clone()));
+        let settings = serve_settings(config);
+        let routes = http::router(shared.clone());
+        let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.metrics), stop_listening.clone()));
         info!(%addr, "listening");
         Ok(Self { addr, shared, stop_listening, stop_lanes, connections, listening, tasks, grace: config.shutdown_grace })
     }
@@ -221,17 +222,10 @@ fn connection_settings(config: &Config) -> ConnectionSettings {
     }
 }
 
-async fn serve(listener: TcpListener, shared: connection::Shared, stop: CancellationToken) {
-    // Frames are small and follow one another: Nagle's algorithm would hold each back until the one before it is acked,
-    // up to 40 ms later.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection keeps Nagle's algorithm");
-        }
-    });
-    let served = axum::serve(listener, http::router(shared).into_make_service()).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        warn!(%error, "the listener ended");
+fn serve_settings(config: &Config) -> http::ServeSettings {
+    http::ServeSettings {
+        connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
+        head_timeout: config.head_timeout,
     }
 }
 

@@ -92,6 +92,10 @@ settings! {
         "New direct chats a user may begin in an hour";
     "SESSIONS_PER_USER_MAX" sessions_per_user_max: u32 = "20", whole(1..=10_000),
         "Connections of one user on this node";
+    "CONNECTIONS_MAX" connections_max: u32 = "20000", whole(1..=1_000_000),
+        "Connections of this node, before and after authentication, HTTP included";
+    "HEAD_TIMEOUT_MS" head_timeout: Duration = "10000", milliseconds(100..=600_000),
+        "Time from connecting to the end of the first request's head, in ms";
     "AUTH_TIMEOUT_MS" auth_timeout: Duration = "5000", milliseconds(100..=600_000),
         "Time for the first frame `authenticate`, in ms";
     "HEARTBEAT_MS" heartbeat: Duration = "20000", milliseconds(100..=3_600_000),

@@ -162,7 +162,10 @@ async fn next_text(socket: &mut Socket) -> Result<String, Option<Fault>> {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Binary(_))) => return Err(Some(client::refuse_binary().fault)),
             Some(Err(error)) => return Err(fault_of(&error)),
-            Some(Ok(Message::Close(_))) | None => return Err(None),
+            Some(Ok(Message::Close(_))) | None => {
+                answer_close(socket).await;
+                return Err(None);
+            }
         }
     }
 }
@@ -201,6 +204,12 @@ pub(super) async fn refuse(shared: &Shared, mut socket: Socket, id: Option<&Fram
     outbox.finish(&mut socket).await;
     shared.metrics.connection_closed(Some(fault.code));
     linger(&mut socket, |_| ()).await;
+}
+
+/// After the client's close frame: lets ours go out (RFC 6455 section 5.5.1). The socket has it ready and writes it when it
+/// is read on; nothing else may be written any more.
+pub(super) async fn answer_close(socket: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin)) {
+    let _ = timeout(LINGER, socket.next()).await;
 }
 
 /// How long a client has to answer our close frame.

@@ -15,7 +15,7 @@ use futures_util::{FutureExt, StreamExt};
 use time::OffsetDateTime;
 use tokio::time::sleep_until;
 
-use super::handshake::{Socket, fault_of, linger};
+use super::handshake::{Socket, answer_close, fault_of, linger};
 use super::marks::Cursors;
 use super::open::{Ended, Pace, Who, leave};
 use super::outbox::{Outbox, Written};
@@ -205,9 +205,7 @@ impl Shell {
                         continue;
                     }
                     Heard::Left => {
-                        // The socket answers a close frame by itself; let that go out.
-                        self.outbox.close(1000, "");
-                        let _ = tokio::time::timeout(Duration::from_secs(1), Box::pin(self.outbox.finish(&mut sink))).await;
+                        answer_close(&mut incoming).await;
                         return None;
                     }
                 },

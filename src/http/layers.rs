@@ -20,7 +20,7 @@ use crate::domain::limits;
 use crate::protocol::{Code, Fault};
 
 /// A request that takes longer is answered `unavailable`. What it had begun to store may be stored.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Puts the layers round these routes.
 pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Stop) -> Router<S> {

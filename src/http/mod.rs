@@ -4,7 +4,8 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
-//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `announce` tells connected users, `layers` is round all of it.
+//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `announce` tells connected users, `layers` is round all of it,
+//! `serve` brings it connections.
 
 mod error;
 mod extract;
@@ -19,6 +20,9 @@ mod presence;
 
 mod announce;
 mod layers;
+mod serve;
+
+pub use serve::{ServeSettings, serve};
 
 use axum::Router;
 use axum::extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};

@@ -12,6 +12,7 @@ mod explain;
 mod first_steps;
 mod handover;
 mod held;
+mod hostile;
 mod http;
 mod invariants;
 mod looks;
