@@ -45,7 +45,7 @@ pub struct ConnectQuery {
 
 /// What a client wishes for its connection, checked.
 #[derive(Debug, Clone)]
-pub(super) struct Wishes {
+pub struct Wishes {
     pub(super) device: Option<DeviceId>,
     pub(super) window: u16,
     pub(super) batch: Batching,
@@ -62,24 +62,25 @@ pub(super) enum Batching {
     On,
 }
 
-impl ConnectQuery {
-    fn wishes(self) -> Result<Wishes, Fault> {
-        let device = self.device.map(DeviceId::try_from).transpose().map_err(|error| Fault::invalid(error.to_string()))?;
-        let window = self.window.unwrap_or(limits::WINDOW_DEFAULT);
+impl TryFrom<ConnectQuery> for Wishes {
+    type Error = Fault;
+    fn try_from(query: ConnectQuery) -> Result<Self, Fault> {
+        let device = query.device.map(DeviceId::try_from).transpose().map_err(|error| Fault::invalid(error.to_string()))?;
+        let window = query.window.unwrap_or(limits::WINDOW_DEFAULT);
         if !(1..=limits::WINDOW_MAX).contains(&window) {
             return Err(Fault::invalid("window must be 1 to 500"));
         }
-        let batch = match self.batch.as_deref() {
+        let batch = match query.batch.as_deref() {
             None | Some("0" | "false" | "") => Batching::Off,
             Some("1" | "true") => Batching::On,
             Some(_) => return Err(Fault::invalid("batch must be 0 or 1")),
         };
-        let resume = match (self.epoch, self.since) {
+        let resume = match (query.epoch, query.since) {
             (Some(epoch), Some(since)) => Some((epoch, since)),
             (_, None) => None,
             (None, Some(_)) => return Err(Fault::invalid("since needs epoch, both from the same connection")),
         };
-        Ok(Wishes { device, window, batch, resume, marks: self.marks })
+        Ok(Self { device, window, batch, resume, marks: query.marks })
     }
 }
 
@@ -92,7 +93,7 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
         return Err(Fault::from(Crowded));
     }
     let token = auth::socket_token(headers, query.token.as_deref());
-    let wishes = query.wishes()?;
+    let wishes = Wishes::try_from(query)?;
     let identity = token.map(|token| verify(&shared, &token)).transpose()?;
     let upgrade = upgrade
         .protocols([auth::SUBPROTOCOL])

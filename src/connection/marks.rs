@@ -110,7 +110,22 @@ pub(super) fn receipt_frame(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_that_was_written_is_read_back(epoch in "[0-9a-f]{16}", number in 1..=u64::MAX) {
+            prop_assert_eq!(parse_cursor(&cursor_text(&epoch, MarksCursor(number)), &epoch), Some(MarksCursor(number)));
+        }
+
+        #[test]
+        fn what_is_no_cursor_is_none(text in "[0-9a-f]{0,3}-?[0-9+-]{0,25}|.{0,40}", epoch in "[0-9a-f]{0,3}") {
+            let read = parse_cursor(&text, &epoch);
+            prop_assert!(read.is_none_or(|cursor| cursor.0 > 0 && text.starts_with(&epoch)));
+        }
+    }
 
     #[test]
     fn a_cursor_is_taken_only_from_the_epoch_it_is_of() {

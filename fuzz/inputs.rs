@@ -1,0 +1,117 @@
+//! What is done with hostile bytes, one function for each way in. The fuzzer calls them with bytes of its own
+//! (`fuzz_targets/`), and `tests/corpus.rs` with those that are kept in `corpus/`, so that `cargo test` needs no fuzzer.
+//!
+//! Not to panic is the least of it: what comes out is held against what it promises.
+
+use std::collections::BTreeMap;
+
+use axum::extract::Query;
+use axum::http::{HeaderMap, HeaderValue, Uri};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use restante::auth::{self, TokenVerifier};
+use restante::client;
+use restante::connection::{ConnectQuery, Wishes};
+use restante::domain::limits;
+use restante::protocol::client::{AckRequest, ClientEvent, Frame, parse};
+use restante::protocol::server::{self, Pong};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+const SECRET: &str = "a secret that only the fuzzer knows";
+/// `{"alg":"HS256"}`
+const HEAD: &str = "eyJhbGciOiJIUzI1NiJ9";
+
+/// A text frame from a client.
+pub fn frame(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (id, answer) = match parse(text) {
+        Ok(Frame { id, event }) => {
+            keeps_limits(&event);
+            let answer = server::frame(id.as_ref(), &Pong {});
+            (id, answer)
+        }
+        Err(error) => {
+            let answer = server::frame(error.id.as_ref(), &error.fault);
+            (error.id, answer)
+        }
+    };
+    let answer: BTreeMap<String, &RawValue> = serde_json::from_str(&answer).expect("an answer is JSON, whatever it answers");
+    // An id goes back exactly as it came: a number may be larger than any that can be compared.
+    assert_eq!(answer.get("id").map(|id| id.get()), id.as_ref().map(|id| id.as_json()));
+}
+
+/// What is parsed can be stored.
+fn keeps_limits(event: &ClientEvent) {
+    match event {
+        ClientEvent::Send(request) => {
+            let metadata = request.metadata.as_ref().map_or("null", |metadata| metadata.get());
+            assert!(request.content.len() <= limits::CONTENT_BYTES_MAX && metadata.len() <= limits::METADATA_BYTES_MAX);
+            assert!((1..=limits::MESSAGE_TYPE_CHARS_MAX).contains(&request.message_type.chars().count()));
+            assert!(!request.content.contains('\0') && !request.message_type.contains('\0'));
+            serde_json::from_str::<Value>(metadata).expect("metadata is JSON");
+        }
+        ClientEvent::Delivered(AckRequest::Messages(ids)) => assert!(ids.len() <= limits::IDS_MAX),
+        ClientEvent::Delivered(AckRequest::UpTo { seq, .. }) => assert!(seq.0 >= 0),
+        ClientEvent::Reject(request) => assert!((1..=limits::REASON_CHARS_MAX).contains(&request.reason.chars().count())),
+        ClientEvent::PresenceGet(users) | ClientEvent::PresenceSubscribe(users) => assert!(users.len() <= limits::IDS_MAX),
+        ClientEvent::Authenticate { .. } | ClientEvent::Read(_) | ClientEvent::Typing { .. } | ClientEvent::Ping => {}
+    }
+}
+
+/// A token: the bytes as they are, and the bytes as claims under a good signature, which is as far as a stranger never gets.
+pub fn token(bytes: &[u8]) {
+    let verifier = TokenVerifier::new(&SECRET.into());
+    let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000);
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_bytes(bytes) {
+        headers.insert("sec-websocket-protocol", value.clone());
+        headers.insert("authorization", value);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let _ = auth::offers_subprotocol(&headers);
+    for token in [auth::bearer(&headers), auth::socket_token(&headers, Some(&text))].into_iter().flatten() {
+        assert!(verifier.verify(token.expose_secret(), now).is_err(), "nobody has signed this");
+    }
+    let signed = format!("{HEAD}.{}", base64url(bytes));
+    let signature =
+        crypto::sign(signed.as_bytes(), &EncodingKey::from_secret(SECRET.as_bytes()), Algorithm::HS256).expect("HS256 signs anything");
+    if let Ok(identity) = verifier.verify(&format!("{signed}.{signature}"), now) {
+        let user = identity.external.as_str();
+        assert!(identity.expires_at > now && (1..=limits::USER_ID_CHARS_MAX).contains(&user.chars().count()) && !user.contains('\0'));
+        assert!(identity.name.is_none_or(|name| !name.is_empty() && name.chars().count() <= 256));
+    }
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits = bytes.chunks(3).flat_map(|chunk| {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        (0..=chunk.len()).map(move |n| char::from(DIGITS[(bits >> (18 - 6 * n) & 63) as usize]))
+    });
+    digits.collect()
+}
+
+/// The query of `/ws`.
+pub fn connect(bytes: &[u8]) {
+    let Ok(uri) = Uri::try_from([b"/ws?", bytes].concat()) else { return };
+    let Ok(Query(query)) = Query::<ConnectQuery>::try_from_uri(&uri) else { return };
+    let (window, device, since) = (query.window, query.device.clone(), query.since);
+    if Wishes::try_from(query).is_ok() {
+        assert!(window.is_none_or(|window| (1..=limits::WINDOW_MAX).contains(&window)));
+        assert!(device.is_none_or(|device| (1..=limits::DEVICE_ID_CHARS_MAX).contains(&device.chars().count()) && !device.contains('\0')));
+        assert!(since.is_none() || uri.query().is_some_and(|query| query.contains("since")));
+    }
+}
+
+/// A frame from a service, as the command line's client reads it: understood, or kept as it came.
+pub fn service(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match client::Frame::parse(text).event {
+        client::Event::Malformed { text: kept, .. } => assert_eq!(kept, text),
+        client::Event::Other { data, .. } => assert!(serde_json::from_str::<Value>(data.get()).is_ok() || data.get().len() > 1_000),
+        client::Event::Batch(envelopes) => assert!(envelopes.len() <= text.len()),
+        _ => {}
+    }
+}
