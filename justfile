@@ -39,3 +39,7 @@ deny:
 fuzz target seconds="300":
     mkdir -p fuzz/found/{{target}}
     cargo +nightly fuzz run --fuzz-dir fuzz -s none {{target}} fuzz/found/{{target}} fuzz/corpus/{{target}} -- -max_total_time={{seconds}} -dict=fuzz/dictionaries/{{target}}.dict
+
+# the Autobahn suite (RFC 6455) against the listener and the limits of sockets; needs wstest (PyPI: autobahntestsuite)
+autobahn:
+    tests/autobahn/run

@@ -95,21 +95,25 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     let token = auth::socket_token(headers, query.token.as_deref());
     let wishes = Wishes::try_from(query)?;
     let identity = token.map(|token| verify(&shared, &token)).transpose()?;
-    let upgrade = upgrade
-        .protocols([auth::SUBPROTOCOL])
-        // An idle connection keeps its buffer: small, or idle connections would be most of the node's memory.
-        .read_buffer_size(2 * 1024)
-        .write_buffer_size(16 * 1024)
-        .max_write_buffer_size(2 * limits::BATCH_FRAME_BYTES_MAX)
-        .max_message_size(limits::FRAME_BYTES_MAX)
-        .max_frame_size(limits::FRAME_BYTES_MAX);
     let tasks = shared.tasks.clone();
-    Ok(upgrade
+    Ok(bounded(upgrade)
+        .protocols([auth::SUBPROTOCOL])
         .on_upgrade(move |socket| async move {
             // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
             tasks.spawn(serve(shared, socket.peekable(), identity, wishes));
         })
         .into_response())
+}
+
+/// The limits of a socket.
+pub fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
+        // An idle connection keeps its buffer: small, or idle connections would be most of the node's memory.
+        .read_buffer_size(2 * 1024)
+        .write_buffer_size(16 * 1024)
+        .max_write_buffer_size(2 * limits::BATCH_FRAME_BYTES_MAX)
+        .max_message_size(limits::FRAME_BYTES_MAX)
+        .max_frame_size(limits::FRAME_BYTES_MAX)
 }
 
 async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, wishes: Wishes) {
@@ -176,7 +180,7 @@ pub(super) fn verify(shared: &Shared, token: &SecretString) -> Result<Identity, 
 }
 
 /// What a broken frame means for the connection; `None`: it is simply gone.
-pub(super) fn fault_of(error: &axum::Error) -> Option<Fault> {
+pub fn fault_of(error: &axum::Error) -> Option<Fault> {
     use tokio_tungstenite::tungstenite::Error;
     let inner = std::error::Error::source(error)?.downcast_ref::<Error>()?;
     match inner {

@@ -26,7 +26,7 @@ mod turns;
 
 pub use advances::Advances;
 pub use crashes::Crashes;
-pub use handshake::{ConnectQuery, Wishes, upgrade};
+pub use handshake::{ConnectQuery, Wishes, bounded, fault_of, upgrade};
 pub use looks::Looks;
 pub use stop::Stop;
 pub use turns::{Purpose, Turn, Turns};

@@ -1,0 +1,51 @@
+//! A WebSocket that says whatever it hears, on the service's own listener and with the service's own limits: what a test
+//! suite for RFC 6455 can talk to, which speaks no JSON and has no token. `tests/autobahn/run` starts it.
+//!
+//! It is no part of the service. What is the same: the listener, the buffers and limits of a socket, which broken frame
+//! means which close code, and the order of closing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::WebSocketUpgrade;
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::routing::get;
+use restante::connection::{bounded, fault_of};
+use restante::http::{ServeSettings, serve};
+use restante::telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let listener = TcpListener::bind(&addr).await?;
+    println!("listening on {}", listener.local_addr()?);
+    let router = Router::new().route("/", get(async |upgrade: WebSocketUpgrade| bounded(upgrade).on_upgrade(echo)));
+    let settings = ServeSettings { connections_max: 1_000, head_timeout: Duration::from_secs(10) };
+    serve(listener, router, settings, Arc::new(Metrics::default()), CancellationToken::new()).await;
+    Ok(())
+}
+
+async fn echo(mut socket: WebSocket) {
+    while let Some(heard) = socket.recv().await {
+        let said = match heard {
+            Ok(data @ (Message::Text(_) | Message::Binary(_))) => socket.send(data).await,
+            // A ping is answered and a close frame is answered by the socket, as it is read on.
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Ok(()),
+            Err(error) => {
+                let Some(fault) = fault_of(&error) else { return };
+                let close = CloseFrame { code: fault.code.close(), reason: fault.code.as_str().into() };
+                let _ = socket.send(Message::Close(Some(close))).await;
+                // The client's time to read it.
+                let _ = timeout(Duration::from_secs(1), async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+                return;
+            }
+        };
+        if said.is_err() {
+            return;
+        }
+    }
+}
