@@ -2,6 +2,8 @@
 //!
 //! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
 
+mod nodes;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +18,33 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::auth::TokenVerifier;
-use crate::bus::{self, Heard};
+use crate::bus::Bus;
 use crate::config::Config;
 use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Stop, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
-use crate::domain::{Class, limits};
+use crate::domain::{NodeId, limits};
 use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
+use crate::presence::{self, Presence, PresenceSettings};
+use crate::reach::Reach;
 use crate::session;
 use crate::store::{self, PLANNING, Store};
 use crate::telemetry::Metrics;
+use nodes::Nodes;
 
 /// The migrations of this version; `sqlx migrate run` applies the same.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// A node that dies is noticed within `lives` and a beat.
+const PRESENCE: PresenceSettings = PresenceSettings {
+    beat_interval: Duration::from_secs(2),
+    lives: Duration::from_secs(8),
+    grace: Duration::from_millis(limits::PRESENCE_GRACE_MS),
+};
 
 /// Where the messages are kept.
 #[derive(Debug, Clone)]
@@ -104,7 +116,13 @@ impl App {
         let (epoch_changes, epoch) = watch::channel::<Arc<str>>(epoch);
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
-        let delivery = Delivery::start(&lane_settings(config, &database), &store, &hub, &metrics, &tasks, &stop_lanes);
+        let bus = Bus::new(NodeId::generate());
+        let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
+        let delivery = Delivery::start(&lane_settings(config, &database), &store, &reach, &metrics, &tasks, &stop_lanes);
+        let nodes = Nodes { database, store: store.clone(), reach: reach.clone(), bus: bus.clone(), metrics: Arc::clone(&metrics) };
+        nodes.start(epoch_changes, &tasks, &stop_lanes);
+        let node = presence::Node { store: store.clone(), hub: Arc::clone(&hub), reach: reach.clone(), bus, metrics: Arc::clone(&metrics) };
+        let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;
 
         let turns = Turns::new(config.pool_size, config.openings_waiting_max, Arc::clone(&metrics));
         let health = delivery.health().clone();
@@ -113,7 +131,9 @@ impl App {
         let shared = connection::Shared {
             store: store.clone(),
             delivery: delivery.clone(),
-            hub: Arc::clone(&hub),
+            hub,
+            reach,
+            presence,
             metrics,
             verifier: Arc::new(TokenVerifier::new(secret)),
             epoch,
@@ -125,8 +145,7 @@ impl App {
             tasks: connections.clone(),
             stop: Stop::default(),
         };
-        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store.clone(), delivery.clone())));
-        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(listen(database, store, hub, epoch_changes)));
+        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store, delivery)));
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());
         let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.metrics), stop_listening.clone()));
@@ -164,6 +183,9 @@ impl App {
         self.tasks.close();
         let rest = async {
             self.tasks.wait().await;
+            if let Err(cause) = self.shared.presence.leave().await {
+                debug!(?cause, "other nodes were not told that this one ends; they will notice");
+            }
             self.shared.store.pool().close().await;
         };
         if timeout_at(begun + self.grace, rest).await.is_err() {
@@ -227,31 +249,4 @@ fn serve_settings(config: &Config) -> http::ServeSettings {
         connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
         head_timeout: config.head_timeout,
     }
-}
-
-/// Passes on what the bus hears. A lost connection may mean another database behind the same address: the epoch is
-/// read again.
-async fn listen(database: Database, store: Store, hub: Arc<Hub>, epoch: watch::Sender<Arc<str>>) {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database.direct);
-    let (missed, mut to_check) = tokio::sync::mpsc::channel::<()>(1);
-    let heard = |heard| match heard {
-        Heard::Wake(users) => users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| hub.wake(user, class))),
-        Heard::Marks(users) => users.into_iter().for_each(|user| hub.look_at_marks(user)),
-        Heard::Missed => {
-            hub.wake_all();
-            let _ = missed.try_send(());
-        }
-    };
-    let check = async {
-        while to_check.recv().await.is_some() {
-            if let Ok(now) = store.epoch().await {
-                epoch.send_if_modified(|known| {
-                    let changed = **known != *now;
-                    *known = Arc::from(now.as_str());
-                    changed
-                });
-            }
-        }
-    };
-    tokio::join!(bus::listen(pool, heard), check);
 }

@@ -8,7 +8,9 @@
 //! - [`session`]: the core, pure: one client's delivery state machine
 //! - [`store`]: every SQL statement, in `.sql` files named as their function
 //! - [`hub`]: who is connected to this node
-//! - [`bus`]: what other writers of the database say
+//! - [`bus`]: between nodes: what one has committed, the others are told
+//! - [`reach`]: everybody who is connected, through the hub here and over the bus elsewhere
+//! - [`presence`]: which nodes live, and who is online at which
 //! - [`delivery`]: the lanes that accept and settle in batches, and the hints that follow each commit
 //! - [`auth`]: whose token is it
 //! - [`connection`]: the shell, a task per socket: frames in, session, effects out
@@ -35,7 +37,9 @@ pub mod http;
 pub mod hub;
 pub mod jobs;
 pub mod postgres;
+pub mod presence;
 pub mod protocol;
+pub mod reach;
 pub mod secret;
 pub mod session;
 pub mod store;

@@ -99,6 +99,13 @@ metrics! {
     held_chats: Gauge = gauge(), "held_chats", "Chats and inboxes that somebody else holds locked; only their own items wait for them";
     accept_to_ack: Histogram = seconds(), "accept_to_ack" in Seconds, "Time from accepting a message to the commit of a recipient's ack";
     database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
+    bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "News told to other nodes, by kind";
+    bus_received: Labelled<Counter> = labelled("kind", counter), "bus_received", "News heard from other nodes, and from SQL functions, by kind";
+    bus_degraded: Labelled<Counter> = labelled("kind", counter), "bus_degraded",
+        "News that did not fit and were told in fewer words, or not at all, by kind; `publish`: what a failed transaction held";
+    listener_connects: Counter = counter(), "listener_connects", "Times that the connection that listens was made; more than one: it was lost";
+    live_nodes: Gauge = gauge(), "live_nodes", "Nodes that live, this one too";
+    presence_leases: Gauge = gauge(), "presence_leases", "Users whom this node says to be online";
 }
 
 impl Metrics {

@@ -1,32 +1,75 @@
-//! LISTEN on PostgreSQL's channel `restante_wake`, where `restante_send()`, `restante_requeue()` and `restante_discard()`
-//! notify.
+//! LISTEN: on `restante_wake`, where SQL functions notify every node (`restante_send()`, `restante_requeue()`,
+//! `restante_discard()`), and on the node's own channel.
+//!
+//! A connection can be dead without a word (half-open). So the node notifies itself: who does not hear itself for a while
+//! takes the connection for lost and makes another.
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::Heard;
-use crate::domain::UserId;
+use super::news::News;
+use crate::domain::{NodeId, UserId};
 
-/// The channel; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
-const CHANNEL: &str = "restante_wake";
+/// The channel of SQL functions; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
+const WAKE: &str = "restante_wake";
+/// What a node says to itself.
+const BEAT: &str = "beat";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Listens until it is dropped, through lost connections.
-pub async fn listen(pool: PgPool, mut heard: impl FnMut(Heard)) {
+/// Who listens, and how soon silence is taken for a lost connection.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// The node.
+    pub me: NodeId,
+    /// Past any pooler.
+    pub connect_to: PgConnectOptions,
+    /// How often the node says something to itself.
+    pub beat_interval: Duration,
+    /// So long a connection may be silent.
+    pub silence_max: Duration,
+}
+
+/// The channel of a node.
+pub fn channel(node: NodeId) -> String {
+    format!("restante_node_{}", node.0.simple())
+}
+
+/// Listens until it is dropped, through lost connections. `say` notifies a channel.
+pub async fn listen<F: Future<Output = bool>>(settings: ListenerSettings, say: impl Fn(String, String) -> F, heard: impl FnMut(Heard)) {
+    let channel = channel(settings.me);
+    let beats = async {
+        let mut every = tokio::time::interval(settings.beat_interval);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            // Unsaid, it is not heard, and a connection that was sound is made anew: that costs little.
+            let _ = say(channel.clone(), BEAT.to_owned()).await;
+        }
+    };
+    tokio::select! {
+        () = beats => {}
+        () = listen_on(&channel, &settings, heard) => {}
+    }
+}
+
+async fn listen_on(channel: &str, settings: &ListenerSettings, mut heard: impl FnMut(Heard)) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let cause = match listener(&pool).await {
-            Ok(mut listener) => {
+        let cause = match timeout(CONNECT_TIME_MAX, listener(channel, &settings.connect_to)).await {
+            Ok(Ok(mut listener)) => {
                 // Listening anew: what was notified since the last connection went is not known.
                 heard(Heard::Missed);
                 pause = FIRST_PAUSE;
-                follow(&mut listener, &mut heard).await
+                follow(&mut listener, settings.silence_max, &mut heard).await
             }
-            Err(cause) => Some(cause),
+            Ok(Err(cause)) => Some(cause),
+            Err(_) => None,
         };
         debug!(?cause, "the connection that listens is lost");
         tokio::time::sleep(pause).await;
@@ -34,25 +77,45 @@ pub async fn listen(pool: PgPool, mut heard: impl FnMut(Heard)) {
     }
 }
 
-async fn listener(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
+/// A pool for each connection: one whose connection hangs would never give another.
+async fn listener(channel: &str, connect_to: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIME_MAX).connect_lazy_with(connect_to.clone());
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen_all([WAKE, channel]).await?;
     Ok(listener)
 }
 
-/// Until the connection is lost: `try_recv` says so (`None`), where `recv` would quietly make another.
-async fn follow(listener: &mut PgListener, heard: &mut impl FnMut(Heard)) -> Option<sqlx::Error> {
+/// Until the connection is lost, or silent: `try_recv` says so (`None`), where `recv` would quietly make another.
+async fn follow(listener: &mut PgListener, silence_max: Duration, heard: &mut impl FnMut(Heard)) -> Option<sqlx::Error> {
     loop {
-        match listener.try_recv().await {
-            Ok(Some(notification)) => {
-                let [waits, marks] = told(notification.payload());
-                heard(Heard::Wake(waits));
-                heard(Heard::Marks(marks));
+        match timeout(silence_max, listener.try_recv()).await {
+            Ok(Ok(Some(notification))) => take(&notification, heard),
+            Ok(Ok(None)) => return None,
+            Ok(Err(cause)) => return Some(cause),
+            Err(_) => {
+                debug!("the connection that listens is silent");
+                return None;
             }
-            Ok(None) => return None,
-            Err(cause) => return Some(cause),
         }
     }
+}
+
+fn take(notification: &PgNotification, heard: &mut impl FnMut(Heard)) {
+    match (notification.channel(), notification.payload()) {
+        (WAKE, payload) => {
+            let [waits, marks] = told(payload);
+            heard(Heard::Wake(waits));
+            heard(Heard::Marks(marks));
+        }
+        (_, BEAT) => {}
+        (_, letter) => read(letter, heard),
+    }
+}
+
+/// Reads a letter.
+pub(super) fn read(letter: &str, heard: &mut impl FnMut(Heard)) {
+    letter.lines().for_each(|line| heard(News::read(line).map_or(Heard::Unknown, Heard::News)));
 }
 
 /// For whom something waits, and for whom marks moved. What cannot be read is left out: anybody may notify.
@@ -72,5 +135,12 @@ mod tests {
         assert_eq!(told("m4,1, m55"), [vec![UserId(1)], vec![UserId(4), UserId(55)]]);
         assert_eq!(told(""), [vec![], vec![]]);
         assert_eq!(told("x,7,mx,99999999999999999999"), [vec![UserId(7)], vec![]]);
+    }
+
+    #[test]
+    fn a_letter_is_read_line_by_line() {
+        let mut heard = Vec::new();
+        read("\"Z\"\n{}\n{\"w\":[\"chat\",[7]]}", &mut |news| heard.push(news));
+        assert!(matches!(&heard[..], [Heard::Unknown, Heard::Unknown, Heard::News(News::Wake(..))]), "{heard:?}");
     }
 }

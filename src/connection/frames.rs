@@ -8,7 +8,6 @@ use super::open::authenticated;
 use super::shell::{Done, Shell, instant_of};
 use crate::delivery::SendItem;
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
-use crate::hub::Note;
 use crate::protocol::client::{
     self, AckRequest, ClientEvent, Frame, FrameId, ReadRequest, ReadUpTo, RejectRequest, SendRequest, SendTarget,
 };
@@ -162,6 +161,7 @@ impl Shell {
     }
 
     fn send_to(&mut self, id: Option<FrameId>, chat: ChatId, request: SendRequest) {
+        self.marks_look.soon(Instant::now());
         let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request);
         let sent = self.shared.delivery.send(item);
         self.answer(async move {
@@ -176,17 +176,20 @@ impl Shell {
         let (store, hub) = (self.shared.store.clone(), Arc::clone(&self.shared.hub));
         let (asker, session, mailbox) = (self.who.profile.user, self.who.session, self.mailbox.clone());
         self.answer(async move {
-            let seen = match store.presence(asker, &users).await {
+            let mut seen = store.presence(asker, &users).await;
+            if let (Watch::Yes, Ok(known)) = (watch, &seen) {
+                let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
+                hub.watch(session, &mailbox, &watched);
+                // Once more: whoever came or went before this was not told.
+                seen = store.presence(asker, &users).await;
+            }
+            let seen = match seen {
                 Ok(seen) => seen,
                 Err(error) => return (server::frame(id.as_ref(), &read_fault(&error)), None),
             };
-            if watch == Watch::Yes {
-                let watched: Vec<UserId> = seen.iter().map(|(_, known)| known.user).collect();
-                hub.watch(session, &mailbox, &watched);
-            }
             let users = users.into_iter().map(|user| {
                 let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
-                let online = known.is_some_and(|known| hub.is_here(known.user));
+                let online = known.is_some_and(|known| known.online || hub.is_here(known.user));
                 let last_seen = known.and_then(|known| known.last_seen).map(Timestamp);
                 server::Presence { user_id: user, online, last_seen }
             });
@@ -212,9 +215,7 @@ impl Shell {
     pub(super) fn audience(&mut self, chat: ChatId, users: &[UserId]) {
         let Some((_, typing)) = self.typing.wanted.take() else { return };
         let frame = server::frame(None, &server::Typing { chat_id: chat, user_id: &self.who.profile.external, typing });
-        for user in users {
-            self.shared.hub.tell(*user, &Note::Frame(frame.clone()));
-        }
+        self.shared.reach.frame(users.to_vec(), frame);
     }
 }
 

@@ -3,12 +3,17 @@
 //! A cursor is handed out only with the last frame of a read, so that a client that stops in the middle asks for all
 //! of it again. Receipts told live carry the cursor of the last read: they may overtake one another, a read may not.
 
+use std::time::{Duration, Instant};
+
 use axum::extract::ws::Utf8Bytes;
 
 use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status, Tally};
 use crate::protocol::Timestamp;
 use crate::protocol::server::{StatusCounts, StatusException, StatusList, StatusUpTo, frame};
 use crate::store::{MarksCursor, MarksRead};
+
+/// The slowest of slow looks takes so many intervals.
+const LOOK_PAUSES_MAX: u32 = 16;
 
 /// What a connection's client knows of marks.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +26,43 @@ impl Cursors {
     /// As the client gets it.
     pub(super) fn to_tell(self, epoch: &str) -> String {
         cursor_text(epoch, self.told.unwrap_or(MarksCursor(0)))
+    }
+}
+
+/// When a sender looks for marks that moved by itself, should a receipt have been lost between nodes. The longer it sends
+/// nothing, the less often: what it sent is then told, or waits for somebody who is away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SlowLook {
+    at: Instant,
+    pause: Duration,
+    interval: Duration,
+}
+
+impl SlowLook {
+    /// The first look of one that was told everything at its connect.
+    pub(super) fn new(now: Instant, interval: Duration) -> Self {
+        Self { at: now + interval, pause: interval, interval }
+    }
+
+    /// The next look.
+    pub(super) const fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// Is it time? Then the one after it is set.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.at <= now;
+        if is_due {
+            self.pause = (self.pause * 2).min(self.interval * LOOK_PAUSES_MAX);
+            self.at = now + self.pause;
+        }
+        is_due
+    }
+
+    /// Something was sent: what becomes of it is to be told soon.
+    pub(super) fn soon(&mut self, now: Instant) {
+        self.pause = self.interval;
+        self.at = self.at.min(now + self.interval);
     }
 }
 
@@ -135,6 +177,23 @@ mod tests {
         for bad in ["", "abc", "abc-", "abc-x", "abc-0", "-7"] {
             assert_eq!(parse_cursor(bad, "abc"), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_sender_looks_less_and_less_often_until_it_sends_again() {
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let mut look = SlowLook::new(begun, second);
+        assert!(!look.is_due(begun));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let at = look.at();
+            assert!(look.is_due(at));
+            pauses.push((look.at() - at).as_secs());
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 16, 16, 16]);
+        let now = look.at() - 10 * second;
+        look.soon(now);
+        assert_eq!(look.at(), now + second);
     }
 
     #[test]

@@ -39,6 +39,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::TokenVerifier;
 use crate::delivery::Delivery;
 use crate::hub::Hub;
+use crate::presence::Presence;
+use crate::reach::Reach;
 use crate::session;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -63,6 +65,10 @@ pub struct Shared {
     pub delivery: Delivery,
     /// The sessions of this node.
     pub hub: Arc<Hub>,
+    /// The sessions of every node.
+    pub reach: Reach,
+    /// Who is online.
+    pub presence: Presence,
     /// What operators see.
     pub metrics: Arc<Metrics>,
     /// Whose token is it?

@@ -7,10 +7,10 @@ use tracing::debug;
 use super::marks::{self, receipt_frame};
 use super::shell::{Done, MarksReading, Shell};
 use crate::domain::{Class, UserId};
-use crate::hub::{Arrival, Found, Missed, Note, Reader};
-use crate::protocol::{Timestamp, server};
+use crate::hub::{Found, Missed, Note, Reader};
+use crate::protocol::Code;
 use crate::session::Input;
-use crate::store::MarksRead;
+use crate::store::{MarksRead, Overview};
 
 /// Between two tries to read marks.
 const MARKS_PAUSE: Duration = Duration::from_secs(1);
@@ -58,29 +58,25 @@ impl Shell {
         }
     }
 
-    /// Tells the user's direct contacts that it came, if it was not here before, and asks to be told of theirs.
-    pub(super) fn greet(&mut self, arrival: Arrival, peers: &[UserId]) {
-        if arrival == Arrival::First {
-            let now = Timestamp(time::OffsetDateTime::now_utc());
-            let frame = server::frame(None, &server::UserOnline { user_id: &self.who.profile.external, timestamp: now });
-            self.shared.hub.tell_watchers(self.who.profile.user, &frame);
-        }
+    /// Says that the user is here, and asks to be told of its direct contacts.
+    pub(super) fn greet(&mut self, peers: &[UserId]) {
+        self.shared.presence.arrived(self.who.profile.user);
         self.shared.hub.watch(self.who.session, &self.mailbox, peers);
     }
 
     /// Reads the marks that moved since the client was told last; at most one read at a time.
-    fn look_at_marks(&mut self) {
+    pub(super) fn look_at_marks(&mut self) {
         if self.marks_reading != MarksReading::No {
             self.marks_reading = MarksReading::Again;
             return;
         }
         self.marks_reading = MarksReading::Yes;
         let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
-        let (user, since) = (self.who.profile.user, self.cursors.told);
+        let (user, since, device) = (self.who.profile.user, self.cursors.told, self.who.wishes.device.clone());
         self.operations.push(Box::pin(async move {
             loop {
-                match store.marks_since(user, since).await {
-                    Ok(read) => return Done::Marks(read),
+                match store.overview(user, since, device.as_ref()).await {
+                    Ok(overview) => return Done::Overview(Box::new(overview)),
                     Err(error) if error.is_unavailable() => {
                         health.report_away();
                         health.back().await;
@@ -94,8 +90,12 @@ impl Shell {
         }));
     }
 
-    pub(super) fn marks_read(&mut self, read: MarksRead) {
-        self.tell_marks(read);
+    pub(super) fn overview_read(&mut self, overview: Overview) {
+        // The newer connection of the device is at another node, and its word was lost.
+        if overview.session_no > self.who.session_no {
+            return self.close(Code::Displaced);
+        }
+        self.tell_marks(overview.marks);
         let again = self.marks_reading == MarksReading::Again;
         self.marks_reading = MarksReading::No;
         if again {

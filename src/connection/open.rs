@@ -19,7 +19,7 @@ use super::shell::Shell;
 use super::turns::{Turn, spread};
 use crate::auth::Identity;
 use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
-use crate::hub::{Arrival, Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
+use crate::hub::{Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
@@ -34,6 +34,8 @@ pub(super) struct Who {
     pub(super) session: SessionId,
     pub(super) profile: Arc<Profile>,
     pub(super) wishes: Wishes,
+    /// Which connection of its device it is.
+    pub(super) session_no: Option<i64>,
     pub(super) epoch: Arc<str>,
 }
 
@@ -68,7 +70,6 @@ struct Opened {
     start: Start,
     resumed: Resumed,
     pending: u32,
-    arrival: Arrival,
     overview: Overview,
     cursors: Cursors,
 }
@@ -95,28 +96,36 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
     let opening = shared.store.open(request).await.map_err(|error| away(shared, &error))?;
-    let who = Who { session: SessionId::generate(), profile: Arc::new(opening.profile.clone()), wishes, epoch };
+    let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
+    let who = Who { session: SessionId::generate(), profile, wishes, session_no, epoch };
     let (mailbox, notes) = mailbox();
     let device = who.wishes.device.clone().zip(opening.session_no);
-    let arrival = shared.hub.register(who.profile.user, Registered { session: who.session, device, mailbox: mailbox.clone() }).map_err(
-        |refused| match refused {
-            NotRegistered::TooMany => Fault::plain(Code::TooManySessions).retry_after_ms(5_000),
-            NotRegistered::Displaced => Fault::plain(Code::Displaced),
-        },
-    )?;
+    let registered = Registered { session: who.session, device: device.clone(), mailbox: mailbox.clone() };
+    shared.hub.register(who.profile.user, registered).map_err(|refused| match refused {
+        NotRegistered::TooMany => Fault::plain(Code::TooManySessions).retry_after_ms(5_000),
+        NotRegistered::Displaced => Fault::plain(Code::Displaced),
+    })?;
+    if let Some((device, session_no)) = &device {
+        shared.reach.displace(who.profile.user, device, *session_no);
+    }
     let (start, resumed) = start(shared, &who, &opening);
     let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, &who.epoch));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
-    match shared.store.overview(who.profile.user, known).await {
+    match shared.store.overview(who.profile.user, known, who.wishes.device.as_ref()).await {
+        // A newer connection of the device, at another node, may have said so before this one was there to hear it.
+        Ok(overview) if overview.session_no > session_no => {
+            forget(shared, &who);
+            Err(Fault::plain(Code::Displaced))
+        }
         Ok(overview) => {
             let pending = opening.inboxes.iter().map(|inbox| inbox.pending).sum();
             // Nothing to tell: the client may have the new cursor at once.
             let nothing_moved = overview.marks.marks.is_empty() && overview.marks.tallies.is_empty();
             let cursors = Cursors { told: if nothing_moved { Some(overview.marks.cursor) } else { known } };
-            Ok(Opened { who, mailbox, notes, start, resumed, pending, arrival, overview, cursors })
+            Ok(Opened { who, mailbox, notes, start, resumed, pending, overview, cursors })
         }
         Err(error) => {
-            shared.hub.unregister(who.profile.user, who.session);
+            forget(shared, &who);
             Err(away(shared, &error))
         }
     }
@@ -141,15 +150,15 @@ fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
     }
     let scope = if has_device || matches!(resumed, Resumed::At(_)) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = shared.crashes.emit_alone(who.profile.user, who.wishes.device.as_ref());
-    let settings = Settings { window: who.wishes.window, ..jittered(shared.settings.session.clone(), who.session) };
+    let look_interval = jittered(shared.settings.session.look_interval, who.session);
+    let settings = Settings { window: who.wishes.window, look_interval, ..shared.settings.session.clone() };
     (Start { settings, scope, has_device, classes, emit_alone }, resumed)
 }
 
 /// Spreads the slow looks of many sessions that began together over time.
-fn jittered(mut settings: Settings, session: SessionId) -> Settings {
+pub(super) fn jittered(look_interval: Duration, session: SessionId) -> Duration {
     let spread = u32::from(session.0.as_bytes()[15]);
-    settings.look_interval = settings.look_interval * (192 + spread / 2) / 256;
-    settings
+    look_interval * (192 + spread / 2) / 256
 }
 
 fn away(shared: &Shared, error: &store::Error) -> Fault {
@@ -188,7 +197,7 @@ fn begin(
     opened: Opened,
     answer_to: Option<Option<FrameId>>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let Opened { who, mailbox, notes, start, resumed, pending, arrival, overview, cursors } = opened;
+    let Opened { who, mailbox, notes, start, resumed, pending, overview, cursors } = opened;
     let mut outbox = Outbox::default();
     if let Some(id) = answer_to {
         outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
@@ -203,7 +212,7 @@ fn begin(
     if let Resumed::At(since) = resumed {
         shell.ack_up_to(settled, since);
     }
-    shell.greet(arrival, &overview.peers);
+    shell.greet(&overview.peers);
     shell.perform(effects);
     // Split here: the halves are small, and the future of the loop keeps what it is given twice.
     let (sink, incoming) = socket.split();
@@ -250,33 +259,25 @@ fn ready(who: &Who, start: &Start, resumed: Resumed, pending: u32, cursors: &Cur
     )
 }
 
-/// After the end, however it came: the hub forgets the session, watchers learn of the user.
+/// After the end, however it came: the hub forgets the session, and presence learns of a user's last.
 pub(super) async fn leave(shared: &Shared, who: &Who, ended: Ended) {
     shared.metrics.connection_closed(ended.code);
     if ended.anything_emitted {
         shared.crashes.ended(who.profile.user, who.wishes.device.as_ref(), ended.anything_acked);
     }
-    let departure = shared.hub.unregister(who.profile.user, who.session);
+    forget(shared, who);
     debug!(session.id = %who.session, code = ended.code.map(Code::as_str), "connection ended");
-    let noted = tokio::time::timeout(Duration::from_secs(5), note_departure(shared, who, departure)).await;
+    let Some(device) = &who.wishes.device else { return };
+    let noted = tokio::time::timeout(Duration::from_secs(5), shared.store.device_seen(who.profile.user, device)).await;
     if !matches!(noted, Ok(Ok(()))) {
-        debug!(user.id = %who.profile.external, "when the user was last seen could not be noted");
+        debug!(user.id = %who.profile.external, "when a device was last seen could not be noted");
     }
 }
 
-async fn note_departure(shared: &Shared, who: &Who, departure: Departure) -> store::Result<()> {
-    if let Some(device) = &who.wishes.device {
-        shared.store.device_seen(who.profile.user, device).await?;
+fn forget(shared: &Shared, who: &Who) {
+    if shared.hub.unregister(who.profile.user, who.session) == Departure::Last {
+        shared.presence.left(who.profile.user);
     }
-    if departure == Departure::Last {
-        let last_seen = shared.store.note_last_seen(who.profile.user).await?;
-        // Somebody who came back meanwhile has been announced already.
-        if !shared.hub.is_here(who.profile.user) {
-            let frame = server::frame(None, &server::UserOffline { user_id: &who.profile.external, last_seen: Timestamp(last_seen) });
-            shared.hub.tell_watchers(who.profile.user, &frame);
-        }
-    }
-    Ok(())
 }
 
 impl Batching {

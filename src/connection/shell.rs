@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use tokio::time::sleep_until;
 
 use super::handshake::{Socket, answer_close, fault_of, linger};
-use super::marks::Cursors;
-use super::open::{Ended, Pace, Who, leave};
+use super::marks::{Cursors, SlowLook};
+use super::open::{Ended, Pace, Who, jittered, leave};
 use super::outbox::{Outbox, Written};
 use super::stop::Leave;
 use super::{Shared, frames};
@@ -27,7 +27,7 @@ use crate::hub::{Mailbox, Reader};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, server};
 use crate::session::{Effect, Input, Session, SettlementNo, Ticket};
-use crate::store::MarksRead;
+use crate::store::Overview;
 
 /// Answers that a client may wait for at once, beyond acks; then its frames are not read until some have come.
 const ANSWERS_MAX: usize = 256;
@@ -55,8 +55,8 @@ pub(super) enum Done {
     Settled([SettlementNo; 2], Result<(), Refusal>),
     /// An answer to the client, and perhaps something for the session.
     Answer(Utf8Bytes, Option<Input>),
-    /// Marks that moved.
-    Marks(MarksRead),
+    /// A look at the user's chats: marks that moved.
+    Overview(Box<Overview>),
     /// A message goes to this user, and here is the chat.
     Directed(Box<frames::Directed>),
     /// Members of a chat, to be told of typing.
@@ -88,6 +88,7 @@ pub(super) struct Shell {
     pub(super) next_ticket: u64,
     pub(super) token_expires: Instant,
     pub(super) marks_reading: MarksReading,
+    pub(super) marks_look: SlowLook,
     pub(super) typing: frames::TypingState,
     closing: Option<Fault>,
     stay: Stay,
@@ -136,6 +137,7 @@ impl Shell {
         Self {
             heartbeat_at: now + shared.settings.heartbeat,
             token_expires: instant_of(token_expires, now),
+            marks_look: SlowLook::new(now, jittered(shared.settings.session.look_interval, who.session)),
             shared,
             who,
             mailbox,
@@ -267,8 +269,8 @@ impl Shell {
 
     fn deadline(&self) -> Instant {
         let first = match self.stay {
-            Stay::Open => self.heartbeat_at.min(self.token_expires),
-            Stay::Until(leave) => self.heartbeat_at.min(self.token_expires).min(leave.at),
+            Stay::Open => self.heartbeat_at.min(self.token_expires).min(self.marks_look.at()),
+            Stay::Until(leave) => self.heartbeat_at.min(self.token_expires).min(self.marks_look.at()).min(leave.at),
             Stay::LastCall(leave) => self.token_expires.min(leave.at_the_latest),
         };
         self.session.next_deadline().map_or(first, |at| at.min(first))
@@ -290,6 +292,10 @@ impl Shell {
         if self.heartbeat_at <= now {
             self.heartbeat(now);
             self.shrink(notes);
+        }
+        // Where no other node is, nothing is lost on the way.
+        if self.marks_look.is_due(now) && !self.shared.reach.is_alone() {
+            self.look_at_marks();
         }
         if self.session.next_deadline().is_some_and(|at| at <= now) {
             // What has come in since the loop last looked is heard first.
@@ -392,7 +398,7 @@ impl Shell {
                     self.happened(input);
                 }
             }
-            Done::Marks(read) => self.marks_read(read),
+            Done::Overview(overview) => self.overview_read(*overview),
             Done::Directed(directed) => self.directed(*directed),
             Done::Audience(chat, users) => self.audience(chat, &users),
             Done::Nothing => {}

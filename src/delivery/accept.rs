@@ -19,9 +19,8 @@ use super::item::{Accepted, Refusal, SendItem};
 use super::link::{Link, Shared};
 use super::routes::Routes;
 use super::{BUSY_RETRY, LaneSettings};
-use crate::domain::{Envelope, Message, MessageId, Status, UserId, Wire};
-use crate::hub::Note;
-use crate::protocol::{Code, Fault, message::sent_echo_frame};
+use crate::domain::{Message, MessageId, Wire};
+use crate::protocol::{Code, Fault};
 use crate::store::{self, AcceptOutcome, AcceptedRow, Error};
 
 /// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
@@ -319,30 +318,13 @@ impl Lane {
         }
     }
 
-    /// After the commit: the sender is answered, and whoever is here is offered what was just stored.
+    /// After the commit: whoever is connected is offered what was just stored, and the sender is answered.
     fn accepted(&self, queued: Queued, row: &AcceptedRow) {
         self.shared.metrics.messages_accepted.inc();
         self.routes.learn(row.chat, row.recipients.len());
-        let hub = &self.shared.hub;
-        let sender = queued.item.sender.user;
-        let here = row.recipients.iter().filter(|(user, _)| hub.is_here(*user));
-        let mut here = here.peekable();
-        if here.peek().is_some() || hub.is_here(sender) {
-            let message = Arc::new(message(&queued.item, row));
-            self.echo(sender, &queued, &message);
-            for (user, seq) in here {
-                self.shared.metrics.wakes.of("offer").inc();
-                let message = Arc::clone(&message);
-                hub.offer(*user, &Envelope { class: row.class, inbox_seq: *seq, status: Status::Sent, attempts: 0, message });
-            }
-        }
+        let item = &queued.item;
+        self.shared.reach.offer(row.class, item.sender.user, item.origin, &row.recipients, || message(item, row));
         self.confirm(queued, row, false);
-    }
-
-    fn echo(&self, sender: UserId, queued: &Queued, message: &Message) {
-        if self.shared.hub.has_others(sender, queued.item.origin) {
-            self.shared.hub.tell_others(sender, queued.item.origin, &Note::Frame(sent_echo_frame(message)));
-        }
     }
 
     fn confirm(&self, queued: Queued, row: &AcceptedRow, duplicate: bool) {
@@ -377,8 +359,7 @@ impl Lane {
         let ids: Vec<_> = messages.iter().map(|message| message.0).collect();
         let Ok(connection) = self.link.get().await else { return };
         for (user, class) in store::recipients_waiting(connection, &ids).await.unwrap_or_default() {
-            self.shared.metrics.wakes.of("wake").inc();
-            self.shared.hub.wake(user, class);
+            self.shared.reach.wake(user, class);
         }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::Health;
-use crate::hub::Hub;
+use crate::reach::Reach;
 use crate::store::{Error, PLANNING};
 use crate::telemetry::Metrics;
 
@@ -35,7 +35,7 @@ impl ConnectTo {
 /// What every lane has beside its queue.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
-    pub(super) hub: Arc<Hub>,
+    pub(super) reach: Reach,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) stop: CancellationToken,

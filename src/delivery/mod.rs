@@ -32,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, UserId};
-use crate::hub::Hub;
 use crate::protocol::Fault;
+use crate::reach::Reach;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -69,14 +69,14 @@ impl Delivery {
     pub fn start(
         settings: &LaneSettings,
         store: &Store,
-        hub: &Arc<Hub>,
+        reach: &Reach,
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
         let health = Health::start(store.clone(), Arc::clone(metrics), tasks, stop.clone());
-        let receipts = Receipts::start(store.clone(), Arc::clone(hub), Arc::clone(metrics), tasks, stop.clone());
-        let shared = link::Shared { hub: Arc::clone(hub), metrics: Arc::clone(metrics), health: health.clone(), stop: stop.clone() };
+        let receipts = Receipts::start(store.clone(), reach.clone(), Arc::clone(metrics), tasks, stop.clone());
+        let shared = link::Shared { reach: reach.clone(), metrics: Arc::clone(metrics), health: health.clone(), stop: stop.clone() };
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);

@@ -38,6 +38,11 @@ pub struct MessageId(pub Uuid);
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
+/// A node, from its start to its end: another process, or another start, is another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub Uuid);
+
 /// A message's number in its chat: 1, 2, 3, … in commit order, without a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -147,6 +152,13 @@ impl SessionId {
     }
 }
 
+impl NodeId {
+    /// A new id (UUIDv7).
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
 impl InboxSeq {
     /// The number after this one.
     #[must_use]
@@ -162,7 +174,7 @@ macro_rules! display_as_inner {
         }
     })* };
 }
-display_as_inner!(UserId, ExternalId, DeviceId, ChatId, MessageId, SessionId, ChatSeq, InboxSeq);
+display_as_inner!(UserId, ExternalId, DeviceId, ChatId, MessageId, SessionId, NodeId, ChatSeq, InboxSeq);
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,6 +30,8 @@ pub const MEMBERS_MAX: usize = 5_000;
 pub const MEMBERS_REPORTED_MAX: usize = 50;
 /// Users in one presence request.
 pub const PRESENCE_USERS_MAX: usize = 500;
+/// Milliseconds a user may be gone before anybody is told.
+pub const PRESENCE_GRACE_MS: u64 = 2_500;
 /// The window when a client asks for none.
 pub const WINDOW_DEFAULT: u16 = 50;
 /// The largest window a client may ask for.

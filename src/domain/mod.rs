@@ -14,7 +14,7 @@ mod status;
 
 pub use chat::{ChatKind, Role};
 pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
-pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, SessionId, UserId};
+pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use page::{AttemptOutcome, Page, PageRow};
 pub use receipt::{Exception, MovedMark, Receipt, Tally};
 pub use status::Status;

@@ -2,7 +2,6 @@
 
 use crate::connection::Shared;
 use crate::domain::{ChatId, ChatKind, Profile, Status};
-use crate::hub::Note;
 use crate::protocol::server::{self, ChatAdded, ChatRemoved};
 use crate::store::{Joined, Left};
 
@@ -15,7 +14,7 @@ pub(super) enum MembershipChange {
     Left(Left),
 }
 
-/// Tells all whom it concerns and who are connected to this node. Others find it when they connect: the list of their
+/// Tells all whom it concerns and who are connected, to whatever node. Others find it when they connect: the list of their
 /// chats, and what ended.
 pub(super) fn announce(shared: &Shared, chat: ChatId, by: &Profile, change: &MembershipChange) {
     match change {
@@ -27,13 +26,11 @@ pub(super) fn announce(shared: &Shared, chat: ChatId, by: &Profile, change: &Mem
                 joined_seq: joined.seq,
                 by: &by.external,
             };
-            let note = Note::Frame(server::frame(None, &added));
-            joined.users.iter().for_each(|(user, _)| shared.hub.tell(*user, &note));
+            shared.reach.frame(joined.users.iter().map(|(user, _)| *user).collect(), server::frame(None, &added));
         }
         MembershipChange::Left(left) => {
             let removed = ChatRemoved { chat_id: chat, left_seq: left.seq, by: &by.external };
-            let note = Note::Frame(server::frame(None, &removed));
-            left.users.iter().for_each(|(user, _)| shared.hub.tell(*user, &note));
+            shared.reach.frame(left.users.iter().map(|(user, _)| *user).collect(), server::frame(None, &removed));
             let member = |user| left.users.iter().find(|(known, _)| *known == user).map(|(_, external)| external.clone());
             let ended: Vec<_> = left.ended.iter().collect();
             shared.delivery.receipts().moved(&ended, Status::Expired, left.at, Some("left".to_owned()), member);

@@ -20,7 +20,7 @@ pub(super) async fn show(
     let seen = shared.store.presence(caller.user, &users).await.map_err(|cause| ApiError::from_store(&shared, &cause))?;
     let users = users.into_iter().map(|user| {
         let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
-        let online = known.is_some_and(|known| shared.hub.is_here(known.user));
+        let online = known.is_some_and(|known| known.online || shared.hub.is_here(known.user));
         Presence { user_id: user, online, last_seen: known.and_then(|known| known.last_seen).map(Timestamp) }
     });
     Ok(Json(PresenceState { users: users.collect() }))

@@ -39,15 +39,6 @@ pub struct Hub {
     sessions_per_user_max: usize,
 }
 
-/// What registering changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
-    /// The user was not here before.
-    First,
-    /// The user has other sessions here.
-    Another,
-}
-
 /// Why a session was not registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotRegistered {
@@ -75,7 +66,7 @@ impl Hub {
     }
 
     /// Registers a session. An older connection of the same device is told to yield; a newer one makes this one yield.
-    pub fn register(&self, user: UserId, newcomer: Registered) -> Result<Arrival, NotRegistered> {
+    pub fn register(&self, user: UserId, newcomer: Registered) -> Result<(), NotRegistered> {
         let mut sessions = self.users.entry(user).or_default();
         if let Some((device, number)) = &newcomer.device {
             let same = |other: &Registered| other.device.as_ref().is_some_and(|(name, _)| name == device);
@@ -95,12 +86,24 @@ impl Hub {
         if sessions.len() >= self.sessions_per_user_max {
             return Err(NotRegistered::TooMany);
         }
-        let arrival = if sessions.is_empty() { Arrival::First } else { Arrival::Another };
         // Most users have one: a list that grows by itself begins with room for four.
         sessions.reserve_exact(1);
         sessions.push(newcomer);
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(arrival)
+        Ok(())
+    }
+
+    /// A device has a connection of this number, wherever: older ones yield.
+    pub fn displace(&self, user: UserId, device: &DeviceId, session_no: i64) {
+        let Some(mut sessions) = self.users.get_mut(&user) else { return };
+        sessions.retain(|other| {
+            let yields = other.device.as_ref().is_some_and(|(name, number)| name == device && *number < session_no);
+            if yields {
+                other.mailbox.close(Code::Displaced);
+                self.sessions.fetch_sub(1, Ordering::Relaxed);
+            }
+            !yields
+        });
     }
 
     /// Takes a session out. Harmless for one that is out already.
@@ -125,6 +128,11 @@ impl Hub {
     /// Has this user a session here other than this one?
     pub fn has_others(&self, user: UserId, but: Option<SessionId>) -> bool {
         self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
+    }
+
+    /// The users who are connected here.
+    pub fn users(&self) -> Vec<UserId> {
+        self.users.iter().filter(|entry| !entry.value().is_empty()).map(|entry| *entry.key()).collect()
     }
 
     /// Live sessions on this node.

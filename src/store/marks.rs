@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Result, Store};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, Exception, ExternalId, InboxSeq, MessageId, MovedMark, Status, Tally, UserId};
+use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, Status, Tally, UserId};
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
@@ -51,18 +51,16 @@ pub struct Overview {
     pub peers: Vec<UserId>,
     /// The marks that moved.
     pub marks: MarksRead,
+    /// The newest connection of the device that was named; none without a device.
+    pub session_no: Option<i64>,
 }
 
 impl Store {
-    /// The marks that moved since `cursor` in the chats of `user`; without one, the latest thousand.
-    pub async fn marks_since(&self, user: UserId, cursor: Option<MarksCursor>) -> Result<MarksRead> {
-        Ok(self.overview(user, cursor).await?.marks)
-    }
-
-    /// Looks at all chats of a user at once. Marks as in [`Store::marks_since`].
-    pub async fn overview(&self, user: UserId, cursor: Option<MarksCursor>) -> Result<Overview> {
+    /// Looks at all chats of a user at once: the marks that moved since `cursor`; without one, the latest thousand.
+    pub async fn overview(&self, user: UserId, cursor: Option<MarksCursor>, device: Option<&DeviceId>) -> Result<Overview> {
+        let device = device.map(DeviceId::as_str);
         let since = cursor.map(|cursor| cursor.0.to_string());
-        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large()).fetch_one(self.pool()).await?;
+        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large(), device).fetch_one(self.pool()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
         let next = parse(&row.xmin);
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
@@ -81,6 +79,7 @@ impl Store {
             ends: [InboxSeq(row.chat_last_seq), InboxSeq(row.event_last_seq)],
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
             marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, cursor: next },
+            session_no: row.session_no,
         })
     }
 

@@ -11,6 +11,7 @@ mod expiry;
 mod inbox;
 mod marks;
 mod membership;
+mod nodes;
 mod people;
 mod rows;
 mod settle;
@@ -23,6 +24,7 @@ pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, PageRequest, Place};
 pub use marks::{MarksCursor, MarksRead, Overview, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
+pub use nodes::{Beat, Presented};
 pub use people::Known;
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,

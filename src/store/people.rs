@@ -14,6 +14,8 @@ pub struct Known {
     pub user: UserId,
     /// When its last connection ended; none: never, as far as is known.
     pub last_seen: Option<OffsetDateTime>,
+    /// A node says that it is connected.
+    pub online: bool,
 }
 
 impl Store {
@@ -59,10 +61,10 @@ impl Store {
     pub async fn presence(&self, asker: UserId, of: &[ExternalId]) -> Result<Vec<(ExternalId, Known)>> {
         let texts: Vec<String> = of.iter().map(|name| name.as_str().to_owned()).collect();
         let rows = sqlx::query_file!("src/store/sql/presence.sql", asker.0, &texts).fetch_all(self.pool()).await?;
-        let known = |row_user, seen_at| Known { user: UserId(row_user), last_seen: seen_at };
+        let known = |user, last_seen, online| Known { user: UserId(user), last_seen, online };
         Ok(rows
             .into_iter()
-            .filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, known(row.user_id, row.seen_at))))
+            .filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, known(row.user_id, row.seen_at, row.online))))
             .collect())
     }
 
@@ -70,10 +72,5 @@ impl Store {
     pub async fn audience(&self, user: UserId, chat: ChatId) -> Result<Vec<UserId>> {
         let rows = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0).fetch_all(self.pool()).await?;
         Ok(rows.into_iter().map(UserId).collect())
-    }
-
-    /// Notes that the last connection of a user has ended, and returns when.
-    pub async fn note_last_seen(&self, user: UserId) -> Result<OffsetDateTime> {
-        Ok(sqlx::query_file_scalar!("src/store/sql/note_last_seen.sql", user.0).fetch_one(self.pool()).await?)
     }
 }

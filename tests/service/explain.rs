@@ -56,7 +56,10 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
             ),
         ),
         ("advance_settled", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[]")),
+        ("arrive", format!("'{nil}', array[{user}]")),
         ("audience", format!("{user}, '{chat}'")),
+        ("beat", format!("'{nil}', 8000")),
+        ("bury", "1000".to_owned()),
         ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5")),
         ("add_members", format!("'{chat}', {user}, array[{user}], 5000")),
         ("chats", format!("{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50")),
@@ -66,6 +69,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
             "dead_letters",
             "null, 'user-36', null, 'epoch', null, 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50".to_owned(),
         ),
+        ("depart", format!("'{nil}', array[{user}], array[1000]")),
         ("device_seen", format!("{user}, 'device-1'")),
         ("discard", format!("'{one}', 'user-36', 'x'")),
         ("endings_since", format!("{user}, '0', 1000")),
@@ -75,6 +79,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
+        ("leave", format!("'{nil}', 2500")),
         ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),
         ("make_direct_chat", format!("{user}, {user}")),
         ("marks_latest", format!("{user}, array['{chat}']::uuid[], 51, 1000")),
@@ -82,9 +87,9 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("member_count", format!("'{chat}'")),
         ("members", format!("{user}, '{chat}', 'user-35', 50")),
         ("message_content", format!("'{one}'")),
-        ("note_last_seen", format!("{user}")),
+        ("notify", "array['restante_test'], array['x']".to_owned()),
         ("open", "'user-36', null, null, 'device-1', null, 1001".to_owned()),
-        ("overview", format!("{user}, '0', 51")),
+        ("overview", format!("{user}, '0', 51, 'device-1'")),
         ("page_everything", format!("{user}, 'chat', 10, 50")),
         ("page_look", format!("{user}, 'chat', 10, 50")),
         ("page_waiting", format!("{user}, 'chat', 10, 50")),
@@ -293,6 +298,13 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         "select count(*) from restante_expire('epoch', '00000000-0000-0000-0000-000000000000', now() + interval '3 hours', 500)".to_owned(),
         format!("select restante_send('{chat}', (select external_id from users where id = {user}), 'from SQL') from generate_series(1, 3)"),
         "set constraints all immediate".to_owned(),
+        "select count(*) from restante_beat('00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
+        format!("select count(*) from restante_arrive('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[])"),
+        format!(
+            "select count(*) from restante_depart('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[], array[2500]::bigint[])"
+        ),
+        "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)".to_owned(),
+        "select count(*) from restante_bury(1000)".to_owned(),
     ];
     run(connection, "begin").await;
     for step in first.into_iter().chain(lanes(known)).chain(last) {

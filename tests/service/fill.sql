@@ -24,5 +24,7 @@ update chat_members cm set delivered_seq = 19 from g where g.id = cm.chat_id;
 update message_status s set status = 'failed', reason = 'test' from messages m where m.id = s.message_id and m.seq = 22 and s.user_id % 3 = 0;
 insert into devices (user_id, device_id, acked_chat_seq) select id, 'device-' || d, 10 from u cross join generate_series(1, 2) d;
 insert into last_seen (user_id, seen_at) select id, clock_timestamp() from u;
+insert into nodes (node_id, gone_at) select md5('node ' || n)::uuid, clock_timestamp() + interval '1 hour' from generate_series(1, 2000) n;
+insert into presence_leases (user_id, node_id) select u.id, md5('node ' || (1 + u.n % 2000))::uuid from u;
 insert into inbox_gaps (user_id, class, seq, reason) select id, 'event', s, 'purged' from u cross join generate_series(1, 3) s;
 drop table u, g;

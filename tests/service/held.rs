@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use restante::bus::Bus;
 use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal};
-use restante::domain::ChatId;
+use restante::domain::{ChatId, NodeId};
 use restante::hub::Hub;
+use restante::reach::Reach;
 use restante::store::Store;
 use restante::telemetry::Metrics;
 use serde_json::json;
@@ -116,7 +118,9 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
         connect_to: ConnectTo::new(db.options()),
         rates: RateSettings { sends: 0, direct_chats: 0 },
     };
-    let delivery = Delivery::start(&settings, &store, &Hub::new(20), &Arc::new(Metrics::default()), &tasks, &stop);
+    let metrics = Arc::new(Metrics::default());
+    let reach = Reach::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));
+    let delivery = Delivery::start(&settings, &store, &reach, &metrics, &tasks, &stop);
     let [alice, bob] = users(&store, ["alice", "bob"]).await;
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
     let holder = Holder::holds(&db.options(), &lock_chat(held)).await;

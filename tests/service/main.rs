@@ -17,6 +17,8 @@ mod http;
 mod invariants;
 mod looks;
 mod marks;
+mod nodes;
+mod nodes_presence;
 mod numbering;
 mod outage;
 mod protocol;

@@ -34,9 +34,14 @@ impl Node {
 
     /// Starts a node with some settings changed.
     pub async fn with(database: PgConnectOptions, change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(Database::new(database), change).await
+    }
+
+    /// Starts a node that reaches its database in two ways.
+    pub async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
-        Self { app: App::start(&config, Database::new(database), &SECRET.into()).await.unwrap() }
+        Self { app: App::start(&config, database, &SECRET.into()).await.unwrap() }
     }
 
     /// Where it listens.

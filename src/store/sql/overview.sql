@@ -1,9 +1,10 @@
--- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved, whether anything ended; members_by_user, endings_by_sender, then primary keys
+-- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved, whether anything ended, which connection of a device is the newest; members_by_user, endings_by_sender, then primary keys
 -- A chat's members are looked at once, up to the number from which on only counts are told.
 select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat') as "chat_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event') as "event_last_seq!",
        $2::text is not null and exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select $2::text::xid8)) as "ended!",
+       (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
        array_agg(q.chat_id) filter (where q.members < $3 and q.has_moved) as "moved?",
        array_agg(q.chat_id) filter (where q.members = $3) as "large?"

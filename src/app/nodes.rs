@@ -1,0 +1,81 @@
+//! How this node tells others and hears them: by NOTIFY and LISTEN.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::Database;
+use crate::bus::{self, Bus, Heard, ListenerSettings};
+use crate::domain::NodeId;
+use crate::reach::Reach;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// How often a node says something to itself, and how long it may hear nothing.
+const BEAT_INTERVAL: Duration = Duration::from_secs(2);
+const SILENCE_MAX: Duration = Duration::from_secs(7);
+
+/// What telling and hearing need.
+#[derive(Debug, Clone)]
+pub(super) struct Nodes {
+    pub(super) database: Database,
+    pub(super) store: Store,
+    pub(super) reach: Reach,
+    pub(super) bus: Bus,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Nodes {
+    /// Starts to listen and to publish, until `stop` is cancelled.
+    pub(super) fn start(self, epoch: watch::Sender<Arc<str>>, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().publish()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(self.listen(epoch)));
+    }
+
+    async fn publish(self) {
+        let (store, metrics) = (&self.store, &self.metrics);
+        let carry = |to: Arc<[NodeId]>, letters: Vec<String>| async move {
+            let channels: Vec<String> = to.iter().copied().map(bus::channel).collect();
+            let told = store.notify(&channels, &letters).await;
+            if let Err(cause) = &told {
+                debug!(?cause, "other nodes could not be notified");
+                metrics.bus_degraded.of("publish").inc();
+            }
+            told.is_ok()
+        };
+        bus::publish(self.bus.clone(), carry).await;
+    }
+
+    /// Passes on what is heard. A connection that was lost may mean another database behind the same address: the epoch is
+    /// read again.
+    async fn listen(self, epoch: watch::Sender<Arc<str>>) {
+        let (missed, to_check) = mpsc::channel::<()>(1);
+        let heard = |heard: Heard| {
+            if let Heard::Missed = heard {
+                self.metrics.listener_connects.inc();
+                let _ = missed.try_send(());
+            }
+            self.reach.heard(heard);
+        };
+        let say = |channel: String, word: String| async { self.store.notify(&[channel], &[word]).await.is_ok() };
+        let connect_to = self.database.direct.clone();
+        let settings = ListenerSettings { me: self.bus.me(), connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
+        tokio::join!(bus::listen(settings, say, heard), check_epoch(&self.store, epoch, to_check));
+    }
+}
+
+async fn check_epoch(store: &Store, epoch: watch::Sender<Arc<str>>, mut to_check: mpsc::Receiver<()>) {
+    while to_check.recv().await.is_some() {
+        if let Ok(now) = store.epoch().await {
+            epoch.send_if_modified(|known| {
+                let changed = **known != *now;
+                *known = Arc::from(now.as_str());
+                changed
+            });
+        }
+    }
+}

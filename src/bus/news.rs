@@ -1,0 +1,429 @@
+//! What nodes tell one another, and how it is written: a line of JSON for each piece of news, as many lines in a letter
+//! as fit into one notification.
+//!
+//! A line that cannot be read is passed over: a newer version may say things that an older one does not know, and
+//! anybody who may use the database may notify.
+
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use crate::domain::{
+    ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, Status, Tally, UserId, Wire,
+};
+
+/// Bytes of a letter: PostgreSQL takes notifications of less than 8,000.
+pub(super) const LETTER_BYTES_MAX: usize = 7_900;
+/// Users named by one wake; so many numbers fit into a letter.
+const USERS_MAX: usize = 350;
+/// Recipients an offer names; a message to more of them wakes them.
+const OFFERED_MAX: usize = 100;
+
+/// One piece of news.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// A message was committed, for these users under these numbers. Also tells the sender's sessions.
+    Offer {
+        /// The inbox.
+        class: Class,
+        /// The message.
+        message: Arc<Message>,
+        /// For whom.
+        places: Vec<(UserId, InboxSeq)>,
+    },
+    /// Something may wait for these users.
+    Wake(Class, Vec<UserId>),
+    /// Receipts for these users could not be told: their sessions look at the marks.
+    LookAtMarks(Vec<UserId>),
+    /// A receipt for this sender.
+    Receipt(UserId, Arc<Receipt>),
+    /// A user has read a chat up to here.
+    ReadUpTo(UserId, ChatId, ChatSeq),
+    /// A frame for these users, as it is.
+    Frame(Vec<UserId>, Utf8Bytes),
+    /// A frame for those who watch this user: it came, or went.
+    Watched(UserId, Utf8Bytes),
+    /// A newer connection of this device: older ones yield.
+    Displaced(UserId, DeviceId, i64),
+    /// Everybody looks for itself.
+    Look,
+    /// A node has come.
+    Hello(NodeId),
+    /// A node ends as planned: nothing is to be told to it any more.
+    Bye(NodeId),
+}
+
+impl News {
+    /// As metrics show it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Offer { .. } => "offer",
+            Self::Wake(..) => "wake",
+            Self::LookAtMarks(_) => "marks",
+            Self::Receipt(..) | Self::ReadUpTo(..) => "receipt",
+            Self::Frame(..) => "frame",
+            Self::Watched(..) => "presence",
+            Self::Displaced(..) => "displaced",
+            Self::Look => "look",
+            Self::Hello(_) => "hello",
+            Self::Bye(_) => "bye",
+        }
+    }
+
+    /// As lines. None: it does not fit, and is to be told in fewer words.
+    pub(super) fn lines(&self) -> Option<Vec<String>> {
+        let many = |users: &[UserId], line: &dyn Fn(Vec<i64>) -> Line| -> Option<Vec<String>> {
+            users.chunks(USERS_MAX).map(|part| line(numbers(part)).text()).collect()
+        };
+        match self {
+            Self::Wake(class, users) => many(users, &|users| Line::Wake(*class, users)),
+            Self::LookAtMarks(users) => many(users, &Line::LookAtMarks),
+            Self::Frame(users, frame) if users.len() > USERS_MAX / 2 => {
+                users.chunks(USERS_MAX / 2).map(|part| Line::Frame(numbers(part), frame.as_str().to_owned()).text()).collect()
+            }
+            Self::Offer { places, message, .. } if places.len() > OFFERED_MAX || message.content.len() > LETTER_BYTES_MAX => None,
+            other => Some(vec![Line::from(other).text()?]),
+        }
+    }
+
+    /// The same in fewer words. None: nothing depends on it.
+    pub(super) fn in_short(&self) -> Option<Self> {
+        match self {
+            Self::Offer { class, places, .. } if !places.is_empty() => {
+                Some(Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()))
+            }
+            Self::Receipt(sender, _) => Some(Self::LookAtMarks(vec![*sender])),
+            Self::Offer { .. }
+            | Self::Wake(..)
+            | Self::LookAtMarks(_)
+            | Self::ReadUpTo(..)
+            | Self::Frame(..)
+            | Self::Watched(..)
+            | Self::Displaced(..)
+            | Self::Look
+            | Self::Hello(_)
+            | Self::Bye(_) => None,
+        }
+    }
+
+    /// Reads a line.
+    pub(super) fn read(line: &str) -> Option<Self> {
+        serde_json::from_str::<Line>(line).ok()?.news()
+    }
+}
+
+/// Puts lines into as few letters as hold them, at most `letters_max`; the lines that are left stay.
+pub(super) fn letters(lines: &mut std::collections::VecDeque<String>, letters_max: usize) -> Vec<String> {
+    let mut letters: Vec<String> = Vec::new();
+    while let Some(line) = lines.front() {
+        let is_full = letters.len() >= letters_max;
+        match letters.last_mut() {
+            Some(letter) if letter.len() + 1 + line.len() <= LETTER_BYTES_MAX => {
+                letter.push('\n');
+                letter.push_str(line);
+            }
+            Some(_) | None if is_full => break,
+            Some(_) | None => letters.push(line.clone()),
+        }
+        lines.pop_front();
+    }
+    letters
+}
+
+fn numbers(users: &[UserId]) -> Vec<i64> {
+    users.iter().map(|user| user.0).collect()
+}
+
+fn users(numbers: Vec<i64>) -> Vec<UserId> {
+    numbers.into_iter().map(UserId).collect()
+}
+
+/// News as written. The names are short: a letter is small.
+#[derive(Debug, Serialize, Deserialize)]
+enum Line {
+    #[serde(rename = "o")]
+    Offer(Class, Box<WrittenMessage>, Vec<(i64, InboxSeq)>),
+    #[serde(rename = "w")]
+    Wake(Class, Vec<i64>),
+    #[serde(rename = "m")]
+    LookAtMarks(Vec<i64>),
+    #[serde(rename = "r")]
+    Moved(i64, Box<WrittenReceipt>),
+    #[serde(rename = "c")]
+    Counted(i64, WrittenTally),
+    #[serde(rename = "u")]
+    ReadUpTo(i64, ChatId, ChatSeq),
+    #[serde(rename = "f")]
+    Frame(Vec<i64>, String),
+    #[serde(rename = "p")]
+    Watched(i64, String),
+    #[serde(rename = "d")]
+    Displaced(i64, DeviceId, i64),
+    #[serde(rename = "l")]
+    Look,
+    #[serde(rename = "h")]
+    Hello(NodeId),
+    #[serde(rename = "b")]
+    Bye(NodeId),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenMessage {
+    i: MessageId,
+    c: ChatId,
+    s: ChatSeq,
+    f: i64,
+    e: ExternalId,
+    n: Option<String>,
+    p: Option<String>,
+    y: String,
+    t: String,
+    m: Option<Box<RawValue>>,
+    /// Microseconds since 1970, as exact as PostgreSQL's clock.
+    a: i64,
+    x: Option<i64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenReceipt {
+    c: ChatId,
+    m: Vec<MessageId>,
+    s: ChatSeq,
+    t: Status,
+    e: ExternalId,
+    a: i64,
+    r: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenTally {
+    c: ChatId,
+    m: MessageId,
+    s: ChatSeq,
+    d: i64,
+    r: i64,
+    n: i64,
+}
+
+impl Line {
+    fn text(&self) -> Option<String> {
+        serde_json::to_string(self).ok().filter(|text| text.len() <= LETTER_BYTES_MAX)
+    }
+
+    fn news(self) -> Option<News> {
+        Some(match self {
+            Self::Offer(class, message, places) => News::Offer {
+                class,
+                message: Arc::new(message.read()?),
+                places: places.into_iter().map(|(user, seq)| (UserId(user), seq)).collect(),
+            },
+            Self::Wake(class, numbers) => News::Wake(class, users(numbers)),
+            Self::LookAtMarks(numbers) => News::LookAtMarks(users(numbers)),
+            Self::Moved(sender, receipt) => News::Receipt(UserId(sender), Arc::new(receipt.read()?)),
+            Self::Counted(sender, tally) => News::Receipt(UserId(sender), Arc::new(Receipt::Counted(tally.into()))),
+            Self::ReadUpTo(user, chat, seq) => News::ReadUpTo(UserId(user), chat, seq),
+            Self::Frame(numbers, frame) => News::Frame(users(numbers), frame.into()),
+            Self::Watched(user, frame) => News::Watched(UserId(user), frame.into()),
+            Self::Displaced(user, device, number) => News::Displaced(UserId(user), device, number),
+            Self::Look => News::Look,
+            Self::Hello(node) => News::Hello(node),
+            Self::Bye(node) => News::Bye(node),
+        })
+    }
+}
+
+impl From<&News> for Line {
+    fn from(news: &News) -> Self {
+        match news {
+            News::Offer { class, message, places } => {
+                Self::Offer(*class, Box::new(message.as_ref().into()), places.iter().map(|(user, seq)| (user.0, *seq)).collect())
+            }
+            News::Wake(class, users) => Self::Wake(*class, numbers(users)),
+            News::LookAtMarks(users) => Self::LookAtMarks(numbers(users)),
+            News::Receipt(sender, receipt) => match receipt.as_ref() {
+                Receipt::Moved { chat, messages, seq, status, member, at, reason } => {
+                    let (m, e, r) = (messages.clone(), member.clone(), reason.clone());
+                    Self::Moved(sender.0, Box::new(WrittenReceipt { c: *chat, m, s: *seq, t: *status, e, a: micros(*at), r }))
+                }
+                Receipt::Counted(tally) => Self::Counted(sender.0, (*tally).into()),
+            },
+            News::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
+            News::Frame(users, frame) => Self::Frame(numbers(users), frame.as_str().to_owned()),
+            News::Watched(user, frame) => Self::Watched(user.0, frame.as_str().to_owned()),
+            News::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
+            News::Look => Self::Look,
+            News::Hello(node) => Self::Hello(*node),
+            News::Bye(node) => Self::Bye(*node),
+        }
+    }
+}
+
+impl From<&Message> for WrittenMessage {
+    fn from(message: &Message) -> Self {
+        Self {
+            i: message.id,
+            c: message.chat,
+            s: message.seq,
+            f: message.sender.user.0,
+            e: message.sender.external.clone(),
+            n: message.sender.name.clone(),
+            p: message.sender.picture.clone(),
+            y: message.message_type.clone(),
+            t: message.content.clone(),
+            m: message.metadata.clone(),
+            a: micros(message.created_at),
+            x: message.expires_at.map(micros),
+        }
+    }
+}
+
+impl WrittenMessage {
+    fn read(self) -> Option<Message> {
+        let expires_at = match self.x {
+            Some(at) => Some(instant(at)?),
+            None => None,
+        };
+        Some(Message {
+            id: self.i,
+            chat: self.c,
+            seq: self.s,
+            sender: Arc::new(Profile { user: UserId(self.f), external: self.e, name: self.n, picture: self.p }),
+            message_type: self.y,
+            content: self.t,
+            metadata: self.m,
+            created_at: instant(self.a)?,
+            expires_at,
+            wire: Wire::default(),
+        })
+    }
+}
+
+impl WrittenReceipt {
+    fn read(self) -> Option<Receipt> {
+        let at = instant(self.a)?;
+        Some(Receipt::Moved { chat: self.c, messages: self.m, seq: self.s, status: self.t, member: self.e, at, reason: self.r })
+    }
+}
+
+impl From<Tally> for WrittenTally {
+    fn from(tally: Tally) -> Self {
+        Self { c: tally.chat, m: tally.message, s: tally.seq, d: tally.delivered, r: tally.read, n: tally.members }
+    }
+}
+
+impl From<WrittenTally> for Tally {
+    fn from(written: WrittenTally) -> Self {
+        Self { chat: written.c, message: written.m, seq: written.s, delivered: written.d, read: written.r, members: written.n }
+    }
+}
+
+fn micros(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
+fn instant(micros: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    fn message(content: String) -> Arc<Message> {
+        Arc::new(Message {
+            id: MessageId::generate(),
+            chat: ChatId::generate(),
+            seq: ChatSeq(7),
+            sender: Arc::new(Profile {
+                user: UserId(3),
+                external: ExternalId::try_from("anna \"1\"\n".to_owned()).unwrap(),
+                name: Some("Anna".to_owned()),
+                picture: None,
+            }),
+            message_type: "text".to_owned(),
+            content,
+            metadata: Some(RawValue::from_string(r#"{"a": [1, 2.50]}"#.to_owned()).unwrap()),
+            created_at: time::macros::datetime!(2026-11-01 12:00:00.123456 UTC),
+            expires_at: Some(time::macros::datetime!(2026-11-02 12:00 UTC)),
+            wire: Wire::default(),
+        })
+    }
+
+    fn offer(content: String, recipients: usize) -> News {
+        let places = (0..recipients).map(|n| (UserId(n as i64), InboxSeq(9))).collect();
+        News::Offer { class: Class::Chat, message: message(content), places }
+    }
+
+    fn everything() -> Vec<News> {
+        let member = ExternalId::try_from("ben".to_owned()).unwrap();
+        let (chat, messages) = (ChatId::generate(), vec![MessageId::generate()]);
+        let at = time::macros::datetime!(2026-11-01 12:00:00.000001 UTC);
+        let tally = Tally { chat, message: messages[0], seq: ChatSeq(1), delivered: 4, read: 2, members: 9 };
+        let (reason, status, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(4));
+        vec![
+            offer("line\nline \u{1F600}".to_owned(), 2),
+            News::Wake(Class::Event, vec![UserId(1), UserId(i64::MAX)]),
+            News::LookAtMarks(vec![UserId(5)]),
+            News::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, seq, status, member, at, reason })),
+            News::Receipt(UserId(1), Arc::new(Receipt::Counted(tally))),
+            News::ReadUpTo(UserId(1), chat, ChatSeq(3)),
+            News::Frame(vec![UserId(1)], r#"{"event":"typing"}"#.into()),
+            News::Watched(UserId(1), "{}".into()),
+            News::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
+            News::Look,
+            News::Hello(NodeId::generate()),
+            News::Bye(NodeId::generate()),
+        ]
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_it_was() {
+        for news in everything() {
+            let lines = news.lines().unwrap();
+            assert_eq!(lines.len(), 1, "{news:?}");
+            assert!(!lines[0].contains('\n'), "{lines:?}");
+            let read = News::read(&lines[0]).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{news:?}"));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_letter_is_told_in_fewer_words() {
+        for news in [offer("x".repeat(8_000), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
+            assert!(news.lines().is_none());
+            let News::Wake(Class::Chat, users) = news.in_short().unwrap() else { panic!("not a wake") };
+            assert!(!users.is_empty());
+        }
+        let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();
+        let lines = News::Wake(Class::Chat, users.clone()).lines().unwrap();
+        assert!(lines.iter().all(|line| line.len() <= LETTER_BYTES_MAX));
+        let named: usize = lines
+            .iter()
+            .map(|line| match News::read(line) {
+                Some(News::Wake(_, users)) => users.len(),
+                other => panic!("{other:?}"),
+            })
+            .sum();
+        assert_eq!(named, users.len());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over() {
+        for line in ["", "x", "{}", r#"{"w":["chat"]}"#, r#"{"zzz":1}"#, r#"{"w":["chat",["1"]]}"#, "[1]", r#""q""#] {
+            assert!(News::read(line).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn letters_hold_as_many_lines_as_fit_and_leave_the_rest() {
+        let mut lines: VecDeque<String> = (0..10).map(|_| "x".repeat(3_000)).collect();
+        let letters = letters(&mut lines, 3);
+        assert_eq!((letters.len(), lines.len()), (3, 4));
+        assert!(letters.iter().all(|letter| letter.len() <= LETTER_BYTES_MAX && letter.lines().count() == 2));
+    }
+}

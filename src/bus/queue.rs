@@ -1,0 +1,235 @@
+//! What waits to be told to other nodes. Bounded: beyond [`BYTES_MAX`] news are told in fewer words, which many of a kind
+//! share; beyond [`NAMES_MAX`] names it is "look for yourself" for everybody.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::news::{News, letters};
+use crate::domain::{Class, DeviceId, NodeId, UserId};
+
+/// Bytes of lines that may wait.
+const BYTES_MAX: usize = 1024 * 1024;
+/// Users who may wait to be named, per kind of news.
+const NAMES_MAX: usize = 10_000;
+/// Letters of one transaction.
+const LETTERS_MAX: usize = 32;
+
+/// How news were put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    /// As they are.
+    Whole,
+    /// In fewer words.
+    InShort,
+    /// Not at all: there was no room, and nothing depends on them.
+    Dropped,
+    /// There is nobody to tell.
+    Alone,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lines: VecDeque<String>,
+    bytes: usize,
+    wakes: [BTreeSet<UserId>; 2],
+    marks: BTreeSet<UserId>,
+    displaced: BTreeMap<(UserId, DeviceId), i64>,
+    look: bool,
+    /// Nodes that came: what was committed before they were known was not told to them.
+    newcomers: Vec<NodeId>,
+}
+
+/// What is told next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// These letters to every node.
+    All(Vec<String>),
+    /// This letter to nodes that came.
+    Newcomers(Vec<NodeId>, String),
+    Nothing,
+}
+
+impl Queue {
+    pub(super) fn put(&mut self, news: &News) -> Posted {
+        if let Some(lines) = news.lines()
+            && self.put_lines(lines)
+        {
+            return Posted::Whole;
+        }
+        self.put_short(&news.in_short().unwrap_or_else(|| news.clone()))
+    }
+
+    /// Whatever was under way did not arrive.
+    pub(super) fn lost(&mut self) {
+        self.look = true;
+    }
+
+    pub(super) fn greet(&mut self, newcomers: &[NodeId]) {
+        self.newcomers.extend_from_slice(newcomers);
+    }
+
+    /// Nobody is left to be told.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn next(&mut self) -> Next {
+        if !self.newcomers.is_empty() {
+            let look = News::Look.lines().unwrap_or_default().concat();
+            return Next::Newcomers(std::mem::take(&mut self.newcomers), look);
+        }
+        self.write_out();
+        let letters = letters(&mut self.lines, LETTERS_MAX);
+        self.bytes = self.lines.iter().map(String::len).sum();
+        if letters.is_empty() { Next::Nothing } else { Next::All(letters) }
+    }
+
+    fn put_lines(&mut self, lines: Vec<String>) -> bool {
+        let bytes: usize = lines.iter().map(String::len).sum();
+        let fits = self.bytes + bytes <= BYTES_MAX;
+        if fits {
+            self.bytes += bytes;
+            self.lines.extend(lines);
+        }
+        fits
+    }
+
+    fn put_short(&mut self, news: &News) -> Posted {
+        let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match news {
+            News::Wake(class, users) => (&mut self.wakes[class.index()], users),
+            News::LookAtMarks(users) => (&mut self.marks, users),
+            News::Displaced(user, device, number) => {
+                if self.displaced.len() < NAMES_MAX {
+                    let known = self.displaced.entry((*user, device.clone())).or_default();
+                    *known = (*known).max(*number);
+                } else {
+                    self.look = true;
+                }
+                return Posted::InShort;
+            }
+            News::Look | News::Hello(_) | News::Bye(_) => {
+                self.look = true;
+                return Posted::InShort;
+            }
+            News::Offer { .. } | News::Receipt(..) | News::ReadUpTo(..) | News::Frame(..) | News::Watched(..) => return Posted::Dropped,
+        };
+        if names.len() + users.len() <= NAMES_MAX {
+            names.extend(users);
+        } else {
+            self.look = true;
+        }
+        Posted::InShort
+    }
+
+    /// What was kept in fewer words becomes lines, once those before it are on their way. "Look" says all of it.
+    fn write_out(&mut self) {
+        if std::mem::take(&mut self.look) {
+            self.wakes.iter_mut().for_each(BTreeSet::clear);
+            self.marks.clear();
+            self.displaced.clear();
+            self.lines.extend(News::Look.lines().unwrap_or_default());
+        }
+        if self.bytes > BYTES_MAX / 2 {
+            return;
+        }
+        for class in Class::ALL {
+            let users: Vec<UserId> = std::mem::take(&mut self.wakes[class.index()]).into_iter().collect();
+            self.lines.extend(News::Wake(class, users).lines().unwrap_or_default());
+        }
+        let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
+        self.lines.extend(News::LookAtMarks(users).lines().unwrap_or_default());
+        for ((user, device), number) in std::mem::take(&mut self.displaced) {
+            self.lines.extend(News::Displaced(user, device, number).lines().unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ChatId, ChatSeq};
+
+    fn told(queue: &mut Queue) -> Vec<News> {
+        let mut told = Vec::new();
+        while let Next::All(letters) = queue.next() {
+            assert!(letters.len() <= LETTERS_MAX);
+            told.extend(letters.iter().flat_map(|letter| letter.lines()).map(|line| News::read(line).unwrap()));
+        }
+        told
+    }
+
+    fn frame(bytes: usize) -> News {
+        News::Frame(vec![UserId(1)], "x".repeat(bytes).into())
+    }
+
+    fn fill(queue: &mut Queue) {
+        for bytes in [7_000, 100, 0] {
+            while queue.put(&frame(bytes)) == Posted::Whole {}
+        }
+    }
+
+    #[test]
+    fn what_is_put_is_told_in_its_order_and_then_nothing_is() {
+        let mut queue = Queue::default();
+        for user in 0..5_000 {
+            assert_eq!(queue.put(&News::Wake(Class::Chat, vec![UserId(user)])), Posted::Whole);
+        }
+        let order: Vec<i64> = told(&mut queue)
+            .into_iter()
+            .map(|news| match news {
+                News::Wake(Class::Chat, users) => users[0].0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(order, (0..5_000).collect::<Vec<_>>());
+        assert_eq!(queue.next(), Next::Nothing);
+    }
+
+    #[test]
+    fn a_full_queue_tells_in_fewer_words_and_many_wakes_of_a_user_become_one() {
+        let mut queue = Queue::default();
+        fill(&mut queue);
+        let full = queue.bytes;
+        for _ in 0..10_000 {
+            assert_eq!(queue.put(&News::Wake(Class::Event, vec![UserId(7)])), Posted::InShort);
+        }
+        let device = DeviceId::try_from("phone".to_owned()).unwrap();
+        for number in [3, 9, 4] {
+            assert_eq!(queue.put(&News::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
+        }
+        assert_eq!(queue.put(&News::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(1))), Posted::Dropped);
+        assert!(queue.bytes == full && full <= BYTES_MAX);
+        let short: Vec<News> = told(&mut queue).into_iter().filter(|news| !matches!(news, News::Frame(..))).collect();
+        assert!(matches!(&short[..], [News::Wake(Class::Event, users), News::Displaced(_, _, 9)] if *users == [UserId(7)]), "{short:?}");
+    }
+
+    #[test]
+    fn too_many_names_become_a_look_for_everybody() {
+        let mut queue = Queue::default();
+        fill(&mut queue);
+        for user in 0..100_000 {
+            queue.put(&News::Wake(Class::Chat, vec![UserId(user)]));
+        }
+        assert!(queue.wakes[0].len() <= NAMES_MAX);
+        let short: Vec<News> = told(&mut queue).into_iter().filter(|news| !matches!(news, News::Frame(..))).collect();
+        assert!(matches!(short[..], [News::Look]), "{} news", short.len());
+    }
+
+    #[test]
+    fn what_was_lost_under_way_is_a_look_for_everybody() {
+        let mut queue = Queue::default();
+        queue.lost();
+        assert!(matches!(told(&mut queue)[..], [News::Look]));
+    }
+
+    #[test]
+    fn nodes_that_came_are_told_first_and_alone() {
+        let mut queue = Queue::default();
+        let node = NodeId::generate();
+        queue.put(&frame(1));
+        queue.greet(&[node]);
+        let Next::Newcomers(nodes, letter) = queue.next() else { panic!("not greeted") };
+        assert_eq!(nodes, [node]);
+        assert!(matches!(News::read(&letter), Some(News::Look)));
+        assert_eq!(told(&mut queue).len(), 1);
+    }
+}

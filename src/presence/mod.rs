@@ -1,0 +1,135 @@
+//! Which nodes live, and who is online at which of them: leases in the database that live as long as their node.
+//!
+//! A node's heartbeat renews all its leases with one row. What changes is written in batches, a moment after the fact, and
+//! never waited for by a connection. Only the database's clock counts. Presence is a hint: no message depends on it.
+//!
+//! In reading order: `leases` (users of this node come and go), `registry` (nodes do).
+
+mod leases;
+mod registry;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::bus::{Bus, News, channel};
+use crate::domain::{NodeId, UserId};
+use crate::hub::Hub;
+use crate::protocol::{Timestamp, server};
+use crate::reach::Reach;
+use crate::store::{self, Presented, Store};
+use crate::telemetry::Metrics;
+use leases::{Keeper, Pending};
+use registry::Registry;
+
+/// How long things last.
+#[derive(Debug, Clone, Copy)]
+pub struct PresenceSettings {
+    /// Time between heartbeats of a node.
+    pub beat_interval: Duration,
+    /// So long a node lives without another heartbeat.
+    pub lives: Duration,
+    /// So long a user may be gone before anybody is told.
+    pub grace: Duration,
+}
+
+/// What presence needs of its node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where leases are kept.
+    pub store: Store,
+    /// Who is connected here.
+    pub hub: Arc<Hub>,
+    /// Who is told.
+    pub reach: Reach,
+    /// The other nodes.
+    pub bus: Bus,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Where connections say that their users came and went. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    pending: Arc<Mutex<Pending>>,
+    ring: Arc<Notify>,
+    store: Store,
+    bus: Bus,
+    grace: Duration,
+}
+
+impl Presence {
+    /// Lists the node, so that others tell it what they do, and keeps its leases until `stop` is cancelled.
+    pub async fn start(node: Node, settings: PresenceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> store::Result<Self> {
+        let beat = node.store.beat(node.bus.me(), settings.lives).await?;
+        node.metrics.live_nodes.set(i64::try_from(beat.live.len()).unwrap_or(i64::MAX));
+        node.bus.begin(beat.live);
+        let (pending, ring) = (Arc::<Mutex<Pending>>::default(), Arc::new(Notify::new()));
+        let presence = Self {
+            pending: Arc::clone(&pending),
+            ring: Arc::clone(&ring),
+            store: node.store.clone(),
+            bus: node.bus.clone(),
+            grace: settings.grace,
+        };
+        let keeper = Keeper::new(node.clone(), settings.grace, pending, ring);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+        let registry = Registry { node, settings, presence: presence.clone() };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(registry.run()));
+        Ok(presence)
+    }
+
+    /// A session of this user has registered in the hub.
+    pub fn arrived(&self, user: UserId) {
+        self.change(|pending| pending.came(user));
+    }
+
+    /// The last session of this user here has ended.
+    pub fn left(&self, user: UserId) {
+        self.change(|pending| pending.went(user, Instant::now()));
+    }
+
+    /// The node ends: the others tell it nothing more, and its users have a grace to come to another.
+    pub async fn leave(&self) -> store::Result<()> {
+        self.store.leave(self.bus.me(), self.grace).await?;
+        let (others, letters) = self.bus.farewell();
+        let channels: Vec<String> = others.into_iter().map(channel).collect();
+        if channels.is_empty() { Ok(()) } else { self.store.notify(&channels, &letters).await }
+    }
+
+    /// The leases are gone: all users who are here arrive again.
+    fn renew(&self) {
+        self.change(Pending::renew);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut leases::locked(&self.pending));
+        self.ring.notify_one();
+    }
+}
+
+impl Node {
+    fn me(&self) -> NodeId {
+        self.bus.me()
+    }
+
+    fn say_online(&self, user: &Presented) {
+        let frame = server::frame(None, &server::UserOnline { user_id: &user.external, timestamp: Timestamp(user.at) });
+        self.reach.watchers(user.user, frame);
+    }
+
+    fn say_offline(&self, user: &Presented) {
+        let frame = server::frame(None, &server::UserOffline { user_id: &user.external, last_seen: Timestamp(user.at) });
+        self.reach.watchers(user.user, frame);
+    }
+
+    fn say_hello(&self) {
+        debug!(node.id = %self.me(), "listed again; leases are made anew");
+        self.bus.post(&News::Hello(self.me()));
+    }
+}

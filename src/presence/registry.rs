@@ -1,0 +1,58 @@
+//! The heartbeat of this node, and what it learns with it: who else lives, and who has gone without leaving.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::{Node, Presence, PresenceSettings};
+use crate::store::{self, Beat};
+
+/// Leases of a node that has gone, taken out by one statement.
+const BURIED_AT_ONCE: i32 = 1_000;
+/// A statement that takes longer is not waited for: the next heartbeat is due.
+const TIME_MAX: Duration = Duration::from_secs(3);
+
+pub(super) struct Registry {
+    pub(super) node: Node,
+    pub(super) settings: PresenceSettings,
+    pub(super) presence: Presence,
+}
+
+impl Registry {
+    pub(super) async fn run(self) {
+        let mut every = tokio::time::interval(self.settings.beat_interval);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            match timeout(TIME_MAX, self.beat()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(cause)) => debug!(?cause, "the node could not be listed"),
+                Err(_) => debug!("the node could not be listed in time"),
+            }
+        }
+    }
+
+    async fn beat(&self) -> store::Result<()> {
+        loop {
+            self.node.bus.ask();
+            let Beat { came, live, any_gone } = self.node.store.beat(self.node.me(), self.settings.lives).await?;
+            self.node.metrics.live_nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
+            if self.node.bus.know(live) {
+                // What it committed last it may have told nobody.
+                info!("another node has gone; sessions look for themselves");
+                self.node.reach.look();
+            }
+            if came {
+                self.node.say_hello();
+                self.presence.renew();
+            }
+            if !any_gone {
+                return Ok(());
+            }
+            let offline = self.node.store.bury(BURIED_AT_ONCE).await?;
+            debug!(users = offline.len(), "users of a node that has gone are offline");
+            offline.iter().for_each(|user| self.node.say_offline(user));
+        }
+    }
+}

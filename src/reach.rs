@@ -1,0 +1,173 @@
+//! Everybody who is connected, wherever: those of this node through the hub, those of others over the bus.
+//!
+//! Whoever commits something tells it here, once. Telling is a hint and never waits; what a node hears from another it
+//! tells its own sessions only, so nothing goes round.
+
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+
+use crate::bus::{Bus, Heard, News, Posted};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, Receipt, SessionId, Status, UserId};
+use crate::hub::{Hub, Note};
+use crate::protocol::message::sent_echo_frame;
+use crate::telemetry::Metrics;
+
+/// The sessions of every node. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    hub: Arc<Hub>,
+    bus: Bus,
+    metrics: Arc<Metrics>,
+}
+
+impl Reach {
+    /// Those of this hub, and those beyond this bus.
+    pub const fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
+        Self { hub, bus, metrics }
+    }
+
+    /// May this user be connected somewhere?
+    pub fn may_be_there(&self, user: UserId) -> bool {
+        self.hub.is_here(user) || !self.bus.is_alone()
+    }
+
+    /// Is no other node there?
+    pub fn is_alone(&self) -> bool {
+        self.bus.is_alone()
+    }
+
+    /// A message was committed: it is offered to its recipients and shown to the sender's other sessions. `message` is
+    /// made only if anybody may be there to get it.
+    pub fn offer(
+        &self,
+        class: Class,
+        sender: UserId,
+        origin: Option<SessionId>,
+        places: &[(UserId, InboxSeq)],
+        message: impl FnOnce() -> Message,
+    ) {
+        let is_alone = self.bus.is_alone();
+        if is_alone && !self.hub.is_here(sender) && !places.iter().any(|(user, _)| self.hub.is_here(*user)) {
+            return;
+        }
+        let message = Arc::new(message());
+        self.offer_here(class, origin, places, &message);
+        if !is_alone {
+            self.post(&News::Offer { class, message, places: places.to_vec() });
+        }
+    }
+
+    /// Something may wait for this user.
+    pub fn wake(&self, user: UserId, class: Class) {
+        self.metrics.wakes.of("wake").inc();
+        self.hub.wake(user, class);
+        self.post(&News::Wake(class, vec![user]));
+    }
+
+    /// Receipts for this user could not be told: its sessions look at the marks.
+    pub fn look_at_marks(&self, user: UserId) {
+        self.hub.look_at_marks(user);
+        self.post(&News::LookAtMarks(vec![user]));
+    }
+
+    /// Tells a sender what became of its messages.
+    pub fn receipt(&self, sender: UserId, receipt: Receipt) {
+        let receipt = Arc::new(receipt);
+        self.hub.tell(sender, &Note::Receipt(Arc::clone(&receipt)));
+        self.post(&News::Receipt(sender, receipt));
+    }
+
+    /// A user has read a chat up to here: its other sessions need not show it as unread.
+    pub fn read_up_to(&self, user: UserId, chat: ChatId, seq: ChatSeq) {
+        self.hub.tell(user, &Note::ReadUpTo(chat, seq));
+        self.post(&News::ReadUpTo(user, chat, seq));
+    }
+
+    /// Passes a frame on to every session of these users.
+    pub fn frame(&self, users: Vec<UserId>, frame: Utf8Bytes) {
+        let note = Note::Frame(frame.clone());
+        users.iter().for_each(|user| self.hub.tell(*user, &note));
+        if !users.is_empty() {
+            self.post(&News::Frame(users, frame));
+        }
+    }
+
+    /// Passes a frame on to those who watch this user.
+    pub fn watchers(&self, user: UserId, frame: Utf8Bytes) {
+        self.hub.tell_watchers(user, &frame);
+        self.post(&News::Watched(user, frame));
+    }
+
+    /// A device has a newer connection, here: those at other nodes yield.
+    pub fn displace(&self, user: UserId, device: &DeviceId, session_no: i64) {
+        self.post(&News::Displaced(user, device.clone(), session_no));
+    }
+
+    /// Passes on to the sessions of this node what was heard.
+    pub fn heard(&self, heard: Heard) {
+        match heard {
+            Heard::Wake(users) => {
+                self.metrics.bus_received.of("sql").inc();
+                users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)));
+            }
+            Heard::Marks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
+            Heard::News(news) => {
+                self.metrics.bus_received.of(news.kind()).inc();
+                self.news(news);
+            }
+            Heard::Unknown => {
+                self.metrics.bus_received.of("unknown").inc();
+            }
+            Heard::Missed => self.look(),
+        }
+    }
+
+    /// Anything may have been missed: every session of this node looks for itself.
+    pub fn look(&self) {
+        self.metrics.wakes.of("look").inc();
+        self.hub.wake_all();
+    }
+
+    fn news(&self, news: News) {
+        match news {
+            News::Offer { class, message, places } => self.offer_here(class, None, &places, &message),
+            News::Wake(class, users) => users.into_iter().for_each(|user| self.hub.wake(user, class)),
+            News::LookAtMarks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
+            News::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
+            News::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
+            News::Frame(users, frame) => {
+                let note = Note::Frame(frame);
+                users.into_iter().for_each(|user| self.hub.tell(user, &note));
+            }
+            News::Watched(user, frame) => self.hub.tell_watchers(user, &frame),
+            News::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
+            News::Look => self.look(),
+            News::Hello(node) => self.bus.meet(node),
+            News::Bye(node) => self.bus.part(node),
+        }
+    }
+
+    fn offer_here(&self, class: Class, origin: Option<SessionId>, places: &[(UserId, InboxSeq)], message: &Arc<Message>) {
+        let sender = message.sender.user;
+        if self.hub.has_others(sender, origin) {
+            self.hub.tell_others(sender, origin, &Note::Frame(sent_echo_frame(message)));
+        }
+        for (user, inbox_seq) in places.iter().copied().filter(|(user, _)| self.hub.is_here(*user)) {
+            self.metrics.wakes.of("offer").inc();
+            self.hub.offer(user, &Envelope { class, inbox_seq, status: Status::Sent, attempts: 0, message: Arc::clone(message) });
+        }
+    }
+
+    fn post(&self, news: &News) {
+        match self.bus.post(news) {
+            Posted::Alone => {}
+            Posted::Whole => {
+                self.metrics.bus_sent.of(news.kind()).inc();
+            }
+            Posted::InShort | Posted::Dropped => {
+                self.metrics.bus_degraded.of(news.kind()).inc();
+            }
+        }
+    }
+}
