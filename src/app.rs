@@ -34,7 +34,7 @@ use crate::reach::Reach;
 use crate::session;
 use crate::store::{self, PLANNING, Store};
 use crate::telemetry::Metrics;
-use nodes::Nodes;
+use nodes::{Carrier, Nodes};
 
 /// The migrations of this version; `sqlx migrate run` applies the same.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -74,6 +74,13 @@ pub enum StartError {
     /// The database answers, but a statement failed.
     #[error("the database is there, but cannot be used")]
     Store(#[from] store::Error),
+    /// `NATS_URL` is set, and this program knows no NATS.
+    #[error("NATS_URL is set, but this program was built without NATS: build it with `cargo build --release --features nats`")]
+    WithoutNats,
+    /// `NATS_URL` cannot be used as it is.
+    #[cfg(feature = "nats")]
+    #[error("cannot use the server of NATS_URL")]
+    Nats(#[source] crate::bus::NatsError),
     /// The schema cannot be brought to this version.
     #[error("the migrations failed")]
     Migrate(#[source] MigrateError),
@@ -119,7 +126,9 @@ impl App {
         let bus = Bus::new(NodeId::generate());
         let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
         let delivery = Delivery::start(&lane_settings(config, &database), &store, &reach, &metrics, &tasks, &stop_lanes);
-        let nodes = Nodes { database, store: store.clone(), reach: reach.clone(), bus: bus.clone(), metrics: Arc::clone(&metrics) };
+        let carrier = Carrier::choose(config, &store, &metrics).await?;
+        let nodes =
+            Nodes { database, carrier, store: store.clone(), reach: reach.clone(), bus: bus.clone(), metrics: Arc::clone(&metrics) };
         nodes.start(epoch_changes, &tasks, &stop_lanes);
         let node = presence::Node { store: store.clone(), hub: Arc::clone(&hub), reach: reach.clone(), bus, metrics: Arc::clone(&metrics) };
         let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;

@@ -82,6 +82,8 @@ settings! {
         "PostgreSQL to keep messages in; without it the service runs its own";
     "DATABASE_DIRECT_URL" database_direct_url: Option<SecretString> = "", postgres_url,
         "The same database past a pooler such as PgBouncer, for LISTEN, migrations and advisory locks";
+    "NATS_URL" nats_url: Option<SecretString> = "", nats_url,
+        "NATS server over which nodes tell one another, instead of PostgreSQL's NOTIFY; needs a program built with `--features nats`";
     "DATA_DIR" data_dir: Option<PathBuf> = "", optional_path,
         "Directory of the service's own PostgreSQL and its secret";
     "JWT_SECRET" jwt_secret: Option<SecretString> = "", optional_secret,
@@ -157,6 +159,14 @@ fn postgres_url(text: &str) -> Result<Option<SecretString>, String> {
         None if text.is_empty() => Ok(None),
         Some(("postgres" | "postgresql", _)) => optional_secret(text),
         None | Some(_) => Err("must begin with postgres:// or postgresql://".to_owned()),
+    }
+}
+
+fn nats_url(text: &str) -> Result<Option<SecretString>, String> {
+    match text.split_once("://") {
+        None if text.is_empty() => Ok(None),
+        Some(("nats" | "tls", _)) => optional_secret(text),
+        None | Some(_) => Err("must begin with nats:// or tls://".to_owned()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How this node tells others and hears them: by NOTIFY and LISTEN.
+//! How this node tells others and hears them: by NOTIFY and LISTEN, or over NATS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::Database;
+use super::{Database, StartError};
 use crate::bus::{self, Bus, Heard, ListenerSettings};
+use crate::config::Config;
 use crate::domain::NodeId;
 use crate::reach::Reach;
 use crate::store::Store;
@@ -23,31 +24,77 @@ const SILENCE_MAX: Duration = Duration::from_secs(7);
 #[derive(Debug, Clone)]
 pub(super) struct Nodes {
     pub(super) database: Database,
+    pub(super) carrier: Carrier,
     pub(super) store: Store,
     pub(super) reach: Reach,
     pub(super) bus: Bus,
     pub(super) metrics: Arc<Metrics>,
 }
 
+/// What takes letters to other nodes.
+#[derive(Debug, Clone)]
+pub(super) enum Carrier {
+    /// PostgreSQL.
+    Notify(Store, Arc<Metrics>),
+    /// A NATS server.
+    #[cfg(feature = "nats")]
+    Nats(bus::Nats, Arc<Metrics>),
+}
+
+impl Carrier {
+    /// What the settings say.
+    pub(super) async fn choose(config: &Config, store: &Store, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        match &config.nats_url {
+            None => Ok(Self::Notify(store.clone(), Arc::clone(metrics))),
+            #[cfg(feature = "nats")]
+            Some(url) => {
+                let nats = bus::Nats::connect(secrecy::ExposeSecret::expose_secret(url)).await.map_err(StartError::Nats)?;
+                Ok(Self::Nats(nats, Arc::clone(metrics)))
+            }
+            #[cfg(not(feature = "nats"))]
+            Some(_) => Err(StartError::WithoutNats),
+        }
+    }
+
+    /// False: they did not arrive.
+    async fn carry(&self, to: &[NodeId], letters: &[String]) -> bool {
+        let (told, metrics) = match self {
+            Self::Notify(store, metrics) => {
+                let channels: Vec<String> = to.iter().copied().map(bus::channel).collect();
+                let told = store.notify(&channels, letters).await;
+                if let Err(cause) = &told {
+                    debug!(?cause, "other nodes could not be notified");
+                }
+                (told.is_ok(), metrics)
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats(nats, metrics) => (nats.carry(to, letters).await, metrics),
+        };
+        if !told {
+            metrics.bus_degraded.of("publish").inc();
+        }
+        told
+    }
+}
+
 impl Nodes {
     /// Starts to listen and to publish, until `stop` is cancelled.
     pub(super) fn start(self, epoch: watch::Sender<Arc<str>>, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().publish()));
+        #[cfg(feature = "nats")]
+        tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().listen_to_nats()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.listen(epoch)));
     }
 
     async fn publish(self) {
-        let (store, metrics) = (&self.store, &self.metrics);
-        let carry = |to: Arc<[NodeId]>, letters: Vec<String>| async move {
-            let channels: Vec<String> = to.iter().copied().map(bus::channel).collect();
-            let told = store.notify(&channels, &letters).await;
-            if let Err(cause) = &told {
-                debug!(?cause, "other nodes could not be notified");
-                metrics.bus_degraded.of("publish").inc();
-            }
-            told.is_ok()
-        };
-        bus::publish(self.bus.clone(), carry).await;
+        let carrier = &self.carrier;
+        bus::publish(self.bus.clone(), |to, letters| async move { carrier.carry(&to, &letters).await }).await;
+    }
+
+    #[cfg(feature = "nats")]
+    async fn listen_to_nats(self) {
+        let Carrier::Nats(nats, _) = &self.carrier else { return };
+        nats.listen(self.bus.me(), || self.bus.lost(), |heard| self.reach.heard(heard)).await;
     }
 
     /// Passes on what is heard. A connection that was lost may mean another database behind the same address: the epoch is

@@ -5,14 +5,18 @@
 //! envelope, "look for yourself" instead of a wake), never kept. Where no other node lives, nothing is told.
 //!
 //! In reading order: `news` is what can be told and how it is written, `queue` what waits to be told, `post` the way in
-//! and the task that publishes, `listener` what comes by `LISTEN`.
+//! and the task that publishes, `listener` what comes by `LISTEN`, `nats` the other way to and fro.
 
 mod listener;
+#[cfg(feature = "nats")]
+mod nats;
 mod news;
 mod post;
 mod queue;
 
 pub use listener::{ListenerSettings, channel, listen};
+#[cfg(feature = "nats")]
+pub use nats::{Nats, NatsError};
 pub use news::News;
 pub use post::{Bus, Posted, publish};
 

@@ -106,6 +106,16 @@ impl Bus {
         self.know(live);
     }
 
+    /// What was told lately may not have arrived: the others are to look for themselves.
+    pub fn lost(&self) {
+        let mut content = self.content();
+        if !content.others.is_empty() {
+            content.queue.lost();
+        }
+        drop(content);
+        self.0.ring.notify_one();
+    }
+
     /// This node says that it goes.
     pub fn part(&self, node: NodeId) {
         let mut content = self.content();
@@ -154,7 +164,7 @@ pub async fn publish<F: Future<Output = bool>>(bus: Bus, carry: impl Fn(Arc<[Nod
             continue;
         }
         debug!("other nodes could not be told; they are to look for themselves");
-        bus.content().queue.lost();
+        bus.lost();
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

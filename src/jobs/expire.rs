@@ -24,19 +24,21 @@ pub async fn run(store: Store, delivery: Delivery) {
     let mut after = OffsetDateTime::UNIX_EPOCH;
     loop {
         every.tick().await;
-        let horizon = OffsetDateTime::now_utc();
-        match pass(&store, &delivery, after, horizon).await {
-            Ok(0) => after = horizon - LOOK_BACK,
-            Ok(rows) => {
+        match pass(&store, &delivery, after).await {
+            Ok((horizon, rows)) => {
                 after = horizon - LOOK_BACK;
-                info!(rows, "messages expired before they were delivered");
+                if rows > 0 {
+                    info!(rows, "messages expired before they were delivered");
+                }
             }
             Err(cause) => debug!(?cause, "expired messages could not be swept; the next pass begins where this one did"),
         }
     }
 }
 
-async fn pass(store: &Store, delivery: &Delivery, after: OffsetDateTime, horizon: OffsetDateTime) -> store::Result<usize> {
+/// Up to when it looked, and how many rows ended. The database's clock counts: this node's may be off.
+async fn pass(store: &Store, delivery: &Delivery, after: OffsetDateTime) -> store::Result<(OffsetDateTime, usize)> {
+    let horizon = store.clock().await?;
     let mut cursor = ExpiryCursor::at(after);
     let mut rows = 0;
     loop {
@@ -46,7 +48,7 @@ async fn pass(store: &Store, delivery: &Delivery, after: OffsetDateTime, horizon
             delivery.receipts().moved(&[&ended.row], Status::Expired, ended.at, reason, |_| Some(ended.member.clone()));
         }
         rows += page.rows.len();
-        let Some(next) = page.next else { return Ok(rows) };
+        let Some(next) = page.next else { return Ok((horizon, rows)) };
         cursor = next;
     }
 }

@@ -72,6 +72,11 @@ impl Store {
         }
     }
 
+    /// The database's clock.
+    pub async fn clock(&self) -> Result<time::OffsetDateTime> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(&self.pool).await?)
+    }
+
     /// What tells this database from any other, and from itself before a restore or a promotion: inbox numbers are
     /// comparable only within one epoch.
     pub async fn epoch(&self) -> Result<String> {

@@ -17,6 +17,8 @@ mod http;
 mod invariants;
 mod looks;
 mod marks;
+#[cfg(feature = "nats")]
+mod nats;
 mod nodes;
 mod nodes_presence;
 mod numbering;

@@ -153,6 +153,22 @@ async fn of_two_sockets_of_a_device_at_two_nodes_exactly_one_lives() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_overtaken_while_it_opened_yields() {
+    let (_db, one, other, pool) = two_nodes().await;
+    // Another node opens a newer one right after this one has its number, and says so before this one can hear it.
+    let overtake = "create function overtake() returns trigger language plpgsql as $$
+                    begin update devices set session_no = session_no + 1 where user_id = new.user_id; return null; end $$;
+                    create trigger overtake after insert on devices for each row execute function overtake()";
+    sqlx::raw_sql(overtake).execute(&pool).await.unwrap();
+    let mut overtaken = Socket::raw(one.addr(), Connect::user("bob").device("phone")).await.unwrap();
+    assert_eq!(overtaken.closed().await, Some(4509));
+    let mut newest = other.open(Connect::user("bob").device("phone")).await;
+    newest.until_pong().await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_device_whose_newer_connection_was_told_to_nobody_is_displaced_by_a_look() {
     let (_db, one, other, pool) = two_nodes().await;
     let mut phone = one.open(Connect::user("bob").device("phone")).await;

@@ -1,0 +1,112 @@
+//! NATS instead of NOTIFY, where `NATS_URL` is set: the same letters, a subject for each node.
+//!
+//! The client reconnects by itself and says nothing of what it lost. So the node tells itself, again and again, how often
+//! its connection has changed: what it hears has come all the way, and a number that it has not heard before means that
+//! anything may have been missed, by it and by those it told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event};
+use futures_util::StreamExt;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::Heard;
+use super::listener::read;
+use crate::domain::NodeId;
+
+/// Why there is no NATS. Not that its server is away: then it is tried again and again.
+pub type NatsError = async_nats::ConnectError;
+
+/// What a node says to itself, before a number.
+const CHANGES: &str = "changes ";
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Two of them unanswered: the client makes another connection.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A client of a NATS server. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    client: Client,
+    /// How often the connection was made, or dropped something.
+    changes: Arc<AtomicU64>,
+}
+
+impl Nats {
+    /// Connects, now or once the server is there.
+    pub async fn connect(url: &str) -> Result<Self, NatsError> {
+        let changes = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&changes);
+        let options = ConnectOptions::new().name("restante").retry_on_initial_connect().ping_interval(PING_INTERVAL);
+        let options = options.event_callback(move |event| {
+            if matches!(event, Event::Connected | Event::SlowConsumer(_)) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            std::future::ready(())
+        });
+        Ok(Self { client: options.connect(url).await?, changes })
+    }
+
+    /// Takes letters to nodes. False: they did not leave.
+    pub async fn carry(&self, to: &[NodeId], letters: &[String]) -> bool {
+        // While it is away the client would keep them, and more than it should.
+        if self.client.connection_state() != State::Connected {
+            return false;
+        }
+        let carried = async {
+            for node in to {
+                for letter in letters {
+                    self.client.publish(subject(*node), letter.clone().into()).await.ok()?;
+                }
+            }
+            self.client.flush().await.ok()
+        };
+        matches!(timeout(TIME_MAX, carried).await, Ok(Some(())))
+    }
+
+    /// Listens until it is dropped. `lost`: what this node told others may not have arrived.
+    pub async fn listen(&self, me: NodeId, lost: impl Fn(), mut heard: impl FnMut(Heard)) {
+        loop {
+            match self.client.subscribe(subject(me)).await {
+                Ok(letters) => self.follow(me, letters, &lost, &mut heard).await,
+                Err(cause) => debug!(?cause, "NATS takes no subscription"),
+            }
+            sleep(BEAT_INTERVAL).await;
+        }
+    }
+
+    async fn follow(&self, me: NodeId, mut letters: async_nats::Subscriber, lost: &impl Fn(), heard: &mut impl FnMut(Heard)) {
+        let mut known = None;
+        let mut every = tokio::time::interval(BEAT_INTERVAL);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                letter = letters.next() => {
+                    let Some(letter) = letter else { return };
+                    let text = String::from_utf8_lossy(&letter.payload);
+                    match text.strip_prefix(CHANGES) {
+                        Some(changes) if known.as_deref() == Some(changes) => {}
+                        Some(changes) => {
+                            known = Some(changes.to_owned());
+                            lost();
+                            heard(Heard::Missed);
+                        }
+                        None => read(&text, heard),
+                    }
+                }
+                _ = every.tick() => {
+                    let changes = format!("{CHANGES}{}", self.changes.load(Ordering::Relaxed));
+                    self.carry(&[me], &[changes]).await;
+                }
+            }
+        }
+    }
+}
+
+fn subject(node: NodeId) -> String {
+    format!("restante.node.{}", node.0.simple())
+}

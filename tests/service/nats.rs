@@ -1,0 +1,121 @@
+//! The bus over NATS: what `nodes` looks at with NOTIFY, with a server of its own. Without the program `nats-server`
+//! there is nothing to look at, and the tests say so.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use restante::config::Config;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::nodes::{know_one_another, never};
+use crate::support::{Database, Node, blocking, database, direct, wait_until};
+
+/// A server that ends with this handle.
+struct NatsServer {
+    server: Child,
+    folder: TempDir,
+    port: u16,
+}
+
+impl NatsServer {
+    /// On any free port. None: the program is not there.
+    async fn start() -> Option<Self> {
+        let server = Self::on(-1).await;
+        if server.is_none() {
+            println!("skipped: nats-server is not installed (Debian: apt-get install nats-server)");
+        }
+        server
+    }
+
+    async fn on(port: i32) -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--ports_file_dir"]).arg(folder.path());
+        let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let file = folder.path().join(format!("nats-server_{}.ports", server.id()));
+        let port = blocking(move || port_in(&file)).await;
+        Some(Self { server, folder, port })
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn end(mut self) -> i32 {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        assert!(self.folder.path().exists());
+        i32::from(self.port)
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Waits for the file in which the server says where it listens.
+fn port_in(file: &Path) -> u16 {
+    let begun = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(file).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        if let Some(port) = said.and_then(|said| said["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()) {
+            return port;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "nats-server did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+async fn two_nodes(server: &NatsServer) -> (Database, Node, Node) {
+    let db = database().await;
+    let with_nats = |config: &mut Config| {
+        never(config);
+        config.nats_url = Some(server.url().into());
+    };
+    let (one, other) = (Node::with(db.options(), with_nats).await, Node::with(db.options(), with_nats).await);
+    know_one_another(&[&one, &other]).await;
+    // Each has heard itself over NATS: that is a look, besides the one at its LISTEN.
+    for node in [&one, &other] {
+        wait_until("the node hears itself", || node.app().shared().metrics.wakes.of("look").get() >= 2).await;
+    }
+    (db, one, other)
+}
+
+#[tokio::test]
+async fn messages_receipts_and_typing_go_from_node_to_node_over_nats() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (db, one, other) = two_nodes(&server).await;
+    let chat = direct(&db.pool(1).await, "alice", "bob").await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    for round in 1..=3 {
+        alice.send("bob", "over NATS").await;
+        let message = bob.event("message:receive").await;
+        assert_eq!((&message["content"], &message["inboxSeq"]), (&json!("over NATS"), &json!(round)));
+        bob.ack(&message).await;
+        alice.wait("delivered", |frame| frame["event"] == "message:status" && frame["data"]["seq"] == round).await;
+    }
+    alice.tell("typing", json!({"chatId": chat, "typing": true})).await;
+    assert_eq!(bob.event("typing").await["userId"], "alice");
+    assert!(other.app().shared().metrics.bus_received.of("offer").get() >= 1, "offers come along");
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_told_while_nats_was_away_is_found_when_it_is_back() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (_db, one, other) = two_nodes(&server).await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    let port = server.end();
+    alice.send("bob", "while it is away").await;
+    assert!(bob.until_pong().await.iter().all(|frame| frame["event"] != "message:receive"), "it came some other way");
+    let _server = NatsServer::on(port).await.unwrap();
+    assert_eq!(bob.event("message:receive").await["content"], "while it is away");
+    one.stop().await;
+    other.stop().await;
+}
