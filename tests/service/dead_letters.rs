@@ -319,7 +319,7 @@ async fn whatever_an_operator_does_leaves_a_line_with_who_did_what_and_no_conten
     admin.get(&format!("{LIST}/{id}")).await;
     outcome(&admin, "requeue", item(&sent, "ben")).await;
     outcome(&admin, "discard", item(&sent, "ben")).await;
-    let lines = lines.0.lock().unwrap().clone();
+    let lines: Vec<String> = lines.0.lock().unwrap().iter().filter(|line| line.contains("admin.id=operator")).cloned().collect();
     for (action, rest) in [
         ("list", "items=1".to_owned()),
         ("show", format!("message.id={id}")),
@@ -327,10 +327,10 @@ async fn whatever_an_operator_does_leaves_a_line_with_who_did_what_and_no_conten
         ("discard", "outcome=\"discarded\"".to_owned()),
     ] {
         let action = format!("action=\"{action}\"");
-        let found = lines.iter().filter(|line| line.contains("admin.id=operator") && line.contains(&action) && line.contains(&rest));
+        let found = lines.iter().filter(|line| line.contains(&action) && line.contains(&rest));
         assert_eq!(found.count(), 1, "{action} {rest}: {lines:#?}");
     }
-    assert!(lines.iter().filter(|line| line.contains("admin.id")).all(|line| !line.contains("hello")));
+    assert!(lines.iter().all(|line| !line.contains("hello")));
     node.stop().await;
 }
 

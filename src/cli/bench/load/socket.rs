@@ -3,13 +3,13 @@
 //! Message ids are UUIDv7 whose last bits count, so that every side knows a message by its number.
 
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use uuid::{Builder, Uuid};
 
-use crate::client::{Options, Wire};
+use crate::client::{Options, Wire, WireError};
 
 /// Bits of an id that hold the message's number.
 const NUMBER_BITS: u32 = 40;
@@ -90,15 +90,36 @@ struct Data<'a> {
     #[serde(borrow)]
     class: Option<&'a str>,
     delivered_count: Option<u64>,
+    retry_after_ms: Option<u64>,
 }
 
+/// More come at once than the service lets wait.
+#[derive(Debug, thiserror::Error)]
+#[error("the service answered with the error busy, and wants the client after {0} ms")]
+struct Later(u64);
+
 impl Socket {
-    /// Connects and waits for `ready`.
+    /// Connects and waits for `ready`. Where it is told to come back later, because many come at once, it does.
     pub async fn connect(options: &Options) -> anyhow::Result<Self> {
-        let mut socket = Self { wire: Wire::connect(options).await? };
         loop {
-            if let Heard::Ready = socket.next().await? {
-                return Ok(socket);
+            let later = match Wire::connect(options).await {
+                Ok(wire) => match (Self { wire }).until_ready().await? {
+                    Ok(socket) => return Ok(socket),
+                    Err(Later(ms)) => Duration::from_millis(ms),
+                },
+                Err(WireError::Refused { retry_after: Some(later), .. }) => later,
+                Err(error) => return Err(error.into()),
+            };
+            tokio::time::sleep(later).await;
+        }
+    }
+
+    async fn until_ready(mut self) -> anyhow::Result<Result<Self, Later>> {
+        loop {
+            match self.next().await {
+                Ok(Heard::Ready) => return Ok(Ok(self)),
+                Ok(_) => {}
+                Err(error) => return error.downcast::<Later>().map(Err),
             }
         }
     }
@@ -138,6 +159,7 @@ impl Socket {
             }
             ("queue:drained", Data { class: Some("chat"), .. }) => Heard::Drained,
             ("ready", _) => Heard::Ready,
+            ("error", Data { code: Some("busy"), retry_after_ms: Some(ms), .. }) => return Err(Later(ms).into()),
             ("error", Data { code, .. }) => bail!("the service answered with the error {}", code.unwrap_or("?")),
             _ => Heard::Other,
         })
