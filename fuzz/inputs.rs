@@ -110,7 +110,7 @@ pub fn service(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match client::Frame::parse(text).event {
         client::Event::Malformed { text: kept, .. } => assert_eq!(kept, text),
-        client::Event::Other { data, .. } => assert!(serde_json::from_str::<Value>(data.get()).is_ok() || data.get().len() > 1_000),
+        client::Event::Other { data, .. } => assert!(serde_json::from_str::<&RawValue>(data.get()).is_ok()),
         client::Event::Batch(envelopes) => assert!(envelopes.len() <= text.len()),
         _ => {}
     }
