@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md"];
+const DOCUMENTS: [&str; 6] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/torture.md"];
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
@@ -284,6 +284,24 @@ fn every_limit_of_the_protocol_is_in_its_table() {
         let value: u64 = value.split(" * ").map(|factor| factor.replace('_', "").parse::<u64>().unwrap()).product();
         let shown = with_commas(value);
         assert!(section.contains(&format!("| {shown} ")), "docs/protocol.md, Limits: {name} = {shown} is missing");
+    }
+}
+
+#[test]
+fn every_rule_and_fault_of_the_torture_is_in_its_table() {
+    let document = read("docs/torture.md");
+    for (source, table) in [("src/cli/torture/checker/findings.rs", "\nrules! {"), ("src/cli/torture/plan.rs", "\nkinds! {")] {
+        let source = read(source);
+        let lines: Vec<&str> =
+            source.split(table).nth(1).unwrap().split("\n}").next().unwrap().lines().filter(|line| line.contains('"')).collect();
+        assert!(lines.len() > 20, "{table}");
+        for line in lines {
+            let (name, words) = (quoted(line).next().unwrap(), quoted(line).nth(1).unwrap());
+            assert!(
+                document.contains(&format!("| `{name}` | {words} |")),
+                "docs/torture.md does not hold this line:\n| `{name}` | {words} |"
+            );
+        }
     }
 }
 

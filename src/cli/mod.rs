@@ -12,6 +12,7 @@ mod screen;
 mod send;
 mod serve;
 mod service_process;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,9 @@ enum Command {
     /// Measure the service on this machine.
     #[command(long_about = bench::ABOUT)]
     Bench(Box<bench::Args>),
+    /// Break everything that can break, and see whether the promise holds.
+    #[command(long_about = torture::ABOUT)]
+    Torture(torture::Args),
 }
 
 const SERVE: &str = "\
@@ -132,6 +136,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Replay(args) => replay::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(*args).await,
+        Command::Torture(args) => torture::run(args).await,
     }
 }
 

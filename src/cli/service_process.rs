@@ -72,6 +72,11 @@ impl ServiceProcess {
         self.child.id()
     }
 
+    /// Has it ended, by itself or by somebody else's hand?
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// kill -9.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.dismiss_watchdog().await;

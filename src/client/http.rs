@@ -138,6 +138,15 @@ impl Http {
         self.send(token, Method::POST, &format!("v1/chats/{chat}/members"), Some(&body)).await.map(drop)
     }
 
+    /// Takes members out of a chat, oneself too; may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn remove_members(&self, token: &str, chat: ChatId, members: &[String]) -> Result<(), HttpError> {
+        let body = json!({"userIds": members});
+        self.send(token, Method::DELETE, &format!("v1/chats/{chat}/members"), Some(&body)).await.map(drop)
+    }
+
     /// The caller's chats; after the first few thousand no more are asked for.
     ///
     /// # Errors

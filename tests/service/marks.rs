@@ -82,6 +82,61 @@ async fn messages_that_ended_otherwise_are_named_beside_the_mark_that_passes_the
 }
 
 #[tokio::test]
+async fn what_ended_while_its_members_mark_stood_still_is_told_at_the_next_look_all_the_same() {
+    let server = PrivateServer::start().await;
+    let db = server.database("restante").await;
+    let (node, pool) = (Node::start(db.clone()).await, sqlx::PgPool::connect_with(db).await.unwrap());
+    let chat = direct(&pool, "alice", "bob").await;
+    fill(&pool, chat, "alice", 3).await;
+    let alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+    let mut bob = node.connect("bob").await;
+    let messages = bob.receive(3).await;
+    let id = &messages[1]["messageId"];
+    bob.ask("message:reject", json!({"messageId": id, "reason": "cannot", "final": true})).await;
+
+    // The first message waits still, so no mark has moved.
+    let mut alice = node.open(since(&before)).await;
+    let frames = told(&mut alice).await;
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    let named = &frames[0];
+    assert_eq!(named["except"], json!([{"messageId": id, "status": "failed", "reason": "cannot"}]));
+    assert_eq!((&named["seq"], &named["userId"]), (&json!(0), &json!("bob")));
+    alice.close().await;
+
+    // Now it moves past what has ended. Whoever was told so is told of the mark alone.
+    let cursor = named["marksCursor"].clone();
+    assert_ne!(cursor, before);
+    bob.ack_up_to(3).await;
+    let mut alice = node.open(since(&cursor)).await;
+    let frames = told(&mut alice).await;
+    assert_eq!((frames.len(), &frames[0]["seq"], &frames[0]["status"]), (1, &json!(3), &json!("delivered")));
+    assert_eq!(frames[0]["except"], json!([]));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_was_away_is_told_what_ended_because_its_recipient_left() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let chat = group(&pool, &["alice", "bob", "carol"]).await;
+    let alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+    fill(&pool, chat, "alice", 1).await;
+    let (status, _) = node.api("bob").delete(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["bob"]})).await;
+    assert_eq!(status, 200);
+
+    let mut alice = node.open(since(&before)).await;
+    let frames = told(&mut alice).await;
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    let except = &frames[0]["except"][0];
+    assert_eq!((&except["status"], &except["reason"], &frames[0]["userId"]), (&json!("expired"), &json!("left"), &json!("bob")));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_mark_whose_transaction_began_before_a_look_and_committed_after_it_is_told_at_the_next() {
     let db = database().await;
     let (node, pool) = (Node::start(db.options()).await, db.pool(2).await);

@@ -1,0 +1,140 @@
+//! What is done to the service, and when: drawn by the seed before anything begins. Pure.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+
+macro_rules! kinds {
+    ($($kind:ident $name:literal $weight:literal $shortest:literal $longest:literal $words:literal;)*) => {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Kind { $(#[doc = $words] $kind,)* }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// As it is named on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// What happens.
+            pub const fn words(self) -> &'static str {
+                match self { $(Self::$kind => $words,)* }
+            }
+
+            /// How often it is drawn, among the others.
+            const fn weight(self) -> u64 {
+                match self { $(Self::$kind => $weight,)* }
+            }
+
+            /// How long it lasts, in ms.
+            const fn lasts(self) -> (u64, u64) {
+                match self { $(Self::$kind => ($shortest, $longest),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    NodeKill "node-kill" 8 200 2500 "kill -9 of a node, which is started again after a pause";
+    NodeStop "node-stop" 6 500 7000 "SIGSTOP of a node, SIGCONT after a while";
+    Cut "cut" 7 1 1 "all connections between clients and a node end";
+    Stall "stall" 5 300 5000 "nothing passes between clients and a node";
+    HalfOpen "half-open" 5 500 8000 "connections between clients and a node are dropped at one end only";
+    Delay "delay" 4 1000 6000 "everything between clients and a node comes later";
+    Slow "slow" 4 1000 6000 "clients of a node read and write slowly";
+    Double "double" 5 1 1 "several clients open a second connection of the same device beside the first";
+    DatabaseCut "db-cut" 7 1 1 "all connections between a node and PostgreSQL end";
+    DatabaseStall "db-stall" 5 300 6000 "nothing passes between a node and PostgreSQL";
+    DatabaseHalfOpen "db-half-open" 4 500 6000 "connections between a node and PostgreSQL are dropped at one end only";
+    DatabaseDelay "db-delay" 3 1000 5000 "everything between a node and PostgreSQL comes later";
+    DiskFull "disk-full" 5 300 4000 "what a node writes is refused with SQLSTATE 53100";
+    PostmasterKill "pg-kill" 3 200 1500 "kill -9 of the postmaster, and a new start";
+    PostmasterStop "pg-stop" 3 500 6000 "SIGSTOP of the postmaster: nobody new comes in";
+    PostgresFast "pg-fast" 2 100 1500 "PostgreSQL is stopped (fast) and started";
+    PostgresImmediate "pg-immediate" 3 100 1500 "PostgreSQL is stopped (immediate), started, and recovers";
+    BackendStop "backend-stop" 5 300 9000 "SIGSTOP of a backend: what it holds, all wait for";
+    BackendKill "backend-kill" 2 1 1 "kill -9 of a backend: PostgreSQL ends all others and recovers";
+    BackendEnd "backend-terminate" 5 1 1 "a backend is terminated";
+    ListenerEnd "listener-terminate" 4 1 1 "a backend that listens is terminated";
+    Requeue "requeue" 4 1 1 "an operator puts a failed message back";
+}
+
+/// One fault of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// When, since the run began.
+    pub at: Duration,
+    /// What.
+    pub kind: Kind,
+    /// Which node it concerns, where it concerns one.
+    pub node: usize,
+    /// How long.
+    pub lasts: Duration,
+    /// What else there is to choose is chosen by dice of this seed.
+    pub chance: u64,
+}
+
+impl Kind {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+/// Faults of these kinds for so long, the first ones after the clients have settled in. The same for the same seed.
+pub fn draw(seed: u64, time: Duration, nodes: usize, kinds: &[Kind]) -> Vec<Fault> {
+    let mut dice = Dice::new(seed, "faults");
+    let mut plan = Vec::new();
+    let mut at = dice.pause_ms(500, 1500);
+    let weights: u64 = kinds.iter().map(|kind| kind.weight()).sum();
+    while weights > 0 && at < time {
+        let kind = weighed(kinds, dice.between(1, weights));
+        let (shortest, longest) = kind.lasts();
+        let (node, lasts, chance) = (dice.index(nodes), dice.pause_ms(shortest, longest), dice.draw());
+        plan.push(Fault { at, kind, node, lasts, chance });
+        at += dice.pause_ms(200, 3500);
+    }
+    plan
+}
+
+fn weighed(kinds: &[Kind], mut drawn: u64) -> Kind {
+    for kind in kinds {
+        if drawn <= kind.weight() {
+            return *kind;
+        }
+        drawn -= kind.weight();
+    }
+    kinds[kinds.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_faults_and_another_one_others() {
+        let plan = |seed| draw(seed, Duration::from_secs(60), 3, Kind::ALL);
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+        assert!(plan(7).len() > 15 && plan(7).iter().all(|fault| fault.node < 3 && fault.at < Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn only_kinds_that_are_asked_for_are_drawn_and_in_time_all_of_them() {
+        let some = [Kind::Cut, Kind::NodeKill];
+        assert!(draw(1, Duration::from_secs(600), 2, &some).iter().all(|fault| some.contains(&fault.kind)));
+        assert!(draw(1, Duration::from_secs(600), 2, &[]).is_empty());
+        let all = draw(1, Duration::from_secs(3600), 2, Kind::ALL);
+        assert!(Kind::ALL.iter().all(|kind| all.iter().any(|fault| fault.kind == *kind)));
+    }
+
+    #[test]
+    fn kinds_are_found_by_their_names_and_a_stopped_backend_goes_on_in_time() {
+        assert!(Kind::ALL.iter().all(|kind| Kind::named(kind.name()) == Some(*kind)));
+        assert_eq!(Kind::named("flood"), None);
+        assert!(Kind::BackendStop.lasts().1 < 10_000);
+    }
+}

@@ -1,0 +1,123 @@
+//! What came of a run, for people and as JSON: seed, faults, what was done, the timeline, the verdict.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::checker::{Evidence, Findings};
+use super::conductor::{Run, Setting};
+use super::history::{Status, What};
+
+/// How much happened, so that a verdict is not mistaken for silence.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts(BTreeMap<&'static str, u64>);
+
+impl Counts {
+    fn of(evidence: &Evidence) -> Self {
+        let mut counts = Self::default();
+        for record in evidence.histories.iter().flat_map(|history| &history.records) {
+            counts.add(match &record.what {
+                What::Connecting { .. } => "connections tried",
+                What::Ready { .. } => "connections greeted",
+                What::SendAttempted { .. } => "sends attempted",
+                What::SendConfirmed { duplicate: true, .. } => "sends confirmed as duplicates",
+                What::SendConfirmed { .. } => "sends confirmed",
+                What::SendRefused { .. } => "sends refused or postponed",
+                What::Received { .. } => "envelopes received",
+                What::Rejected { .. } => "envelopes rejected",
+                What::AckedIds { .. } | What::AckedUpTo { .. } => "ack frames",
+                What::ReadUpTo { .. } => "reads",
+                What::Told(_) => "receipts",
+                What::Gap { .. } => "gaps named",
+                What::Membership { .. } => "joins and leaves",
+                What::Closed { .. }
+                | What::AckConfirmed { .. }
+                | What::ReadConfirmed { .. }
+                | What::Drained { .. }
+                | What::Objection { .. } => {
+                    continue;
+                }
+            });
+        }
+        counts.0.insert("messages stored", evidence.ledger.messages.len() as u64);
+        for row in &evidence.ledger.rows {
+            counts.add(match row.status {
+                Status::Sent => "rows sent",
+                Status::Delivered => "rows delivered",
+                Status::Read => "rows read",
+                Status::Failed => "rows failed",
+                Status::Expired => "rows expired",
+            });
+        }
+        counts.0.insert("users who stayed away", evidence.away.len() as u64);
+        counts.0.insert("rows requeued", evidence.requeued.len() as u64);
+        counts
+    }
+
+    fn add(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+}
+
+fn faults(setting: &Setting) -> BTreeMap<&'static str, u64> {
+    let mut faults = BTreeMap::new();
+    setting.plan.iter().for_each(|fault| *faults.entry(fault.kind.name()).or_default() += 1);
+    faults
+}
+
+fn list(counts: &BTreeMap<&'static str, u64>) -> String {
+    let words: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(" · ") }
+}
+
+/// For people.
+pub fn text(setting: &Setting, run: &Run, findings: &Findings) -> String {
+    let mut out = String::new();
+    let Setting { seed, time, nodes, clients, .. } = setting;
+    let _ = writeln!(out, "seed {seed} · {nodes} nodes · {clients} clients · faults for {} s\n", time.as_secs_f64());
+    let _ = writeln!(out, "Timeline");
+    for (at, words) in run.timeline.entries() {
+        let _ = writeln!(out, "  {:>9}  {words}", stamp(at));
+    }
+    let _ = writeln!(out, "\nFaults     {}", list(&faults(setting)));
+    let _ = writeln!(out, "Clients    {}\n", list(&Counts::of(&run.evidence).0));
+    for (rule, count, cases) in findings.iter() {
+        let _ = writeln!(out, "BROKEN {} ({count}): {}", rule.name(), rule.words());
+        for case in cases {
+            let _ = writeln!(out, "  {case}");
+        }
+    }
+    if !findings.is_empty() {
+        for (number, log) in run.logs.iter().enumerate().filter(|(_, log)| !log.is_empty()) {
+            let _ = writeln!(out, "What node {number} said last:\n{log}");
+        }
+    }
+    let verdict = if findings.is_empty() { "HELD: nothing was lost, and everything had its effect once" } else { "BROKEN" };
+    let _ = write!(out, "{verdict} (seed {seed})");
+    out
+}
+
+/// For programs.
+pub fn json(setting: &Setting, run: &Run, findings: &Findings) -> Value {
+    let broken: Vec<Value> =
+        findings.iter().map(|(rule, count, cases)| json!({"rule": rule.name(), "count": count, "cases": cases})).collect();
+    let timeline: Vec<Value> =
+        run.timeline.entries().into_iter().map(|(at, words)| json!({"atMs": u64::try_from(at.as_millis()).ok(), "what": words})).collect();
+    json!({
+        "seed": setting.seed,
+        "seconds": setting.time.as_secs_f64(),
+        "nodes": setting.nodes,
+        "clients": setting.clients,
+        "faults": faults(setting),
+        "counts": Counts::of(&run.evidence).0,
+        "timeline": timeline,
+        "broken": broken,
+        "verdict": if findings.is_empty() { "held" } else { "broken" },
+    })
+}
+
+fn stamp(at: Duration) -> String {
+    format!("{:.3}", at.as_secs_f64())
+}

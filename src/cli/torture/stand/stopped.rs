@@ -1,0 +1,54 @@
+//! A process that is stopped (SIGSTOP) for as long as this value lives, and goes on (SIGCONT) whatever becomes of us: a
+//! shell that waits on a pipe which only we hold open lets it go.
+
+use std::process::Stdio;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+
+const KEEPER: &str = r#"trap '' HUP INT TERM; kill -STOP "$1"; read -r _; kill -CONT "$1""#;
+
+/// A stopped process.
+#[derive(Debug)]
+pub struct Stopped {
+    keeper: Child,
+}
+
+impl Stopped {
+    /// Stops it.
+    pub fn hold(pid: u32) -> anyhow::Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "restante-keeper", &pid.to_string()]);
+        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Ok(Self { keeper: command.spawn().context("cannot start sh")? })
+    }
+
+    /// Lets it go on, and returns when it does.
+    pub async fn release(mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(pid: u32) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("State:\t")).unwrap()[..1].to_owned()
+    }
+
+    #[tokio::test]
+    async fn process_stands_still_until_it_is_released() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let pid = child.id().unwrap();
+        let held = Stopped::hold(pid).unwrap();
+        while state(pid) != "T" {
+            tokio::task::yield_now().await;
+        }
+        held.release().await;
+        assert_ne!(state(pid), "T");
+        child.kill().await.unwrap();
+    }
+}

@@ -1,0 +1,32 @@
+//! A short torture, with a fixed seed: the promise holds under faults, and the run says so in words and as JSON.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn torture(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_restante")).arg("torture").args(args).current_dir(std::env::temp_dir()).output().unwrap()
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_has_its_effect_twice_under_faults() {
+    let run = torture(&["--seed", "11", "--minutes", "0.2", "--nodes", "2", "--clients", "12", "--json", "-"]);
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
+    let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((&verdict["verdict"], &verdict["seed"]), (&"held".into(), &11.into()));
+    assert!(verdict["faults"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>() >= 4, "{said}");
+    for what in ["sends confirmed", "envelopes received", "receipts", "reads", "rows read"] {
+        assert!(verdict["counts"][what].as_u64().unwrap() > 50, "{what}: {said}");
+    }
+}
+
+#[test]
+fn faults_are_listed_with_what_they_do_and_unknown_ones_are_refused() {
+    let listed = String::from_utf8(torture(&["--faults", "list"]).stdout).unwrap();
+    assert!(listed.lines().any(|line| line.starts_with("pg-kill ") && line.contains("postmaster")), "{listed}");
+    let refused = torture(&["--faults", "flood"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+}
