@@ -191,6 +191,7 @@ struct WrittenMessage {
 struct WrittenReceipt {
     c: ChatId,
     m: Vec<MessageId>,
+    f: ChatSeq,
     s: ChatSeq,
     t: Status,
     e: ExternalId,
@@ -244,9 +245,9 @@ impl From<&News> for Line {
             News::Wake(class, users) => Self::Wake(*class, numbers(users)),
             News::LookAtMarks(users) => Self::LookAtMarks(numbers(users)),
             News::Receipt(sender, receipt) => match receipt.as_ref() {
-                Receipt::Moved { chat, messages, seq, status, member, at, reason } => {
+                Receipt::Moved { chat, messages, first, seq, status, member, at, reason } => {
                     let (m, e, r) = (messages.clone(), member.clone(), reason.clone());
-                    Self::Moved(sender.0, Box::new(WrittenReceipt { c: *chat, m, s: *seq, t: *status, e, a: micros(*at), r }))
+                    Self::Moved(sender.0, Box::new(WrittenReceipt { c: *chat, m, f: *first, s: *seq, t: *status, e, a: micros(*at), r }))
                 }
                 Receipt::Counted(tally) => Self::Counted(sender.0, (*tally).into()),
             },
@@ -304,7 +305,8 @@ impl WrittenMessage {
 impl WrittenReceipt {
     fn read(self) -> Option<Receipt> {
         let at = instant(self.a)?;
-        Some(Receipt::Moved { chat: self.c, messages: self.m, seq: self.s, status: self.t, member: self.e, at, reason: self.r })
+        let Self { c: chat, m: messages, f: first, s: seq, t: status, e: member, r: reason, a: _ } = self;
+        Some(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })
     }
 }
 
@@ -364,12 +366,12 @@ mod tests {
         let (chat, messages) = (ChatId::generate(), vec![MessageId::generate()]);
         let at = time::macros::datetime!(2026-11-01 12:00:00.000001 UTC);
         let tally = Tally { chat, message: messages[0], seq: ChatSeq(1), delivered: 4, read: 2, members: 9 };
-        let (reason, status, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(4));
+        let (reason, status, first, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(2), ChatSeq(4));
         vec![
             offer("line\nline \u{1F600}".to_owned(), 2),
             News::Wake(Class::Event, vec![UserId(1), UserId(i64::MAX)]),
             News::LookAtMarks(vec![UserId(5)]),
-            News::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, seq, status, member, at, reason })),
+            News::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
             News::Receipt(UserId(1), Arc::new(Receipt::Counted(tally))),
             News::ReadUpTo(UserId(1), chat, ChatSeq(3)),
             News::Frame(vec![UserId(1)], r#"{"event":"typing"}"#.into()),

@@ -3,6 +3,7 @@
 //! A cursor is handed out only with the last frame of a read, so that a client that stops in the middle asks for all
 //! of it again. Receipts told live carry the cursor of the last read: they may overtake one another, a read may not.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
@@ -14,6 +15,11 @@ use crate::store::{MarksCursor, MarksRead};
 
 /// The slowest of slow looks takes so many intervals.
 const LOOK_PAUSES_MAX: u32 = 16;
+
+/// So long news may be under way between nodes.
+const OVERTAKEN_WITHIN: Duration = Duration::from_secs(60);
+/// Members of chats that are remembered as having read.
+const TOLD_READ_MAX: usize = 1_000;
 
 /// What a connection's client knows of marks.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +69,41 @@ impl SlowLook {
     pub(super) fn soon(&mut self, now: Instant) {
         self.pause = self.interval;
         self.at = self.at.min(now + self.interval);
+    }
+}
+
+/// What was told as read of late. A recipient may ack at one node and read at another, and the news of the ack come last.
+#[derive(Debug, Default)]
+pub(super) struct ToldRead(HashMap<(ChatId, ExternalId), (ChatSeq, Instant)>);
+
+impl ToldRead {
+    /// Would this receipt take back what was told? Then the marks are to be looked at instead: they know. Remembers
+    /// what is told as read.
+    pub(super) fn overtook(&mut self, now: Instant, receipt: &Receipt) -> bool {
+        let Receipt::Moved { chat, first, seq, status, member, .. } = receipt else { return false };
+        match status {
+            Status::Read => {
+                if self.0.len() >= TOLD_READ_MAX {
+                    self.forget(now);
+                }
+                let told = self.0.entry((*chat, member.clone())).or_insert((*seq, now));
+                *told = (told.0.max(*seq), now);
+                false
+            }
+            Status::Delivered if self.0.is_empty() => false,
+            Status::Delivered => self.0.get(&(*chat, member.clone())).is_some_and(|(read, _)| first <= read),
+            Status::Sent | Status::Failed | Status::Expired => false,
+        }
+    }
+
+    /// Lets go of what nothing can overtake any more.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, (_, told)| now.saturating_duration_since(*told) < OVERTAKEN_WITHIN);
+        // More than that at once: a receipt may then come late, and marks never take back what is known by name.
+        if self.0.len() >= TOLD_READ_MAX {
+            self.0.clear();
+        }
+        self.0.shrink_to_fit();
     }
 }
 
@@ -133,7 +174,7 @@ fn counts(tally: &Tally, marks_cursor: Option<&str>) -> Utf8Bytes {
 /// A receipt as it happens.
 pub(super) fn receipt_frame(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
     match receipt {
-        Receipt::Moved { chat, messages, seq, status, member, at, reason } => frame(
+        Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => frame(
             None,
             &StatusList {
                 chat_id: *chat,
@@ -167,6 +208,32 @@ mod tests {
             let read = parse_cursor(&text, &epoch);
             prop_assert!(read.is_none_or(|cursor| cursor.0 > 0 && text.starts_with(&epoch)));
         }
+    }
+
+    #[test]
+    fn an_ack_whose_news_come_after_those_of_a_read_is_looked_up_and_not_told() {
+        let (chat, now) = (ChatId::generate(), Instant::now());
+        let receipt = |status, first, seq, member: &str| Receipt::Moved {
+            chat,
+            messages: Vec::new(),
+            first: ChatSeq(first),
+            seq: ChatSeq(seq),
+            status,
+            member: ExternalId::try_from(member.to_owned()).unwrap(),
+            at: time::OffsetDateTime::UNIX_EPOCH,
+            reason: None,
+        };
+        let mut told = ToldRead::default();
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 1, 5, "bob")), "nothing was read");
+        assert!(!told.overtook(now, &receipt(Status::Read, 4, 6, "bob")));
+        assert!(!told.overtook(now, &receipt(Status::Read, 2, 2, "bob")), "an older read takes nothing back");
+        assert!(told.overtook(now, &receipt(Status::Delivered, 5, 5, "bob")));
+        assert!(told.overtook(now, &receipt(Status::Delivered, 6, 9, "bob")), "one of them is read");
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 7, 9, "bob")));
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 5, 5, "carol")), "somebody else's");
+        assert!(!told.overtook(now, &receipt(Status::Failed, 5, 5, "bob")), "an end is told in any case");
+        told.forget(now + OVERTAKEN_WITHIN);
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 5, 5, "bob")), "it is remembered for so long and no longer");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What others say: offers, receipts, typing, and "look for yourself".
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::debug;
 
@@ -38,6 +38,7 @@ impl Shell {
     fn note(&mut self, note: Note) {
         match note {
             Note::Offer(envelope) => self.happened(Input::Offer(*envelope)),
+            Note::Receipt(receipt) if self.told_read.overtook(Instant::now(), &receipt) => self.look_at_marks(),
             Note::Receipt(receipt) => {
                 let cursor = self.cursors.to_tell(&self.who.epoch);
                 self.outbox.text(receipt_frame(&receipt, &cursor));

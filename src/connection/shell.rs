@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep_until;
 
 use super::handshake::{Socket, answer_close, fault_of, linger};
-use super::marks::{Cursors, SlowLook};
+use super::marks::{Cursors, SlowLook, ToldRead};
 use super::open::{Ended, Pace, Who, jittered, leave};
 use super::outbox::{Outbox, Written};
 use super::stop::Leave;
@@ -89,6 +89,7 @@ pub(super) struct Shell {
     pub(super) token_expires: Instant,
     pub(super) marks_reading: MarksReading,
     pub(super) marks_look: SlowLook,
+    pub(super) told_read: ToldRead,
     pub(super) typing: frames::TypingState,
     closing: Option<Fault>,
     stay: Stay,
@@ -137,6 +138,7 @@ impl Shell {
         Self {
             heartbeat_at: now + shared.settings.heartbeat,
             token_expires: instant_of(token_expires, now),
+            told_read: ToldRead::default(),
             marks_look: SlowLook::new(now, jittered(shared.settings.session.look_interval, who.session)),
             shared,
             who,
@@ -364,6 +366,7 @@ impl Shell {
         self.outbox.shrink();
         self.session.shrink();
         self.tickets.shrink_to_fit();
+        self.told_read.forget(Instant::now());
     }
 
     /// Takes what has ended, and whatever else has by now: a commit ends many at once, and one flush is enough for all.

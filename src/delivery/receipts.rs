@@ -36,6 +36,8 @@ struct News {
     chat: ChatId,
     member: ExternalId,
     messages: Vec<MessageId>,
+    /// The lowest number of the messages, and the highest.
+    first: ChatSeq,
     seq: ChatSeq,
     status: Status,
     at: OffsetDateTime,
@@ -103,9 +105,9 @@ impl Receipts {
         reason: Option<String>,
     ) {
         messages.sort_unstable();
-        let Some((seq, _)) = messages.last().copied() else { return };
+        let Some(((first, _), (seq, _))) = messages.first().copied().zip(messages.last().copied()) else { return };
         let messages = messages.into_iter().map(|(_, message)| message).collect();
-        if self.news.try_send(News { sender, chat, member, messages, seq, status, at, reason }).is_err() {
+        if self.news.try_send(News { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
             // The teller is behind: the sender's sessions look at the marks instead.
             self.reach.look_at_marks(sender);
         }
@@ -173,8 +175,8 @@ impl Teller {
             return;
         }
         self.metrics.receipts.inc();
-        let News { sender, chat, member, messages, seq, status, at, reason } = news;
-        self.reach.receipt(sender, Receipt::Moved { chat, messages, seq, status, member, at, reason });
+        let News { sender, chat, member, messages, first, seq, status, at, reason } = news;
+        self.reach.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
     }
 
     async fn count(&mut self) {

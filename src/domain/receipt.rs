@@ -13,7 +13,9 @@ pub enum Receipt {
         chat: ChatId,
         /// The messages, by number.
         messages: Vec<MessageId>,
-        /// The highest of their numbers.
+        /// The lowest of their numbers.
+        first: ChatSeq,
+        /// The highest.
         seq: ChatSeq,
         /// What became of them.
         status: Status,
