@@ -18,7 +18,7 @@ pub(super) fn judge(book: &Book<'_>, findings: &mut Findings) {
             if sight.repetition != Repetition::First || book.is_requeued(*message, &walk.history.user) {
                 continue;
             }
-            if let Some(last) = order.breach(stream, sight.connection, *chat, *seq) {
+            if let Some(last) = order.breach(stream, walk.began(sight.connection), sight, *chat, *seq) {
                 findings.add(Rule::Order, || format!("{} saw number {seq} of chat {chat} after {last}", name(walk, stream, sight)));
             }
         }
@@ -27,22 +27,33 @@ pub(super) fn judge(book: &Book<'_>, findings: &mut Findings) {
     }
 }
 
-/// The highest number that was seen first of each chat, by stream and by connection.
+/// The highest number that was seen first of each chat: on each connection, and on each stream in the course of time.
 #[derive(Debug, Default)]
 struct Order<'a> {
-    by_stream: HashMap<(&'a Stream, Uuid), (u32, i64)>,
+    by_stream: HashMap<(&'a Stream, Uuid), Vec<Peak>>,
     by_connection: HashMap<(u32, Uuid), i64>,
 }
 
+/// From this record on the highest number is this one.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    at: usize,
+    seq: i64,
+}
+
 impl<'a> Order<'a> {
-    /// The number that must not have been seen before this one. A connection that lives on beside a newer one may be behind
-    /// it: what it was given may have been acked meanwhile, and was not given to the newer one. So it is held against itself.
-    fn breach(&mut self, stream: &'a Stream, connection: u32, chat: Uuid, seq: i64) -> Option<i64> {
-        let own = self.by_connection.entry((connection, chat)).or_default();
-        let newest = self.by_stream.entry((stream, chat)).or_insert((connection, 0));
-        let before = if connection < newest.0 { *own } else { newest.1 };
+    /// The number that must not have been seen before this one. A connection is held against what it has given itself, and
+    /// against what the stream had seen when it began. Not against another that is open beside it: what the one was given,
+    /// somebody may have acked before the other read its page, and either may come late.
+    fn breach(&mut self, stream: &'a Stream, began: usize, sight: &Sight<'_>, chat: Uuid, seq: i64) -> Option<i64> {
+        let peaks = self.by_stream.entry((stream, chat)).or_default();
+        let earlier = peaks.partition_point(|peak| peak.at < began).checked_sub(1).map_or(0, |last| peaks[last].seq);
+        if peaks.last().is_none_or(|peak| peak.seq < seq) {
+            peaks.push(Peak { at: sight.at, seq });
+        }
+        let own = self.by_connection.entry((sight.connection, chat)).or_default();
+        let before = earlier.max(*own);
         *own = (*own).max(seq);
-        *newest = (newest.0.max(connection), newest.1.max(seq));
         (seq < before).then_some(before)
     }
 }

@@ -163,6 +163,9 @@ fn what_is_explained_is_accepted() {
     // What the first connection was given before it was acked elsewhere comes late, and in order.
     let ben = Story::default().connects(1, None).connects(2, None).gets(2, 3).acks(2, 3).gets(1, 1).acks(1, 1).gets(1, 2).acks(1, 2);
     assert_eq!(Case::good().with_ben(ben).broken_rules(), []);
+    // The same the other way round: the second read its page first, and the first was read out sooner.
+    let ben = Story::default().connects(1, None).connects(2, None).gets(1, 3).acks(1, 3).gets(2, 1).acks(2, 1).gets(2, 2).acks(2, 2);
+    assert_eq!(Case::good().with_ben(ben).broken_rules(), []);
     // The first connection of two lives on beside the second.
     let ben = Story::default().connects(1, None).connects(2, None).gets(2, 1).acks(2, 1).gets(1, 1);
     assert_eq!(Case::good().with_ben((2..=3).fold(ben, |ben, n| ben.gets(2, n).acks(2, n))).broken_rules(), []);
@@ -308,6 +311,8 @@ fn later_message_seen_first_is_out_of_order() {
     assert_eq!(Case::good().with_ben(ben).broken_rules(), [Rule::Order], "on a later connection too");
     let ben = Story::default().connects(1, None).connects(2, None).gets(2, 3).acks(2, 3).gets(1, 2).acks(1, 2).gets(1, 1).acks(1, 1);
     assert_eq!(Case::good().with_ben(ben).broken_rules(), [Rule::Order], "a connection beside a newer one has an order too");
+    let ben = Story::default().connects(1, None).gets(1, 3).connects(2, None).gets(2, 1).acks(2, 1).gets(2, 2).acks(2, 2).acks(1, 3);
+    assert_eq!(Case::good().with_ben(ben).broken_rules(), [Rule::Order], "of what was seen before it began, nothing older comes first");
 }
 
 #[test]

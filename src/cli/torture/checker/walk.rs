@@ -91,6 +91,8 @@ pub struct Seen {
 
 #[derive(Debug, Default)]
 struct Connection {
+    /// The record with which it began.
+    began: usize,
     stream: Stream,
     /// Messages that a new connection of this stream must not get, when this one began.
     confirmed: HashSet<Uuid>,
@@ -148,7 +150,7 @@ impl<'a> Walk<'a> {
 
     fn step(&mut self, at: usize, number: u32, at_ms: u64, what: &'a What, ack_timeout_ms: u64) {
         match what {
-            What::Connecting { device, since, .. } => self.connect(number, at_ms, device.clone(), *since),
+            What::Connecting { device, since, .. } => self.connect(number, at, at_ms, device.clone(), *since),
             What::Received { message, inbox_seq, class, attempt, .. } => {
                 let repetition = self.repetition(number, *message, *attempt, at_ms, ack_timeout_ms);
                 let connection = self.connections.entry(number).or_default();
@@ -197,7 +199,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn connect(&mut self, number: u32, at_ms: u64, stream: Stream, since: Option<i64>) {
+    fn connect(&mut self, number: u32, began: usize, at_ms: u64, stream: Stream, since: Option<i64>) {
         let seen = self.streams.entry(stream.clone()).or_default();
         // Who says how much it has acks it, and gets what is above.
         let claimed: Vec<Uuid> = since.map_or(Vec::new(), |since| {
@@ -207,7 +209,7 @@ impl<'a> Walk<'a> {
         claimed.into_iter().for_each(|message| self.deeds.ack(message, at_ms));
         let cursor = since.map_or(i64::MAX, |since| since).min(seen.cursor());
         let (confirmed, reads) = (seen.confirmed.clone(), self.read_confirmed.clone());
-        self.connections.insert(number, Connection { stream, confirmed, cursor, reads, ..Connection::default() });
+        self.connections.insert(number, Connection { began, stream, confirmed, cursor, reads, ..Connection::default() });
     }
 
     fn repetition(&self, number: u32, message: Uuid, attempt: u16, at_ms: u64, ack_timeout_ms: u64) -> Repetition {
@@ -226,6 +228,11 @@ impl<'a> Walk<'a> {
         }
         let is_known = self.streams.get(&connection.stream).is_some_and(|seen| seen.messages.contains(&message));
         if is_known { Repetition::Explained } else { Repetition::First }
+    }
+
+    /// The record with which a connection began.
+    pub fn began(&self, connection: u32) -> usize {
+        self.connections.get(&connection).map_or(0, |connection| connection.began)
     }
 
     /// Had the client read that far, confirmed, before this connection began?
