@@ -201,3 +201,75 @@ async fn a_group_of_more_than_fifty_reports_counts() {
     assert_eq!(number(&pool, "select count(*) from message_status where status = 'sent'").await, 48);
     node.stop().await;
 }
+
+/// How bob acks two messages, the second one first, so that no connection of his sees both acked in turn.
+#[derive(Debug, Clone, Copy)]
+enum OutOfTurn {
+    /// On one connection the second, on the next the first: which then is all there is to see.
+    OneAfterTheOther,
+    /// On two connections that both hold both, each one of them.
+    SideBySide,
+    /// The second on a connection of a device that gets the first, settled long ago, once more and does not ack it.
+    SettledBefore,
+    /// The second over HTTP.
+    WithoutASocket,
+}
+
+async fn acks_out_of_turn(node: &Node, how: OutOfTurn) {
+    let by_id = |socket: &Value| json!({"messageIds": [socket["messageId"]]});
+    match how {
+        OutOfTurn::OneAfterTheOther => {
+            let mut bob = node.connect("bob").await;
+            let messages = bob.receive(2).await;
+            bob.ask("message:delivered", by_id(&messages[1])).await;
+            bob.close().await;
+            let mut bob = node.connect("bob").await;
+            let messages = bob.receive(1).await;
+            bob.ask("message:delivered", by_id(&messages[0])).await;
+        }
+        OutOfTurn::SideBySide => {
+            let (mut one, mut other) = (node.connect("bob").await, node.connect("bob").await);
+            let messages = one.receive(2).await;
+            other.receive(2).await;
+            one.ask("message:delivered", by_id(&messages[1])).await;
+            other.ask("message:delivered", by_id(&messages[0])).await;
+        }
+        OutOfTurn::SettledBefore => {
+            // The device is known from before both.
+            let mut phone = node.open(Connect::user("bob").device("phone")).await;
+            phone.receive(2).await;
+            phone.close().await;
+            let mut bob = node.connect("bob").await;
+            let messages = bob.receive(2).await;
+            bob.ask("message:delivered", by_id(&messages[0])).await;
+            let mut phone = node.open(Connect::user("bob").device("phone")).await;
+            phone.receive(2).await;
+            phone.ask("message:delivered", by_id(&messages[1])).await;
+        }
+        OutOfTurn::WithoutASocket => {
+            let (_, inbox) = node.api("bob").get("/v1/inbox").await;
+            let (status, _) = node.api("bob").post("/v1/inbox/ack", by_id(&inbox["messages"][1])).await;
+            assert_eq!(status, 200);
+            let mut bob = node.connect("bob").await;
+            let messages = bob.receive(1).await;
+            bob.ask("message:delivered", by_id(&messages[0])).await;
+        }
+    }
+}
+
+/// Broken by a mark that is taken from a session although the session acked above something that it holds.
+#[tokio::test]
+async fn the_mark_passes_what_was_acked_out_of_turn_once_what_was_skipped_is_acked_whoever_acks_it() {
+    use OutOfTurn::*;
+    for how in [OneAfterTheOther, SideBySide, SettledBefore, WithoutASocket] {
+        let db = database().await;
+        let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+        let chat = direct(&pool, "alice", "bob").await;
+        fill(&pool, chat, "alice", 2).await;
+        acks_out_of_turn(&node, how).await;
+        let frames = told(&mut node.connect("alice").await).await;
+        let marks: Vec<_> = frames.iter().map(|frame| (&frame["seq"], &frame["status"], &frame["upTo"])).collect();
+        assert_eq!(marks, [(&json!(2), &json!("delivered"), &json!(true))], "{how:?}");
+        node.stop().await;
+    }
+}

@@ -215,7 +215,9 @@ impl Lane {
 }
 
 /// Puts the acks of several users into one transaction: rows in lock order, the furthest mark per member, the furthest
-/// cursor per device (each session's is true once all before it in this lane is written, which it is).
+/// cursor per device (each session's is true once all before it in this lane is written, which it is). Where a row was acked
+/// above the mark, something below it is held by that session, and may have been acked by another, which holds this one: then
+/// neither of them knows how far the member has got, and the rows are asked.
 fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>) -> SettleBatch {
     let mut rows: Vec<Located> = acks.iter().flat_map(|(acks, _)| acks.rows.iter().copied()).chain(located.iter().copied()).collect();
     rows.sort_unstable_by_key(|row| (row.user, row.class, row.seq));
@@ -232,7 +234,9 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>) -> SettleBatc
             *cursor = [cursor[0].max(acked[0]), cursor[1].max(acked[1])];
         }
     }
-    let mut exact: Vec<ExactMark> = located.iter().map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
+    let is_above = |row: &&Located| marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq);
+    let out_of_turn = acks.iter().flat_map(|(acks, _)| &acks.rows).filter(is_above);
+    let mut exact: Vec<ExactMark> = located.iter().chain(out_of_turn).map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
     exact.sort_unstable_by_key(|mark| (mark.chat, mark.user));
     exact.dedup();
     SettleBatch {
