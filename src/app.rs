@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::PgPool;
+use sqlx::ConnectOptions;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ use crate::jobs;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::reach::Reach;
 use crate::session;
-use crate::store::{self, PLANNING, Store};
+use crate::store::{self, Epoch, PLANNING, Store};
 use crate::telemetry::Metrics;
 use nodes::{Carrier, Nodes};
 
@@ -45,6 +44,9 @@ const PRESENCE: PresenceSettings = PresenceSettings {
     lives: Duration::from_secs(8),
     grace: Duration::from_millis(limits::PRESENCE_GRACE_MS),
 };
+
+/// For the stop of a node whose epoch is over.
+const GRACE_WITHOUT_DATABASE: Duration = Duration::from_secs(2);
 
 /// Where the messages are kept.
 #[derive(Debug, Clone)]
@@ -86,6 +88,19 @@ pub enum StartError {
     Migrate(#[source] MigrateError),
 }
 
+impl StartError {
+    /// May it be over soon: the database is away, or only coming up?
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) => true,
+            Self::Store(error) => error.is_unavailable(),
+            Self::Listen(..) | Self::WithoutNats | Self::Migrate(_) => false,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => false,
+        }
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct App {
@@ -118,18 +133,18 @@ impl App {
         let (stop_listening, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
         let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
 
-        let store = Store::new(pool(config, &database));
-        let epoch = Arc::from(store.epoch().await?);
-        let (epoch_changes, epoch) = watch::channel::<Arc<str>>(epoch);
+        let epoch = epoch_of(&database).await?;
+        let store = Store::new(admitting(&epoch, config.pool_size).connect_lazy_with(pool_options(&database)));
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
         let bus = Bus::new(NodeId::generate());
         let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
-        let delivery = Delivery::start(&lane_settings(config, &database), &store, &reach, &metrics, &tasks, &stop_lanes);
+        let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &reach, &metrics, &tasks, &stop_lanes);
         let carrier = Carrier::choose(config, &store, &metrics).await?;
-        let nodes =
-            Nodes { database, carrier, store: store.clone(), reach: reach.clone(), bus: bus.clone(), metrics: Arc::clone(&metrics) };
-        nodes.start(epoch_changes, &tasks, &stop_lanes);
+        let (listens, connect_to) = (admitting(&epoch, 1), database.direct);
+        let (of_store, of_reach, of_bus, of_metrics) = (store.clone(), reach.clone(), bus.clone(), Arc::clone(&metrics));
+        let nodes = Nodes { listens, connect_to, carrier, store: of_store, reach: of_reach, bus: of_bus, metrics: of_metrics };
+        nodes.start(&tasks, &stop_lanes);
         let node = presence::Node { store: store.clone(), hub: Arc::clone(&hub), reach: reach.clone(), bus, metrics: Arc::clone(&metrics) };
         let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;
 
@@ -172,59 +187,78 @@ impl App {
         &self.shared
     }
 
+    /// Waits until the database turns out to be another one, or to have been restored or promoted: what this node has given
+    /// its clients means nothing there. It refuses such a database whatever it is asked, so all there is to do is to
+    /// stop, and to start anew.
+    pub async fn epoch_over(&self) {
+        self.shared.epoch.over().await;
+    }
+
     /// Stops in order, within the grace: not ready, sockets closed with 1012 one after the other, then the port closed,
-    /// then lanes written out.
+    /// then lanes written out. Once the epoch is over there is nothing to wait for, and it is quick.
     pub async fn stop(self) {
         let begun = Instant::now();
-        let plan = self.shared.stop.begin(self.connections.len(), self.grace);
+        let grace = if self.shared.epoch.is_over() { self.grace.min(GRACE_WITHOUT_DATABASE) } else { self.grace };
+        let plan = self.shared.stop.begin(self.connections.len(), grace);
         self.shared.metrics.draining.set(1);
         info!(connections = self.connections.len(), pace_ms = plan.pace.as_millis(), "stopping: connections take leave");
         self.connections.close();
-        if timeout_at(begun + self.grace * 3 / 4, self.connections.wait()).await.is_err() {
+        if timeout_at(begun + grace * 3 / 4, self.connections.wait()).await.is_err() {
             warn!(connections = self.connections.len(), "some connections did not end in time");
         }
         // Up to here whoever balances load is answered that this node is not ready, and requests are served.
         self.stop_listening.cancel();
-        if timeout_at(begun + self.grace * 7 / 8, self.listening).await.is_err() {
+        if timeout_at(begun + grace * 7 / 8, self.listening).await.is_err() {
             warn!("some requests did not end in time");
         }
         self.stop_lanes.cancel();
         self.tasks.close();
         let rest = async {
             self.tasks.wait().await;
-            if let Err(cause) = self.shared.presence.leave().await {
+            if !self.shared.epoch.is_over()
+                && let Err(cause) = self.shared.presence.leave().await
+            {
                 debug!(?cause, "other nodes were not told that this one ends; they will notice");
             }
             self.shared.store.pool().close().await;
         };
-        if timeout_at(begun + self.grace, rest).await.is_err() {
+        if timeout_at(begun + grace, rest).await.is_err() {
             warn!("some work did not end in time; what was not confirmed is repeated by its sender");
         }
     }
 }
 
-fn pool(config: &Config, database: &Database) -> PgPool {
+async fn epoch_of(database: &Database) -> Result<Epoch, StartError> {
+    let mut connection = database.direct.connect().await.map_err(StartError::Database)?;
+    Ok(Epoch::of(&mut connection).await?)
+}
+
+/// A pool of so many connections, each of them to the database of this epoch.
+fn admitting(epoch: &Epoch, connections: u32) -> PgPoolOptions {
+    let epoch = epoch.clone();
     PgPoolOptions::new()
-        .max_connections(config.pool_size)
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
         // A ping for each statement would double the round trips; a broken connection shows in the statement itself.
         .test_before_acquire(false)
-        .connect_lazy_with(
-            database
-                .options
-                .clone()
-                .options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")])
-                .options(PLANNING),
-        )
+        .after_connect(move |connection, _| {
+            let epoch = epoch.clone();
+            Box::pin(async move { epoch.admit(connection).await })
+        })
 }
 
-fn lane_settings(config: &Config, database: &Database) -> LaneSettings {
+fn pool_options(database: &Database) -> PgConnectOptions {
+    let options = database.options.clone();
+    options.options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")]).options(PLANNING)
+}
+
+fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSettings {
     LaneSettings {
         accept_lanes: lanes(config.accept_lanes),
         settle_lanes: lanes(config.settle_lanes),
         attempts_max: config.attempts_max,
         held_patience: Duration::from_secs(10),
-        connect_to: ConnectTo::new(database.options.clone()),
+        connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
         rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
     }
 }

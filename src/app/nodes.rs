@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::{Database, StartError};
+use super::StartError;
 use crate::bus::{self, Bus, Heard, ListenerSettings};
 use crate::config::Config;
 use crate::domain::NodeId;
@@ -23,7 +23,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(7);
 /// What telling and hearing need.
 #[derive(Debug, Clone)]
 pub(super) struct Nodes {
-    pub(super) database: Database,
+    /// How a connection that listens is made, and where to.
+    pub(super) listens: PgPoolOptions,
+    pub(super) connect_to: PgConnectOptions,
     pub(super) carrier: Carrier,
     pub(super) store: Store,
     pub(super) reach: Reach,
@@ -79,11 +81,11 @@ impl Carrier {
 
 impl Nodes {
     /// Starts to listen and to publish, until `stop` is cancelled.
-    pub(super) fn start(self, epoch: watch::Sender<Arc<str>>, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub(super) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().publish()));
         #[cfg(feature = "nats")]
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().listen_to_nats()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(self.listen(epoch)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(self.listen()));
     }
 
     async fn publish(self) {
@@ -97,32 +99,17 @@ impl Nodes {
         nats.listen(self.bus.me(), || self.bus.lost(), |heard| self.reach.heard(heard)).await;
     }
 
-    /// Passes on what is heard. A connection that was lost may mean another database behind the same address: the epoch is
-    /// read again.
-    async fn listen(self, epoch: watch::Sender<Arc<str>>) {
-        let (missed, to_check) = mpsc::channel::<()>(1);
+    /// Passes on what is heard.
+    async fn listen(self) {
         let heard = |heard: Heard| {
             if let Heard::Missed = heard {
                 self.metrics.listener_connects.inc();
-                let _ = missed.try_send(());
             }
             self.reach.heard(heard);
         };
         let say = |channel: String, word: String| async { self.store.notify(&[channel], &[word]).await.is_ok() };
-        let connect_to = self.database.direct.clone();
-        let settings = ListenerSettings { me: self.bus.me(), connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
-        tokio::join!(bus::listen(settings, say, heard), check_epoch(&self.store, epoch, to_check));
-    }
-}
-
-async fn check_epoch(store: &Store, epoch: watch::Sender<Arc<str>>, mut to_check: mpsc::Receiver<()>) {
-    while to_check.recv().await.is_some() {
-        if let Ok(now) = store.epoch().await {
-            epoch.send_if_modified(|known| {
-                let changed = **known != *now;
-                *known = Arc::from(now.as_str());
-                changed
-            });
-        }
+        let (pool, connect_to) = (self.listens.clone(), self.connect_to.clone());
+        let settings = ListenerSettings { me: self.bus.me(), pool, connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
+        bus::listen(settings, say, heard).await;
     }
 }

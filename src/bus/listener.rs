@@ -27,7 +27,9 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 pub struct ListenerSettings {
     /// The node.
     pub me: NodeId,
-    /// Past any pooler.
+    /// How the one connection is made.
+    pub pool: PgPoolOptions,
+    /// Where to, past any pooler.
     pub connect_to: PgConnectOptions,
     /// How often the node says something to itself.
     pub beat_interval: Duration,
@@ -61,7 +63,7 @@ pub async fn listen<F: Future<Output = bool>>(settings: ListenerSettings, say: i
 async fn listen_on(channel: &str, settings: &ListenerSettings, mut heard: impl FnMut(Heard)) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let cause = match timeout(CONNECT_TIME_MAX, listener(channel, &settings.connect_to)).await {
+        let cause = match timeout(CONNECT_TIME_MAX, listener(channel, settings)).await {
             Ok(Ok(mut listener)) => {
                 // Listening anew: what was notified since the last connection went is not known.
                 heard(Heard::Missed);
@@ -78,8 +80,8 @@ async fn listen_on(channel: &str, settings: &ListenerSettings, mut heard: impl F
 }
 
 /// A pool for each connection: one whose connection hangs would never give another.
-async fn listener(channel: &str, connect_to: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIME_MAX).connect_lazy_with(connect_to.clone());
+async fn listener(channel: &str, settings: &ListenerSettings) -> Result<PgListener, sqlx::Error> {
+    let pool = settings.pool.clone().connect_lazy_with(settings.connect_to.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
     listener.listen_all([WAKE, channel]).await?;

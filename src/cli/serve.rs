@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::exit::{Exit, UsageError};
 use super::host::{Host, known_secret};
@@ -19,6 +19,8 @@ use crate::telemetry::init_logging;
 const DEMO_USERS: [&str; 2] = ["alice", "bob"];
 /// How long those are good for.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// Between two tries to start anew.
+const START_AGAIN_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Parser)]
 struct Environment {
@@ -37,22 +39,53 @@ pub async fn serve(args: ConfigArgs) -> anyhow::Result<Exit> {
     init_logging(&config.log_filter, config.log_format);
     // Before anything is started: a signal that comes early must not leave a server behind.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let host = Host::start(&config).await?;
-    let app = match App::start(&config, host.database.clone(), host.secret()?).await {
-        Ok(app) => app,
-        Err(error) => {
-            host.stop().await;
-            return Err(error.into());
+    let told_to_stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => info!("interrupted: stopping"),
+            _ = terminate.recv() => info!("terminated: stopping"),
         }
     };
-    announce(&app, &host)?;
-    tokio::select! {
-        _ = interrupt.recv() => info!("interrupted: stopping"),
-        _ = terminate.recv() => info!("terminated: stopping"),
-    }
-    app.stop().await;
+    let host = Host::start(&config).await?;
+    let served = run(config, &host, told_to_stop).await;
     host.stop().await;
-    Ok(Exit::Done)
+    served.map(|()| Exit::Done)
+}
+
+/// One node after the other, each as long as the database is the one it began with, until it is told to stop.
+async fn run(mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let mut told_to_stop = std::pin::pin!(told_to_stop);
+    let mut app = App::start(&config, host.database.clone(), host.secret()?).await?;
+    announce(&app, host)?;
+    // Its successors listen where it does.
+    config.listen_addr = app.addr();
+    loop {
+        let is_told = tokio::select! {
+            () = &mut told_to_stop => true,
+            () = app.epoch_over() => false,
+        };
+        if !is_told {
+            warn!("the database is another one, or was restored or promoted: clients are sent away, and this node starts anew");
+        }
+        app.stop().await;
+        if is_told {
+            return Ok(());
+        }
+        app = tokio::select! {
+            () = &mut told_to_stop => return Ok(()),
+            started = start_again(&config, host) => started?,
+        };
+    }
+}
+
+/// Tries until the database is there: whoever restores or promotes it may not be done yet.
+async fn start_again(config: &Config, host: &Host) -> anyhow::Result<App> {
+    loop {
+        match App::start(config, host.database.clone(), host.secret()?).await {
+            Err(error) if error.may_pass() => warn!(cause = ?error, "the node could not be started anew; once more"),
+            started => return Ok(started?),
+        }
+        tokio::time::sleep(START_AGAIN_PAUSE).await;
+    }
 }
 
 /// Brings the schema up to date.

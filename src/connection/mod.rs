@@ -42,7 +42,7 @@ use crate::hub::Hub;
 use crate::presence::Presence;
 use crate::reach::Reach;
 use crate::session;
-use crate::store::Store;
+use crate::store::{Epoch, Store};
 use crate::telemetry::Metrics;
 
 /// How connections behave.
@@ -74,7 +74,7 @@ pub struct Shared {
     /// Whose token is it?
     pub verifier: Arc<TokenVerifier>,
     /// Which database the numbers are of.
-    pub epoch: tokio::sync::watch::Receiver<Arc<str>>,
+    pub epoch: Epoch,
     /// Who ends connections without an ack, again and again.
     pub crashes: Arc<Crashes>,
     /// Whose read is next.

@@ -40,7 +40,7 @@ impl Shell {
             Note::Offer(envelope) => self.happened(Input::Offer(*envelope)),
             Note::Receipt(receipt) if self.told_read.overtook(Instant::now(), &receipt) => self.look_at_marks(),
             Note::Receipt(receipt) => {
-                let cursor = self.cursors.to_tell(&self.who.epoch);
+                let cursor = self.cursors.to_tell(self.shared.epoch.as_str());
                 self.outbox.text(receipt_frame(&receipt, &cursor));
             }
             Note::ReadUpTo(chat, seq) => self.happened(Input::ReadUpTo(chat, seq)),
@@ -106,8 +106,8 @@ impl Shell {
 
     /// Tells what a read brought; from then on the client knows everything up to it.
     pub(super) fn tell_marks(&mut self, read: MarksRead) {
-        let before = self.cursors.to_tell(&self.who.epoch);
-        for frame in marks::frames(&read, &before, &self.who.epoch) {
+        let before = self.cursors.to_tell(self.shared.epoch.as_str());
+        for frame in marks::frames(&read, &before, self.shared.epoch.as_str()) {
             self.outbox.text(frame);
         }
         self.cursors.told = Some(read.cursor);

@@ -36,7 +36,6 @@ pub(super) struct Who {
     pub(super) wishes: Wishes,
     /// Which connection of its device it is.
     pub(super) session_no: Option<i64>,
-    pub(super) epoch: Arc<str>,
 }
 
 /// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
@@ -86,18 +85,17 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
     if shared.delivery.health().is_away() {
         return Err(Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS)));
     }
-    let epoch = shared.epoch.borrow().clone();
     let request = OpeningRequest {
         external: &identity.external,
         name: identity.name.as_deref(),
         picture: identity.picture.as_deref(),
         device: wishes.device.as_ref(),
-        since: wishes.resume.as_ref().filter(|(of, _)| **of == *epoch).map(|(_, since)| *since),
+        since: wishes.resume.as_ref().filter(|(of, _)| of == shared.epoch.as_str()).map(|(_, since)| *since),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
     let opening = shared.store.open(request).await.map_err(|error| away(shared, &error))?;
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
-    let who = Who { session: SessionId::generate(), profile, wishes, session_no, epoch };
+    let who = Who { session: SessionId::generate(), profile, wishes, session_no };
     let (mailbox, notes) = mailbox();
     let device = who.wishes.device.clone().zip(opening.session_no);
     let registered = Registered { session: who.session, device: device.clone(), mailbox: mailbox.clone() };
@@ -109,7 +107,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         shared.reach.displace(who.profile.user, device, *session_no);
     }
     let (start, resumed) = start(shared, &who, &opening);
-    let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, &who.epoch));
+    let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, shared.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
     match shared.store.overview(who.profile.user, known, who.wishes.device.as_ref()).await {
         // A newer connection of the device, at another node, may have said so before this one was there to hear it.
@@ -135,7 +133,7 @@ fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
     let [chat, event] = opening.inboxes;
     // Numbers of another epoch, or that were never given, say nothing.
     let resumed = match &who.wishes.resume {
-        Some((epoch, since)) if **epoch == *who.epoch && (0..=chat.last_seq.0).contains(since) => Resumed::At(InboxSeq(*since)),
+        Some((epoch, since)) if epoch == shared.epoch.as_str() && (0..=chat.last_seq.0).contains(since) => Resumed::At(InboxSeq(*since)),
         Some(_) | None => Resumed::No,
     };
     let has_device = who.wishes.device.is_some();
@@ -202,7 +200,7 @@ fn begin(
     if let Some(id) = answer_to {
         outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
     }
-    outbox.text(ready(&who, &start, resumed, pending, &cursors));
+    outbox.text(ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
     let settled = start.classes[Class::Chat.index()].settled_seq;
     let (mut session, effects) = Session::start(Instant::now(), start);
@@ -236,7 +234,7 @@ pub(super) fn authenticated(identity: &Identity) -> server::Authenticated<'_> {
     server::Authenticated { user_id: &identity.external, expires_at: Timestamp(identity.expires_at) }
 }
 
-fn ready(who: &Who, start: &Start, resumed: Resumed, pending: u32, cursors: &Cursors) -> axum::extract::ws::Utf8Bytes {
+fn ready(who: &Who, epoch: &str, start: &Start, resumed: Resumed, pending: u32, cursors: &Cursors) -> axum::extract::ws::Utf8Bytes {
     let [chat, event] = start.classes;
     server::frame(
         None,
@@ -251,9 +249,9 @@ fn ready(who: &Who, start: &Start, resumed: Resumed, pending: u32, cursors: &Cur
             settled_seq: chat.settled_seq,
             event_last_seq: event.last_seq,
             event_settled_seq: event.settled_seq,
-            epoch: &who.epoch,
+            epoch,
             resumed: matches!(resumed, Resumed::At(_)),
-            marks_cursor: &cursors.to_tell(&who.epoch),
+            marks_cursor: &cursors.to_tell(epoch),
             server_time: Timestamp(OffsetDateTime::now_utc()),
         },
     )

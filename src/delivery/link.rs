@@ -9,26 +9,34 @@ use tokio_util::sync::CancellationToken;
 
 use super::Health;
 use crate::reach::Reach;
-use crate::store::{Error, PLANNING};
+use crate::store::{Epoch, Error, PLANNING};
 use crate::telemetry::Metrics;
 
 /// Where lanes connect to, and how long they wait for somebody else's lock.
 #[derive(Debug, Clone)]
 pub struct ConnectTo {
     options: PgConnectOptions,
+    epoch: Epoch,
 }
 
 /// A lane waits this long for a chat or inbox that somebody holds; then what needs it is put aside.
 const LOCK_TIMEOUT_MS: &str = "100";
 
 impl ConnectTo {
-    /// Lanes connect with these options.
-    pub fn new(options: PgConnectOptions) -> Self {
+    /// Lanes connect with these options, to a database of this epoch.
+    pub fn new(options: PgConnectOptions, epoch: Epoch) -> Self {
         Self {
+            epoch,
             options: options
                 .options([("lock_timeout", LOCK_TIMEOUT_MS), ("default_transaction_isolation", "read committed")])
                 .options(PLANNING),
         }
+    }
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        self.epoch.admit(&mut connection).await?;
+        Ok(connection)
     }
 }
 
@@ -76,7 +84,7 @@ impl Link {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => match tokio::time::timeout(CONNECT_TIMEOUT, self.to.options.connect()).await {
+            None => match tokio::time::timeout(CONNECT_TIMEOUT, self.to.connect()).await {
                 Ok(made) => made.map_err(Error::from)?,
                 Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
             },

@@ -188,15 +188,6 @@ impl Hub {
         self.watchers.tell(user, frame);
     }
 
-    /// Tells every session to close with this code.
-    pub fn close_all(&self, code: Code) {
-        for entry in &self.users {
-            for registered in entry.value() {
-                registered.mailbox.close(code);
-            }
-        }
-    }
-
     fn each(&self, user: UserId, tell: impl Fn(&Mailbox)) {
         if let Some(sessions) = self.users.get(&user) {
             sessions.iter().for_each(|registered| tell(&registered.mailbox));

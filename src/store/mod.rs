@@ -6,6 +6,7 @@
 mod accept;
 mod chats;
 mod dead_letters;
+mod epoch;
 mod error;
 mod expiry;
 mod inbox;
@@ -19,6 +20,7 @@ mod settle;
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use dead_letters::{Content, DeadLetter, DeadLetterCursor, DeadLetterFilter, PutBack};
+pub use epoch::Epoch;
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, PageRequest, Place};
@@ -75,12 +77,5 @@ impl Store {
     /// The database's clock.
     pub async fn clock(&self) -> Result<time::OffsetDateTime> {
         Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(&self.pool).await?)
-    }
-
-    /// What tells this database from any other, and from itself before a restore or a promotion: inbox numbers are
-    /// comparable only within one epoch.
-    pub async fn epoch(&self) -> Result<String> {
-        let row = sqlx::query_file!("src/store/sql/epoch.sql").fetch_one(&self.pool).await?;
-        Ok(row.epoch)
     }
 }

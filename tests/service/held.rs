@@ -12,7 +12,7 @@ use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusa
 use restante::domain::{ChatId, NodeId};
 use restante::hub::Hub;
 use restante::reach::Reach;
-use restante::store::Store;
+use restante::store::{Epoch, Store};
 use restante::telemetry::Metrics;
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -110,12 +110,13 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
     let pool = db.pool(2).await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let store = Store::new(pool.clone());
+    let epoch = Epoch::of(&mut pool.acquire().await.unwrap()).await.unwrap();
     let settings = LaneSettings {
         accept_lanes: 1,
         settle_lanes: 1,
         attempts_max: 5,
         held_patience: Duration::from_millis(300),
-        connect_to: ConnectTo::new(db.options()),
+        connect_to: ConnectTo::new(db.options(), epoch),
         rates: RateSettings { sends: 0, direct_chats: 0 },
     };
     let metrics = Arc::new(Metrics::default());

@@ -1,12 +1,16 @@
 //! A database that was restored from a dump: the world goes back, numbers are given again, and nobody skips anything.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
 
-use crate::support::{Connect, Node, PrivateServer, blocking, rows};
+use crate::support::{Connect, Node, PATIENCE, PrivateServer, Socket, blocking, fill, kill, rows, secret};
 
 fn numbers(messages: &[Value]) -> Vec<i64> {
     messages.iter().map(|message| message["inboxSeq"].as_i64().unwrap()).collect()
@@ -91,4 +95,95 @@ async fn after_a_restore_the_epoch_is_another_and_numbers_that_are_given_again_a
     let statuses: Vec<_> = rows(&restored, "bob").await.into_iter().map(|row| (row.seq, row.status)).collect();
     assert_eq!(statuses, (1..=4).map(|seq| (seq, "delivered".to_owned())).collect::<Vec<_>>());
     node.stop().await;
+}
+
+/// The service in a process of its own, as whoever watches over processes runs it.
+struct Service {
+    process: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    addr: SocketAddr,
+}
+
+impl Service {
+    async fn start(database: &PgConnectOptions) -> Self {
+        let url = database.to_url_lossy().to_string();
+        let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_restante"))
+            .arg("serve")
+            .current_dir(std::env::temp_dir())
+            .envs([("DATABASE_URL", url.as_str()), ("JWT_SECRET", secret()), ("LISTEN_ADDR", "127.0.0.1:0")])
+            .envs([("RUST_LOG", "restante=info"), ("LOG_FORMAT", "json")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut service = Self { process, log, addr: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        service.addr = service.listens().await;
+        service
+    }
+
+    /// Waits until it says where it listens.
+    async fn listens(&mut self) -> SocketAddr {
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.log.next_line()).await.expect("it says nothing more").unwrap();
+            let line: Value = serde_json::from_str(&line.expect("it has ended")).unwrap();
+            if line["message"] == "listening" {
+                return line["addr"].as_str().unwrap().parse().unwrap();
+            }
+        }
+    }
+}
+
+/// The one database takes the place of the other, whose connections all end.
+async fn swap(server: &PrivateServer, old: &str, new: &str) {
+    let postgres = pool(&server.database_without_schema("postgres").await).await;
+    let statements = [
+        format!("alter database {old} with allow_connections false"),
+        format!("select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = '{old}'"),
+        format!("alter database {old} rename to was_{old}"),
+        format!("alter database {new} rename to {old}"),
+    ];
+    for statement in statements {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&postgres).await.unwrap();
+    }
+}
+
+/// Broken by a lane that takes a connection without asking where it leads: bob's ack of a message that was lost with the old
+/// database would settle the one that has its number in the new one, which he never saw.
+#[tokio::test]
+async fn a_node_does_nothing_in_a_database_that_took_the_place_of_its_own_and_starts_anew_for_it() {
+    let server = PrivateServer::start().await;
+    let before = server.database("restante").await;
+    let (mut service, at_first) = (Service::start(&before).await, pool(&before).await);
+    let mut alice = Socket::open(service.addr, Connect::user("alice")).await;
+    let phone = Connect::user("bob").device("phone");
+    let mut bob = Socket::open(service.addr, phone.clone()).await;
+    let chat = alice.send("bob", "one").await["chatId"].as_str().unwrap().parse().unwrap();
+    bob.receive(1).await;
+    let (programs, dump) = dump(&at_first, &before).await;
+    alice.send("bob", "lost").await;
+    assert_eq!(contents(&bob.receive(1).await), ["lost"]);
+
+    let after = server.database_without_schema("after").await;
+    restore(programs, dump, &after).await;
+    let restored = pool(&after).await;
+    fill(&restored, chat, "alice", 1).await;
+    restored.close().await;
+    at_first.close().await;
+    swap(&server, "restante", "after").await;
+    // The first thing he acks: the lane makes its connection now.
+    bob.tell("message:delivered", json!({"upTo": 2})).await;
+    bob.event("server:draining").await;
+    assert_eq!((bob.closed().await, alice.closed().await), (Some(1012), Some(1012)));
+
+    assert_eq!(service.listens().await, service.addr);
+    let statuses: Vec<_> = rows(&pool(&before).await, "bob").await.into_iter().map(|row| row.status).collect();
+    assert_eq!(statuses, ["sent", "sent"]);
+    let epoch = bob.ready["epoch"].as_str().unwrap();
+    let mut bob = Socket::open(service.addr, phone.with("epoch", epoch).with("since", 2)).await;
+    assert_eq!(bob.ready["resumed"], false);
+    assert_eq!(contents(&bob.receive(2).await), ["one", "1"]);
+    kill("-TERM", service.process.id().unwrap());
+    assert_eq!(service.process.wait().await.unwrap().code(), Some(0));
 }
