@@ -50,13 +50,23 @@ fn keeps_limits(event: &ClientEvent) {
             assert!(request.content.len() <= limits::CONTENT_BYTES_MAX && metadata.len() <= limits::METADATA_BYTES_MAX);
             assert!((1..=limits::MESSAGE_TYPE_CHARS_MAX).contains(&request.message_type.chars().count()));
             assert!(!request.content.contains('\0') && !request.message_type.contains('\0'));
-            serde_json::from_str::<Value>(metadata).expect("metadata is JSON");
+            // The frame and its data are two of the levels.
+            let metadata = serde_json::from_str(metadata).expect("metadata is JSON");
+            assert!(depth(&metadata) + 2 <= limits::JSON_DEPTH_MAX);
         }
         ClientEvent::Delivered(AckRequest::Messages(ids)) => assert!(ids.len() <= limits::IDS_MAX),
         ClientEvent::Delivered(AckRequest::UpTo { seq, .. }) => assert!(seq.0 >= 0),
         ClientEvent::Reject(request) => assert!((1..=limits::REASON_CHARS_MAX).contains(&request.reason.chars().count())),
-        ClientEvent::PresenceGet(users) | ClientEvent::PresenceSubscribe(users) => assert!(users.len() <= limits::IDS_MAX),
+        ClientEvent::PresenceGet(users) | ClientEvent::PresenceSubscribe(users) => assert!(users.len() <= limits::PRESENCE_USERS_MAX),
         ClientEvent::Authenticate { .. } | ClientEvent::Read(_) | ClientEvent::Typing { .. } | ClientEvent::Ping => {}
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

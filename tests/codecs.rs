@@ -42,6 +42,11 @@ fn number() -> impl Strategy<Value = i64> {
     0..=i64::MAX
 }
 
+/// Any, and the edges of what a client may ask for.
+fn window() -> impl Strategy<Value = u16> {
+    prop_oneof![any::<u16>(), prop::sample::select(vec![0, 1, 500, 501])]
+}
+
 fn status() -> impl Strategy<Value = Status> {
     prop::sample::select(vec![Status::Delivered, Status::Read, Status::Failed, Status::Expired])
 }
@@ -71,6 +76,14 @@ fn message() -> impl Strategy<Value = Message> {
             wire: Wire::default(),
         },
     )
+}
+
+/// `full-date` and `full-time` of RFC 3339 section 5.6, with one character between them.
+fn has_the_form_of_a_time(text: &str) -> bool {
+    let form: String = text.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
+    let Some(rest) = form.get(11..).and_then(|time| time.strip_prefix("00:00:00")) else { return false };
+    let offset = rest.strip_prefix(".0").map_or(rest, |fraction| fraction.trim_start_matches('0'));
+    form.starts_with("0000-00-00") && matches!(offset, "Z" | "z" | "+00:00" | "-00:00")
 }
 
 /// What the client makes of a frame of the service.
@@ -107,8 +120,15 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_timestamp_is_refused(text in "[0-9TZ:.+ -]{0,40}|.{0,40}") {
-        if let Some(at) = Timestamp::parse(&text) {
+    fn what_is_no_timestamp_is_refused(
+        text in "[0-9TZ:.+ -]{0,40}|.{0,40}", at in moment(), place in any::<prop::sample::Index>(), more in " |\n|[0-9TZ:.+-]|.",
+    ) {
+        // Anything, and a time with something more in it.
+        let mut near = Timestamp(at).to_string();
+        near.insert_str(place.index(near.len() + 1), &more);
+        for text in [text, near] {
+            let Some(at) = Timestamp::parse(&text) else { continue };
+            prop_assert!(has_the_form_of_a_time(&text), "{:?}", text);
             prop_assert_eq!(Timestamp::parse(&at.to_string()).map(|read| read.0.unix_timestamp()), Some(at.0.unix_timestamp()));
         }
     }
@@ -129,7 +149,7 @@ proptest! {
 
     #[test]
     fn queries(
-        device in prop::option::of("[^\u{0}]{1,64}"), window in prop::option::of(any::<u16>()), batch in any::<bool>(),
+        device in prop::option::of("[^\u{0}]{1,64}"), window in prop::option::of(window()), batch in any::<bool>(),
         epoch in prop::option::of(".{0,20}"), since in prop::option::of(any::<i64>()), marks in prop::option::of(".{0,40}"), token in ".{0,40}",
     ) {
         let mut url = reqwest::Url::parse("http://x/ws").unwrap();

@@ -427,5 +427,10 @@ mod tests {
         let letters = letters(&mut lines, 3);
         assert_eq!((letters.len(), lines.len()), (3, 4));
         assert!(letters.iter().all(|letter| letter.len() <= LETTER_BYTES_MAX && letter.lines().count() == 2));
+        // To the byte, with what parts them.
+        for (second, count) in [(LETTER_BYTES_MAX - 3_001, 1), (LETTER_BYTES_MAX - 3_000, 2)] {
+            let mut lines: VecDeque<String> = [3_000, second].map(|bytes| "x".repeat(bytes)).into();
+            assert_eq!(super::letters(&mut lines, 3).len(), count, "{second}");
+        }
     }
 }

@@ -1,14 +1,20 @@
 //! A service that says what a test tells it to: one listener, a [`Seat`] for each connection. Tests only.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 use uuid::Uuid;
+
+/// Nothing that a test waits for takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Fake {
     listener: TcpListener,
@@ -30,7 +36,7 @@ impl Fake {
 
     #[expect(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
     pub async fn accept(&self) -> Seat {
-        let (stream, _) = self.listener.accept().await.unwrap();
+        let stream = self.stream().await;
         let (mut query, mut bearer) = (String::new(), String::new());
         let socket = accept_hdr_async(stream, |request: &Request, response: Response| {
             query = request.uri().query().unwrap_or_default().to_owned();
@@ -42,6 +48,10 @@ impl Fake {
         Seat { socket, query, bearer }
     }
 
+    async fn stream(&self) -> TcpStream {
+        timeout(PATIENCE, self.listener.accept()).await.expect("the client comes").unwrap().0
+    }
+
     /// Accepts and says `ready`.
     pub async fn seat(&self) -> Seat {
         let mut seat = self.accept().await;
@@ -50,7 +60,7 @@ impl Fake {
     }
 
     pub async fn refuse(&self, status: u16, body: &str) {
-        let (mut stream, _) = self.listener.accept().await.unwrap();
+        let mut stream = self.stream().await;
         let mut request = [0; 2048];
         let _ = stream.read(&mut request).await.unwrap();
         let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());

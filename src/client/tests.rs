@@ -4,7 +4,7 @@ use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
-use super::fake::{Fake, Seat};
+use super::fake::{Fake, PATIENCE, Seat};
 use super::{AckStyle, Client, ConnectError, Event, Gone, Happening, NewMessage, Options, Place, RequestError};
 use crate::domain::{ChatId, ChatSeq};
 
@@ -162,7 +162,8 @@ async fn client_displaced_by_its_own_abandoned_attempt_comes_back_once() {
         fake.seat().await.close(4509, "displaced").await;
         fake.seat().await.close(4509, "displaced").await;
     };
-    tokio::join!(service, async { while client.next().await.is_ok() {} });
+    let comings = async { tokio::join!(service, async { while client.next().await.is_ok() {} }) };
+    tokio::time::timeout(PATIENCE, comings).await.expect("it stays away in the end");
     assert!(matches!(client.next().await, Err(Gone::Displaced)));
 }
 

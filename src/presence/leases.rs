@@ -183,11 +183,13 @@ mod tests {
     #[test]
     fn who_came_back_within_the_grace_has_not_gone_and_who_goes_again_has_gone_since_then() {
         let mut pending = Pending::default();
-        let (anna, ben) = (UserId(1), UserId(2));
+        let (anna, ben, cleo) = (UserId(1), UserId(2), UserId(3));
         let (begun, second) = (Instant::now(), Duration::from_secs(1));
         pending.went(anna, begun);
         pending.went(ben, begun);
+        pending.went(cleo, begun);
         pending.came(anna);
+        pending.came(cleo);
         pending.went(anna, begun + second);
         assert_eq!(pending.take_went(begun), [(ben, begun)]);
         assert_eq!(pending.take_went(begun + second), [(anna, begun + second)]);

@@ -28,12 +28,22 @@ impl Bystanders {
         Self { anna: node.connect("anna").await, ben: node.connect("ben").await }
     }
 
-    /// A message from one to the other, and its ack.
+    /// A message from one to the other, its ack, and the receipt of that. Both read on while they wait for one another: who
+    /// does not answers no ping, and on a busy machine with a short heartbeat would be taken for gone.
     async fn exchange(&mut self) {
-        let sent = self.anna.send("ben", "still here?").await;
-        let received = self.ben.receive(1).await.remove(0);
+        let Self { anna, ben } = self;
+        let sends = async {
+            let sent = anna.send("ben", "still here?").await;
+            anna.event("message:status").await;
+            sent
+        };
+        let receives = async {
+            let received = ben.receive(1).await.remove(0);
+            ben.ack(&received).await;
+            received
+        };
+        let (sent, received) = tokio::join!(sends, receives);
         assert_eq!(received["messageId"], sent["messageId"]);
-        self.ben.ack(&received).await;
     }
 
     /// They are all that is left, whatever came and went.

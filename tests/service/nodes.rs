@@ -162,6 +162,7 @@ async fn a_connection_that_was_overtaken_while_it_opened_yields() {
     sqlx::raw_sql(overtake).execute(&pool).await.unwrap();
     let mut overtaken = Socket::raw(one.addr(), Connect::user("bob").device("phone")).await.unwrap();
     assert_eq!(overtaken.closed().await, Some(4509));
+    assert_eq!(one.app().shared().hub.sessions(), 0, "it is forgotten");
     let mut newest = other.open(Connect::user("bob").device("phone")).await;
     newest.until_pong().await;
     one.stop().await;

@@ -29,7 +29,7 @@ fn a_session_that_leaves_emits_and_reads_nothing_more() {
 fn a_page_that_comes_too_late_stays_where_it_is() {
     let mut stage = Stage::waiting(2);
     stage.on(Input::Leave, []);
-    stage.on(short_page(CHAT, 0, rows(1..=2), 2), []);
+    stage.on(short_page(CHAT, 0, vec![gap(1, 1), row(2).into()], 2), []);
     assert!(stage.session.is_quiet());
 }
 
