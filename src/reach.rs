@@ -171,3 +171,120 @@ impl Reach {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::domain::{ChatId, ExternalId, MessageId, NodeId, Profile, Tally, Wire};
+    use crate::hub::{Found, Reader, Registered, mailbox};
+
+    const ANNA: UserId = UserId(1);
+    const BEN: UserId = UserId(2);
+
+    fn device(name: &str) -> DeviceId {
+        DeviceId::try_from(name.to_owned()).unwrap()
+    }
+
+    /// A node where Anna is connected, with the fifth connection of her phone, and watches Ben.
+    fn node() -> (Reach, Reader) {
+        let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
+        hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone() }).unwrap();
+        hub.watch(session, &mailbox, &[BEN]);
+        (Reach::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
+    }
+
+    /// What Anna's session finds once this was heard.
+    fn finds(heard: Heard) -> Vec<String> {
+        let (reach, mut reader) = node();
+        reach.heard(heard);
+        std::iter::from_fn(|| reader.try_next()).flat_map(words).collect()
+    }
+
+    fn words(found: Found) -> Vec<String> {
+        match found {
+            Found::Closing(code) => vec![format!("close: {}", code.as_str())],
+            Found::Note(Note::Offer(envelope)) => vec![format!("offer {}", envelope.inbox_seq)],
+            Found::Note(Note::Receipt(_)) => vec!["receipt".to_owned()],
+            Found::Note(Note::ReadUpTo(_, seq)) => vec![format!("read up to {seq}")],
+            Found::Note(Note::Frame(frame)) => vec![frame.as_str().to_owned()],
+            Found::Missed(missed) => {
+                let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));
+                wakes.chain(missed.receipts().then(|| "marks".to_owned())).collect()
+            }
+        }
+    }
+
+    fn offer(sender: UserId, places: Vec<(UserId, InboxSeq)>) -> News {
+        let external = ExternalId::try_from("sender".to_owned()).unwrap();
+        let message = Message {
+            id: MessageId::generate(),
+            chat: ChatId::generate(),
+            seq: ChatSeq(1),
+            sender: Arc::new(Profile { user: sender, external, name: None, picture: None }),
+            message_type: "text".to_owned(),
+            content: "hello".to_owned(),
+            metadata: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            expires_at: None,
+            wire: Wire::default(),
+        };
+        News::Offer { class: Class::Chat, message: Arc::new(message), places }
+    }
+
+    fn counted() -> Arc<Receipt> {
+        let (chat, message) = (ChatId::generate(), MessageId::generate());
+        Arc::new(Receipt::Counted(Tally { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 60 }))
+    }
+
+    #[test]
+    fn news_of_every_kind_reach_the_sessions_that_they_are_for() {
+        for (news, found) in [
+            (offer(BEN, vec![(UserId(3), InboxSeq(6)), (ANNA, InboxSeq(7))]), "offer 7"),
+            (News::Wake(Class::Event, vec![UserId(3), ANNA]), "wake event"),
+            (News::LookAtMarks(vec![UserId(3), ANNA]), "marks"),
+            (News::Receipt(ANNA, counted()), "receipt"),
+            (News::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
+            (News::Frame(vec![UserId(3), ANNA], "typing".into()), "typing"),
+            (News::Watched(BEN, "online".into()), "online"),
+            (News::Displaced(ANNA, device("phone"), 6), "close: displaced"),
+        ] {
+            assert_eq!(finds(Heard::News(news)), [found]);
+        }
+        let echo = finds(Heard::News(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
+        assert!(echo.len() == 1 && echo[0].contains(r#""event":"message:sent""#), "{echo:?}");
+        assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake event", "marks"]);
+        assert_eq!(finds(Heard::Missed), ["wake chat", "wake event", "marks"]);
+        assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake event"]);
+        assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks"]);
+    }
+
+    #[test]
+    fn news_for_others_reach_nobody() {
+        for news in [
+            offer(BEN, vec![(BEN, InboxSeq(1))]),
+            News::Wake(Class::Chat, vec![BEN]),
+            News::LookAtMarks(vec![BEN]),
+            News::Receipt(BEN, counted()),
+            News::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
+            News::Frame(vec![BEN], "typing".into()),
+            News::Watched(ANNA, "online".into()),
+            News::Displaced(ANNA, device("phone"), 5),
+            News::Displaced(ANNA, device("laptop"), 6),
+            News::Displaced(BEN, device("phone"), 6),
+        ] {
+            assert_eq!(finds(Heard::News(news.clone())), [""; 0], "{news:?}");
+        }
+        assert_eq!(finds(Heard::Unknown), [""; 0]);
+    }
+
+    #[test]
+    fn a_node_that_says_that_it_has_come_or_goes_is_believed() {
+        let ((reach, _), other) = (node(), NodeId::generate());
+        reach.heard(Heard::News(News::Hello(other)));
+        assert!(!reach.is_alone());
+        reach.heard(Heard::News(News::Bye(other)));
+        assert!(reach.is_alone());
+    }
+}
