@@ -5,6 +5,7 @@
 //! characters long wherever it turns up.
 
 mod chat;
+mod dead_letter;
 mod envelope;
 mod ids;
 pub mod limits;
@@ -13,6 +14,7 @@ mod receipt;
 mod status;
 
 pub use chat::{ChatKind, Role};
+pub use dead_letter::DeadLetter;
 pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use page::{AttemptOutcome, Page, PageRow};

@@ -10,10 +10,10 @@ use tracing::info;
 use super::error::ApiError;
 use super::extract::{Admin, MessagePath, Params, Payload, limit};
 use crate::connection::Shared;
-use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, limits};
+use crate::domain::{ExternalId, InboxSeq, MessageId, limits};
 use crate::protocol::fields::{Field, Fields};
-use crate::protocol::{Code, Fault, Timestamp};
-use crate::store::{self, DeadLetter, DeadLetterCursor, DeadLetterFilter, PutBack};
+use crate::protocol::{Code, DeadLetterData, Fault, Timestamp};
+use crate::store::{self, DeadLetterCursor, DeadLetterFilter, PutBack};
 
 const LIST_DEFAULT: u16 = 50;
 const LIST_MAX: u16 = 500;
@@ -29,30 +29,10 @@ pub(super) struct ListParams {
     limit: Option<u16>,
 }
 
-/// A message that failed for a recipient.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeadLetterBody {
-    message_id: MessageId,
-    /// Who did not get it.
-    user_id: ExternalId,
-    sender_id: ExternalId,
-    chat_id: ChatId,
-    seq: ChatSeq,
-    message_type: String,
-    /// Why, as the sender was told.
-    reason: String,
-    /// What went wrong last at the client.
-    last_error: Option<String>,
-    attempts: u16,
-    created_at: Timestamp,
-    failed_at: Timestamp,
-}
-
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListBody {
-    dead_letters: Vec<DeadLetterBody>,
+    dead_letters: Vec<DeadLetterData>,
     /// To be passed as `after`; null at the end.
     next: Option<String>,
 }
@@ -64,7 +44,7 @@ pub(super) struct ShowBody {
     /// Null when it is encrypted.
     content: Option<String>,
     metadata: Option<Box<RawValue>>,
-    dead_letters: Vec<DeadLetterBody>,
+    dead_letters: Vec<DeadLetterData>,
 }
 
 /// What became of each item of a request.
@@ -115,9 +95,9 @@ pub(super) async fn list(
     let mut letters = found.map_err(|cause| ApiError::from_store(&shared, &cause))?;
     let has_more = letters.len() > usize::from(rows_max);
     letters.truncate(usize::from(rows_max));
-    let next = letters.last().filter(|_| has_more).map(|letter| letter.cursor.to_string());
+    let next = letters.last().filter(|_| has_more).map(|letter| DeadLetterCursor::of(letter).to_string());
     info!(admin.id = %admin, items = letters.len(), action = "list", "dead letters");
-    Ok(Json(ListBody { dead_letters: letters.into_iter().map(body).collect(), next }))
+    Ok(Json(ListBody { dead_letters: letters.into_iter().map(DeadLetterData::from).collect(), next }))
 }
 
 /// `GET /v1/admin/dead-letters/{messageId}`: what it says, and for whom it failed.
@@ -135,7 +115,12 @@ pub(super) async fn show(
     let content = shared.store.message_content(message).await.map_err(refused)?.ok_or(Code::NotFound)?;
     info!(admin.id = %admin, message.id = %message, action = "show", "dead letters");
     let metadata = content.metadata.and_then(|text| RawValue::from_string(text).ok());
-    Ok(Json(ShowBody { message_id: message, content: content.text, metadata, dead_letters: letters.into_iter().map(body).collect() }))
+    Ok(Json(ShowBody {
+        message_id: message,
+        content: content.text,
+        metadata,
+        dead_letters: letters.into_iter().map(DeadLetterData::from).collect(),
+    }))
 }
 
 /// `POST /v1/admin/dead-letters/requeue {items: [{messageId, userId}]}`: each waits again, or the outcome says why not.
@@ -207,20 +192,4 @@ fn filter(params: ListParams) -> Result<DeadLetterFilter, Fault> {
         since: since.transpose()?.map(|at| at.0),
         reason: params.reason,
     })
-}
-
-fn body(letter: DeadLetter) -> DeadLetterBody {
-    DeadLetterBody {
-        message_id: letter.cursor.message,
-        user_id: letter.recipient,
-        sender_id: letter.sender,
-        chat_id: letter.chat,
-        seq: letter.chat_seq,
-        message_type: letter.message_type,
-        reason: letter.reason,
-        last_error: letter.last_error,
-        attempts: letter.attempts,
-        created_at: Timestamp(letter.accepted_at),
-        failed_at: Timestamp(letter.cursor.at),
-    }
 }

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod codes;
+mod dead_letter;
 pub mod fields;
 mod json;
 pub mod message;
@@ -17,4 +18,5 @@ mod timestamp;
 mod properties;
 
 pub use codes::{Code, ComeBack, Fault};
+pub use dead_letter::DeadLetterData;
 pub use timestamp::Timestamp;

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
-use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId};
+use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, InboxSeq, MessageId, UserId};
 
 /// Which dead letters. What is none does not matter.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,11 @@ impl fmt::Display for DeadLetterCursor {
 }
 
 impl DeadLetterCursor {
+    /// The place of this one.
+    pub const fn of(letter: &DeadLetter) -> Self {
+        Self { at: letter.failed_at, message: letter.message, user: letter.user }
+    }
+
     /// Reads what was written; none when it is something else.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
@@ -50,31 +55,6 @@ impl DeadLetterCursor {
         let message = MessageId(Uuid::try_parse(message).ok()?);
         parts.next().is_none().then_some(Self { at, message, user: UserId(user.parse().ok()?) })
     }
-}
-
-/// A message that failed for a recipient.
-#[derive(Debug, Clone)]
-pub struct DeadLetter {
-    /// Its place in the list.
-    pub cursor: DeadLetterCursor,
-    /// Who did not get it.
-    pub recipient: ExternalId,
-    /// Who sent it, and was told.
-    pub sender: ExternalId,
-    /// Its chat.
-    pub chat: ChatId,
-    /// Its number there.
-    pub chat_seq: ChatSeq,
-    /// What the sender says it is.
-    pub message_type: String,
-    /// Why it failed, as the sender was told.
-    pub reason: String,
-    /// What went wrong last at the client; none when nothing ever did.
-    pub last_error: Option<String>,
-    /// Attempts that were counted.
-    pub attempts: u16,
-    /// When it was accepted.
-    pub accepted_at: OffsetDateTime,
 }
 
 /// What a message says.
@@ -121,7 +101,8 @@ impl Store {
         .await?;
         let letters = rows.into_iter().filter_map(|row| {
             Some(DeadLetter {
-                cursor: DeadLetterCursor { at: row.failed_at, message: MessageId(row.message_id), user: UserId(row.user_id) },
+                message: MessageId(row.message_id),
+                user: UserId(row.user_id),
                 recipient: ExternalId::try_from(row.recipient).ok()?,
                 sender: ExternalId::try_from(row.sender).ok()?,
                 chat: ChatId(row.chat_id),
@@ -131,6 +112,7 @@ impl Store {
                 last_error: row.last_error,
                 attempts: u16::try_from(row.attempts).unwrap_or(0),
                 accepted_at: row.accepted_at,
+                failed_at: row.failed_at,
             })
         });
         Ok(letters.collect())

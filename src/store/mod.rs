@@ -19,7 +19,7 @@ mod settle;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
-pub use dead_letters::{Content, DeadLetter, DeadLetterCursor, DeadLetterFilter, PutBack};
+pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
 pub use epoch::Epoch;
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};

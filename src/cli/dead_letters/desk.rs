@@ -13,7 +13,7 @@ use crate::cli::identity::token_for_admin;
 use crate::cli::serve::{checked, settings_of_environment};
 use crate::client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
 use crate::domain::{ExternalId, MessageId};
-use crate::protocol::Timestamp;
+use crate::protocol::{DeadLetterData, Timestamp};
 use crate::store::{self, DeadLetterFilter, PLANNING, PutBack, Store};
 
 /// As long as a person waits for somebody else's lock.
@@ -137,8 +137,8 @@ async fn page(store: &Store, query: &DeadLetterQuery) -> anyhow::Result<DeadLett
     let mut letters = store.dead_letters(&filter, below, rows_max + 1).await?;
     let has_more = letters.len() > usize::from(rows_max);
     letters.truncate(usize::from(rows_max));
-    let next = letters.last().filter(|_| has_more).map(|letter| letter.cursor.to_string());
-    Ok(DeadLetterPage { dead_letters: letters.into_iter().map(shown).collect(), next })
+    let next = letters.last().filter(|_| has_more).map(|letter| store::DeadLetterCursor::of(letter).to_string());
+    Ok(DeadLetterPage { dead_letters: letters.into_iter().map(shown).collect::<anyhow::Result<_>>()?, next })
 }
 
 async fn show(store: &Store, message: MessageId) -> anyhow::Result<Option<DeadLetterDetails>> {
@@ -149,22 +149,11 @@ async fn show(store: &Store, message: MessageId) -> anyhow::Result<Option<DeadLe
         message_id: message,
         content: content.text,
         metadata: content.metadata.map(serde_json::value::RawValue::from_string).transpose()?,
-        dead_letters: letters.into_iter().map(shown).collect(),
+        dead_letters: letters.into_iter().map(shown).collect::<anyhow::Result<_>>()?,
     }))
 }
 
-fn shown(letter: store::DeadLetter) -> DeadLetter {
-    DeadLetter {
-        message_id: letter.cursor.message,
-        user_id: letter.recipient,
-        sender_id: letter.sender,
-        chat_id: letter.chat,
-        seq: letter.chat_seq,
-        message_type: letter.message_type,
-        reason: letter.reason,
-        last_error: letter.last_error,
-        attempts: letter.attempts,
-        created_at: Timestamp(letter.accepted_at).to_string(),
-        failed_at: Timestamp(letter.cursor.at).to_string(),
-    }
+/// As the service would send it, and as its client reads that.
+fn shown(letter: crate::domain::DeadLetter) -> anyhow::Result<DeadLetter> {
+    Ok(serde_json::from_value(serde_json::to_value(DeadLetterData::from(letter))?)?)
 }
