@@ -17,7 +17,7 @@ pub use audience::{Audience, connect_all};
 pub use cast::{Cast, Crowd, direct_chats, group_chat, users};
 pub use closed_loop::ClosedLoop;
 pub use draining::{Drained, drain, drain_all, ensure_drained, waiting};
-pub use filling::{accept_all, tidy};
+pub use filling::{accept_all, texts, tidy};
 pub use history::fill_history;
 pub use open_loop::{OpenLoop, Outcome, Pace, quantiles};
 pub use pairs::{Pair, pairs};

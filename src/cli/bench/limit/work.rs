@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::super::load::texts;
 use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, UserId};
 use crate::store::{self, AcceptBatch, AcceptOutcome, Located, MarkProposal, SettleBatch};
 
@@ -167,15 +168,8 @@ fn seqs(letters: &[Letter]) -> Vec<i64> {
 }
 
 fn accept_batch(letters: &[Letter], content: &str) -> AcceptBatch {
-    AcceptBatch {
-        ids: letters.iter().map(|letter| letter.id).collect(),
-        chats: letters.iter().map(|letter| letter.chat).collect(),
-        senders: letters.iter().map(|letter| letter.sender).collect(),
-        types: vec!["text".to_owned(); letters.len()],
-        contents: vec![content.to_owned(); letters.len()],
-        metadata: vec![None; letters.len()],
-        expires: vec![None; letters.len()],
-    }
+    let (ids, chats) = letters.iter().map(|letter| (letter.id, letter.chat)).unzip();
+    texts(ids, chats, letters.iter().map(|letter| letter.sender).collect(), content)
 }
 
 /// As a lane puts it together: the rows, and the furthest mark of each member.

@@ -24,27 +24,33 @@ pub async fn accept_all(
         let batch: Vec<(u64, (Uuid, i64))> = letters.by_ref().take(BATCH_MAX).collect();
         let ids: Vec<Uuid> = batch.iter().map(|(number, _)| numbering.id(*number)).collect();
         let (chats, senders): (Vec<Uuid>, Vec<i64>) = batch.into_iter().map(|(_, letter)| letter).unzip();
-        accept(database, &ids, &chats, &senders, content).await?;
-        progress.advance(ids.len() as u64);
+        let count = ids.len() as u64;
+        accept(database, ids, chats, senders, content).await?;
+        progress.advance(count);
     }
     Ok(())
 }
 
-async fn accept(database: &PgPool, ids: &[Uuid], chats: &[Uuid], senders: &[i64], content: &str) -> anyhow::Result<()> {
-    let count = ids.len();
-    let batch = AcceptBatch {
-        ids: ids.to_vec(),
-        chats: chats.to_vec(),
-        senders: senders.to_vec(),
-        types: vec!["text".to_owned(); count],
-        contents: vec![content.to_owned(); count],
-        metadata: vec![None; count],
-        expires: vec![None; count],
-    };
+async fn accept(database: &PgPool, ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> anyhow::Result<()> {
+    let (count, batch) = (ids.len(), texts(ids, chats, senders, content));
     let rows = store::accept(&mut *database.acquire().await?, &batch, false).await?;
     let accepted = rows.iter().filter(|row| row.outcome == AcceptOutcome::Accepted).count();
     ensure!(accepted == count, "{accepted} of {count} messages were accepted");
     Ok(())
+}
+
+/// A batch of texts that all say the same.
+pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> AcceptBatch {
+    let count = ids.len();
+    AcceptBatch {
+        ids,
+        chats,
+        senders,
+        types: vec!["text".to_owned(); count],
+        contents: vec![content.to_owned(); count],
+        metadata: vec![None; count],
+        expires: vec![None; count],
+    }
 }
 
 /// What autovacuum would do some time after tables were filled, in the middle of what is measured.
