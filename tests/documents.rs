@@ -3,24 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "documents/frames.rs"]
+mod frames;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
-use restante::domain::{
-    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile,
-    SessionId, Status, UserId, Wire,
-};
-use restante::protocol::client::{self, FrameId};
-use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
-use restante::protocol::server::{self, ServerEvent};
-use restante::protocol::{Code, Fault, Timestamp, codes};
+use restante::protocol::server::ServerEvent;
+use restante::protocol::{Fault, client, codes};
 use serde_json::Value;
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::macros::datetime;
 
 const DOCUMENTS: [&str; 6] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/torture.md"];
 
@@ -106,161 +99,12 @@ fn events() -> BTreeSet<String> {
     names
 }
 
-const AT: OffsetDateTime = datetime!(2026-11-01 12:00 UTC);
-const MESSAGE: &str = "0192f0c0-7d4e-7cc3-98c4-dc0c0c07398f";
-const CHAT: &str = "0192f0c0-0000-7000-8000-000000000000";
-const OTHER_MESSAGE: &str = "01a1fc78-3710-70e7-92c6-347ec7710b7d";
-
-fn user(name: &str) -> ExternalId {
-    ExternalId::try_from(name.to_owned()).unwrap()
-}
-
-fn message_id(id: &str) -> MessageId {
-    MessageId(id.parse().unwrap())
-}
-
-fn message() -> Arc<Message> {
-    let sender = Profile { user: UserId(1), external: user("anna"), name: Some("Anna".to_owned()), picture: None };
-    Arc::new(Message {
-        id: message_id(MESSAGE),
-        chat: ChatId(CHAT.parse().unwrap()),
-        seq: ChatSeq(1),
-        sender: Arc::new(sender),
-        message_type: "text".to_owned(),
-        content: "hello".to_owned(),
-        metadata: Some(RawValue::from_string(r#"{"color": "green"}"#.to_owned()).unwrap()),
-        created_at: AT,
-        expires_at: Some(datetime!(2027-01-01 0:00 UTC)),
-        wire: Wire::default(),
-    })
-}
-
-fn frame_id(json: &str) -> FrameId {
-    client::parse(&format!(r#"{{"event":"ping","id":{json}}}"#)).unwrap().id.unwrap()
-}
-
-/// A frame as the code writes it.
-fn frame<E: ServerEvent>(id: &str, data: &E) -> Value {
-    let id = Some(id).filter(|id| !id.is_empty()).map(frame_id);
-    serde_json::from_str(&server::frame(id.as_ref(), data)).unwrap()
-}
-
-/// One frame of every shape that the service sends.
-fn server_frames() -> Vec<Value> {
-    let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(1), status: Status::Sent, attempts: 0, message: message() };
-    let mut frames = vec![
-        serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
-        serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
-        serde_json::from_str(&sent_echo_frame(&envelope.message)).unwrap(),
-    ];
-    frames.extend(frames_of_sessions());
-    frames.extend(frames_of_statuses());
-    frames.extend(frames_of_people());
-    frames
-}
-
-fn frames_of_sessions() -> Vec<Value> {
-    let device = DeviceId::try_from("phone".to_owned()).unwrap();
-    let gap = server::Gap { class: Class::Chat, from_seq: InboxSeq(4), to_seq: InboxSeq(5), count: 2, reason: GapReason::Expired };
-    let ready = server::Ready {
-        user_id: &user("ben"),
-        session_id: SessionId("01a1fc78-2f87-7442-9ba8-0acabbf8fa8e".parse().unwrap()),
-        device_id: Some(&device),
-        window: 50,
-        pending: 2,
-        pending_more: false,
-        last_seq: InboxSeq(2),
-        settled_seq: InboxSeq(0),
-        event_last_seq: InboxSeq(0),
-        event_settled_seq: InboxSeq(0),
-        epoch: "7326d5eaf7eef228",
-        resumed: false,
-        marks_cursor: "7326d5eaf7eef228-783",
-        server_time: Timestamp(AT),
-    };
-    let authenticated = server::Authenticated { user_id: &user("ben"), expires_at: Timestamp(datetime!(2026-11-01 13:00 UTC)) };
-    vec![
-        frame("", &ready),
-        frame("\"auth\"", &authenticated),
-        frame("", &server::Drained { class: Class::Chat, inbox_seq: InboxSeq(2) }),
-        frame("", &gap),
-        frame("", &server::Draining { reconnect_after_ms: 1_200 }),
-        frame("7", &server::Pong {}),
-        frame("1", &Fault::new(Code::Busy, "wait").retry_after_ms(250)),
-    ]
-}
-
-fn frames_of_statuses() -> Vec<Value> {
-    let (chat_id, message_id_) = (ChatId(CHAT.parse().unwrap()), message_id(MESSAGE));
-    let sent = server::SentAnswer { message_id: message_id_, chat_id, seq: ChatSeq(1), created_at: Timestamp(AT), duplicate: false };
-    let list = server::StatusList {
-        chat_id,
-        message_ids: &[message_id_],
-        seq: ChatSeq(1),
-        status: Status::Delivered,
-        user_id: &user("ben"),
-        reason: None,
-        timestamp: Timestamp(AT),
-        marks_cursor: Some("7326d5eaf7eef228-776"),
-    };
-    let except = [server::StatusException {
-        message_id: message_id(OTHER_MESSAGE),
-        status: Status::Failed,
-        reason: Some("cannot decode".to_owned()),
-    }];
-    let up_to = server::StatusUpTo {
-        chat_id,
-        seq: ChatSeq(4),
-        up_to: true,
-        status: Status::Read,
-        user_id: &user("ben"),
-        except: &except,
-        marks_cursor: "7326d5eaf7eef228-804",
-    };
-    let counts = server::StatusCounts {
-        chat_id,
-        message_id: message_id_,
-        seq: ChatSeq(1),
-        delivered_count: 80,
-        read_count: 12,
-        member_count: 120,
-        marks_cursor: Some("7326d5eaf7eef228-804"),
-    };
-    vec![
-        frame("1", &sent),
-        frame("", &list),
-        frame("", &up_to),
-        frame("", &counts),
-        frame("2", &server::DeliveredOk {}),
-        frame("3", &server::RejectOk::new(message_id_, AttemptOutcome::Counted(1))),
-        frame("4", &server::ReadOk { chat_id, seq: ChatSeq(3) }),
-    ]
-}
-
-fn frames_of_people() -> Vec<Value> {
-    let chat_id = ChatId(CHAT.parse().unwrap());
-    let (anna, ben) = (user("anna"), user("ben"));
-    let users = vec![
-        server::Presence { user_id: ben.clone(), online: true, last_seen: None },
-        server::Presence { user_id: user("cleo"), online: false, last_seen: Some(Timestamp(datetime!(2026-11-01 11:00 UTC))) },
-    ];
-    let added = server::ChatAdded { chat_id, kind: ChatKind::Group, title: Some("crew"), joined_seq: ChatSeq(5), by: &anna };
-    vec![
-        frame("", &server::Typing { chat_id, user_id: &ben, typing: true }),
-        frame("5", &server::PresenceState { users }),
-        frame("", &server::UserOnline { user_id: &ben, timestamp: Timestamp(AT) }),
-        frame("", &server::UserOffline { user_id: &ben, last_seen: Timestamp(AT) }),
-        frame("", &added),
-        frame("", &server::ChatRemoved { chat_id, left_seq: ChatSeq(9), by: &anna }),
-    ]
-}
-
 #[test]
 fn every_example_is_a_frame_of_the_service_or_one_it_understands() {
     let document = read("docs/protocol.md");
     let examples: Vec<String> =
         taken_apart(&document).0.into_iter().filter(|block| block.language == "json").map(|block| block.text).collect();
-    let ours = server_frames();
+    let ours = frames::of_the_service();
     let mut shown = Vec::new();
     for example in &examples {
         let value: Value = serde_json::from_str(example).unwrap_or_else(|error| panic!("{error}:\n{example}"));

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::support::ledger::{
     Holder, assert_ledger, crowd, delivery, group, lock_chat, number, quoted, refusal, sent, store, text, until, user, users,
 };
-use crate::support::{Node, database};
+use crate::support::{Node, SOMEBODY_WAITS, database};
 
 fn push(batch: &mut AcceptBatch, id: Uuid, chat: Uuid, sender: UserId) {
     batch.ids.push(id);
@@ -204,9 +204,6 @@ fn accepting(options: &PgConnectOptions, id: Uuid, chat: ChatId, sender: UserId)
         store::accept(&mut options.connect().await.unwrap(), &batch, false).await
     })
 }
-
-const SOMEBODY_WAITS: &str =
-    "select count(*) > 0 from pg_locks where not granted and pid in (select pid from pg_stat_activity where datname = current_database())";
 
 #[tokio::test]
 async fn writers_of_one_chat_or_inbox_wait_for_each_other_and_number_on() {

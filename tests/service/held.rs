@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::support::ledger::{
     Holder, acks, assert_ledger, delivery, group, lock_chat, lock_inbox, number, refusal, sent, store, text, until, user, users,
 };
-use crate::support::{Connect, Database, Node, PATIENCE, database, wait_until};
+use crate::support::{Connect, Database, Node, PATIENCE, SOMEBODY_WAITS, database, wait_until};
 
 /// A node whose messages all go through one lane, and whose acks do.
 async fn one_lane(db: &Database) -> Node {
@@ -252,7 +252,7 @@ async fn acks_that_were_held_are_taken_up_again_while_the_lane_is_under_load() {
         .collect();
     let holder = Holder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
     let held = tokio::spawn(delivery(&node).settle(acks(&bob, &[message])));
-    until(&pool, "the lane waits for bob's row", "select count(*) > 0 from pg_locks where not granted").await;
+    until(&pool, "the lane waits for bob's row", SOMEBODY_WAITS).await;
     let before = written.load(Ordering::Relaxed);
     wait_until("the lane goes on without bob", || written.load(Ordering::Relaxed) > before + 3_000).await;
     holder.commits().await;

@@ -1,38 +1,18 @@
 //! What must always hold: a test for each of I1 to I13 of the design. Each was seen to fail with the rule broken on
 //! purpose; how is said above it.
 
+mod steps;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use sqlx::{ConnectOptions, Connection, PgPool};
+use serde_json::json;
+use sqlx::{ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::support::{
-    Connect, Database, Node, Socket, database, direct, fill, group, number, rows, statuses, until_true, users, wait_until,
-};
+use steps::*;
 
-/// A node on a database of its own, and a pool to look at it.
-async fn start() -> (Database, Node, PgPool) {
-    let db = database().await;
-    let (node, pool) = (Node::start(db.options()).await, db.pool(4).await);
-    (db, node, pool)
-}
-
-fn contents(messages: &[Value]) -> Vec<&str> {
-    messages.iter().map(|message| message["content"].as_str().unwrap()).collect()
-}
-
-fn named<'a>(frames: &'a [Value], event: &str) -> Vec<&'a Value> {
-    frames.iter().filter(|frame| frame["event"] == event).collect()
-}
-
-/// Makes every commit that stores a message wait for the advisory lock 1, after all its statements.
-const HOLD_COMMITS: &str = "
-    create function hold_the_commit() returns trigger language plpgsql as
-      'begin perform pg_advisory_xact_lock_shared(1); return null; end';
-    create constraint trigger commits_are_held after insert on messages
-      deferrable initially deferred for each row execute function hold_the_commit()";
+use crate::support::{Connect, Node, SOMEBODY_WAITS, database, direct, fill, group, number, rows, statuses, until_true, users};
 
 /// Broken by answering `message:sent` when the message is queued: the answer came while the commit was held.
 #[tokio::test]
@@ -44,7 +24,7 @@ async fn i1_message_sent_comes_only_after_the_commit_that_stores_the_message_and
     sqlx::query("select pg_advisory_lock(1)").execute(&mut holder).await.unwrap();
 
     let id = alice.ask_later("message:send", json!({"to": "bob", "content": "hello"})).await;
-    until_true(&pool, "select exists (select from pg_locks where locktype = 'advisory' and not granted)").await;
+    until_true(&pool, SOMEBODY_WAITS).await;
     assert!(named(&alice.until_pong().await, "message:sent").is_empty());
     assert!(named(&bob.until_pong().await, "message:receive").is_empty());
     assert_eq!(number(&pool, "select count(*) from messages").await, 0);
@@ -123,17 +103,6 @@ async fn i3_each_recipient_first_sees_a_chat_in_the_order_of_its_numbers() {
         sender.await.unwrap();
     }
     node.stop().await;
-}
-
-/// Acks whatever comes and returns its numbers in the chat.
-async fn chat_numbers(mut receiver: Socket, count: i64) -> Vec<i64> {
-    let mut seen = Vec::new();
-    for _ in 0..count {
-        let message = receiver.event("message:receive").await;
-        receiver.tell("message:delivered", json!({"messageId": message["messageId"]})).await;
-        seen.push(message["seq"].as_i64().unwrap());
-    }
-    seen
 }
 
 /// Broken by taking the status out of the WHERE of `restante_settle`: late acks ran into the schema, which refused them,
@@ -246,53 +215,6 @@ async fn i6_numbers_have_no_gap_that_a_device_is_not_told_of() {
     node.stop().await;
 }
 
-/// Sends many messages with all kinds of refusals and repetitions among them; returns how many were accepted.
-async fn refused_among_accepted(alice: &mut Socket, carol: &mut Socket, chat: Uuid) -> usize {
-    let mut asked = Vec::new();
-    for n in 0..30 {
-        let id = Uuid::now_v7();
-        let send = json!({"messageId": id, "chatId": chat, "content": n.to_string()});
-        asked.push(alice.ask_later("message:send", send.clone()).await);
-        alice.ask_later("message:send", send.clone()).await;
-        alice.ask_later("message:send", json!({"chatId": Uuid::now_v7(), "content": "no such chat"})).await;
-        carol.ask_later("message:send", send).await;
-    }
-    for id in &asked {
-        alice.answer(id).await;
-    }
-    // Whoever came first with an id has it; the other gets a conflict.
-    carol.until_pong().await;
-    30
-}
-
-async fn leave(pool: &PgPool, chat: Uuid, by: &str, who: &str) -> i64 {
-    let ids = users(pool, &[by, who]).await;
-    let left = "select left_seq from restante_remove_members($1, $2, array[$3::bigint]) where user_id is not null limit 1";
-    sqlx::query_scalar(left).bind(chat).bind(ids[0]).bind(ids[1]).fetch_one(pool).await.unwrap()
-}
-
-async fn join(pool: &PgPool, chat: Uuid, by: &str, who: &str) -> i64 {
-    let ids = users(pool, &[by, who]).await;
-    let joined = "select joined_seq from restante_add_members($1, $2, array[$3::bigint], 100)";
-    sqlx::query_scalar(joined).bind(chat).bind(ids[0]).bind(ids[1]).fetch_one(pool).await.unwrap()
-}
-
-/// Inbox numbers in the order of their arrival, as messages or in gaps, and the gaps' reasons.
-async fn numbers_up_to(socket: &mut Socket, last: i64) -> (Vec<i64>, Vec<String>) {
-    let (mut numbers, mut reasons) = (Vec::new(), Vec::new());
-    while numbers.last() != Some(&last) {
-        let frame = socket.wait("a message or a gap", |frame| frame["event"] == "message:receive" || frame["event"] == "queue:gap").await;
-        let data = &frame["data"];
-        if frame["event"] == "queue:gap" {
-            numbers.extend(data["fromSeq"].as_i64().unwrap()..=data["toSeq"].as_i64().unwrap());
-            reasons.push(data["reason"].as_str().unwrap().to_owned());
-        } else {
-            numbers.push(data["inboxSeq"].as_i64().unwrap());
-        }
-    }
-    (numbers, reasons)
-}
-
 /// Broken by asking for membership before the id in `restante_accept`: the repetition after leaving was refused.
 #[tokio::test]
 async fn i7_the_same_id_again_returns_the_first_result_for_as_long_as_the_message_lives() {
@@ -373,14 +295,6 @@ async fn i8_however_often_a_message_is_sent_emitted_and_acked_it_counts_once() {
     node.stop().await;
 }
 
-fn count_receipts(frames: &[Value], told: &mut HashMap<String, usize>) {
-    for receipt in named(frames, "message:status") {
-        for id in receipt["data"]["messageIds"].as_array().unwrap() {
-            *told.entry(format!("{id} {}", receipt["data"]["status"])).or_default() += 1;
-        }
-    }
-}
-
 /// Broken by settling without the marks that the session proposes: the ack went through while its mark was held.
 #[tokio::test]
 async fn i9_an_ack_its_status_and_its_mark_are_one_commit_and_reach_a_sender_that_was_away() {
@@ -396,7 +310,7 @@ async fn i9_an_ack_its_status_and_its_mark_are_one_commit_and_reach_a_sender_tha
     let lock = "select 1 from chat_members cm join users u on u.id = cm.user_id where u.external_id = 'bob' for update of cm";
     sqlx::query(lock).execute(&mut *held).await.unwrap();
     let ack = bob.ask_later("message:delivered", json!({"messageId": message["messageId"]})).await;
-    until_true(&pool, "select exists (select from pg_locks where not granted)").await;
+    until_true(&pool, SOMEBODY_WAITS).await;
     assert_eq!(statuses(&pool, "bob").await, ["sent"], "the mark cannot move, so nothing does");
     assert!(bob.until_pong().await.iter().all(|frame| frame["id"] != ack.as_str()));
     held.rollback().await.unwrap();
@@ -501,24 +415,8 @@ async fn i12_window_page_queue_and_sessions_are_bounded_and_a_slow_client_costs_
     let pages = node.app().shared().metrics.page_reads.of("chat").get();
     assert!(pages <= 3, "{pages} pages of 50 for 77 emitted: read ahead by one at most");
 
-    // One who asks for much and takes nothing in: what is read for it ends with its outbox, before its window.
-    let chat = direct(&pool, "alice", "greedy").await;
-    fill(&pool, chat, "alice", 500).await;
-    sqlx::query("update messages set content = repeat(E'\\x01', 32000) where chat_id = $1").bind(chat).execute(&pool).await.unwrap();
-    let emitted = node.app().shared().metrics.emissions.get();
-    let mut greedy = node.open(Connect::user("greedy").with("window", 500)).await;
     let mut carol = node.connect("carol").await;
-    wait_until("the outbox is full", || node.app().shared().metrics.emissions.get() > emitted).await;
-    let mut seen = 0;
-    while seen != node.app().shared().metrics.emissions.get() {
-        seen = node.app().shared().metrics.emissions.get();
-        for _ in 0..50 {
-            carol.send("carol", "time passes").await;
-        }
-    }
-    let for_greedy = node.app().shared().metrics.emissions.get() - emitted;
-    assert!(for_greedy <= 250, "{for_greedy} of 200 KB each");
-    assert_eq!(greedy.receive(500).await.len(), 500);
+    a_greedy_one_fills_its_outbox_and_no_more(&node, &pool, &mut carol).await;
     let emitted = node.app().shared().metrics.emissions.get();
 
     // One who takes nothing in while much is said to it: its mailbox and its outbox end, and nobody else waits.

@@ -8,6 +8,7 @@ mod support;
 mod accepting;
 mod dead_letters;
 mod devices;
+mod entering;
 mod explain;
 mod first_steps;
 mod handover;

@@ -45,6 +45,9 @@ async fn a_sender_that_was_away_is_told_every_mark_that_moved_and_only_the_last_
     let mut marks: Vec<_> = frames.iter().map(|it| format!("{} {} {} {}", it["userId"], it["status"], it["seq"], it["upTo"])).collect();
     marks.sort_unstable();
     assert_eq!(marks, [r#""bob" "delivered" 3 true"#, r#""bob" "read" 2 true"#, r#""carol" "delivered" 2 true"#]);
+    // From now on what is told as it happens carries it too.
+    carol.ack_up_to(3).await;
+    assert_eq!(alice.event("message:status").await["marksCursor"], last["marksCursor"]);
     // Told in the middle and cut: all of it again.
     let mut again = node.open(since(&before)).await;
     assert_eq!(told(&mut again).await.len(), 3);
@@ -133,6 +136,32 @@ async fn a_sender_that_was_away_is_told_what_ended_because_its_recipient_left() 
     assert_eq!(frames.len(), 1, "{frames:?}");
     let except = &frames[0]["except"][0];
     assert_eq!((&except["status"], &except["reason"], &frames[0]["userId"]), (&json!("expired"), &json!("left"), &json!("bob")));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_who_joins_says_nothing_of_what_was_said_before() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let chat = group(&pool, &["alice", "bob"]).await;
+    fill(&pool, chat, "alice", 2).await;
+    let alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+    let (status, _) = node.api("alice").post(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["carol"]})).await;
+    assert_eq!(status, 200);
+
+    // Carol's marks begin where she has joined.
+    let mut alice = node.open(since(&before)).await;
+    assert_eq!(told(&mut alice).await, Vec::<Value>::new());
+    fill(&pool, chat, "alice", 1).await;
+    let mut carol = node.connect("carol").await;
+    carol.receive(1).await;
+    carol.ack_up_to(1).await;
+    assert_eq!(alice.event("message:status").await["seq"], 3);
+    let mut again = node.open(since(&before)).await;
+    let frames = told(&mut again).await;
+    assert_eq!((frames.len(), &frames[0]["userId"], &frames[0]["seq"]), (1, &json!("carol"), &json!(3)));
     node.stop().await;
 }
 

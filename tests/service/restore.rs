@@ -81,19 +81,21 @@ async fn after_a_restore_the_epoch_is_another_and_numbers_that_are_given_again_a
     restore(programs, dump, &after).await;
     let (node, restored) = (Node::start(after.clone()).await, pool(&after).await);
     let mut alice = node.connect("alice").await;
-    alice.send("bob", "four").await;
+    for content in ["four", "five", "six"] {
+        alice.send("bob", content).await;
+    }
     // The phone resumes where it was, and is told that this is another world.
     let resume = Connect::user("bob").device("phone").with("epoch", &epoch).with("since", 5);
     let mut bob = node.open(resume).await;
     assert_ne!(bob.ready["epoch"], json!(epoch));
-    assert_eq!((&bob.ready["resumed"], &bob.ready["lastSeq"]), (&json!(false), &json!(4)));
-    let messages = bob.receive(2).await;
-    assert_eq!((numbers(&messages), contents(&messages)), (vec![3, 4], vec!["three", "four"]));
-    bob.ack_up_to(4).await;
-    let told = alice.wait("the receipt", |frame| frame["event"] == "message:status" && frame["data"]["seq"] == 4).await;
+    assert_eq!((&bob.ready["resumed"], &bob.ready["lastSeq"], &bob.ready["pending"]), (&json!(false), &json!(6), &json!(4)));
+    let messages = bob.receive(4).await;
+    assert_eq!((numbers(&messages), contents(&messages)), (vec![3, 4, 5, 6], vec!["three", "four", "five", "six"]));
+    bob.ack_up_to(6).await;
+    let told = alice.wait("the receipt", |frame| frame["event"] == "message:status" && frame["data"]["seq"] == 6).await;
     assert_eq!(told["data"]["status"], "delivered");
     let statuses: Vec<_> = rows(&restored, "bob").await.into_iter().map(|row| (row.seq, row.status)).collect();
-    assert_eq!(statuses, (1..=4).map(|seq| (seq, "delivered".to_owned())).collect::<Vec<_>>());
+    assert_eq!(statuses, (1..=6).map(|seq| (seq, "delivered".to_owned())).collect::<Vec<_>>());
     node.stop().await;
 }
 

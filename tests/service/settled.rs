@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
 use crate::support::ledger::{Holder, acks, assert_ledger, delivery, group, number, sent, store, text, until, users};
-use crate::support::{Database, Node, database};
+use crate::support::{Database, Node, SOMEBODY_WAITS, database};
 
 /// The rule in one statement, as one would write it first: the row it waits for is read anew, its sub-select is not.
 const NAIVE: &str = "
@@ -51,7 +51,7 @@ async fn advancing_in_one_statement_overtakes_a_row_that_commits_meanwhile() {
     sqlx::raw_sql(NAIVE).execute(&pool).await.unwrap();
     let (accept, bob) = accepting(&db, &pool).await;
     let advancing = spawn(&db.options(), format!("select naive_advance_settled({})", bob.0));
-    until(&pool, "it waits for the inbox", "select count(*) > 0 from pg_locks where not granted").await;
+    until(&pool, "it waits for the inbox", SOMEBODY_WAITS).await;
     accept.commits().await;
     assert_eq!(advancing.await.unwrap(), Some(1));
     assert_eq!(
@@ -130,7 +130,7 @@ async fn a_lock_in_an_earlier_statement_makes_the_later_one_see_what_committed_m
     sqlx::raw_sql(AssertSqlSafe(patient)).execute(&pool).await.unwrap();
     let (accept, bob) = accepting(&db, &pool).await;
     let advancing = spawn(&db.options(), format!("select patient_advance_settled({}, 'chat')", bob.0));
-    until(&pool, "it waits for the inbox", "select count(*) > 0 from pg_locks where not granted").await;
+    until(&pool, "it waits for the inbox", SOMEBODY_WAITS).await;
     accept.commits().await;
     assert_eq!(advancing.await.unwrap(), Some(0));
     assert_ledger(&pool).await;

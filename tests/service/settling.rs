@@ -6,9 +6,7 @@ use restante::store::Store;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
 use crate::support::ledger::{Holder, assert_ledger, group, number, until, users};
-use crate::support::{Database, database};
-
-const WAITS: &str = "select count(*) > 0 from pg_locks where not granted";
+use crate::support::{Database, SOMEBODY_WAITS, database};
 
 /// Alice, bob and carol in a group, and so many messages of alice there. The numbers of bob and carol.
 async fn waiting(pool: &PgPool, messages: u32) -> (ChatId, [i64; 2]) {
@@ -41,7 +39,7 @@ async fn settling_waits_for_the_first_row_before_it_takes_another_in_whatever_or
     let lock = |user: i64, seq: i64| format!("select from message_status where user_id = {user} and seq = {seq} for update nowait");
     let mut holder = Holder::holds(&db.options(), &lock(bob, 1)).await;
     let settling = settle(&db, &[(carol, 2), (carol, 1), (bob, 2), (bob, 1)], &[]);
-    until(&pool, "it waits for the row", WAITS).await;
+    until(&pool, "it waits for the row", SOMEBODY_WAITS).await;
     // Whoever has the first may take the others: nobody waits for anybody in a circle.
     for (user, seq) in [(bob, 2), (carol, 1), (carol, 2)] {
         holder.run(&lock(user, seq)).await;
@@ -60,7 +58,7 @@ async fn settling_waits_for_the_first_member_before_it_takes_another_in_whatever
     let lock = |user: i64| format!("select from chat_members where user_id = {user} for update nowait");
     let mut holder = Holder::holds(&db.options(), &lock(bob)).await;
     let settling = settle(&db, &[(carol, 1), (bob, 1)], &[(carol, chat, 1), (bob, chat, 1)]);
-    until(&pool, "it waits for the member", WAITS).await;
+    until(&pool, "it waits for the member", SOMEBODY_WAITS).await;
     holder.run(&lock(carol)).await;
     holder.commits().await;
     settling.await.unwrap();
@@ -78,7 +76,7 @@ async fn a_mark_that_was_proposed_before_a_requeue_committed_does_not_pass_what_
     let requeue = format!("select restante_requeue(message_id, 'bob') from message_status where user_id = {bob} and seq = 1");
     let holder = Holder::holds(&db.options(), &requeue).await;
     let settling = settle(&db, &[(bob, 2)], &[(bob, chat, 2)]);
-    until(&pool, "it waits for the member", WAITS).await;
+    until(&pool, "it waits for the member", SOMEBODY_WAITS).await;
     holder.commits().await;
     settling.await.unwrap();
     let marks = format!("select delivered_seq from chat_members where user_id = {bob}");

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 use crate::support::ledger::{
     Holder, acks, assert_ledger, crowd, delivery, group, lock_chat, number, sent, store, text, until, user, users,
 };
-use crate::support::{Connect, Node, database};
+use crate::support::{Connect, Node, SOMEBODY_WAITS, database};
 
 async fn texts(pool: &PgPool, question: &str) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(question.to_owned())).fetch_all(pool).await.unwrap()
@@ -445,7 +445,7 @@ async fn a_requeue_waits_for_the_chat_and_the_inbox_as_every_writer_does() {
         let pool = db.pool(1).await;
         tokio::spawn(async move { number(&pool, &format!("select restante_requeue('{message}', 'bob')")).await })
     };
-    until(&pool, "it waits for the chat", "select count(*) > 0 from pg_locks where not granted").await;
+    until(&pool, "it waits for the chat", SOMEBODY_WAITS).await;
     holder.commits().await;
     assert_eq!(requeue.await.unwrap(), 2);
     user(store(&node), "bob").await;

@@ -15,6 +15,6 @@ mod stalling;
 pub use http::{Api, told};
 pub use node::{Node, admin_token, config, secret, token, token_for};
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
-pub use rows::{Row, direct, fill, group, number, rows, statuses, until_true, users};
+pub use rows::{Row, SOMEBODY_WAITS, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};
 pub use stalling::StallingProxy;

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
+/// Does anybody wait for a lock in this database? Others of the same server are other tests'.
+pub const SOMEBODY_WAITS: &str =
+    "select count(*) > 0 from pg_locks where not granted and pid in (select pid from pg_stat_activity where datname = current_database())";
+
 /// A row of somebody's inbox.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Row {
