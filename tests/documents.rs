@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use restante::app::StartError;
 use restante::domain::{
     AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile,
     SessionId, Status, UserId, Wire,
@@ -17,6 +18,7 @@ use restante::protocol::client::{self, FrameId};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::server::{self, ServerEvent};
 use restante::protocol::{Code, Fault, Timestamp, codes};
+use restante::store::{self, CannotUse};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -302,6 +304,20 @@ fn every_rule_and_fault_of_the_torture_is_in_its_table() {
                 "docs/torture.md does not hold this line:\n| `{name}` | {words} |"
             );
         }
+    }
+}
+
+#[test]
+fn what_connections_need_is_documented_and_so_is_what_a_node_says_without_it() {
+    let document = read("docs/operations.md");
+    for (name, value) in store::SETTINGS {
+        let line = format!("\nalter role restante in database restante set {name} = '{value}';\n");
+        assert!(document.contains(&line), "docs/operations.md does not hold this line:{line}");
+    }
+    let lacks_settings = StartError::CannotUse(CannotUse::LacksSettings(Vec::new()));
+    let loses_statements = StartError::CannotUse(CannotUse::LosesStatements(sqlx::Error::PoolClosed));
+    for error in [lacks_settings, loses_statements, StartError::NotDirect, StartError::TwoDatabases] {
+        assert!(document.contains(&format!("| `{error}`")), "docs/operations.md does not hold this: {error}");
     }
 }
 
