@@ -23,6 +23,14 @@ docs:
 test:
     .ci/run test
 
+# the tests with PgBouncer before the database, which is built where there is none
+pooler:
+    .ci/run pooler
+
+# the tests with NATS between the nodes
+nats:
+    .ci/run nats
+
 # does sqlx-data.json say what a database says?
 sqlx-data:
     .ci/run sqlx-data

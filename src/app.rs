@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::ConnectOptions;
+use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ use crate::jobs;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::reach::Reach;
 use crate::session;
-use crate::store::{self, Epoch, PLANNING, Store};
+use crate::store::{self, CannotUse, Epoch, Store, with_settings};
 use crate::telemetry::Metrics;
 use nodes::{Carrier, Nodes};
 
@@ -76,6 +76,18 @@ pub enum StartError {
     /// The database answers, but a statement failed.
     #[error("the database is there, but cannot be used")]
     Store(#[from] store::Error),
+    /// The database answers through something that does not keep what the service needs.
+    #[error(transparent)]
+    CannotUse(#[from] CannotUse),
+    /// What is to lead past a pooler leads through one.
+    #[error(
+        "DATABASE_DIRECT_URL, or DATABASE_URL where it is not set, leads through a pooler in transaction mode: \
+         migrations and LISTEN need PostgreSQL's own address there (docs/operations.md, Poolers)"
+    )]
+    NotDirect,
+    /// `DATABASE_DIRECT_URL` is another database.
+    #[error("DATABASE_URL and DATABASE_DIRECT_URL lead to different databases")]
+    TwoDatabases,
     /// `NATS_URL` is set, and this program knows no NATS.
     #[error("NATS_URL is set, but this program was built without NATS: build it with `cargo build --release --features nats`")]
     WithoutNats,
@@ -93,8 +105,10 @@ impl StartError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) => true,
-            Self::Store(error) => error.is_unavailable(),
-            Self::Listen(..) | Self::WithoutNats | Self::Migrate(_) => false,
+            Self::Store(error) | Self::CannotUse(CannotUse::Database(error)) => error.is_unavailable(),
+            // While it fails over one way may lead to the old one.
+            Self::TwoDatabases => true,
+            Self::Listen(..) | Self::CannotUse(_) | Self::NotDirect | Self::WithoutNats | Self::Migrate(_) => false,
             #[cfg(feature = "nats")]
             Self::Nats(_) => false,
         }
@@ -118,23 +132,43 @@ pub struct App {
 
 /// Applies the migrations that are missing.
 pub async fn migrate(database: &Database) -> Result<(), StartError> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(database.direct.clone()).await.map_err(StartError::Database)?;
-    let done = MIGRATIONS.run(&pool).await.map_err(StartError::Migrate);
-    pool.close().await;
-    done
+    migrated(database).await?.close().await;
+    Ok(())
+}
+
+/// The same, and a way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
+async fn migrated(database: &Database) -> Result<PgPool, StartError> {
+    let direct = PgPoolOptions::new().max_connections(1).connect_with(database.direct.clone()).await.map_err(StartError::Database)?;
+    if store::is_shared(&database.direct).await? {
+        return Err(StartError::NotDirect);
+    }
+    MIGRATIONS.run(&direct).await.map_err(StartError::Migrate)?;
+    Ok(direct)
+}
+
+/// The database, brought up to date, and its epoch. Both ways to it are looked at before anything relies on them.
+async fn open(config: &Config, database: &Database) -> Result<(Store, Epoch), StartError> {
+    let direct = migrated(database).await?;
+    let epoch = Epoch::of(&mut *direct.acquire().await.map_err(StartError::Database)?).await?;
+    direct.close().await;
+    let options = with_settings(database.options.clone());
+    let mut through = store::check_connections(&options).await?;
+    match epoch.admit(&mut through).await {
+        Ok(()) => Ok((Store::new(admitting(&epoch, config.pool_size).connect_lazy_with(options)), epoch)),
+        Err(_) if epoch.is_over() => Err(StartError::TwoDatabases),
+        Err(cause) => Err(StartError::Database(cause)),
+    }
 }
 
 impl App {
     /// Migrates the database and starts a node on it.
     pub async fn start(config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
-        migrate(&database).await?;
+        let (store, epoch) = open(config, &database).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let (stop_listening, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
         let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
 
-        let epoch = epoch_of(&database).await?;
-        let store = Store::new(admitting(&epoch, config.pool_size).connect_lazy_with(pool_options(&database)));
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
         let bus = Bus::new(NodeId::generate());
@@ -228,11 +262,6 @@ impl App {
     }
 }
 
-async fn epoch_of(database: &Database) -> Result<Epoch, StartError> {
-    let mut connection = database.direct.connect().await.map_err(StartError::Database)?;
-    Ok(Epoch::of(&mut connection).await?)
-}
-
 /// A pool of so many connections, each of them to the database of this epoch.
 fn admitting(epoch: &Epoch, connections: u32) -> PgPoolOptions {
     let epoch = epoch.clone();
@@ -245,11 +274,6 @@ fn admitting(epoch: &Epoch, connections: u32) -> PgPoolOptions {
             let epoch = epoch.clone();
             Box::pin(async move { epoch.admit(connection).await })
         })
-}
-
-fn pool_options(database: &Database) -> PgConnectOptions {
-    let options = database.options.clone();
-    options.options([("lock_timeout", "1000"), ("default_transaction_isolation", "read committed")]).options(PLANNING)
 }
 
 fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSettings {

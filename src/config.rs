@@ -165,7 +165,8 @@ fn postgres_url(text: &str) -> Result<Option<SecretString>, String> {
 fn nats_url(text: &str) -> Result<Option<SecretString>, String> {
     match text.split_once("://") {
         None if text.is_empty() => Ok(None),
-        Some(("nats" | "tls", _)) => optional_secret(text),
+        Some(("nats" | "tls", _)) if cfg!(feature = "nats") => optional_secret(text),
+        Some(("nats" | "tls", _)) => Err("needs a program that knows NATS: `cargo build --release --features nats`".to_owned()),
         None | Some(_) => Err("must begin with nats:// or tls://".to_owned()),
     }
 }
@@ -254,6 +255,15 @@ mod tests {
             ["LISTEN_ADDR", "DATABASE_URL", "SEND_RATE", "ACK_TIMEOUT_MS"]
         );
         assert!(!ConfigError(errors).to_string().contains("secret"));
+    }
+
+    #[test]
+    fn nats_is_refused_by_a_program_that_does_not_know_it() {
+        let told = checked(&["--nats-url", "nats://127.0.0.1:4222"]).map(|config| config.nats_url.is_some());
+        match cfg!(feature = "nats") {
+            true => assert_eq!(told, Ok(true)),
+            false => assert!(told.unwrap_err().to_string().starts_with("NATS_URL needs"), "before anything is started"),
+        }
     }
 
     #[test]

@@ -11,8 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use restante::app::StartError;
 use restante::protocol::server::ServerEvent;
 use restante::protocol::{Fault, client, codes};
+use restante::store::{self, CannotUse};
 use serde_json::Value;
 
 const DOCUMENTS: [&str; 6] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/torture.md"];
@@ -146,6 +148,20 @@ fn every_rule_and_fault_of_the_torture_is_in_its_table() {
                 "docs/torture.md does not hold this line:\n| `{name}` | {words} |"
             );
         }
+    }
+}
+
+#[test]
+fn what_connections_need_is_documented_and_so_is_what_a_node_says_without_it() {
+    let document = read("docs/operations.md");
+    for (name, value) in store::SETTINGS {
+        let line = format!("\nalter role restante in database restante set {name} = '{value}';\n");
+        assert!(document.contains(&line), "docs/operations.md does not hold this line:{line}");
+    }
+    let lacks_settings = StartError::CannotUse(CannotUse::LacksSettings(Vec::new()));
+    let loses_statements = StartError::CannotUse(CannotUse::LosesStatements(sqlx::Error::PoolClosed));
+    for error in [lacks_settings, loses_statements, StartError::NotDirect, StartError::TwoDatabases] {
+        assert!(document.contains(&format!("| `{error}`")), "docs/operations.md does not hold this: {error}");
     }
 }
 

@@ -21,7 +21,7 @@ use super::routes::Routes;
 use super::{BUSY_RETRY, LaneSettings};
 use crate::domain::{Message, MessageId, Wire};
 use crate::protocol::{Code, Fault};
-use crate::store::{self, AcceptOutcome, AcceptedRow, Error};
+use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockPatience};
 
 /// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
 /// at the same moment finds room; who keeps sending while the database is slow is told so.
@@ -244,7 +244,7 @@ impl Lane {
         if self.clock.is_none() {
             self.clock = store::database_clock(connection).await.ok();
         }
-        let rows = match store::accept(connection, &columns(part), skip_held).await {
+        let rows = match store::accept(connection, &columns(part), skip_held, LockPatience::Usual).await {
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
                 self.link.broken();

@@ -9,28 +9,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::Health;
 use crate::reach::Reach;
-use crate::store::{Epoch, Error, PLANNING};
+use crate::store::{Epoch, Error, with_settings};
 use crate::telemetry::Metrics;
 
-/// Where lanes connect to, and how long they wait for somebody else's lock.
+/// Where lanes connect to.
 #[derive(Debug, Clone)]
 pub struct ConnectTo {
     options: PgConnectOptions,
     epoch: Epoch,
 }
 
-/// A lane waits this long for a chat or inbox that somebody holds; then what needs it is put aside.
-const LOCK_TIMEOUT_MS: &str = "100";
-
 impl ConnectTo {
     /// Lanes connect with these options, to a database of this epoch.
     pub fn new(options: PgConnectOptions, epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            options: options
-                .options([("lock_timeout", LOCK_TIMEOUT_MS), ("default_transaction_isolation", "read committed")])
-                .options(PLANNING),
-        }
+        Self { epoch, options: with_settings(options) }
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
@@ -59,15 +51,6 @@ pub(super) struct Link {
     made_after: u64,
 }
 
-/// How long a lane waits for somebody else's lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LockPatience {
-    /// 100 ms.
-    Usual,
-    /// 5 ms, for what is known to be held.
-    Retry,
-}
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Link {
@@ -90,19 +73,6 @@ impl Link {
             },
         };
         Ok(self.connection.insert(connection))
-    }
-
-    /// Sets how long statements wait for a lock that somebody holds. A connection made later has the usual patience.
-    pub(super) async fn wait_for_locks(&mut self, patience: LockPatience) {
-        let statement = match patience {
-            LockPatience::Usual => "set lock_timeout = 100",
-            LockPatience::Retry => "set lock_timeout = 5",
-        };
-        if let Some(connection) = &mut self.connection
-            && sqlx::raw_sql(statement).execute(connection).await.is_err()
-        {
-            self.broken();
-        }
     }
 
     /// Drops a connection that failed, so that the next [`Link::get`] makes another.

@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
-use super::link::{Link, LockPatience, Shared};
+use super::link::{Link, Shared};
 use super::receipts::Receipts;
 use super::{LaneSettings, Writing, lane_of_user};
 use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Profile, Status, UserId};
-use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, MarkProposal, ReadRequest, SettleBatch};
+use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, ReadRequest, SettleBatch};
 
 mod work;
 
@@ -84,6 +84,7 @@ impl SettleLanes {
                     aside: HashMap::new(),
                     next_try: None,
                     link: Link::new(settings.connect_to.clone(), shared.health.clone()),
+                    patience: LockPatience::Usual,
                     shared: shared.clone(),
                     receipts: receipts.clone(),
                     attempts_max: settings.attempts_max,
@@ -155,6 +156,8 @@ struct Lane {
     aside: HashMap<UserId, VecDeque<Job>>,
     next_try: Option<Instant>,
     link: Link,
+    /// With somebody else's lock.
+    patience: LockPatience,
     shared: Shared,
     receipts: Receipts,
     attempts_max: u16,
@@ -225,11 +228,11 @@ impl Lane {
         }
         self.next_try = None;
         // These are known to be held: look whether they still are, but do not wait for it at everybody's cost.
-        self.link.wait_for_locks(LockPatience::Retry).await;
+        self.patience = LockPatience::Retry;
         for (_, jobs) in std::mem::take(&mut self.aside) {
             self.write(jobs.into()).await;
         }
-        self.link.wait_for_locks(LockPatience::Usual).await;
+        self.patience = LockPatience::Usual;
     }
 
     fn put_aside(&mut self, jobs: Vec<Job>) {

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, Result};
+use super::{Error, LockPatience, Result};
 use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, UserId};
 
 /// Messages to accept, as columns. An id must not stand in a batch twice.
@@ -64,7 +64,12 @@ pub struct AcceptedRow {
 
 /// Accepts a batch in one transaction: all of it is stored, or on an error nothing. With `skip_held` items whose
 /// locks somebody else has come back as [`AcceptOutcome::Held`] instead of being waited for.
-pub async fn accept(connection: &mut PgConnection, batch: &AcceptBatch, skip_held: bool) -> Result<Vec<AcceptedRow>> {
+pub async fn accept(
+    connection: &mut PgConnection,
+    batch: &AcceptBatch,
+    skip_held: bool,
+    patience: LockPatience,
+) -> Result<Vec<AcceptedRow>> {
     let answer = sqlx::query_file!(
         "src/store/sql/accept.sql",
         &batch.ids,
@@ -74,7 +79,8 @@ pub async fn accept(connection: &mut PgConnection, batch: &AcceptBatch, skip_hel
         &batch.contents,
         &batch.metadata as &[Option<String>],
         &batch.expires as &[Option<OffsetDateTime>],
-        skip_held
+        skip_held,
+        patience.value()
     )
     .fetch_one(connection)
     .await?;

@@ -47,8 +47,12 @@ impl Error {
     /// Was certainly nothing committed? Otherwise the connection broke in the middle, and it may have been.
     pub fn is_certainly_undone(&self) -> bool {
         match self {
-            // 57P01 and 57P02 may reach a connection whose commit has just been written.
-            Self::Unavailable(sqlx::Error::Database(refusal)) => !matches!(refusal.code().as_deref(), Some("57P01" | "57P02")),
+            // 57P01 and 57P02 may reach a connection whose commit has just been written, and so may class 08: with that a pooler
+            // tells that its connection to the server is gone.
+            Self::Unavailable(sqlx::Error::Database(refusal)) => {
+                let code = refusal.code().unwrap_or_default();
+                !matches!(&*code, "57P01" | "57P02") && !code.starts_with("08")
+            }
             Self::Unavailable(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
             Self::Unavailable(_) => false,
             Self::Held(_) | Self::Taken(_) | Self::Invalid(_) | Self::Failed(_) => true,

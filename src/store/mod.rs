@@ -15,6 +15,7 @@ mod membership;
 mod nodes;
 mod people;
 mod rows;
+mod settings;
 mod settle;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
@@ -28,22 +29,13 @@ pub use marks::{MarksCursor, MarksRead, Overview, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
 pub use nodes::{Beat, Presented};
 pub use people::Known;
+pub use settings::{CannotUse, LockPatience, PLANNING, SETTINGS, check_connections, is_shared, with_settings};
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
     count_attempts, locate, read, seqs_of_messages, settle,
 };
 
 use sqlx::PgPool;
-
-/// How every connection of the service has its statements planned: once for all values, and so that a plan that was kept
-/// from when tables were small (or empty) is still right when they have grown. Planning takes longer than most statements.
-pub const PLANNING: [(&str, &str); 5] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
 
 /// The result of anything asked of the database.
 pub type Result<T> = std::result::Result<T, Error>;

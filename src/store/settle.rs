@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::Result;
+use super::{LockPatience, Result};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, UserId};
 
 /// A row of the queue, and what its receipt needs.
@@ -81,7 +81,7 @@ pub struct SettledRows {
 }
 
 /// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
-pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch) -> Result<SettledRows> {
+pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience: LockPatience) -> Result<SettledRows> {
     let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
     let classes: Vec<Class> = batch.rows.iter().map(|row| row.class).collect();
     let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
@@ -107,7 +107,8 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch) -> Resul
         &device_users,
         &devices,
         &device_chat,
-        &device_event
+        &device_event,
+        patience.value()
     )
     .fetch_one(connection)
     .await?;
@@ -174,11 +175,17 @@ pub struct ReadRows {
 
 /// Marks chats as read, each up to a number and at most `rows_max` rows of it, in one transaction. A request whose
 /// user never was a member has no entry in the answer; the key is the request's place.
-pub async fn read(connection: &mut PgConnection, requests: &[ReadRequest], rows_max: i32) -> Result<BTreeMap<usize, ReadRows>> {
+pub async fn read(
+    connection: &mut PgConnection,
+    requests: &[ReadRequest],
+    rows_max: i32,
+    patience: LockPatience,
+) -> Result<BTreeMap<usize, ReadRows>> {
     let users: Vec<i64> = requests.iter().map(|request| request.user.0).collect();
     let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
     let up_to: Vec<i64> = requests.iter().map(|request| request.up_to.0).collect();
-    let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max).fetch_all(connection).await?;
+    let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max, patience.value());
+    let rows = rows.fetch_all(connection).await?;
     let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
     for row in rows {
         let Ok(place) = usize::try_from(row.ord - 1) else { continue };
@@ -224,7 +231,12 @@ pub struct AttemptedRow {
 }
 
 /// Counts attempts against rows that still wait; rows that do not are left out of the answer.
-pub async fn count_attempts(connection: &mut PgConnection, batch: &AttemptBatch, attempts_max: u16) -> Result<Vec<AttemptedRow>> {
+pub async fn count_attempts(
+    connection: &mut PgConnection,
+    batch: &AttemptBatch,
+    attempts_max: u16,
+    patience: LockPatience,
+) -> Result<Vec<AttemptedRow>> {
     let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
     let classes: Vec<Class> = batch.rows.iter().map(|row| row.class).collect();
     let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
@@ -235,7 +247,8 @@ pub async fn count_attempts(connection: &mut PgConnection, batch: &AttemptBatch,
         &seqs,
         &batch.reasons,
         &batch.finals,
-        i32::from(attempts_max)
+        i32::from(attempts_max),
+        patience.value()
     )
     .fetch_all(connection)
     .await?;

@@ -52,7 +52,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         (
             "accept",
             format!(
-                "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false"
+                "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false, '100ms'"
             ),
         ),
         ("advance_settled", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[]")),
@@ -60,7 +60,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("audience", format!("{user}, '{chat}'")),
         ("beat", format!("'{nil}', 8000")),
         ("bury", "1000".to_owned()),
-        ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5")),
+        ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5, '5ms'")),
         ("add_members", format!("'{chat}', {user}, array[{user}], 5000")),
         ("chats", format!("{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50")),
         ("create_group", format!("gen_random_uuid(), {user}, 'title', array[{user}]")),
@@ -96,16 +96,17 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("ping", String::new()),
         ("presence", format!("{user}, array['user-35', 'user-37', 'user-4000']")),
         ("put_back", format!("'{one}', 'user-36'")),
-        ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000")),
+        ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'")),
         ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
         ("remove_members", format!("'{chat}', {user}, array[{user}]")),
         ("seqs_of_messages", format!("array['{chat}']::uuid[], array['{one}']::uuid[]")),
         (
             "settle",
             format!(
-                "array[{user}], array['chat']::inbox_class[], array[40], array[{user}], array['{chat}']::uuid[], array[19], array[{user}], array['{chat}']::uuid[], array[{user}], array['device-1'], array[40], array[0]"
+                "array[{user}], array['chat']::inbox_class[], array[40], array[{user}], array['{chat}']::uuid[], array[19], array[{user}], array['{chat}']::uuid[], array[{user}], array['device-1'], array[40], array[0], '100ms'"
             ),
         ),
+        ("settings", "array['jit'], array['off']".to_owned()),
         ("sign_in", "'user-36'".to_owned()),
         ("status_counts", format!("'{chat}'")),
         ("statuses", format!("{user}, '{one}'")),

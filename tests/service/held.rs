@@ -9,10 +9,10 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use restante::bus::Bus;
 use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal};
-use restante::domain::{ChatId, NodeId};
+use restante::domain::{ChatId, MessageId, NodeId};
 use restante::hub::Hub;
 use restante::reach::Reach;
-use restante::store::{Epoch, Store};
+use restante::store::{self, AcceptBatch, AttemptBatch, Epoch, LockPatience, ReadRequest, SettleBatch, Store};
 use restante::telemetry::Metrics;
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -321,4 +321,46 @@ async fn no_transaction_waits_for_a_client() {
     assert!(begun.elapsed() < PATIENCE);
     assert_ledger(&pool).await;
     node.stop().await;
+}
+
+/// As behind a pooler that has dropped what the connection asked for.
+#[tokio::test]
+async fn a_lanes_patience_comes_with_its_statement_whatever_its_connection_was_told() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let [alice, bob] = users(&Store::new(pool.clone()), ["alice", "bob"]).await;
+    let chat = group(&pool, &[alice.user, bob.user]).await;
+    let send = format!("select restante_send('{chat}', 'alice', 'hello')");
+    let message = MessageId(sqlx::query_scalar(sqlx::AssertSqlSafe(send)).fetch_one(&pool).await.unwrap());
+    let mut connection = db.options().options([("lock_timeout", "0")]).connect().await.unwrap();
+    let rows = store::locate(&mut connection, &[(bob.user, message)]).await.unwrap();
+    let accept = AcceptBatch {
+        ids: vec![MessageId::generate().0],
+        chats: vec![chat.0],
+        senders: vec![alice.user.0],
+        types: vec!["text".to_owned()],
+        contents: vec!["held".to_owned()],
+        metadata: vec![None],
+        expires: vec![None],
+    };
+    let attempt = AttemptBatch { rows: rows.clone(), reasons: vec!["held".to_owned()], finals: vec![false] };
+    let read = [ReadRequest { user: bob.user, chat, up_to: rows[0].chat_seq }];
+    let settle = SettleBatch { rows, ..SettleBatch::default() };
+    let lock_rows = format!("select from message_status where user_id = {} for update", bob.user.0);
+    let holder = Holder::holds(&db.options(), &format!("{}; {lock_rows}", lock_chat(chat))).await;
+    for patience in [LockPatience::Usual, LockPatience::Retry] {
+        let all = async {
+            [
+                store::accept(&mut connection, &accept, false, patience).await.err(),
+                store::settle(&mut connection, &settle, patience).await.err(),
+                store::count_attempts(&mut connection, &attempt, 5, patience).await.err(),
+                store::read(&mut connection, &read, 100, patience).await.err(),
+            ]
+        };
+        let refused = tokio::time::timeout(PATIENCE, all).await.expect("a lane waits for as long as somebody holds a lock");
+        assert!(refused.iter().all(|refused| matches!(refused, Some(store::Error::Held(_)))), "{refused:?}");
+    }
+    let told: String = sqlx::query_scalar("select current_setting('lock_timeout')").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(told, "0", "the connection keeps nothing of it");
+    holder.commits().await;
 }

@@ -24,6 +24,7 @@ mod nodes;
 mod nodes_presence;
 mod numbering;
 mod outage;
+mod pooler;
 mod protocol;
 mod restore;
 mod seeds;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use restante::config::Config;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::nodes::{know_one_another, never};
 use crate::support::{Database, Node, blocking, database, direct, wait_until};
@@ -71,13 +74,57 @@ fn port_in(file: &Path) -> u16 {
     }
 }
 
+/// A proxy before the server: from a stall on, connections that there are stay open and carry nothing; later ones work.
+struct Cable {
+    stalls: watch::Sender<u32>,
+    port: u16,
+}
+
+impl Cable {
+    async fn to(server: &NatsServer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), server.port);
+        let (stalls, mut stalled) = watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                stalled.mark_unchanged();
+                let mut stalled = stalled.clone();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut server) => {}
+                        // Both streams stay open.
+                        Ok(()) = stalled.changed() => std::future::pending::<()>().await,
+                    }
+                });
+            }
+        });
+        Self { stalls, port }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn stall(&self) {
+        self.stalls.send_modify(|stalls| *stalls += 1);
+    }
+}
+
 async fn two_nodes(server: &NatsServer) -> (Database, Node, Node) {
+    two_nodes_at([server.url(), server.url()]).await
+}
+
+async fn two_nodes_at(urls: [String; 2]) -> (Database, Node, Node) {
     let db = database().await;
-    let with_nats = |config: &mut Config| {
-        never(config);
-        config.nats_url = Some(server.url().into());
+    let with_nats = |url: String| {
+        |config: &mut Config| {
+            never(config);
+            config.nats_url = Some(url.into());
+        }
     };
-    let (one, other) = (Node::with(db.options(), with_nats).await, Node::with(db.options(), with_nats).await);
+    let [here, there] = urls.map(with_nats);
+    let (one, other) = (Node::with(db.options(), here).await, Node::with(db.options(), there).await);
     know_one_another(&[&one, &other]).await;
     // Each has heard itself over NATS: that is a look, besides the one at its LISTEN.
     for node in [&one, &other] {
@@ -116,6 +163,34 @@ async fn what_was_told_while_nats_was_away_is_found_when_it_is_back() {
     assert!(bob.until_pong().await.iter().all(|frame| frame["event"] != "message:receive"), "it came some other way");
     let _server = NatsServer::on(port).await.unwrap();
     assert_eq!(bob.event("message:receive").await["content"], "while it is away");
+    one.stop().await;
+    other.stop().await;
+}
+
+/// Only who lost its connection knows of it, and looks.
+#[tokio::test]
+async fn what_a_node_did_not_hear_over_a_half_open_connection_it_looks_for_itself() {
+    let Some(server) = NatsServer::start().await else { return };
+    let cable = Cable::to(&server).await;
+    let (_db, one, other) = two_nodes_at([server.url(), cable.url()]).await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    cable.stall();
+    alice.send("bob", "into the void").await;
+    assert_eq!(bob.event("message:receive").await["content"], "into the void");
+    one.stop().await;
+    other.stop().await;
+}
+
+/// The other has lost nothing that it knows of: it must be told to look.
+#[tokio::test]
+async fn what_a_node_told_over_a_half_open_connection_the_others_are_told_to_look_for() {
+    let Some(server) = NatsServer::start().await else { return };
+    let cable = Cable::to(&server).await;
+    let (_db, one, other) = two_nodes_at([cable.url(), server.url()]).await;
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    cable.stall();
+    alice.send("bob", "into the void").await;
+    assert_eq!(bob.event("message:receive").await["content"], "into the void");
     one.stop().await;
     other.stop().await;
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
+use restante::app;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -17,13 +18,13 @@ use crate::support::{Ending, Node, PrivateServer, Socket, database};
 
 /// What a sender was told of each of its messages.
 #[derive(Default)]
-struct Told {
-    confirmed: BTreeSet<Uuid>,
-    refused: BTreeSet<Uuid>,
+pub(super) struct Told {
+    pub(super) confirmed: BTreeSet<Uuid>,
+    pub(super) refused: BTreeSet<Uuid>,
 }
 
 /// Sends one message after the other to its recipient until it is stopped, each with an id of its own.
-fn sender(mut socket: Socket, to: String, stop: &Arc<AtomicBool>) -> JoinHandle<Told> {
+pub(super) fn sender(mut socket: Socket, to: String, stop: &Arc<AtomicBool>) -> JoinHandle<Told> {
     let stop = Arc::clone(stop);
     tokio::spawn(async move {
         let mut told = Told::default();
@@ -49,7 +50,7 @@ fn sender(mut socket: Socket, to: String, stop: &Arc<AtomicBool>) -> JoinHandle<
 }
 
 /// Takes what comes and acks it, each ack with an id, until it is told to end; then returns what it was given.
-fn recipient(mut socket: Socket, end: &CancellationToken) -> JoinHandle<HashSet<Uuid>> {
+pub(super) fn recipient(mut socket: Socket, end: &CancellationToken) -> JoinHandle<HashSet<Uuid>> {
     let end = end.clone();
     tokio::spawn(async move {
         let mut given = HashSet::new();
@@ -81,9 +82,15 @@ async fn pool(server: &PrivateServer) -> PgPool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_lost_or_doubled_however_postgresql_ends_and_everything_resumes_by_itself() {
-    let mut server = PrivateServer::start().await;
+    let server = PrivateServer::start().await;
     let options = server.database("restante").await;
-    let node = Node::start(options.clone()).await;
+    ends_and_comes_back(server, app::Database::new(options)).await;
+}
+
+/// Ends the server under a node that is under load, in every way, and starts it again.
+pub(super) async fn ends_and_comes_back(mut server: PrivateServer, database: app::Database) {
+    let options = database.direct.clone();
+    let node = Node::on(database, |_| {}).await;
     let (stop, end) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
     let (mut senders, mut recipients) = (Vec::new(), Vec::new());
     for n in 0..4 {
@@ -145,36 +152,34 @@ async fn set_standby(pool: &PgPool, statement: &'static str) {
     }
 }
 
-/// Commits something again and again until a commit has waited for the standby.
-async fn commit_until(pool: PgPool, waiting: &str) {
-    let mut seen = false;
-    while !seen {
-        let mut commit = std::pin::pin!(number(&pool, "select 1::bigint from pg_logical_emit_message(true, '', '')"));
-        loop {
-            tokio::select! {
-                _ = &mut commit => break,
-                () = tokio::time::sleep(std::time::Duration::from_millis(5)) => {
-                    seen |= number(&pool, &format!("select count(*) from pg_stat_activity where {waiting}")).await > 0;
-                }
-            }
-        }
+/// Commits something again and again, until it is told to end.
+async fn commit_until(pool: PgPool, end: CancellationToken) {
+    while !end.is_cancelled() {
+        number(&pool, "select 1::bigint from pg_logical_emit_message(true, '', '')").await;
     }
 }
 
-/// The commit is on disk and its answer is not: made certain with a standby that never answers, for which it waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_connection_that_dies_after_its_commit_is_repeated_and_is_no_duplicate_of_itself() {
     let server = PrivateServer::start().await;
-    let pool = pool(&server).await;
-    let node = Node::start(server.database("restante").await).await;
+    let options = server.database("restante").await;
+    dies_after_its_commit(&server, app::Database::new(options)).await;
+}
+
+/// The commit is on disk and its answer is not: made certain with a standby that never answers, for which it waits.
+pub(super) async fn dies_after_its_commit(server: &PrivateServer, database: app::Database) {
+    let pool = pool(server).await;
+    let node = Node::on(database, |_| {}).await;
     let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
     let first = alice.send("bob", "first").await;
     bob.event("message:receive").await;
     for n in 2..5 {
         set_standby(&pool, "alter system set synchronous_standby_names = 'nobody'").await;
         // From the first commit that waits for the standby on, every commit does.
-        let probe = tokio::spawn(commit_until(pool.clone(), "wait_event = 'SyncRep' and query like '%pg_logical_emit_message%'"));
-        until(&pool, "commits wait", "select count(*) > 0 from pg_stat_activity where wait_event = 'SyncRep'").await;
+        let end = CancellationToken::new();
+        let probe = tokio::spawn(commit_until(pool.clone(), end.clone()));
+        let waiting = "wait_event = 'SyncRep' and query like '%pg_logical_emit_message%'";
+        until(&pool, "commits wait", &format!("select count(*) > 0 from pg_stat_activity where {waiting}")).await;
         let id = Uuid::now_v7();
         let frame = json!({"event": "message:send", "id": "sent", "data": {"messageId": id, "chatId": first["chatId"], "content": "once"}});
         alice.text(frame.to_string()).await;
@@ -184,6 +189,7 @@ async fn a_connection_that_dies_after_its_commit_is_repeated_and_is_no_duplicate
         assert_eq!(number(&pool, &format!("select pg_terminate_backend({pid})::int::bigint")).await, 1);
         until(&pool, "the lane's connection is gone", &format!("select count(*) = 0 from pg_stat_activity where pid = {pid}")).await;
         set_standby(&pool, "alter system reset synchronous_standby_names").await;
+        end.cancel();
         probe.await.unwrap();
         let answer = alice.wait("the answer", |frame| frame["id"] == "sent").await;
         assert_eq!((&answer["event"], &answer["data"]["seq"]), (&json!("message:sent"), &json!(n)), "{answer}");

@@ -7,6 +7,7 @@ mod http;
 pub mod ledger;
 
 mod node;
+mod pgbouncer;
 mod postgres;
 mod rows;
 mod socket;
@@ -14,6 +15,7 @@ mod stalling;
 
 pub use http::{Api, told};
 pub use node::{Node, admin_token, config, secret, token, token_for};
+pub use pgbouncer::PgBouncer;
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
 pub use rows::{Row, SOMEBODY_WAITS, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};

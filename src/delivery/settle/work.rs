@@ -92,7 +92,7 @@ impl Lane {
         let wanted: Vec<_> = acks.iter().flat_map(|(acks, _)| acks.by_id.iter().map(|message| (acks.user.user, *message))).collect();
         let located = if wanted.is_empty() { Vec::new() } else { store::locate(connection, &wanted).await? };
         let batch = settle_batch(acks, located);
-        let settled = store::settle(connection, &batch).await?;
+        let settled = store::settle(connection, &batch, self.patience).await?;
         let moved: Vec<&Located> = settled.moved.iter().filter_map(|place| batch.rows.get(*place)).collect();
         let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
         self.receipts.moved(&moved, Status::Delivered, settled.at, None, |user| members.get(&user).map(|profile| profile.external.clone()));
@@ -133,7 +133,7 @@ impl Lane {
                 })
             }));
         }
-        let counted = store::count_attempts(connection, &batch, self.attempts_max).await?;
+        let counted = store::count_attempts(connection, &batch, self.attempts_max, self.patience).await?;
         self.shared.metrics.attempts.inc_by(counted.len() as u64);
         for row in counted.iter().filter(|row| row.failed) {
             let (located, reason) = (&batch.rows[row.place], batch.reasons[row.place].clone());
@@ -159,7 +159,7 @@ impl Lane {
             let requests = self.read_requests(reads).await?;
             let known: Vec<ReadRequest> = requests.iter().flatten().copied().collect();
             let connection = self.link.get().await?;
-            let mut done = store::read(connection, &known, READ_ROWS_MAX).await?;
+            let mut done = store::read(connection, &known, READ_ROWS_MAX, self.patience).await?;
             let mut place = 0;
             let mut left = Vec::new();
             for (request, (user, chat, up_to, reply)) in requests.into_iter().zip(reads.drain(..)) {
