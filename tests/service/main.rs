@@ -6,9 +6,11 @@
 mod support;
 
 mod accepting;
+mod clocks;
 mod dead_letters;
 mod devices;
 mod explain;
+mod failover;
 mod first_steps;
 mod handover;
 mod held;
