@@ -17,7 +17,7 @@ mod people;
 mod rows;
 mod settle;
 
-pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
+pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use dead_letters::{Content, DeadLetter, DeadLetterCursor, DeadLetterFilter, PutBack};
 pub use epoch::Epoch;

@@ -107,6 +107,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
             ),
         ),
         ("sign_in", "'user-36'".to_owned()),
+        ("stand_on", format!("array['{one}', '{two}']::uuid[]")),
         ("status_counts", format!("'{chat}'")),
         ("statuses", format!("{user}, '{one}'")),
         ("tallies", format!("array['{chat}']::uuid[], array[{user}], array[5]")),
