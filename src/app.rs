@@ -24,7 +24,7 @@ use crate::bus::Bus;
 use crate::config::Config;
 use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Stop, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
-use crate::domain::{NodeId, limits};
+use crate::domain::{Clock, NodeId, limits};
 use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
@@ -154,7 +154,7 @@ async fn open(config: &Config, database: &Database) -> Result<(Store, Epoch), St
     let options = with_settings(database.options.clone());
     let mut through = store::check_connections(&options).await?;
     match epoch.admit(&mut through).await {
-        Ok(()) => Ok((Store::new(admitting(&epoch, config.pool_size).connect_lazy_with(options)), epoch)),
+        Ok(()) => Ok((Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch)),
         Err(_) if epoch.is_over() => Err(StartError::TwoDatabases),
         Err(cause) => Err(StartError::Database(cause)),
     }
@@ -163,6 +163,11 @@ async fn open(config: &Config, database: &Database) -> Result<(Store, Epoch), St
 impl App {
     /// Migrates the database and starts a node on it.
     pub async fn start(config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
+        Self::start_by(Clock::default(), config, database, secret).await
+    }
+
+    /// The same with a clock that may be off, for tests.
+    pub async fn start_by(clock: Clock, config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
         let (store, epoch) = open(config, &database).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
@@ -171,7 +176,7 @@ impl App {
 
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
-        let bus = Bus::new(NodeId::generate());
+        let bus = Bus::new(NodeId::generate_by(&clock));
         let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
         let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &reach, &metrics, &tasks, &stop_lanes);
         let carrier = Carrier::choose(config, &store, &metrics).await?;
@@ -194,6 +199,7 @@ impl App {
             presence,
             metrics,
             verifier: Arc::new(TokenVerifier::new(secret)),
+            clock,
             epoch,
             crashes: Arc::new(Crashes::default()),
             turns,

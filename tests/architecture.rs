@@ -236,6 +236,22 @@ fn statements_live_in_the_store() {
     }
 }
 
+/// What a node does by a clock that may be off has to be seen in one place. The commands beside `serve` are other programs.
+#[test]
+fn only_the_clock_reads_the_time_of_day() {
+    let all = sources();
+    let tests = test_files(&all);
+    let is_service = |source: &&Source| !matches!(source.module().as_str(), "cli" | "client") && !is_for_tests(source, &tests);
+    let reads = ["now_utc(", "now_local(", "SystemTime::now", "UtcDateTime::now", "now_v7(", "Timestamp::now"];
+    let mut readers = BTreeSet::new();
+    for source in all.iter().filter(is_service) {
+        if source.code_without_tests().any(|(_, line)| reads.iter().any(|read| line.contains(read))) {
+            readers.insert(source.name());
+        }
+    }
+    assert_eq!(readers, BTreeSet::from(["src/domain/clock.rs".to_owned()]));
+}
+
 #[test]
 fn no_file_names_a_place_that_only_one_machine_has() {
     // Put together here, so that this file does not name them.

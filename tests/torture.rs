@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
+/// One run at a time: each of them starts several programs.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn torture(args: &[&str]) -> Output {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     Command::new(env!("CARGO_BIN_EXE_restante")).arg("torture").args(args).current_dir(std::env::temp_dir()).output().unwrap()
 }
 
@@ -24,9 +29,23 @@ fn nothing_is_lost_and_nothing_has_its_effect_twice_under_faults() {
 }
 
 #[test]
-fn faults_are_listed_with_what_they_do_and_unknown_ones_are_refused() {
+fn a_standby_takes_over_again_and_again_and_clocks_are_off_and_nothing_is_lost() {
+    let faults = ["--standby", "--faults", "promote,clock,node-kill"];
+    let run = torture(&[&["--seed", "1", "--minutes", "0.2", "--nodes", "2", "--clients", "8", "--json", "-"], faults.as_slice()].concat());
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(0), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
+    let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let done = |what: &str| verdict["timeline"].as_array().unwrap().iter().any(|entry| entry["what"].as_str().unwrap().contains(what));
+    assert!(done("; a new standby after") && done(": off by "), "{said}");
+    assert!(verdict["counts"]["sends confirmed"].as_u64().unwrap() > 50, "{said}");
+}
+
+#[test]
+fn faults_are_listed_with_what_they_do_and_unknown_or_impossible_ones_are_refused() {
     let listed = String::from_utf8(torture(&["--faults", "list"]).stdout).unwrap();
     assert!(listed.lines().any(|line| line.starts_with("pg-kill ") && line.contains("postmaster")), "{listed}");
-    let refused = torture(&["--faults", "flood"]);
-    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    for faults in ["flood", "promote"] {
+        let refused = torture(&["--faults", faults]);
+        assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    }
 }

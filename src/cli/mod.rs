@@ -45,7 +45,7 @@ struct Cli {
 enum Command {
     /// Run the service. This is what happens when no command is named.
     #[command(long_about = SERVE)]
-    Serve(Box<ConfigArgs>),
+    Serve(Box<serve::Args>),
     /// Bring the database's schema up to date, and end.
     #[command(long_about = MIGRATE)]
     Migrate(Box<ConfigArgs>),
@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
         Err(error) => return Exit::Usage.after(&format!("the file .env cannot be read: {error}")),
     }
     // Without a command: `serve`, with its settings from the environment.
-    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment())));
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failed.after(&format!("cannot start: {error}")),
@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Serve(config) => serve::serve(*config).await,
+        Command::Serve(args) => serve::serve(*args).await,
         Command::Migrate(config) => serve::migrate(*config).await,
         Command::Token(args) => identity::print_token(&args),
         Command::Send(args) => send::run(args).await,

@@ -12,7 +12,7 @@ use super::host::{Host, known_secret};
 use crate::app::{self, App};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
-use crate::domain::ExternalId;
+use crate::domain::{Clock, ExternalId};
 use crate::telemetry::init_logging;
 
 /// Users that the embedded mode prints tokens for.
@@ -21,6 +21,23 @@ const DEMO_USERS: [&str; 2] = ["alice", "bob"];
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Between two tries to start anew.
 const START_AGAIN_PAUSE: Duration = Duration::from_millis(500);
+
+/// Arguments of `restante serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// So many milliseconds the node's clock is ahead, behind where negative. For `restante torture` and tests: a node whose
+    /// clock is off takes tokens that have expired and refuses good ones, so no setting of the environment does this
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true, value_name = "MS")]
+    clock_off_by_ms: i64,
+}
+
+impl From<ConfigArgs> for Args {
+    fn from(config: ConfigArgs) -> Self {
+        Self { config, clock_off_by_ms: 0 }
+    }
+}
 
 #[derive(Parser)]
 struct Environment {
@@ -34,8 +51,9 @@ pub fn settings_of_environment() -> ConfigArgs {
 }
 
 /// Runs the service until it is told to stop. Prints `listening on http://ADDRESS` to stdout when it is ready.
-pub async fn serve(args: ConfigArgs) -> anyhow::Result<Exit> {
-    let config = checked(args)?;
+pub async fn serve(args: Args) -> anyhow::Result<Exit> {
+    let config = checked(args.config)?;
+    let clock = Clock::off_by(time::Duration::milliseconds(args.clock_off_by_ms));
     init_logging(&config.log_filter, config.log_format);
     // Before anything is started: a signal that comes early must not leave a server behind.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -46,15 +64,15 @@ pub async fn serve(args: ConfigArgs) -> anyhow::Result<Exit> {
         }
     };
     let host = Host::start(&config).await?;
-    let served = run(config, &host, told_to_stop).await;
+    let served = run(clock, config, &host, told_to_stop).await;
     host.stop().await;
     served.map(|()| Exit::Done)
 }
 
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
-async fn run(mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut told_to_stop = std::pin::pin!(told_to_stop);
-    let mut app = App::start(&config, host.database.clone(), host.secret()?).await?;
+    let mut app = App::start_by(clock.clone(), &config, host.database.clone(), host.secret()?).await?;
     announce(&app, host)?;
     // Its successors listen where it does.
     config.listen_addr = app.addr();
@@ -72,15 +90,15 @@ async fn run(mut config: Config, host: &Host, told_to_stop: impl Future<Output =
         }
         app = tokio::select! {
             () = &mut told_to_stop => return Ok(()),
-            started = start_again(&config, host) => started?,
+            started = start_again(&clock, &config, host) => started?,
         };
     }
 }
 
 /// Tries until the database is there: whoever restores or promotes it may not be done yet.
-async fn start_again(config: &Config, host: &Host) -> anyhow::Result<App> {
+async fn start_again(clock: &Clock, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
-        match App::start(config, host.database.clone(), host.secret()?).await {
+        match App::start_by(clock.clone(), config, host.database.clone(), host.secret()?).await {
             Err(error) if error.may_pass() => warn!(cause = ?error, "the node could not be started anew; once more"),
             started => return Ok(started?),
         }

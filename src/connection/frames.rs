@@ -111,7 +111,7 @@ impl Shell {
     fn authenticate(&mut self, id: Option<&FrameId>, token: &secrecy::SecretString) {
         match verify(&self.shared, token) {
             Ok(identity) if identity.external == self.who.profile.external => {
-                self.token_expires = instant_of(identity.expires_at, Instant::now());
+                self.token_expires = instant_of(identity.expires_at, &self.shared.clock);
                 self.outbox.text(server::frame(id, &authenticated(&identity)));
             }
             Ok(_) => self.refuse(id, &Fault::plain(Code::OtherUser)),
@@ -162,7 +162,7 @@ impl Shell {
 
     fn send_to(&mut self, id: Option<FrameId>, chat: ChatId, request: SendRequest) {
         self.marks_look.soon(Instant::now());
-        let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request);
+        let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request, &self.shared.clock);
         let sent = self.shared.delivery.send(item);
         self.answer(async move {
             match sent.await {

@@ -10,7 +10,6 @@ use futures_util::stream::Peekable;
 use futures_util::{FutureExt, Stream, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::outbox::Outbox;
@@ -176,7 +175,7 @@ async fn next_text(socket: &mut Socket) -> Result<String, Option<Fault>> {
 }
 
 pub(super) fn verify(shared: &Shared, token: &SecretString) -> Result<Identity, Fault> {
-    shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc()).map_err(Fault::from)
+    shared.verifier.verify(token.expose_secret(), shared.clock.now()).map_err(Fault::from)
 }
 
 /// What a broken frame means for the connection; `None`: it is simply gone.

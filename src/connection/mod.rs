@@ -38,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenVerifier;
 use crate::delivery::Delivery;
+use crate::domain::Clock;
 use crate::hub::Hub;
 use crate::presence::Presence;
 use crate::reach::Reach;
@@ -73,6 +74,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Whose token is it?
     pub verifier: Arc<TokenVerifier>,
+    /// This node's clock.
+    pub clock: Clock,
     /// Which database the numbers are of.
     pub epoch: Epoch,
     /// Who ends connections without an ack, again and again.

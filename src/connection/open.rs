@@ -27,6 +27,8 @@ use crate::store::{self, Opening, OpeningRequest, Overview};
 
 /// Clients that found the database away are told to come back after this or up to three times as long.
 const AWAY_RETRY_MS: u64 = 1_000;
+/// What the database's clock says is believed if it took no longer than this.
+const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// Who a connection is.
 #[derive(Debug, Clone)]
@@ -71,6 +73,8 @@ struct Opened {
     pending: u32,
     overview: Overview,
     cursors: Cursors,
+    /// The database's clock.
+    at: OffsetDateTime,
 }
 
 /// Was `?since=` taken, and up to which number does it ack?
@@ -93,9 +97,14 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         since: wishes.resume.as_ref().filter(|(of, _)| of == shared.epoch.as_str()).map(|(_, since)| *since),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
+    let asked = Instant::now();
     let opening = shared.store.open(request).await.map_err(|error| away(shared, &error))?;
+    // An answer that was long under way would be taken for a clock that is behind.
+    if asked.elapsed() < CLOCK_ANSWER_MAX {
+        shared.clock.learn(opening.at);
+    }
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
-    let who = Who { session: SessionId::generate(), profile, wishes, session_no };
+    let who = Who { session: SessionId::generate_by(&shared.clock), profile, wishes, session_no };
     let (mailbox, notes) = mailbox();
     let device = who.wishes.device.clone().zip(opening.session_no);
     let registered = Registered { session: who.session, device: device.clone(), mailbox: mailbox.clone() };
@@ -120,7 +129,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
             // Nothing to tell: the client may have the new cursor at once.
             let nothing_moved = overview.marks.marks.is_empty() && overview.marks.tallies.is_empty();
             let cursors = Cursors { told: if nothing_moved { Some(overview.marks.cursor) } else { known } };
-            Ok(Opened { who, mailbox, notes, start, resumed, pending, overview, cursors })
+            Ok(Opened { who, mailbox, notes, start, resumed, pending, overview, cursors, at: opening.at })
         }
         Err(error) => {
             forget(shared, &who);
@@ -195,12 +204,12 @@ fn begin(
     opened: Opened,
     answer_to: Option<Option<FrameId>>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let Opened { who, mailbox, notes, start, resumed, pending, overview, cursors } = opened;
+    let Opened { who, mailbox, notes, start, resumed, pending, overview, cursors, at } = opened;
     let mut outbox = Outbox::default();
     if let Some(id) = answer_to {
         outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
     }
-    outbox.text(ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors));
+    outbox.text(ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors, at));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
     let settled = start.classes[Class::Chat.index()].settled_seq;
     let (mut session, effects) = Session::start(Instant::now(), start);
@@ -234,7 +243,15 @@ pub(super) fn authenticated(identity: &Identity) -> server::Authenticated<'_> {
     server::Authenticated { user_id: &identity.external, expires_at: Timestamp(identity.expires_at) }
 }
 
-fn ready(who: &Who, epoch: &str, start: &Start, resumed: Resumed, pending: u32, cursors: &Cursors) -> axum::extract::ws::Utf8Bytes {
+fn ready(
+    who: &Who,
+    epoch: &str,
+    start: &Start,
+    resumed: Resumed,
+    pending: u32,
+    cursors: &Cursors,
+    at: OffsetDateTime,
+) -> axum::extract::ws::Utf8Bytes {
     let [chat, event] = start.classes;
     server::frame(
         None,
@@ -252,7 +269,7 @@ fn ready(who: &Who, epoch: &str, start: &Start, resumed: Resumed, pending: u32, 
             epoch,
             resumed: matches!(resumed, Resumed::At(_)),
             marks_cursor: &cursors.to_tell(epoch),
-            server_time: Timestamp(OffsetDateTime::now_utc()),
+            server_time: Timestamp(at),
         },
     )
 }

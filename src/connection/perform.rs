@@ -144,7 +144,7 @@ impl Shell {
             sender: row.message.sender.user,
         });
         for row in &settlement.rows {
-            let age = time::OffsetDateTime::now_utc() - row.message.created_at;
+            let age = self.shared.clock.of_database() - row.message.created_at;
             self.shared.metrics.accept_to_ack.observe(age.as_seconds_f64().max(0.0));
         }
         let acks = Acks {

@@ -22,7 +22,7 @@ use super::outbox::{Outbox, Written};
 use super::stop::Leave;
 use super::{Shared, frames};
 use crate::delivery::{Acks, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, ExternalId, InboxSeq, MessageId, UserId};
+use crate::domain::{AttemptOutcome, ChatId, Class, Clock, ExternalId, InboxSeq, MessageId, UserId};
 use crate::hub::{Mailbox, Reader};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, server};
@@ -137,7 +137,7 @@ impl Shell {
         let now = Instant::now();
         Self {
             heartbeat_at: now + shared.settings.heartbeat,
-            token_expires: instant_of(token_expires, now),
+            token_expires: instant_of(token_expires, &shared.clock),
             told_read: ToldRead::default(),
             marks_look: SlowLook::new(now, jittered(shared.settings.session.look_interval, who.session)),
             shared,
@@ -435,7 +435,8 @@ async fn pending_or(operation: &mut Option<Operation>) -> Done {
     }
 }
 
-pub(super) fn instant_of(at: OffsetDateTime, now: Instant) -> Instant {
-    let left = at - OffsetDateTime::now_utc();
-    now + Duration::try_from(left).unwrap_or_default().min(Duration::from_secs(86_400 * 365))
+/// When a token's time is over, by the node's clock as it is now; one that is set later is not followed.
+pub(super) fn instant_of(at: OffsetDateTime, clock: &Clock) -> Instant {
+    let left = at - clock.now();
+    Instant::now() + Duration::try_from(left).unwrap_or_default().min(Duration::from_secs(86_400 * 365))
 }

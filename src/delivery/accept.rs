@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -244,7 +245,11 @@ impl Lane {
         if self.clock.is_none() {
             self.clock = store::database_clock(connection).await.ok();
         }
-        let rows = match store::accept(connection, &columns(part), skip_held, LockPatience::Usual).await {
+        let accepted = match store::accept(connection, &columns(part), skip_held, LockPatience::Usual).await {
+            Ok(rows) if skip_held => stand_on_duplicates(connection, part, rows).await,
+            accepted => accepted,
+        };
+        let rows = match accepted {
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
                 self.link.broken();
@@ -362,6 +367,17 @@ impl Lane {
             self.shared.reach.wake(user, class);
         }
     }
+}
+
+/// A duplicate is found under the lock of its chat, and a transaction that locks waits for a synchronous standby. Where what
+/// is held is skipped, it may be found without.
+async fn stand_on_duplicates(connection: &mut PgConnection, part: &[Queued], rows: Vec<AcceptedRow>) -> store::Result<Vec<AcceptedRow>> {
+    let is_duplicate = |row: &&AcceptedRow| row.outcome == AcceptOutcome::Duplicate;
+    let found: Vec<_> = rows.iter().filter(is_duplicate).filter_map(|row| Some(part.get(row.place)?.item.id.0)).collect();
+    if !found.is_empty() {
+        store::stand_on(connection, &found).await?;
+    }
+    Ok(rows)
 }
 
 fn message(item: &SendItem, row: &AcceptedRow) -> Message {

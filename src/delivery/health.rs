@@ -74,6 +74,8 @@ async fn watch_over(
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         info!("the database answers again");
+        // One from before could still lead to the server that was.
+        store.renew();
         metrics.database_away.set(0);
         outages.fetch_add(1, Ordering::Release);
         away.send_replace(false);

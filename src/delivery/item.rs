@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use crate::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, Profile, SessionId};
+use crate::domain::{ChatId, ChatSeq, Clock, DeviceId, InboxSeq, MessageId, Profile, SessionId};
 use crate::protocol::client::SendRequest;
 use crate::protocol::server::SentAnswer;
 use crate::protocol::{Code, Fault, Timestamp};
@@ -34,10 +34,10 @@ pub struct SendItem {
 }
 
 impl SendItem {
-    /// A client's request, with an id of its own if the client chose none.
-    pub fn new(sender: Arc<Profile>, origin: Option<SessionId>, chat: ChatId, request: SendRequest) -> Self {
+    /// A client's request, with an id of this node's, by its clock, if the client chose none.
+    pub fn new(sender: Arc<Profile>, origin: Option<SessionId>, chat: ChatId, request: SendRequest, clock: &Clock) -> Self {
         Self {
-            id: request.message_id.unwrap_or_else(MessageId::generate),
+            id: request.message_id.unwrap_or_else(|| MessageId::generate_by(clock)),
             sender,
             origin,
             chat,

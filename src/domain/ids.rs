@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::limits;
+use super::{Clock, limits};
 
 /// A user's number inside the schema. It never leaves the service: outside a user is its [`ExternalId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,33 +131,21 @@ impl DeviceId {
     }
 }
 
-impl MessageId {
-    /// A new id: UUIDv7, so that inserts touch neighbouring index pages. It says nothing about commit order.
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
+macro_rules! generated {
+    ($($id:ident)*) => { $(impl $id {
+        /// A new id: UUIDv7, so that inserts touch neighbouring index pages. It says nothing about commit order, and
+        /// nothing reads the time in it.
+        pub fn generate() -> Self {
+            Self::generate_by(&Clock::default())
+        }
 
-impl ChatId {
-    /// A new id (UUIDv7).
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
+        /// The same by this clock.
+        pub fn generate_by(clock: &Clock) -> Self {
+            Self(clock.uuid())
+        }
+    })* };
 }
-
-impl SessionId {
-    /// A new id (UUIDv7).
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
-
-impl NodeId {
-    /// A new id (UUIDv7).
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
+generated!(MessageId ChatId SessionId NodeId);
 
 impl InboxSeq {
     /// The number after this one.

@@ -1,10 +1,11 @@
 //! The words of the product as plain values: ids, messages, envelopes, statuses, limits.
 //!
-//! Everything here can be built, compared and printed without a socket, a clock or a database, and knows
-//! none of the other modules. A value that exists has been checked: an [`ExternalId`] is 1 to 128
+//! Everything here can be built, compared and printed without a socket or a database, and knows none of the other
+//! modules; only [`Clock`] and ids that are made read a clock. A value that exists has been checked: an [`ExternalId`] is 1 to 128
 //! characters long wherever it turns up.
 
 mod chat;
+mod clock;
 mod dead_letter;
 mod envelope;
 mod ids;
@@ -14,6 +15,7 @@ mod receipt;
 mod status;
 
 pub use chat::{ChatKind, Role};
+pub use clock::Clock;
 pub use dead_letter::DeadLetter;
 pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};

@@ -193,7 +193,8 @@ async fn create_group(shared: &Shared, caller: &Profile, title: Option<String>, 
     let refused = |cause| ApiError::from_store(shared, &cause);
     let known = if members.is_empty() { Default::default() } else { shared.store.users(members).await.map_err(refused)? };
     let numbers: Vec<_> = known.values().copied().collect();
-    let chat = shared.store.create_group(caller.user, title.as_deref(), &numbers).await.map_err(refused)?;
+    let chat = ChatId::generate_by(&shared.clock);
+    shared.store.create_group(chat, caller.user, title.as_deref(), &numbers).await.map_err(refused)?;
     let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
     users.push((caller.user, caller.external.clone()));
     announce(shared, chat, caller, &MembershipChange::Joined(Joined { users, seq: ChatSeq(0), title }));

@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::ApiError;
@@ -25,7 +24,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
         let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-        let identity = shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc())?;
+        let identity = shared.verifier.verify(token.expose_secret(), shared.clock.now())?;
         let signed_in = shared.store.sign_in(identity.external, identity.name, identity.picture).await;
         signed_in.map(|profile| Self(Arc::new(profile))).map_err(|cause| ApiError::from_store(shared, &cause))
     }
@@ -39,7 +38,7 @@ impl FromRequestParts<Shared> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
         let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-        let identity = shared.verifier.verify(token.expose_secret(), OffsetDateTime::now_utc())?;
+        let identity = shared.verifier.verify(token.expose_secret(), shared.clock.now())?;
         if !identity.scope.allows(Scope::ADMIN) {
             return Err(Fault::new(Code::Forbidden, "this takes a token with the scope `admin`").into());
         }

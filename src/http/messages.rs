@@ -35,7 +35,7 @@ pub(super) async fn send(
         SendTarget::Chat(chat) => *chat,
         SendTarget::User(to) => shared.delivery.direct_chat(&shared.store, &caller, to).await.map_err(counted)?,
     };
-    let accepted = shared.delivery.send(SendItem::new(caller, None, chat, request)).await?;
+    let accepted = shared.delivery.send(SendItem::new(caller, None, chat, request, &shared.clock)).await?;
     Ok(Json(accepted.into()))
 }
 

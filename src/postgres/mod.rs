@@ -11,6 +11,7 @@ mod installation;
 mod layout;
 mod options;
 mod postmaster;
+mod standby;
 mod throwaway;
 
 use std::fs::File;

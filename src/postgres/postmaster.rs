@@ -51,7 +51,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Postmaster {
     pub(super) layout: Layout,
-    bin_dir: PathBuf,
+    pub(super) bin_dir: PathBuf,
 }
 
 impl Postmaster {
@@ -166,7 +166,7 @@ impl Postmaster {
         PidFile::parse(&fs::read_to_string(self.pid_path()).ok()?)
     }
 
-    fn pid_path(&self) -> PathBuf {
+    pub(super) fn pid_path(&self) -> PathBuf {
         self.layout.data.join("postmaster.pid")
     }
 
@@ -178,17 +178,17 @@ impl Postmaster {
         words.join(" ")
     }
 
-    fn pg_ctl(&self, args: &[&str]) -> Result<(), Error> {
+    pub(super) fn pg_ctl(&self, args: &[&str]) -> Result<(), Error> {
         self.run("pg_ctl", self.program("pg_ctl").arg("-D").arg(&self.layout.data).args(args))
     }
 
-    fn program(&self, name: &str) -> Command {
+    pub(super) fn program(&self, name: &str) -> Command {
         self.command(self.bin_dir.join(name).as_os_str())
     }
 
     /// A command that runs as the server's account, in a directory that this account can be in, and that is not
     /// led to another server by this process's environment.
-    fn command(&self, program: &OsStr) -> Command {
+    pub(super) fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null());
         for variable in ["PGDATA", "PGHOST", "PGPORT", "PGOPTIONS"] {
@@ -209,7 +209,7 @@ impl Postmaster {
         Err(Error::Tool { tool, said, log: self.layout.log.clone() })
     }
 
-    fn stuck(&self) -> Error {
+    pub(super) fn stuck(&self) -> Error {
         Error::Stuck { seconds: START_SECONDS_MAX, log: self.layout.log.clone() }
     }
 }
@@ -237,7 +237,7 @@ fn works_in(pid: u32, data: &Path) -> bool {
     }
 }
 
-fn remove_dir_if_there(dir: &Path) -> Result<(), Error> {
+pub(super) fn remove_dir_if_there(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::at(dir)(e)),
         _ => Ok(()),
@@ -248,7 +248,7 @@ fn shell_quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn end_of(log: &Path) -> String {
+pub(super) fn end_of(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

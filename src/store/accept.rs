@@ -133,6 +133,13 @@ pub async fn recipients_waiting(connection: &mut PgConnection, messages: &[Uuid]
     Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.class)).collect())
 }
 
+/// Returns when these messages are wherever commits have to be. PostgreSQL shows a commit that a standby does not have yet if
+/// the wait for it was ended early, and who only reads does not wait for it either: what was found must not be confirmed so.
+pub async fn stand_on(connection: &mut PgConnection, messages: &[Uuid]) -> Result<()> {
+    sqlx::query_file!("src/store/sql/stand_on.sql", messages).execute(connection).await?;
+    Ok(())
+}
+
 /// The clock that `created_at` is taken from.
 pub async fn database_clock(connection: &mut PgConnection) -> Result<OffsetDateTime> {
     Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(connection).await?)

@@ -49,6 +49,8 @@ pub struct Opening {
     pub inboxes: [InboxStart; 2],
     /// For a device: the number of this connection.
     pub session_no: Option<i64>,
+    /// The database's clock.
+    pub at: OffsetDateTime,
 }
 
 /// Which rows a page shall hold.
@@ -112,7 +114,7 @@ impl Store {
         let inboxes = [start(Class::Chat)?, start(Class::Event)?];
         let row = rows.swap_remove(0);
         let profile = Profile { user: UserId(row.user_id), external: external.clone(), name: row.display_name, picture: row.avatar_url };
-        Ok(Opening { profile, inboxes, session_no: row.session_no })
+        Ok(Opening { profile, inboxes, session_no: row.session_no, at: row.at })
     }
 
     /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.

@@ -43,11 +43,10 @@ pub struct Left {
 }
 
 impl Store {
-    /// Makes a group whose admin is `creator`. Called twice it makes two.
-    pub async fn create_group(&self, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<ChatId> {
-        let chat = ChatId::generate();
+    /// Makes this group, whose admin is `creator`.
+    pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<()> {
         sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members)).execute(self.pool()).await?;
-        Ok(chat)
+        Ok(())
     }
 
     /// Adds members to a group. May be repeated: who is in it already is passed over.

@@ -18,7 +18,7 @@ mod rows;
 mod settings;
 mod settle;
 
-pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting};
+pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
 pub use epoch::Epoch;
@@ -35,7 +35,11 @@ pub use settle::{
     count_attempts, locate, read, seqs_of_messages, settle,
 };
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 /// The result of anything asked of the database.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -44,12 +48,28 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    renewed: Renewed,
 }
+
+/// Connections of the pool that are older than this are not used again.
+#[derive(Debug, Clone, Default)]
+struct Renewed(Arc<Mutex<Option<Instant>>>);
 
 impl Store {
     /// A store on this pool.
-    pub const fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, renewed: Renewed::default() }
+    }
+
+    /// A store on a pool of its own, which connects when it is needed.
+    pub fn connect_lazily(pool: PgPoolOptions, to: PgConnectOptions) -> Self {
+        let renewed = Renewed::default();
+        let known = renewed.clone();
+        let pool = pool.before_acquire(move |_, meta| {
+            let is_good = known.is_younger(meta.age);
+            Box::pin(async move { Ok(is_good) })
+        });
+        Self { pool: pool.connect_lazy_with(to), renewed }
     }
 
     /// The pool, for the migrations and for tests.
@@ -57,17 +77,31 @@ impl Store {
         &self.pool
     }
 
+    /// From now on only connections are used that are made from now on. Those there are may lead to a server that is a
+    /// standby, or was the primary: it answers, and takes no writes for as long as it lives.
+    pub fn renew(&self) {
+        *self.renewed.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     /// Does the database answer, and accept writes?
     pub async fn ping(&self) -> Result<()> {
         let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&self.pool).await?;
-        match row.in_recovery {
-            true => Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other("the server is a standby and takes no writes")))),
-            false => Ok(()),
+        if row.is_read_only {
+            self.renew();
+            return Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other("the database is read-only: a standby, or made so"))));
         }
+        Ok(())
     }
 
     /// The database's clock.
     pub async fn clock(&self) -> Result<time::OffsetDateTime> {
         Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(&self.pool).await?)
+    }
+}
+
+impl Renewed {
+    /// Was a connection of this age made since?
+    fn is_younger(&self, age: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() > age)
     }
 }

@@ -108,6 +108,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ),
         ("settings", "array['jit'], array['off']".to_owned()),
         ("sign_in", "'user-36'".to_owned()),
+        ("stand_on", format!("array['{one}', '{two}']::uuid[]")),
         ("status_counts", format!("'{chat}'")),
         ("statuses", format!("{user}, '{one}'")),
         ("tallies", format!("array['{chat}']::uuid[], array[{user}], array[5]")),

@@ -6,10 +6,12 @@
 mod support;
 
 mod accepting;
+mod clocks;
 mod dead_letters;
 mod devices;
 mod entering;
 mod explain;
+mod failover;
 mod first_steps;
 mod handover;
 mod held;

@@ -119,6 +119,25 @@ async fn what_ended_while_its_members_mark_stood_still_is_told_at_the_next_look_
     node.stop().await;
 }
 
+/// Whoever says nothing of what it knows, as after a failover, when no cursor is good any more.
+#[tokio::test]
+async fn a_sender_without_a_cursor_is_told_what_ended_also_where_no_mark_has_moved() {
+    let server = PrivateServer::start().await;
+    let db = server.database("restante").await;
+    let (node, pool) = (Node::start(db.clone()).await, sqlx::PgPool::connect_with(db).await.unwrap());
+    let chat = direct(&pool, "alice", "bob").await;
+    fill(&pool, chat, "alice", 2).await;
+    let mut bob = node.connect("bob").await;
+    let messages = bob.receive(2).await;
+    let id = &messages[1]["messageId"];
+    bob.ask("message:reject", json!({"messageId": id, "reason": "cannot", "final": true})).await;
+
+    let frames = told(&mut node.connect("alice").await).await;
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    assert_eq!(frames[0]["except"], json!([{"messageId": id, "status": "failed", "reason": "cannot"}]));
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_sender_that_was_away_is_told_what_ended_because_its_recipient_left() {
     let db = database().await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use restante::app::{App, Database};
 use restante::auth::TokenVerifier;
 use restante::config::{Config, ConfigArgs};
-use restante::domain::ExternalId;
+use restante::domain::{Clock, ExternalId};
 use sqlx::postgres::PgConnectOptions;
 
 use super::socket::{Connect, Socket};
@@ -42,6 +42,13 @@ impl Node {
         let mut config = config();
         change(&mut config);
         Self { app: App::start(&config, database, &SECRET.into()).await.unwrap() }
+    }
+
+    /// Starts a node with a clock of its own.
+    pub async fn by(clock: Clock, database: PgConnectOptions, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        change(&mut config);
+        Self { app: App::start_by(clock, &config, Database::new(database), &SECRET.into()).await.unwrap() }
     }
 
     /// Where it listens.

@@ -19,8 +19,8 @@ use super::dice::Dice;
 use super::faults::{Faults, Timeline};
 use super::history::{History, Scribe};
 use super::plan::Fault;
-use super::stand::Stand;
 use super::stand::node::{ACK_TIMEOUT_MS, ATTEMPTS_MAX};
+use super::stand::{Stand, Standby};
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Setting {
     pub clients: usize,
     /// Milliseconds between two deeds of a client, on average.
     pub pace_ms: u64,
+    /// Does PostgreSQL have a standby?
+    pub standby: Standby,
     /// What is done to them.
     pub plan: Vec<Fault>,
     /// Where histories are written.

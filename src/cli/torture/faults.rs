@@ -13,7 +13,10 @@ use super::actor::Progress;
 use super::dice::Dice;
 use super::plan::{Fault, Kind};
 use super::proxy::{Half, Proxy, Weather};
-use super::stand::{Backend, End, Stand};
+use super::stand::{Backend, End, Node, Stand};
+
+/// Ten minutes.
+const CLOCK_OFF_BY_MS_MAX: u64 = 600_000;
 
 /// What happened, and when.
 #[derive(Debug, Clone)]
@@ -78,6 +81,7 @@ impl Faults {
         let mut words = String::new();
         match kind {
             Kind::NodeKill => node.kill(lasts).await?,
+            Kind::Clock => words = turn_clock(node, &mut dice, lasts).await?,
             Kind::NodeStop => node.stop(lasts).await?,
             Kind::Cut => node.front.cut(),
             Kind::Stall => weather(&node.front, Weather::Stalled, lasts).await,
@@ -98,6 +102,9 @@ impl Faults {
             Kind::BackendKill => words = database.kill_backend(&mut dice).await?,
             Kind::BackendEnd => words = database.end_backend(Backend::Any, &mut dice).await?,
             Kind::ListenerEnd => words = database.end_backend(Backend::Listener, &mut dice).await?,
+            Kind::Promote => words = database.promote(&mut dice, lasts).await?,
+            Kind::StandbyStop => database.stop_standby(lasts).await?,
+            Kind::StandbyKill => database.kill_standby(lasts).await?,
             Kind::Requeue => words = self.requeue(&mut dice).await?,
         }
         Ok(words)
@@ -121,11 +128,19 @@ impl Faults {
 
 const fn is_of_a_node(kind: Kind) -> bool {
     match kind {
-        Kind::NodeKill | Kind::NodeStop | Kind::Cut | Kind::Stall | Kind::HalfOpen | Kind::Delay | Kind::Slow => true,
+        Kind::NodeKill | Kind::Clock | Kind::NodeStop | Kind::Cut | Kind::Stall | Kind::HalfOpen | Kind::Delay | Kind::Slow => true,
         Kind::DatabaseCut | Kind::DatabaseStall | Kind::DatabaseHalfOpen | Kind::DatabaseDelay | Kind::DiskFull => true,
         Kind::Double | Kind::PostmasterKill | Kind::PostmasterStop | Kind::PostgresFast | Kind::PostgresImmediate => false,
         Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue => false,
+        Kind::Promote | Kind::StandbyStop | Kind::StandbyKill => false,
     }
+}
+
+/// Off by at least some seconds: less is what clocks are anyway.
+async fn turn_clock(node: &Node, dice: &mut Dice, pause: Duration) -> anyhow::Result<String> {
+    let off_by_ms = i64::try_from(dice.between(5_000, CLOCK_OFF_BY_MS_MAX))? * if dice.chance(500) { 1 } else { -1 };
+    node.kill_and_turn_clock(pause, off_by_ms).await?;
+    Ok(format!("off by {} s", off_by_ms / 1000))
 }
 
 async fn weather(proxy: &Proxy, weather: Weather, lasts: Duration) {

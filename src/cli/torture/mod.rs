@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::exit::{Exit, UsageError, words as words_of};
 use conductor::Setting;
 use plan::Kind;
-use stand::Stand;
+use stand::{Stand, Standby};
 
 pub const ABOUT: &str = "\
 Break everything that can break, and see whether the promise holds.
@@ -67,6 +67,12 @@ pub struct Args {
     /// Only these kinds of faults, separated by commas; `none`: no fault at all (default: all; `list` shows them)
     #[arg(long, value_name = "KINDS")]
     faults: Option<String>,
+    /// PostgreSQL gets a standby that has every commit before it is confirmed; faults promote it, stop it, kill it
+    #[arg(long)]
+    standby: bool,
+    /// The standby lags, and is promoted all the same: confirmed messages are lost, and the verdict has to say so
+    #[arg(long, hide = true, requires = "standby")]
+    asynchronous: bool,
     /// Write the verdict, with faults, counts and timeline, to this file; `-`: to stdout, instead of the text
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
@@ -96,7 +102,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn torture(args: &Args, setting: &Setting) -> anyhow::Result<Exit> {
-    let stand = Arc::new(Stand::start(setting.nodes).await?);
+    let stand = Arc::new(Stand::start(setting.nodes, setting.standby).await?);
     let run = conductor::run(setting, &stand).await;
     if let Ok(stand) = Arc::try_unwrap(stand) {
         stand.remove().await;
@@ -118,7 +124,12 @@ async fn torture(args: &Args, setting: &Setting) -> anyhow::Result<Exit> {
 fn setting(args: &Args) -> anyhow::Result<Setting> {
     let seed = args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 44);
     let time = Duration::from_secs_f64(args.minutes * 60.0);
-    let kinds = kinds(args.faults.as_deref())?;
+    let standby = match (args.standby, args.asynchronous) {
+        (false, _) => Standby::None,
+        (true, false) => Standby::Synchronous,
+        (true, true) => Standby::Asynchronous,
+    };
+    let kinds = kinds(args.faults.as_deref(), standby)?;
     let nodes = usize::from(args.nodes);
     if let Some(folder) = &args.history {
         std::fs::create_dir_all(folder).map_err(|error| UsageError(format!("{}: {error}", folder.display())))?;
@@ -129,20 +140,27 @@ fn setting(args: &Args) -> anyhow::Result<Setting> {
         nodes,
         clients: usize::from(args.clients),
         pace_ms: args.pace,
+        standby,
         plan: plan::draw(seed, time, nodes, &kinds),
         histories: args.history.clone(),
     })
 }
 
-fn kinds(names: Option<&str>) -> Result<Vec<Kind>, UsageError> {
+fn kinds(names: Option<&str>, standby: Standby) -> Result<Vec<Kind>, UsageError> {
+    let is_possible = |kind: &Kind| standby != Standby::None || !kind.needs_standby();
     match names {
-        None => Ok(Kind::ALL.to_vec()),
+        None => Ok(Kind::ALL.iter().copied().filter(is_possible).collect()),
         Some("none") => Ok(Vec::new()),
-        Some(names) => {
-            let unknown = |name: &str| UsageError(format!("{name:?} is no kind of fault; `restante torture --faults list` shows them"));
-            names.split(',').map(|name| Kind::named(name.trim()).ok_or_else(|| unknown(name))).collect()
-        }
+        Some(names) => names.split(',').map(|name| kind(name.trim()).and_then(|kind| possible(kind, is_possible(&kind)))).collect(),
     }
+}
+
+fn kind(name: &str) -> Result<Kind, UsageError> {
+    Kind::named(name).ok_or_else(|| UsageError(format!("{name:?} is no kind of fault; `restante torture --faults list` shows them")))
+}
+
+fn possible(kind: Kind, is_possible: bool) -> Result<Kind, UsageError> {
+    if is_possible { Ok(kind) } else { Err(UsageError(format!("{} takes --standby", kind.name()))) }
 }
 
 /// An error with its causes.
@@ -155,10 +173,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_chosen_by_name_and_unknown_ones_are_refused() {
-        assert_eq!(kinds(Some("cut, pg-kill")).unwrap(), [Kind::Cut, Kind::PostmasterKill]);
-        assert_eq!(kinds(None).unwrap().len(), Kind::ALL.len());
-        assert!(kinds(Some("none")).unwrap().is_empty());
-        assert!(kinds(Some("flood")).is_err());
+    fn faults_are_chosen_by_name_and_unknown_or_impossible_ones_are_refused() {
+        let (without, with) = (Standby::None, Standby::Synchronous);
+        assert_eq!(kinds(Some("cut, pg-kill"), without).unwrap(), [Kind::Cut, Kind::PostmasterKill]);
+        assert_eq!(kinds(None, with).unwrap(), Kind::ALL);
+        assert!(kinds(None, without).unwrap().iter().all(|kind| !kind.needs_standby()));
+        assert!(kinds(Some("none"), with).unwrap().is_empty());
+        assert!(kinds(Some("flood"), with).is_err());
+        assert_eq!(kinds(Some("promote"), with).unwrap(), [Kind::Promote]);
+        assert!(kinds(Some("cut,promote"), without).unwrap_err().to_string().contains("--standby"));
     }
 }

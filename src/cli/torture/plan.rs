@@ -39,6 +39,7 @@ macro_rules! kinds {
 
 kinds! {
     NodeKill "node-kill" 8 200 2500 "kill -9 of a node, which is started again after a pause";
+    Clock "clock" 4 200 1500 "kill -9 of a node, which is started again with a clock that is off by up to ten minutes";
     NodeStop "node-stop" 6 500 7000 "SIGSTOP of a node, SIGCONT after a while";
     Cut "cut" 7 1 1 "all connections between clients and a node end";
     Stall "stall" 5 300 5000 "nothing passes between clients and a node";
@@ -59,6 +60,9 @@ kinds! {
     BackendKill "backend-kill" 2 1 1 "kill -9 of a backend: PostgreSQL ends all others and recovers";
     BackendEnd "backend-terminate" 5 1 1 "a backend is terminated";
     ListenerEnd "listener-terminate" 4 1 1 "a backend that listens is terminated";
+    Promote "promote" 8 200 2500 "with --standby: PostgreSQL is killed or stopped for good, and its standby takes its place";
+    StandbyStop "standby-stop" 4 300 6000 "with --standby: SIGSTOP of what receives at the standby: no commit is confirmed";
+    StandbyKill "standby-kill" 3 200 2000 "with --standby: kill -9 of the standby, and a new start: no commit is confirmed";
     Requeue "requeue" 4 1 1 "an operator puts a failed message back";
 }
 
@@ -78,6 +82,11 @@ pub struct Fault {
 }
 
 impl Kind {
+    /// Does it take a standby?
+    pub const fn needs_standby(self) -> bool {
+        matches!(self, Self::Promote | Self::StandbyStop | Self::StandbyKill)
+    }
+
     /// By its name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)

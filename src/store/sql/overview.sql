@@ -3,7 +3,7 @@
 select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat') as "chat_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event') as "event_last_seq!",
-       $2::text is not null and exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select $2::text::xid8)) as "ended!",
+       exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8)) as "ended!",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
        array_agg(q.chat_id) filter (where q.members < $3 and q.has_moved) as "moved?",

@@ -1,2 +1,2 @@
--- ping: is the database there, and is it the one that takes writes; no index
-select pg_is_in_recovery() as "in_recovery!"
+-- ping: is the database there, and does it take writes? A standby is read-only, and so is what an operator has made so; no index
+select current_setting('transaction_read_only')::boolean as "is_read_only!"

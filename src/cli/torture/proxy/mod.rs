@@ -24,8 +24,8 @@ type Stream = Box<dyn Duplex>;
 enum Target {
     /// A node.
     Tcp(SocketAddr),
-    /// PostgreSQL.
-    Postgres(PathBuf),
+    /// PostgreSQL, wherever it is now.
+    Postgres(watch::Receiver<PathBuf>),
 }
 
 /// What it does to all that passes.
@@ -84,11 +84,11 @@ impl Proxy {
         Ok((proxy, addr))
     }
 
-    /// In front of PostgreSQL's socket `target`, as a socket at `path`.
+    /// In front of PostgreSQL, as a socket at `path`. Connections lead to the socket that `target` names when they are made.
     ///
     /// # Errors
     /// When it cannot listen.
-    pub fn unix(path: &std::path::Path, target: PathBuf) -> std::io::Result<Self> {
+    pub fn unix(path: &std::path::Path, target: watch::Receiver<PathBuf>) -> std::io::Result<Self> {
         let listener = UnixListener::bind(path)?;
         Ok(Self::start(Target::Postgres(target), move |hub| async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -170,7 +170,10 @@ impl Target {
                 stream.set_nodelay(true)?;
                 Box::new(stream)
             }
-            Self::Postgres(path) => Box::new(UnixStream::connect(path).await?),
+            Self::Postgres(path) => {
+                let path = path.borrow().clone();
+                Box::new(UnixStream::connect(path).await?)
+            }
         })
     }
 }

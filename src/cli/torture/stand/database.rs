@@ -1,5 +1,5 @@
 //! The PostgreSQL of the run, in a directory that goes away, and what can be done to it. One thing at a time: whoever
-//! stops or kills it, starts it again before anybody else touches it.
+//! stops or kills it, starts it again before anybody else touches it. What concerns its standby is in [`super::standby`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +9,12 @@ use anyhow::{Context, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
-use tokio::sync::Mutex as Turn;
+use tokio::sync::{Mutex as Turn, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::standby::Second;
 use super::stopped::Stopped;
 use crate::cli::torture::dice::Dice;
 use crate::postgres::{Embedded, ServerOptions, ThrowawayDir};
@@ -45,32 +46,77 @@ pub enum Backend {
 
 /// PostgreSQL recovers in seconds; after this it will not.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The server and its directory.
+/// Is there a standby?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standby {
+    /// One server.
+    None,
+    /// Commits wait until the standby has them.
+    Synchronous,
+    /// They do not: what is promoted may lack what was confirmed. To see that it is found.
+    Asynchronous,
+}
+
+/// A server and the root it was started in.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) root: PathBuf,
+    pub(super) options: ServerOptions,
+    pub(super) embedded: Arc<Embedded>,
+}
+
+/// The server that takes writes, perhaps one that follows it, and their directories.
 #[derive(Debug)]
 pub struct Database {
     dir: ThrowawayDir,
-    server: Arc<Mutex<Embedded>>,
-    /// Whoever holds it may end the server, and has to start it.
-    turn: Turn<()>,
+    primary: Mutex<Server>,
+    pub(super) second: Option<Second>,
+    /// The socket that nodes are led to.
+    pub(super) way: watch::Sender<PathBuf>,
+    /// Whoever holds it may end a server, and has to start it.
+    pub(super) turn: Turn<()>,
 }
 
-fn options() -> ServerOptions {
-    ServerOptions::default().set("shared_buffers", "128MB").set("log_min_messages", "error").set("max_connections", "150")
+/// Without a standby what is confirmed is on disk. With one it is in two processes' hands, and what is copied again and again
+/// is not: no run takes the power away, and whoever is killed leaves to the kernel what it has written.
+fn options(standby: Standby) -> ServerOptions {
+    let durable = if standby == Standby::None { "on" } else { "off" };
+    ServerOptions::default()
+        .set("fsync", durable)
+        .set("shared_buffers", "128MB")
+        .set("log_min_messages", "error")
+        .set("max_connections", "150")
+        // For the standby: what it may lack while it is stopped, and how soon it comes back.
+        .set("wal_keep_size", "1GB")
+        .set("wal_retrieve_retry_interval", "200ms")
+        // Fenced, it leaves nothing outside its directory.
+        .set("dynamic_shared_memory_type", "mmap")
+}
+
+/// Does what blocks.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::postgres::Error> + Send + 'static,
+) -> anyhow::Result<T> {
+    Ok(spawn_blocking(work).await??)
 }
 
 impl Database {
     /// Makes and starts it.
-    pub async fn start() -> anyhow::Result<Self> {
-        let (dir, server) = spawn_blocking(|| {
-            let dir = ThrowawayDir::new()?;
-            let server = Embedded::start(dir.path(), &options())?;
-            anyhow::Ok((dir, server))
+    pub async fn start(standby: Standby) -> anyhow::Result<Self> {
+        let (dir, server) = blocking(move || {
+            let (dir, options) = (ThrowawayDir::new()?, options(standby));
+            let embedded = Arc::new(Embedded::start(dir.path(), &options)?);
+            let server = Server { root: dir.path().to_owned(), options, embedded };
+            Ok((dir, server))
         })
-        .await??;
-        server.ensure_database(NAME).await?;
-        Ok(Self { dir, server: Arc::new(Mutex::new(server)), turn: Turn::new(()) })
+        .await?;
+        server.embedded.ensure_database(NAME).await?;
+        let way = watch::Sender::new(server.socket());
+        let mut database = Self { dir, primary: Mutex::new(server), second: None, way, turn: Turn::new(()) };
+        database.second = Second::start(&database, standby).await?;
+        Ok(database)
     }
 
     /// A place for whatever goes away with the database.
@@ -78,14 +124,22 @@ impl Database {
         self.dir.path()
     }
 
-    /// PostgreSQL's own socket.
-    pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("postgres").join(SOCKET)
+    /// The way to PostgreSQL's socket, which leads to the server that takes writes.
+    pub fn way(&self) -> watch::Receiver<PathBuf> {
+        self.way.subscribe()
     }
 
     /// How to connect past all proxies.
     pub fn options(&self) -> PgConnectOptions {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).options(NAME)
+        self.primary().embedded.options(NAME)
+    }
+
+    pub(super) fn primary(&self) -> Server {
+        self.primary.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn replace_primary(&self, server: Server) {
+        *self.primary.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     /// A connection past all proxies.
@@ -99,8 +153,8 @@ impl Database {
         let _turn = self.turn.lock().await;
         match (end, self.postmaster()) {
             (End::Fast, pid) => {
-                let server = Arc::clone(&self.server);
-                let stopped = spawn_blocking(move || server.lock().unwrap_or_else(PoisonError::into_inner).stop()).await?;
+                let server = self.primary().embedded;
+                let stopped = blocking(move || server.stop()).await;
                 if let (Err(_), Some(pid)) = (stopped, pid) {
                     signal(pid, Signal::KILL)?;
                 }
@@ -116,17 +170,13 @@ impl Database {
     /// Starts it where it does not run.
     pub async fn ensure(&self) -> anyhow::Result<()> {
         let _turn = self.turn.lock().await;
-        self.start_again().await
+        self.start_again().await?;
+        self.ensure_standby().await
     }
 
     async fn start_again(&self) -> anyhow::Result<()> {
-        let (path, server) = (self.dir.path().to_owned(), Arc::clone(&self.server));
-        spawn_blocking(move || {
-            let started = Embedded::start(&path, &options())?;
-            *server.lock().unwrap_or_else(PoisonError::into_inner) = started;
-            anyhow::Ok(())
-        })
-        .await?
+        self.replace_primary(self.primary().started_again().await?);
+        Ok(())
     }
 
     /// Stops the postmaster for so long: who is connected goes on, nobody else comes in.
@@ -196,7 +246,7 @@ impl Database {
     }
 
     fn postmaster(&self) -> Option<u32> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).pid()
+        self.primary().embedded.pid()
     }
 
     async fn backend(&self, which: Backend, dice: &mut Dice) -> anyhow::Result<(u32, String)> {
@@ -210,6 +260,21 @@ impl Database {
     }
 }
 
+impl Server {
+    pub(super) fn socket(&self) -> PathBuf {
+        self.root.join("postgres").join(SOCKET)
+    }
+
+    /// It runs: it did, or it is started.
+    pub(super) async fn started_again(self) -> anyhow::Result<Self> {
+        blocking(move || {
+            let embedded = Arc::new(Embedded::start(&self.root, &self.options)?);
+            Ok(Self { embedded, ..self })
+        })
+        .await
+    }
+}
+
 async fn rows<A, B>(database: &mut PgConnection, statement: &'static str) -> anyhow::Result<Vec<(A, B)>>
 where
     for<'r> A: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
@@ -220,7 +285,7 @@ where
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+pub(super) fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     let pid = Pid::from_raw(i32::try_from(pid)?).ok_or_else(|| anyhow!("no process"))?;
     kill_process(pid, signal).context("cannot send a signal")
 }

@@ -3,6 +3,7 @@
 
 pub mod database;
 pub mod node;
+mod standby;
 mod stopped;
 
 use std::time::SystemTime;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::auth::TokenVerifier;
 use crate::client::Http;
 use crate::domain::ExternalId;
-pub use database::{Backend, Database, End};
+pub use database::{Backend, Database, End, Standby};
 pub use node::Node;
 
 /// All of it.
@@ -27,8 +28,8 @@ pub struct Stand {
 
 impl Stand {
     /// Starts PostgreSQL and so many nodes.
-    pub async fn start(nodes: usize) -> anyhow::Result<Self> {
-        let database = Database::start().await?;
+    pub async fn start(nodes: usize, standby: Standby) -> anyhow::Result<Self> {
+        let database = Database::start(standby).await?;
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let mut started = Vec::new();
         for number in 0..nodes {

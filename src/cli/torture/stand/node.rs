@@ -32,6 +32,8 @@ pub const ATTEMPTS_MAX: u16 = 5;
 /// See [`ATTEMPTS_MAX`].
 pub const ACK_TIMEOUT_MS: u64 = 4_000;
 
+/// A clock that is not off.
+const RIGHT: i64 = 0;
 const START_MAX: Duration = Duration::from_secs(90);
 
 /// A node and its proxies.
@@ -54,26 +56,31 @@ impl Node {
     pub async fn start(number: usize, database: &Database, secret: &str) -> anyhow::Result<Self> {
         let dir: PathBuf = database.dir().join(format!("node-{number}"));
         std::fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-        let back = Proxy::unix(&dir.join(database::SOCKET), database.socket())?;
+        let back = Proxy::unix(&dir.join(database::SOCKET), database.way())?;
         let url = database.options().socket(&dir).to_url_lossy().to_string();
         let own = [("DATABASE_URL", url), ("JWT_SECRET", secret.to_owned())].map(|(name, value)| (name.to_owned(), value));
         let settings: Vec<_> = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain(own).collect();
         let last_words = LastWords::default();
-        let process = launch(&settings, "127.0.0.1:0", &last_words).await.with_context(|| last_words.text())?;
+        let process = launch(&settings, "127.0.0.1:0", RIGHT, &last_words).await.with_context(|| last_words.text())?;
         let addr = process.addr();
         let (front, front_addr) = Proxy::tcp(addr).await?;
         let url = format!("http://{front_addr}");
         Ok(Self { front, back, url, addr, settings, process: Mutex::new(Some(process)), last_words })
     }
 
-    /// kill -9, and a new start after a pause.
+    /// kill -9, and a new start after a pause, with a clock that is right.
     pub async fn kill(&self, pause: Duration) -> anyhow::Result<()> {
+        self.kill_and_turn_clock(pause, RIGHT).await
+    }
+
+    /// The same, and its clock is off by so many milliseconds until its next start.
+    pub async fn kill_and_turn_clock(&self, pause: Duration, off_by_ms: i64) -> anyhow::Result<()> {
         let mut process = self.process.lock().await;
         if let Some(process) = process.take() {
             process.kill().await?;
         }
         sleep(pause).await;
-        self.launch_again(&mut process).await
+        self.launch_again(&mut process, off_by_ms).await
     }
 
     /// Stops it for so long; its sockets stay open.
@@ -94,7 +101,7 @@ impl Node {
         }
         let words = self.last_words.text();
         *process = None;
-        self.launch_again(&mut process).await?;
+        self.launch_again(&mut process, RIGHT).await?;
         Ok(Some(words))
     }
 
@@ -112,10 +119,10 @@ impl Node {
     }
 
     /// While PostgreSQL is away a node does not start: that is tried until it does.
-    async fn launch_again(&self, process: &mut Option<ServiceProcess>) -> anyhow::Result<()> {
+    async fn launch_again(&self, process: &mut Option<ServiceProcess>, off_by_ms: i64) -> anyhow::Result<()> {
         let give_up = Instant::now() + START_MAX;
         loop {
-            match launch(&self.settings, &self.addr.to_string(), &self.last_words).await {
+            match launch(&self.settings, &self.addr.to_string(), off_by_ms, &self.last_words).await {
                 Ok(launched) => {
                     *process = Some(launched);
                     return Ok(());
@@ -127,8 +134,8 @@ impl Node {
     }
 }
 
-async fn launch(settings: &[(String, String)], listen: &str, last_words: &LastWords) -> anyhow::Result<ServiceProcess> {
+async fn launch(settings: &[(String, String)], listen: &str, off_by_ms: i64, last_words: &LastWords) -> anyhow::Result<ServiceProcess> {
     let all: Vec<(&str, &str)> =
         settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain([("LISTEN_ADDR", listen)]).collect();
-    ServiceProcess::start(&["serve"], &all, last_words).await
+    ServiceProcess::start(&["serve", "--clock-off-by-ms", &off_by_ms.to_string()], &all, last_words).await
 }

@@ -1,14 +1,14 @@
-//! A process that is stopped (SIGSTOP) for as long as this value lives, and goes on (SIGCONT) whatever becomes of us: a
-//! shell that waits on a pipe which only we hold open lets it go.
+//! Processes that are stopped (SIGSTOP) for as long as this value lives, and go on (SIGCONT) whatever becomes of us: a
+//! shell that waits on a pipe which only we hold open lets them go.
 
 use std::process::Stdio;
 
 use anyhow::Context;
 use tokio::process::{Child, Command};
 
-const KEEPER: &str = r#"trap '' HUP INT TERM; kill -STOP "$1"; read -r _; kill -CONT "$1""#;
+const KEEPER: &str = r#"trap '' HUP INT TERM; kill -STOP "$@"; read -r _; kill -CONT "$@""#;
 
-/// A stopped process.
+/// Stopped processes.
 #[derive(Debug)]
 pub struct Stopped {
     keeper: Child,
@@ -17,13 +17,18 @@ pub struct Stopped {
 impl Stopped {
     /// Stops it.
     pub fn hold(pid: u32) -> anyhow::Result<Self> {
+        Self::hold_all(&[pid])
+    }
+
+    /// Stops all of them.
+    pub fn hold_all(pids: &[u32]) -> anyhow::Result<Self> {
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "restante-keeper", &pid.to_string()]);
+        command.args(["-c", KEEPER, "restante-keeper"]).args(pids.iter().map(u32::to_string));
         command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         Ok(Self { keeper: command.spawn().context("cannot start sh")? })
     }
 
-    /// Lets it go on, and returns when it does.
+    /// Lets them go on, and returns when they do.
     pub async fn release(mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait().await;
