@@ -179,7 +179,7 @@ impl App {
         let bus = Bus::new(NodeId::generate_by(&clock));
         let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
         let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &reach, &metrics, &tasks, &stop_lanes);
-        let carrier = Carrier::choose(config, &store, &metrics).await?;
+        let carrier = Carrier::choose(config, &epoch, &store, &metrics).await?;
         let (listens, connect_to) = (admitting(&epoch, 1), database.direct);
         let (of_store, of_reach, of_bus, of_metrics) = (store.clone(), reach.clone(), bus.clone(), Arc::clone(&metrics));
         let nodes = Nodes { listens, connect_to, carrier, store: of_store, reach: of_reach, bus: of_bus, metrics: of_metrics };

@@ -13,7 +13,7 @@ use crate::bus::{self, Bus, Heard, ListenerSettings};
 use crate::config::Config;
 use crate::domain::NodeId;
 use crate::reach::Reach;
-use crate::store::Store;
+use crate::store::{Epoch, Store};
 use crate::telemetry::Metrics;
 
 /// How often a node says something to itself, and how long it may hear nothing.
@@ -45,12 +45,13 @@ pub(super) enum Carrier {
 
 impl Carrier {
     /// What the settings say.
-    pub(super) async fn choose(config: &Config, store: &Store, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables, reason = "only nodes that use NATS have to keep their epochs apart"))]
+    pub(super) async fn choose(config: &Config, epoch: &Epoch, store: &Store, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         match &config.nats_url {
             None => Ok(Self::Notify(store.clone(), Arc::clone(metrics))),
             #[cfg(feature = "nats")]
             Some(url) => {
-                let nats = bus::Nats::connect(secrecy::ExposeSecret::expose_secret(url)).await.map_err(StartError::Nats)?;
+                let nats = bus::Nats::connect(secrecy::ExposeSecret::expose_secret(url), epoch.as_str()).await.map_err(StartError::Nats)?;
                 Ok(Self::Nats(nats, Arc::clone(metrics)))
             }
             #[cfg(not(feature = "nats"))]

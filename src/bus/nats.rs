@@ -32,13 +32,15 @@ const TIME_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Nats {
     client: Client,
+    /// Nodes of another epoch have other users under the same numbers: nothing of theirs must be heard.
+    epoch: Arc<str>,
     /// How often the connection was made, or dropped something.
     changes: Arc<AtomicU64>,
 }
 
 impl Nats {
-    /// Connects, now or once the server is there.
-    pub async fn connect(url: &str) -> Result<Self, NatsError> {
+    /// Connects, now or once the server is there, for nodes of this epoch.
+    pub async fn connect(url: &str, epoch: &str) -> Result<Self, NatsError> {
         let changes = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&changes);
         let options = ConnectOptions::new().name("restante").retry_on_initial_connect().ping_interval(PING_INTERVAL);
@@ -48,7 +50,7 @@ impl Nats {
             }
             std::future::ready(())
         });
-        Ok(Self { client: options.connect(url).await?, changes })
+        Ok(Self { client: options.connect(url).await?, epoch: epoch.into(), changes })
     }
 
     /// Takes letters to nodes. False: they did not leave.
@@ -60,7 +62,7 @@ impl Nats {
         let carried = async {
             for node in to {
                 for letter in letters {
-                    self.client.publish(subject(*node), letter.clone().into()).await.ok()?;
+                    self.client.publish(self.subject(*node), letter.clone().into()).await.ok()?;
                 }
             }
             self.client.flush().await.ok()
@@ -71,7 +73,7 @@ impl Nats {
     /// Listens until it is dropped. `lost`: what this node told others may not have arrived.
     pub async fn listen(&self, me: NodeId, lost: impl Fn(), mut heard: impl FnMut(Heard)) {
         loop {
-            match self.client.subscribe(subject(me)).await {
+            match self.client.subscribe(self.subject(me)).await {
                 Ok(letters) => self.follow(me, letters, &lost, &mut heard).await,
                 Err(cause) => debug!(?cause, "NATS takes no subscription"),
             }
@@ -105,8 +107,8 @@ impl Nats {
             }
         }
     }
-}
 
-fn subject(node: NodeId) -> String {
-    format!("restante.node.{}", node.0.simple())
+    fn subject(&self, node: NodeId) -> String {
+        format!("restante.{}.node.{}", self.epoch, node.0.simple())
+    }
 }
