@@ -135,7 +135,10 @@ impl Database {
     /// SIGSTOP of the process that receives: what is committed waits for it.
     pub async fn stop_standby(&self, time: Duration) -> anyhow::Result<()> {
         let _turn = self.turn.lock().await;
-        let mut standby = connect(&self.second()?.server()).await?;
+        let second = self.second()?;
+        // After an end of the primary it takes a moment until it receives again.
+        await_current(&mut self.connect().await?, second.standby == Standby::Synchronous).await?;
+        let mut standby = connect(&second.server()).await?;
         let receiver: Option<i32> = sqlx::query_scalar("select pid from pg_stat_wal_receiver").fetch_optional(&mut standby).await?;
         let stopped = Stopped::hold(u32::try_from(receiver.ok_or_else(|| anyhow!("the standby does not receive"))?)?)?;
         sleep(time).await;
