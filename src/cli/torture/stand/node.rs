@@ -14,7 +14,7 @@ use super::stopped::Stopped;
 use crate::cli::service_process::{LastWords, ServiceProcess};
 use crate::cli::torture::proxy::Proxy;
 
-/// How nodes run here: they look for themselves soon, since today they do not tell one another.
+/// How nodes run here: they look for themselves soon, and time-outs are short, so that much happens in a minute.
 const SETTINGS: [(&str, &str); 10] = [
     ("SEND_RATE", "0"),
     ("LOOK_INTERVAL_MS", "1000"),
