@@ -13,7 +13,7 @@ mod socket;
 
 use std::time::Duration;
 
-pub use audience::{Audience, connect_all};
+pub use audience::{Audience, connect_all, connect_all_to};
 pub use cast::{Cast, Crowd, direct_chats, group_chat, users};
 pub use closed_loop::ClosedLoop;
 pub use draining::{Drained, drain, drain_all, ensure_drained, waiting};

@@ -38,6 +38,7 @@ Scenarios, with the time that one repetition takes:
   ingest    senders write to users who are away; every message is confirmed (15 s)
   drain     the same, then those users connect and drain what waits, with an ack per message (30 s)
   live      pairs who are online: latency at a fixed rate, then the highest rate end to end (30 s)
+  nodes     the same with two nodes, senders at the one and recipients at the other (30 s)
   backlog   one user for whom very much waits: rate and memory must not depend on how much it is (1 min)
   group     one message to groups of thousands: to members who are away, and to members who are online (1 min)
   idle      clients who are connected and silent: memory for each, CPU for all (1.5 min)
@@ -123,7 +124,7 @@ async fn measure(args: &Args) -> anyhow::Result<Results> {
     let sizes = Sizes::of(args);
     stand::open_files::allow_most();
     let mut results = Results::of_this_machine();
-    for scenario in Choice::scenarios(&args.scenarios) {
+    for scenario in scenarios(args) {
         for repetition in 1..=args.repeat {
             // In turns within one run: whatever else the machine does meanwhile, it does to both.
             for subject in subjects(args, scenario) {
@@ -144,13 +145,21 @@ async fn measure(args: &Args) -> anyhow::Result<Results> {
     Ok(results)
 }
 
+/// Those that were asked for. Of a service that runs already only one node is known.
+fn scenarios(args: &Args) -> Vec<Scenario> {
+    let mut scenarios = Choice::scenarios(&args.scenarios);
+    let is_named = |scenario: &Scenario| args.scenarios.contains(&Choice::One(*scenario));
+    scenarios.retain(|scenario| scenario.nodes() == 1 || !args.given.is_given() || is_named(scenario));
+    scenarios
+}
+
 const fn subjects(args: &Args, scenario: Scenario) -> &'static [Subject] {
     if args.baseline && scenario.has_baseline() { &[Subject::Service, Subject::Naive] } else { &[Subject::Service] }
 }
 
 /// One scenario on one subject, on a fresh database.
 async fn once(args: &Args, scenario: Scenario, subject: Subject, sizes: &Sizes, label: &str, results: &mut Results) -> anyhow::Result<()> {
-    let stand = Stand::start(&args.given, subject).await?;
+    let stand = Stand::start(&args.given, subject, scenario.nodes()).await?;
     results.database = stand.version().await?;
     let outcome = scenario.run(&stand, sizes, label).await;
     if args.limit && subject == Subject::Service {

@@ -27,6 +27,8 @@ pub enum Scenario {
     Drain,
     /// Pairs who are online.
     Live,
+    /// The same, each of a pair at another node.
+    Nodes,
     /// One user for whom very much waits.
     Backlog,
     /// One message to very many.
@@ -43,10 +45,20 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    const ALL: [Self; 9] =
-        [Self::Ingest, Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::History, Self::Held];
+    const ALL: [Self; 10] = [
+        Self::Ingest,
+        Self::Drain,
+        Self::Live,
+        Self::Nodes,
+        Self::Backlog,
+        Self::Group,
+        Self::Idle,
+        Self::Storm,
+        Self::History,
+        Self::Held,
+    ];
     /// Those that are measured when none is named: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 6] = [Self::Drain, Self::Live, Self::Backlog, Self::Group, Self::Idle, Self::Storm];
+    const SHORT: [Self; 7] = [Self::Drain, Self::Live, Self::Nodes, Self::Backlog, Self::Group, Self::Idle, Self::Storm];
 
     /// As it is named.
     pub const fn name(self) -> &'static str {
@@ -54,12 +66,21 @@ impl Scenario {
             Self::Ingest => "ingest",
             Self::Drain => "drain",
             Self::Live => "live",
+            Self::Nodes => "nodes",
             Self::Backlog => "backlog",
             Self::Group => "group",
             Self::Idle => "idle",
             Self::Storm => "storm",
             Self::History => "history",
             Self::Held => "held",
+        }
+    }
+
+    /// How many nodes it takes.
+    pub const fn nodes(self) -> usize {
+        match self {
+            Self::Nodes => 2,
+            _ => 1,
         }
     }
 
@@ -81,6 +102,7 @@ impl Scenario {
                     Ok(vec![live::at_highest_rate(pairs(stand, sizes.pairs, &progress).await?, stand, sizes, &progress).await?])
                 }
             },
+            Self::Nodes => live::live(stand, sizes, &progress).await,
             Self::Backlog => backlog::backlog(stand, sizes, &progress).await,
             Self::Group => group::group(stand, sizes, &progress).await,
             Self::Idle => idle::idle(stand, sizes, &progress).await,

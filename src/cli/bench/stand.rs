@@ -42,6 +42,13 @@ pub struct Given {
     database_pid: Option<u32>,
 }
 
+impl Given {
+    /// Is there one?
+    pub const fn is_given(&self) -> bool {
+        self.url.is_some()
+    }
+}
+
 /// Which service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,19 +86,21 @@ pub struct Stand {
     pub database: PgPool,
     /// Reads what service and database have spent.
     pub meter: Meter,
-    url: String,
+    /// Of each node.
+    urls: Vec<String>,
     signer: TokenVerifier,
-    process: Option<ServiceProcess>,
+    processes: Vec<ServiceProcess>,
     server: Option<Throwaway>,
     last_words: LastWords,
 }
 
 impl Stand {
-    /// Starts a service on a fresh database, or takes the one that is given.
-    pub async fn start(given: &Given, subject: Subject) -> anyhow::Result<Self> {
+    /// Starts a service of so many nodes on a fresh database, or takes the one that is given.
+    pub async fn start(given: &Given, subject: Subject, nodes: usize) -> anyhow::Result<Self> {
         match (&given.url, &given.database) {
+            (Some(_), Some(_)) if nodes > 1 => Err(UsageError("with --url there is one node: leave out `nodes`".to_owned()).into()),
             (Some(url), Some(database)) => Self::of_given(given, url, database).await,
-            _ => Self::own(subject).await,
+            _ => Self::own(subject, nodes).await,
         }
     }
 
@@ -101,16 +110,16 @@ impl Stand {
         Ok(Self {
             subject: Subject::Service,
             database: pool(options).await?,
-            meter: Meter::new(given.service_pid, given.database_pid),
-            url: url.to_owned(),
+            meter: Meter::new(given.service_pid.into_iter().collect(), given.database_pid),
+            urls: vec![url.to_owned()],
             signer: TokenVerifier::new(&secret.into()),
-            process: None,
+            processes: Vec::new(),
             server: None,
             last_words: LastWords::default(),
         })
     }
 
-    async fn own(subject: Subject) -> anyhow::Result<Self> {
+    async fn own(subject: Subject, nodes: usize) -> anyhow::Result<Self> {
         let server = tokio::task::spawn_blocking(|| Throwaway::start(&ServerOptions::default())).await??;
         server.server().ensure_database(DATABASE).await?;
         let options = server.server().options(DATABASE);
@@ -124,24 +133,32 @@ impl Stand {
             ("SEND_RATE", "0"),
             ("RUST_LOG", "warn"),
         ];
-        let process = ServiceProcess::start(subject.args(), &settings, &last_words).await.with_context(|| last_words.text())?;
+        let mut processes = Vec::new();
+        for _ in 0..nodes {
+            processes.push(ServiceProcess::start(subject.args(), &settings, &last_words).await.with_context(|| last_words.text())?);
+        }
         Ok(Self {
             subject,
             database: pool(options).await?,
-            meter: Meter::new(process.pid(), server.server().pid()),
-            url: format!("http://{}", process.addr()),
+            meter: Meter::new(processes.iter().filter_map(ServiceProcess::pid).collect(), server.server().pid()),
+            urls: processes.iter().map(|process| format!("http://{}", process.addr())).collect(),
             signer: TokenVerifier::new(&secret.into()),
-            process: Some(process),
+            processes,
             server: Some(server),
             last_words,
         })
     }
 
-    /// How to connect as this user.
+    /// How to connect as this user, at the first node.
     pub fn options(&self, user: &str) -> anyhow::Result<client::Options> {
+        self.options_at(0, user)
+    }
+
+    /// How to connect as this user at a node; counted round, where there are not so many.
+    pub fn options_at(&self, node: usize, user: &str) -> anyhow::Result<client::Options> {
         let user = ExternalId::try_from(user.to_owned())?;
         let token = self.signer.mint(&user, time::Duration::hours(12), SystemTime::now().into());
-        Ok(client::Options::new(&self.url, token)?)
+        Ok(client::Options::new(&self.urls[node % self.urls.len()], token)?)
     }
 
     /// The database's version, and the settings that decide what a commit is worth.
@@ -151,16 +168,16 @@ impl Stand {
         Ok(sqlx::query_scalar(words).fetch_one(&self.database).await?)
     }
 
-    /// The service's metrics, as it shows them to operators.
+    /// The (first) service's metrics, as it shows them to operators.
     pub async fn metrics(&self) -> anyhow::Result<String> {
-        let answer = reqwest::get(format!("{}/metrics", self.url)).await?.error_for_status()?;
+        let answer = reqwest::get(format!("{}/metrics", self.urls[0])).await?.error_for_status()?;
         Ok(answer.text().await?)
     }
 
     /// Ends what was started here, and removes its data. Returns what the service said last.
     pub async fn remove(self) -> String {
         self.database.close().await;
-        if let Some(process) = self.process {
+        for process in self.processes {
             process.stop().await;
         }
         // Dropping it stops the server, which blocks.

@@ -65,7 +65,7 @@ impl Ground {
         app::migrate(&Database::new(options.clone())).await?;
         let plain = Side::new(&options, options.clone().options(PLANNER), sizes, connections).await?;
         let own = Side::new(&options, options.clone(), sizes, connections).await?;
-        let meter = Meter::new(None, server.server().pid());
+        let meter = Meter::new(Vec::new(), server.server().pid());
         let mut ground = Self { server, meter, content: sizes.content(), plain, own };
         for work in Work::ALL {
             ground.measure(work, WARM_UP_BATCH, connections, WARM_UP_BATCH * WARM_UP_BATCHES * connections).await?;

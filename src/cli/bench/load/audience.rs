@@ -15,8 +15,13 @@ pub const CONNECTING_MAX: usize = 64;
 
 /// Connects these users, some at a time, and gives their sockets in the same order. They have to be read from soon.
 pub async fn connect_all(stand: &Stand, users: &[Cast], progress: &Progress) -> anyhow::Result<Vec<Socket>> {
+    connect_all_to(stand, 0, users, progress).await
+}
+
+/// The same at this node.
+pub async fn connect_all_to(stand: &Stand, node: usize, users: &[Cast], progress: &Progress) -> anyhow::Result<Vec<Socket>> {
     progress.begin("connecting", users.len() as u64);
-    let options: Vec<_> = users.iter().map(|user| stand.options(&user.name)).collect::<Result<_, _>>()?;
+    let options: Vec<_> = users.iter().map(|user| stand.options_at(node, &user.name)).collect::<Result<_, _>>()?;
     let connecting = stream::iter(options).map(|options| async move {
         let socket = Socket::connect(&options).await;
         progress.advance(1);

@@ -13,16 +13,17 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Whose time is read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Meter {
-    service: Option<u32>,
+    /// One for each node; none: not known.
+    services: Vec<u32>,
     postmaster: Option<u32>,
 }
 
 /// CPU seconds, user and system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Of the service.
+    /// Of the service, all its nodes together.
     pub service: f64,
     /// Of the database: the postmaster and all of its children.
     pub database: f64,
@@ -32,8 +33,8 @@ pub struct Cost {
 
 impl Meter {
     /// Of these processes.
-    pub const fn new(service: Option<u32>, postmaster: Option<u32>) -> Self {
-        Self { service, postmaster }
+    pub const fn new(services: Vec<u32>, postmaster: Option<u32>) -> Self {
+        Self { services, postmaster }
     }
 
     /// CPU seconds that the database has spent so far, where only that is of interest.
@@ -43,7 +44,9 @@ impl Meter {
 
     /// What they have spent so far. None where it cannot be read.
     pub fn read(&self) -> Option<Cost> {
-        Some(Cost { service: ProcessTime::of(self.service?)?.own, database: with_children(self.postmaster?)?, clients: own()? })
+        let service = self.services.iter().map(|pid| Some(ProcessTime::of(*pid)?.own)).sum::<Option<f64>>()?;
+        (!self.services.is_empty()).then_some(())?;
+        Some(Cost { service, database: with_children(self.postmaster?)?, clients: own()? })
     }
 
     /// What they have spent since an earlier reading.
@@ -56,9 +59,9 @@ impl Meter {
         })
     }
 
-    /// Memory of the service that is in RAM now, in KiB. None where it cannot be read.
+    /// Memory of the (first) service that is in RAM now, in KiB. None where it cannot be read.
     pub fn service_kib(&self) -> Option<u64> {
-        resident_kib(&fs::read_to_string(format!("/proc/{}/status", self.service?)).ok()?)
+        resident_kib(&fs::read_to_string(format!("/proc/{}/status", self.services.first()?)).ok()?)
     }
 
     /// Does something; what comes of it, and the most memory that the service was seen to have meanwhile, in KiB.
