@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::PgPool;
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -31,7 +31,7 @@ use crate::jobs;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::reach::Reach;
 use crate::session;
-use crate::store::{self, CannotUse, Epoch, Store, with_settings};
+use crate::store::{self, CannotUse, Epoch, Shape, Store, with_settings};
 use crate::telemetry::Metrics;
 use nodes::{Carrier, Nodes};
 
@@ -47,6 +47,8 @@ const PRESENCE: PresenceSettings = PresenceSettings {
 
 /// For the stop of a node whose epoch is over.
 const GRACE_WITHOUT_DATABASE: Duration = Duration::from_secs(2);
+/// A start anew that takes longer is given up, and tried again.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Where the messages are kept.
 #[derive(Debug, Clone)]
@@ -88,6 +90,15 @@ pub enum StartError {
     /// `DATABASE_DIRECT_URL` is another database.
     #[error("DATABASE_URL and DATABASE_DIRECT_URL lead to different databases")]
     TwoDatabases,
+    /// The database that took the place of the one before has not all of it.
+    #[error(
+        "the database is not whole: it is being restored, or is from before an upgrade. A node that starts anew waits for what was there \
+         and migrates nothing; if this is all there will be, start the process again"
+    )]
+    NotWhole,
+    /// It took too long.
+    #[error("the node could not be started in time")]
+    TooSlow,
     /// `NATS_URL` is set, and this program knows no NATS.
     #[error("NATS_URL is set, but this program was built without NATS: build it with `cargo build --release --features nats`")]
     WithoutNats,
@@ -104,8 +115,10 @@ impl StartError {
     /// May it be over soon: the database is away, or only coming up?
     pub const fn may_pass(&self) -> bool {
         match self {
-            Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) => true,
-            Self::Store(error) | Self::CannotUse(CannotUse::Database(error)) => error.is_unavailable(),
+            Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) | Self::NotWhole | Self::TooSlow => true,
+            Self::Store(error) => error.is_unavailable(),
+            // It may not be made yet, or its name be under way from one to the other.
+            Self::CannotUse(CannotUse::Database(_)) => true,
             // While it fails over one way may lead to the old one.
             Self::TwoDatabases => true,
             Self::Listen(..) | Self::CannotUse(_) | Self::NotDirect | Self::WithoutNats | Self::Migrate(_) => false,
@@ -119,6 +132,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct App {
     addr: SocketAddr,
+    shape: Shape,
     shared: connection::Shared,
     /// Cancelled when connections are gone: the port is closed, requests that are under way are answered.
     stop_listening: CancellationToken,
@@ -130,34 +144,65 @@ pub struct App {
     grace: Duration,
 }
 
+/// What a node leaves to the one that starts anew in its place.
+#[derive(Debug, Clone)]
+pub struct Legacy {
+    clock: Clock,
+    shape: Shape,
+}
+
+/// What a node does about the schema before it begins.
+#[derive(Debug, Clone, Copy)]
+enum Schema {
+    /// Brings it up to date.
+    Migrate,
+    /// Wants all of it to be there, as it was in a database before: whoever restores one makes the tables.
+    AsBefore(Shape),
+}
+
 /// Applies the migrations that are missing.
 pub async fn migrate(database: &Database) -> Result<(), StartError> {
-    migrated(database).await?.close().await;
-    Ok(())
+    let direct = direct(database).await?;
+    let done = MIGRATIONS.run(&direct).await.map_err(StartError::Migrate);
+    direct.close().await;
+    done
 }
 
-/// The same, and a way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
-async fn migrated(database: &Database) -> Result<PgPool, StartError> {
+/// A way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
+async fn direct(database: &Database) -> Result<PgPool, StartError> {
     let direct = PgPoolOptions::new().max_connections(1).connect_with(database.direct.clone()).await.map_err(StartError::Database)?;
-    if store::is_shared(&database.direct).await? {
-        return Err(StartError::NotDirect);
-    }
-    MIGRATIONS.run(&direct).await.map_err(StartError::Migrate)?;
-    Ok(direct)
+    if store::is_shared(&database.direct).await? { Err(StartError::NotDirect) } else { Ok(direct) }
 }
 
-/// The database, brought up to date, and its epoch. Both ways to it are looked at before anything relies on them.
-async fn open(config: &Config, database: &Database) -> Result<(Store, Epoch), StartError> {
-    let direct = migrated(database).await?;
-    let epoch = Epoch::of(&mut *direct.acquire().await.map_err(StartError::Database)?).await?;
+/// The database with its schema, and its epoch. Both ways to it are looked at before anything relies on them.
+async fn open(config: &Config, database: &Database, schema: Schema) -> Result<(Store, Epoch, Shape), StartError> {
+    let direct = direct(database).await?;
+    if let Schema::Migrate = schema {
+        MIGRATIONS.run(&direct).await.map_err(StartError::Migrate)?;
+    }
+    let mut connection = direct.acquire().await.map_err(StartError::Database)?;
+    let (epoch, shape) = (Epoch::of(&mut connection).await?, Shape::of(&mut connection).await?);
+    if let Schema::AsBefore(before) = schema
+        && !(shape.covers(&before) && is_migrated(&mut connection).await?)
+    {
+        return Err(StartError::NotWhole);
+    }
+    drop(connection);
     direct.close().await;
     let options = with_settings(database.options.clone());
     let mut through = store::check_connections(&options).await?;
     match epoch.admit(&mut through).await {
-        Ok(()) => Ok((Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch)),
+        Ok(()) => Ok((Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch, shape)),
         Err(_) if epoch.is_over() => Err(StartError::TwoDatabases),
         Err(cause) => Err(StartError::Database(cause)),
     }
+}
+
+/// Is every migration of this version applied?
+async fn is_migrated(connection: &mut PgConnection) -> Result<bool, StartError> {
+    let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(StartError::Migrate)?;
+    let is_applied = |version: i64| applied.iter().any(|migration| migration.version == version);
+    Ok(MIGRATIONS.iter().all(|migration| is_applied(migration.version)))
 }
 
 impl App {
@@ -168,11 +213,31 @@ impl App {
 
     /// The same with a clock that may be off, for tests.
     pub async fn start_by(clock: Clock, config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
-        let (store, epoch) = open(config, &database).await?;
+        Self::start_on(Schema::Migrate, clock, config, database, secret).await
+    }
+
+    /// Starts a node in the place of one whose epoch is over. It migrates nothing: an error that may pass says that not all is
+    /// there that was there before.
+    pub async fn start_anew(legacy: &Legacy, config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
+        let started = Self::start_on(Schema::AsBefore(legacy.shape), legacy.clock.clone(), config, database, secret);
+        // Whatever it waits for may be a server that has gone without a word.
+        tokio::time::timeout(START_TIME_MAX, started).await.unwrap_or(Err(StartError::TooSlow))
+    }
+
+    async fn start_on(
+        schema: Schema,
+        clock: Clock,
+        config: &Config,
+        database: Database,
+        secret: &SecretString,
+    ) -> Result<Self, StartError> {
+        let (store, epoch, shape) = open(config, &database, schema).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let (stop_listening, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
         let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
+        // Should the start fail, or be given up, nothing of it goes on.
+        let unless_started = stop_lanes.clone().drop_guard();
 
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
@@ -212,9 +277,10 @@ impl App {
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store, delivery)));
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());
+        unless_started.disarm();
         let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.metrics), stop_listening.clone()));
         info!(%addr, "listening");
-        Ok(Self { addr, shared, stop_listening, stop_lanes, connections, listening, tasks, grace: config.shutdown_grace })
+        Ok(Self { addr, shape, shared, stop_listening, stop_lanes, connections, listening, tasks, grace: config.shutdown_grace })
     }
 
     /// Where it listens.
@@ -225,6 +291,11 @@ impl App {
     /// What its connections share: for tests that look inside.
     pub const fn shared(&self) -> &connection::Shared {
         &self.shared
+    }
+
+    /// For [`App::start_anew`].
+    pub fn legacy(&self) -> Legacy {
+        Legacy { clock: self.shared.clock.clone(), shape: self.shape }
     }
 
     /// Waits until the database turns out to be another one, or to have been restored or promoted: what this node has given

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::exit::{Exit, UsageError};
 use super::host::{Host, known_secret};
-use crate::app::{self, App};
+use crate::app::{self, App, Legacy};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
@@ -20,7 +20,7 @@ const DEMO_USERS: [&str; 2] = ["alice", "bob"];
 /// How long those are good for.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Between two tries to start anew.
-const START_AGAIN_PAUSE: Duration = Duration::from_millis(500);
+const START_ANEW_PAUSE: Duration = Duration::from_millis(500);
 
 /// Arguments of `restante serve`.
 #[derive(Debug, clap::Args)]
@@ -72,7 +72,10 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
 async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut told_to_stop = std::pin::pin!(told_to_stop);
-    let mut app = App::start_by(clock.clone(), &config, host.database.clone(), host.secret()?).await?;
+    let mut app = tokio::select! {
+        () = &mut told_to_stop => return Ok(()),
+        started = App::start_by(clock, &config, host.database.clone(), host.secret()?) => started?,
+    };
     announce(&app, host)?;
     // Its successors listen where it does.
     config.listen_addr = app.addr();
@@ -84,25 +87,26 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
         if !is_told {
             warn!("the database is another one, or was restored or promoted: clients are sent away, and this node starts anew");
         }
+        let legacy = app.legacy();
         app.stop().await;
         if is_told {
             return Ok(());
         }
         app = tokio::select! {
             () = &mut told_to_stop => return Ok(()),
-            started = start_again(&clock, &config, host) => started?,
+            started = start_anew(&legacy, &config, host) => started?,
         };
     }
 }
 
 /// Tries until the database is there: whoever restores or promotes it may not be done yet.
-async fn start_again(clock: &Clock, config: &Config, host: &Host) -> anyhow::Result<App> {
+async fn start_anew(legacy: &Legacy, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
-        match App::start_by(clock.clone(), config, host.database.clone(), host.secret()?).await {
+        match App::start_anew(legacy, config, host.database.clone(), host.secret()?).await {
             Err(error) if error.may_pass() => warn!(cause = ?error, "the node could not be started anew; once more"),
             started => return Ok(started?),
         }
-        tokio::time::sleep(START_AGAIN_PAUSE).await;
+        tokio::time::sleep(START_ANEW_PAUSE).await;
     }
 }
 

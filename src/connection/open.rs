@@ -283,6 +283,9 @@ pub(super) async fn leave(shared: &Shared, who: &Who, ended: Ended) {
     forget(shared, who);
     debug!(session.id = %who.session, code = ended.code.map(Code::as_str), "connection ended");
     let Some(device) = &who.wishes.device else { return };
+    if shared.epoch.is_over() {
+        return;
+    }
     let noted = tokio::time::timeout(Duration::from_secs(5), shared.store.device_seen(who.profile.user, device)).await;
     if !matches!(noted, Ok(Ok(()))) {
         debug!(user.id = %who.profile.external, "when a device was last seen could not be noted");

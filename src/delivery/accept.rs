@@ -245,11 +245,8 @@ impl Lane {
         if self.clock.is_none() {
             self.clock = store::database_clock(connection).await.ok();
         }
-        let accepted = match store::accept(connection, &columns(part), skip_held, LockPatience::Usual).await {
+        let rows = match store::accept(connection, &columns(part), skip_held, LockPatience::Usual).await {
             Ok(rows) if skip_held => stand_on_duplicates(connection, part, rows).await,
-            accepted => accepted,
-        };
-        let rows = match accepted {
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
                 self.link.broken();
@@ -370,14 +367,18 @@ impl Lane {
 }
 
 /// A duplicate is found under the lock of its chat, and a transaction that locks waits for a synchronous standby. Where what
-/// is held is skipped, it may be found without.
-async fn stand_on_duplicates(connection: &mut PgConnection, part: &[Queued], rows: Vec<AcceptedRow>) -> store::Result<Vec<AcceptedRow>> {
-    let is_duplicate = |row: &&AcceptedRow| row.outcome == AcceptOutcome::Duplicate;
-    let found: Vec<_> = rows.iter().filter(is_duplicate).filter_map(|row| Some(part.get(row.place)?.item.id.0)).collect();
-    if !found.is_empty() {
-        store::stand_on(connection, &found).await?;
+/// is held is skipped, it may be found without. One that cannot be stood on is as good as held: the rest of the batch is
+/// committed and has its answers.
+async fn stand_on_duplicates(connection: &mut PgConnection, part: &[Queued], mut rows: Vec<AcceptedRow>) -> Vec<AcceptedRow> {
+    let duplicates: Vec<usize> = (0..rows.len()).filter(|place| rows[*place].outcome == AcceptOutcome::Duplicate).collect();
+    let found: Vec<_> = duplicates.iter().filter_map(|place| Some(part.get(rows[*place].place)?.item.id.0)).collect();
+    if !found.is_empty()
+        && let Err(cause) = store::stand_on(connection, &found).await
+    {
+        debug!(?cause, "duplicates are looked for once more");
+        duplicates.into_iter().for_each(|place| rows[place].outcome = AcceptOutcome::Held);
     }
-    Ok(rows)
+    rows
 }
 
 fn message(item: &SendItem, row: &AcceptedRow) -> Message {

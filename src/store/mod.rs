@@ -17,6 +17,7 @@ mod people;
 mod rows;
 mod settings;
 mod settle;
+mod shape;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
@@ -34,6 +35,7 @@ pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
     count_attempts, locate, read, seqs_of_messages, settle,
 };
+pub use shape::Shape;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -74,6 +74,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("discard", format!("'{one}', 'user-36', 'x'")),
         ("endings_since", format!("{user}, '0', 1000")),
         ("epoch", String::new()),
+        ("shape", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500")),
         ("find_direct_chat", format!("{user}, 'user-35'")),
         ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),

@@ -127,11 +127,16 @@ impl Service {
 
     /// Waits until it says where it listens.
     async fn listens(&mut self) -> SocketAddr {
+        self.says("listening").await["addr"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Waits until it says this.
+    async fn says(&mut self, message: &str) -> Value {
         loop {
             let line = tokio::time::timeout(PATIENCE, self.log.next_line()).await.expect("it says nothing more").unwrap();
             let line: Value = serde_json::from_str(&line.expect("it has ended")).unwrap();
-            if line["message"] == "listening" {
-                return line["addr"].as_str().unwrap().parse().unwrap();
+            if line["message"] == message {
+                return line;
             }
         }
     }
@@ -186,6 +191,30 @@ async fn a_node_does_nothing_in_a_database_that_took_the_place_of_its_own_and_st
     let mut bob = Socket::open(service.addr, phone.with("epoch", epoch).with("since", 2)).await;
     assert_eq!(bob.ready["resumed"], false);
     assert_eq!(contents(&bob.receive(2).await), ["one", "1"]);
+    kill("-TERM", service.process.id().unwrap());
+    assert_eq!(service.process.wait().await.unwrap().code(), Some(0));
+}
+
+/// Broken by a node that brings whatever it finds up to date: the tables that it makes are in the way of those of the dump.
+#[tokio::test]
+async fn a_node_that_starts_anew_leaves_a_database_alone_until_all_is_there_that_was_there_before() {
+    let server = PrivateServer::start().await;
+    let before = server.database("restante").await;
+    let (mut service, at_first) = (Service::start(&before).await, pool(&before).await);
+    Socket::open(service.addr, Connect::user("alice")).await.send("bob", "one").await;
+    let (programs, dump) = dump(&at_first, &before).await;
+    at_first.close().await;
+    server.database_without_schema("nothing").await;
+    swap(&server, "restante", "nothing").await;
+    for _ in 0..2 {
+        let line = service.says("the node could not be started anew; once more").await;
+        assert!(line["cause"].as_str().unwrap().contains("NotWhole"), "{line}");
+    }
+    // It would fail at the first table that is there.
+    restore(programs, dump, &before).await;
+    assert_eq!(service.listens().await, service.addr);
+    let mut bob = Socket::open(service.addr, Connect::user("bob")).await;
+    assert_eq!(contents(&bob.receive(1).await), ["one"]);
     kill("-TERM", service.process.id().unwrap());
     assert_eq!(service.process.wait().await.unwrap().code(), Some(0));
 }

@@ -4,21 +4,30 @@
 
 use super::*;
 
+/// Is it known that nothing of a batch is written yet?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// It is.
+    First,
+    /// The database went away, and nobody knows.
+    Again,
+}
+
 impl Lane {
     /// Writes jobs until each has its answer or is put aside with its user.
     pub(super) async fn write(&mut self, jobs: Vec<Job>) {
-        let mut parts = vec![jobs];
-        while let Some(part) = parts.pop() {
+        let mut parts = vec![(jobs, Try::First)];
+        while let Some((part, which)) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            let Some((left, cause)) = self.try_once(part).await else { continue };
+            let Some((left, cause)) = self.try_once(part, which).await else { continue };
             match cause {
                 Error::Unavailable(_) => {
                     self.link.broken();
                     self.shared.health.report_away();
                     tokio::select! {
-                        () = self.shared.health.back() => parts.push(left),
+                        () = self.shared.health.back() => parts.push((left, Try::Again)),
                         () = self.shared.stop.cancelled() => left.into_iter().for_each(|job| job.fail(Refusal::Unavailable)),
                     }
                 }
@@ -33,7 +42,7 @@ impl Lane {
                         // Find whose it is: each user for itself.
                         _ => {
                             while let Some((_, jobs)) = users.pop_last() {
-                                parts.push(jobs);
+                                parts.push((jobs, which));
                             }
                         }
                     }
@@ -43,7 +52,7 @@ impl Lane {
     }
 
     /// Writes all kinds of jobs; on an error gives back those that are not written yet.
-    async fn try_once(&mut self, jobs: Vec<Job>) -> Option<(Vec<Job>, Error)> {
+    async fn try_once(&mut self, jobs: Vec<Job>, which: Try) -> Option<(Vec<Job>, Error)> {
         let started = std::time::Instant::now();
         let (mut acks, mut attempts, mut reads) = (Vec::new(), Vec::new(), Vec::new());
         let items = jobs.len();
@@ -56,7 +65,7 @@ impl Lane {
         }
         let mut failed = None;
         if !acks.is_empty() {
-            match self.settle(&acks).await {
+            match self.settle(&acks, which).await {
                 Ok(()) => {
                     for (_, reply) in acks.drain(..) {
                         let _ = reply.send(Ok(()));
@@ -87,11 +96,11 @@ impl Lane {
         Some((acks.chain(attempts).chain(reads).collect(), cause))
     }
 
-    async fn settle(&mut self, acks: &[(Acks, Reply<()>)]) -> Result<(), Error> {
+    async fn settle(&mut self, acks: &[(Acks, Reply<()>)], which: Try) -> Result<(), Error> {
         let connection = self.link.get().await?;
         let wanted: Vec<_> = acks.iter().flat_map(|(acks, _)| acks.by_id.iter().map(|message| (acks.user.user, *message))).collect();
         let located = if wanted.is_empty() { Vec::new() } else { store::locate(connection, &wanted).await? };
-        let batch = settle_batch(acks, located);
+        let batch = settle_batch(acks, located, which);
         let settled = store::settle(connection, &batch, self.patience).await?;
         let moved: Vec<&Located> = settled.moved.iter().filter_map(|place| batch.rows.get(*place)).collect();
         let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
@@ -217,8 +226,10 @@ impl Lane {
 /// Puts the acks of several users into one transaction: rows in lock order, the furthest mark per member, the furthest
 /// cursor per device (each session's is true once all before it in this lane is written, which it is). Where a row was acked
 /// above the mark, something below it is held by that session, and may have been acked by another, which holds this one: then
-/// neither of them knows how far the member has got, and the rows are asked.
-fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>) -> SettleBatch {
+/// neither of them knows how far the member has got, and the rows are asked. So they are where the batch is tried again, although it
+/// may be there already: marks that are computed are locked, and a transaction that locks waits for a synchronous standby, where
+/// one that finds nothing to do would not.
+fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>, which: Try) -> SettleBatch {
     let mut rows: Vec<Located> = acks.iter().flat_map(|(acks, _)| acks.rows.iter().copied()).chain(located.iter().copied()).collect();
     rows.sort_unstable_by_key(|row| (row.user, row.class, row.seq));
     rows.dedup_by_key(|row| (row.user, row.class, row.seq));
@@ -234,9 +245,9 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>) -> SettleBatc
             *cursor = [cursor[0].max(acked[0]), cursor[1].max(acked[1])];
         }
     }
-    let is_above = |row: &&Located| marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq);
-    let out_of_turn = acks.iter().flat_map(|(acks, _)| &acks.rows).filter(is_above);
-    let mut exact: Vec<ExactMark> = located.iter().chain(out_of_turn).map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
+    let is_above = |row: &Located| marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq);
+    let to_compute = acks.iter().flat_map(|(acks, _)| &acks.rows).filter(|row| which == Try::Again || is_above(row));
+    let mut exact: Vec<ExactMark> = located.iter().chain(to_compute).map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
     exact.sort_unstable_by_key(|mark| (mark.chat, mark.user));
     exact.dedup();
     SettleBatch {
@@ -244,5 +255,44 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>) -> SettleBatc
         marks: marks.into_iter().map(|((chat, user), seq)| MarkProposal { user, chat, seq }).collect(),
         exact,
         devices: devices.into_iter().map(|((user, device), acked)| DeviceCursor { user, device: device.clone(), acked }).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Class, ExternalId, InboxSeq, MessageId};
+
+    fn acks(user: i64, chat_seqs: &[i64], mark: i64) -> (Acks, Reply<()>) {
+        let external = ExternalId::try_from("bob".to_owned()).expect("a name is an id");
+        let chat = ChatId(Uuid::from_u128(1));
+        let row = |seq: &i64| Located {
+            user: UserId(user),
+            class: Class::Chat,
+            seq: InboxSeq(*seq),
+            message: MessageId(Uuid::from_u128(9)),
+            chat,
+            chat_seq: ChatSeq(*seq),
+            sender: UserId(7),
+        };
+        let user = Arc::new(Profile { user: UserId(user), external, name: None, picture: None });
+        let rows = chat_seqs.iter().map(row).collect();
+        (Acks { user, rows, by_id: Vec::new(), marks: vec![(chat, ChatSeq(mark))], device: None }, oneshot::channel().0)
+    }
+
+    fn computed(acks: &[(Acks, Reply<()>)], which: Try) -> Vec<i64> {
+        settle_batch(acks, Vec::new(), which).exact.iter().map(|mark| mark.user.0).collect()
+    }
+
+    #[test]
+    fn marks_are_computed_where_a_row_lies_above_what_is_proposed_and_where_a_batch_is_tried_again() {
+        let in_turn = [acks(1, &[1, 2], 2), acks(2, &[5], 9)];
+        assert_eq!(computed(&in_turn, Try::First), [0; 0]);
+        assert_eq!(computed(&in_turn, Try::Again), [1, 2]);
+        assert_eq!(computed(&[acks(1, &[1, 2], 2), acks(2, &[5, 6], 5)], Try::First), [2]);
+        // Two sessions of one member, each of which holds what the other acked.
+        assert_eq!(computed(&[acks(1, &[2], 0), acks(1, &[1], 1)], Try::First), [1]);
     }
 }
