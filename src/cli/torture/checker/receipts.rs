@@ -19,13 +19,19 @@ struct Known {
     named_on: Option<u32>,
 }
 
-type Knowledge<'a> = HashMap<(Uuid, &'a str), Known>;
+/// What a client knows.
+#[derive(Debug, Default)]
+struct Knowledge<'a> {
+    of: HashMap<(Uuid, &'a str), Known>,
+    /// Per chat, member and status: up to where a mark has said it. Whoever is told it again learns nothing new below.
+    marks: HashMap<(Uuid, &'a str, Status), i64>,
+}
 
 pub(super) fn judge(book: &Book<'_>, findings: &mut Findings) {
     let members: HashMap<(Uuid, &str), &Member> =
         book.evidence.ledger.members.iter().map(|member| ((member.chat, member.user.as_str()), member)).collect();
     for history in &book.evidence.histories {
-        let mut knowledge = Knowledge::new();
+        let mut knowledge = Knowledge::default();
         for record in &history.records {
             if let What::Told(receipt) = &record.what {
                 learn(book, &members, history, record, receipt, &mut knowledge, findings);
@@ -52,13 +58,17 @@ fn learn<'a>(
         told_by_name(book, history, record, (id, user), status, knowledge, findings);
     }
     let (Some(up_to), Some(member)) = (receipt.up_to, members.get(&(receipt.chat, user))) else { return };
-    let mine = |message: &Message| message.sender == history.user && message.seq <= up_to && message.seq > member.joined;
-    for (id, message) in book.by_chat.get(&receipt.chat).into_iter().flatten().filter(|(_, message)| mine(message)) {
+    let said = knowledge.marks.entry((receipt.chat, user, receipt.status)).or_insert(member.joined);
+    let above = std::mem::replace(said, up_to.max(*said));
+    let messages = book.by_chat.get(&receipt.chat).map_or(&[][..], Vec::as_slice);
+    let from = messages.partition_point(|(_, message)| message.seq <= above);
+    let new = messages[from..].iter().take_while(|(_, message)| message.seq <= up_to);
+    for (id, message) in new.filter(|(_, message)| message.sender == history.user) {
         let Some(row) = book.row(*id, user).filter(|_| !book.is_requeued(*id, user)) else { continue };
         if !matches!(row.status, Status::Failed | Status::Expired) {
             not_before_it_was(book, history, record, (*id, message), user, receipt.status, findings);
         }
-        let known = knowledge.entry((*id, user)).or_insert(Known { status: receipt.status, named_on: None });
+        let known = knowledge.of.entry((*id, user)).or_insert(Known { status: receipt.status, named_on: None });
         // Of two marks the greater one counts, and what ended otherwise has been named.
         if known.status < receipt.status {
             known.status = receipt.status;
@@ -116,7 +126,7 @@ fn told_by_name<'a>(
     }
     not_before_it_was(book, history, record, (id, message), user, status, findings);
     let connection = record.connection;
-    let known = knowledge.entry((id, user)).or_insert(Known { status, named_on: Some(connection) });
+    let known = knowledge.of.entry((id, user)).or_insert(Known { status, named_on: Some(connection) });
     let is_end = |status| matches!(status, Status::Failed | Status::Expired);
     let is_back = known.status > status && (is_end(known.status) || known.named_on == Some(connection));
     if is_back || (is_end(status) && known.status != status && known.named_on.is_some()) {
@@ -150,7 +160,7 @@ fn truth(book: &Book<'_>, members: &HashMap<(Uuid, &str), &Member>, history: &Hi
         if !is_told || book.is_requeued(row.message, &row.user) {
             continue;
         }
-        let known = knowledge.get(&(row.message, row.user.as_str())).map_or(Status::Sent, |known| known.status);
+        let known = knowledge.of.get(&(row.message, row.user.as_str())).map_or(Status::Sent, |known| known.status);
         if known != row.status {
             findings.add(Rule::Untold, || {
                 let Message { chat, seq, .. } = message;

@@ -41,8 +41,8 @@ pub enum Repetition {
 pub struct Deeds {
     /// Messages whose acks left, by id or by number, and when that was first.
     pub acked: HashMap<Uuid, u64>,
-    /// Per chat, how far it read, and when.
-    pub read: HashMap<Uuid, Vec<(i64, u64)>>,
+    /// Per chat, how far it read, and when it first read so far: both ascend.
+    read: HashMap<Uuid, Vec<(i64, u64)>>,
     /// Messages that were rejected for good.
     pub rejected_for_good: HashSet<Uuid>,
     /// How often each came.
@@ -52,7 +52,15 @@ pub struct Deeds {
 impl Deeds {
     /// When the client first asked for this to be read.
     pub fn read_at(&self, chat: Uuid, seq: i64) -> Option<u64> {
-        self.read.get(&chat)?.iter().filter(|(read, _)| *read >= seq).map(|(_, at_ms)| *at_ms).min()
+        let reads = self.read.get(&chat)?;
+        reads.get(reads.partition_point(|(read, _)| *read < seq)).map(|(_, at_ms)| *at_ms)
+    }
+
+    fn read(&mut self, chat: Uuid, seq: i64, at_ms: u64) {
+        let reads = self.read.entry(chat).or_default();
+        if reads.last().is_none_or(|(read, _)| *read < seq) {
+            reads.push((seq, at_ms));
+        }
     }
 
     fn ack(&mut self, message: Uuid, at_ms: u64) {
@@ -84,9 +92,15 @@ pub struct Seen {
     pub numbers: BTreeSet<i64>,
     /// Numbers whose ack is confirmed, or that were named as gaps.
     done: BTreeSet<i64>,
-    /// Messages whose ack is confirmed.
-    confirmed: HashSet<Uuid>,
+    /// Messages whose ack is confirmed, with the record that first confirmed it.
+    confirmed: HashMap<Uuid, usize>,
     messages: HashSet<Uuid>,
+    /// Messages by the numbers under which they came last.
+    by_number: BTreeMap<i64, Uuid>,
+    /// The client has said on connecting that it has everything up to here, and nothing up to here came after that.
+    claimed: i64,
+    /// From the first number up to here everything is done, as far as it has been looked at.
+    contiguous: Option<(i64, i64)>,
 }
 
 #[derive(Debug, Default)]
@@ -94,8 +108,6 @@ struct Connection {
     /// The record with which it began.
     began: usize,
     stream: Stream,
-    /// Messages that a new connection of this stream must not get, when this one began.
-    confirmed: HashSet<Uuid>,
     /// The device's cursor was at least here when this one began.
     cursor: i64,
     reads: HashMap<Uuid, i64>,
@@ -104,6 +116,8 @@ struct Connection {
     rejected: HashSet<Uuid>,
     /// Acked on it, in order.
     acked: Vec<Uuid>,
+    /// So many of these are confirmed.
+    confirmed: usize,
 }
 
 /// The ack with this `ask` covers so many of the connection's acked messages.
@@ -114,9 +128,22 @@ struct AckPlace {
 
 impl Seen {
     /// Everything from the stream's beginning to here is done.
-    fn cursor(&self) -> i64 {
-        let Some(first) = self.numbers.first() else { return 0 };
-        (*first..).take_while(|number| self.done.contains(number)).last().unwrap_or(first - 1)
+    fn cursor(&mut self) -> i64 {
+        let Some(first) = self.numbers.first().copied() else { return 0 };
+        let known = self.contiguous.filter(|(of, _)| *of == first).map_or(first - 1, |(_, cursor)| cursor);
+        let cursor = (known + 1..).take_while(|number| self.done.contains(number)).last().unwrap_or(known);
+        self.contiguous = Some((first, cursor));
+        cursor
+    }
+
+    /// Messages that came under numbers up to here, and were not claimed before.
+    fn claim(&mut self, up_to: i64) -> Vec<Uuid> {
+        if up_to <= self.claimed {
+            return Vec::new();
+        }
+        let claimed = self.by_number.range(self.claimed + 1..=up_to).map(|(_, message)| *message).collect();
+        self.claimed = up_to;
+        claimed
     }
 
     /// Numbers below the highest that never came and were not named.
@@ -161,6 +188,8 @@ impl<'a> Walk<'a> {
                 seen.messages.insert(*message);
                 if *class == Class::Chat {
                     seen.numbers.insert(*inbox_seq);
+                    seen.by_number.insert(*inbox_seq, *message);
+                    seen.claimed = seen.claimed.min(*inbox_seq - 1);
                     self.sighted.insert((stream.clone(), *message), *inbox_seq);
                 }
                 *self.deeds.came.entry(*message).or_default() += 1;
@@ -178,7 +207,7 @@ impl<'a> Walk<'a> {
                 let covered = connection.came.iter().filter(|(_, (_, _, number))| number <= up_to).map(|(message, _)| *message).collect();
                 self.ack(number, at_ms, covered, *ask);
             }
-            What::AckConfirmed { ask } => self.confirm(*ask),
+            What::AckConfirmed { ask } => self.confirm(at, *ask),
             What::Rejected { message, is_final, .. } => {
                 self.connections.entry(number).or_default().rejected.insert(*message);
                 if *is_final {
@@ -186,7 +215,7 @@ impl<'a> Walk<'a> {
                 }
             }
             What::ReadUpTo { chat, seq, ask } => {
-                self.deeds.read.entry(*chat).or_default().push((*seq, at_ms));
+                self.deeds.read(*chat, *seq, at_ms);
                 self.reads.insert(*ask, (*chat, *seq));
             }
             What::ReadConfirmed { ask } => {
@@ -202,14 +231,11 @@ impl<'a> Walk<'a> {
     fn connect(&mut self, number: u32, began: usize, at_ms: u64, stream: Stream, since: Option<i64>) {
         let seen = self.streams.entry(stream.clone()).or_default();
         // Who says how much it has acks it, and gets what is above.
-        let claimed: Vec<Uuid> = since.map_or(Vec::new(), |since| {
-            let mine = seen.messages.iter().filter(|id| self.sighted.get(&(stream.clone(), **id)).is_some_and(|n| *n <= since));
-            mine.copied().collect()
-        });
+        let claimed = since.map_or(Vec::new(), |since| seen.claim(since));
         claimed.into_iter().for_each(|message| self.deeds.ack(message, at_ms));
         let cursor = since.map_or(i64::MAX, |since| since).min(seen.cursor());
-        let (confirmed, reads) = (seen.confirmed.clone(), self.read_confirmed.clone());
-        self.connections.insert(number, Connection { began, stream, confirmed, cursor, reads, ..Connection::default() });
+        let reads = self.read_confirmed.clone();
+        self.connections.insert(number, Connection { began, stream, cursor, reads, ..Connection::default() });
     }
 
     fn repetition(&self, number: u32, message: Uuid, attempt: u16, at_ms: u64, ack_timeout_ms: u64) -> Repetition {
@@ -223,10 +249,12 @@ impl<'a> Walk<'a> {
             (Some(_), Some(inbox_seq)) => *inbox_seq > connection.cursor,
             _ => false,
         };
-        if connection.confirmed.contains(&message) && !is_behind_cursor {
+        let seen = self.streams.get(&connection.stream);
+        let is_confirmed = seen.and_then(|seen| seen.confirmed.get(&message)).is_some_and(|at| *at < connection.began);
+        if is_confirmed && !is_behind_cursor {
             return Repetition::AckedBefore;
         }
-        let is_known = self.streams.get(&connection.stream).is_some_and(|seen| seen.messages.contains(&message));
+        let is_known = seen.is_some_and(|seen| seen.messages.contains(&message));
         if is_known { Repetition::Explained } else { Repetition::First }
     }
 
@@ -249,15 +277,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn confirm(&mut self, ask: u64) {
+    fn confirm(&mut self, at: usize, ask: u64) {
         let Some(AckPlace { connection, covers }) = self.acks.get(&ask) else { return };
         let Some(connection) = self.connections.get_mut(connection) else { return };
         let seen = self.streams.entry(connection.stream.clone()).or_default();
-        for message in connection.acked.iter().take(*covers) {
-            seen.confirmed.insert(*message);
+        for message in connection.acked.iter().take(*covers).skip(connection.confirmed) {
+            seen.confirmed.entry(*message).or_insert(at);
             if let Some((_, _, inbox_seq)) = connection.came.get(message) {
                 seen.done.insert(*inbox_seq);
             }
         }
+        connection.confirmed = connection.confirmed.max(*covers);
     }
 }
