@@ -22,7 +22,7 @@ fn nothing_is_lost_and_nothing_has_its_effect_twice_under_faults() {
     assert_eq!(run.status.code(), Some(0), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
     let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!((&verdict["verdict"], &verdict["seed"]), (&"held".into(), &11.into()));
-    assert!(verdict["faults"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>() >= 4, "{said}");
+    assert!(verdict["faults"].as_object().unwrap().values().map(|kind| kind["done"].as_u64().unwrap()).sum::<u64>() >= 4, "{said}");
     for what in ["sends confirmed", "envelopes received", "receipts", "reads", "rows read"] {
         assert!(verdict["counts"][what].as_u64().unwrap() > 50, "{what}: {said}");
     }
@@ -35,8 +35,11 @@ fn a_standby_takes_over_again_and_again_and_clocks_are_off_and_nothing_is_lost()
     let said = String::from_utf8_lossy(&run.stdout);
     assert_eq!(run.status.code(), Some(0), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
     let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
-    let done = |what: &str| verdict["timeline"].as_array().unwrap().iter().any(|entry| entry["what"].as_str().unwrap().contains(what));
-    assert!(done("; a new standby after") && done(": off by "), "{said}");
+    let is_told = |what: &str| verdict["timeline"].as_array().unwrap().iter().any(|entry| entry["what"].as_str().unwrap().contains(what));
+    assert!(is_told("; a new standby after") && is_told(": off by "), "{said}");
+    let promote = &verdict["faults"]["promote"];
+    let [drawn, done, not_done] = ["drawn", "done", "notDone"].map(|what| promote[what].as_u64().unwrap());
+    assert!(done > 0 && drawn == done + not_done && (not_done > 0) == promote["whyNot"].is_string(), "{said}");
     assert!(verdict["counts"]["sends confirmed"].as_u64().unwrap() > 50, "{said}");
 }
 

@@ -24,6 +24,8 @@ impl Embedded {
         let starting = layout::start_lock(&root)?;
         let layout = layout::Layout::prepare(root.clone())?;
         let copy = Postmaster { layout, bin_dir: primary.postmaster.bin_dir.clone() };
+        // A copy before this one may have been left starting.
+        copy.stop()?;
         copy.discard_cluster()?;
         copy.copy_of(&primary.postmaster, name)?;
         drop(starting);

@@ -18,6 +18,7 @@ use super::checker::{self, Evidence};
 use super::dice::Dice;
 use super::faults::{Faults, Timeline};
 use super::history::{History, Scribe};
+use super::outcome::Tallies;
 use super::plan::Fault;
 use super::stand::node::{ACK_TIMEOUT_MS, ATTEMPTS_MAX};
 use super::stand::{Stand, Standby};
@@ -47,6 +48,8 @@ pub struct Setting {
 pub struct Run {
     /// For the checker.
     pub evidence: Evidence,
+    /// What became of the faults.
+    pub tallies: Tallies,
     /// For people.
     pub timeline: Timeline,
     /// What the nodes said last, where that may help.
@@ -82,7 +85,7 @@ pub async fn run(setting: &Setting, stand: &Arc<Stand>) -> anyhow::Result<Run> {
         timeline: timeline.clone(),
         requeued: Arc::new(Mutex::new(HashSet::new())),
     };
-    let died = fault_time(setting, &faults, began).await;
+    let (died, tallies) = fault_time(setting, &faults, began).await;
     mend(stand, &timeline).await?;
     let stuck = cast.come_to_an_end(stand, began, &timeline).await;
     let (histories, away) = cast.end().await?;
@@ -90,12 +93,13 @@ pub async fn run(setting: &Setting, stand: &Arc<Stand>) -> anyhow::Result<Run> {
     let ledger = checker::read(&mut stand.database.connect().await?).await?;
     let requeued = faults.requeued.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let evidence = Evidence { histories, ledger, away, stuck, died, requeued, attempts_max: ATTEMPTS_MAX, ack_timeout_ms: ACK_TIMEOUT_MS };
-    Ok(Run { evidence, timeline, logs: stand.nodes.iter().map(super::stand::Node::log).collect() })
+    Ok(Run { evidence, tallies, timeline, logs: stand.nodes.iter().map(super::stand::Node::log).collect() })
 }
 
 /// Faults come as planned, and nodes are looked after, until the time is over and every fault has undone itself. Says
-/// which nodes ended by themselves.
-async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> Vec<String> {
+/// which nodes ended by themselves, and what became of the faults.
+async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> (Vec<String>, Tallies) {
+    let mut tallies = Tallies::of(&setting.plan);
     let mut under_way = JoinSet::new();
     let plan = async {
         for fault in &setting.plan {
@@ -103,7 +107,12 @@ async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> Vec<S
             under_way.spawn(faults.clone().commit(*fault));
         }
         sleep_until((began + setting.time).into()).await;
-        while under_way.join_next().await.is_some() {}
+        while let Some(ended) = under_way.join_next().await {
+            // One that broke is missing among the outcomes.
+            if let Ok((kind, outcome)) = ended {
+                tallies.count(kind, outcome);
+            }
+        }
     };
     let mut died = Vec::new();
     let watch = async {
@@ -122,7 +131,7 @@ async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> Vec<S
         () = plan => {}
         () = watch => {}
     }
-    died
+    (died, tallies)
 }
 
 async fn mend(stand: &Stand, timeline: &Timeline) -> anyhow::Result<()> {

@@ -11,9 +11,11 @@ use uuid::Uuid;
 
 use super::actor::Progress;
 use super::dice::Dice;
+use super::outcome::Outcome;
 use super::plan::{Fault, Kind};
 use super::proxy::{Half, Proxy, Weather};
 use super::stand::{Backend, End, Node, Stand};
+use crate::cli::exit::words as words_of;
 
 /// Ten minutes.
 const CLOCK_OFF_BY_MS_MAX: u64 = 600_000;
@@ -56,26 +58,27 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Does it, and returns when it is undone.
-    pub async fn commit(self, fault: Fault) {
+    /// Does it, and returns when it is undone, with what became of it.
+    pub async fn commit(self, fault: Fault) -> (Kind, Outcome) {
         let Fault { kind, node, lasts, .. } = fault;
         let place = if is_of_a_node(kind) { format!(" (node {node})") } else { String::new() };
         let length = if lasts.as_millis() > 1 { format!(" for {} ms", lasts.as_millis()) } else { String::new() };
         let began = Instant::now();
         self.timeline.note(format!("{}{place}{length}", kind.name()));
-        match self.perform(fault).await {
-            Ok(words) if words.is_empty() && lasts.as_millis() <= 1 => {}
-            Ok(words) => {
-                let words = if words.is_empty() { words } else { format!(": {words}") };
+        let outcome = self.perform(fault).await.unwrap_or_else(|error| Outcome::Failed(words_of(error.as_ref())));
+        match &outcome {
+            Outcome::Done(words) if words.is_empty() && lasts.as_millis() <= 1 => {}
+            Outcome::Done(words) => {
+                let words = if words.is_empty() { String::new() } else { format!(": {words}") };
                 self.timeline.note(format!("{}{place} over after {} ms{words}", kind.name(), began.elapsed().as_millis()));
             }
-            Err(error) => {
-                self.timeline.note(format!("{}{place} could not be done: {}", kind.name(), crate::cli::exit::words(error.as_ref())))
-            }
+            Outcome::PassedOver(why) => self.timeline.note(format!("{}{place} passed over: {why}", kind.name())),
+            Outcome::Failed(why) => self.timeline.note(format!("{}{place} could not be done: {why}", kind.name())),
         }
+        (kind, outcome)
     }
 
-    async fn perform(&self, Fault { kind, node, lasts, chance, .. }: Fault) -> anyhow::Result<String> {
+    async fn perform(&self, Fault { kind, node, lasts, chance, .. }: Fault) -> anyhow::Result<Outcome> {
         let (database, node) = (&self.stand.database, &self.stand.nodes[node]);
         let mut dice = Dice::new(chance, kind.name());
         let mut words = String::new();
@@ -102,12 +105,12 @@ impl Faults {
             Kind::BackendKill => words = database.kill_backend(&mut dice).await?,
             Kind::BackendEnd => words = database.end_backend(Backend::Any, &mut dice).await?,
             Kind::ListenerEnd => words = database.end_backend(Backend::Listener, &mut dice).await?,
-            Kind::Promote => words = database.promote(&mut dice, lasts).await?,
-            Kind::StandbyStop => database.stop_standby(lasts).await?,
-            Kind::StandbyKill => database.kill_standby(lasts).await?,
-            Kind::Requeue => words = self.requeue(&mut dice).await?,
+            Kind::Promote => return database.promote(&mut dice, lasts).await,
+            Kind::StandbyStop => return database.stop_standby(lasts).await,
+            Kind::StandbyKill => return database.kill_standby(lasts).await,
+            Kind::Requeue => return self.requeue(&mut dice).await,
         }
-        Ok(words)
+        Ok(Outcome::Done(words))
     }
 
     fn double(&self, dice: &mut Dice) {
@@ -116,13 +119,15 @@ impl Faults {
         }
     }
 
-    async fn requeue(&self, dice: &mut Dice) -> anyhow::Result<String> {
-        let Some((message, user)) = self.stand.database.failed(dice).await? else { return Ok("nothing has failed".to_owned()) };
+    async fn requeue(&self, dice: &mut Dice) -> anyhow::Result<Outcome> {
+        let Some((message, user)) = self.stand.database.failed(dice).await? else {
+            return Ok(Outcome::PassedOver("nothing has failed".to_owned()));
+        };
         let words = format!("{message} for {user}");
         // Before it is done: an answer that does not come does not say that it was not.
         self.requeued.lock().unwrap_or_else(PoisonError::into_inner).insert((message, user.clone()));
         self.stand.database.requeue(message, &user).await?;
-        Ok(words)
+        Ok(Outcome::Done(words))
     }
 }
 

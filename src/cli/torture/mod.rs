@@ -2,8 +2,8 @@
 //! seed. Then a judge that knows nothing of the service decides whether anything was lost, doubled, reordered, or told
 //! wrongly. In the manner of Jepsen, on one machine, with one command.
 //!
-//! [`plan`] draws what is done, [`faults`] does it to the [`stand`] and its proxies ([`proxy`]), [`actor`] is a client,
-//! [`history`] what it wrote down, [`checker`] the judge, [`conductor`] the whole run.
+//! [`plan`] draws what is done, [`faults`] does it to the [`stand`] and its proxies ([`proxy`]), [`outcome`] is what became
+//! of it; [`actor`] is a client, [`history`] what it wrote down, [`checker`] the judge, [`conductor`] the whole run.
 
 mod actor;
 mod checker;
@@ -11,6 +11,7 @@ mod conductor;
 mod dice;
 mod faults;
 mod history;
+mod outcome;
 mod plan;
 mod proxy;
 mod report;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::exit::{Exit, UsageError, words as words_of};
 use conductor::Setting;
 use plan::Kind;
+use report::Verdict;
 use stand::{Stand, Standby};
 
 pub const ABOUT: &str = "\
@@ -38,7 +40,7 @@ are killed, stopped and restarted, connections are cut, stalled and left half op
 client comes back once more, and a judge that shares nothing with the service decides over what the clients saw and what the database holds.
 
 The same seed draws the same people, deeds and faults; how they fall between one another is up to the machine. Exit code 0: everything \
-held. 1: something broke, and the output says what, with the seed. What is judged, and how to read it: docs/torture.md.
+held. 1: something broke, and the output says what, with the seed; or a fault of the standby failed, and there is no verdict. What is judged, and how to read it: docs/torture.md.
 
 Examples:
   restante torture
@@ -118,7 +120,11 @@ async fn torture(args: &Args, setting: &Setting) -> anyhow::Result<Exit> {
         }
         None => println!("{}", report::text(setting, &run, &findings)),
     }
-    Ok(if findings.is_empty() { Exit::Done } else { Exit::Failed })
+    match Verdict::of(&run, &findings) {
+        Verdict::Held => Ok(Exit::Done),
+        Verdict::Broken => Ok(Exit::Failed),
+        Verdict::None(why) => anyhow::bail!("no verdict: {why}"),
+    }
 }
 
 fn setting(args: &Args) -> anyhow::Result<Setting> {

@@ -1,7 +1,7 @@
 //! What came of a run, for people and as JSON: seed, faults, what was done, the timeline, the verdict.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::checker::{Evidence, Findings};
 use super::conductor::{Run, Setting};
 use super::history::{Status, What};
+use super::outcome::Tallies;
 
 /// How much happened, so that a verdict is not mistaken for silence.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -61,10 +62,44 @@ impl Counts {
     }
 }
 
-fn faults(setting: &Setting) -> BTreeMap<&'static str, u64> {
-    let mut faults = BTreeMap::new();
-    setting.plan.iter().for_each(|fault| *faults.entry(fault.kind.name()).or_default() += 1);
-    faults
+/// What a run comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every rule held.
+    Held,
+    /// One or more did not.
+    Broken,
+    /// Every rule held, but what the run was to show was not done: why.
+    None(String),
+}
+
+impl Verdict {
+    /// Of this run, of which the judge has found this.
+    pub fn of(run: &Run, findings: &Findings) -> Self {
+        match run.tallies.standby_failed() {
+            _ if !findings.is_empty() => Self::Broken,
+            Some(why) => Self::None(why),
+            None => Self::Held,
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Broken => "broken",
+            Self::None(_) => "none",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held => f.write_str("HELD: nothing was lost, and everything had its effect once"),
+            Self::Broken => f.write_str("BROKEN"),
+            Self::None(why) => write!(f, "NO VERDICT: {why}"),
+        }
+    }
 }
 
 fn list(counts: &BTreeMap<&'static str, u64>) -> String {
@@ -81,8 +116,12 @@ pub fn text(setting: &Setting, run: &Run, findings: &Findings) -> String {
     for (at, words) in run.timeline.entries() {
         let _ = writeln!(out, "  {:>9}  {words}", stamp(at));
     }
-    let _ = writeln!(out, "\nFaults     {}", list(&faults(setting)));
-    let _ = writeln!(out, "Clients    {}\n", list(&Counts::of(&run.evidence).0));
+    let _ = writeln!(out, "\nFaults               drawn  done  not done");
+    for (kind, tally) in run.tallies.iter() {
+        let why = tally.why_not().map(|why| format!("  {why}")).unwrap_or_default();
+        let _ = writeln!(out, "  {:<18} {:>5} {:>5} {:>9}{why}", kind.name(), tally.drawn, tally.done, tally.not_done());
+    }
+    let _ = writeln!(out, "\nClients    {}\n", list(&Counts::of(&run.evidence).0));
     for (rule, count, cases) in findings.iter() {
         let _ = writeln!(out, "BROKEN {} ({count}): {}", rule.name(), rule.words());
         for case in cases {
@@ -94,9 +133,16 @@ pub fn text(setting: &Setting, run: &Run, findings: &Findings) -> String {
             let _ = writeln!(out, "What node {number} said last:\n{log}");
         }
     }
-    let verdict = if findings.is_empty() { "HELD: nothing was lost, and everything had its effect once" } else { "BROKEN" };
-    let _ = write!(out, "{verdict} (seed {seed})");
+    let _ = write!(out, "{} (seed {seed})", Verdict::of(run, findings));
     out
+}
+
+fn faults(tallies: &Tallies) -> BTreeMap<&'static str, Value> {
+    let words = tallies.iter().map(|(kind, tally)| {
+        let counts = json!({"drawn": tally.drawn, "done": tally.done, "notDone": tally.not_done(), "whyNot": tally.why_not()});
+        (kind.name(), counts)
+    });
+    words.collect()
 }
 
 /// For programs.
@@ -110,11 +156,11 @@ pub fn json(setting: &Setting, run: &Run, findings: &Findings) -> Value {
         "seconds": setting.time.as_secs_f64(),
         "nodes": setting.nodes,
         "clients": setting.clients,
-        "faults": faults(setting),
+        "faults": faults(&run.tallies),
         "counts": Counts::of(&run.evidence).0,
         "timeline": timeline,
         "broken": broken,
-        "verdict": if findings.is_empty() { "held" } else { "broken" },
+        "verdict": Verdict::of(run, findings).name(),
     })
 }
 

@@ -2,7 +2,7 @@
 //! as whoever fails over with care does it: only a standby that has everything is promoted, and only when nothing of the old
 //! primary is left that could answer. The old one's directory then becomes the new standby's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,9 @@ use tokio::time::sleep;
 
 use super::database::{Database, LOOK_EVERY, Server, Standby, blocking, signal};
 use super::stopped::Stopped;
+use crate::cli::exit::words;
 use crate::cli::torture::dice::Dice;
+use crate::cli::torture::outcome::Outcome;
 use crate::postgres::{Embedded, ThrowawayDir};
 
 /// Its name, as the primary knows it.
@@ -31,10 +33,19 @@ const IS_CURRENT: &str = "select exists (select from pg_stat_replication
 #[derive(Debug)]
 pub struct Second {
     _dir: ThrowawayDir,
-    server: Mutex<Server>,
+    follower: Mutex<Follower>,
     standby: Standby,
     /// One promotion after the other; what comes meanwhile is passed over.
     promoting: Turn<()>,
+}
+
+/// What follows the primary.
+#[derive(Debug, Clone)]
+enum Follower {
+    /// It does, or would if it ran.
+    There(Server),
+    /// Nothing: the last one could not be made. The next one belongs here.
+    Missing(PathBuf),
 }
 
 /// How the primary is lost.
@@ -61,17 +72,42 @@ impl Second {
             Ok((dir, server))
         })
         .await?;
-        let second = Self { _dir: dir, server: Mutex::new(server), standby, promoting: Turn::new(()) };
+        let second = Self { _dir: dir, follower: Mutex::new(Follower::There(server)), standby, promoting: Turn::new(()) };
         second.confirm_commits(database).await?;
         Ok(Some(second))
     }
 
-    fn server(&self) -> Server {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn follower(&self) -> Follower {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn replace(&self, server: Server) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    fn replace(&self, follower: Follower) {
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = follower;
+    }
+
+    /// The standby; where the last one could not be made, that is tried once more. Asked by whoever has the turn.
+    async fn server(&self, database: &Database) -> Result<Server, Outcome> {
+        match self.follower() {
+            Follower::There(server) => Ok(server),
+            Follower::Missing(root) => {
+                let made = self.make(database, root).await;
+                made.map_err(|error| Outcome::PassedOver(format!("there is no standby: {}", words(error.as_ref()))))
+            }
+        }
+    }
+
+    /// Makes a standby of the primary, in this directory. Where that fails there is none, and commits wait for none.
+    async fn make(&self, database: &Database, root: PathBuf) -> anyhow::Result<Server> {
+        self.replace(Follower::Missing(root.clone()));
+        let primary = database.primary();
+        let server = blocking(move || follow(&root, &primary)).await?;
+        if let Err(error) = self.confirm_commits(database).await {
+            // Where this fails too, it is done when everything is mended.
+            let _ = database.await_no_standby().await;
+            return Err(error);
+        }
+        self.replace(Follower::There(server.clone()));
+        Ok(server)
     }
 
     /// From now on commits wait for the standby. Before it streams that would only stop them, so it is waited for.
@@ -92,11 +128,11 @@ impl Second {
     /// What must be so before the primary may be lost. The standby has what was visible at this moment, and with it all that
     /// was confirmed; of what comes later a sender is told when the standby has it. But if it is to be found out whether
     /// losses are found, the standby is parted from the primary for a while.
-    async fn prepare(&self, database: &Database, pause: Duration) -> anyhow::Result<()> {
+    async fn prepare(&self, database: &Database, server: &Server, pause: Duration) -> anyhow::Result<()> {
         if self.standby != Standby::Asynchronous {
             return await_current(&mut database.connect().await?, true).await;
         }
-        let mut standby = connect(&self.server()).await?;
+        let mut standby = connect(server).await?;
         sqlx::query("alter system set primary_conninfo = ''").execute(&mut standby).await?;
         sqlx::query("select pg_reload_conf()").execute(&mut standby).await?;
         sleep(pause + QUIT_MAX).await;
@@ -106,14 +142,20 @@ impl Second {
 
 impl Database {
     /// The primary is lost, its standby takes its place, and it comes back as the standby of that one.
-    pub async fn promote(&self, dice: &mut Dice, pause: Duration) -> anyhow::Result<String> {
+    pub async fn promote(&self, dice: &mut Dice, pause: Duration) -> anyhow::Result<Outcome> {
         let second = self.second()?;
-        let Ok(_only) = second.promoting.try_lock() else { return Ok("passed over, the last one is not done yet".to_owned()) };
+        let Ok(_only) = second.promoting.try_lock() else {
+            return Ok(Outcome::PassedOver("the last one is not done yet".to_owned()));
+        };
         let _turn = self.turn.lock().await;
-        let (old, new) = (self.primary(), second.server());
+        let new = match second.server(self).await {
+            Ok(server) => server,
+            Err(passed_over) => return Ok(passed_over),
+        };
+        let old = self.primary();
         let loss = *dice.one_of(&[Loss::Killed, Loss::Quit, Loss::Frozen]).context("there are three")?;
         let is_early = dice.chance(500);
-        second.prepare(self, pause).await?;
+        second.prepare(self, &new, pause).await?;
         old.lose(loss, pause).await?;
         if is_early {
             // Nodes are led to it while it still refuses what writes.
@@ -123,53 +165,66 @@ impl Database {
         let promoted = Arc::clone(&new.embedded);
         blocking(move || promoted.promote()).await?;
         self.way.send_replace(new.socket());
-        self.replace_primary(new.clone());
+        self.replace_primary(new);
         let began = Instant::now();
-        let root = old.root;
-        second.replace(blocking(move || follow(&root, &new)).await?);
-        second.confirm_commits(self).await?;
+        second.make(self, old.root).await.context("it was promoted, but there is no new standby")?;
         let early = if is_early { ", nodes led to the standby before" } else { "" };
-        Ok(format!("{loss:?}{early}; a new standby after {} ms more", began.elapsed().as_millis()))
+        Ok(Outcome::Done(format!("{loss:?}{early}; a new standby after {} ms more", began.elapsed().as_millis())))
     }
 
     /// SIGSTOP of the process that receives: what is committed waits for it.
-    pub async fn stop_standby(&self, time: Duration) -> anyhow::Result<()> {
+    pub async fn stop_standby(&self, time: Duration) -> anyhow::Result<Outcome> {
         let _turn = self.turn.lock().await;
         let second = self.second()?;
+        let server = match second.server(self).await {
+            Ok(server) => server,
+            Err(passed_over) => return Ok(passed_over),
+        };
         // After an end of the primary it takes a moment until it receives again.
         await_current(&mut self.connect().await?, second.standby == Standby::Synchronous).await?;
-        let mut standby = connect(&second.server()).await?;
+        let mut standby = connect(&server).await?;
         let receiver: Option<i32> = sqlx::query_scalar("select pid from pg_stat_wal_receiver").fetch_optional(&mut standby).await?;
         let stopped = Stopped::hold(u32::try_from(receiver.ok_or_else(|| anyhow!("the standby does not receive"))?)?)?;
         sleep(time).await;
         stopped.release().await;
-        Ok(())
+        Ok(Outcome::Done(String::new()))
     }
 
     /// kill -9 of the standby with all that belongs to it, and a new start.
-    pub async fn kill_standby(&self, pause: Duration) -> anyhow::Result<()> {
+    pub async fn kill_standby(&self, pause: Duration) -> anyhow::Result<Outcome> {
         let _turn = self.turn.lock().await;
         let second = self.second()?;
-        let killed = second.server();
-        blocking(move || killed.embedded.fence()).await?;
+        let server = match second.server(self).await {
+            Ok(server) => server,
+            Err(passed_over) => return Ok(passed_over),
+        };
+        let killed = Arc::clone(&server.embedded);
+        blocking(move || killed.fence()).await?;
         sleep(pause).await;
-        second.replace(second.server().started_again().await?);
-        await_current(&mut self.connect().await?, second.standby == Standby::Synchronous).await
+        second.replace(Follower::There(server.started_again().await?));
+        await_current(&mut self.connect().await?, second.standby == Standby::Synchronous).await?;
+        Ok(Outcome::Done(String::new()))
     }
 
-    /// Where the standby does not run, it is started; where it cannot be, commits no longer wait for it. An operator would
-    /// do the same.
+    /// Where the standby does not run, it is started; where it cannot be, or there is none, commits no longer wait for it. An
+    /// operator would do the same.
     pub(super) async fn ensure_standby(&self) -> anyhow::Result<()> {
         let Some(second) = &self.second else { return Ok(()) };
-        let started = second.server().started_again().await;
-        let mut primary = self.connect().await?;
+        let started = match second.follower() {
+            Follower::There(server) => server.started_again().await.ok(),
+            Follower::Missing(_) => None,
+        };
         match started {
-            Ok(server) => second.replace(server),
-            Err(_) => {
-                sqlx::query("alter system reset synchronous_standby_names").execute(&mut primary).await?;
-                sqlx::query("select pg_reload_conf()").execute(&mut primary).await?;
-            }
+            Some(server) => second.replace(Follower::There(server)),
+            None => self.await_no_standby().await?,
         }
+        Ok(())
+    }
+
+    async fn await_no_standby(&self) -> anyhow::Result<()> {
+        let mut primary = self.connect().await?;
+        sqlx::query("alter system reset synchronous_standby_names").execute(&mut primary).await?;
+        sqlx::query("select pg_reload_conf()").execute(&mut primary).await?;
         Ok(())
     }
 
