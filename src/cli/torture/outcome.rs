@@ -80,7 +80,8 @@ impl Tallies {
     /// In words, that a fault of the standby failed: what it was to show, the run has not shown.
     pub fn standby_failed(&self) -> Option<String> {
         let (kind, tally) = self.iter().find(|(kind, tally)| kind.needs_standby() && tally.failed() > 0)?;
-        let (failed, drawn, why) = (tally.failed(), tally.drawn, tally.why_failed.as_deref().unwrap_or("it broke"));
+        let why = tally.why_failed.as_deref().and_then(|why| why.lines().next()).unwrap_or("it broke");
+        let (failed, drawn) = (tally.failed(), tally.drawn);
         Some(format!("{} could not be done, {failed} of {drawn}: {why}", kind.name()))
     }
 }

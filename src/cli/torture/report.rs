@@ -118,7 +118,8 @@ pub fn text(setting: &Setting, run: &Run, findings: &Findings) -> String {
     }
     let _ = writeln!(out, "\nFaults               drawn  done  not done");
     for (kind, tally) in run.tallies.iter() {
-        let why = tally.why_not().map(|why| format!("  {why}")).unwrap_or_default();
+        // What PostgreSQL's programs say has several lines; all of them are in the timeline and in the JSON.
+        let why = tally.why_not().and_then(|why| why.lines().next()).map(|why| format!("  {why}")).unwrap_or_default();
         let _ = writeln!(out, "  {:<18} {:>5} {:>5} {:>9}{why}", kind.name(), tally.drawn, tally.done, tally.not_done());
     }
     let _ = writeln!(out, "\nClients    {}\n", list(&Counts::of(&run.evidence).0));
