@@ -397,25 +397,25 @@ async fn what_was_said_before_a_close_counts() {
 async fn a_client_that_floods_harms_nobody_else_and_cannot_outstay_its_token() {
     let db = database().await;
     let node = Node::start(db.options()).await;
+    let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
     let chat = Uuid::now_v7();
-    let by_token = request(node.addr(), &format!("?token={}", token_for("mallory", time::Duration::seconds(3))), &[]);
+    let by_token = request(node.addr(), &format!("?token={}", token_for("mallory", time::Duration::seconds(4))), &[]);
     let mut mallory = Socket::request(by_token).await.unwrap();
     let flood = tokio::spawn(async move {
         // Frames that get no answer: nothing but the service's own patience slows them down.
         let typing = json!({"event": "typing", "data": {"chatId": chat, "typing": true}}).to_string();
         while mallory.feed(&typing).await {}
     });
-    let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
     let (mut rounds, begun) = (0, std::time::Instant::now());
     while !flood.is_finished() {
         assert!(begun.elapsed() < PATIENCE, "its token has ended long ago");
         alice.send("bob", "still here").await;
         let message = bob.event("message:receive").await;
         bob.ack(&message).await;
-        rounds += 1;
+        rounds += u32::from(!flood.is_finished());
     }
     // How many is the machine's business.
-    assert!(rounds > 2, "{rounds} rounds in three seconds");
+    assert!(rounds > 0, "nothing came through while it flooded");
     flood.await.unwrap();
     wait_until("it is closed", || node.app().shared().metrics.connections_closed.of("token_expired").get() == 1).await;
     node.stop().await;
