@@ -18,7 +18,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::history::{History, Status};
+use super::history::{History, Status, What};
 pub use findings::Findings;
 use findings::Rule;
 use ledger::{Ledger, Member, Message, Row, Stint};
@@ -66,6 +66,8 @@ struct Book<'a> {
     stints: HashMap<(Uuid, &'a str), Vec<&'a Stint>>,
     by_chat: HashMap<Uuid, Vec<(Uuid, &'a Message)>>,
     walks: Vec<Walk<'a>>,
+    /// When a user first tried to send a message.
+    first_sent: HashMap<(Uuid, &'a str), u64>,
     /// In each chat, those who ever were in it.
     people: HashMap<Uuid, BTreeSet<&'a str>>,
 }
@@ -79,8 +81,17 @@ impl<'a> Book<'a> {
             stints: HashMap::new(),
             by_chat: HashMap::new(),
             walks: evidence.histories.iter().map(|history| Walk::of(history, evidence.ack_timeout_ms)).collect(),
+            first_sent: HashMap::new(),
             people: HashMap::new(),
         };
+        for history in &evidence.histories {
+            for record in &history.records {
+                if let What::SendAttempted { message, .. } = &record.what {
+                    let first = book.first_sent.entry((*message, &history.user)).or_insert(record.at_ms);
+                    *first = record.at_ms.min(*first);
+                }
+            }
+        }
         for stint in stints {
             book.stints.entry((stint.chat, &stint.user)).or_default().push(stint);
             book.people.entry(stint.chat).or_default().insert(&stint.user);

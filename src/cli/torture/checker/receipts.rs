@@ -140,11 +140,9 @@ fn told_by_name<'a>(
 /// Had the client been greeted before the message was first sent? Whoever comes later has no cursor from before it.
 fn was_there_before(book: &Book<'_>, history: &History, message: Uuid) -> bool {
     let is_ready = |record: &&Record| matches!(record.what, What::Ready { .. });
-    let is_sent = |record: &&Record| matches!(record.what, What::SendAttempted { message: sent, .. } if sent == message);
     let greeted = history.records.iter().find(is_ready).map(|record| record.at_ms);
-    let own = book.evidence.histories.iter().filter(|other| other.user == history.user);
-    let sent = own.filter_map(|other| other.records.iter().find(is_sent)).map(|record| record.at_ms).min();
-    greeted.zip(sent).is_some_and(|(greeted, sent)| greeted < sent)
+    let sent = book.first_sent.get(&(message, history.user.as_str()));
+    greeted.zip(sent).is_some_and(|(greeted, sent)| greeted < *sent)
 }
 
 fn truth(book: &Book<'_>, members: &HashMap<(Uuid, &str), &Member>, history: &History, knowledge: &Knowledge<'_>, findings: &mut Findings) {
