@@ -2,17 +2,13 @@
 //! command. The sender knows of each step, whether it was there or not.
 
 use std::process::Output;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::{Layer, Registry};
 
 use crate::support::ledger::assert_ledger;
-use crate::support::{Api, Connect, Database, Node, Socket, database, number, rows, secret};
+use crate::support::{Api, Connect, Database, Log, Node, Socket, database, number, rows, secret};
 
 const LIST: &str = "/v1/admin/dead-letters";
 
@@ -289,28 +285,9 @@ async fn what_nobody_may_get_any_more_is_not_put_back() {
     node.stop().await;
 }
 
-/// Lines of the log as `field=value` words.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        struct Words(String);
-        impl Visit for Words {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!(" {}={value:?}", field.name());
-            }
-        }
-        let mut words = Words(String::new());
-        event.record(&mut words);
-        self.0.lock().unwrap().push(words.0);
-    }
-}
-
 #[tokio::test]
 async fn whatever_an_operator_does_leaves_a_line_with_who_did_what_and_no_content() {
-    let lines = Lines::default();
-    let _guard = tracing::subscriber::set_default(Registry::default().with(lines.clone()));
+    let log = Log::of_this_thread();
     let db = database().await;
     let node = node(&db).await;
     let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
@@ -320,7 +297,7 @@ async fn whatever_an_operator_does_leaves_a_line_with_who_did_what_and_no_conten
     admin.get(&format!("{LIST}/{id}")).await;
     outcome(&admin, "requeue", item(&sent, "ben")).await;
     outcome(&admin, "discard", item(&sent, "ben")).await;
-    let lines: Vec<String> = lines.0.lock().unwrap().iter().filter(|line| line.contains("admin.id=operator")).cloned().collect();
+    let lines: Vec<String> = log.take().into_iter().map(|line| line.fields).filter(|line| line.contains("admin.id=operator")).collect();
     for (action, rest) in [
         ("list", "items=1".to_owned()),
         ("show", format!("message.id={id}")),

@@ -2,15 +2,11 @@
 //! the database was empty.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 
 use restante::store::PLANNING;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
-use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::{Layer, Registry};
 
-use crate::support::{Database, database};
+use crate::support::{Database, Log, database};
 
 /// What the statements are asked with: a user with much in its inbox, and chats it is in.
 struct Known {
@@ -215,36 +211,10 @@ fn sources(folder: &str) -> String {
     rust.map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
-/// Takes what the server says to its client: with auto_explain, the plans of statements inside functions.
-#[derive(Clone, Default)]
-struct Notices(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Notices {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        struct Text(String);
-        impl Visit for Text {
-            fn record_str(&mut self, field: &Field, value: &str) {
-                if field.name() == "message" {
-                    self.0 = value.to_owned();
-                }
-            }
-
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                self.record_str(field, &format!("{value:?}"));
-            }
-        }
-        if event.metadata().target() == "sqlx::postgres::notice" {
-            let mut text = Text(String::new());
-            event.record(&mut text);
-            self.0.lock().unwrap().push(text.0);
-        }
-    }
-}
-
-impl Notices {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
+/// What the server has said to its clients of this thread: with auto_explain, the plans of statements inside functions.
+fn notices(log: &Log) -> Vec<String> {
+    let of_server = log.take().into_iter().filter(|line| line.target == "sqlx::postgres::notice");
+    of_server.map(|line| line.message).collect()
 }
 
 /// What lanes do inside the database.
@@ -347,17 +317,16 @@ const TELL: &str = "set auto_explain.log_min_duration = 0; set auto_explain.log_
 
 #[tokio::test]
 async fn no_statement_inside_a_function_scans_a_table() {
-    let notices = Notices::default();
-    let _guard = tracing::subscriber::set_default(Registry::default().with(notices.clone()));
+    let log = Log::of_this_thread();
     let db = database().await;
     let mut connection = explaining(&db).await;
     fill(&mut connection).await;
     run(&mut connection, "analyze").await;
     let known = known(&mut connection).await;
-    notices.take();
+    notices(&log);
     run(&mut connection, TELL).await;
     use_everything(&mut connection, &known).await;
-    let told = notices.take();
+    let told = notices(&log);
     assert!(told.len() > 50, "auto_explain has told {} plans", told.len());
     assert_eq!(unordered_updates(&told), (String::new(), 3));
     let found = scans_of(told);
@@ -371,31 +340,29 @@ const THOUGHT_TINY: &str =
 /// The planner then thinks it cheaper to walk a whole index than to look two rows up, if only the statement lets it.
 #[tokio::test]
 async fn accepting_looks_rows_up_by_key_and_settling_locks_in_order_however_few_rows_the_planner_believes_in() {
-    let notices = Notices::default();
-    let _guard = tracing::subscriber::set_default(Registry::default().with(notices.clone()));
+    let log = Log::of_this_thread();
     let db = database().await;
     let mut connection = explaining(&db).await;
     fill(&mut connection).await;
     let [accept, accept_skipping, _, settle] = lanes(&known(&mut connection).await);
     run(&mut connection, THOUGHT_TINY).await;
     run(&mut connection, TELL).await;
-    notices.take();
+    notices(&log);
     run(&mut connection, &accept).await;
     run(&mut connection, &accept_skipping).await;
-    let told = notices.take();
+    let told = notices(&log);
     assert!(told.len() > 10, "auto_explain has told {} plans", told.len());
     let found = scans_of(told);
     assert!(found.is_empty(), "{}", found.join("\n"));
     run(&mut connection, &settle).await;
-    assert_eq!(unordered_updates(&notices.take()), (String::new(), 3));
+    assert_eq!(unordered_updates(&notices(&log)), (String::new(), 3));
 }
 
 #[tokio::test]
 async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_full() {
     // Planned for tables whose size was known, and for such as were never looked at: PostgreSQL guesses differently.
     for (chats, look) in [(1, "; analyze"), (1, ""), (1_000, "")] {
-        let notices = Notices::default();
-        let _guard = tracing::subscriber::set_default(Registry::default().with(notices.clone()));
+        let log = Log::of_this_thread();
         let db = database().await;
         let mut connection = explaining(&db).await;
         let small = format!(
@@ -415,10 +382,10 @@ async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_f
         // Filled by somebody else, and not analyzed: nothing tells the kept plans.
         fill(&mut db.options().connect().await.unwrap()).await;
         let known = known(&mut db.options().connect().await.unwrap()).await;
-        notices.take();
+        notices(&log);
         run(&mut connection, TELL).await;
         use_everything(&mut connection, &known).await;
-        let told = notices.take();
+        let told = notices(&log);
         assert_eq!(unordered_updates(&told), (String::new(), 3));
         let found = scans_of(told);
         assert!(found.is_empty(), "{chats} chats{look}: {}", found.join("\n"));

@@ -5,7 +5,7 @@
 
 mod http;
 pub mod ledger;
-
+mod log;
 mod node;
 mod pgbouncer;
 mod postgres;
@@ -14,6 +14,7 @@ mod socket;
 mod stalling;
 
 pub use http::{Api, told};
+pub use log::{Line, Log};
 pub use node::{Node, admin_token, config, secret, token, token_for};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
