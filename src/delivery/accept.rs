@@ -8,16 +8,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
+use uuid::Uuid;
 
 use super::batch::{Aside, ITEMS_MAX, Queued, columns, take};
 use super::item::{Accepted, Refusal, SendItem};
-use super::link::{Link, Shared};
+use super::link::{Line, Link, Shared};
 use super::routes::Routes;
 use super::{BUSY_RETRY, LaneSettings};
 use crate::domain::{Message, MessageId, Wire};
@@ -96,7 +96,7 @@ impl Lane {
             items,
             waiting: VecDeque::new(),
             aside: Aside::default(),
-            link: Link::new(settings.connect_to.clone(), shared.health.clone()),
+            link: Link::new(settings.connect_to.clone(), shared),
             shared: shared.clone(),
             routes: Arc::clone(routes),
             cautious_until: None,
@@ -241,12 +241,18 @@ impl Lane {
 
     async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
         let started = std::time::Instant::now();
-        let Ok(connection) = self.link.get().await else { return Err(Failure::Away { is_certain: true }) };
+        let Ok(Line { connection, overdue }) = self.link.get().await else { return Err(Failure::Away { is_certain: true }) };
         if self.clock.is_none() {
-            self.clock = store::database_clock(connection).await.ok();
+            match overdue.answer(store::database_clock(connection)).await {
+                Ok(now) => self.clock = Some(now),
+                Err(_) => {
+                    self.link.broken();
+                    return Err(Failure::Away { is_certain: true });
+                }
+            }
         }
-        let rows = match store::accept(connection, &columns(part), skip_held, LockPatience::Usual).await {
-            Ok(rows) if skip_held => stand_on_duplicates(connection, part, rows).await,
+        let rows = match overdue.answer(store::accept(connection, &columns(part), skip_held, LockPatience::Usual)).await {
+            Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
                 self.link.broken();
@@ -359,26 +365,33 @@ impl Lane {
     /// The hints that went missing with the connection. If this fails too, the sessions look for themselves.
     async fn wake_recipients(&mut self, messages: &[MessageId]) {
         let ids: Vec<_> = messages.iter().map(|message| message.0).collect();
-        let Ok(connection) = self.link.get().await else { return };
-        for (user, class) in store::recipients_waiting(connection, &ids).await.unwrap_or_default() {
-            self.shared.reach.wake(user, class);
+        let Ok(Line { connection, overdue }) = self.link.get().await else { return };
+        match overdue.answer(store::recipients_waiting(connection, &ids)).await {
+            Ok(waiting) => waiting.into_iter().for_each(|(user, class)| self.shared.reach.wake(user, class)),
+            Err(_) => self.link.broken(),
         }
     }
-}
 
-/// A duplicate is found under the lock of its chat, and a transaction that locks waits for a synchronous standby. Where what
-/// is held is skipped, it may be found without. One that cannot be stood on is as good as held: the rest of the batch is
-/// committed and has its answers.
-async fn stand_on_duplicates(connection: &mut PgConnection, part: &[Queued], mut rows: Vec<AcceptedRow>) -> Vec<AcceptedRow> {
-    let duplicates: Vec<usize> = (0..rows.len()).filter(|place| rows[*place].outcome == AcceptOutcome::Duplicate).collect();
-    let found: Vec<_> = duplicates.iter().filter_map(|place| Some(part.get(rows[*place].place)?.item.id.0)).collect();
-    if !found.is_empty()
-        && let Err(cause) = store::stand_on(connection, &found).await
-    {
-        debug!(?cause, "duplicates are looked for once more");
-        duplicates.into_iter().for_each(|place| rows[place].outcome = AcceptOutcome::Held);
+    /// A duplicate is found under the lock of its chat, and a transaction that locks waits for a synchronous standby. Where
+    /// what is held is skipped, it may be found without. One that cannot be stood on is as good as held: the rest of the
+    /// batch is committed and has its answers.
+    async fn stand_on_duplicates(&mut self, part: &[Queued], mut rows: Vec<AcceptedRow>) -> Vec<AcceptedRow> {
+        let duplicates: Vec<usize> = (0..rows.len()).filter(|place| rows[*place].outcome == AcceptOutcome::Duplicate).collect();
+        let found: Vec<_> = duplicates.iter().filter_map(|place| Some(part.get(rows[*place].place)?.item.id.0)).collect();
+        if !found.is_empty()
+            && let Err(cause) = self.stand_on(&found).await
+        {
+            debug!(?cause, "duplicates are looked for once more");
+            self.link.broken();
+            duplicates.into_iter().for_each(|place| rows[place].outcome = AcceptOutcome::Held);
+        }
+        rows
     }
-    rows
+
+    async fn stand_on(&mut self, messages: &[Uuid]) -> Result<(), Error> {
+        let Line { connection, overdue } = self.link.get().await?;
+        overdue.answer(store::stand_on(connection, messages)).await
+    }
 }
 
 fn message(item: &SendItem, row: &AcceptedRow) -> Message {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Health;
 use crate::reach::Reach;
-use crate::store::{Epoch, Error, with_settings};
+use crate::store::{Epoch, Error, Overdue, with_settings};
 use crate::telemetry::Metrics;
 
 /// Where lanes connect to.
@@ -38,6 +38,7 @@ pub(super) struct Shared {
     pub(super) reach: Reach,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
+    pub(super) overdue: Overdue,
     pub(super) stop: CancellationToken,
 }
 
@@ -47,19 +48,26 @@ pub(super) struct Link {
     to: ConnectTo,
     connection: Option<PgConnection>,
     health: Health,
+    overdue: Overdue,
     /// Outages before the connection was made.
     made_after: u64,
+}
+
+/// A connection that is there, and who waits for its answers: a statement is asked by `overdue.answer(…(connection))`.
+pub(super) struct Line<'l> {
+    pub(super) connection: &'l mut PgConnection,
+    pub(super) overdue: &'l Overdue,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Link {
-    pub(super) const fn new(to: ConnectTo, health: Health) -> Self {
-        Self { to, connection: None, health, made_after: 0 }
+    pub(super) fn new(to: ConnectTo, shared: &Shared) -> Self {
+        Self { to, connection: None, health: shared.health.clone(), overdue: shared.overdue.clone(), made_after: 0 }
     }
 
     /// The connection, made now if there is none. An error says that nothing was sent.
-    pub(super) async fn get(&mut self) -> Result<&mut PgConnection, Error> {
+    pub(super) async fn get(&mut self) -> Result<Line<'_>, Error> {
         // One from before an outage would fail, and its failure would look like another outage.
         let outages = self.health.outages();
         if std::mem::replace(&mut self.made_after, outages) != outages {
@@ -72,10 +80,10 @@ impl Link {
                 Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
             },
         };
-        Ok(self.connection.insert(connection))
+        Ok(Line { connection: self.connection.insert(connection), overdue: &self.overdue })
     }
 
-    /// Drops a connection that failed, so that the next [`Link::get`] makes another.
+    /// Drops a connection that failed, or does not answer, so that the next [`Link::get`] makes another.
     pub(super) fn broken(&mut self) {
         self.connection = None;
     }

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
-use super::link::{Link, Shared};
+use super::link::{Line, Link, Shared};
 use super::receipts::Receipts;
 use super::{LaneSettings, Writing, lane_of_user};
 use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Profile, Status, UserId};
@@ -83,7 +83,7 @@ impl SettleLanes {
                     waiting: VecDeque::new(),
                     aside: HashMap::new(),
                     next_try: None,
-                    link: Link::new(settings.connect_to.clone(), shared.health.clone()),
+                    link: Link::new(settings.connect_to.clone(), shared),
                     patience: LockPatience::Usual,
                     shared: shared.clone(),
                     receipts: receipts.clone(),

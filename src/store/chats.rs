@@ -2,12 +2,11 @@
 //!
 //! Whether the asker may see something is part of the statement that reads it, so there is no moment in between.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rows::{MessageRow, Senders, profile};
-use super::{Result, Store};
+use super::{Result, Store, Watched};
 use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Message, MessageId, Profile, Role, Status, UserId};
 
 /// A chat as one of its members sees it.
@@ -95,7 +94,7 @@ impl Store {
     }
 
     async fn chats_between(&self, user: UserId, from: Uuid, to: Uuid, limit: u16) -> Result<Vec<ChatView>> {
-        let rows = sqlx::query_file!("src/store/sql/chats.sql", user.0, from, to, i64::from(limit)).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/chats.sql", user.0, from, to, i64::from(limit)).fetch_all(self.database()).await?;
         rows.into_iter()
             .map(|row| {
                 let other = match (row.other_id, row.other) {
@@ -122,7 +121,7 @@ impl Store {
     /// asker is not one of them.
     pub async fn members(&self, asker: UserId, chat: ChatId, after: Option<&ExternalId>, limit: u16) -> Result<Vec<Member>> {
         let rows = sqlx::query_file!("src/store/sql/members.sql", asker.0, chat.0, after.map(ExternalId::as_str), i64::from(limit))
-            .fetch_all(self.pool())
+            .fetch_all(self.database())
             .await?;
         rows.into_iter()
             .map(|row| {
@@ -137,18 +136,18 @@ impl Store {
 
     /// How many are in a chat. Asks nobody's leave: only for a chat the asker has been found to be in.
     pub async fn member_count(&self, chat: ChatId) -> Result<i64> {
-        Ok(sqlx::query_file_scalar!("src/store/sql/member_count.sql", chat.0).fetch_one(self.pool()).await?)
+        Ok(sqlx::query_file_scalar!("src/store/sql/member_count.sql", chat.0).fetch_one(self.database()).await?)
     }
 
     /// How many rows of a chat's messages have which status.
     pub async fn status_counts(&self, chat: ChatId) -> Result<Vec<(Status, i64)>> {
-        let rows = sqlx::query_file!("src/store/sql/status_counts.sql", chat.0).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/status_counts.sql", chat.0).fetch_all(self.database()).await?;
         Ok(rows.into_iter().map(|row| (row.status, row.rows)).collect())
     }
 
     /// Messages of a chat, ascending, at most `limit`; none: the asker is not a member, or there is no such chat.
     pub async fn history(&self, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Option<Vec<Message>>> {
-        let rows = history_rows(self.pool(), asker, chat, range, limit).await?;
+        let rows = history_rows(self.database(), asker, chat, range, limit).await?;
         if rows.is_empty() {
             return Ok(None);
         }
@@ -161,7 +160,7 @@ impl Store {
 
     /// What became of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
     pub async fn statuses(&self, asker: UserId, message: MessageId) -> Result<Option<Vec<StatusOf>>> {
-        let rows = sqlx::query_file!("src/store/sql/statuses.sql", asker.0, message.0).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/statuses.sql", asker.0, message.0).fetch_all(self.database()).await?;
         if rows.is_empty() {
             return Ok(None);
         }
@@ -178,13 +177,13 @@ impl Store {
     }
 }
 
-async fn history_rows(pool: &PgPool, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<MessageRow>> {
+async fn history_rows(database: Watched<'_>, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<MessageRow>> {
     let (after, before) = match range {
         HistoryRange::After(seq) => (Some(seq.0), None),
         HistoryRange::Before(seq) => (None, Some(seq.0)),
     };
     let rows = sqlx::query_file_as!(MessageRow, "src/store/sql/history.sql", asker.0, chat.0, after, before, i32::from(limit));
-    Ok(rows.fetch_all(pool).await?)
+    Ok(rows.fetch_all(database).await?)
 }
 
 fn marks(joined: i64, delivered: i64, read: i64) -> MemberMarks {

@@ -97,7 +97,7 @@ impl Store {
             below.user.0,
             i32::from(rows_max)
         )
-        .fetch_all(self.pool())
+        .fetch_all(self.database())
         .await?;
         let letters = rows.into_iter().filter_map(|row| {
             Some(DeadLetter {
@@ -120,13 +120,13 @@ impl Store {
 
     /// What a message says; none when there is no such message.
     pub async fn message_content(&self, message: MessageId) -> Result<Option<Content>> {
-        let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.pool()).await?;
+        let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.database()).await?;
         Ok(row.map(|row| Content { text: row.content_key.is_none().then_some(row.content), metadata: row.metadata }))
     }
 
     /// Puts a failed message back for one recipient. Nodes and the sender are told with the commit. Repeated, it is `NotFailed`.
     pub async fn put_back(&self, message: MessageId, recipient: &ExternalId) -> Result<PutBack> {
-        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.pool()).await?;
+        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.database()).await?;
         Ok(match (row.outcome.as_str(), row.inbox_seq) {
             ("requeued", Some(seq)) => PutBack::Requeued(InboxSeq(seq)),
             ("left", _) => PutBack::Left,
@@ -138,7 +138,7 @@ impl Store {
 
     /// Gives up what waits or has failed for one recipient, with these words. False: it does neither, or was given up before.
     pub async fn discard(&self, message: MessageId, recipient: &ExternalId, reason: &str) -> Result<bool> {
-        let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.pool()).await?;
+        let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.database()).await?;
         Ok(row.was_discarded)
     }
 }

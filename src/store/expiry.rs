@@ -44,8 +44,9 @@ pub struct ExpiredPage {
 impl Store {
     /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon.
     pub async fn expire(&self, after: ExpiryCursor, horizon: OffsetDateTime, messages_max: i32) -> Result<ExpiredPage> {
-        let found =
-            sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max).fetch_all(self.pool()).await?;
+        let found = sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max)
+            .fetch_all(self.database())
+            .await?;
         let next = found.last().map(|row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
         let rows = found
             .into_iter()

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rows::{MessageRow, Senders};
-use super::{Error, Result, Store};
+use super::{Error, Result, Store, Watched};
 use crate::domain::{Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, MessageId, Page, PageRow, Profile, Status, UserId};
 
 /// Who wants to open a connection, and what it says of itself.
@@ -100,7 +99,7 @@ impl Store {
         let OpeningRequest { external, name, picture, device, since, pending_max } = request;
         let (device, pending_max) = (device.map(DeviceId::as_str), i32::try_from(pending_max).unwrap_or(i32::MAX));
         let mut rows = sqlx::query_file!("src/store/sql/open.sql", external.as_str(), name, picture, device, since, pending_max)
-            .fetch_all(&self.pool)
+            .fetch_all(self.database())
             .await?;
         let start = |class: Class| {
             let row = rows.iter().find(|row| row.class == class).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
@@ -119,7 +118,7 @@ impl Store {
 
     /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
-        let mut rows = read_rows(&self.pool, request, user, class, after, limit).await?;
+        let mut rows = read_rows(self.database(), request, user, class, after, limit).await?;
         // They come in this order; the statement does not say so, to save PostgreSQL a sort.
         rows.sort_unstable_by_key(|row| row.seq);
         let last_seq = InboxSeq(rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?.last_seq);
@@ -147,7 +146,7 @@ impl Store {
         let users: Vec<i64> = places.iter().map(|place| place.user.0).collect();
         let classes: Vec<Class> = places.iter().map(|place| place.class).collect();
         let after: Vec<i64> = places.iter().map(|place| place.after.0).collect();
-        let rows = sqlx::query_file!("src/store/sql/glance.sql", &users, &classes as &[Class], &after).fetch_all(&self.pool).await?;
+        let rows = sqlx::query_file!("src/store/sql/glance.sql", &users, &classes as &[Class], &after).fetch_all(self.database()).await?;
         let mut glances = vec![None; places.len()];
         for row in rows {
             let place = usize::try_from(row.ord - 1).ok().and_then(|place| glances.get_mut(place));
@@ -163,7 +162,7 @@ impl Store {
     pub async fn advance_settled(&self, inboxes: &[Inbox]) -> Result<Vec<Option<InboxSeq>>> {
         let users: Vec<i64> = inboxes.iter().map(|inbox| inbox.user.0).collect();
         let classes: Vec<Class> = inboxes.iter().map(|inbox| inbox.class).collect();
-        let rows = sqlx::query_file!("src/store/sql/advance_settled.sql", &users, &classes as &[Class]).fetch_all(&self.pool).await?;
+        let rows = sqlx::query_file!("src/store/sql/advance_settled.sql", &users, &classes as &[Class]).fetch_all(self.database()).await?;
         let mut settled = vec![None; inboxes.len()];
         for row in rows {
             let place = usize::try_from(row.ord - 1).ok().and_then(|place| settled.get_mut(place));
@@ -177,14 +176,14 @@ impl Store {
     /// Messages that wait in `(after, up_to]`, oldest first, at most `limit`.
     pub async fn waiting_up_to(&self, user: UserId, class: Class, after: InboxSeq, up_to: InboxSeq, limit: u16) -> Result<Vec<MessageId>> {
         let ids = sqlx::query_file_scalar!("src/store/sql/waiting_up_to.sql", user.0, class as Class, after.0, up_to.0, i64::from(limit))
-            .fetch_all(&self.pool)
+            .fetch_all(self.database())
             .await?;
         Ok(ids.into_iter().map(MessageId).collect())
     }
 
     /// Notes that a device's connection has ended.
     pub async fn device_seen(&self, user: UserId, device: &DeviceId) -> Result<()> {
-        sqlx::query_file!("src/store/sql/device_seen.sql", user.0, device.as_str()).execute(&self.pool).await?;
+        sqlx::query_file!("src/store/sql/device_seen.sql", user.0, device.as_str()).execute(self.database()).await?;
         Ok(())
     }
 }
@@ -210,19 +209,28 @@ struct RawRow {
     sender_picture: Option<String>,
 }
 
-async fn read_rows(pool: &PgPool, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Vec<RawRow>> {
+async fn read_rows(
+    database: Watched<'_>,
+    request: PageRequest,
+    user: UserId,
+    class: Class,
+    after: InboxSeq,
+    limit: u16,
+) -> Result<Vec<RawRow>> {
     let limit = i64::from(limit);
     let rows = match request {
         PageRequest::Waiting => {
-            sqlx::query_file_as!(RawRow, "src/store/sql/page_waiting.sql", user.0, class as Class, after.0, limit).fetch_all(pool).await?
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_waiting.sql", user.0, class as Class, after.0, limit)
+                .fetch_all(database)
+                .await?
         }
         PageRequest::Everything => {
             sqlx::query_file_as!(RawRow, "src/store/sql/page_everything.sql", user.0, class as Class, after.0, limit)
-                .fetch_all(pool)
+                .fetch_all(database)
                 .await?
         }
         PageRequest::Look => {
-            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as Class, after.0, limit).fetch_all(pool).await?
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as Class, after.0, limit).fetch_all(database).await?
         }
     };
     Ok(rows)

@@ -60,7 +60,7 @@ impl Store {
     pub async fn overview(&self, user: UserId, cursor: Option<MarksCursor>, device: Option<&DeviceId>) -> Result<Overview> {
         let device = device.map(DeviceId::as_str);
         let since = cursor.map(|cursor| cursor.0.to_string());
-        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large(), device).fetch_one(self.pool()).await?;
+        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large(), device).fetch_one(self.database()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
         let next = parse(&row.xmin);
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
@@ -86,7 +86,7 @@ impl Store {
     async fn moved_marks(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<(UserId, MovedMark)>> {
         let mut marks = Vec::new();
         for chats in chats.chunks(CHATS_AT_ONCE) {
-            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, since, large()).fetch_all(self.pool()).await?;
+            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, since, large()).fetch_all(self.database()).await?;
             marks.extend(
                 rows.into_iter()
                     .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq)),
@@ -99,7 +99,8 @@ impl Store {
         if chats.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query_file!("src/store/sql/marks_latest.sql", user.0, chats, large(), LATEST_MAX).fetch_all(self.pool()).await?;
+        let rows =
+            sqlx::query_file!("src/store/sql/marks_latest.sql", user.0, chats, large(), LATEST_MAX).fetch_all(self.database()).await?;
         Ok(rows
             .into_iter()
             .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq))
@@ -109,7 +110,7 @@ impl Store {
     /// Names what ended otherwise beside the marks of its members; with `also_alone` also where no mark is told: of members
     /// who have left, and of those in chats that are told counts.
     async fn add_exceptions(&self, user: UserId, since: &str, marks: &mut Vec<(UserId, MovedMark)>, also_alone: bool) -> Result<()> {
-        let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, since, LATEST_MAX).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, since, LATEST_MAX).fetch_all(self.database()).await?;
         let mut by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)> = BTreeMap::new();
         for row in rows {
             let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
@@ -129,7 +130,7 @@ impl Store {
     }
 
     async fn tally_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<TallyRequest>> {
-        let rows = sqlx::query_file!("src/store/sql/tallies_since.sql", user.0, chats, since).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/tallies_since.sql", user.0, chats, since).fetch_all(self.database()).await?;
         Ok(rows
             .into_iter()
             .map(|row| TallyRequest { chat: ChatId(row.chat_id), sender: user, message: MessageId(row.message_id), seq: ChatSeq(row.seq) })
@@ -141,7 +142,7 @@ impl Store {
         let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
         let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
         let seqs: Vec<i64> = requests.iter().map(|request| request.seq.0).collect();
-        let rows = sqlx::query_file!("src/store/sql/tallies.sql", &chats, &senders, &seqs).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/tallies.sql", &chats, &senders, &seqs).fetch_all(self.database()).await?;
         Ok(rows
             .into_iter()
             .filter_map(|row| {
@@ -155,7 +156,7 @@ impl Store {
     /// Those of these chats that report counts instead of members.
     pub async fn large_chats(&self, chats: &[ChatId]) -> Result<Vec<ChatId>> {
         let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
-        let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large()).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large()).fetch_all(self.database()).await?;
         Ok(rows.into_iter().map(ChatId).collect())
     }
 }

@@ -45,7 +45,7 @@ pub struct Left {
 impl Store {
     /// Makes this group, whose admin is `creator`.
     pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<()> {
-        sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members)).execute(self.pool()).await?;
+        sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members)).execute(self.database()).await?;
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl Store {
     pub async fn add_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Joined, NotAllowed>> {
         let members_max = i32::try_from(limits::MEMBERS_MAX).unwrap_or(i32::MAX);
         let rows = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &numbers(users), members_max)
-            .fetch_all(self.pool())
+            .fetch_all(self.database())
             .await?;
         let first = rows.first().ok_or_else(unexpected)?;
         if let Some(refused) = refusal(&first.outcome)? {
@@ -66,7 +66,8 @@ impl Store {
 
     /// Takes members out of a group, and ends what waits for them there. May be repeated.
     pub async fn remove_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Left, NotAllowed>> {
-        let rows = sqlx::query_file!("src/store/sql/remove_members.sql", chat.0, caller.0, &numbers(users)).fetch_all(self.pool()).await?;
+        let rows =
+            sqlx::query_file!("src/store/sql/remove_members.sql", chat.0, caller.0, &numbers(users)).fetch_all(self.database()).await?;
         let first = rows.first().ok_or_else(unexpected)?;
         if let Some(refused) = refusal(&first.outcome)? {
             return Ok(Err(refused));

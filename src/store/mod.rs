@@ -13,11 +13,13 @@ mod inbox;
 mod marks;
 mod membership;
 mod nodes;
+mod overdue;
 mod people;
 mod rows;
 mod settings;
 mod settle;
 mod shape;
+mod watched;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
@@ -29,6 +31,7 @@ pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, PageRequest,
 pub use marks::{MarksCursor, MarksRead, Overview, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
 pub use nodes::{Beat, Presented};
+pub use overdue::Overdue;
 pub use people::Known;
 pub use settings::{CannotUse, LockPatience, PLANNING, SETTINGS, check_connections, is_shared, with_settings};
 pub use settle::{
@@ -37,11 +40,10 @@ pub use settle::{
 };
 pub use shape::Shape;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use watched::Watched;
 
 /// The result of anything asked of the database.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -50,28 +52,26 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    renewed: Renewed,
+    overdue: Overdue,
 }
-
-/// Connections of the pool that are older than this are not used again.
-#[derive(Debug, Clone, Default)]
-struct Renewed(Arc<Mutex<Option<Instant>>>);
 
 impl Store {
     /// A store on this pool.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, renewed: Renewed::default() }
+        let overdue = Overdue::new((*pool.connect_options()).clone());
+        Self { pool, overdue }
     }
 
     /// A store on a pool of its own, which connects when it is needed.
     pub fn connect_lazily(pool: PgPoolOptions, to: PgConnectOptions) -> Self {
-        let renewed = Renewed::default();
-        let known = renewed.clone();
-        let pool = pool.before_acquire(move |_, meta| {
-            let is_good = known.is_younger(meta.age);
+        let overdue = Overdue::new(to.clone());
+        let known = overdue.clone();
+        // Asked whether it is there, a dead connection would say nothing.
+        let pool = pool.test_before_acquire(false).before_acquire(move |_, meta| {
+            let is_good = known.is_good(meta.age);
             Box::pin(async move { Ok(is_good) })
         });
-        Self { pool: pool.connect_lazy_with(to), renewed }
+        Self { pool: pool.connect_lazy_with(to), overdue }
     }
 
     /// The pool, for the migrations and for tests.
@@ -79,15 +79,25 @@ impl Store {
         &self.pool
     }
 
+    /// For statements on other connections than the pool's.
+    pub const fn overdue(&self) -> &Overdue {
+        &self.overdue
+    }
+
+    /// What all of its statements are asked of.
+    const fn database(&self) -> Watched<'_> {
+        Watched(self)
+    }
+
     /// From now on only connections are used that are made from now on. Those there are may lead to a server that is a
     /// standby, or was the primary: it answers, and takes no writes for as long as it lives.
     pub fn renew(&self) {
-        *self.renewed.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.overdue.renew();
     }
 
     /// Does the database answer, and accept writes?
     pub async fn ping(&self) -> Result<()> {
-        let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&self.pool).await?;
+        let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(self.database()).await?;
         if row.is_read_only {
             self.renew();
             return Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other("the database is read-only: a standby, or made so"))));
@@ -97,13 +107,6 @@ impl Store {
 
     /// The database's clock.
     pub async fn clock(&self) -> Result<time::OffsetDateTime> {
-        Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(&self.pool).await?)
-    }
-}
-
-impl Renewed {
-    /// Was a connection of this age made since?
-    fn is_younger(&self, age: Duration) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() > age)
+        Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(self.database()).await?)
     }
 }

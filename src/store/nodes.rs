@@ -34,20 +34,20 @@ pub struct Presented {
 impl Store {
     /// This node lives, and does so for this long without another heartbeat.
     pub async fn beat(&self, node: NodeId, lives: Duration) -> Result<Beat> {
-        let row = sqlx::query_file!("src/store/sql/beat.sql", node.0, ms(lives)).fetch_one(self.pool()).await?;
+        let row = sqlx::query_file!("src/store/sql/beat.sql", node.0, ms(lives)).fetch_one(self.database()).await?;
         Ok(Beat { came: row.came, live: row.live.into_iter().map(NodeId).collect(), any_gone: row.any_gone })
     }
 
     /// This node ends as planned; its users count as online for this long, and may come to other nodes meanwhile.
     pub async fn leave(&self, node: NodeId, grace: Duration) -> Result<()> {
-        sqlx::query_file!("src/store/sql/leave.sql", node.0, ms(grace)).fetch_one(self.pool()).await?;
+        sqlx::query_file!("src/store/sql/leave.sql", node.0, ms(grace)).fetch_one(self.database()).await?;
         Ok(())
     }
 
     /// Users who are connected to this node. Returns those who were online nowhere before.
     pub async fn arrive(&self, node: NodeId, users: &[UserId]) -> Result<Vec<Presented>> {
         let numbers: Vec<i64> = users.iter().map(|user| user.0).collect();
-        let rows = sqlx::query_file!("src/store/sql/arrive.sql", node.0, &numbers).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/arrive.sql", node.0, &numbers).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
@@ -55,20 +55,20 @@ impl Store {
     pub async fn depart(&self, node: NodeId, users: &[(UserId, Duration)]) -> Result<Vec<Presented>> {
         let numbers: Vec<i64> = users.iter().map(|(user, _)| user.0).collect();
         let ages: Vec<i64> = users.iter().map(|(_, age)| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).collect();
-        let rows = sqlx::query_file!("src/store/sql/depart.sql", node.0, &numbers, &ages).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/depart.sql", node.0, &numbers, &ages).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
     /// Takes out a node that has gone, and at most so many of its leases. Returns those of its users who are online nowhere
     /// now; each is returned to one caller only.
     pub async fn bury(&self, users_max: i32) -> Result<Vec<Presented>> {
-        let rows = sqlx::query_file!("src/store/sql/bury.sql", users_max).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/bury.sql", users_max).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
     /// Notifies each of these channels with each of these payloads, in a transaction of its own.
     pub async fn notify(&self, channels: &[String], payloads: &[String]) -> Result<()> {
-        sqlx::query_file!("src/store/sql/notify.sql", channels, payloads).fetch_one(self.pool()).await?;
+        sqlx::query_file!("src/store/sql/notify.sql", channels, payloads).fetch_one(self.database()).await?;
         Ok(())
     }
 }

@@ -22,13 +22,13 @@ impl Store {
     /// The numbers of these users. Those that are new are made, with their inboxes.
     pub async fn users(&self, names: &[ExternalId]) -> Result<HashMap<ExternalId, UserId>> {
         let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
-        let rows = sqlx::query_file!("src/store/sql/users.sql", &texts).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/users.sql", &texts).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, UserId(row.id)))).collect())
     }
 
     /// The user of a token, made on first sight, with the name and picture that the token brings.
     pub async fn sign_in(&self, external: ExternalId, name: Option<String>, picture: Option<String>) -> Result<Profile> {
-        let known = sqlx::query_file!("src/store/sql/sign_in.sql", external.as_str()).fetch_optional(self.pool()).await?;
+        let known = sqlx::query_file!("src/store/sql/sign_in.sql", external.as_str()).fetch_optional(self.database()).await?;
         let (user, known_name, known_picture) = match known {
             Some(row) => (UserId(row.id), row.display_name, row.avatar_url),
             None => {
@@ -38,7 +38,7 @@ impl Store {
         };
         let is_news = (name.is_some() && name != known_name) || (picture.is_some() && picture != known_picture);
         if is_news {
-            sqlx::query_file!("src/store/sql/update_profile.sql", user.0, name, picture).execute(self.pool()).await?;
+            sqlx::query_file!("src/store/sql/update_profile.sql", user.0, name, picture).execute(self.database()).await?;
         }
         Ok(Profile { user, external, name: name.or(known_name), picture: picture.or(known_picture) })
     }
@@ -46,7 +46,7 @@ impl Store {
     /// The direct chat of two users, if they have one.
     pub async fn find_direct_chat(&self, user: UserId, other: &ExternalId) -> Result<Option<ChatId>> {
         let found =
-            sqlx::query_file_scalar!("src/store/sql/find_direct_chat.sql", user.0, other.as_str()).fetch_optional(self.pool()).await?;
+            sqlx::query_file_scalar!("src/store/sql/find_direct_chat.sql", user.0, other.as_str()).fetch_optional(self.database()).await?;
         Ok(found.map(ChatId))
     }
 
@@ -54,13 +54,13 @@ impl Store {
     pub async fn make_direct_chat(&self, user: UserId, other: &ExternalId) -> Result<ChatId> {
         let made = self.users(std::slice::from_ref(other)).await?;
         let other = made.get(other).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
-        Ok(ChatId(sqlx::query_file_scalar!("src/store/sql/make_direct_chat.sql", user.0, other.0).fetch_one(self.pool()).await?))
+        Ok(ChatId(sqlx::query_file_scalar!("src/store/sql/make_direct_chat.sql", user.0, other.0).fetch_one(self.database()).await?))
     }
 
     /// Those of these users who share a chat with the asker.
     pub async fn presence(&self, asker: UserId, of: &[ExternalId]) -> Result<Vec<(ExternalId, Known)>> {
         let texts: Vec<String> = of.iter().map(|name| name.as_str().to_owned()).collect();
-        let rows = sqlx::query_file!("src/store/sql/presence.sql", asker.0, &texts).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file!("src/store/sql/presence.sql", asker.0, &texts).fetch_all(self.database()).await?;
         let known = |user, last_seen, online| Known { user: UserId(user), last_seen, online };
         Ok(rows
             .into_iter()
@@ -70,7 +70,7 @@ impl Store {
 
     /// The other members of a chat, at most 500; nobody when the user is not one of them.
     pub async fn audience(&self, user: UserId, chat: ChatId) -> Result<Vec<UserId>> {
-        let rows = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0).fetch_all(self.pool()).await?;
+        let rows = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0).fetch_all(self.database()).await?;
         Ok(rows.into_iter().map(UserId).collect())
     }
 }

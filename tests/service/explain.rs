@@ -75,6 +75,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("find_direct_chat", format!("{user}, 'user-35'")),
         ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
+        ("is_busy", "1".to_owned()),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
         ("leave", format!("'{nil}', 2500")),
         ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),

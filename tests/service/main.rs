@@ -35,3 +35,4 @@ mod settling;
 mod sql;
 mod stopping;
 mod storms;
+mod vanished;

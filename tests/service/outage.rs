@@ -1,78 +1,16 @@
 //! PostgreSQL goes away under load and comes back: nothing confirmed is lost, nothing refused is stored, sockets stay.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
 use restante::app;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::ledger::{assert_ledger, delivery, number, until};
-use crate::support::{Ending, Node, PrivateServer, Socket, database};
-
-/// What a sender was told of each of its messages.
-#[derive(Default)]
-pub(super) struct Told {
-    pub(super) confirmed: BTreeSet<Uuid>,
-    pub(super) refused: BTreeSet<Uuid>,
-}
-
-/// Sends one message after the other to its recipient until it is stopped, each with an id of its own.
-pub(super) fn sender(mut socket: Socket, to: String, stop: &Arc<AtomicBool>) -> JoinHandle<Told> {
-    let stop = Arc::clone(stop);
-    tokio::spawn(async move {
-        let mut told = Told::default();
-        while !stop.load(Ordering::Relaxed) {
-            let id = Uuid::now_v7();
-            let answer = socket.ask("message:send", json!({"messageId": id, "to": to, "content": "under load"})).await;
-            match answer["event"].as_str() {
-                Some("message:sent") => {
-                    assert_eq!(answer["data"]["duplicate"], false, "its first send: {answer}");
-                    told.confirmed.insert(id);
-                }
-                _ => {
-                    assert_eq!(answer["data"]["code"], "unavailable", "{answer}");
-                    assert!(answer["data"]["retryAfterMs"].as_u64().unwrap() > 0);
-                    told.refused.insert(id);
-                    // A refused sender comes again later; here only so that it does not do nothing else.
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-        told
-    })
-}
-
-/// Takes what comes and acks it, each ack with an id, until it is told to end; then returns what it was given.
-pub(super) fn recipient(mut socket: Socket, end: &CancellationToken) -> JoinHandle<HashSet<Uuid>> {
-    let end = end.clone();
-    tokio::spawn(async move {
-        let mut given = HashSet::new();
-        let (mut asked, mut answered) = (0, 0);
-        loop {
-            let frame: Value = tokio::select! {
-                frame = socket.next() => frame,
-                () = end.cancelled(), if asked == answered => return given,
-            };
-            match frame["event"].as_str() {
-                Some("message:receive") => {
-                    given.insert(frame["data"]["messageId"].as_str().unwrap().parse().unwrap());
-                    asked += 1;
-                    let ack = json!({"event": "message:delivered", "id": "ack", "data": {"messageId": frame["data"]["messageId"]}});
-                    socket.text(ack.to_string()).await;
-                }
-                Some("message:delivered:ok") => answered += 1,
-                _ => assert_ne!(frame["id"], "ack", "{frame}"),
-            }
-        }
-    })
-}
+use crate::support::{Ending, Load, Node, PrivateServer, database};
 
 /// A pool that outlives the server.
 async fn pool(server: &PrivateServer) -> PgPool {
@@ -91,12 +29,7 @@ async fn nothing_is_lost_or_doubled_however_postgresql_ends_and_everything_resum
 pub(super) async fn ends_and_comes_back(mut server: PrivateServer, database: app::Database) {
     let options = database.direct.clone();
     let node = Node::on(database, |_| {}).await;
-    let (stop, end) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-    let (mut senders, mut recipients) = (Vec::new(), Vec::new());
-    for n in 0..4 {
-        recipients.push(recipient(node.connect(&format!("recipient-{n}")).await, &end));
-        senders.push(sender(node.connect(&format!("sender-{n}")).await, format!("recipient-{n}"), &stop));
-    }
+    let load = Load::between(&[&node]).await;
     let (mut carol, mut dave) = (node.connect("carol").await, node.connect("dave").await);
     let mut health = delivery(&node).health().subscribe();
     let mut confirmed = BTreeSet::new();
@@ -119,30 +52,8 @@ pub(super) async fn ends_and_comes_back(mut server: PrivateServer, database: app
         let tells = |frame: &Value| frame["event"] == "message:status" && frame["data"]["seq"] == sent["seq"];
         assert_eq!(carol.wait("the receipt", tells).await["data"]["status"], "delivered");
     }
-    stop.store(true, Ordering::Relaxed);
-    let mut refused = BTreeSet::new();
-    for told in join_all(senders).await {
-        let told = told.unwrap();
-        assert!(!told.confirmed.is_empty());
-        confirmed.extend(told.confirmed);
-        refused.extend(told.refused);
-    }
     let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
-    until(&pool, "all is delivered", "select not exists (select from message_status where status = 'sent')").await;
-    end.cancel();
-    let mut given: HashSet<Uuid> = HashSet::new();
-    for theirs in join_all(recipients).await {
-        given.extend(theirs.unwrap());
-    }
-
-    let stored: Vec<Uuid> = sqlx::query_scalar("select id from messages").fetch_all(&pool).await.unwrap();
-    let stored: BTreeSet<Uuid> = stored.into_iter().collect();
-    assert_eq!(confirmed.difference(&stored).count(), 0, "confirmed and lost");
-    assert_eq!(stored.difference(&confirmed).count(), 0, "stored and never confirmed");
-    assert_eq!(refused.intersection(&stored).count(), 0, "refused and stored");
-    assert_eq!(stored.iter().filter(|id| !given.contains(id)).count(), 3, "each was given to its recipient (three to dave)");
-    assert_eq!(number(&pool, "select count(*) from message_status where status = 'delivered'").await, i64::try_from(stored.len()).unwrap());
-    assert_ledger(&pool).await;
+    load.end(&pool, &confirmed).await;
     node.stop().await;
 }
 
@@ -225,12 +136,7 @@ async fn lanes_whose_connections_are_ended_again_and_again_store_each_message_on
     let server = PrivateServer::start().await;
     let options = server.database("restante").await;
     let node = Node::start(options.clone()).await;
-    let (stop, end) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-    let (mut senders, mut recipients) = (Vec::new(), Vec::new());
-    for n in 0..4 {
-        recipients.push(recipient(node.connect(&format!("recipient-{n}")).await, &end));
-        senders.push(sender(node.connect(&format!("sender-{n}")).await, format!("recipient-{n}"), &stop));
-    }
+    let load = Load::between(&[&node]).await;
     let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
     let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
                 where state = 'active' and pid <> pg_backend_pid() and query ~ 'restante_(accept|settle)'";
@@ -240,21 +146,6 @@ async fn lanes_whose_connections_are_ended_again_and_again_store_each_message_on
         let more = number(&pool, "select 1 + count(*) from messages").await;
         until(&pool, "it goes on", &format!("select count(*) >= {more} from messages")).await;
     }
-    stop.store(true, Ordering::Relaxed);
-    let (mut confirmed, mut refused) = (BTreeSet::new(), BTreeSet::new());
-    for told in join_all(senders).await {
-        let told = told.unwrap();
-        confirmed.extend(told.confirmed);
-        refused.extend(told.refused);
-    }
-    until(&pool, "all is delivered", "select not exists (select from message_status where status = 'sent')").await;
-    end.cancel();
-    for theirs in join_all(recipients).await {
-        theirs.unwrap();
-    }
-    let stored: Vec<Uuid> = sqlx::query_scalar("select id from messages").fetch_all(&pool).await.unwrap();
-    let stored: BTreeSet<Uuid> = stored.into_iter().collect();
-    assert_eq!((confirmed == stored, refused.intersection(&stored).count()), (true, 0));
-    assert_ledger(&pool).await;
+    load.end(&pool, &BTreeSet::new()).await;
     node.stop().await;
 }

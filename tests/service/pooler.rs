@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -13,13 +11,11 @@ use restante::store::{CannotUse, SETTINGS, is_shared};
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions};
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::nodes::know_one_another;
-use super::outage::{dies_after_its_commit, ends_and_comes_back, recipient, sender};
+use super::outage::{dies_after_its_commit, ends_and_comes_back};
 use crate::support::ledger::{Holder, acks, assert_ledger, delivery, group, lock_chat, number, sent, store, text, until, users};
-use crate::support::{Connect, Node, PATIENCE, PgBouncer, PrivateServer, config, secret};
+use crate::support::{Connect, Load, Node, PATIENCE, PgBouncer, PrivateServer, config, secret};
 
 /// Connections that the pooler has to the server; a node has more.
 const POOL_SIZE: u32 = 3;
@@ -227,13 +223,7 @@ async fn a_pooler_that_is_killed_and_started_again_loses_and_doubles_nothing() {
     let mut stand = Stand::with_settings().await;
     let pool = stand.pool().await;
     let (one, other) = stand.two_nodes().await;
-    let (stop, end) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-    let (mut senders, mut recipients) = (Vec::new(), Vec::new());
-    for n in 0..4 {
-        let (here, there) = if n % 2 == 0 { (&one, &other) } else { (&other, &one) };
-        recipients.push(recipient(here.connect(&format!("recipient-{n}")).await, &end));
-        senders.push(sender(there.connect(&format!("sender-{n}")).await, format!("recipient-{n}"), &stop));
-    }
+    let load = Load::between(&[&one, &other]).await;
     for _ in 0..4 {
         let more = number(&pool, "select 30 + count(*) from messages").await;
         until(&pool, "it goes on", &format!("select count(*) >= {more} from messages")).await;
@@ -246,21 +236,7 @@ async fn a_pooler_that_is_killed_and_started_again_loses_and_doubles_nothing() {
             delivery(node).health().back().await;
         }
     }
-    stop.store(true, Ordering::Relaxed);
-    let (mut confirmed, mut refused) = (BTreeSet::new(), BTreeSet::new());
-    for told in join_all(senders).await {
-        let told = told.unwrap();
-        confirmed.extend(told.confirmed);
-        refused.extend(told.refused);
-    }
-    until(&pool, "all is delivered", "select not exists (select from message_status where status = 'sent')").await;
-    end.cancel();
-    for theirs in join_all(recipients).await {
-        theirs.unwrap();
-    }
-    let stored: Vec<Uuid> = sqlx::query_scalar("select id from messages").fetch_all(&pool).await.unwrap();
-    let stored: BTreeSet<Uuid> = stored.into_iter().collect();
-    assert_eq!((confirmed == stored, refused.intersection(&stored).count()), (true, 0));
+    load.end(&pool, &BTreeSet::new()).await;
     stand.stop(&pool, [one, other]).await;
 }
 

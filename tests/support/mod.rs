@@ -5,6 +5,7 @@
 
 mod http;
 pub mod ledger;
+mod load;
 mod log;
 mod node;
 mod pgbouncer;
@@ -14,6 +15,7 @@ mod socket;
 mod stalling;
 
 pub use http::{Api, told};
+pub use load::Load;
 pub use log::{Line, Log};
 pub use node::{Node, admin_token, config, secret, token, token_for};
 pub use pgbouncer::PgBouncer;

@@ -17,6 +17,8 @@ pub struct StallingProxy {
     folder: TempDir,
     /// Connections made before this many stalls carry nothing.
     stalls: Arc<watch::Sender<u32>>,
+    /// Connections that were made so far.
+    made: watch::Receiver<u32>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -27,17 +29,24 @@ impl StallingProxy {
         let listener = UnixListener::bind(folder.path().join(format!(".s.PGSQL.{PORT}"))).unwrap();
         let (stalls, to) = (Arc::new(watch::channel(0).0), to.clone());
         let changes = Arc::clone(&stalls);
+        let (making, made) = watch::channel(0);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(carry(client, to.clone(), changes.subscribe()));
+                making.send_modify(|made| *made += 1);
             }
         });
-        Self { folder, stalls, accepting }
+        Self { folder, stalls, made, accepting }
     }
 
     /// The same database, through the proxy.
     pub fn options(&self, of: &PgConnectOptions) -> PgConnectOptions {
         of.clone().socket(self.folder.path()).port(PORT)
+    }
+
+    /// Waits until so many connections were made, of all that ever were.
+    pub async fn until_made(&self, connections: u32) {
+        self.made.clone().wait_for(|made| *made >= connections).await.unwrap();
     }
 
     /// From now on the connections there are carry nothing.

@@ -95,6 +95,7 @@ impl Faults {
             Kind::DatabaseCut => node.back.cut(),
             Kind::DatabaseStall => weather(&node.back, Weather::Stalled, lasts).await,
             Kind::DatabaseHalfOpen => halve(&node.back, &mut dice, lasts).await,
+            Kind::DatabaseLoss => node.back.lose(),
             Kind::DatabaseDelay => weather(&node.back, Weather::Delayed(dice.between(2, 40)), lasts).await,
             Kind::DiskFull => weather(&node.back, Weather::DiskFull, lasts).await,
             Kind::PostmasterKill => database.restart(End::Kill, lasts).await?,
@@ -134,7 +135,9 @@ impl Faults {
 const fn is_of_a_node(kind: Kind) -> bool {
     match kind {
         Kind::NodeKill | Kind::Clock | Kind::NodeStop | Kind::Cut | Kind::Stall | Kind::HalfOpen | Kind::Delay | Kind::Slow => true,
-        Kind::DatabaseCut | Kind::DatabaseStall | Kind::DatabaseHalfOpen | Kind::DatabaseDelay | Kind::DiskFull => true,
+        Kind::DatabaseCut | Kind::DatabaseStall | Kind::DatabaseHalfOpen | Kind::DatabaseLoss | Kind::DatabaseDelay | Kind::DiskFull => {
+            true
+        }
         Kind::Double | Kind::PostmasterKill | Kind::PostmasterStop | Kind::PostgresFast | Kind::PostgresImmediate => false,
         Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue => false,
         Kind::Promote | Kind::StandbyStop | Kind::StandbyKill => false,

@@ -50,6 +50,7 @@ kinds! {
     DatabaseCut "db-cut" 7 1 1 "all connections between a node and PostgreSQL end";
     DatabaseStall "db-stall" 5 300 6000 "nothing passes between a node and PostgreSQL";
     DatabaseHalfOpen "db-half-open" 4 500 6000 "connections between a node and PostgreSQL are dropped at one end only";
+    DatabaseLoss "db-lose" 4 1 1 "connections between a node and PostgreSQL are lost without a word, new ones work";
     DatabaseDelay "db-delay" 3 1000 5000 "everything between a node and PostgreSQL comes later";
     DiskFull "disk-full" 5 300 4000 "what a node writes is refused with SQLSTATE 53100";
     PostmasterKill "pg-kill" 3 200 1500 "kill -9 of the postmaster, and a new start";

@@ -97,11 +97,11 @@ impl Lane {
     }
 
     async fn settle(&mut self, acks: &[(Acks, Reply<()>)], which: Try) -> Result<(), Error> {
-        let connection = self.link.get().await?;
+        let Line { connection, overdue } = self.link.get().await?;
         let wanted: Vec<_> = acks.iter().flat_map(|(acks, _)| acks.by_id.iter().map(|message| (acks.user.user, *message))).collect();
-        let located = if wanted.is_empty() { Vec::new() } else { store::locate(connection, &wanted).await? };
+        let located = if wanted.is_empty() { Vec::new() } else { overdue.answer(store::locate(connection, &wanted)).await? };
         let batch = settle_batch(acks, located, which);
-        let settled = store::settle(connection, &batch, self.patience).await?;
+        let settled = overdue.answer(store::settle(connection, &batch, self.patience)).await?;
         let moved: Vec<&Located> = settled.moved.iter().filter_map(|place| batch.rows.get(*place)).collect();
         let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
         self.receipts.moved(&moved, Status::Delivered, settled.at, None, |user| members.get(&user).map(|profile| profile.external.clone()));
@@ -112,7 +112,7 @@ impl Lane {
         &mut self,
         attempts: &[(Attempt, Reply<AttemptOutcome>)],
     ) -> Result<Vec<Result<AttemptOutcome, Refusal>>, Error> {
-        let connection = self.link.get().await?;
+        let Line { connection, overdue } = self.link.get().await?;
         let wanted: Vec<_> = attempts
             .iter()
             .filter_map(|(attempt, _)| match attempt.target {
@@ -120,7 +120,7 @@ impl Lane {
                 AttemptTarget::Row(_) => None,
             })
             .collect();
-        let located = if wanted.is_empty() { Vec::new() } else { store::locate(connection, &wanted).await? };
+        let located = if wanted.is_empty() { Vec::new() } else { overdue.answer(store::locate(connection, &wanted)).await? };
         let mut batch = AttemptBatch::default();
         // Per attempt its place in the batch; none when the message is not in the inbox.
         let mut places: Vec<Option<usize>> = Vec::with_capacity(attempts.len());
@@ -142,7 +142,7 @@ impl Lane {
                 })
             }));
         }
-        let counted = store::count_attempts(connection, &batch, self.attempts_max, self.patience).await?;
+        let counted = overdue.answer(store::count_attempts(connection, &batch, self.attempts_max, self.patience)).await?;
         self.shared.metrics.attempts.inc_by(counted.len() as u64);
         for row in counted.iter().filter(|row| row.failed) {
             let (located, reason) = (&batch.rows[row.place], batch.reasons[row.place].clone());
@@ -167,8 +167,8 @@ impl Lane {
         while !reads.is_empty() {
             let requests = self.read_requests(reads).await?;
             let known: Vec<ReadRequest> = requests.iter().flatten().copied().collect();
-            let connection = self.link.get().await?;
-            let mut done = store::read(connection, &known, READ_ROWS_MAX, self.patience).await?;
+            let Line { connection, overdue } = self.link.get().await?;
+            let mut done = overdue.answer(store::read(connection, &known, READ_ROWS_MAX, self.patience)).await?;
             let mut place = 0;
             let mut left = Vec::new();
             for (request, (user, chat, up_to, reply)) in requests.into_iter().zip(reads.drain(..)) {
@@ -205,7 +205,11 @@ impl Lane {
                 named.push((*chat, *message));
             }
         }
-        let seqs = if named.is_empty() { HashMap::new() } else { store::seqs_of_messages(self.link.get().await?, &named).await? };
+        let mut seqs = HashMap::new();
+        if !named.is_empty() {
+            let Line { connection, overdue } = self.link.get().await?;
+            seqs = overdue.answer(store::seqs_of_messages(connection, &named)).await?;
+        }
         let mut place = 0;
         Ok(reads
             .iter()

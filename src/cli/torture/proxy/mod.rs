@@ -125,6 +125,12 @@ impl Proxy {
         self.cut();
     }
 
+    /// Loses each connection without a word: whoever made it believes that all is well, and nothing mends it. Later ones work.
+    pub fn lose(&self) {
+        self.halve(Half::Server);
+        self.renew();
+    }
+
     fn signals(&self) -> Signals {
         self.signals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -241,6 +247,16 @@ mod tests {
         assert!(timeout(A_MOMENT, said(&mut stream, b"anybody?")).await.is_err());
         proxy.mend();
         assert!(matches!(timeout(Duration::from_secs(5), stream.read(&mut [0; 8])).await.unwrap(), Ok(0) | Err(_)));
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_says_nothing_any_more_and_a_later_connection_works() {
+        let (proxy, mut stream) = echo().await;
+        proxy.lose();
+        proxy.mend();
+        assert!(timeout(A_MOMENT, said(&mut stream, b"anybody?")).await.is_err());
+        let mut later = TcpStream::connect(stream.peer_addr().unwrap()).await.unwrap();
+        assert_eq!(said(&mut later, b"hello").await.unwrap(), b"hello");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use super::postgres::{Asked, Server};
 use super::{Half, Stream, Target, Weather};
 
 const PIECE_BYTES: usize = 8 * 1024;
+const HELD_MAX: Duration = Duration::from_secs(600);
 
 /// What the connection's two directions share in front of PostgreSQL.
 type Dialogue = Arc<std::sync::Mutex<Server>>;
@@ -57,8 +58,8 @@ pub(super) async fn connect_and_run(
         Some(Half::Server) => drop(server_to.lock().await.take()),
         None => return,
     }
-    // The cut that mends it ends this task.
-    std::future::pending::<()>().await;
+    // The cut that mends it ends this task. What nothing mends is told at last, as by a kernel that has tried for long.
+    sleep(HELD_MAX).await;
 }
 
 /// Passes on what is read, until it ends. `None`: the other end is gone.

@@ -1,0 +1,91 @@
+//! The database's host goes without a word, and comes back or another in its place: connections stay open and carry nothing.
+//! What was asked over them is asked again; what only takes long is waited for.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+
+use futures_util::future::join_all;
+use futures_util::poll;
+use restante::store::{Error, Store};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::ledger::{Holder, number, until};
+use crate::support::{Load, Node, StallingProxy, database, wait_until};
+
+/// A store with so many connections of its own, all there.
+async fn store(options: PgConnectOptions, connections: usize) -> Store {
+    let store = Store::connect_lazily(PgPoolOptions::new().max_connections(u32::try_from(connections).unwrap()), options);
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        held.push(store.pool().acquire().await.unwrap());
+    }
+    for mut connection in held {
+        connection.return_to_pool().await;
+    }
+    store
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_connections_are_all_dead_without_a_word_makes_others_and_goes_on_where_it_was() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let proxy = StallingProxy::start(&db.options());
+    let node = Node::start(proxy.options(&db.options())).await;
+    let load = Load::between(&[&node]).await;
+    for _ in 0..2 {
+        let more = number(&pool, "select 20 + count(*) from messages").await;
+        until(&pool, "it goes on", &format!("select count(*) >= {more} from messages")).await;
+        proxy.stall();
+    }
+    let more = number(&pool, "select 20 + count(*) from messages").await;
+    until(&pool, "it goes on", &format!("select count(*) >= {more} from messages")).await;
+    load.end(&pool, &BTreeSet::new()).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_is_not_answered_and_not_worked_on_is_given_up_and_its_connection_is_not_used_again() {
+    let db = database().await;
+    let proxy = StallingProxy::start(&db.options());
+    let store = store(proxy.options(&db.options()), 3).await;
+    proxy.stall();
+    assert!(matches!(store.ping().await, Err(Error::Unavailable(_))));
+    // Nor are those that were as old: each of them would have to be waited for as long.
+    let pings = (0..3).map(|_| store.ping());
+    assert!(join_all(pings).await.iter().all(Result::is_ok));
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(store.pool().acquire().await.expect("the places of the dead are free"));
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_any_more_takes_its_dead_connection_with_it() {
+    let db = database().await;
+    let proxy = StallingProxy::start(&db.options());
+    let store = store(proxy.options(&db.options()), 1).await;
+    proxy.stall();
+    assert!(poll!(pin!(store.ping())).is_pending());
+    wait_until("its place is free", || store.pool().size() == 0).await;
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_the_server_works_on_is_waited_for() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    sqlx::raw_sql("create table held ()").execute(&pool).await.unwrap();
+    let holder = Holder::holds(&db.options(), "lock table held in access exclusive mode").await;
+    let proxy = StallingProxy::start(&db.options());
+    let store = Store::new(PgPoolOptions::new().connect_lazy_with(proxy.options(&db.options())));
+    let mut connection = db.options().connect().await.unwrap();
+    let mut answer = pin!(store.overdue().answer(sqlx::query("select from held").execute(&mut connection)));
+    tokio::select! {
+        answer = &mut answer => panic!("it was given up: {answer:?}"),
+        // All that goes this way is the question. Asked a third time, it was answered twice.
+        () = proxy.until_made(3) => {}
+    }
+    holder.commits().await;
+    answer.await.unwrap();
+}
