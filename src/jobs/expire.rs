@@ -1,8 +1,12 @@
 //! Expire: messages whose `expiresAt` has passed are no longer delivered, and their senders are told.
+//!
+//! Most passes look at what has expired since the one before. Once in a while one looks back further: a message may be
+//! committed after its time has come, and what somebody held is left for later.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info};
 
 use crate::delivery::Delivery;
@@ -13,22 +17,25 @@ use crate::store::{self, ExpiryCursor, Store};
 const EVERY: Duration = Duration::from_secs(2);
 /// Messages in one transaction.
 const MESSAGES_AT_ONCE: i32 = 500;
-/// A message may be committed after its time has come; a pass looks back so far for those.
-const LOOK_BACK: Duration = Duration::from_secs(120);
+/// A commit that is under way takes less, as a rule.
+const LOOK_BACK: Duration = Duration::from_secs(5);
+/// How often a pass looks back further,
+const FAR_EVERY: Duration = Duration::from_secs(60);
+/// and how far.
+const FAR_LOOK_BACK: Duration = Duration::from_secs(120);
 
 /// Runs until it is dropped.
 pub async fn run(store: Store, delivery: Delivery) {
-    let mut every = tokio::time::interval(EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first pass looks at everything there is: the node may have been away for long.
-    let mut after = OffsetDateTime::UNIX_EPOCH;
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = Sweep::default();
     loop {
-        every.tick().await;
-        match pass(&store, &delivery, after).await {
-            Ok((horizon, rows)) => {
-                after = horizon - LOOK_BACK;
-                if rows > 0 {
-                    info!(rows, "messages expired before they were delivered");
+        let now = every.tick().await;
+        match pass(&store, &delivery, sweep.from(now)).await {
+            Ok(passed) => {
+                sweep.passed(now, &passed);
+                if passed.rows > 0 {
+                    info!(rows = passed.rows, "messages expired before they were delivered");
                 }
             }
             Err(cause) => debug!(?cause, "expired messages could not be swept; the next pass begins where this one did"),
@@ -36,19 +43,117 @@ pub async fn run(store: Store, delivery: Delivery) {
     }
 }
 
-/// Up to when it looked, and how many rows ended. The database's clock counts: this node's may be off.
-async fn pass(store: &Store, delivery: &Delivery, after: OffsetDateTime) -> store::Result<(OffsetDateTime, usize)> {
-    let horizon = store.clock().await?;
+/// Where passes begin.
+#[derive(Debug)]
+struct Sweep {
+    near: OffsetDateTime,
+    far: OffsetDateTime,
+    /// The last one that looked back far. The first looks at everything there is: the node may have been away for long.
+    looked_far: Option<Instant>,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self { near: OffsetDateTime::UNIX_EPOCH, far: OffsetDateTime::UNIX_EPOCH, looked_far: None }
+    }
+}
+
+impl Sweep {
+    fn is_far(&self, now: Instant) -> bool {
+        self.looked_far.is_none_or(|last| now.duration_since(last) >= FAR_EVERY)
+    }
+
+    fn from(&self, now: Instant) -> OffsetDateTime {
+        if self.is_far(now) { self.far } else { self.near }
+    }
+
+    /// A pass that began at [`Self::from`] has come to its end.
+    fn passed(&mut self, now: Instant, passed: &Passed) {
+        // The cursor is behind what it names.
+        let held = passed.held.map(|at| at - time::Duration::MICROSECOND);
+        if self.is_far(now) {
+            self.looked_far = Some(now);
+            self.far = passed.horizon - FAR_LOOK_BACK;
+        }
+        self.far = self.far.min(held.unwrap_or(self.far));
+        self.near = passed.horizon - LOOK_BACK;
+    }
+}
+
+/// What a pass has done.
+#[derive(Debug)]
+struct Passed {
+    /// Up to when it looked. The database's clock counts: this node's may be off.
+    horizon: OffsetDateTime,
+    /// Rows that ended.
+    rows: usize,
+    /// When the first message expired of which somebody held something.
+    held: Option<OffsetDateTime>,
+}
+
+async fn pass(store: &Store, delivery: &Delivery, after: OffsetDateTime) -> store::Result<Passed> {
+    let mut passed = Passed { horizon: store.clock().await?, rows: 0, held: None };
     let mut cursor = ExpiryCursor::at(after);
-    let mut rows = 0;
     loop {
-        let page = store.expire(cursor, horizon, MESSAGES_AT_ONCE).await?;
+        let page = store.expire(cursor, passed.horizon, MESSAGES_AT_ONCE).await?;
         for ended in &page.rows {
             let reason = Some("its time had come".to_owned());
             delivery.receipts().moved(&[&ended.row], Status::Expired, ended.at, reason, |_| Some(ended.member.clone()));
         }
-        rows += page.rows.len();
-        let Some(next) = page.next else { return Ok((horizon, rows)) };
+        passed.rows += page.rows.len();
+        passed.held = passed.held.or(page.held);
+        let Some(next) = page.next else { return Ok(passed) };
         cursor = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_000_000 + seconds).unwrap()
+    }
+
+    fn passed(horizon: i64, held: Option<i64>) -> Passed {
+        Passed { horizon: at(horizon), rows: 0, held: held.map(at) }
+    }
+
+    #[test]
+    fn passes_begin_shortly_before_the_last_and_once_a_minute_further_back() {
+        let (mut sweep, start) = (Sweep::default(), Instant::now());
+        assert_eq!(sweep.from(start), OffsetDateTime::UNIX_EPOCH, "everything there is");
+        for second in (0..60).step_by(2) {
+            let now = start + Duration::from_secs(second);
+            sweep.passed(now, &passed(i64::try_from(second).unwrap(), None));
+            assert_eq!(sweep.from(now), at(i64::try_from(second).unwrap() - 5));
+        }
+        let far = start + Duration::from_secs(60);
+        assert_eq!(sweep.from(far), at(-120));
+        sweep.passed(far, &passed(60, None));
+        assert_eq!(sweep.from(far), at(55));
+        assert_eq!(sweep.from(far + FAR_EVERY), at(-60));
+    }
+
+    #[test]
+    fn what_is_held_is_looked_for_again_until_it_is_not() {
+        let (mut sweep, start) = (Sweep::default(), Instant::now());
+        let held = at(-200) - time::Duration::MICROSECOND;
+        sweep.passed(start, &passed(0, Some(-200)));
+        assert_eq!(sweep.from(start + EVERY), at(-5), "not by each pass");
+        sweep.passed(start + EVERY, &passed(2, None));
+        assert_eq!(sweep.from(start + FAR_EVERY), held);
+        sweep.passed(start + FAR_EVERY, &passed(60, Some(-200)));
+        assert_eq!(sweep.from(start + 2 * FAR_EVERY), held);
+        sweep.passed(start + 2 * FAR_EVERY, &passed(120, None));
+        assert_eq!(sweep.from(start + 3 * FAR_EVERY), at(0));
+    }
+
+    #[test]
+    fn what_a_near_pass_found_held_is_looked_for_by_the_next_far_one() {
+        let (mut sweep, start) = (Sweep::default(), Instant::now());
+        sweep.passed(start, &passed(1_000, None));
+        sweep.passed(start + EVERY, &passed(1_002, Some(800)));
+        assert_eq!(sweep.from(start + FAR_EVERY), at(800) - time::Duration::MICROSECOND);
     }
 }

@@ -37,17 +37,20 @@ pub struct ExpiredRow {
 pub struct ExpiredPage {
     /// Rows that ended.
     pub rows: Vec<ExpiredRow>,
+    /// When the first message expired of which rows wait on, since somebody holds them.
+    pub held: Option<OffsetDateTime>,
     /// Where the next page starts; none: there is no next page.
     pub next: Option<ExpiryCursor>,
 }
 
 impl Store {
-    /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon.
+    /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon, and waits for nobody.
     pub async fn expire(&self, after: ExpiryCursor, horizon: OffsetDateTime, messages_max: i32) -> Result<ExpiredPage> {
         let found = sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max)
             .fetch_all(self.database())
             .await?;
         let next = found.last().map(|row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
+        let held = found.iter().find(|row| row.expired_at.is_none()).map(|row| row.expires_at);
         let rows = found
             .into_iter()
             .filter_map(|row| {
@@ -55,9 +58,9 @@ impl Store {
                 let (class, seq) = (row.class?, InboxSeq(row.seq?));
                 let (message, chat, chat_seq) = (MessageId(row.message_id), ChatId(row.chat_id), ChatSeq(row.chat_seq));
                 let row_at = Located { user, class, seq, message, chat, chat_seq, sender: UserId(row.sender_id) };
-                Some(ExpiredRow { row: row_at, member: ExternalId::try_from(row.member?).ok()?, at: row.expired_at })
+                Some(ExpiredRow { row: row_at, member: ExternalId::try_from(row.member?).ok()?, at: row.expired_at? })
             })
             .collect();
-        Ok(ExpiredPage { rows, next })
+        Ok(ExpiredPage { rows, held, next })
     }
 }

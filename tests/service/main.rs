@@ -10,6 +10,7 @@ mod clocks;
 mod dead_letters;
 mod devices;
 mod entering;
+mod expiry;
 mod explain;
 mod failover;
 mod first_steps;

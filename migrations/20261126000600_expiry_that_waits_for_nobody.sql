@@ -1,0 +1,73 @@
+-- A sweep that waits for nobody, and that touches only what it ends. It waited for locks while it held those of up to 500
+-- messages, and counted the marks of all that had expired within the time it looks back as moved, each time, on each node:
+-- with a hundred messages that expire in a second acks found the rows of their members held most of the time.
+
+create or replace function restante_expire(p_after timestamptz, p_after_id uuid, p_horizon timestamptz, p_messages_max integer)
+returns table (
+  message_id uuid, expires_at timestamptz, user_id bigint, member text, class inbox_class, seq bigint,
+  chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamptz
+)
+language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_ids     uuid[];
+  v_chats   uuid[];
+  v_users   bigint[];
+  v_ended   uuid[];
+  v_of      bigint[];
+  v_classes inbox_class[];
+  v_seqs    bigint[];
+begin
+  select array_agg(q.id) into v_ids
+    from (select m.id from messages m
+           where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+           order by m.expires_at, m.id limit p_messages_max) q;
+  -- Members whose marks are free: a row ends together with its mark, or not now.
+  select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
+    from (select cm.chat_id, cm.user_id
+            from (select distinct m.chat_id, s.user_id
+                    from unnest(v_ids) i (id)
+                    join messages m on m.id = i.id
+                    join message_status s on s.message_id = m.id and s.status = 'sent') w
+            join chat_members cm on cm.chat_id = w.chat_id and cm.user_id = w.user_id
+             for no key update of cm skip locked) q;
+  if v_users is not null then
+    with free as (
+      select s.message_id, s.user_id
+        from unnest(v_ids) i (id)
+        join messages m on m.id = i.id
+        join unnest(v_chats, v_users) f (chat, user_id) on f.chat = m.chat_id
+        join message_status s on s.message_id = m.id and s.user_id = f.user_id
+       where s.status = 'sent'
+         for no key update of s skip locked
+    ), ended as (
+      update message_status s set status = 'expired', reason = 'its time had come'
+        from free f
+       where s.message_id = f.message_id and s.user_id = f.user_id and s.status = 'sent'
+      returning s.message_id, s.user_id, s.class, s.seq
+    )
+    select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
+      into v_ended, v_of, v_classes, v_seqs from ended e;
+    select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
+      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_of) e (id, user_id) join messages m on m.id = e.id) q;
+    perform restante_touch_marks(v_chats, v_users);
+  end if;
+  return query
+    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
+      from unnest(v_ids) i (id)
+      join messages m on m.id = i.id
+      left join unnest(v_ended, v_of, v_classes, v_seqs) e (id, user_id, class, seq) on e.id = m.id
+      left join users u on u.id = e.user_id
+    union all
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, null
+      from unnest(v_ids) i (id)
+      join messages m on m.id = i.id
+     where exists (select from message_status s where s.message_id = m.id and s.status = 'sent')
+     order by 2, 1;
+end $$;
+comment on function restante_expire(timestamptz, uuid, timestamptz, integer) is
+  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id). Waits for no lock: what somebody holds waits on. Returns every message of the page, with the rows that ended, and once more without a time where rows wait on; no row at all: the page was empty.';
