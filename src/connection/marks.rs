@@ -11,7 +11,7 @@ use axum::extract::ws::Utf8Bytes;
 use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status, Tally};
 use crate::protocol::Timestamp;
 use crate::protocol::server::{StatusCounts, StatusException, StatusList, StatusUpTo, frame};
-use crate::store::{MarksCursor, MarksRead};
+use crate::store::{MarksCursor, MarksRead, Rest};
 
 /// The slowest of slow looks takes so many intervals.
 const LOOK_PAUSES_MAX: u32 = 16;
@@ -118,9 +118,12 @@ fn cursor_text(epoch: &str, cursor: MarksCursor) -> String {
     format!("{epoch}-{}", cursor.0)
 }
 
-/// The frames of a read; the last carries the new cursor. None when nothing moved.
+/// The frames of a read; the last carries the new cursor, once everything is told. None when nothing moved.
 pub(super) fn frames(read: &MarksRead, before: &str, epoch: &str) -> Vec<Utf8Bytes> {
-    let after = cursor_text(epoch, read.cursor);
+    let after = match read.rest {
+        Rest::None(cursor) => cursor_text(epoch, cursor),
+        Rest::From(_) => before.to_owned(),
+    };
     let steps: Vec<Step<'_>> = read.marks.iter().flat_map(steps_of).chain(read.tallies.iter().map(Step::Count)).collect();
     let last = steps.len().saturating_sub(1);
     let cursor = |place| if place == last { after.as_str() } else { before };
@@ -273,7 +276,7 @@ mod tests {
             read: ChatSeq(read),
             except: Vec::new(),
         };
-        let read = MarksRead { marks: vec![mark(5, 3), mark(2, 2)], tallies: Vec::new(), cursor: MarksCursor(9) };
+        let read = MarksRead { marks: vec![mark(5, 3), mark(2, 2)], tallies: Vec::new(), rest: Rest::None(MarksCursor(9)) };
         let frames = frames(&read, "abc-1", "abc");
         assert_eq!(frames.len(), 3);
         assert!(frames[..2].iter().all(|frame| frame.contains("abc-1")) && frames[2].contains("abc-9"));

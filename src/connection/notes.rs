@@ -10,7 +10,7 @@ use crate::domain::{Class, UserId};
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
 use crate::session::Input;
-use crate::store::{MarksRead, Overview};
+use crate::store::{Further, MarksRead, Overview, Rest};
 
 /// Between two tries to read marks.
 const MARKS_PAUSE: Duration = Duration::from_secs(1);
@@ -72,11 +72,20 @@ impl Shell {
             return;
         }
         self.marks_reading = MarksReading::Yes;
+        self.read_marks(None);
+    }
+
+    /// The first part of a look, or a further one once the client has taken those before.
+    fn read_marks(&mut self, further: Option<Further>) {
         let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
         let (user, since, device) = (self.who.profile.user, self.cursors.told, self.who.wishes.device.clone());
+        let room = self.outbox.room();
         self.operations.push(Box::pin(async move {
+            if further.is_some() {
+                room.await;
+            }
             loop {
-                match store.overview(user, since, device.as_ref()).await {
+                match store.overview(user, since, further, device.as_ref()).await {
                     Ok(overview) => return Done::Overview(Box::new(overview)),
                     Err(error) if error.is_unavailable() => {
                         health.report_away();
@@ -97,19 +106,27 @@ impl Shell {
             return self.close(Code::Displaced);
         }
         self.tell_marks(overview.marks);
-        let again = self.marks_reading == MarksReading::Again;
-        self.marks_reading = MarksReading::No;
-        if again {
-            self.look_at_marks();
-        }
     }
 
-    /// Tells what a read brought; from then on the client knows everything up to it.
+    /// Tells what a read brought. Was that all, the client knows everything up to it from then on; else more is read.
     pub(super) fn tell_marks(&mut self, read: MarksRead) {
         let before = self.cursors.to_tell(self.shared.epoch.as_str());
         for frame in marks::frames(&read, &before, self.shared.epoch.as_str()) {
             self.outbox.text(frame);
         }
-        self.cursors.told = Some(read.cursor);
+        match read.rest {
+            Rest::None(cursor) => {
+                self.cursors.told = Some(cursor);
+                if std::mem::replace(&mut self.marks_reading, MarksReading::No) == MarksReading::Again {
+                    self.look_at_marks();
+                }
+            }
+            Rest::From(further) => {
+                if self.marks_reading == MarksReading::No {
+                    self.marks_reading = MarksReading::Yes;
+                }
+                self.read_marks(Some(further));
+            }
+        }
     }
 }

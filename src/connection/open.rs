@@ -23,7 +23,7 @@ use crate::hub::{Departure, Mailbox, NotRegistered, Reader, Registered, mailbox}
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
-use crate::store::{self, Opening, OpeningRequest, Overview};
+use crate::store::{self, MarksRead, Opening, OpeningRequest, Overview, Rest};
 
 /// Clients that found the database away are told to come back after this or up to three times as long.
 const AWAY_RETRY_MS: u64 = 1_000;
@@ -118,7 +118,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
     let (start, resumed) = start(shared, &who, &opening);
     let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, shared.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
-    match shared.store.overview(who.profile.user, known, who.wishes.device.as_ref()).await {
+    match shared.store.overview(who.profile.user, known, None, who.wishes.device.as_ref()).await {
         // A newer connection of the device, at another node, may have said so before this one was there to hear it.
         Ok(overview) if overview.session_no > session_no => {
             forget(shared, &who);
@@ -127,8 +127,12 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         Ok(overview) => {
             let pending = opening.inboxes.iter().map(|inbox| inbox.pending).sum();
             // Nothing to tell: the client may have the new cursor at once.
-            let nothing_moved = overview.marks.marks.is_empty() && overview.marks.tallies.is_empty();
-            let cursors = Cursors { told: if nothing_moved { Some(overview.marks.cursor) } else { known } };
+            let MarksRead { marks, tallies, rest } = &overview.marks;
+            let told = match rest {
+                Rest::None(cursor) if marks.is_empty() && tallies.is_empty() => Some(*cursor),
+                Rest::None(_) | Rest::From(_) => known,
+            };
+            let cursors = Cursors { told };
             Ok(Opened { who, mailbox, notes, start, resumed, pending, overview, cursors, at: opening.at })
         }
         Err(error) => {

@@ -11,6 +11,7 @@ use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, 
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
+/// Marks that are told to who names no cursor, and endings that are told at once.
 const LATEST_MAX: i64 = 1_000;
 const PEERS_MAX: usize = 1_000;
 
@@ -18,15 +19,34 @@ const PEERS_MAX: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MarksCursor(pub u64);
 
-/// What moved since a cursor.
+/// What moved since a cursor, or the next part of it.
 #[derive(Debug)]
 pub struct MarksRead {
-    /// Marks by member, in small chats.
+    /// Marks by member, in small chats. While there is more, only what ended otherwise, without marks.
     pub marks: Vec<MovedMark>,
     /// Counts, in large ones.
     pub tallies: Vec<Tally>,
-    /// What to ask with next time, once all of this is processed.
-    pub cursor: MarksCursor,
+    /// Is that all?
+    pub rest: Rest,
+}
+
+/// Whether a look has told everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It has: what to ask with next time, once all of this is processed.
+    None(MarksCursor),
+    /// More has ended than is told at once.
+    From(Further),
+}
+
+/// A place among what has ended, in the middle of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Further {
+    transaction: u64,
+    message: MessageId,
+    user: UserId,
+    /// The look's own, from before its first part was read: what commits meanwhile below this place is told next time.
+    cursor: MarksCursor,
 }
 
 /// A message in a large chat whose counts are wanted.
@@ -56,29 +76,46 @@ pub struct Overview {
 }
 
 impl Store {
-    /// Looks at all chats of a user at once: the marks that moved since `cursor`; without one, the latest thousand.
-    pub async fn overview(&self, user: UserId, cursor: Option<MarksCursor>, device: Option<&DeviceId>) -> Result<Overview> {
+    /// Looks at all chats of a user at once: what has moved since `cursor`; without one, the latest thousand marks and endings.
+    /// Where more than a thousand messages have ended, these come first, a part at a time: ask again with the place.
+    pub async fn overview(
+        &self,
+        user: UserId,
+        cursor: Option<MarksCursor>,
+        further: Option<Further>,
+        device: Option<&DeviceId>,
+    ) -> Result<Overview> {
         let device = device.map(DeviceId::as_str);
         let since = cursor.map(|cursor| cursor.0.to_string());
         let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large(), device).fetch_one(self.database()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
-        let next = parse(&row.xmin);
+        let next = further.map_or_else(|| parse(&row.xmin), |further| further.cursor);
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
         let mut marks = match &since {
             Some(since) => self.moved_marks(user, &moved, since).await?,
             None => self.latest_marks(user, &moved).await?,
         };
-        let since = since.as_deref().unwrap_or("0");
+        let mut rest = Rest::None(next);
+        // Read after the marks: a mark that passes what has just ended comes with its name.
         if row.ended || !marks.is_empty() {
-            self.add_exceptions(user, since, &mut marks, row.ended).await?;
-            marks.retain(|(_, mark)| mark.delivered > ChatSeq(0) || !mark.except.is_empty());
+            let endings = match cursor {
+                Some(cursor) => self.endings_since(user, further.unwrap_or(Further::first(cursor, next))).await?,
+                None => self.endings_latest(user).await?,
+            };
+            if let Some(place) = endings.further {
+                rest = Rest::From(Further { cursor: next, ..place });
+                marks.clear();
+            }
+            endings.name_beside(&mut marks, row.ended || further.is_some());
         }
-        let requests = if large.is_empty() { Vec::new() } else { self.tally_requests(user, &large, since).await? };
+        let since = since.as_deref().unwrap_or("0");
+        let is_all = matches!(rest, Rest::None(_));
+        let requests = if large.is_empty() || !is_all { Vec::new() } else { self.tally_requests(user, &large, since).await? };
         let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
         Ok(Overview {
             ends: [InboxSeq(row.chat_last_seq), InboxSeq(row.event_last_seq)],
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
-            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, cursor: next },
+            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, rest },
             session_no: row.session_no,
         })
     }
@@ -107,26 +144,34 @@ impl Store {
             .collect())
     }
 
-    /// Names what ended otherwise beside the marks of its members; with `also_alone` also where no mark is told: of members
-    /// who have left, and of those in chats that are told counts.
-    async fn add_exceptions(&self, user: UserId, since: &str, marks: &mut Vec<(UserId, MovedMark)>, also_alone: bool) -> Result<()> {
-        let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, since, LATEST_MAX).fetch_all(self.database()).await?;
-        let mut by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)> = BTreeMap::new();
+    async fn endings_latest(&self, user: UserId) -> Result<Endings> {
+        let mut endings = Endings::default();
+        let rows = sqlx::query_file!("src/store/sql/endings_latest.sql", user.0, LATEST_MAX).fetch_all(self.database()).await?;
         for row in rows {
             let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
-            let member = by_member.entry((UserId(row.user_id), ChatId(row.chat_id))).or_insert_with(|| (row.member, Vec::new()));
-            member.1.push(exception);
+            endings.push(UserId(row.user_id), ChatId(row.chat_id), row.member, exception);
         }
-        for (member, mark) in marks.iter_mut() {
-            mark.except = by_member.remove(&(*member, mark.chat)).map(|(_, except)| except).unwrap_or_default();
+        Ok(endings)
+    }
+
+    async fn endings_since(&self, user: UserId, place: Further) -> Result<Endings> {
+        let mut endings = Endings::default();
+        let (transaction, message) = (place.transaction.to_string(), place.message.0);
+        let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, transaction, message, place.user.0, LATEST_MAX);
+        let rows = rows.fetch_all(self.database()).await?;
+        if i64::try_from(rows.len()).is_ok_and(|rows| rows >= LATEST_MAX) {
+            endings.further = rows.last().map(|row| Further {
+                transaction: row.ended_xid.parse().unwrap_or(0),
+                message: MessageId(row.message_id),
+                user: UserId(row.user_id),
+                ..place
+            });
         }
-        if also_alone {
-            marks.extend(by_member.into_iter().filter_map(|((user, chat), (member, except))| {
-                let (user, mark) = moved(chat.0, user.0, member, 0, 0, 0)?;
-                Some((user, MovedMark { except, ..mark }))
-            }));
+        for row in rows {
+            let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
+            endings.push(UserId(row.user_id), ChatId(row.chat_id), row.member, exception);
         }
-        Ok(())
+        Ok(endings)
     }
 
     async fn tally_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<TallyRequest>> {
@@ -158,6 +203,42 @@ impl Store {
         let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
         let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large()).fetch_all(self.database()).await?;
         Ok(rows.into_iter().map(ChatId).collect())
+    }
+}
+
+impl Further {
+    /// Before everything that ended since a cursor.
+    const fn first(since: MarksCursor, cursor: MarksCursor) -> Self {
+        Self { transaction: since.0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), cursor }
+    }
+}
+
+/// What ended otherwise, by member and chat.
+#[derive(Debug, Default)]
+struct Endings {
+    by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)>,
+    /// Where more of it begins.
+    further: Option<Further>,
+}
+
+impl Endings {
+    fn push(&mut self, user: UserId, chat: ChatId, member: String, exception: Exception) {
+        self.by_member.entry((user, chat)).or_insert_with(|| (member, Vec::new())).1.push(exception);
+    }
+
+    /// Beside the marks of its members; with `also_alone` also where no mark is told: of members who have left, and of those in
+    /// chats that are told counts.
+    fn name_beside(mut self, marks: &mut Vec<(UserId, MovedMark)>, also_alone: bool) {
+        for (member, mark) in marks.iter_mut() {
+            mark.except = self.by_member.remove(&(*member, mark.chat)).map(|(_, except)| except).unwrap_or_default();
+        }
+        if also_alone {
+            marks.extend(self.by_member.into_iter().filter_map(|((user, chat), (member, except))| {
+                let (user, mark) = moved(chat.0, user.0, member, 0, 0, 0)?;
+                Some((user, MovedMark { except, ..mark }))
+            }));
+        }
+        marks.retain(|(_, mark)| mark.delivered > ChatSeq(0) || !mark.except.is_empty());
     }
 }
 

@@ -28,7 +28,7 @@ pub use epoch::Epoch;
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, PageRequest, Place};
-pub use marks::{MarksCursor, MarksRead, Overview, TallyRequest};
+pub use marks::{Further, MarksCursor, MarksRead, Overview, Rest, TallyRequest};
 pub use membership::{Joined, Left, NotAllowed};
 pub use nodes::{Beat, Presented};
 pub use overdue::Overdue;

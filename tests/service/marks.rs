@@ -1,5 +1,6 @@
 //! What a sender that was away is told when it comes back: the marks that moved, each of them, and no more.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -135,6 +136,39 @@ async fn a_sender_without_a_cursor_is_told_what_ended_also_where_no_mark_has_mov
     let frames = told(&mut node.connect("alice").await).await;
     assert_eq!(frames.len(), 1, "{frames:?}");
     assert_eq!(frames[0]["except"], json!([{"messageId": id, "status": "failed", "reason": "cannot"}]));
+    node.stop().await;
+}
+
+/// In one transaction, and more than is told at once.
+#[tokio::test]
+async fn a_sender_that_was_away_is_told_of_everything_that_ended_however_much_it_is() {
+    let server = PrivateServer::start().await;
+    let db = server.database("restante").await;
+    let (node, pool) = (Node::start(db.clone()).await, sqlx::PgPool::connect_with(db).await.unwrap());
+    let chat = group(&pool, &["alice", "bob", "carol"]).await;
+    let alice = node.connect("alice").await;
+    let before = alice.ready["marksCursor"].clone();
+    alice.close().await;
+    fill(&pool, chat, "alice", 2_500).await;
+    node.connect("carol").await.ask("message:read", json!({"chatId": chat, "seq": 2_500})).await;
+    let (status, _) = node.api("bob").delete(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["bob"]})).await;
+    assert_eq!(status, 200);
+
+    // Left in the middle, it is all told again.
+    node.open(since(&before)).await.event("message:status").await;
+    let mut alice = node.open(since(&before)).await;
+    let named = |frame: &Value| frame["except"].as_array().unwrap().len();
+    let (mut frames, mut ended) = (Vec::new(), HashSet::new());
+    while ended.len() < 2_500 || frames.last().is_none_or(|frame: &Value| frame["marksCursor"] == before) {
+        let frame = alice.event("message:status").await;
+        ended.extend(frame["except"].as_array().unwrap().iter().map(|it| it["messageId"].as_str().unwrap().to_owned()));
+        frames.push(frame);
+    }
+    assert_eq!(frames.iter().map(named).collect::<Vec<_>>(), [1_000, 1_000, 0, 500]);
+    assert_eq!((&frames[2]["userId"], &frames[2]["status"], &frames[2]["seq"]), (&json!("carol"), &json!("read"), &json!(2_500)));
+    assert!(frames[..3].iter().all(|frame| frame["marksCursor"] == before), "only the last has the new cursor");
+    assert!(told(&mut alice).await.is_empty());
+    assert!(told(&mut node.open(since(&frames[3]["marksCursor"])).await).await.is_empty(), "nothing again");
     node.stop().await;
 }
 
