@@ -42,6 +42,8 @@ pub struct Row {
     pub attempts: i16,
     /// Why it ended.
     pub reason: String,
+    /// How many of its sender's rows failed or expired after it did, or in the same transaction.
+    pub ended_later: i64,
 }
 
 /// An inbox's counters.
@@ -148,8 +150,11 @@ pub async fn read(database: &mut PgConnection) -> anyhow::Result<Ledger> {
 
 const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, m.content, coalesce(m.expires_at <= clock_timestamp(), false)
   from messages m join users u on u.id = m.sender_id";
-const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, '')
-  from message_status s join users u on u.id = s.user_id";
+const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''),
+         coalesce(e.later, 0)
+  from message_status s join users u on u.id = s.user_id
+  left join (select message_id, user_id, count(*) over (partition by sender_id order by ended_xid desc) - 1 as later from endings) e
+    on e.message_id = s.message_id and e.user_id = s.user_id";
 const INBOXES: &str = "select u.external_id, i.class::text, i.last_seq, i.settled_seq from inboxes i join users u on u.id = i.user_id";
 const GAPS: &str = "select u.external_id, g.class::text, g.seq from inbox_gaps g join users u on u.id = g.user_id";
 const MEMBERS: &str = "select m.chat_id, u.external_id, m.joined_seq, m.left_seq, m.delivered_seq, m.read_seq
@@ -186,6 +191,7 @@ fn status_row(row: &PgRow) -> anyhow::Result<Row> {
         status: serde_json::from_value(row.try_get::<String, _>(4)?.into())?,
         attempts: row.try_get(5)?,
         reason: row.try_get(6)?,
+        ended_later: row.try_get(7)?,
     })
 }
 

@@ -11,6 +11,9 @@ use uuid::Uuid;
 use super::super::history::{History, Receipt, Record, Status, What};
 use super::{Book, Findings, Member, Message, Rule};
 
+/// Who has no cursor, as in another epoch, is told so many of those that ended last.
+const ENDINGS_TOLD_WITHOUT_CURSOR: i64 = 1_000;
+
 /// What a client knows of a message for a recipient.
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -145,6 +148,16 @@ fn was_there_before(book: &Book<'_>, history: &History, message: Uuid) -> bool {
     greeted.zip(sent).is_some_and(|(greeted, sent)| greeted < *sent)
 }
 
+/// Has the client been in two epochs? A cursor of the one says nothing in the other.
+fn lost_its_cursor(history: &History) -> bool {
+    let mut epochs = history.records.iter().filter_map(|record| match &record.what {
+        What::Ready { epoch, .. } => Some(epoch),
+        _ => None,
+    });
+    let first = epochs.next();
+    epochs.any(|epoch| Some(epoch) != first)
+}
+
 fn truth(book: &Book<'_>, members: &HashMap<(Uuid, &str), &Member>, history: &History, knowledge: &Knowledge<'_>, findings: &mut Findings) {
     for row in &book.evidence.ledger.rows {
         let Some(message) = book.message(row.message).filter(|message| message.sender == history.user) else { continue };
@@ -153,6 +166,7 @@ fn truth(book: &Book<'_>, members: &HashMap<(Uuid, &str), &Member>, history: &Hi
             Status::Sent => false,
             // Whoever stayed away may have left a hole, and no mark passes it.
             Status::Delivered | Status::Read => there(&row.user) && there(&history.user) && !book.evidence.away.contains(&row.user),
+            Status::Failed | Status::Expired if row.ended_later >= ENDINGS_TOLD_WITHOUT_CURSOR && lost_its_cursor(history) => false,
             Status::Failed | Status::Expired => there(&row.user) && there(&history.user) || was_there_before(book, history, row.message),
         };
         if !is_told || book.is_requeued(row.message, &row.user) {

@@ -120,6 +120,7 @@ fn ledger() -> Ledger {
         status: Status::Delivered,
         attempts: 0,
         reason: String::new(),
+        ended_later: 0,
     };
     let inbox = |user: &str, last_seq| Inbox { user: user.into(), class: Class::Chat, last_seq, settled_seq: last_seq };
     let member = |user: &str| Member { chat: CHAT, user: user.into(), joined: 0, left: None, delivered: 3, read: 0 };
@@ -402,6 +403,21 @@ fn status_that_goes_back_is_found() {
 fn sender_that_is_never_told_is_found() {
     let case = Case::good().with_anna(anna_sent().told(Status::Delivered, &[1, 2]));
     assert_eq!(case.broken_rules(), [Rule::Untold]);
+}
+
+#[test]
+fn an_end_beyond_the_last_thousand_may_be_unknown_to_who_came_into_another_epoch() {
+    let broken = |ended_later, epoch: &str| {
+        let ready = What::Ready { epoch: epoch.into(), resumed: false, last_seq: 0, settled_seq: 0 };
+        let mut case = Case::good().with_anna(anna_sent().told(Status::Delivered, &[1, 2]).then(2, ready));
+        let row = case.row(3);
+        (row.status, row.reason, row.ended_later) = (Status::Expired, "left".into(), ended_later);
+        case.evidence.ledger.stints[1].left = Some(3);
+        case.broken_rules()
+    };
+    assert_eq!(broken(1_000, "f"), []);
+    assert_eq!(broken(999, "f"), [Rule::Untold]);
+    assert_eq!(broken(1_000, "e"), [Rule::Untold], "its cursor is good");
 }
 
 #[test]
