@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use restante::bus::Bus;
-use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal};
+use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal, SendItem};
 use restante::domain::{ChatId, MessageId, NodeId};
 use restante::hub::Hub;
 use restante::reach::Reach;
@@ -77,6 +77,29 @@ async fn an_inbox_that_somebody_holds_delays_only_the_chats_of_its_user() {
     let seqs: Vec<_> = waiting.await.into_iter().map(|answer| answer.map(|accepted| accepted.seq.0)).collect();
     assert_eq!(seqs, [Ok(1), Ok(1), Ok(2), Ok(2)]);
     assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+/// Seen without the lock of its chat, it may be what a standby does not have; a row of it cannot be locked now.
+#[tokio::test]
+async fn a_duplicate_that_cannot_be_stood_on_is_not_confirmed_and_the_rest_of_its_batch_is() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = one_lane(&db).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let (chat, other) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, carol.user]).await);
+    let first = sent(delivery(&node), text(&alice, chat, "once")).await;
+    let repeated = SendItem { id: first.message, ..text(&alice, chat, "once") };
+    let message = format!("select from messages where id = '{}' for update", first.message.0);
+    let holder = Holder::holds(&db.options(), &format!("{}; {message}", lock_chat(chat))).await;
+    let mut again = pin!(delivery(&node).send(repeated));
+    for _ in 0..5 {
+        sent(delivery(&node), text(&alice, other, "free")).await;
+        assert!(again.as_mut().now_or_never().is_none(), "it cannot be stood on");
+    }
+    holder.commits().await;
+    let again = again.await.unwrap();
+    assert_eq!((again.message, again.seq, again.duplicate), (first.message, first.seq, true));
     node.stop().await;
 }
 

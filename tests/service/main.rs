@@ -34,6 +34,7 @@ mod seeds;
 mod settled;
 mod settling;
 mod sql;
+mod starting;
 mod stopping;
 mod storms;
 mod vanished;

@@ -2,6 +2,7 @@
 //! pulled; connections made later work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
@@ -19,6 +20,8 @@ pub struct StallingProxy {
     stalls: Arc<watch::Sender<u32>>,
     /// Connections that were made so far.
     made: watch::Receiver<u32>,
+    /// Of those that are made, so many carry something.
+    carried: Arc<AtomicU32>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -30,13 +33,20 @@ impl StallingProxy {
         let (stalls, to) = (Arc::new(watch::channel(0).0), to.clone());
         let changes = Arc::clone(&stalls);
         let (making, made) = watch::channel(0);
+        let carried = Arc::new(AtomicU32::new(u32::MAX));
+        let carrying = Arc::clone(&carried);
         let accepting = tokio::spawn(async move {
+            let mut silent = Vec::new();
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, to.clone(), changes.subscribe()));
                 making.send_modify(|made| *made += 1);
+                if *making.borrow() > carrying.load(Ordering::Relaxed) {
+                    silent.push(client);
+                } else {
+                    tokio::spawn(carry(client, to.clone(), changes.subscribe()));
+                }
             }
         });
-        Self { folder, stalls, made, accepting }
+        Self { folder, stalls, made, carried, accepting }
     }
 
     /// The same database, through the proxy.
@@ -47,6 +57,11 @@ impl StallingProxy {
     /// Waits until so many connections were made, of all that ever were.
     pub async fn until_made(&self, connections: u32) {
         self.made.clone().wait_for(|made| *made >= connections).await.unwrap();
+    }
+
+    /// So many connections carry something, and those that are made after them nothing.
+    pub fn carry_only(&self, connections: u32) {
+        self.carried.store(connections, Ordering::Relaxed);
     }
 
     /// From now on the connections there are carry nothing.
