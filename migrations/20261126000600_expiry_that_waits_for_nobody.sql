@@ -17,6 +17,7 @@ declare
   v_ids     uuid[];
   v_chats   uuid[];
   v_users   bigint[];
+  v_free    uuid[];
   v_ended   uuid[];
   v_of      bigint[];
   v_classes inbox_class[];
@@ -26,28 +27,19 @@ begin
     from (select m.id from messages m
            where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
            order by m.expires_at, m.id limit p_messages_max) q;
-  -- Members whose marks are free: a row ends together with its mark, or not now.
-  select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
-    from (select cm.chat_id, cm.user_id
-            from (select distinct m.chat_id, s.user_id
-                    from unnest(v_ids) i (id)
-                    join messages m on m.id = i.id
-                    join message_status s on s.message_id = m.id and s.status = 'sent') w
-            join chat_members cm on cm.chat_id = w.chat_id and cm.user_id = w.user_id
-             for no key update of cm skip locked) q;
-  if v_users is not null then
-    with free as (
-      select s.message_id, s.user_id
-        from unnest(v_ids) i (id)
-        join messages m on m.id = i.id
-        join unnest(v_chats, v_users) f (chat, user_id) on f.chat = m.chat_id
-        join message_status s on s.message_id = m.id and s.user_id = f.user_id
-       where s.status = 'sent'
-         for no key update of s skip locked
-    ), ended as (
+  -- A row ends together with its mark, or not now.
+  select array_agg(q.message_id), array_agg(q.user_id) into v_free, v_of
+    from (select s.message_id, s.user_id
+            from unnest(v_ids) i (id)
+            join messages m on m.id = i.id
+            join message_status s on s.message_id = m.id and s.status = 'sent'
+            join chat_members cm on cm.chat_id = m.chat_id and cm.user_id = s.user_id
+             for no key update of cm, s skip locked) q;
+  if v_free is not null then
+    with ended as (
       update message_status s set status = 'expired', reason = 'its time had come'
-        from free f
-       where s.message_id = f.message_id and s.user_id = f.user_id and s.status = 'sent'
+        from unnest(v_free, v_of) f (id, user_id)
+       where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
       returning s.message_id, s.user_id, s.class, s.seq
     )
     select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
@@ -58,16 +50,15 @@ begin
   end if;
   return query
     select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
-      from unnest(v_ids) i (id)
-      join messages m on m.id = i.id
-      left join unnest(v_ended, v_of, v_classes, v_seqs) e (id, user_id, class, seq) on e.id = m.id
-      left join users u on u.id = e.user_id
+      from unnest(v_ended, v_of, v_classes, v_seqs) e (id, user_id, class, seq)
+      join messages m on m.id = e.id
+      join users u on u.id = e.user_id
     union all
-    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, null
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id,
+           case when not exists (select from message_status s where s.message_id = m.id and s.status = 'sent') then v_now end
       from unnest(v_ids) i (id)
       join messages m on m.id = i.id
-     where exists (select from message_status s where s.message_id = m.id and s.status = 'sent')
      order by 2, 1;
 end $$;
 comment on function restante_expire(timestamptz, uuid, timestamptz, integer) is
-  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id). Waits for no lock: what somebody holds waits on. Returns every message of the page, with the rows that ended, and once more without a time where rows wait on; no row at all: the page was empty.';
+  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id). Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one, and without a time where rows of it wait on; nothing at all: the page was empty.';

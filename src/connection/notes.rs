@@ -85,7 +85,7 @@ impl Shell {
                 room.await;
             }
             loop {
-                match store.overview(user, since, further, device.as_ref()).await {
+                match store.overview(user, since, further.clone(), device.as_ref()).await {
                     Ok(overview) => return Done::Overview(Box::new(overview)),
                     Err(error) if error.is_unavailable() => {
                         health.report_away();

@@ -382,7 +382,9 @@ impl Lane {
             && let Err(cause) = self.stand_on(&found).await
         {
             debug!(?cause, "duplicates are looked for once more");
-            self.link.broken();
+            if cause.is_unavailable() {
+                self.link.broken();
+            }
             duplicates.into_iter().for_each(|place| rows[place].outcome = AcceptOutcome::Held);
         }
         rows

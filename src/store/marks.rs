@@ -31,7 +31,7 @@ pub struct MarksRead {
 }
 
 /// Whether a look has told everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rest {
     /// It has: what to ask with next time, once all of this is processed.
     None(MarksCursor),
@@ -40,12 +40,20 @@ pub enum Rest {
 }
 
 /// A place among what has ended, in the middle of a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Further {
     transaction: u64,
     message: MessageId,
     user: UserId,
-    /// The look's own, from before its first part was read: what commits meanwhile below this place is told next time.
+    /// What the first part has seen. What commits meanwhile, perhaps below this place, is told by the next look, with the marks
+    /// that pass it.
+    look: Look,
+}
+
+/// The moment that a look tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Look {
+    snapshot: String,
     cursor: MarksCursor,
 }
 
@@ -89,24 +97,29 @@ impl Store {
         let since = cursor.map(|cursor| cursor.0.to_string());
         let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large(), device).fetch_one(self.database()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
-        let next = further.map_or_else(|| parse(&row.xmin), |further| further.cursor);
+        let look = match &further {
+            Some(further) => further.look.clone(),
+            None => Look { cursor: parse(&row.xmin), snapshot: row.snapshot },
+        };
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
+        let is_first = further.is_none();
         let mut marks = match &since {
-            Some(since) => self.moved_marks(user, &moved, since).await?,
+            Some(since) => self.moved_marks(user, &moved, since, (!is_first).then_some(look.snapshot.as_str())).await?,
             None => self.latest_marks(user, &moved).await?,
         };
-        let mut rest = Rest::None(next);
+        let mut rest = Rest::None(look.cursor);
         // Read after the marks: a mark that passes what has just ended comes with its name.
         if row.ended || !marks.is_empty() {
-            let endings = match cursor {
-                Some(cursor) => self.endings_since(user, further.unwrap_or(Further::first(cursor, next))).await?,
-                None => self.endings_latest(user).await?,
+            let mut endings = match (cursor, further) {
+                (Some(_), Some(further)) => self.endings_since(user, further, true).await?,
+                (Some(cursor), None) => self.endings_since(user, Further::first(cursor, look), false).await?,
+                (None, _) => self.endings_latest(user).await?,
             };
-            if let Some(place) = endings.further {
-                rest = Rest::From(Further { cursor: next, ..place });
+            if let Some(further) = endings.further.take() {
+                rest = Rest::From(further);
                 marks.clear();
             }
-            endings.name_beside(&mut marks, row.ended || further.is_some());
+            endings.name_beside(&mut marks, row.ended);
         }
         let since = since.as_deref().unwrap_or("0");
         let is_all = matches!(rest, Rest::None(_));
@@ -120,10 +133,18 @@ impl Store {
         })
     }
 
-    async fn moved_marks(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<(UserId, MovedMark)>> {
+    /// With a snapshot: as far as it saw them.
+    async fn moved_marks(
+        &self,
+        user: UserId,
+        chats: &[uuid::Uuid],
+        since: &str,
+        seen_by: Option<&str>,
+    ) -> Result<Vec<(UserId, MovedMark)>> {
         let mut marks = Vec::new();
         for chats in chats.chunks(CHATS_AT_ONCE) {
-            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, since, large()).fetch_all(self.database()).await?;
+            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, since, large(), seen_by);
+            let rows = rows.fetch_all(self.database()).await?;
             marks.extend(
                 rows.into_iter()
                     .filter_map(|row| moved(row.chat_id, row.user_id, row.member, row.delivered_seq, row.read_seq, row.joined_seq)),
@@ -154,17 +175,22 @@ impl Store {
         Ok(endings)
     }
 
-    async fn endings_since(&self, user: UserId, place: Further) -> Result<Endings> {
+    /// A part of what ended; a later part of a look as far as its first one has seen it.
+    async fn endings_since(&self, user: UserId, place: Further, is_later: bool) -> Result<Endings> {
         let mut endings = Endings::default();
         let (transaction, message) = (place.transaction.to_string(), place.message.0);
-        let rows = sqlx::query_file!("src/store/sql/endings_since.sql", user.0, transaction, message, place.user.0, LATEST_MAX);
-        let rows = rows.fetch_all(self.database()).await?;
-        if i64::try_from(rows.len()).is_ok_and(|rows| rows >= LATEST_MAX) {
+        let seen_by = is_later.then_some(place.look.snapshot.as_str());
+        // One more than is told says that there is more.
+        let rows =
+            sqlx::query_file!("src/store/sql/endings_since.sql", user.0, transaction, message, place.user.0, LATEST_MAX + 1, seen_by);
+        let mut rows = rows.fetch_all(self.database()).await?;
+        if i64::try_from(rows.len()).is_ok_and(|rows| rows > LATEST_MAX) {
+            rows.pop();
             endings.further = rows.last().map(|row| Further {
                 transaction: row.ended_xid.parse().unwrap_or(0),
                 message: MessageId(row.message_id),
                 user: UserId(row.user_id),
-                ..place
+                look: place.look,
             });
         }
         for row in rows {
@@ -208,8 +234,8 @@ impl Store {
 
 impl Further {
     /// Before everything that ended since a cursor.
-    const fn first(since: MarksCursor, cursor: MarksCursor) -> Self {
-        Self { transaction: since.0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), cursor }
+    const fn first(since: MarksCursor, look: Look) -> Self {
+        Self { transaction: since.0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), look }
     }
 }
 

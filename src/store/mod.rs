@@ -42,6 +42,7 @@ pub use shape::Shape;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::time::Instant;
 
 use watched::Watched;
 
@@ -92,7 +93,7 @@ impl Store {
     /// From now on only connections are used that are made from now on. Those there are may lead to a server that is a
     /// standby, or was the primary: it answers, and takes no writes for as long as it lives.
     pub fn renew(&self) {
-        self.overdue.renew();
+        self.overdue.renew(Instant::now());
     }
 
     /// Does the database answer, and accept writes?

@@ -3,8 +3,9 @@
 //! A host that goes away without closing its connections (power, a firewall that forgets) leaves them open at this end. What
 //! was asked over them is never answered, and nothing else says so. A statement may take long all the same: somebody holds
 //! what it needs, or a commit waits for a standby. So whoever waits for long asks the server over a new connection. Where it
-//! works on nothing that old, the connection is given up; whether the statement was done is then not known, as with any
-//! connection that breaks. Where it does, or where it does not answer, there is nothing to do but to wait.
+//! works on nothing that old, twice, the connection is given up; whether the statement was done is then not known, nor whether
+//! it will be: what was under way may arrive yet, as with any connection that breaks. Where the server works on
+//! something, or does not say, there is nothing to do but to wait.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +18,10 @@ use tracing::warn;
 
 /// So long a statement is waited for before the server is asked, and again before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the server has worked on for less may be somebody else's. A statement may have been under way to it for the rest.
+/// What the server has worked on for less may be somebody else's, and a statement may have been under way to it for the rest.
 const WORKED_ON: Duration = Duration::from_secs(1);
+/// Between two questions: a statement that had only just arrived has been worked on for long enough by the second one.
+const ONCE_MORE: Duration = Duration::from_secs(2);
 /// For the question.
 const QUESTION: Duration = Duration::from_secs(5);
 
@@ -29,10 +32,20 @@ pub struct Overdue(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: PgConnectOptions,
-    /// When the server was asked last whether it works on anything, and what it said. Those who wait ask once for all.
-    asked: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    /// The last question. Those who wait ask once for all.
+    asked: tokio::sync::Mutex<Option<Question>>,
     /// Connections that were made before are not to be used again.
     renewed: Mutex<Option<Instant>>,
+}
+
+/// The server was asked whether it works on anything.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    asked: Instant,
+    /// Or when its answer was waited for no more.
+    answered: Instant,
+    /// Also where it has not said.
+    is_busy: bool,
 }
 
 impl Overdue {
@@ -52,31 +65,33 @@ impl Overdue {
     }
 
     /// Ends when what was asked then will not be answered.
-    async fn given_up(&self, since: Instant) {
+    pub(super) async fn given_up(&self, since: Instant) {
         loop {
             sleep(PATIENCE).await;
-            if !self.may_be_worked_on(since).await {
-                warn!(
-                    "a statement has no answer, and the server works on none: its connection is given up, and so are all that are as old"
-                );
-                self.renew();
+            if self.is_busy(Instant::now()).await {
+                continue;
+            }
+            sleep(ONCE_MORE).await;
+            if !self.is_busy(Instant::now()).await {
+                warn!("a statement has no answer, and the server works on none: its connection is given up, and those that are as old");
+                self.renew(since);
                 return;
             }
         }
     }
 
-    /// `true` also where the server does not say.
-    async fn may_be_worked_on(&self, since: Instant) -> bool {
-        let mut asked = self.0.asked.lock().await;
-        if let Some((at, is_busy)) = *asked
-            && at >= since + PATIENCE
-            && at.elapsed() < PATIENCE
+    /// Asks the server, or takes the answer to what somebody else asked from then on. `true` also where it does not say.
+    async fn is_busy(&self, from: Instant) -> bool {
+        let mut last = self.0.asked.lock().await;
+        if let Some(Question { asked, answered, is_busy }) = *last
+            && asked >= from
+            && answered.elapsed() < PATIENCE
         {
             return is_busy;
         }
-        let at = Instant::now();
+        let asked = Instant::now();
         let is_busy = matches!(timeout(QUESTION, self.ask()).await, Err(_) | Ok(Err(_) | Ok(true)));
-        *asked = Some((at, is_busy));
+        *last = Some(Question { asked, answered: Instant::now(), is_busy });
         is_busy
     }
 
@@ -88,9 +103,10 @@ impl Overdue {
         Ok(is_busy)
     }
 
-    /// From now on only connections are to be used that are made from now on.
-    pub(super) fn renew(&self) {
-        *self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Connections that were made before then are not to be used again.
+    pub(super) fn renew(&self, then: Instant) {
+        let mut renewed = self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        *renewed = (*renewed).max(Some(then));
     }
 
     /// Was a connection of this age made since?

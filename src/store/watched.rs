@@ -1,7 +1,5 @@
 //! A statement on a connection of the pool, given up when its answer will not come.
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -9,23 +7,23 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use super::Store;
+use super::{Overdue, Store};
 
 /// The pool as statements see it: each has a connection for itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watched<'s>(pub(super) &'s Store);
 
-/// So long a connection has to show, when it is given back, that it can go on: nothing is said if it is dead.
-const RETURN_TIME_MAX: Duration = Duration::from_secs(5);
-
 /// A connection of the pool with a statement under way.
-struct Borrowed(Option<PoolConnection<Postgres>>);
+struct Borrowed {
+    connection: Option<PoolConnection<Postgres>>,
+    overdue: Overdue,
+}
 
 impl Watched<'_> {
     async fn borrow(self) -> Result<Borrowed, sqlx::Error> {
-        Ok(Borrowed(Some(self.0.pool.acquire().await?)))
+        Ok(Borrowed { connection: Some(self.0.pool.acquire().await?), overdue: self.0.overdue.clone() })
     }
 
     async fn all<'q>(self, query: impl Execute<'q, Postgres> + 'q) -> Result<Vec<Either<PgQueryResult, PgRow>>, sqlx::Error> {
@@ -37,25 +35,31 @@ impl Watched<'_> {
 
 impl Borrowed {
     fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
     fn answered<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if matches!(answer, Err(sqlx::Error::Io(_))) {
             // Closed at once, and its place in the pool is free.
-            drop(self.0.take().map(PoolConnection::detach));
+            drop(self.connection.take().map(PoolConnection::detach));
         }
         answer
     }
 }
 
-/// Whether the statement has its answer or nobody waits for it any more, the pool asks the connection whether it can go on,
-/// for as long as that takes. One that does not say is closed here.
+/// Whether the statement has its answer or nobody waits for it any more, the pool asks the connection whether it can go on, and
+/// its place is taken for as long as the server works on what it was asked. Of one that is given up the place is free.
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if let (Some(mut connection), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(timeout(RETURN_TIME_MAX, connection.return_to_pool()));
-        }
+        let (Some(mut connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) else { return };
+        // What dropping it would do, and what can be dropped itself.
+        let (back, overdue) = (connection.return_to_pool(), self.overdue.clone());
+        runtime.spawn(async move {
+            tokio::select! {
+                () = back => {}
+                () = overdue.given_up(Instant::now()) => {}
+            }
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::pin;
 
 use futures_util::future::join_all;
 use futures_util::poll;
+use restante::domain::ExternalId;
 use restante::store::{Error, Store};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -71,15 +72,45 @@ async fn a_statement_that_nobody_waits_for_any_more_takes_its_dead_connection_wi
     store.ping().await.unwrap();
 }
 
+/// Its place would be taken by the next one that waits for the same, until there are no connections left.
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_any_more_keeps_its_place_while_the_server_works_on_it() {
+    let db = database().await;
+    let proxy = StallingProxy::start(&db.options());
+    let store = store(proxy.options(&db.options()), 1).await;
+    let pool = db.pool(1).await;
+    let holder = Holder::holds(&db.options(), "insert into users (external_id) values ('somebody')").await;
+    let names = [ExternalId::try_from("somebody".to_owned()).unwrap()];
+    let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+    tokio::select! {
+        made = store.users(&names) => panic!("somebody else makes it: {made:?}"),
+        () = until(&pool, "it waits", waits) => {}
+    }
+    // Beside its own connection there are those of the questions. Asked a third time, it was answered twice.
+    proxy.until_made(4).await;
+    assert_eq!(store.pool().size(), 1);
+    holder.commits().await;
+    store.ping().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_statement_that_the_server_works_on_is_waited_for() {
+    is_waited_for(&[]).await;
+}
+
+#[tokio::test]
+async fn a_statement_is_waited_for_where_the_server_does_not_say_what_it_works_on() {
+    is_waited_for(&[("track_activities", "off")]).await;
+}
+
+async fn is_waited_for(settings: &[(&str, &str)]) {
     let db = database().await;
     let pool = db.pool(1).await;
     sqlx::raw_sql("create table held ()").execute(&pool).await.unwrap();
     let holder = Holder::holds(&db.options(), "lock table held in access exclusive mode").await;
     let proxy = StallingProxy::start(&db.options());
     let store = Store::new(PgPoolOptions::new().connect_lazy_with(proxy.options(&db.options())));
-    let mut connection = db.options().connect().await.unwrap();
+    let mut connection = db.options().options(settings.iter().copied()).connect().await.unwrap();
     let mut answer = pin!(store.overdue().answer(sqlx::query("select from held").execute(&mut connection)));
     tokio::select! {
         answer = &mut answer => panic!("it was given up: {answer:?}"),

@@ -54,9 +54,11 @@ impl StallingProxy {
         of.clone().socket(self.folder.path()).port(PORT)
     }
 
-    /// Waits until so many connections were made, of all that ever were.
+    /// Waits until so many connections were made, of all that ever were. Panics after some time.
     pub async fn until_made(&self, connections: u32) {
-        self.made.clone().wait_for(|made| *made >= connections).await.unwrap();
+        let mut made = self.made.clone();
+        let wait = tokio::time::timeout(2 * super::PATIENCE, made.wait_for(|made| *made >= connections));
+        wait.await.expect("more connections are made").unwrap();
     }
 
     /// So many connections carry something, and those that are made after them nothing.

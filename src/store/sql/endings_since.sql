@@ -1,4 +1,4 @@
--- endings_since: what failed, expired or was put back of a sender's messages after a place, in turn; endings_by_sender, a_recipient_gets_a_message_once
+-- endings_since: what failed, expired or was put back of a sender's messages after a place, in turn, as far as a snapshot of before saw it; endings_by_sender, a_recipient_gets_a_message_once
 -- What was put back may be delivered by now: then that is what the sender has to know.
 select e.message_id as "message_id!", e.user_id as "user_id!", e.chat_id as "chat_id!", coalesce(s.status, e.status) as "status!: Status", e.reason as "reason!",
        (select u.external_id from users u where u.id = e.user_id) as "member!", e.ended_xid::text as "ended_xid!"
@@ -7,5 +7,6 @@ left join lateral (
   select x.status from message_status x where x.message_id = e.message_id and x.user_id = e.user_id and e.status = 'sent' limit 1
 ) s on true
 where e.sender_id = $1 and (e.ended_xid, e.message_id, e.user_id) > ($2::text::xid8, $3, $4)
+  and pg_visible_in_snapshot(e.ended_xid, (select coalesce($6::text::pg_snapshot, pg_current_snapshot())))
 order by e.ended_xid, e.message_id, e.user_id
 limit $5

@@ -1,6 +1,6 @@
 -- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved, whether anything ended, which connection of a device is the newest; members_by_user, endings_by_sender, then primary keys
 -- A chat's members are looked at once, up to the number from which on only counts are told.
-select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!",
+select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snapshot()::text as "snapshot!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat') as "chat_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event') as "event_last_seq!",
        exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8)) as "ended!",
