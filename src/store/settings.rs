@@ -8,18 +8,20 @@ use sqlx::{ConnectOptions, PgConnection, Row};
 use super::Error;
 
 /// How every connection of the service has its statements planned: once for all values, and so that a plan that was kept
-/// from when tables were small (or empty) is still right when they have grown. Planning takes longer than most statements.
-pub const PLANNING: [(&str, &str); 5] = [
+/// from when tables were small (or empty) is still right when they have grown. Planning takes longer than most statements. No
+/// bitmaps: what asks for the first few of many in their order must not fetch them all and sort.
+pub const PLANNING: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
     ("jit", "off"),
 ];
 
 /// What every connection needs, in the words in which PostgreSQL shows it. What waits for a lock for a shorter time says so
 /// itself ([`LockPatience`]).
-pub const SETTINGS: [(&str, &str); 7] = [
+pub const SETTINGS: [(&str, &str); 8] = [
     ("lock_timeout", "1s"),
     ("default_transaction_isolation", "read committed"),
     PLANNING[0],
@@ -27,6 +29,7 @@ pub const SETTINGS: [(&str, &str); 7] = [
     PLANNING[2],
     PLANNING[3],
     PLANNING[4],
+    PLANNING[5],
 ];
 
 /// Connections made with these options ask for [`SETTINGS`].
