@@ -134,7 +134,9 @@ fn scans(plan: &str) -> Vec<&str> {
     let reads_all = |(n, line): &(usize, &&str)| {
         let details = || lines[n + 1..].iter().take_while(|line| !line.contains("->"));
         let is_index = ["Index Scan using ", "Index Only Scan using ", "Bitmap Index Scan on "].iter().any(|scan| line.contains(scan));
-        line.contains("Seq Scan on ") || line.contains("Bitmap Heap Scan on ") || (is_index && !details().any(|line| line.contains("Index Cond:")))
+        line.contains("Seq Scan on ")
+            || line.contains("Bitmap Heap Scan on ")
+            || (is_index && !details().any(|line| line.contains("Index Cond:")))
     };
     let ours = lines.iter().enumerate().filter(|(_, line)| !line.contains(" on pg_") && !line.contains(" using pg_"));
     ours.filter(reads_all).map(|(_, line)| line.trim()).collect()
