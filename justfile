@@ -39,6 +39,10 @@ sqlx-data:
 sqlx-data-write:
     cargo xtask sqlx-data
 
+# does schema.sql say what the migrations make?
+schema:
+    .ci/run schema
+
 # licences, sources, advisories
 deny:
     .ci/run deny

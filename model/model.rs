@@ -5,16 +5,16 @@
 //!
 //! | action | in the code |
 //! |---|---|
-//! | `Send`, `Write` | `restante_accept` (`migrations/20261121000010_accepting_in_fewer_passes.sql`), its steps 1 and 2, 4, 5; sent by `Lane::try_once` (`src/delivery/accept.rs`) |
-//! | `AdvanceSettled` | `restante_advance_settled` (`migrations/20261101000021_settling.sql`), lock and look |
+//! | `Send`, `Write` | `restante_accept` (`migrations/20261128000003_accepting.sql`), its steps 1 and 2, 4, 5; sent by `Lane::try_once` (`src/delivery/accept.rs`) |
+//! | `AdvanceSettled` | `restante_advance_settled` (`migrations/20261128000004_settling.sql`), lock and look |
 //! | `Open`, `Register` | `open` (`src/connection/open.rs`): `restante_open`, then `Hub::register`, and only then the first page |
 //! | `ReadPage` | `src/store/sql/page_waiting.sql`, for a device `src/store/sql/page_everything.sql` |
 //! | `PageArrives` | `Inbox::page` (`src/session/inbox.rs`), then `Session::carry_on` (`src/session/drain.rs`), which emits |
 //! | `Offer`, `Wake` | `Inbox::offer`, `Inbox::nudge`: what `Hub::offer` and `Hub::wake` bring, from this node or another |
 //! | `Receive`, `Reject` | the client: takes an envelope and acks it, or refuses it for good |
 //! | `AckArrives` | `Session::ack` (`src/session/ack.rs`), `DeviceCursor::advance` (`src/session/device.rs`) |
-//! | `CommitAcks` | `restante_settle` (`migrations/20261121000020_settling_in_one_visit.sql`), one transaction |
-//! | `Requeue` | `restante_requeue` (`migrations/20261101000024_for_operators.sql`) |
+//! | `CommitAcks` | `restante_settle` (`migrations/20261128000004_settling.sql`), one transaction |
+//! | `Requeue` | `restante_requeue` (`migrations/20261128000009_operators.sql`) |
 //! | `Displace` | a newer connection of the device is heard of: the lower number yields |
 //! | `Break`, `Crash` | a socket is lost with all that is on it; a node with its connections, transactions and queued acks |
 //! | `Look` | `Session::looked` (`src/session/look.rs`). The model does without; only its way to rest needs it |

@@ -274,6 +274,7 @@ impl App {
             tasks: connections.clone(),
             stop: Stop::default(),
         };
+        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::finish(store.clone(), delivery.clone())));
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store, delivery)));
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());

@@ -109,9 +109,11 @@ impl ToldRead {
 
 /// Reads a cursor. One of another epoch, or that cannot be read, is none.
 pub(super) fn parse_cursor(text: &str, epoch: &str) -> Option<MarksCursor> {
-    let (theirs, number) = text.split_once('-')?;
-    let number = number.parse().ok()?;
-    (theirs == epoch && number > 0).then_some(MarksCursor(number))
+    // A list: where chats live in several databases, each has a place of its own.
+    text.split(',').filter_map(|place| place.trim().split_once('-')).find_map(|(theirs, number)| {
+        let number = number.parse().ok()?;
+        (theirs == epoch && number > 0).then_some(MarksCursor(number))
+    })
 }
 
 fn cursor_text(epoch: &str, cursor: MarksCursor) -> String {

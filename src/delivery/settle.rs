@@ -17,7 +17,7 @@ use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
 use super::link::{Line, Link, Shared};
 use super::receipts::Receipts;
 use super::{LaneSettings, Writing, lane_of_user};
-use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Profile, Status, UserId};
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, DeviceId, InboxSeq, Profile, Status, UserId};
 use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, ReadRequest, SettleBatch};
 
 mod work;

@@ -94,4 +94,6 @@ pub enum GapReason {
     Requeued,
     /// The row was finished and has been removed.
     Purged,
+    /// The row is there and cannot be read; an operator knows of it.
+    Unreadable,
 }

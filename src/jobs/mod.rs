@@ -2,5 +2,7 @@
 //! what it takes at once; a pass that fails is logged and made again next time.
 
 mod expire;
+mod finish;
 
 pub use expire::run as expire;
+pub use finish::run as finish;

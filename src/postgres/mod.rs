@@ -15,7 +15,7 @@ mod standby;
 mod throwaway;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -55,6 +55,15 @@ pub enum LastOut {
     Stopped,
     /// Another process uses it: it was left running.
     InUse,
+}
+
+/// A program of the newest installation, such as `pg_dump`. Where the server's programs are links, it may stand beside what they lead
+/// to; and it may be anywhere in `PATH`.
+pub fn program(name: &str) -> Result<PathBuf, Error> {
+    let dir = installation::find(None, Path::new(""))?.bin_dir;
+    let origin = dir.join("postgres").canonicalize().ok();
+    let beside = [Some(dir.as_path()), origin.as_deref().and_then(Path::parent)].into_iter().flatten().map(|dir| dir.join(name));
+    Ok(beside.into_iter().find(|program| program.is_file()).unwrap_or_else(|| PathBuf::from(name)))
 }
 
 impl Embedded {

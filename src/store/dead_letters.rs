@@ -121,7 +121,7 @@ impl Store {
     /// What a message says; none when there is no such message.
     pub async fn message_content(&self, message: MessageId) -> Result<Option<Content>> {
         let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.database()).await?;
-        Ok(row.map(|row| Content { text: row.content_key.is_none().then_some(row.content), metadata: row.metadata }))
+        Ok(row.map(|row| Content { text: row.content.filter(|_| row.key_id.is_none()), metadata: row.metadata }))
     }
 
     /// Puts a failed message back for one recipient. Nodes and the sender are told with the commit. Repeated, it is `NotFailed`.

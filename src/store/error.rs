@@ -59,6 +59,11 @@ impl Error {
         }
     }
 
+    /// May one row that cannot be read be the cause? The database is there and answers.
+    pub const fn may_be_of_one_row(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Invalid(_))
+    }
+
     /// Is the database away?
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))

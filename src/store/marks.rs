@@ -224,6 +224,11 @@ impl Store {
             .collect())
     }
 
+    /// Moves on the marks of some members that have further to go than one look. False: there are none.
+    pub async fn catch_up_marks(&self, members_max: i32) -> Result<bool> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/catch_up_marks.sql", members_max).fetch_one(self.database()).await?)
+    }
+
     /// Those of these chats that report counts instead of members.
     pub async fn large_chats(&self, chats: &[ChatId]) -> Result<Vec<ChatId>> {
         let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();

@@ -42,6 +42,17 @@ pub struct Left {
     pub at: OffsetDateTime,
 }
 
+/// What has ended of what waited for one member that has left.
+#[derive(Debug)]
+pub struct EndedPart {
+    /// The member.
+    pub member: ExternalId,
+    /// Rows that wait no more.
+    pub rows: Vec<Located>,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
 impl Store {
     /// Makes this group, whose admin is `creator`.
     pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<()> {
@@ -85,6 +96,20 @@ impl Store {
         }
         Ok(Ok(left))
     }
+
+    /// Ends a part of what waits for one member that has left, at most so many messages of its chat. None: nobody has left more
+    /// behind than was ended at once, or another node is at it.
+    pub async fn end_departures(&self, messages_max: i32) -> Result<Option<EndedPart>> {
+        let found = sqlx::query_file!("src/store/sql/end_departures.sql", messages_max).fetch_all(self.database()).await?;
+        let Some(first) = found.first() else { return Ok(None) };
+        let member = ExternalId::try_from(first.member.clone()).map_err(|_| unexpected())?;
+        let at = first.ended_at;
+        let rows = found.into_iter().filter_map(|row| {
+            let (class, seq, message, chat_seq, sender) = (row.class?, row.seq?, row.message_id?, row.chat_seq?, row.sender_id?);
+            Some(ended(row.user_id, class, seq, message, ChatId(row.chat_id), chat_seq, sender))
+        });
+        Ok(Some(EndedPart { member, rows: rows.collect(), at }))
+    }
 }
 
 fn ended(user: i64, class: Class, seq: i64, message: uuid::Uuid, chat: ChatId, chat_seq: i64, sender: i64) -> Located {
@@ -97,10 +122,6 @@ fn ended(user: i64, class: Class, seq: i64, message: uuid::Uuid, chat: ChatId, c
         chat_seq: ChatSeq(chat_seq),
         sender: UserId(sender),
     }
-}
-
-fn numbers(users: &[UserId]) -> Vec<i64> {
-    users.iter().map(|user| user.0).collect()
 }
 
 fn user(id: Option<i64>, external: Option<String>) -> Option<(UserId, ExternalId)> {
@@ -116,6 +137,10 @@ fn refusal(outcome: &str) -> Result<Option<NotAllowed>> {
         "too_many_members" => Ok(Some(NotAllowed::TooMany)),
         _ => Err(unexpected()),
     }
+}
+
+fn numbers(users: &[UserId]) -> Vec<i64> {
+    users.iter().map(|user| user.0).collect()
 }
 
 /// The function and this file do not agree.

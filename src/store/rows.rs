@@ -52,7 +52,8 @@ impl MessageRow {
             seq: ChatSeq(seq),
             sender,
             message_type: self.message_type.unwrap_or_default(),
-            content: self.content.unwrap_or_default(),
+            // Sealed with a key that nobody here has.
+            content: self.content.ok_or_else(|| Error::Failed(sqlx::Error::Decode("the message has no content".into())))?,
             metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
             created_at,
             expires_at: self.expires_at,

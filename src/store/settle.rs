@@ -47,18 +47,20 @@ pub struct ExactMark {
     pub chat: ChatId,
 }
 
-/// How far a device has acked.
+/// How far a device has acked in one class.
 #[derive(Debug, Clone)]
 pub struct DeviceCursor {
     /// Whose device.
     pub user: UserId,
     /// The device.
     pub device: DeviceId,
-    /// Per class, in the order of [`Class::ALL`].
-    pub acked: [InboxSeq; 2],
+    /// In which inbox.
+    pub class: Class,
+    /// Up to where.
+    pub acked: InboxSeq,
 }
 
-/// What one transaction shall make true. A (chat, member) stands among `marks` once, a device once.
+/// What one transaction shall make true. A (chat, member) stands among `marks` once, a device once a class.
 #[derive(Debug, Default)]
 pub struct SettleBatch {
     /// Rows that were acked.
@@ -92,8 +94,8 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience
     let exact_chats: Vec<uuid::Uuid> = batch.exact.iter().map(|mark| mark.chat.0).collect();
     let device_users: Vec<i64> = batch.devices.iter().map(|cursor| cursor.user.0).collect();
     let devices: Vec<String> = batch.devices.iter().map(|cursor| cursor.device.as_str().to_owned()).collect();
-    let device_chat: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked[0].0).collect();
-    let device_event: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked[1].0).collect();
+    let device_classes: Vec<Class> = batch.devices.iter().map(|cursor| cursor.class).collect();
+    let device_seqs: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked.0).collect();
     let row = sqlx::query_file!(
         "src/store/sql/settle.sql",
         &users,
@@ -106,8 +108,8 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience
         &exact_chats,
         &device_users,
         &devices,
-        &device_chat,
-        &device_event,
+        &device_classes as &[Class],
+        &device_seqs,
         patience.value()
     )
     .fetch_one(connection)
@@ -189,12 +191,15 @@ pub async fn read(
     let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
     for row in rows {
         let Ok(place) = usize::try_from(row.ord - 1) else { continue };
-        let entry =
-            done.entry(place).or_insert_with(|| ReadRows { rows: Vec::new(), at: row.read_at, up_to: ChatSeq(row.up_to), more: row.more });
+        let entry = done.entry(place).or_insert_with(|| ReadRows { rows: Vec::new(), at: row.read_at, up_to: ChatSeq(0), more: false });
+        if let (Some(up_to), Some(more)) = (row.up_to, row.more) {
+            (entry.up_to, entry.more) = (ChatSeq(up_to), more);
+        }
         if let (Some(message), Some(seq), Some(sender)) = (row.message_id, row.chat_seq, row.sender_id) {
             entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender) });
         }
     }
+    done.values_mut().for_each(|read| read.rows.sort_unstable_by_key(|row| row.chat_seq));
     Ok(done)
 }
 

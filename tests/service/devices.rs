@@ -45,7 +45,7 @@ async fn each_device_gets_everything_behind_its_own_cursor_whatever_another_has_
     for name in ["phone", "laptop"] {
         assert_eq!(backlog(&mut node.open(device(name)).await).await, Vec::<Value>::new());
     }
-    assert_eq!(number(&pool, "select count(*) from devices where acked_chat_seq = 5").await, 2);
+    assert_eq!(number(&pool, "select count(*) from device_cursors where class = 'chat' and acked_seq = 5").await, 2);
     node.stop().await;
 }
 

@@ -13,7 +13,7 @@ use crate::support::{PATIENCE, database, statuses};
 /// Everything that has expired, in one page.
 async fn sweep(store: &Store) -> (Vec<MessageId>, bool) {
     let now = store.clock().await.unwrap();
-    let swept = timeout(PATIENCE, store.expire(ExpiryCursor::at(OffsetDateTime::UNIX_EPOCH), now, 500));
+    let swept = timeout(PATIENCE, store.expire(ExpiryCursor::at(OffsetDateTime::UNIX_EPOCH), now, 500, 2_000));
     let page = swept.await.expect("it waits for nobody").unwrap();
     (page.rows.iter().map(|ended| ended.row.message).collect(), page.held.is_some())
 }
@@ -37,7 +37,7 @@ async fn what_somebody_holds_expires_later_and_the_rest_at_once() {
         messages.push(late(&pool, chat).await);
     }
     for held in [
-        format!("select from chat_members where chat_id = '{}' and user_id = {} for update", chats[0], bob.user.0),
+        format!("select from marks where chat_id = '{}' and user_id = {} for update", chats[0], bob.user.0),
         format!("select from message_status where user_id = {} for update", bob.user.0),
     ] {
         let holder = Holder::holds(&db.options(), &held).await;
@@ -60,7 +60,7 @@ async fn what_had_expired_before_is_left_as_it_is() {
     let (chat, other) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, carol.user]).await);
     let message = late(&pool, chat).await;
     assert_eq!(sweep(&store).await, (vec![message], false));
-    let mark = format!("select marked_xid::text::bigint from chat_members where user_id = {}", bob.user.0);
+    let mark = format!("select marked_xid::text::bigint from marks where user_id = {}", bob.user.0);
     let before = number(&pool, &mark).await;
     assert_eq!(sweep(&store).await, (vec![], false));
     let message = late(&pool, other).await;

@@ -119,7 +119,7 @@ async fn a_message_is_not_confirmed_because_it_is_seen_while_the_standby_does_no
     // Queues behind the lane, and has the chat when the lane's connection ends.
     let holding = tokio::spawn({
         let db = db.clone();
-        async move { Holder::holds(&db, "select from chats for no key update").await }
+        async move { Holder::holds(&db, "select from chat_heads for no key update").await }
     });
     until(&db, "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%for no key update')").await;
     execute(&db, END_THE_WAIT).await;

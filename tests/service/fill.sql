@@ -3,13 +3,16 @@ select count(*) from restante_users((select array_agg('user-' || i) from generat
 create temporary table u as select id, row_number() over (order by id) - 1 as n from users where external_id like 'user-%';
 create index on u (n);
 create temporary table g as select md5('group ' || i)::uuid as id, i from generate_series(0, 999) i;
-insert into chats (id, kind, last_seq) select id, 'group', 22 from g;
+insert into chats (id, kind) select id, 'group' from g;
 insert into chats (id, kind) values (md5('large')::uuid, 'group');
 insert into chat_members (chat_id, user_id) select g.id, u.id from g cross join generate_series(0, 10) k join u on u.n = (g.i * 5 + k * 7) % 5000;
 insert into chat_members (chat_id, user_id) select md5('large')::uuid, u.id from u where n < 600;
 insert into chats (id, kind, direct_key) select md5('direct ' || a.n)::uuid, 'direct', least(a.id, b.id) || ':' || greatest(a.id, b.id)
   from u a join u b on b.n = a.n + 1 where a.n < 2000;
 insert into chat_members (chat_id, user_id) select md5('direct ' || a.n)::uuid, x.id from u a join u b on b.n = a.n + 1 cross join lateral (values (a.id), (b.id)) x (id) where a.n < 2000;
+insert into chat_heads (chat_id, last_seq, step) select c.id, case when g.id is null then 0 else 22 end, 0 from chats c left join g on g.id = c.id where not exists (select from chat_heads h where h.chat_id = c.id);
+insert into marks (chat_id, user_id, delivered_seq) select cm.chat_id, cm.user_id, case when g.id is null then 0 else 19 end from chat_members cm left join g on g.id = cm.chat_id
+  where not exists (select from marks k where k.chat_id = cm.chat_id and k.user_id = cm.user_id);
 insert into messages (id, chat_id, seq, sender_id, content, created_at, expires_at)
   select md5('message ' || g.i || ' ' || s)::uuid, g.id, s, u.id, 'hello', clock_timestamp(), case when s = 22 then clock_timestamp() + interval '1 hour' * g.i end
   from generate_series(1, 22) s cross join g join u on u.n = (g.i * 5 + (s % 11) * 7) % 5000;
@@ -20,11 +23,11 @@ insert into message_status (user_id, class, seq, message_id, status, delivered_a
 update inboxes i set last_seq = q.last, settled_seq = q.settled
   from (select user_id, max(seq) as last, coalesce(max(seq) filter (where status = 'delivered'), 0) as settled from message_status group by user_id) q
   where i.user_id = q.user_id and i.class = 'chat';
-update chat_members cm set delivered_seq = 19 from g where g.id = cm.chat_id;
-update message_status s set status = 'failed', reason = 'test' from messages m where m.id = s.message_id and m.seq = 22 and s.user_id % 3 = 0;
-insert into devices (user_id, device_id, acked_chat_seq) select id, 'device-' || d, 10 from u cross join generate_series(1, 2) d;
+update message_status s set status = 'failed', ended = 'failed', reason = 'test' from messages m where m.id = s.message_id and m.seq = 22 and s.user_id % 3 = 0;
+insert into devices (user_id, device_id) select id, 'device-' || d from u cross join generate_series(1, 2) d;
+insert into device_cursors (user_id, device_id, class, acked_seq) select d.user_id, d.device_id, c.class, 0 from devices d cross join unnest('{chat,event}'::inbox_class[]) c (class);
 insert into last_seen (user_id, seen_at) select id, clock_timestamp() from u;
-insert into nodes (node_id, gone_at) select md5('node ' || n)::uuid, clock_timestamp() + interval '1 hour' from generate_series(1, 2000) n;
+insert into nodes (node_id, gone_at, lives) select md5('node ' || n)::uuid, clock_timestamp() + interval '1 hour', interval '1 hour' from generate_series(1, 2000) n;
 insert into presence_leases (user_id, node_id) select u.id, md5('node ' || (1 + u.n % 2000))::uuid from u;
 insert into inbox_gaps (user_id, class, seq, reason) select id, 'event', s, 'purged' from u cross join generate_series(1, 3) s;
 drop table u, g;

@@ -111,7 +111,7 @@ async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
     let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
     let (chat, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, carol.user]).await);
     let feed = group(&pool, &[alice.user, bob.user]).await;
-    sqlx::query("update chats set kind = 'feed' where id = $1").bind(feed.0).execute(&pool).await.unwrap();
+    sqlx::query("update chat_heads set class = 'event' where chat_id = $1").bind(feed.0).execute(&pool).await.unwrap();
     let holder = Holder::holds(&db.options(), &lock_inbox(bob.user)).await;
     let call = format!(
         "select outcomes from restante_accept(array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], \

@@ -119,7 +119,10 @@ async fn i4_a_status_only_moves_forward_whatever_is_acked_late() {
     assert_eq!(bob.ask("message:read", read.clone()).await["event"], "message:read:ok");
     let reject = json!({"messageId": messages[1]["messageId"], "reason": "cannot", "final": true});
     assert_eq!(bob.ask("message:reject", reject.clone()).await["event"], "message:reject:ok");
-    sqlx::query("update message_status set status = 'expired', reason = 'left' where seq = 3").execute(&pool).await.unwrap();
+    sqlx::query("update message_status set status = 'expired', ended = 'left', reason = 'left' where seq = 3")
+        .execute(&pool)
+        .await
+        .unwrap();
     let all = "select string_agg(format('%s %s %s %s', seq, status, delivered_at, read_at), ',' order by seq) from message_status";
     let before: String = sqlx::query_scalar(all).fetch_one(&pool).await.unwrap();
 
@@ -194,7 +197,7 @@ async fn i6_numbers_have_no_gap_that_a_device_is_not_told_of() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("select restante_{ends}('{id}', 'bob')"))).execute(&pool).await.unwrap();
     }
     sqlx::query("select restante_requeue($1, 'bob')").bind(ids[3]).execute(&pool).await.unwrap();
-    sqlx::query("update message_status set status = 'expired', reason = 'its time had come' where message_id = $1 and user_id = $2")
+    sqlx::query("update message_status set status = 'expired', ended = 'expired', reason = 'its time had come' where message_id = $1 and user_id = $2")
         .bind(ids[5])
         .bind(users(&pool, &["bob"]).await[0])
         .execute(&pool)
@@ -209,7 +212,11 @@ async fn i6_numbers_have_no_gap_that_a_device_is_not_told_of() {
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
     assert_eq!(reasons, ["failed", "requeued", "expired", "left"]);
     assert_eq!(
-        number(&pool, "select count(*) from chats c where c.last_seq <> (select count(*) from messages m where m.chat_id = c.id)").await,
+        number(
+            &pool,
+            "select count(*) from chat_heads c where c.last_seq <> (select count(*) from messages m where m.chat_id = c.chat_id)"
+        )
+        .await,
         0
     );
     node.stop().await;
@@ -307,7 +314,7 @@ async fn i9_an_ack_its_status_and_its_mark_are_one_commit_and_reach_a_sender_tha
 
     let mut holder = db.options().connect().await.unwrap();
     let mut held = holder.begin().await.unwrap();
-    let lock = "select 1 from chat_members cm join users u on u.id = cm.user_id where u.external_id = 'bob' for update of cm";
+    let lock = "select 1 from marks k join users u on u.id = k.user_id where u.external_id = 'bob' for update of k";
     sqlx::query(lock).execute(&mut *held).await.unwrap();
     let ack = bob.ask_later("message:delivered", json!({"messageId": message["messageId"]})).await;
     until_true(&pool, SOMEBODY_WAITS).await;

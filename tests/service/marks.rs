@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::support::{Connect, Node, PATIENCE, PrivateServer, Socket, database, direct, fill, group, number, users};
+use crate::support::{Connect, Node, PATIENCE, PrivateServer, Socket, database, direct, fill, group, number, until_true, users};
 
 fn since(cursor: &Value) -> Connect {
     Connect::user("alice").with("marks", cursor.as_str().unwrap())
@@ -159,6 +159,8 @@ async fn is_told_of_everything(waiting: usize, parts: &[usize]) {
     node.connect("carol").await.ask("message:read", json!({"chatId": chat, "seq": waiting})).await;
     let (status, _) = node.api("bob").delete(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["bob"]})).await;
     assert_eq!(status, 200);
+    // A thousand ends with the membership, the rest a moment later.
+    until_true(&pool, &format!("select count(*) = {waiting} from endings")).await;
 
     // Left in the middle, it is all told again.
     node.open(since(&before)).await.event("message:status").await;
@@ -236,7 +238,7 @@ async fn a_mark_whose_transaction_began_before_a_look_and_committed_after_it_is_
 
     let mut slow = db.options().connect().await.unwrap();
     let mut moving = slow.begin().await.unwrap();
-    let mark = "update chat_members set delivered_seq = 1, marked_xid = pg_current_xact_id() where user_id = $1";
+    let mark = "update marks set delivered_seq = 1, marked_xid = pg_current_xact_id() where user_id = $1";
     sqlx::query(mark).bind(users(&pool, &["bob"]).await[0]).execute(&mut *moving).await.unwrap();
     // Others begin and commit meanwhile: the newest transaction is not the oldest that is open.
     fill(&pool, direct(&pool, "carol", "dave").await, "carol", 1).await;

@@ -238,7 +238,7 @@ async fn a_sender_whose_receipts_are_lost_between_nodes_learns_of_them_by_its_ow
     let mut alice = third.connect("alice").await;
     alice.send("bob", "who will tell me").await;
     // As a node does that dies right after its commit.
-    let ack = "select count(*) from users u, restante_read(u.id, $1, 1, 2000) where u.external_id = 'bob'";
+    let ack = "select count(*) from users u, restante_read(array[u.id], array[$1], '{1}', 2000) where u.external_id = 'bob'";
     sqlx::query(ack).bind(chat).execute(&pool).await.unwrap();
     let status = alice.wait("read", |frame| frame["event"] == "message:status" && frame["data"]["status"] == "read").await;
     assert_eq!((&status["data"]["upTo"], &status["data"]["seq"]), (&json!(true), &json!(1)));

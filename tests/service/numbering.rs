@@ -114,7 +114,7 @@ async fn chats(pool: &PgPool, everybody: &[i64], random: &mut fastrand::Rng) -> 
         let id = group(pool, &ids).await;
         let class = if n < 5 { Class::Chat } else { Class::Event };
         if class == Class::Event {
-            sqlx::query("update chats set kind = 'feed' where id = $1").bind(id.0).execute(pool).await.unwrap();
+            sqlx::query("update chat_heads set class = 'event' where chat_id = $1").bind(id.0).execute(pool).await.unwrap();
         }
         made.push(Chat { id, class, members });
     }
@@ -197,7 +197,7 @@ async fn what_the_database_does_not_do_as_it_is_told_undoes_the_whole_batch() {
     let defects = [
         swallows("messages", "new.seq = 2"),
         swallows("message_status", "new.seq = 2"),
-        swallows("chats", &format!("new.id = '{one}'")),
+        swallows("chat_heads", &format!("new.chat_id = '{one}'")),
         swallows("inboxes", &format!("new.user_id = {}", bob.0)),
         format!("delete from inboxes where user_id = {} and class = 'chat'", carol.0),
         format!("delete from inboxes where user_id = {} and class = 'chat'", bob.0),

@@ -138,7 +138,7 @@ async fn an_ack_ahead_of_what_was_emitted_changes_nothing_in_either_class() {
     let db = database().await;
     let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
     let (chat, feed) = (direct(&pool, "alice", "bob").await, group(&pool, &["alice", "bob"]).await);
-    sqlx::query("update chats set kind = 'feed' where id = $1").bind(feed).execute(&pool).await.unwrap();
+    sqlx::query("update chat_heads set class = 'event' where chat_id = $1").bind(feed).execute(&pool).await.unwrap();
     fill(&pool, chat, "alice", 5).await;
     fill(&pool, feed, "alice", 4).await;
     let mut bob = node.open(Connect::user("bob").with("window", 3)).await;

@@ -75,7 +75,7 @@ async fn advancing_and_opening_beside_an_accept_that_is_not_committed_leave_its_
     let advanced = spawn(&db.options(), format!("select restante_advance_settled({}, 'chat')", bob.0)).await.unwrap();
     let opened = spawn(
         &db.options(),
-        "select settled_seq from restante_open('bob', null, null, 'phone', null, 1001) where class = 'chat'".to_owned(),
+        "select settled_seq from restante_open('bob', null, null, 'phone', null, 1001, '{chat,event}') where class = 'chat'".to_owned(),
     )
     .await
     .unwrap();
@@ -83,10 +83,17 @@ async fn advancing_and_opening_beside_an_accept_that_is_not_committed_leave_its_
     accept.commits().await;
     let after = spawn(&db.options(), format!("select restante_advance_settled({}, 'chat')", bob.0)).await.unwrap();
     assert_eq!(after, Some(0), "it waits");
-    spawn(&db.options(), "select settled_seq from restante_open('bob', null, null, 'tablet', null, 1001) where class = 'chat'".to_owned())
-        .await
-        .unwrap();
-    assert_eq!(number(&pool, "select count(*) from devices where acked_chat_seq = 0").await, 2, "new devices get it, of before and after");
+    spawn(
+        &db.options(),
+        "select settled_seq from restante_open('bob', null, null, 'tablet', null, 1001, '{chat,event}') where class = 'chat'".to_owned(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        number(&pool, "select count(*) from device_cursors where class = 'chat' and acked_seq = 0").await,
+        2,
+        "new devices get it, of before and after"
+    );
     assert_ledger(&pool).await;
 }
 
@@ -96,7 +103,7 @@ async fn opening_writes_nothing_where_the_first_row_behind_settled_seq_waits() {
     let pool = db.pool(1).await;
     let (accept, bob) = accepting(&db, &pool).await;
     accept.commits().await;
-    let open = "select settled_seq from restante_open('bob', null, null, null, null, 1001) where class = 'chat'";
+    let open = "select settled_seq from restante_open('bob', null, null, null, null, 1001, '{chat,event}') where class = 'chat'";
     let mut transaction = pool.begin().await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&mut *transaction).await.unwrap(), 0);
     let written = "select pg_current_xact_id_if_assigned()::text";

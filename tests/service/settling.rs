@@ -55,14 +55,14 @@ async fn settling_waits_for_the_first_member_before_it_takes_another_in_whatever
     let db = database().await;
     let pool = db.pool(2).await;
     let (chat, [bob, carol]) = waiting(&pool, 1).await;
-    let lock = |user: i64| format!("select from chat_members where user_id = {user} for update nowait");
+    let lock = |user: i64| format!("select from marks where user_id = {user} for update nowait");
     let mut holder = Holder::holds(&db.options(), &lock(bob)).await;
     let settling = settle(&db, &[(carol, 1), (bob, 1)], &[(carol, chat, 1), (bob, chat, 1)]);
     until(&pool, "it waits for the member", SOMEBODY_WAITS).await;
     holder.run(&lock(carol)).await;
     holder.commits().await;
     settling.await.unwrap();
-    assert_eq!(number(&pool, "select count(*) from chat_members where delivered_seq = 1").await, 2);
+    assert_eq!(number(&pool, "select count(*) from marks where delivered_seq = 1").await, 2);
     assert_ledger(&pool).await;
 }
 
@@ -71,7 +71,7 @@ async fn a_mark_that_was_proposed_before_a_requeue_committed_does_not_pass_what_
     let db = database().await;
     let pool = db.pool(2).await;
     let (chat, [bob, _]) = waiting(&pool, 3).await;
-    let fail = format!("update message_status set status = 'failed', reason = 'test' where user_id = {bob} and seq = 1");
+    let fail = format!("update message_status set status = 'failed', ended = 'failed', reason = 'test' where user_id = {bob} and seq = 1");
     sqlx::raw_sql(AssertSqlSafe(fail)).execute(&pool).await.unwrap();
     let requeue = format!("select restante_requeue(message_id, 'bob') from message_status where user_id = {bob} and seq = 1");
     let holder = Holder::holds(&db.options(), &requeue).await;
@@ -79,13 +79,13 @@ async fn a_mark_that_was_proposed_before_a_requeue_committed_does_not_pass_what_
     until(&pool, "it waits for the member", SOMEBODY_WAITS).await;
     holder.commits().await;
     settling.await.unwrap();
-    let marks = format!("select delivered_seq from chat_members where user_id = {bob}");
+    let marks = format!("select delivered_seq from marks where user_id = {bob}");
     assert_eq!(number(&pool, &marks).await, 0, "the first message waits");
     // The last one is settled too, then the one that was put back: the marks are exact until then, and free afterwards.
     settle(&db, &[(bob, 3)], &[(bob, chat, 3)]).await.unwrap();
     assert_eq!(number(&pool, &marks).await, 0);
     settle(&db, &[(bob, 4)], &[(bob, chat, 1)]).await.unwrap();
     assert_eq!(number(&pool, &marks).await, 3);
-    assert_eq!(number(&pool, "select count(*) from chat_members where has_hole").await, 0);
+    assert_eq!(number(&pool, "select count(*) from marks where has_hole").await, 0);
     assert_ledger(&pool).await;
 }

@@ -32,8 +32,11 @@ pub async fn group(pool: &PgPool, members: &[UserId]) -> ChatId {
     let members: Vec<i64> = members.iter().map(|user| user.0).collect();
     let mut transaction = pool.begin().await.unwrap();
     sqlx::query("insert into chats (id, kind) values ($1, 'group')").bind(chat.0).execute(&mut *transaction).await.unwrap();
-    let add = "insert into chat_members (chat_id, user_id) select $1, unnest($2::bigint[])";
-    sqlx::query(add).bind(chat.0).bind(&members).execute(&mut *transaction).await.unwrap();
+    sqlx::query("insert into chat_heads (chat_id) values ($1)").bind(chat.0).execute(&mut *transaction).await.unwrap();
+    for table in ["chat_members", "marks"] {
+        let add = format!("insert into {table} (chat_id, user_id) select $1, unnest($2::bigint[])");
+        sqlx::query(AssertSqlSafe(add)).bind(chat.0).bind(&members).execute(&mut *transaction).await.unwrap();
+    }
     transaction.commit().await.unwrap();
     chat
 }
@@ -107,7 +110,7 @@ impl Holder {
 
 /// `select … for update` on a chat.
 pub fn lock_chat(chat: ChatId) -> String {
-    format!("select from chats where id = '{chat}' for update")
+    format!("select from chat_heads where chat_id = '{chat}' for update")
 }
 
 /// `select … for update` on a user's chat inbox.

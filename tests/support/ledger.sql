@@ -1,8 +1,19 @@
 -- Everything that is not as it must be, whatever has happened before, as sentences.
-select 'chat ' || c.id || ': last_seq ' || c.last_seq || ', messages ' || count(m.id) || ', highest ' || coalesce(max(m.seq), 0)
-from chats c left join messages m on m.chat_id = c.id
-group by c.id
+select 'chat ' || c.chat_id || ': last_seq ' || c.last_seq || ', messages ' || count(m.id) || ', highest ' || coalesce(max(m.seq), 0)
+from chat_heads c left join messages m on m.chat_id = c.chat_id
+group by c.chat_id, c.last_seq
 having count(m.id) <> c.last_seq or coalesce(max(m.seq), 0) <> c.last_seq
+union all
+select 'chat ' || c.id || ' has ' || count(h.chat_id) || ' heads' from chats c left join chat_heads h on h.chat_id = c.id group by c.id having count(h.chat_id) <> 1
+union all
+select 'member ' || cm.user_id || ' of chat ' || cm.chat_id || ' has ' || count(k.user_id) || ' rows of marks'
+from chat_members cm left join marks k on k.chat_id = cm.chat_id and k.user_id = cm.user_id
+group by cm.chat_id, cm.user_id having count(k.user_id) <> 1
+union all
+select 'user ' || i.user_id || ' has ' || count(*) || ' inboxes ' || i.class from inboxes i group by i.user_id, i.class having count(*) <> 1
+union all
+select 'device ' || d.device_id || ' of ' || d.user_id || ' has ' || count(*) || ' cursors ' || d.class from device_cursors d
+group by d.user_id, d.device_id, d.class having count(*) <> 1
 union all
 select 'inbox ' || i.user_id || ' ' || i.class || ': last_seq ' || i.last_seq || ', rows and gaps ' || count(n.seq) || ', highest ' || coalesce(max(n.seq), 0)
 from inboxes i
@@ -23,19 +34,19 @@ from inboxes i join message_status s on s.user_id = i.user_id and s.class = i.cl
 where s.status = 'sent'
 union all
 select 'member ' || cm.user_id || ' of chat ' || cm.chat_id || ': number ' || m.seq || ' waits at or below its mark ' || cm.delivered_seq
-from chat_members cm
+from marks cm
 join messages m on m.chat_id = cm.chat_id and m.seq <= cm.delivered_seq
 join message_status s on s.message_id = m.id and s.user_id = cm.user_id
 where s.status = 'sent'
 union all
 select 'member ' || cm.user_id || ' of chat ' || cm.chat_id || ': number ' || m.seq || ' is unread at or below its mark ' || cm.read_seq
-from chat_members cm
+from marks cm
 join messages m on m.chat_id = cm.chat_id and m.seq <= cm.read_seq
 join message_status s on s.message_id = m.id and s.user_id = cm.user_id
 where s.status in ('sent', 'delivered')
 union all
 select 'member ' || cm.user_id || ' of chat ' || cm.chat_id || ': mark ' || cm.delivered_seq || ' beyond last_seq ' || c.last_seq
-from chat_members cm join chats c on c.id = cm.chat_id
+from marks cm join chat_heads c on c.chat_id = cm.chat_id
 where cm.delivered_seq > c.last_seq
 union all
 select 'message ' || m.id || ' has no chat or no sender'

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask sqlx-data [--check]`, `cargo xtask sabotage [WORD…]`.
+//! The project's own commands: `cargo xtask sqlx-data [--check]`, `cargo xtask schema [--check]`, `cargo xtask sabotage [WORD…]`.
 //!
 //! It does not depend on the service: `sqlx-data.json` must be made when the service cannot be built for want of
 //! it. Only the embedded server is shared, as source.
 
 mod sabotage;
+mod schema;
 mod scratch;
 mod sqlx_data;
 
@@ -15,10 +16,13 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask sqlx-data [--check]
+       cargo xtask schema [--check]
        cargo xtask sabotage [WORD…]
 
   sqlx-data          writes sqlx-data.json: what every query of the service takes and gives, asked from a database
   sqlx-data --check  fails when the committed sqlx-data.json says anything else
+  schema             writes schema.sql: what the migrations make, in one file to read
+  schema --check     fails when the committed schema.sql says anything else
   sabotage           breaks a copy of the service by each patch of tests/torture/broken (whose name contains a WORD), and fails
                      unless `restante torture` finds each; takes some twenty minutes
 
@@ -30,6 +34,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["sqlx-data"] => sqlx_data::write().await,
         ["sqlx-data", "--check"] => sqlx_data::check().await,
+        ["schema"] => schema::write().await,
+        ["schema", "--check"] => schema::check().await,
         ["sabotage", ref words @ ..] => sabotage::run(words),
         _ => {
             eprintln!("{USAGE}");

@@ -38,6 +38,13 @@ impl Scratch {
         self.options().to_url_lossy().to_string()
     }
 
+    /// How `pg_dump` finds it. A password, if there is one, is in `PGPASSWORD` or its file.
+    pub fn pg_dump_args(&self) -> Vec<String> {
+        let host = self.admin.get_socket().map_or_else(|| self.admin.get_host().to_owned(), |socket| socket.display().to_string());
+        let pairs = [("--host", host), ("--port", self.admin.get_port().to_string()), ("--username", self.admin.get_username().to_owned())];
+        pairs.into_iter().map(|(name, value)| format!("{name}={value}")).chain([format!("--dbname={}", self.name)]).collect()
+    }
+
     /// Drops the database. The server, if it is ours, ends with this value.
     pub async fn drop(self) -> anyhow::Result<()> {
         self.admin(&format!("drop database {} with (force)", self.name)).await

@@ -125,7 +125,8 @@ fn path() -> PathBuf {
     workspace().join("sqlx-data.json")
 }
 
-fn workspace() -> &'static Path {
+/// Where the workspace is.
+pub fn workspace() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
 }

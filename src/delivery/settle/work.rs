@@ -238,15 +238,18 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>, which: Try) -
     rows.sort_unstable_by_key(|row| (row.user, row.class, row.seq));
     rows.dedup_by_key(|row| (row.user, row.class, row.seq));
     let mut marks: BTreeMap<(ChatId, UserId), ChatSeq> = BTreeMap::new();
-    let mut devices: BTreeMap<(UserId, &crate::domain::DeviceId), [crate::domain::InboxSeq; 2]> = BTreeMap::new();
+    let mut devices: BTreeMap<(UserId, &DeviceId, Class), InboxSeq> = BTreeMap::new();
     for (acks, _) in acks {
         for (chat, seq) in &acks.marks {
             let mark = marks.entry((*chat, acks.user.user)).or_default();
             *mark = (*mark).max(*seq);
         }
         if let Some((device, acked)) = &acks.device {
-            let cursor = devices.entry((acks.user.user, device)).or_default();
-            *cursor = [cursor[0].max(acked[0]), cursor[1].max(acked[1])];
+            // What stands at its beginning has not moved.
+            for (class, acked) in Class::ALL.into_iter().zip(acked).filter(|(_, acked)| acked.0 > 0) {
+                let cursor = devices.entry((acks.user.user, device, class)).or_default();
+                *cursor = (*cursor).max(*acked);
+            }
         }
     }
     let is_above = |row: &Located| marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq);
@@ -258,7 +261,10 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>, which: Try) -
         rows,
         marks: marks.into_iter().map(|((chat, user), seq)| MarkProposal { user, chat, seq }).collect(),
         exact,
-        devices: devices.into_iter().map(|((user, device), acked)| DeviceCursor { user, device: device.clone(), acked }).collect(),
+        devices: devices
+            .into_iter()
+            .map(|((user, device, class), acked)| DeviceCursor { user, device: device.clone(), class, acked })
+            .collect(),
     }
 }
 
@@ -267,7 +273,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Class, ExternalId, InboxSeq, MessageId};
+    use crate::domain::{ExternalId, MessageId};
 
     fn acks(user: i64, chat_seqs: &[i64], mark: i64) -> (Acks, Reply<()>) {
         let external = ExternalId::try_from("bob".to_owned()).expect("a name is an id");

@@ -1,11 +1,14 @@
--- marks_latest: the marks that moved last in these chats, for a client that does not say what it knows; chat_members' primary key
+-- marks_latest: the marks that moved last in these chats, for a client that does not say what it knows; primary keys of chat_members and marks
 select cm.chat_id as "chat_id!", cm.user_id as "user_id!", u.external_id as "member!", cm.delivered_seq as "delivered_seq!", cm.read_seq as "read_seq!",
        cm.joined_seq as "joined_seq!"
 from unnest($2::uuid[]) moved (chat_id)
 cross join lateral (
-  select x.chat_id, x.user_id, x.delivered_seq, x.read_seq, x.joined_seq, x.marked_xid
+  select x.chat_id, x.user_id, x.joined_seq, k.delivered_seq, k.read_seq, k.marked_xid
   from chat_members x
-  where x.chat_id = moved.chat_id and x.user_id <> $1 and x.left_seq is null and x.delivered_seq > x.joined_seq
+  cross join lateral (
+    select y.delivered_seq, y.read_seq, y.marked_xid from marks y where y.chat_id = x.chat_id and y.user_id = x.user_id order by y.step desc limit 1
+  ) k
+  where x.chat_id = moved.chat_id and x.user_id <> $1 and x.left_seq is null and k.delivered_seq > x.joined_seq
   limit $3
 ) cm
 cross join lateral (select y.external_id from users y where y.id = cm.user_id limit 1) u

@@ -1,16 +1,23 @@
 -- page_waiting: the next rows that wait and the inbox's counter, from one snapshot; primary key of message_status from the cursor on
-select i.last_seq as "last_seq!", s.seq as "seq?", s.status as "status?: Status", s.attempts as "attempts?", s.reason as "reason?",
+-- What waits in a chat that the user has left comes as ended: a job has not come to it yet (departures).
+select i.last_seq as "last_seq!", s.seq as "seq?", s.status as "status?: Status", s.attempts as "attempts?",
+       case when s.status = 'sent' and l.has_left then 'left' else s.ended::text end as "ended?",
        m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", m.content as "content?",
        m.metadata::text as "metadata?", m.created_at as "created_at?", m.expires_at as "expires_at?",
-       u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?"
-from inboxes i
+       u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?", false as "is_unreadable!"
+from (select x.last_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
 left join lateral (
-  select r.seq, r.message_id, r.status, r.attempts, r.reason
+  select r.seq, r.message_id, r.status, r.attempts, r.ended
   from message_status r
-  where r.user_id = i.user_id and r.class = i.class and r.seq > $3 and r.status in ('sent', 'failed', 'expired')
+  where r.user_id = $1 and r.class = $2 and r.seq > $3 and r.seq <= $5 and r.status in ('sent', 'failed', 'expired')
   order by r.seq
   limit $4
 ) s on true
 left join messages m on m.id = s.message_id
 left join users u on u.id = m.sender_id
-where i.user_id = $1 and i.class = $2
+left join lateral (
+  select true as has_left from departures d
+  where (select exists (select from departures e where e.user_id = $1))
+    and d.user_id = $1 and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq
+  limit 1
+) l on true

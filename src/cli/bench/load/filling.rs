@@ -55,7 +55,7 @@ pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str)
 
 /// What autovacuum would do some time after tables were filled, in the middle of what is measured.
 pub async fn tidy(database: &PgPool) -> anyhow::Result<()> {
-    for table in ["users", "inboxes", "chats", "chat_members", "messages", "message_status"] {
+    for table in ["users", "inboxes", "chats", "chat_heads", "chat_members", "marks", "messages", "message_status"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("vacuum (analyze) {table}"))).execute(database).await?;
     }
     Ok(())

@@ -42,7 +42,7 @@ pub async fn store(pool: &PgPool, sender: i64, letter: &Letter) -> sqlx::Result<
     if is_member.is_none() {
         return Ok(None);
     }
-    let number = "update chats set last_seq = last_seq + 1 where id = $1 returning last_seq";
+    let number = "update chat_heads set last_seq = last_seq + 1 where chat_id = $1 returning last_seq";
     let seq: i64 = sqlx::query_scalar(number).bind(letter.chat_id).fetch_one(&mut *transaction).await?;
     let message = "insert into messages (id, chat_id, seq, sender_id, content, created_at) values ($1, $2, $3, $4, $5, clock_timestamp())
                    returning created_at";

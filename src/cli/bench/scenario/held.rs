@@ -13,7 +13,7 @@ use crate::cli::bench::stand::Stand;
 /// Time at the highest rate before it counts.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// The tables in which rows change.
-const TABLES: [&str; 4] = ["inboxes", "chats", "chat_members", "message_status"];
+const TABLES: [&str; 4] = ["inboxes", "chat_heads", "marks", "message_status"];
 
 /// With each number of pairs.
 pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {

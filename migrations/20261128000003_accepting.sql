@@ -1,6 +1,17 @@
--- Accepting, cheaper: the same five steps with the same outcomes, and one row of arrays as the answer instead of a row per item.
+-- Accepting messages: the one function that writes messages and message_status.
+select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
-drop function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean);
+create function restante_needs_read_committed() returns void language plpgsql stable
+set search_path from current
+as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'this needs a transaction of the isolation level read committed, this one is %', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+end $$;
+comment on function restante_needs_read_committed() is
+  'Raises in a transaction of another isolation level. Functions that lock and then read would read what was before the lock: with one snapshot for the whole transaction a later statement sees no more than an earlier one.';
 
 create function restante_accept(
   p_ids       uuid[],
@@ -30,6 +41,7 @@ volatile
 -- (or empty) from being anything else once they have grown, and keep it: to plan a batch takes longer than to store ten.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_material = off
@@ -38,10 +50,17 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
+  v_chat      uuid;        -- of a message alone: its chat,
+  v_at        tid;         -- … where the head of the chat is,
+  v_class     inbox_class; -- … the inbox it goes to,
+  v_seq       bigint;      -- … its number,
+  v_recipient bigint;      -- … who gets it; null: nobody, or more than one
+  v_inbox_seq bigint;
+  v_done      boolean;
   v_locked    uuid[];    -- chats that are locked here (only looked at when p_skip_held)
   v_members   integer[]; -- items whose senders are members
   v_outsiders integer[]; -- items whose senders are not; null when all are
-  v_chat_at   tid[];     -- per item: where its chat's row is, when it is accepted
+  v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
   v_accepted  bigint;    -- items accepted
   v_free      integer[]; -- places in recipients whose inboxes are locked here (only looked at when p_skip_held)
   v_held      uuid[];    -- chats with a member whose inbox somebody else holds
@@ -50,15 +69,64 @@ declare
   v_expected  bigint[];  -- rows to be written: messages, recipients' rows, counters of chats, of inboxes
   v_written   bigint[];  -- … and written
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform restante_needs_read_committed();
+  end if;
+
+  -- 0. A message alone, from one of two members to the other: the same steps with single rows, at half the price. Where anything is
+  -- unusual nothing has been written yet, and the long way finds out what.
+  if array_length(p_ids, 1) = 1 and not p_skip_held then
+    v_chat := p_chats[1];
+    select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
+      from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+    -- A later statement, so a later snapshot: who is a member stands still under the lock.
+    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
+      from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;
+    accepted_at := clock_timestamp();
+    if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
+      insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
+        values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, accepted_at, p_expires[1])
+        on conflict on constraint messages_are_known_by_their_id do nothing;
+      if found then
+        update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 5
+         where i.user_id = v_recipient and i.class = v_class
+           -- Whoever moves it meanwhile moves it up.
+           and i.step >= (select x.step from inboxes x where x.user_id = v_recipient and x.class = v_class order by x.step desc limit 1)
+        returning i.last_seq into v_inbox_seq;
+        v_done := found;
+        update chat_heads h set last_seq = v_seq, step = v_seq >> 5 where h.ctid = v_at;
+        v_done := v_done and found;
+        insert into message_status (user_id, class, seq, message_id) values (v_recipient, v_class, v_inbox_seq, p_ids[1]);
+        -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+        if not (v_done and found) then
+          raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
+        end if;
+        outcomes := '{accepted}';
+        seqs := array[v_seq];
+        classes := array[v_class];
+        first_chats := '{null}';
+        first_times := '{null}';
+        places := '{1}';
+        recipients := array[v_recipient];
+        inbox_seqs := array[v_inbox_seq];
+        return;
+      end if;
+    end if;
+  end if;
+
   -- Arrays are unnested side by side in a select list: in FROM, each would first be written into a store of its own, at
   -- five times the price.
 
   -- 1. Lock the chats, in the order of their ids. From here on their numbers and members stand still.
   if p_skip_held then
-    select array_agg(q.id) into v_locked
-      from (select c.id from chats c where c.id = any (p_chats) order by c.id for no key update skip locked) q;
+    select array_agg(u.chat) into v_locked
+      from (select distinct unnest(p_chats) as chat order by 1) u
+      cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update skip locked) h;
   else
-    perform 1 from chats c where c.id = any (p_chats) order by c.id for no key update;
+    perform 1
+      from (select distinct unnest(p_chats) as chat order by 1) u
+      -- By key, and in the order of the outer side: a nested loop is the only way to join it.
+      cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
   end if;
 
   -- 2. In later statements, so with later snapshots: who is a member, and what is there already, under the lock.
@@ -66,9 +134,8 @@ begin
          array_agg(cm.user_id) filter (where cm.user_id <> u.sender)
     into v_members, places, recipients
     from (select generate_subscripts(p_ids, 1) as ord, unnest(p_chats) as chat, unnest(p_senders) as sender) u
-    -- "= any (array[…])" can only be looked up by key. A plain "=" made a plan, while the table was tiny, that walked its whole
-    -- index and unnested everything anew for each of its rows.
-    join chat_members cm on cm.chat_id = any (array[u.chat]) and cm.left_seq is null;
+    -- By key, whatever the planner believes of the table: "offset 0" keeps the look-up apart, so it cannot become the outer side.
+    cross join lateral (select x.user_id from chat_members x where x.chat_id = u.chat and x.left_seq is null offset 0) cm;
   if array_length(v_members, 1) is distinct from array_length(p_ids, 1) then
     select array_agg(q.ord) into v_outsiders
       from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
@@ -76,7 +143,7 @@ begin
   select array_agg(q.outcome), array_agg(q.seq), array_agg(q.class), array_agg(q.first_chat), array_agg(q.first_time), array_agg(q.at), count(q.at)
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
-      select l.outcome, l.class,
+      select l.outcome, coalesce(l.class, 'chat') as class,
              -- Only what is accepted gets a number, in the order received.
              case l.outcome when 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome = 'accepted' order by l.ord)
                             when 'duplicate' then l.first_seq end as seq,
@@ -84,13 +151,12 @@ begin
              case l.outcome when 'duplicate' then l.first_chat end as first_chat,
              case l.outcome when 'duplicate' then l.first_time end as first_time
         from (
-          select u.ord, c.ctid as at, c.last_seq, m.chat_id as first_chat, m.seq as first_seq, m.created_at as first_time,
-                 case c.kind when 'feed' then 'event'::inbox_class else 'chat'::inbox_class end as class,
+          select u.ord, h.at, h.last_seq, h.class, m.chat_id as first_chat, m.seq as first_seq, m.created_at as first_time,
                  case
                    when m.sender_id = u.sender then 'duplicate'
                    when m.sender_id is not null then 'conflict'
-                   when c.id is null then 'not_a_member'
-                   when p_skip_held and not coalesce(c.id = any (v_locked), false) then 'held'
+                   when h.at is null then 'not_a_member'
+                   when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
                    when u.ord = any (v_outsiders) then 'not_a_member'
                    when u.expires_at <= clock_timestamp() then 'too_late'
                    else 'accepted'
@@ -100,7 +166,8 @@ begin
                      unnest(p_expires) as expires_at
             ) u
             left join messages m on m.id = u.id
-            left join chats c on c.id = u.chat
+            left join lateral (
+              select x.ctid as at, x.last_seq, x.class from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
         ) l
        order by l.ord
@@ -111,10 +178,15 @@ begin
     select array_agg(q.n) into v_free
       from (
         select p.n
-          from (select generate_subscripts(places, 1) as n, unnest(places) as ord, unnest(recipients) as user_id) p
-          join inboxes i on i.user_id = any (array[p.user_id]) and i.class = classes[p.ord]
-         where v_chat_at[p.ord] is not null
-         order by i.user_id, i.class, p.n for no key update of i skip locked
+          from (
+            select s.n, s.user_id, classes[s.ord] as class
+              from (select generate_subscripts(places, 1) as n, unnest(places) as ord, unnest(recipients) as user_id) s
+             where v_chat_at[s.ord] is not null
+             order by s.user_id, classes[s.ord], s.n
+          ) p
+          -- By key, and in the order of the outer side.
+          cross join lateral (
+            select from inboxes x where x.user_id = p.user_id and x.class = p.class order by x.step desc limit 1 for no key update skip locked) i
       ) q;
     select array_agg(distinct p_chats[q.ord]) into v_held
       from (
@@ -149,14 +221,17 @@ begin
   -- 4. Lock the inboxes, in order, and number what each gets, in the order received. A row that is locked is read anew: its
   -- counter is the last one.
   with locked as materialized (
-    select i.ctid as at, i.last_seq, g.items
+    select i.at, i.last_seq, g.items
       from (
         select p.user_id, p.class, count(*) as items
           from (select unnest(recipients) as user_id, classes[unnest(places)] as class) p
          group by p.user_id, p.class
+         order by p.user_id, p.class
       ) g
-      join inboxes i on i.user_id = any (array[g.user_id]) and i.class = g.class
-     order by i.user_id, i.class for no key update of i
+      -- By key, and in the order of the outer side: a nested loop is the only way to join it.
+      cross join lateral (
+        select x.ctid as at, x.last_seq from inboxes x where x.user_id = g.user_id and x.class = g.class order by x.step desc limit 1 for no key update
+      ) i
   )
   select a.at, a.seq, b.seq into v_inbox_at, v_inbox_end, inbox_seqs
     from (select array_agg(l.at) as at, array_agg(l.last_seq + l.items) as seq from locked l) a,
@@ -173,9 +248,10 @@ begin
   with chat_ends as materialized (
     select u.at, max(u.seq) as seq from (select unnest(v_chat_at) as at, unnest(seqs) as seq) u where u.at is not null group by u.at
   ), moved_chats as (
-    update chats c set last_seq = n.seq from chat_ends n where c.ctid = n.at returning 1
+    update chat_heads h set last_seq = n.seq, step = n.seq >> 5 from chat_ends n where h.ctid = n.at returning 1
   ), moved_inboxes as (
-    update inboxes i set last_seq = n.seq from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
+    update inboxes i set last_seq = n.seq, step = n.seq >> 5
+      from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
   ), stored as (
     insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
       select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, accepted_at, u.expires_at
@@ -202,44 +278,3 @@ begin
 end $$;
 comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean) is
   'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
-
--- Accepting at the commit: the same as before, from the arrays.
-create or replace function accept_outgoing() returns trigger
-language plpgsql volatile
--- The table is small or empty whenever it is analyzed, and large inside a transaction that sends much.
-set enable_seqscan = off set jit = off
-set search_path from current
-as $$
-declare
-  v_ids uuid[]; v_chats uuid[]; v_senders bigint[]; v_types text[]; v_contents text[]; v_metadata text[]; v_expires timestamptz[];
-  v_outcomes text[];
-  v_users    bigint[];
-begin
-  -- The first of the transaction's triggers takes all its requests; the others find nothing, by index.
-  if not exists (select 1 from outgoing o where o.message_id = new.message_id) then
-    return null;
-  end if;
-  with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
-  select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type), array_agg(q.content),
-         array_agg(q.metadata::text), array_agg(q.expires_at)
-    into v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires
-    from (select * from taken order by place) q;
-  if v_ids is null then
-    return null;
-  end if;
-  select a.outcomes, a.recipients into v_outcomes, v_users
-    from restante_accept(v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires) a;
-  for n in 1 .. array_length(v_ids, 1) loop
-    if v_outcomes[n] = 'conflict' then
-      raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
-    elsif v_outcomes[n] = 'not_a_member' then
-      raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
-    elsif v_outcomes[n] = 'too_late' then
-      raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
-    end if;
-  end loop;
-  if v_users is not null then
-    perform restante_wake(v_users);
-  end if;
-  return null;
-end $$;

@@ -1,0 +1,393 @@
+-- Settling: acks, reads, counted attempts, and the marks that follow from them. Marks are looked at 5,000 messages at a time: what
+-- has many of them before it is left to a job, so that no lock is held for as long as somebody's backlog is.
+select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+create function restante_lock_marks(p_chats uuid[], p_users bigint[]) returns void
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  perform 1
+    from (select distinct u.chat, u.user_id from unnest(p_chats, p_users) u (chat, user_id) order by 1, 2) u
+    cross join lateral (select from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1 for no key update) k;
+end $$;
+comment on function restante_lock_marks(uuid[], bigint[]) is 'Locks the marks of these members, in the one order.';
+
+create function restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean default false) returns void
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_chats uuid[];
+  v_users bigint[];
+begin
+  perform restante_lock_marks(p_chats, p_users);
+  -- A later statement, so a later snapshot; one for the chat's counter and the rows: whatever is numbered up to it is visible here.
+  with exact as materialized (
+    select k.at, k.moves, u.chat, u.user_id,
+           greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + 5000))) as delivered,
+           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + 5000))) as read,
+           w.seq is not null or h.last_seq > k.delivered_seq + 5000 as has_hole,
+           w.seq is null and h.last_seq > k.delivered_seq + 5000 or r.seq is null and h.last_seq > k.read_seq + 5000 as is_behind,
+           k.delivered_seq as delivered_before, k.read_seq as read_before, k.has_hole as hole_before
+      from (select distinct x.chat, x.user_id from unnest(p_chats, p_users) x (chat, user_id)) u
+      cross join lateral (
+        select x.ctid as at, x.moves, x.delivered_seq, x.read_seq, x.has_hole
+          from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
+      left join lateral (
+        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
+         where x.chat_id = u.chat and x.seq > k.delivered_seq and x.seq <= k.delivered_seq + 5000 and s.status = 'sent'
+         order by x.seq limit 1) w on true
+      left join lateral (
+        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
+         where x.chat_id = u.chat and x.seq > k.read_seq and x.seq <= k.read_seq + 5000 and s.status in ('sent', 'delivered')
+         order by x.seq limit 1) r on true
+  ), moved as (
+    update marks m
+       set delivered_seq = e.delivered, read_seq = e.read, has_hole = e.has_hole, moves = e.moves + 1, step = (e.moves + 1) >> 5,
+           marked_xid = pg_current_xact_id()
+      from exact e
+     where m.ctid = e.at and (p_always or e.delivered > e.delivered_before or e.read > e.read_before or e.has_hole <> e.hole_before)
+    returning 1
+  )
+  select array_agg(e.chat) filter (where e.is_behind), array_agg(e.user_id) filter (where e.is_behind) into v_chats, v_users from exact e;
+  if v_users is not null then
+    insert into marks_behind (chat_id, user_id) select u.chat, u.user_id from unnest(v_chats, v_users) u (chat, user_id) order by 1, 2
+      on conflict do nothing;
+  end if;
+end $$;
+comment on function restante_exact_marks(uuid[], bigint[], boolean) is
+  'Moves the marks of these members to where their rows say, 5,000 messages at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+
+create function restante_catch_up_marks(p_members_max integer) returns boolean
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+declare
+  v_chats uuid[];
+  v_users bigint[];
+begin
+  perform restante_needs_read_committed();
+  with taken as (
+    delete from marks_behind b
+     using (select x.chat_id, x.user_id from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
+             order by x.chat_id, x.user_id limit p_members_max for update skip locked) t
+     where b.chat_id = t.chat_id and b.user_id = t.user_id
+    returning b.chat_id, b.user_id
+  ) select array_agg(t.chat_id), array_agg(t.user_id) into v_chats, v_users from taken t;
+  if v_users is null then
+    return false;
+  end if;
+  perform restante_exact_marks(v_chats, v_users);
+  return true;
+end $$;
+comment on function restante_catch_up_marks(integer) is
+  'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
+
+create function restante_settle(
+  p_users bigint[], p_classes inbox_class[], p_seqs bigint[],
+  p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[],
+  p_exact_users bigint[], p_exact_chats uuid[],
+  p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[],
+  out moved integer[], out settled_at timestamptz
+)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_exact_users bigint[] := p_exact_users;
+  v_exact_chats uuid[]   := p_exact_chats;
+  v_hole_users  bigint[];
+  v_hole_chats  uuid[];
+  v_has_hole    boolean;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform restante_needs_read_committed();
+  end if;
+  settled_at := clock_timestamp();
+
+  -- An ack alone, of a client without a device: the same with single rows. One row and at most one mark have no order among themselves.
+  if array_length(p_users, 1) = 1 and coalesce(array_length(p_mark_users, 1), 0) <= 1 and coalesce(array_length(p_exact_users, 1), 0) = 0
+     and coalesce(array_length(p_device_users, 1), 0) <= 1 then
+    update message_status s set status = 'delivered', delivered_at = settled_at
+     where s.user_id = p_users[1] and s.class = p_classes[1] and s.seq = p_seqs[1] and s.status = 'sent';
+    if found then
+      moved := '{1}';
+    end if;
+    if array_length(p_mark_users, 1) = 1 then
+      update marks m
+         set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 5,
+             marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
+       where m.chat_id = p_mark_chats[1] and m.user_id = p_mark_users[1] and (m.delivered_seq < p_mark_seqs[1] or m.has_hole)
+         -- Whoever moves it meanwhile moves the step up.
+         and m.step >= (select x.step from marks x where x.chat_id = p_mark_chats[1] and x.user_id = p_mark_users[1] order by x.step desc limit 1)
+      returning m.has_hole into v_has_hole;
+      if v_has_hole then
+        perform restante_exact_marks(p_mark_chats, p_mark_users);
+      end if;
+    end if;
+    if array_length(p_device_users, 1) = 1 then
+      update device_cursors d set acked_seq = p_device_seqs[1], step = p_device_seqs[1] >> 5
+       where d.user_id = p_device_users[1] and d.device_id = p_devices[1] and d.class = p_device_classes[1] and d.acked_seq < p_device_seqs[1]
+         and d.step >= (select x.step from device_cursors x
+                         where x.user_id = p_device_users[1] and x.device_id = p_devices[1] and x.class = p_device_classes[1] order by x.step desc limit 1);
+    end if;
+    return;
+  end if;
+
+  -- An update locks its rows in the order in which its join comes by them: that of the sorted unnest, as long as that is
+  -- the outer side of a nested loop. "= any (array[…])" leaves no other plan: it is no equality by which the sides could be
+  -- sorted alike, so there is no reason to walk the index as a whole, and the table is only ever looked up by key.
+  with settled as (
+    update message_status s set status = 'delivered', delivered_at = settled_at
+      from (select * from unnest(p_users, p_classes, p_seqs) with ordinality x (user_id, class, seq, ord)
+             order by x.user_id, x.class, x.seq) u
+     where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+    returning u.ord
+  ) select array_agg(k.ord::integer) into moved from settled k;
+
+  if array_length(p_exact_users, 1) > 0 then
+    -- Some marks are to be computed: all members are locked first, in one order.
+    perform restante_lock_marks(p_mark_chats || p_exact_chats, p_mark_users || p_exact_users);
+  end if;
+  if array_length(p_mark_users, 1) > 0 then
+    -- What a session proposes holds unless the member has a hole; then the update only locks it and gives it back.
+    with marked as (
+      update marks m
+         set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 5,
+             marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
+        from (select x.chat, x.user_id, x.seq,
+                     (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
+                from unnest(p_mark_chats, p_mark_users, p_mark_seqs) x (chat, user_id, seq) order by x.chat, x.user_id) u
+       where m.chat_id = any (array[u.chat]) and m.user_id = any (array[u.user_id]) and m.step >= u.step and (m.delivered_seq < u.seq or m.has_hole)
+      returning m.has_hole, m.user_id, m.chat_id
+    ) select array_agg(k.user_id), array_agg(k.chat_id) into v_hole_users, v_hole_chats from marked k where k.has_hole;
+    v_exact_users := v_exact_users || v_hole_users;
+    v_exact_chats := v_exact_chats || v_hole_chats;
+  end if;
+  if array_length(v_exact_users, 1) > 0 then
+    perform restante_exact_marks(v_exact_chats, v_exact_users);
+  end if;
+
+  if array_length(p_device_users, 1) > 0 then
+    update device_cursors d set acked_seq = u.seq, step = u.seq >> 5
+      from (select x.user_id, x.device_id, x.class, x.seq,
+                   (select n.step from device_cursors n
+                     where n.user_id = x.user_id and n.device_id = x.device_id and n.class = x.class order by n.step desc limit 1) as step
+              from unnest(p_device_users, p_devices, p_device_classes, p_device_seqs) x (user_id, device_id, class, seq)
+             order by x.user_id, x.device_id, x.class) u
+     where d.user_id = any (array[u.user_id]) and d.device_id = u.device_id and d.class = u.class and d.step >= u.step and d.acked_seq < u.seq;
+  end if;
+end $$;
+comment on function restante_settle(bigint[], inbox_class[], bigint[], bigint[], uuid[], bigint[], bigint[], uuid[], bigint[], text[], inbox_class[], bigint[]) is
+  'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
+
+create function restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer)
+returns table (ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamptz, up_to bigint, more boolean)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now      timestamptz := clock_timestamp();
+  v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
+  v_ords     integer[]; -- per row to be read: its request, …
+  v_classes  inbox_class[];
+  v_seqs     bigint[];
+  v_messages uuid[];
+  v_numbers  bigint[];
+  v_senders  bigint[];
+  v_read     integer[]; -- those of the rows that became read
+  v_of       integer[]; -- per request of a member: its place, …
+  v_ends     bigint[];  -- … up to where it is done here,
+  v_more     boolean[]; -- … and is there more?
+  v_hole_users bigint[];
+  v_hole_chats uuid[];
+begin
+  perform restante_needs_read_committed();
+  -- The rows to read, and how far the chat goes, from one snapshot: what commits later has a higher number.
+  with wanted as materialized (
+    select u.ord::integer as ord, u.user_id, u.chat, b.read_seq, b.up_to, least(b.up_to, b.read_seq + 5000) as far
+      from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
+      -- One who never was a member has no marks.
+      cross join lateral (
+        select k.read_seq, least(u.up_to, h.last_seq) as up_to
+          from (select x.read_seq from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
+          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h) b
+  ), rows as materialized (
+    select w.ord, r.*
+      from wanted w
+      cross join lateral (
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id
+          from messages m join message_status s on s.message_id = m.id and s.user_id = w.user_id
+         where m.chat_id = w.chat and m.seq > w.read_seq and m.seq <= w.far and s.status in ('sent', 'delivered')
+         order by m.seq limit v_each) r
+  ), found as (
+    select r.ord, count(*) as rows, max(r.chat_seq) as last from rows r group by r.ord
+  ), ends as (
+    select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
+      from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
+  )
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more
+    from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders from rows r) a,
+         (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
+                 array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more from ends e) b;
+
+  -- Rows in the one order, as restante_settle(); then marks.
+  with moved as (
+    update message_status s set status = 'read', read_at = v_now, delivered_at = coalesce(s.delivered_at, v_now)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.n from unnest(v_ords, v_classes, v_seqs) with ordinality x (ord, class, seq, n)
+             order by 1, x.class, x.seq) u
+     where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
+    returning u.n
+  ) select array_agg(k.n::integer) into v_read from moved k;
+
+  with marked as (
+    update marks m
+       set read_seq = case when m.has_hole then m.read_seq else greatest(m.read_seq, u.seq) end,
+           delivered_seq = case when m.has_hole then m.delivered_seq else greatest(m.delivered_seq, u.seq) end,
+           moves = m.moves + 1, step = (m.moves + 1) >> 5,
+           marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
+      from (select x.chat, x.user_id, x.seq,
+                   (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
+              from (select p_chats[y.ord] as chat, p_users[y.ord] as user_id, max(y.seq) as seq from unnest(v_of, v_ends) y (ord, seq) group by 1, 2) x
+             order by x.chat, x.user_id) u
+     where m.chat_id = any (array[u.chat]) and m.user_id = any (array[u.user_id]) and m.step >= u.step
+       and (m.read_seq < u.seq or m.delivered_seq < u.seq or m.has_hole)
+    returning m.has_hole, m.user_id, m.chat_id
+  ) select array_agg(k.user_id), array_agg(k.chat_id) into v_hole_users, v_hole_chats from marked k where k.has_hole;
+  if v_hole_users is not null then
+    perform restante_exact_marks(v_hole_chats, v_hole_users);
+  end if;
+
+  return query
+    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean from unnest(v_read) k (n)
+    union all
+    select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
+end $$;
+comment on function restante_read(bigint[], uuid[], bigint[], integer) is
+  'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+
+create function restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer)
+returns table (ord integer, attempts integer, failed boolean, counted_at timestamptz)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now      timestamptz := clock_timestamp();
+  v_ord      integer[];
+  v_attempts integer[];
+  v_failed   boolean[];
+  v_users    bigint[];
+  v_chats    uuid[];
+begin
+  perform restante_needs_read_committed();
+  with counted as (
+    update message_status s
+       set attempts = s.attempts + 1, reason = u.reason,
+           status = case when u.final or s.attempts + 1 >= p_attempts_max then 'failed'::delivery_status else s.status end,
+           ended = case when u.final or s.attempts + 1 >= p_attempts_max then 'failed'::ended_reason end
+      from (select * from unnest(p_users, p_classes, p_seqs, p_reasons, p_final) with ordinality x (user_id, class, seq, reason, final, ord)
+             order by x.user_id, x.class, x.seq) u
+     where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+    returning u.ord::integer as ord, s.attempts::integer as attempts, s.status = 'failed' as failed, s.user_id, s.message_id
+  )
+  select array_agg(k.ord), array_agg(k.attempts), array_agg(k.failed),
+         array_agg(k.user_id) filter (where k.failed), array_agg(m.chat_id) filter (where k.failed)
+    into v_ord, v_attempts, v_failed, v_users, v_chats
+    from counted k join messages m on m.id = k.message_id;
+
+  -- A failed row counts as passed, so the mark may move.
+  if v_users is not null then
+    perform restante_exact_marks(v_chats, v_users, true);
+  end if;
+  return query select q.ord, q.attempts, q.failed, v_now from unnest(v_ord, v_attempts, v_failed) q (ord, attempts, failed);
+end $$;
+comment on function restante_attempt(bigint[], inbox_class[], bigint[], text[], boolean[], integer) is
+  'Counts an attempt against rows that still wait; the last one, or a final one, fails the row. Rows that do not wait are passed over. A row may stand in a call once.';
+
+create function restante_advance_settled(p_user bigint, p_class inbox_class) returns bigint
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+declare
+  v_at      tid;
+  v_before  bigint;
+  v_settled bigint;
+  v_last    bigint;
+  v_first   bigint; -- the first number that waits
+  v_second  bigint; -- the next one, of the 1,000 that follow
+  v_moved   integer := 0;
+  v_chat    uuid;
+  v_mark_at tid;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform restante_needs_read_committed();
+  end if;
+  -- Who numbers this inbox holds its row; where somebody has it, the old value is true still. A row that is locked is read anew.
+  select i.ctid, i.settled_seq, i.last_seq into v_at, v_before, v_last
+    from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update skip locked;
+  if not found then
+    select i.settled_seq into v_settled from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
+    return v_settled;
+  end if;
+  v_settled := v_before;
+  -- Statements after the lock, so snapshots after the lock: in the same one a row that committed while we waited would be passed
+  -- over, and never be emitted again. 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  loop
+    select s.seq into v_first from message_status s
+     where s.user_id = p_user and s.class = p_class and s.seq > v_settled and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1;
+    if not found then
+      v_settled := least(v_last, v_before + 50000);
+      exit;
+    end if;
+    v_settled := v_first - 1;
+    exit when v_last - v_first < 1000 or v_moved >= 50;
+    -- A row that waits below a thousand that have ended: whoever opens this inbox would pass all of them, each time. It gets a new
+    -- number, at the end, as by a requeue.
+    select s.seq into v_second from message_status s
+     where s.user_id = p_user and s.class = p_class and s.seq > v_first and s.seq <= v_first + 1000 and s.status = 'sent' order by s.seq limit 1;
+    exit when found;
+    -- Whoever works on it now ends it, or the next call finds it again.
+    select m.chat_id into v_chat from message_status s join messages m on m.id = s.message_id
+     where s.user_id = p_user and s.class = p_class and s.seq = v_first and s.status = 'sent' for update of s skip locked;
+    exit when not found;
+    select k.ctid into v_mark_at from marks k where k.chat_id = v_chat and k.user_id = p_user order by k.step desc limit 1 for no key update skip locked;
+    exit when not found;
+    v_last := v_last + 1;
+    v_moved := v_moved + 1;
+    update message_status s set seq = v_last where s.user_id = p_user and s.class = p_class and s.seq = v_first;
+    insert into inbox_gaps (user_id, class, seq, reason) values (p_user, p_class, v_first, 'requeued');
+    -- It comes after what it was sent before: a session that has not come to it knows nothing of it.
+    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 5 where k.ctid = v_mark_at and not k.has_hole;
+  end loop;
+  if v_settled > v_before or v_moved > 0 then
+    update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 5 where i.ctid = v_at;
+  end if;
+  return v_settled;
+end $$;
+comment on function restante_advance_settled(bigint, inbox_class) is
+  'Moves settled_seq up to the row before the first that waits, 50,000 numbers at most, and returns it. A row that waits below a thousand that have ended gets a new number at the end of the inbox, its old one is named in inbox_gaps. Never waits for a lock on the inbox: where it is held it returns the value as it is.';

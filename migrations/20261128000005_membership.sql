@@ -1,0 +1,262 @@
+-- Users, chats, and who is in them. Joining and leaving happen under the lock of the chat's head, so that who is a member at message
+-- number n is exact.
+select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+create function restante_users(p_external_ids text[]) returns table (external_id text, id bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+begin
+  -- User and inboxes in one statement: whoever sees the one sees the others. Sorted, so that two nodes that meet the
+  -- same new users do not wait for each other in a circle.
+  if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
+    with made as (
+      insert into users (external_id)
+        select distinct x.name collate "C" from unnest(p_external_ids) x (name) order by 1
+        on conflict on constraint each_external_id_names_one_user do nothing
+        returning id
+    )
+    insert into inboxes (user_id, class) select made.id, c.class from made cross join unnest(enum_range(null::inbox_class)) c (class);
+  end if;
+  -- A later statement: those that another node made meanwhile are seen too.
+  return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
+end $$;
+comment on function restante_users(text[]) is 'The numbers of these users; those that are new are made, with their inboxes.';
+
+create function restante_direct_chat(p_user bigint, p_other bigint) returns uuid
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+declare
+  v_key  text := least(p_user, p_other) || ':' || greatest(p_user, p_other);
+  v_chat uuid;
+begin
+  perform restante_needs_read_committed();
+  with made as (
+    insert into chats (id, kind, direct_key) values (gen_random_uuid(), 'direct', v_key)
+      on conflict on constraint two_users_share_one_direct_chat do nothing
+      returning id
+  ), head as (
+    insert into chat_heads (chat_id) select made.id from made
+  ), marked as (
+    insert into marks (chat_id, user_id) select made.id, m.user_id from made cross join (select p_user as user_id union select p_other) m
+  )
+  insert into chat_members (chat_id, user_id)
+    select made.id, m.user_id from made cross join (select p_user as user_id union select p_other) m;
+  -- A later statement: of two that make it at once, both find the same.
+  select c.id into v_chat from chats c where c.direct_key = v_key;
+  return v_chat;
+end $$;
+comment on function restante_direct_chat(bigint, bigint) is
+  'The direct chat of two users (or of one with itself), made with its members if it is missing.';
+
+create function restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) returns void
+language plpgsql volatile
+set search_path from current
+as $$
+declare
+  v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+begin
+  insert into chats (id, kind, title) values (p_chat, 'group', p_title);
+  insert into chat_heads (chat_id) values (p_chat);
+  insert into chat_members (chat_id, user_id, role)
+    select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
+  insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
+end $$;
+comment on function restante_create_group(uuid, bigint, text, bigint[]) is
+  'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
+
+create function restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer)
+returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_kind  chat_kind;
+  v_title text;
+  v_last  bigint;
+  v_role  member_role;
+  v_new   bigint[];
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock: nobody joins, leaves or sends any more, and whatever they did is seen.
+  select c.kind, c.title into v_kind, v_title from chats c where c.id = p_chat;
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  if v_role is null then
+    return query select 'not_a_member', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+  if v_kind <> 'group' then
+    return query select 'not_a_group', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+  if v_role <> 'admin' then
+    return query select 'forbidden', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+  select array_agg(q.user_id order by q.user_id) into v_new
+    from (
+      select distinct u.user_id from unnest(p_users) u (user_id)
+        left join chat_members cm on cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null
+       where cm.user_id is null
+    ) q;
+  if (select count(*) from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null) + coalesce(array_length(v_new, 1), 0) > p_members_max then
+    return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+
+  insert into chat_members as cm (chat_id, user_id, joined_seq)
+    select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
+    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
+  -- Those who were here before have marks, which a late ack may be moving.
+  perform restante_lock_marks(array_fill(p_chat, array[cardinality(v_new)]), v_new);
+  update marks k
+     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 5, marked_xid = pg_current_xact_id()
+    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
+            from unnest(v_new) u (user_id)) u
+   where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;
+  insert into marks (chat_id, user_id, delivered_seq, read_seq)
+    select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
+     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  return query
+    select 'done', u.id, u.external_id, v_title, v_last
+      from (select 1) one left join users u on u.id = any (v_new)
+     order by u.id;
+end $$;
+comment on function restante_add_members(uuid, bigint, bigint[], integer) is
+  'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+
+create function restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[])
+returns table (
+  outcome text, user_id bigint, external_id text, left_seq bigint,
+  class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamptz
+)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz;
+  v_kind    chat_kind;
+  v_last    bigint;
+  v_role    member_role;
+  v_leaving bigint[];
+  v_each    bigint;
+  v_refused text;
+  v_heir    bigint;
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock, as above. The clock too: nothing was accepted after it that is ended here.
+  v_now := clock_timestamp();
+  select c.kind into v_kind from chats c where c.id = p_chat;
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  v_refused := case
+    when v_role is null then 'not_a_member'
+    when v_kind <> 'group' then 'not_a_group'
+    when v_role <> 'admin' and exists (select 1 from unnest(p_users) u (user_id) where u.user_id <> p_caller) then 'forbidden'
+  end;
+  if v_refused is not null then
+    return query select v_refused, null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
+                        null::bigint, null::timestamptz;
+    return;
+  end if;
+  select array_agg(cm.user_id order by cm.user_id) into v_leaving
+    from chat_members cm where cm.chat_id = p_chat and cm.user_id = any (p_users) and cm.left_seq is null;
+
+  -- What waits for them in this chat ends: 1,000 messages of the chat at once, and the rest by a job, since everybody else in the
+  -- chat waits for this transaction. Nothing at or below delivered_seq waits; only a requeue lowers it, and that locks the chat as well.
+  v_each := greatest(1000 / coalesce(array_length(v_leaving, 1), 1), 1);
+  insert into departures (user_id, chat_id, after_seq, up_to_seq)
+    select u.user_id, p_chat, k.delivered_seq + v_each, v_last
+      from unnest(v_leaving) u (user_id)
+      cross join lateral (select x.delivered_seq from marks x where x.chat_id = p_chat and x.user_id = u.user_id order by x.step desc limit 1) k
+     where v_last > k.delivered_seq + v_each
+    on conflict on constraint a_departure_is_noted_once do nothing;
+  return query
+    with ended as (
+      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+        from (
+          select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
+            from unnest(v_leaving) u (user_id)
+            cross join lateral (select y.delivered_seq from marks y where y.chat_id = p_chat and y.user_id = u.user_id order by y.step desc limit 1) k
+            join messages m on m.chat_id = p_chat and m.seq > k.delivered_seq and m.seq <= k.delivered_seq + v_each
+            join message_status x on x.message_id = m.id and x.user_id = u.user_id and x.status = 'sent'
+           order by x.user_id, x.class, x.seq
+        ) u
+       where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+      returning s.user_id, s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
+    )
+    select 'done', u.id, u.external_id, v_last, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now
+      from ended e join users u on u.id = e.user_id
+    union all
+    select 'done', u.id, u.external_id, v_last, null, null, null, null, null, v_now
+      from (select 1) one left join users u on u.id = any (v_leaving);
+
+  update chat_members cm set left_seq = v_last, role = 'member' where cm.chat_id = p_chat and cm.user_id = any (v_leaving);
+
+  -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
+  if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
+    select cm.user_id into v_heir from chat_members cm
+     where cm.chat_id = p_chat and cm.left_seq is null order by cm.joined_seq, cm.user_id limit 1;
+    update chat_members cm set role = 'admin' where cm.chat_id = p_chat and cm.user_id = v_heir;
+  end if;
+end $$;
+comment on function restante_remove_members(uuid, bigint, bigint[]) is
+  'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
+
+create function restante_end_departures(p_messages_max integer)
+returns table (
+  user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamptz
+)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now  timestamptz := clock_timestamp();
+  v_one  departures;
+  v_name text;
+  v_to   bigint;
+begin
+  perform restante_needs_read_committed();
+  select d.* into v_one from departures d where d.user_id >= 0 order by d.user_id, d.chat_id, d.up_to_seq limit 1 for update skip locked;
+  if not found then
+    return;
+  end if;
+  v_to := least(v_one.after_seq + p_messages_max, v_one.up_to_seq);
+  select u.external_id into v_name from users u where u.id = v_one.user_id;
+  return query
+    with ended as (
+      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+        from (
+          select x.class, x.seq, m.seq as chat_seq, m.sender_id
+            from messages m join message_status x on x.message_id = m.id and x.user_id = v_one.user_id and x.status = 'sent'
+           where m.chat_id = v_one.chat_id and m.seq > v_one.after_seq and m.seq <= v_to
+           order by x.class, x.seq
+        ) u
+       where s.user_id = v_one.user_id and s.class = any (array[u.class]) and s.seq = u.seq and s.status = 'sent'
+      returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
+    )
+    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e
+    union all
+    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now;
+  if v_to >= v_one.up_to_seq then
+    delete from departures d where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
+  else
+    update departures d set after_seq = v_to where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
+  end if;
+end $$;
+comment on function restante_end_departures(integer) is
+  'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';

@@ -1,0 +1,164 @@
+-- What a connection begins with, and the history of a chat.
+select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+create function restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint, p_pending_max integer, p_classes inbox_class[])
+returns table (
+  user_id bigint, display_name text, avatar_url text,
+  class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint
+)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_user    bigint;
+  v_name    text;
+  v_picture text;
+  v_last    bigint[];  -- per class, as all that follow
+  v_settled bigint[];
+  v_first   bigint[];
+  v_pending bigint[];
+  v_cursor  bigint[];
+  v_acked   bigint[];
+  v_before  bigint;
+  v_session bigint;
+begin
+  select u.id, u.display_name, u.avatar_url into v_user, v_name, v_picture from users u where u.external_id = p_external_id;
+  if not found then
+    select u.id into v_user from restante_users(array[p_external_id]) u;
+  end if;
+  if coalesce(p_name, v_name) is distinct from v_name or coalesce(p_picture, v_picture) is distinct from v_picture then
+    v_name := coalesce(p_name, v_name);
+    v_picture := coalesce(p_picture, v_picture);
+    update users u set display_name = v_name, avatar_url = v_picture where u.id = v_user;
+  end if;
+
+  -- 50,000 numbers at most are looked at: what lies beyond is not counted.
+  select array_agg(q.last_seq), array_agg(q.settled_seq), array_agg(q.pending), array_agg(q.first) into v_last, v_settled, v_pending, v_first
+    from (
+      select i.last_seq, i.settled_seq, w.pending, w.first
+        from unnest(p_classes) with ordinality u (class, n)
+        cross join lateral (
+          select x.last_seq, x.settled_seq from inboxes x where x.user_id = v_user and x.class = u.class order by x.step desc limit 1) i
+        cross join lateral (
+          select count(*) as pending, min(x.seq) as first
+            from (select s.seq from message_status s
+                   where s.user_id = v_user and s.class = u.class and s.seq > i.settled_seq and s.seq <= i.settled_seq + 50000 and s.status = 'sent'
+                   order by s.seq limit p_pending_max) x) w
+       order by u.n
+    ) q;
+  for n in 1 .. array_length(p_classes, 1) loop
+    -- Seen without a lock, so only hints that there is something to move, or to bring to the end; the function locks, and looks again.
+    if coalesce(v_first[n] - 1, v_last[n]) > v_settled[n] or (v_pending[n] < 50 and v_last[n] - v_first[n] > 1000) then
+      -- Where much lies behind, a few parts; the rest is for the next that opens it, or drains it.
+      for part in 1 .. 4 loop
+        v_before := v_settled[n];
+        v_settled[n] := restante_advance_settled(v_user, p_classes[n]);
+        exit when v_settled[n] - v_before < 50000;
+      end loop;
+      v_last[n] := (select i.last_seq from inboxes i where i.user_id = v_user and i.class = p_classes[n] order by i.step desc limit 1);
+    end if;
+  end loop;
+
+  v_acked := v_settled;
+  if p_device is not null then
+    insert into devices as d (user_id, device_id) values (v_user, p_device)
+      on conflict (user_id, device_id) do update set session_no = d.session_no + 1, last_seen_at = clock_timestamp()
+      returning d.session_no into v_session;
+    -- A device that is new, or a class that is new to it, starts before the oldest waiting row.
+    select array_agg(q.acked_seq) into v_acked
+      from (
+        select c.acked_seq from unnest(p_classes) with ordinality u (class, n)
+          left join lateral (
+            select x.acked_seq from device_cursors x
+             where x.user_id = v_user and x.device_id = p_device and x.class = u.class order by x.step desc limit 1) c on true
+         order by u.n
+      ) q;
+    if array_position(v_acked, null) is not null then
+      insert into device_cursors (user_id, device_id, class, step, acked_seq)
+        select v_user, p_device, u.class, u.settled >> 5, u.settled
+          from unnest(p_classes, v_settled, v_acked) u (class, settled, acked) where u.acked is null;
+      select array_agg(coalesce(u.acked, u.settled) order by u.n) into v_acked
+        from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);
+    end if;
+  end if;
+  if p_device is not null or p_since between 0 and v_last[1] then
+    -- It gets every row behind its cursor, whether it waits or not.
+    v_cursor := v_acked;
+    if p_since between 0 and v_last[1] then
+      v_cursor[1] := p_since;
+    end if;
+    select array_agg(q.pending) into v_pending
+      from (
+        select w.pending from unnest(p_classes, v_cursor) with ordinality u (class, cursor, n)
+          cross join lateral (
+            select count(*) as pending
+              from (select from message_status s
+                     where s.user_id = v_user and s.class = u.class and s.seq > u.cursor and s.seq <= u.cursor + 50000
+                       and s.status in ('sent', 'delivered', 'read')
+                     order by s.seq limit p_pending_max) x) w
+         order by u.n
+      ) q;
+  end if;
+
+  -- What waits in a chat that the user has left is shown to nobody, so it is not counted.
+  if exists (select from departures d where d.user_id = v_user) then
+    select array_agg(q.pending) into v_pending
+      from (
+        select greatest(u.pending - (
+                 select count(*)
+                   from departures d
+                   join messages m on m.chat_id = d.chat_id and m.seq > d.after_seq and m.seq <= least(d.up_to_seq, d.after_seq + p_pending_max)
+                   join message_status s on s.message_id = m.id and s.user_id = d.user_id
+                  where d.user_id = v_user and s.class = u.class and s.status = 'sent'), 0) as pending
+          from unnest(p_classes, v_pending) with ordinality u (class, pending, n)
+         order by u.n
+      ) q;
+  end if;
+
+  return query
+    select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session
+      from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
+end $$;
+comment on function restante_open(text, text, text, text, bigint, integer, inbox_class[]) is
+  'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for, chat first: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of the chat inbox that was given once, every row behind it); for a device its new session_no.';
+
+create function restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer)
+returns table (
+  message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamptz, expires_at timestamptz,
+  sender_id bigint, sender text, sender_name text, sender_picture text
+)
+language plpgsql stable
+-- Chats differ by orders of magnitude. A plan for the average one would sort all of a large one for a page of 50.
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_sort = off set enable_material = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+begin
+  if p_after is not null then
+    return query
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+        from chat_members me
+        left join lateral (
+          select x.* from messages x
+           where x.chat_id = p_chat and x.seq > greatest(p_after, me.joined_seq)
+           order by x.seq limit p_limit) m on true
+        left join users u on u.id = m.sender_id
+       where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
+  else
+    return query
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+        from chat_members me
+        left join lateral (
+          select x.* from messages x
+           where x.chat_id = p_chat and x.seq > me.joined_seq and x.seq < p_before
+           order by x.seq desc limit p_limit) m on true
+        left join users u on u.id = m.sender_id
+       where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
+  end if;
+end $$;
+comment on function restante_history(bigint, uuid, bigint, bigint, integer) is
+  'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none.';

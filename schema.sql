@@ -1,0 +1,2487 @@
+-- The schema as the migrations make it: to be read, not to be run. `cargo xtask schema` writes it with PostgreSQL 15's pg_dump,
+-- and `cargo xtask schema --check` compares. What it is all for is said in its comments and in docs/operations.md.
+CREATE TYPE chat_kind AS ENUM (
+    'direct',
+    'group',
+    'feed'
+);
+
+COMMENT ON TYPE chat_kind IS 'direct = two people (or one with itself), group = members are added and removed, feed = events to followers (class event).';
+
+CREATE TYPE delivery_status AS ENUM (
+    'sent',
+    'delivered',
+    'read',
+    'failed',
+    'expired'
+);
+
+COMMENT ON TYPE delivery_status IS 'What became of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
+
+CREATE TYPE ended_reason AS ENUM (
+    'expired',
+    'capped',
+    'superseded',
+    'muted',
+    'left',
+    'recalled',
+    'blocked',
+    'failed',
+    'discarded',
+    'requeued',
+    'unreadable',
+    'purged'
+);
+
+COMMENT ON TYPE ended_reason IS 'Why a number of an inbox will not come (any more), the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
+
+CREATE TYPE inbox_class AS ENUM (
+    'chat',
+    'alert',
+    'event'
+);
+
+COMMENT ON TYPE inbox_class IS 'Which of a user''s inboxes a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
+
+CREATE TYPE member_role AS ENUM (
+    'member',
+    'admin'
+);
+
+COMMENT ON TYPE member_role IS 'admin may add and remove members of a group; member may leave.';
+
+CREATE DOMAIN message_type_text AS text
+	CONSTRAINT a_message_type_has_1_to_64_characters CHECK (((char_length(VALUE) >= 1) AND (char_length(VALUE) <= 64)));
+
+COMMENT ON DOMAIN message_type_text IS 'A word of 1 to 64 characters. A domain, since a check of the table would be parsed anew by each statement that stores messages.';
+
+COMMENT ON CONSTRAINT a_message_type_has_1_to_64_characters ON DOMAIN message_type_text IS 'What the service accepts from clients.';
+
+CREATE FUNCTION accept_outgoing() RETURNS trigger
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_ids uuid[]; v_chats uuid[]; v_senders bigint[]; v_types text[]; v_contents text[]; v_metadata text[]; v_expires timestamptz[];
+  v_rows     bigint;
+  v_outcomes text[];
+  v_users    bigint[];
+begin
+  -- The first of the transaction's triggers takes all its requests; the others find nothing, by index.
+  if not exists (select 1 from outgoing o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
+    return null;
+  end if;
+  with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
+  select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type::text), array_agg(q.content),
+         array_agg(q.metadata::text), array_agg(q.expires_at)
+    into v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires
+    from (select * from taken order by place) q;
+  -- Counted before anything is locked.
+  if array_length(v_ids, 1) > 1 then
+    select sum(c.items * (select count(*) from chat_members cm where cm.chat_id = c.chat and cm.left_seq is null)) into v_rows
+      from (select u.chat, count(*) as items from unnest(v_chats) u (chat) group by u.chat) c;
+    if v_rows > 10000 then
+      raise exception 'a transaction may send to at most 10000 recipients, this one would send to %', v_rows
+        using errcode = 'program_limit_exceeded', hint = 'Its commit locks the chats and inboxes. Send the rest in another transaction.';
+    end if;
+  end if;
+  select a.outcomes, a.recipients into v_outcomes, v_users
+    from restante_accept(v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires) a;
+  for n in 1 .. array_length(v_ids, 1) loop
+    if v_outcomes[n] = 'conflict' then
+      raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
+    elsif v_outcomes[n] = 'not_a_member' then
+      raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'too_late' then
+      raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
+  if v_users is not null then
+    perform restante_wake(v_users);
+  end if;
+  return null;
+end $$;
+
+COMMENT ON FUNCTION accept_outgoing() IS 'Runs at the commit of a transaction that called restante_send().';
+
+CREATE FUNCTION delivery_trace(p_message uuid) RETURNS TABLE(recipient text, status delivery_status, class inbox_class, inbox_seq bigint, attempts smallint, accepted_at timestamp with time zone, delivered_at timestamp with time zone, read_at timestamp with time zone, delivered_after interval, reason text, waiting_before_it bigint)
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  -- The name by a sub-select: as a join it might begin with all users, where statistics are old.
+  select (select u.external_id from users u where u.id = s.user_id), s.status, s.class, s.seq, s.attempts, m.created_at, s.delivered_at, s.read_at, s.delivered_at - m.created_at, s.reason,
+         case when s.status = 'sent' then (
+           select count(*) from message_status b, (select x.settled_seq from inboxes x where x.user_id = s.user_id and x.class = s.class order by x.step desc limit 1) i
+            where b.user_id = s.user_id and b.class = s.class and b.seq > i.settled_seq and b.seq < s.seq and b.status = 'sent') end
+    from messages m
+    join message_status s on s.message_id = m.id
+   where m.id = p_message
+   order by s.status, 1;
+$$;
+
+COMMENT ON FUNCTION delivery_trace(p_message uuid) IS 'What became of this message, for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
+
+CREATE FUNCTION guard_the_status() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_rule text := case
+    when new.seq < old.seq or (new.seq > old.seq and new.status <> 'sent') or not (
+         new.status = old.status or old.status = 'sent'
+      or (old.status = 'delivered' and new.status = 'read')
+      or (old.status = 'failed' and new.status = 'sent' and new.seq > old.seq)) then tg_name
+    when old.delivered_at <> new.delivered_at then 'delivered_at_is_set_once'
+    when (new.status in ('delivered', 'read')) <> (new.delivered_at is not null) then 'a_row_is_delivered_exactly_when_it_says_when'
+    when (new.status = 'read') <> (new.read_at is not null) then 'a_row_is_read_exactly_when_it_says_when'
+    when (new.status in ('failed', 'expired')) <> (new.ended is not null) then 'what_ended_otherwise_says_why'
+  end;
+begin
+  if v_rule is not null then
+    raise exception 'a status only moves forward: % cannot become % like this (user %, message %)', old.status, new.status, old.user_id, old.message_id
+      using errcode = 'integrity_constraint_violation', constraint = v_rule, table = tg_table_name;
+  end if;
+  -- Its sender learns of it, also later.
+  if old.status = 'sent' and new.status > 'read' then
+    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, status, ended, reason, attempts, last_error)
+      select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
+             -- An attempt that fails the row brings its words; what ends it otherwise has words of another kind.
+             case when new.attempts > old.attempts then new.reason else old.reason end
+        from messages m where m.id = new.message_id
+    on conflict on constraint a_row_ends_once do update
+       set status = excluded.status, ended = excluded.ended, reason = excluded.reason, attempts = excluded.attempts, last_error = excluded.last_error,
+           discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id();
+  elsif old.status = 'failed' and new.status = 'sent' then
+    update endings e
+       set status = 'sent', ended = 'requeued', reason = 'requeued', discarded_at = null, ended_at = clock_timestamp(), ended_xid = pg_current_xact_id()
+     where e.message_id = new.message_id and e.user_id = new.user_id;
+  end if;
+  return null;
+end $$;
+
+COMMENT ON FUNCTION guard_the_status() IS 'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings.';
+
+CREATE FUNCTION refuse_to_go_back() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  raise exception '%', tg_argv[0] using errcode = 'integrity_constraint_violation', constraint = tg_name, table = tg_table_name;
+end $$;
+
+COMMENT ON FUNCTION refuse_to_go_back() IS 'Raises. The rule itself is the WHEN clause of the trigger that calls it, so that a legal update costs no function call.';
+
+CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_chat      uuid;        -- of a message alone: its chat,
+  v_at        tid;         -- … where the head of the chat is,
+  v_class     inbox_class; -- … the inbox it goes to,
+  v_seq       bigint;      -- … its number,
+  v_recipient bigint;      -- … who gets it; null: nobody, or more than one
+  v_inbox_seq bigint;
+  v_done      boolean;
+  v_locked    uuid[];    -- chats that are locked here (only looked at when p_skip_held)
+  v_members   integer[]; -- items whose senders are members
+  v_outsiders integer[]; -- items whose senders are not; null when all are
+  v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
+  v_accepted  bigint;    -- items accepted
+  v_free      integer[]; -- places in recipients whose inboxes are locked here (only looked at when p_skip_held)
+  v_held      uuid[];    -- chats with a member whose inbox somebody else holds
+  v_inbox_at  tid[];     -- per inbox: where its row is
+  v_inbox_end bigint[];  -- … and the last number that is given there
+  v_expected  bigint[];  -- rows to be written: messages, recipients' rows, counters of chats, of inboxes
+  v_written   bigint[];  -- … and written
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform restante_needs_read_committed();
+  end if;
+
+  -- 0. A message alone, from one of two members to the other: the same steps with single rows, at half the price. Where anything is
+  -- unusual nothing has been written yet, and the long way finds out what.
+  if array_length(p_ids, 1) = 1 and not p_skip_held then
+    v_chat := p_chats[1];
+    select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
+      from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+    -- A later statement, so a later snapshot: who is a member stands still under the lock.
+    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
+      from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;
+    accepted_at := clock_timestamp();
+    if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
+      insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
+        values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, accepted_at, p_expires[1])
+        on conflict on constraint messages_are_known_by_their_id do nothing;
+      if found then
+        update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 5
+         where i.user_id = v_recipient and i.class = v_class
+           -- Whoever moves it meanwhile moves it up.
+           and i.step >= (select x.step from inboxes x where x.user_id = v_recipient and x.class = v_class order by x.step desc limit 1)
+        returning i.last_seq into v_inbox_seq;
+        v_done := found;
+        update chat_heads h set last_seq = v_seq, step = v_seq >> 5 where h.ctid = v_at;
+        v_done := v_done and found;
+        insert into message_status (user_id, class, seq, message_id) values (v_recipient, v_class, v_inbox_seq, p_ids[1]);
+        -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+        if not (v_done and found) then
+          raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
+        end if;
+        outcomes := '{accepted}';
+        seqs := array[v_seq];
+        classes := array[v_class];
+        first_chats := '{null}';
+        first_times := '{null}';
+        places := '{1}';
+        recipients := array[v_recipient];
+        inbox_seqs := array[v_inbox_seq];
+        return;
+      end if;
+    end if;
+  end if;
+
+  -- Arrays are unnested side by side in a select list: in FROM, each would first be written into a store of its own, at
+  -- five times the price.
+
+  -- 1. Lock the chats, in the order of their ids. From here on their numbers and members stand still.
+  if p_skip_held then
+    select array_agg(u.chat) into v_locked
+      from (select distinct unnest(p_chats) as chat order by 1) u
+      cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update skip locked) h;
+  else
+    perform 1
+      from (select distinct unnest(p_chats) as chat order by 1) u
+      -- By key, and in the order of the outer side: a nested loop is the only way to join it.
+      cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
+  end if;
+
+  -- 2. In later statements, so with later snapshots: who is a member, and what is there already, under the lock.
+  select array_agg(u.ord) filter (where cm.user_id = u.sender), array_agg(u.ord) filter (where cm.user_id <> u.sender),
+         array_agg(cm.user_id) filter (where cm.user_id <> u.sender)
+    into v_members, places, recipients
+    from (select generate_subscripts(p_ids, 1) as ord, unnest(p_chats) as chat, unnest(p_senders) as sender) u
+    -- By key, whatever the planner believes of the table: "offset 0" keeps the look-up apart, so it cannot become the outer side.
+    cross join lateral (select x.user_id from chat_members x where x.chat_id = u.chat and x.left_seq is null offset 0) cm;
+  if array_length(v_members, 1) is distinct from array_length(p_ids, 1) then
+    select array_agg(q.ord) into v_outsiders
+      from (select generate_subscripts(p_ids, 1) as ord except all select unnest(v_members)) q;
+  end if;
+  select array_agg(q.outcome), array_agg(q.seq), array_agg(q.class), array_agg(q.first_chat), array_agg(q.first_time), array_agg(q.at), count(q.at)
+    into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
+    from (
+      select l.outcome, coalesce(l.class, 'chat') as class,
+             -- Only what is accepted gets a number, in the order received.
+             case l.outcome when 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome = 'accepted' order by l.ord)
+                            when 'duplicate' then l.first_seq end as seq,
+             case l.outcome when 'accepted' then l.at end as at,
+             case l.outcome when 'duplicate' then l.first_chat end as first_chat,
+             case l.outcome when 'duplicate' then l.first_time end as first_time
+        from (
+          select u.ord, h.at, h.last_seq, h.class, m.chat_id as first_chat, m.seq as first_seq, m.created_at as first_time,
+                 case
+                   when m.sender_id = u.sender then 'duplicate'
+                   when m.sender_id is not null then 'conflict'
+                   when h.at is null then 'not_a_member'
+                   when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
+                   when u.ord = any (v_outsiders) then 'not_a_member'
+                   when u.expires_at <= clock_timestamp() then 'too_late'
+                   else 'accepted'
+                 end as outcome
+            from (
+              select generate_subscripts(p_ids, 1) as ord, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(p_senders) as sender,
+                     unnest(p_expires) as expires_at
+            ) u
+            left join messages m on m.id = u.id
+            left join lateral (
+              select x.ctid as at, x.last_seq, x.class from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h on true
+          offset 0 -- so that an outcome is found once, and not wherever it is used
+        ) l
+       order by l.ord
+    ) q;
+
+  -- A chat with a member whose inbox is held waits as a whole: its order is that of its numbers.
+  if p_skip_held and v_accepted > 0 then
+    select array_agg(q.n) into v_free
+      from (
+        select p.n
+          from (
+            select s.n, s.user_id, classes[s.ord] as class
+              from (select generate_subscripts(places, 1) as n, unnest(places) as ord, unnest(recipients) as user_id) s
+             where v_chat_at[s.ord] is not null
+             order by s.user_id, classes[s.ord], s.n
+          ) p
+          -- By key, and in the order of the outer side.
+          cross join lateral (
+            select from inboxes x where x.user_id = p.user_id and x.class = p.class order by x.step desc limit 1 for no key update skip locked) i
+      ) q;
+    select array_agg(distinct p_chats[q.ord]) into v_held
+      from (
+        select p.n, p.ord from (select generate_subscripts(places, 1) as n, unnest(places) as ord) p where v_chat_at[p.ord] is not null
+        except all
+        select f.n, places[f.n] from (select unnest(v_free) as n) f
+      ) q;
+    if v_held is not null then
+      select array_agg(case when q.held then 'held' else q.outcome end), array_agg(case when not q.held then q.seq end),
+             array_agg(case when not q.held then q.at end), count(q.at) filter (where not q.held)
+        into outcomes, seqs, v_chat_at, v_accepted
+        from (
+          select u.outcome, u.seq, u.at, u.at is not null and u.chat = any (v_held) as held
+            from (
+              select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(seqs) as seq, unnest(v_chat_at) as at,
+                     unnest(p_chats) as chat
+            ) u
+           order by u.ord
+        ) q;
+    end if;
+  end if;
+
+  -- 3. Who gets what, in the order in which inboxes are locked.
+  select array_agg(q.ord), array_agg(q.user_id) into places, recipients
+    from (
+      select p.ord, p.user_id
+        from (select unnest(places) as ord, unnest(recipients) as user_id) p
+       where v_chat_at[p.ord] is not null
+       order by p.user_id, classes[p.ord], p.ord
+    ) q;
+
+  -- 4. Lock the inboxes, in order, and number what each gets, in the order received. A row that is locked is read anew: its
+  -- counter is the last one.
+  with locked as materialized (
+    select i.at, i.last_seq, g.items
+      from (
+        select p.user_id, p.class, count(*) as items
+          from (select unnest(recipients) as user_id, classes[unnest(places)] as class) p
+         group by p.user_id, p.class
+         order by p.user_id, p.class
+      ) g
+      -- By key, and in the order of the outer side: a nested loop is the only way to join it.
+      cross join lateral (
+        select x.ctid as at, x.last_seq from inboxes x where x.user_id = g.user_id and x.class = g.class order by x.step desc limit 1 for no key update
+      ) i
+  )
+  select a.at, a.seq, b.seq into v_inbox_at, v_inbox_end, inbox_seqs
+    from (select array_agg(l.at) as at, array_agg(l.last_seq + l.items) as seq from locked l) a,
+         (select array_agg(s.seq) as seq from (select l.last_seq + generate_series(1, l.items) as seq from locked l) s) b;
+  -- A recipient without an inbox: what follows it would have the numbers of others.
+  if array_length(inbox_seqs, 1) is distinct from array_length(recipients, 1) then
+    raise exception 'accepting found % recipients and numbered %', array_length(recipients, 1), array_length(inbox_seqs, 1)
+      using errcode = 'data_corrupted';
+  end if;
+
+  -- 5. Write, in one statement. Counters are found where they were locked: nobody can move them meanwhile. No "on conflict":
+  -- a number that was given must be used, or all of it is rolled back.
+  accepted_at := clock_timestamp();
+  with chat_ends as materialized (
+    select u.at, max(u.seq) as seq from (select unnest(v_chat_at) as at, unnest(seqs) as seq) u where u.at is not null group by u.at
+  ), moved_chats as (
+    update chat_heads h set last_seq = n.seq, step = n.seq >> 5 from chat_ends n where h.ctid = n.at returning 1
+  ), moved_inboxes as (
+    update inboxes i set last_seq = n.seq, step = n.seq >> 5
+      from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
+  ), stored as (
+    insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
+      select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, accepted_at, u.expires_at
+        from (
+          select unnest(v_chat_at) as at, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(seqs) as seq, unnest(p_senders) as sender,
+                 unnest(p_types) as message_type, unnest(p_contents) as content, unnest(p_metadata) as metadata, unnest(p_expires) as expires_at
+        ) u
+       where u.at is not null
+      returning 1
+  ), queued as (
+    insert into message_status (user_id, class, seq, message_id)
+      select p.user_id, classes[p.ord], p.seq, p_ids[p.ord]
+        from (select unnest(places) as ord, unnest(recipients) as user_id, unnest(inbox_seqs) as seq) p
+      returning 1
+  )
+  select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
+         array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]
+    into v_expected, v_written;
+  -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+  if v_written <> v_expected then
+    raise exception 'accepting should have written % rows (messages, recipients, chats, inboxes) and wrote %', v_expected, v_written
+      using errcode = 'data_corrupted';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+
+CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_kind  chat_kind;
+  v_title text;
+  v_last  bigint;
+  v_role  member_role;
+  v_new   bigint[];
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock: nobody joins, leaves or sends any more, and whatever they did is seen.
+  select c.kind, c.title into v_kind, v_title from chats c where c.id = p_chat;
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  if v_role is null then
+    return query select 'not_a_member', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+  if v_kind <> 'group' then
+    return query select 'not_a_group', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+  if v_role <> 'admin' then
+    return query select 'forbidden', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+  select array_agg(q.user_id order by q.user_id) into v_new
+    from (
+      select distinct u.user_id from unnest(p_users) u (user_id)
+        left join chat_members cm on cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null
+       where cm.user_id is null
+    ) q;
+  if (select count(*) from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null) + coalesce(array_length(v_new, 1), 0) > p_members_max then
+    return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
+
+  insert into chat_members as cm (chat_id, user_id, joined_seq)
+    select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
+    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
+  -- Those who were here before have marks, which a late ack may be moving.
+  perform restante_lock_marks(array_fill(p_chat, array[cardinality(v_new)]), v_new);
+  update marks k
+     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 5, marked_xid = pg_current_xact_id()
+    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
+            from unnest(v_new) u (user_id)) u
+   where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;
+  insert into marks (chat_id, user_id, delivered_seq, read_seq)
+    select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
+     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  return query
+    select 'done', u.id, u.external_id, v_title, v_last
+      from (select 1) one left join users u on u.id = any (v_new)
+     order by u.id;
+end $$;
+
+COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+
+CREATE FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) RETURNS bigint
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_at      tid;
+  v_before  bigint;
+  v_settled bigint;
+  v_last    bigint;
+  v_first   bigint; -- the first number that waits
+  v_second  bigint; -- the next one, of the 1,000 that follow
+  v_moved   integer := 0;
+  v_chat    uuid;
+  v_mark_at tid;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform restante_needs_read_committed();
+  end if;
+  -- Who numbers this inbox holds its row; where somebody has it, the old value is true still. A row that is locked is read anew.
+  select i.ctid, i.settled_seq, i.last_seq into v_at, v_before, v_last
+    from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update skip locked;
+  if not found then
+    select i.settled_seq into v_settled from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
+    return v_settled;
+  end if;
+  v_settled := v_before;
+  -- Statements after the lock, so snapshots after the lock: in the same one a row that committed while we waited would be passed
+  -- over, and never be emitted again. 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  loop
+    select s.seq into v_first from message_status s
+     where s.user_id = p_user and s.class = p_class and s.seq > v_settled and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1;
+    if not found then
+      v_settled := least(v_last, v_before + 50000);
+      exit;
+    end if;
+    v_settled := v_first - 1;
+    exit when v_last - v_first < 1000 or v_moved >= 50;
+    -- A row that waits below a thousand that have ended: whoever opens this inbox would pass all of them, each time. It gets a new
+    -- number, at the end, as by a requeue.
+    select s.seq into v_second from message_status s
+     where s.user_id = p_user and s.class = p_class and s.seq > v_first and s.seq <= v_first + 1000 and s.status = 'sent' order by s.seq limit 1;
+    exit when found;
+    -- Whoever works on it now ends it, or the next call finds it again.
+    select m.chat_id into v_chat from message_status s join messages m on m.id = s.message_id
+     where s.user_id = p_user and s.class = p_class and s.seq = v_first and s.status = 'sent' for update of s skip locked;
+    exit when not found;
+    select k.ctid into v_mark_at from marks k where k.chat_id = v_chat and k.user_id = p_user order by k.step desc limit 1 for no key update skip locked;
+    exit when not found;
+    v_last := v_last + 1;
+    v_moved := v_moved + 1;
+    update message_status s set seq = v_last where s.user_id = p_user and s.class = p_class and s.seq = v_first;
+    insert into inbox_gaps (user_id, class, seq, reason) values (p_user, p_class, v_first, 'requeued');
+    -- It comes after what it was sent before: a session that has not come to it knows nothing of it.
+    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 5 where k.ctid = v_mark_at and not k.has_hole;
+  end loop;
+  if v_settled > v_before or v_moved > 0 then
+    update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 5 where i.ctid = v_at;
+  end if;
+  return v_settled;
+end $$;
+
+COMMENT ON FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) IS 'Moves settled_seq up to the row before the first that waits, 50,000 numbers at most, and returns it. A row that waits below a thousand that have ended gets a new number at the end of the inbox, its old one is named in inbox_gaps. Never waits for a lock on the inbox: where it is held it returns the value as it is.';
+
+CREATE FUNCTION restante_arrive(p_node uuid, p_users bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  perform restante_needs_read_committed();
+  perform restante_presence_lock();
+  return query
+    with ours as (
+      insert into presence_leases (user_id, node_id) select u, p_node from (select distinct unnest(p_users) as u order by 1) x
+        on conflict do nothing
+        returning presence_leases.user_id
+    )
+    select o.user_id, u.external_id, clock_timestamp() from ours o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
+     where not exists (
+       select from presence_leases l
+       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+       where l.user_id = o.user_id and l.node_id <> p_node);
+end $$;
+
+COMMENT ON FUNCTION restante_arrive(p_node uuid, p_users bigint[]) IS 'These users are connected to this node. Returns those who were online nowhere before.';
+
+CREATE FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) RETURNS TABLE(ord integer, attempts integer, failed boolean, counted_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now      timestamptz := clock_timestamp();
+  v_ord      integer[];
+  v_attempts integer[];
+  v_failed   boolean[];
+  v_users    bigint[];
+  v_chats    uuid[];
+begin
+  perform restante_needs_read_committed();
+  with counted as (
+    update message_status s
+       set attempts = s.attempts + 1, reason = u.reason,
+           status = case when u.final or s.attempts + 1 >= p_attempts_max then 'failed'::delivery_status else s.status end,
+           ended = case when u.final or s.attempts + 1 >= p_attempts_max then 'failed'::ended_reason end
+      from (select * from unnest(p_users, p_classes, p_seqs, p_reasons, p_final) with ordinality x (user_id, class, seq, reason, final, ord)
+             order by x.user_id, x.class, x.seq) u
+     where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+    returning u.ord::integer as ord, s.attempts::integer as attempts, s.status = 'failed' as failed, s.user_id, s.message_id
+  )
+  select array_agg(k.ord), array_agg(k.attempts), array_agg(k.failed),
+         array_agg(k.user_id) filter (where k.failed), array_agg(m.chat_id) filter (where k.failed)
+    into v_ord, v_attempts, v_failed, v_users, v_chats
+    from counted k join messages m on m.id = k.message_id;
+
+  -- A failed row counts as passed, so the mark may move.
+  if v_users is not null then
+    perform restante_exact_marks(v_chats, v_users, true);
+  end if;
+  return query select q.ord, q.attempts, q.failed, v_now from unnest(v_ord, v_attempts, v_failed) q (ord, attempts, failed);
+end $$;
+
+COMMENT ON FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) IS 'Counts an attempt against rows that still wait; the last one, or a final one, fails the row. Rows that do not wait are passed over. A row may stand in a call once.';
+
+CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(came boolean, live uuid[], any_gone boolean)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now   timestamptz := clock_timestamp();
+  v_lives interval := p_lives_ms * interval '1 millisecond';
+begin
+  update nodes n set seen_at = v_now, gone_at = v_now + v_lives, lives = v_lives, is_leaving = false where n.node_id = p_node;
+  came := not found;
+  if came then
+    insert into nodes as n (node_id, gone_at, lives) values (p_node, v_now + v_lives, v_lives)
+      on conflict (node_id) do update set seen_at = v_now, gone_at = excluded.gone_at, lives = excluded.lives;
+  end if;
+  -- A handful of rows, by the key from its beginning.
+  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving), coalesce(bool_or(not restante_is_alive(n, v_now)), false) into live, any_gone
+    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000';
+  return next;
+end $$;
+
+COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live, has any gone without leaving?';
+
+CREATE FUNCTION restante_bury(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_node uuid;
+  v_seen timestamptz;
+begin
+  perform restante_needs_read_committed();
+  perform restante_presence_lock();
+  select n.node_id, least(n.seen_at, clock_timestamp()) into v_node, v_seen
+    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and not restante_is_alive(n, clock_timestamp())
+   order by n.node_id limit 1 for update;
+  if not found then
+    return;
+  end if;
+  return query
+    with gone as (
+      delete from presence_leases l
+       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
+       where l.user_id = x.user_id and l.node_id = v_node
+      returning l.user_id
+    ), noted as (
+      insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
+        on conflict (user_id) do update set seen_at = least(greatest(s.seen_at, excluded.seen_at), clock_timestamp())
+        returning s.user_id, s.seen_at
+    )
+    select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
+     where not exists (
+       select from presence_leases l
+       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+       where l.user_id = o.user_id and l.node_id <> v_node);
+  -- Whoever is left is taken out by the next call.
+  delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
+end $$;
+
+COMMENT ON FUNCTION restante_bury(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
+
+CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_chats uuid[];
+  v_users bigint[];
+begin
+  perform restante_needs_read_committed();
+  with taken as (
+    delete from marks_behind b
+     using (select x.chat_id, x.user_id from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
+             order by x.chat_id, x.user_id limit p_members_max for update skip locked) t
+     where b.chat_id = t.chat_id and b.user_id = t.user_id
+    returning b.chat_id, b.user_id
+  ) select array_agg(t.chat_id), array_agg(t.user_id) into v_chats, v_users from taken t;
+  if v_users is null then
+    return false;
+  end if;
+  perform restante_exact_marks(v_chats, v_users);
+  return true;
+end $$;
+
+COMMENT ON FUNCTION restante_catch_up_marks(p_members_max integer) IS 'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
+
+CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+begin
+  insert into chats (id, kind, title) values (p_chat, 'group', p_title);
+  insert into chat_heads (chat_id) values (p_chat);
+  insert into chat_members (chat_id, user_id, role)
+    select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
+  insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
+end $$;
+
+COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
+
+CREATE FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) RETURNS TABLE(message_id uuid, user_id bigint, recipient text, sender text, chat_id uuid, chat_seq bigint, message_type text, reason text, last_error text, attempts smallint, accepted_at timestamp with time zone, failed_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_sender    bigint;
+  v_recipient bigint;
+  v_messages  uuid[];
+  v_users     bigint[];
+begin
+  select u.id into v_sender from users u where u.external_id = p_sender;
+  select u.id into v_recipient from users u where u.external_id = p_recipient;
+  -- Nobody of this name: nothing of theirs failed.
+  if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
+    return;
+  end if;
+  -- The same filter each time; which index leads depends on what was asked for.
+  if p_message is not null then
+    select array_agg(q.message_id), array_agg(q.user_id) into v_messages, v_users from (
+      select e.message_id, e.user_id from endings e
+       where e.status = 'failed' and e.discarded_at is null and e.message_id = p_message
+         and (v_sender is null or e.sender_id = v_sender) and (v_recipient is null or e.user_id = v_recipient)
+         and e.ended_at >= p_since and (p_reason is null or starts_with(e.reason, p_reason))
+         and (e.ended_at, e.message_id, e.user_id) < (p_before_at, p_before_message, p_before_user)
+       order by e.ended_at desc, e.message_id desc, e.user_id desc limit p_rows_max) q;
+  elsif v_recipient is not null then
+    select array_agg(q.message_id), array_agg(q.user_id) into v_messages, v_users from (
+      select e.message_id, e.user_id from endings e
+       where e.status = 'failed' and e.discarded_at is null and e.user_id = v_recipient
+         and (v_sender is null or e.sender_id = v_sender)
+         and e.ended_at >= p_since and (p_reason is null or starts_with(e.reason, p_reason))
+         and (e.ended_at, e.message_id) < (p_before_at, p_before_message)
+       order by e.ended_at desc, e.message_id desc limit p_rows_max) q;
+  elsif v_sender is not null then
+    select array_agg(q.message_id), array_agg(q.user_id) into v_messages, v_users from (
+      select e.message_id, e.user_id from endings e
+       where e.status = 'failed' and e.discarded_at is null and e.sender_id = v_sender
+         and e.ended_at >= p_since and (p_reason is null or starts_with(e.reason, p_reason))
+         and (e.ended_at, e.message_id, e.user_id) < (p_before_at, p_before_message, p_before_user)
+       order by e.ended_at desc, e.message_id desc, e.user_id desc limit p_rows_max) q;
+  else
+    select array_agg(q.message_id), array_agg(q.user_id) into v_messages, v_users from (
+      select e.message_id, e.user_id from endings e
+       where e.status = 'failed' and e.discarded_at is null
+         and e.ended_at >= p_since and (p_reason is null or starts_with(e.reason, p_reason))
+         and (e.ended_at, e.message_id, e.user_id) < (p_before_at, p_before_message, p_before_user)
+       order by e.ended_at desc, e.message_id desc, e.user_id desc limit p_rows_max) q;
+  end if;
+  return query
+    select e.message_id, e.user_id,
+           (select u.external_id from users u where u.id = e.user_id), (select u.external_id from users u where u.id = e.sender_id),
+           e.chat_id, e.chat_seq, m.message_type::text, e.reason, e.last_error, e.attempts, m.created_at, e.ended_at
+      from unnest(v_messages, v_users) k (message_id, user_id)
+      join endings e on e.message_id = k.message_id and e.user_id = k.user_id
+      join messages m on m.id = k.message_id
+     order by e.ended_at desc, e.message_id desc, e.user_id desc;
+end $$;
+
+COMMENT ON FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) IS 'Dead letters, newest first, a page at a time: those before (p_before_at, p_before_message, p_before_user), since p_since, and of this sender, recipient, message, with a reason that begins like this, where these are not null.';
+
+CREATE FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  perform restante_needs_read_committed();
+  perform restante_presence_lock();
+  return query
+    with gone as (
+      delete from presence_leases l using (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
+       where l.user_id = x.u and l.node_id = p_node
+      returning l.user_id, clock_timestamp() - x.age * interval '1 millisecond' as went_at
+    ), noted as (
+      insert into last_seen as s (user_id, seen_at) select g.user_id, g.went_at from gone g order by 1
+        on conflict (user_id) do update set seen_at = least(greatest(s.seen_at, excluded.seen_at), clock_timestamp())
+        returning s.user_id, s.seen_at
+    )
+    select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
+     where not exists (
+       select from presence_leases l
+       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+       where l.user_id = o.user_id and l.node_id <> p_node);
+end $$;
+
+COMMENT ON FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) IS 'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
+
+CREATE FUNCTION restante_direct_chat(p_user bigint, p_other bigint) RETURNS uuid
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_key  text := least(p_user, p_other) || ':' || greatest(p_user, p_other);
+  v_chat uuid;
+begin
+  perform restante_needs_read_committed();
+  with made as (
+    insert into chats (id, kind, direct_key) values (gen_random_uuid(), 'direct', v_key)
+      on conflict on constraint two_users_share_one_direct_chat do nothing
+      returning id
+  ), head as (
+    insert into chat_heads (chat_id) select made.id from made
+  ), marked as (
+    insert into marks (chat_id, user_id) select made.id, m.user_id from made cross join (select p_user as user_id union select p_other) m
+  )
+  insert into chat_members (chat_id, user_id)
+    select made.id, m.user_id from made cross join (select p_user as user_id union select p_other) m;
+  -- A later statement: of two that make it at once, both find the same.
+  select c.id into v_chat from chats c where c.direct_key = v_key;
+  return v_chat;
+end $$;
+
+COMMENT ON FUNCTION restante_direct_chat(p_user bigint, p_other bigint) IS 'The direct chat of two users (or of one with itself), made with its members if it is missing.';
+
+CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFAULT 'discarded by an operator'::text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user   bigint;
+  v_chat   uuid;
+  v_sender bigint;
+begin
+  perform restante_needs_read_committed();
+  select u.id into v_user from users u where u.external_id = p_user;
+  -- What waits ends; a dead letter has ended already and only gets the last word.
+  update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
+   where s.message_id = p_message and s.user_id = v_user
+     and (s.status = 'sent'
+          or s.status = 'failed' and exists (select 1 from endings e where e.message_id = p_message and e.user_id = v_user and e.discarded_at is null));
+  if not found then
+    return false;
+  end if;
+  select m.chat_id, m.sender_id into v_chat, v_sender from messages m where m.id = p_message;
+  perform restante_exact_marks(array[v_chat], array[v_user], true);
+  update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
+   where e.message_id = p_message and e.user_id = v_user;
+  perform restante_look_at_marks(array[v_sender]);
+  raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
+  return true;
+end $$;
+
+COMMENT ON FUNCTION restante_discard(p_message uuid, p_user text, p_reason text) IS 'Gives up a message that still waits, or a dead letter: the row is failed with this reason, is listed no more, and the sender sees it. False when it is neither. For a message that crashes its client, and for clearing the list.';
+
+CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now  timestamptz := clock_timestamp();
+  v_one  departures;
+  v_name text;
+  v_to   bigint;
+begin
+  perform restante_needs_read_committed();
+  select d.* into v_one from departures d where d.user_id >= 0 order by d.user_id, d.chat_id, d.up_to_seq limit 1 for update skip locked;
+  if not found then
+    return;
+  end if;
+  v_to := least(v_one.after_seq + p_messages_max, v_one.up_to_seq);
+  select u.external_id into v_name from users u where u.id = v_one.user_id;
+  return query
+    with ended as (
+      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+        from (
+          select x.class, x.seq, m.seq as chat_seq, m.sender_id
+            from messages m join message_status x on x.message_id = m.id and x.user_id = v_one.user_id and x.status = 'sent'
+           where m.chat_id = v_one.chat_id and m.seq > v_one.after_seq and m.seq <= v_to
+           order by x.class, x.seq
+        ) u
+       where s.user_id = v_one.user_id and s.class = any (array[u.class]) and s.seq = u.seq and s.status = 'sent'
+      returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
+    )
+    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e
+    union all
+    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now;
+  if v_to >= v_one.up_to_seq then
+    delete from departures d where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
+  else
+    update departures d set after_seq = v_to where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
+
+CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_chats uuid[];
+  v_users bigint[];
+begin
+  perform restante_lock_marks(p_chats, p_users);
+  -- A later statement, so a later snapshot; one for the chat's counter and the rows: whatever is numbered up to it is visible here.
+  with exact as materialized (
+    select k.at, k.moves, u.chat, u.user_id,
+           greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + 5000))) as delivered,
+           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + 5000))) as read,
+           w.seq is not null or h.last_seq > k.delivered_seq + 5000 as has_hole,
+           w.seq is null and h.last_seq > k.delivered_seq + 5000 or r.seq is null and h.last_seq > k.read_seq + 5000 as is_behind,
+           k.delivered_seq as delivered_before, k.read_seq as read_before, k.has_hole as hole_before
+      from (select distinct x.chat, x.user_id from unnest(p_chats, p_users) x (chat, user_id)) u
+      cross join lateral (
+        select x.ctid as at, x.moves, x.delivered_seq, x.read_seq, x.has_hole
+          from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
+      left join lateral (
+        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
+         where x.chat_id = u.chat and x.seq > k.delivered_seq and x.seq <= k.delivered_seq + 5000 and s.status = 'sent'
+         order by x.seq limit 1) w on true
+      left join lateral (
+        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
+         where x.chat_id = u.chat and x.seq > k.read_seq and x.seq <= k.read_seq + 5000 and s.status in ('sent', 'delivered')
+         order by x.seq limit 1) r on true
+  ), moved as (
+    update marks m
+       set delivered_seq = e.delivered, read_seq = e.read, has_hole = e.has_hole, moves = e.moves + 1, step = (e.moves + 1) >> 5,
+           marked_xid = pg_current_xact_id()
+      from exact e
+     where m.ctid = e.at and (p_always or e.delivered > e.delivered_before or e.read > e.read_before or e.has_hole <> e.hole_before)
+    returning 1
+  )
+  select array_agg(e.chat) filter (where e.is_behind), array_agg(e.user_id) filter (where e.is_behind) into v_chats, v_users from exact e;
+  if v_users is not null then
+    insert into marks_behind (chat_id, user_id) select u.chat, u.user_id from unnest(v_chats, v_users) u (chat, user_id) order by 1, 2
+      on conflict do nothing;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+
+CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_ids     uuid[];
+  v_chats   uuid[];
+  v_users   bigint[];
+  v_free    uuid[];
+  v_ended   uuid[];
+  v_of      bigint[];
+  v_classes inbox_class[];
+  v_seqs    bigint[];
+begin
+  perform restante_needs_read_committed();
+  select array_agg(q.id order by q.expires_at, q.id) into v_ids
+    from (select m.id, m.expires_at from messages m
+           where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+           order by m.expires_at, m.id limit p_messages_max) q;
+  -- A row ends together with its mark, or not now. What is held, or one too many, is left for a later pass.
+  select array_agg(q.message_id), array_agg(q.user_id) into v_free, v_of
+    from (select s.message_id, s.user_id
+            from unnest(v_ids) i (id)
+            join messages m on m.id = i.id
+            join message_status s on s.message_id = m.id and s.status = 'sent'
+            cross join lateral (
+              select from marks x where x.chat_id = m.chat_id and x.user_id = s.user_id order by x.step desc limit 1 for no key update skip locked) k
+           limit p_rows_max for no key update of s skip locked) q;
+  if v_free is not null then
+    with ended as (
+      update message_status s set status = 'expired', ended = 'expired', reason = 'its time had come'
+        from unnest(v_free, v_of) f (id, user_id)
+       where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+      returning s.message_id, s.user_id, s.class, s.seq
+    )
+    select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
+      into v_ended, v_of, v_classes, v_seqs from ended e;
+    select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
+      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_of) e (id, user_id) join messages m on m.id = e.id) q;
+    perform restante_exact_marks(v_chats, v_users, true);
+  end if;
+  return query
+    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
+      from unnest(v_ended, v_of, v_classes, v_seqs) e (id, user_id, class, seq)
+      join messages m on m.id = e.id
+      join users u on u.id = e.user_id
+    union all
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id,
+           case when not exists (select from message_status s where s.message_id = m.id and s.status = 'sent') then v_now end
+      from unnest(v_ids) i (id)
+      join messages m on m.id = i.id
+     order by 2, 1;
+end $$;
+
+COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one, and without a time where rows of it wait on; nothing at all: the page was empty.';
+
+CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  if p_after is not null then
+    return query
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+        from chat_members me
+        left join lateral (
+          select x.* from messages x
+           where x.chat_id = p_chat and x.seq > greatest(p_after, me.joined_seq)
+           order by x.seq limit p_limit) m on true
+        left join users u on u.id = m.sender_id
+       where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
+  else
+    return query
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+        from chat_members me
+        left join lateral (
+          select x.* from messages x
+           where x.chat_id = p_chat and x.seq > me.joined_seq and x.seq < p_before
+           order by x.seq desc limit p_limit) m on true
+        left join users u on u.id = m.sender_id
+       where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none.';
+
+CREATE TABLE nodes (
+    node_id uuid NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    gone_at timestamp with time zone NOT NULL,
+    lives interval NOT NULL,
+    is_leaving boolean DEFAULT false NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE nodes IS 'Nodes of the service that run now. Each renews its row every few seconds; one that does not is taken out by another, with its leases.';
+
+COMMENT ON COLUMN nodes.node_id IS 'Drawn at the start of the node. It listens on the channel restante_node_<id without dashes>.';
+
+COMMENT ON COLUMN nodes.started_at IS 'When it was first listed.';
+
+COMMENT ON COLUMN nodes.seen_at IS 'Its last heartbeat: last_seen of its users, should it die.';
+
+COMMENT ON COLUMN nodes.gone_at IS 'From then on it counts as gone, unless another heartbeat comes before.';
+
+COMMENT ON COLUMN nodes.lives IS 'How long a heartbeat is good for. A gone_at further ahead than that was written before the clock was set back: it is not believed.';
+
+COMMENT ON COLUMN nodes.is_leaving IS 'It ends as planned: nothing is told to it any more, and its users count until gone_at, so that they may come to other nodes unnoticed.';
+
+CREATE FUNCTION restante_is_alive(p_node nodes, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return p_node.gone_at > p_at and p_node.gone_at <= p_at + p_node.lives;
+end $$;
+
+COMMENT ON FUNCTION restante_is_alive(p_node nodes, p_at timestamp with time zone) IS 'Does this node live? A gone_at further ahead than a heartbeat is good for was written before the clock was set back, and is not believed.';
+
+CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
+    LANGUAGE sql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  update nodes n set seen_at = clock_timestamp(), gone_at = clock_timestamp() + p_grace_ms * interval '1 millisecond', lives = p_grace_ms * interval '1 millisecond', is_leaving = true where n.node_id = p_node;
+$$;
+
+COMMENT ON FUNCTION restante_leave(p_node uuid, p_grace_ms integer) IS 'A node ends as planned: it counts as gone after a grace, in which its users may come to other nodes. Another node takes it out.';
+
+CREATE FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform 1
+    from (select distinct u.chat, u.user_id from unnest(p_chats, p_users) u (chat, user_id) order by 1, 2) u
+    cross join lateral (select from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1 for no key update) k;
+end $$;
+
+COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
+
+CREATE FUNCTION restante_look_at_marks(p_users bigint[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  -- As restante_wake(): 300 numbers stay under NOTIFY's 8,000 bytes.
+  select pg_notify(restante_wake_channel(), string_agg('m' || u.user_id, ','))
+    from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
+   group by u.part;
+$$;
+
+COMMENT ON FUNCTION restante_look_at_marks(p_users bigint[]) IS 'Tells every node that marks moved for these senders (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
+
+CREATE FUNCTION restante_needs_read_committed() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'this needs a transaction of the isolation level read committed, this one is %', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_needs_read_committed() IS 'Raises in a transaction of another isolation level. Functions that lock and then read would read what was before the lock: with one snapshot for the whole transaction a later statement sees no more than an earlier one.';
+
+CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint, p_pending_max integer, p_classes inbox_class[]) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint;
+  v_name    text;
+  v_picture text;
+  v_last    bigint[];  -- per class, as all that follow
+  v_settled bigint[];
+  v_first   bigint[];
+  v_pending bigint[];
+  v_cursor  bigint[];
+  v_acked   bigint[];
+  v_before  bigint;
+  v_session bigint;
+begin
+  select u.id, u.display_name, u.avatar_url into v_user, v_name, v_picture from users u where u.external_id = p_external_id;
+  if not found then
+    select u.id into v_user from restante_users(array[p_external_id]) u;
+  end if;
+  if coalesce(p_name, v_name) is distinct from v_name or coalesce(p_picture, v_picture) is distinct from v_picture then
+    v_name := coalesce(p_name, v_name);
+    v_picture := coalesce(p_picture, v_picture);
+    update users u set display_name = v_name, avatar_url = v_picture where u.id = v_user;
+  end if;
+
+  -- 50,000 numbers at most are looked at: what lies beyond is not counted.
+  select array_agg(q.last_seq), array_agg(q.settled_seq), array_agg(q.pending), array_agg(q.first) into v_last, v_settled, v_pending, v_first
+    from (
+      select i.last_seq, i.settled_seq, w.pending, w.first
+        from unnest(p_classes) with ordinality u (class, n)
+        cross join lateral (
+          select x.last_seq, x.settled_seq from inboxes x where x.user_id = v_user and x.class = u.class order by x.step desc limit 1) i
+        cross join lateral (
+          select count(*) as pending, min(x.seq) as first
+            from (select s.seq from message_status s
+                   where s.user_id = v_user and s.class = u.class and s.seq > i.settled_seq and s.seq <= i.settled_seq + 50000 and s.status = 'sent'
+                   order by s.seq limit p_pending_max) x) w
+       order by u.n
+    ) q;
+  for n in 1 .. array_length(p_classes, 1) loop
+    -- Seen without a lock, so only hints that there is something to move, or to bring to the end; the function locks, and looks again.
+    if coalesce(v_first[n] - 1, v_last[n]) > v_settled[n] or (v_pending[n] < 50 and v_last[n] - v_first[n] > 1000) then
+      -- Where much lies behind, a few parts; the rest is for the next that opens it, or drains it.
+      for part in 1 .. 4 loop
+        v_before := v_settled[n];
+        v_settled[n] := restante_advance_settled(v_user, p_classes[n]);
+        exit when v_settled[n] - v_before < 50000;
+      end loop;
+      v_last[n] := (select i.last_seq from inboxes i where i.user_id = v_user and i.class = p_classes[n] order by i.step desc limit 1);
+    end if;
+  end loop;
+
+  v_acked := v_settled;
+  if p_device is not null then
+    insert into devices as d (user_id, device_id) values (v_user, p_device)
+      on conflict (user_id, device_id) do update set session_no = d.session_no + 1, last_seen_at = clock_timestamp()
+      returning d.session_no into v_session;
+    -- A device that is new, or a class that is new to it, starts before the oldest waiting row.
+    select array_agg(q.acked_seq) into v_acked
+      from (
+        select c.acked_seq from unnest(p_classes) with ordinality u (class, n)
+          left join lateral (
+            select x.acked_seq from device_cursors x
+             where x.user_id = v_user and x.device_id = p_device and x.class = u.class order by x.step desc limit 1) c on true
+         order by u.n
+      ) q;
+    if array_position(v_acked, null) is not null then
+      insert into device_cursors (user_id, device_id, class, step, acked_seq)
+        select v_user, p_device, u.class, u.settled >> 5, u.settled
+          from unnest(p_classes, v_settled, v_acked) u (class, settled, acked) where u.acked is null;
+      select array_agg(coalesce(u.acked, u.settled) order by u.n) into v_acked
+        from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);
+    end if;
+  end if;
+  if p_device is not null or p_since between 0 and v_last[1] then
+    -- It gets every row behind its cursor, whether it waits or not.
+    v_cursor := v_acked;
+    if p_since between 0 and v_last[1] then
+      v_cursor[1] := p_since;
+    end if;
+    select array_agg(q.pending) into v_pending
+      from (
+        select w.pending from unnest(p_classes, v_cursor) with ordinality u (class, cursor, n)
+          cross join lateral (
+            select count(*) as pending
+              from (select from message_status s
+                     where s.user_id = v_user and s.class = u.class and s.seq > u.cursor and s.seq <= u.cursor + 50000
+                       and s.status in ('sent', 'delivered', 'read')
+                     order by s.seq limit p_pending_max) x) w
+         order by u.n
+      ) q;
+  end if;
+
+  -- What waits in a chat that the user has left is shown to nobody, so it is not counted.
+  if exists (select from departures d where d.user_id = v_user) then
+    select array_agg(q.pending) into v_pending
+      from (
+        select greatest(u.pending - (
+                 select count(*)
+                   from departures d
+                   join messages m on m.chat_id = d.chat_id and m.seq > d.after_seq and m.seq <= least(d.up_to_seq, d.after_seq + p_pending_max)
+                   join message_status s on s.message_id = m.id and s.user_id = d.user_id
+                  where d.user_id = v_user and s.class = u.class and s.status = 'sent'), 0) as pending
+          from unnest(p_classes, v_pending) with ordinality u (class, pending, n)
+         order by u.n
+      ) q;
+  end if;
+
+  return query
+    select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session
+      from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
+end $$;
+
+COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint, p_pending_max integer, p_classes inbox_class[]) IS 'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for, chat first: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of the chat inbox that was given once, every row behind it); for a device its new session_no.';
+
+CREATE FUNCTION restante_presence_lock() RETURNS void
+    LANGUAGE sql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  select from jobs j where j.name = 'presence' for no key update;
+$$;
+
+COMMENT ON FUNCTION restante_presence_lock() IS 'Held while presence changes. "Is the user leased elsewhere?" must be asked after whoever is changing that has committed: else one node says offline and another, which saw the old lease, says nothing.';
+
+CREATE FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user    bigint;
+  v_row     message_status;
+  v_chat    uuid;
+  v_seq     bigint;
+  v_sender  bigint;
+  v_expires timestamptz;
+  v_at      tid;
+  v_last    bigint;
+begin
+  perform restante_needs_read_committed();
+  select u.id into v_user from users u where u.external_id = p_user;
+  select m.chat_id, m.seq, m.sender_id, m.expires_at into v_chat, v_seq, v_sender, v_expires from messages m where m.id = p_message;
+  select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
+  if not found then
+    outcome := 'no_recipient';
+    return;
+  end if;
+  if v_expires <= clock_timestamp() then
+    outcome := 'expired';
+    return;
+  end if;
+  -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
+  perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+  perform 1 from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null;
+  if not found then
+    outcome := 'left';
+    return;
+  end if;
+  select i.ctid, i.last_seq + 1 into v_at, v_last
+    from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
+  select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
+  if v_row.status <> 'failed' then
+    outcome := 'not_failed';
+    return;
+  end if;
+  update inboxes i set last_seq = v_last, step = v_last >> 5 where i.ctid = v_at;
+  inbox_seq := v_last;
+  update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
+   where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
+  insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
+  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled.
+  select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
+  update marks k
+     set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
+         moves = k.moves + 1, step = (k.moves + 1) >> 5, marked_xid = pg_current_xact_id()
+   where k.ctid = v_at;
+  perform restante_wake(array[v_user]);
+  perform restante_look_at_marks(array[v_sender]);
+  raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
+  outcome := 'requeued';
+end $$;
+
+COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat), not_failed.';
+
+CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, up_to bigint, more boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now      timestamptz := clock_timestamp();
+  v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
+  v_ords     integer[]; -- per row to be read: its request, …
+  v_classes  inbox_class[];
+  v_seqs     bigint[];
+  v_messages uuid[];
+  v_numbers  bigint[];
+  v_senders  bigint[];
+  v_read     integer[]; -- those of the rows that became read
+  v_of       integer[]; -- per request of a member: its place, …
+  v_ends     bigint[];  -- … up to where it is done here,
+  v_more     boolean[]; -- … and is there more?
+  v_hole_users bigint[];
+  v_hole_chats uuid[];
+begin
+  perform restante_needs_read_committed();
+  -- The rows to read, and how far the chat goes, from one snapshot: what commits later has a higher number.
+  with wanted as materialized (
+    select u.ord::integer as ord, u.user_id, u.chat, b.read_seq, b.up_to, least(b.up_to, b.read_seq + 5000) as far
+      from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
+      -- One who never was a member has no marks.
+      cross join lateral (
+        select k.read_seq, least(u.up_to, h.last_seq) as up_to
+          from (select x.read_seq from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
+          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h) b
+  ), rows as materialized (
+    select w.ord, r.*
+      from wanted w
+      cross join lateral (
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id
+          from messages m join message_status s on s.message_id = m.id and s.user_id = w.user_id
+         where m.chat_id = w.chat and m.seq > w.read_seq and m.seq <= w.far and s.status in ('sent', 'delivered')
+         order by m.seq limit v_each) r
+  ), found as (
+    select r.ord, count(*) as rows, max(r.chat_seq) as last from rows r group by r.ord
+  ), ends as (
+    select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
+      from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
+  )
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more
+    from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders from rows r) a,
+         (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
+                 array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more from ends e) b;
+
+  -- Rows in the one order, as restante_settle(); then marks.
+  with moved as (
+    update message_status s set status = 'read', read_at = v_now, delivered_at = coalesce(s.delivered_at, v_now)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.n from unnest(v_ords, v_classes, v_seqs) with ordinality x (ord, class, seq, n)
+             order by 1, x.class, x.seq) u
+     where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
+    returning u.n
+  ) select array_agg(k.n::integer) into v_read from moved k;
+
+  with marked as (
+    update marks m
+       set read_seq = case when m.has_hole then m.read_seq else greatest(m.read_seq, u.seq) end,
+           delivered_seq = case when m.has_hole then m.delivered_seq else greatest(m.delivered_seq, u.seq) end,
+           moves = m.moves + 1, step = (m.moves + 1) >> 5,
+           marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
+      from (select x.chat, x.user_id, x.seq,
+                   (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
+              from (select p_chats[y.ord] as chat, p_users[y.ord] as user_id, max(y.seq) as seq from unnest(v_of, v_ends) y (ord, seq) group by 1, 2) x
+             order by x.chat, x.user_id) u
+     where m.chat_id = any (array[u.chat]) and m.user_id = any (array[u.user_id]) and m.step >= u.step
+       and (m.read_seq < u.seq or m.delivered_seq < u.seq or m.has_hole)
+    returning m.has_hole, m.user_id, m.chat_id
+  ) select array_agg(k.user_id), array_agg(k.chat_id) into v_hole_users, v_hole_chats from marked k where k.has_hole;
+  if v_hole_users is not null then
+    perform restante_exact_marks(v_hole_chats, v_hole_users);
+  end if;
+
+  return query
+    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean from unnest(v_read) k (n)
+    union all
+    select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
+end $$;
+
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+
+CREATE FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) RETURNS TABLE(outcome text, user_id bigint, external_id text, left_seq bigint, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz;
+  v_kind    chat_kind;
+  v_last    bigint;
+  v_role    member_role;
+  v_leaving bigint[];
+  v_each    bigint;
+  v_refused text;
+  v_heir    bigint;
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock, as above. The clock too: nothing was accepted after it that is ended here.
+  v_now := clock_timestamp();
+  select c.kind into v_kind from chats c where c.id = p_chat;
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  v_refused := case
+    when v_role is null then 'not_a_member'
+    when v_kind <> 'group' then 'not_a_group'
+    when v_role <> 'admin' and exists (select 1 from unnest(p_users) u (user_id) where u.user_id <> p_caller) then 'forbidden'
+  end;
+  if v_refused is not null then
+    return query select v_refused, null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
+                        null::bigint, null::timestamptz;
+    return;
+  end if;
+  select array_agg(cm.user_id order by cm.user_id) into v_leaving
+    from chat_members cm where cm.chat_id = p_chat and cm.user_id = any (p_users) and cm.left_seq is null;
+
+  -- What waits for them in this chat ends: 1,000 messages of the chat at once, and the rest by a job, since everybody else in the
+  -- chat waits for this transaction. Nothing at or below delivered_seq waits; only a requeue lowers it, and that locks the chat as well.
+  v_each := greatest(1000 / coalesce(array_length(v_leaving, 1), 1), 1);
+  insert into departures (user_id, chat_id, after_seq, up_to_seq)
+    select u.user_id, p_chat, k.delivered_seq + v_each, v_last
+      from unnest(v_leaving) u (user_id)
+      cross join lateral (select x.delivered_seq from marks x where x.chat_id = p_chat and x.user_id = u.user_id order by x.step desc limit 1) k
+     where v_last > k.delivered_seq + v_each
+    on conflict on constraint a_departure_is_noted_once do nothing;
+  return query
+    with ended as (
+      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+        from (
+          select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
+            from unnest(v_leaving) u (user_id)
+            cross join lateral (select y.delivered_seq from marks y where y.chat_id = p_chat and y.user_id = u.user_id order by y.step desc limit 1) k
+            join messages m on m.chat_id = p_chat and m.seq > k.delivered_seq and m.seq <= k.delivered_seq + v_each
+            join message_status x on x.message_id = m.id and x.user_id = u.user_id and x.status = 'sent'
+           order by x.user_id, x.class, x.seq
+        ) u
+       where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+      returning s.user_id, s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
+    )
+    select 'done', u.id, u.external_id, v_last, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now
+      from ended e join users u on u.id = e.user_id
+    union all
+    select 'done', u.id, u.external_id, v_last, null, null, null, null, null, v_now
+      from (select 1) one left join users u on u.id = any (v_leaving);
+
+  update chat_members cm set left_seq = v_last, role = 'member' where cm.chat_id = p_chat and cm.user_id = any (v_leaving);
+
+  -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
+  if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
+    select cm.user_id into v_heir from chat_members cm
+     where cm.chat_id = p_chat and cm.left_seq is null order by cm.joined_seq, cm.user_id limit 1;
+    update chat_members cm set role = 'admin' where cm.chat_id = p_chat and cm.user_id = v_heir;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
+
+CREATE FUNCTION restante_requeue(p_message uuid, p_user text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_outcome text;
+  v_seq     bigint;
+begin
+  select r.outcome, r.inbox_seq into v_outcome, v_seq from restante_put_back(p_message, p_user) r;
+  case v_outcome
+    when 'requeued' then return v_seq;
+    when 'no_recipient' then
+      raise exception 'user % is no recipient of message %', p_user, p_message using errcode = 'no_data_found';
+    when 'expired' then
+      raise exception 'the time of message % has come, nobody gets it any more', p_message using errcode = 'object_not_in_prerequisite_state';
+    when 'left' then
+      raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
+    else
+      raise exception 'message % for user % is %, only failed ones can be put back', p_message, p_user,
+        (select s.status from message_status s join users u on u.id = s.user_id where s.message_id = p_message and u.external_id = p_user)
+        using errcode = 'object_not_in_prerequisite_state';
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_requeue(p_message uuid, p_user text) IS 'restante_put_back() for people: returns the new number, and raises where nothing was done.';
+
+CREATE FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text DEFAULT 'text'::text, p_metadata jsonb DEFAULT NULL::jsonb, p_message_id uuid DEFAULT gen_random_uuid(), p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS uuid
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_sender bigint;
+  v_before bigint;
+  v_place  integer;
+begin
+  perform restante_needs_read_committed();
+  if p_content is null then
+    raise exception 'a message needs content' using errcode = 'null_value_not_allowed';
+  elsif octet_length(p_content) > 32768 then
+    raise exception 'content has % bytes, at most 32768 are allowed', octet_length(p_content) using errcode = 'program_limit_exceeded';
+  elsif octet_length(p_metadata::text) > 8192 then
+    raise exception 'metadata has % bytes, at most 8192 are allowed', octet_length(p_metadata::text) using errcode = 'program_limit_exceeded';
+  elsif p_expires_at <= clock_timestamp() then
+    raise exception 'expires_at lies in the past' using errcode = 'invalid_parameter_value';
+  end if;
+  select u.id into v_sender
+    from users u join chat_members cm on cm.user_id = u.id and cm.chat_id = p_chat and cm.left_seq is null
+   where u.external_id = p_sender;
+  if not found then
+    raise exception 'user % is not a member of chat %', p_sender, p_chat
+      using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
+  end if;
+  -- The same id again is the same message, as it is for a client.
+  select o.sender_id into v_before from outgoing o where o.xid = pg_current_xact_id() and o.message_id = p_message_id;
+  if found then
+    if v_before <> v_sender then
+      raise exception 'message id % belongs to another sender', p_message_id using errcode = 'unique_violation';
+    end if;
+    return p_message_id;
+  end if;
+  select o.place into v_place from outgoing o where o.xid = pg_current_xact_id() order by o.place desc limit 1;
+  if v_place >= 1000 then
+    raise exception 'a transaction may send at most 1000 messages'
+      using errcode = 'program_limit_exceeded', hint = 'Its commit locks their chats. Commit, and send the rest in another transaction.';
+  end if;
+  insert into outgoing (place, message_id, chat_id, sender_id, message_type, content, metadata, expires_at)
+    values (coalesce(v_place, 0) + 1, p_message_id, p_chat, v_sender, p_message_type, p_content, p_metadata, p_expires_at);
+  -- The request has left already where somebody made the constraints immediate: from here to the commit its chat would be locked.
+  perform from outgoing o where o.xid = pg_current_xact_id() and o.message_id = p_message_id;
+  if not found then
+    raise exception 'restante_send() needs the constraint requests_are_accepted_at_commit to be deferred, and this transaction has made it immediate'
+      using errcode = 'invalid_transaction_state', hint = 'Run "set constraints requests_are_accepted_at_commit deferred" before it.';
+  end if;
+  return p_message_id;
+end $$;
+
+COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
+
+CREATE FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_exact_users bigint[] := p_exact_users;
+  v_exact_chats uuid[]   := p_exact_chats;
+  v_hole_users  bigint[];
+  v_hole_chats  uuid[];
+  v_has_hole    boolean;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform restante_needs_read_committed();
+  end if;
+  settled_at := clock_timestamp();
+
+  -- An ack alone, of a client without a device: the same with single rows. One row and at most one mark have no order among themselves.
+  if array_length(p_users, 1) = 1 and coalesce(array_length(p_mark_users, 1), 0) <= 1 and coalesce(array_length(p_exact_users, 1), 0) = 0
+     and coalesce(array_length(p_device_users, 1), 0) <= 1 then
+    update message_status s set status = 'delivered', delivered_at = settled_at
+     where s.user_id = p_users[1] and s.class = p_classes[1] and s.seq = p_seqs[1] and s.status = 'sent';
+    if found then
+      moved := '{1}';
+    end if;
+    if array_length(p_mark_users, 1) = 1 then
+      update marks m
+         set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 5,
+             marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
+       where m.chat_id = p_mark_chats[1] and m.user_id = p_mark_users[1] and (m.delivered_seq < p_mark_seqs[1] or m.has_hole)
+         -- Whoever moves it meanwhile moves the step up.
+         and m.step >= (select x.step from marks x where x.chat_id = p_mark_chats[1] and x.user_id = p_mark_users[1] order by x.step desc limit 1)
+      returning m.has_hole into v_has_hole;
+      if v_has_hole then
+        perform restante_exact_marks(p_mark_chats, p_mark_users);
+      end if;
+    end if;
+    if array_length(p_device_users, 1) = 1 then
+      update device_cursors d set acked_seq = p_device_seqs[1], step = p_device_seqs[1] >> 5
+       where d.user_id = p_device_users[1] and d.device_id = p_devices[1] and d.class = p_device_classes[1] and d.acked_seq < p_device_seqs[1]
+         and d.step >= (select x.step from device_cursors x
+                         where x.user_id = p_device_users[1] and x.device_id = p_devices[1] and x.class = p_device_classes[1] order by x.step desc limit 1);
+    end if;
+    return;
+  end if;
+
+  -- An update locks its rows in the order in which its join comes by them: that of the sorted unnest, as long as that is
+  -- the outer side of a nested loop. "= any (array[…])" leaves no other plan: it is no equality by which the sides could be
+  -- sorted alike, so there is no reason to walk the index as a whole, and the table is only ever looked up by key.
+  with settled as (
+    update message_status s set status = 'delivered', delivered_at = settled_at
+      from (select * from unnest(p_users, p_classes, p_seqs) with ordinality x (user_id, class, seq, ord)
+             order by x.user_id, x.class, x.seq) u
+     where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+    returning u.ord
+  ) select array_agg(k.ord::integer) into moved from settled k;
+
+  if array_length(p_exact_users, 1) > 0 then
+    -- Some marks are to be computed: all members are locked first, in one order.
+    perform restante_lock_marks(p_mark_chats || p_exact_chats, p_mark_users || p_exact_users);
+  end if;
+  if array_length(p_mark_users, 1) > 0 then
+    -- What a session proposes holds unless the member has a hole; then the update only locks it and gives it back.
+    with marked as (
+      update marks m
+         set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 5,
+             marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
+        from (select x.chat, x.user_id, x.seq,
+                     (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
+                from unnest(p_mark_chats, p_mark_users, p_mark_seqs) x (chat, user_id, seq) order by x.chat, x.user_id) u
+       where m.chat_id = any (array[u.chat]) and m.user_id = any (array[u.user_id]) and m.step >= u.step and (m.delivered_seq < u.seq or m.has_hole)
+      returning m.has_hole, m.user_id, m.chat_id
+    ) select array_agg(k.user_id), array_agg(k.chat_id) into v_hole_users, v_hole_chats from marked k where k.has_hole;
+    v_exact_users := v_exact_users || v_hole_users;
+    v_exact_chats := v_exact_chats || v_hole_chats;
+  end if;
+  if array_length(v_exact_users, 1) > 0 then
+    perform restante_exact_marks(v_exact_chats, v_exact_users);
+  end if;
+
+  if array_length(p_device_users, 1) > 0 then
+    update device_cursors d set acked_seq = u.seq, step = u.seq >> 5
+      from (select x.user_id, x.device_id, x.class, x.seq,
+                   (select n.step from device_cursors n
+                     where n.user_id = x.user_id and n.device_id = x.device_id and n.class = x.class order by n.step desc limit 1) as step
+              from unnest(p_device_users, p_devices, p_device_classes, p_device_seqs) x (user_id, device_id, class, seq)
+             order by x.user_id, x.device_id, x.class) u
+     where d.user_id = any (array[u.user_id]) and d.device_id = u.device_id and d.class = u.class and d.step >= u.step and d.acked_seq < u.seq;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
+
+CREATE FUNCTION restante_users(p_external_ids text[]) RETURNS TABLE(external_id text, id bigint)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  -- User and inboxes in one statement: whoever sees the one sees the others. Sorted, so that two nodes that meet the
+  -- same new users do not wait for each other in a circle.
+  if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
+    with made as (
+      insert into users (external_id)
+        select distinct x.name collate "C" from unnest(p_external_ids) x (name) order by 1
+        on conflict on constraint each_external_id_names_one_user do nothing
+        returning id
+    )
+    insert into inboxes (user_id, class) select made.id, c.class from made cross join unnest(enum_range(null::inbox_class)) c (class);
+  end if;
+  -- A later statement: those that another node made meanwhile are seen too.
+  return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
+end $$;
+
+COMMENT ON FUNCTION restante_users(p_external_ids text[]) IS 'The numbers of these users; those that are new are made, with their inboxes.';
+
+CREATE FUNCTION restante_wake(p_users bigint[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  -- 300 numbers of at most 19 digits stay under NOTIFY's 8,000 bytes.
+  select pg_notify(restante_wake_channel(), string_agg(u.user_id::text, ','))
+    from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
+   group by u.part;
+$$;
+
+COMMENT ON FUNCTION restante_wake(p_users bigint[]) IS 'Tells every node that something waits for these users (users.id, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
+
+CREATE FUNCTION restante_wake_channel() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  select 'restante_wake' || case when current_schema() = 'public' then '' else '_' || left(md5(current_schema()), 16) end;
+$$;
+
+COMMENT ON FUNCTION restante_wake_channel() IS 'On which channel nodes are woken from SQL: channels belong to a database, and another schema of it may hold another service.';
+
+CREATE TABLE chat_heads (
+    chat_id uuid NOT NULL,
+    step bigint DEFAULT 0 NOT NULL,
+    class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
+    last_seq bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE chat_heads IS 'The counter of each chat, one row a chat. Its row lock orders everything that happens in the chat: sending, joining, leaving. A stepped row, see inboxes. Written together with the chat by the functions that make chats.';
+
+COMMENT ON COLUMN chat_heads.chat_id IS 'The chat (chats.id).';
+
+COMMENT ON COLUMN chat_heads.step IS 'last_seq / 32. Spreads old row versions over index entries, and means nothing else.';
+
+COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members get what is sent here.';
+
+COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds 1..last_seq without a hole.';
+
+CREATE TABLE chat_members (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    role member_role DEFAULT 'member'::member_role NOT NULL,
+    joined_seq bigint DEFAULT 0 NOT NULL,
+    left_seq bigint,
+    CONSTRAINT nobody_leaves_before_joining CHECK ((left_seq >= joined_seq))
+)
+WITH (fillfactor='90');
+
+COMMENT ON TABLE chat_members IS 'Who is, or was, in a chat. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
+
+COMMENT ON COLUMN chat_members.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN chat_members.user_id IS 'The member.';
+
+COMMENT ON COLUMN chat_members.role IS 'admin may add and remove members.';
+
+COMMENT ON COLUMN chat_members.joined_seq IS 'chat_heads.last_seq when the member joined (the last time): it gets and sees messages above it.';
+
+COMMENT ON COLUMN chat_members.left_seq IS 'chat_heads.last_seq when the member left; null while it is in the chat.';
+
+COMMENT ON CONSTRAINT nobody_leaves_before_joining ON chat_members IS 'A member that joins again has left_seq set to null.';
+
+CREATE TABLE chats (
+    id uuid NOT NULL,
+    kind chat_kind NOT NULL,
+    title text,
+    direct_key text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_title_has_at_most_256_characters CHECK ((char_length(title) <= 256)),
+    CONSTRAINT direct_chats_and_only_they_have_a_key CHECK (((kind = 'direct'::chat_kind) = (direct_key IS NOT NULL)))
+);
+
+COMMENT ON TABLE chats IS 'One row per conversation, with what does not change as messages come. Its counter is in chat_heads.';
+
+COMMENT ON COLUMN chats.id IS 'UUID, made by the service.';
+
+COMMENT ON COLUMN chats.kind IS 'direct, group or feed; never changes.';
+
+COMMENT ON COLUMN chats.title IS 'Shown to members; null for direct chats.';
+
+COMMENT ON COLUMN chats.direct_key IS '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
+
+COMMENT ON COLUMN chats.created_at IS 'When it was made.';
+
+COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'What the service accepts from clients.';
+
+COMMENT ON CONSTRAINT direct_chats_and_only_they_have_a_key ON chats IS 'Without its key the direct chat of two users would be made a second time.';
+
+CREATE TABLE departures (
+    user_id bigint NOT NULL,
+    chat_id uuid NOT NULL,
+    after_seq bigint NOT NULL,
+    up_to_seq bigint NOT NULL
+);
+
+COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+
+COMMENT ON COLUMN departures.user_id IS 'The member that left.';
+
+COMMENT ON COLUMN departures.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN departures.after_seq IS 'What waited at or below this number of the chat has ended.';
+
+COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
+
+CREATE TABLE device_cursors (
+    user_id bigint NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    class inbox_class NOT NULL,
+    step bigint DEFAULT 0 NOT NULL,
+    acked_seq bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE device_cursors IS 'How far a device has acked, one row a class. A stepped row, see inboxes.';
+
+COMMENT ON COLUMN device_cursors.user_id IS 'Whose device.';
+
+COMMENT ON COLUMN device_cursors.device_id IS 'The device.';
+
+COMMENT ON COLUMN device_cursors.class IS 'Which inbox.';
+
+COMMENT ON COLUMN device_cursors.step IS 'acked_seq / 32. Spreads old row versions over index entries, and means nothing else.';
+
+COMMENT ON COLUMN device_cursors.acked_seq IS 'The device has acked every number of this inbox up to here. Only grows; 0 stands before everything.';
+
+CREATE TABLE devices (
+    user_id bigint NOT NULL,
+    device_id text NOT NULL COLLATE pg_catalog."C",
+    session_no bigint DEFAULT 1 NOT NULL,
+    last_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_device_id_has_1_to_64_characters CHECK (((char_length(device_id) >= 1) AND (char_length(device_id) <= 64)))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE devices IS 'A named installation of a client (?device=). It has its own cursors (device_cursors): it gets everything behind them, whatever another device of the user has acked.';
+
+COMMENT ON COLUMN devices.user_id IS 'Whose device.';
+
+COMMENT ON COLUMN devices.device_id IS 'The name that the client gave, 1 to 64 characters.';
+
+COMMENT ON COLUMN devices.session_no IS 'Counted up at every connect; of two connections the one with the lower number yields (close code 4509).';
+
+COMMENT ON COLUMN devices.last_seen_at IS 'Last connect or disconnect.';
+
+COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'What the service accepts in ?device=.';
+
+CREATE TABLE endings (
+    message_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    sender_id bigint NOT NULL,
+    chat_id uuid NOT NULL,
+    chat_seq bigint NOT NULL,
+    status delivery_status NOT NULL,
+    ended ended_reason NOT NULL,
+    reason text NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    last_error text,
+    discarded_at timestamp with time zone,
+    ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    ended_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    CONSTRAINT endings_failed_expired_or_were_put_back CHECK ((status = ANY (ARRAY['failed'::delivery_status, 'expired'::delivery_status, 'sent'::delivery_status])))
+);
+
+COMMENT ON TABLE endings IS 'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger. Few, so they can be indexed: the queue itself must not be.';
+
+COMMENT ON COLUMN endings.message_id IS 'The message.';
+
+COMMENT ON COLUMN endings.user_id IS 'The recipient who did not get it.';
+
+COMMENT ON COLUMN endings.sender_id IS 'Its sender, who is told.';
+
+COMMENT ON COLUMN endings.chat_id IS 'Its chat.';
+
+COMMENT ON COLUMN endings.chat_seq IS 'Its number in the chat.';
+
+COMMENT ON COLUMN endings.status IS 'failed or expired; sent once it was put back, whatever became of it since.';
+
+COMMENT ON COLUMN endings.ended IS 'Why, of the closed list.';
+
+COMMENT ON COLUMN endings.reason IS 'Why, in words.';
+
+COMMENT ON COLUMN endings.attempts IS 'Attempts that were counted against it.';
+
+COMMENT ON COLUMN endings.last_error IS 'What went wrong last before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
+
+COMMENT ON COLUMN endings.discarded_at IS 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
+
+COMMENT ON COLUMN endings.ended_at IS 'When it ended, or was put back.';
+
+COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a sender asks for what changed at or above the xmin of its last look.';
+
+COMMENT ON CONSTRAINT endings_failed_expired_or_were_put_back ON endings IS 'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
+
+CREATE TABLE inbox_gaps (
+    user_id bigint NOT NULL,
+    class inbox_class NOT NULL,
+    seq bigint NOT NULL,
+    reason ended_reason NOT NULL
+);
+
+COMMENT ON TABLE inbox_gaps IS 'Inbox numbers that have no row any more: moved to a new number (requeued) or removed when finished (purged). Clients with a device are told (queue:gap).';
+
+COMMENT ON COLUMN inbox_gaps.user_id IS 'Whose inbox.';
+
+COMMENT ON COLUMN inbox_gaps.class IS 'Which inbox.';
+
+COMMENT ON COLUMN inbox_gaps.seq IS 'The number that will never come.';
+
+COMMENT ON COLUMN inbox_gaps.reason IS 'Why, of the closed list.';
+
+CREATE TABLE inboxes (
+    user_id bigint NOT NULL,
+    class inbox_class NOT NULL,
+    step bigint DEFAULT 0 NOT NULL,
+    last_seq bigint DEFAULT 0 NOT NULL,
+    settled_seq bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE inboxes IS 'Two counters per user and class, one row each. The row lock is what makes inbox numbers gapless and equal to commit order; who numbers an inbox holds it. A STEPPED row: its key ends in a step that grows by one every 32 numbers, and it is looked up from the newest step down. Updates within a step are heap-only; a new step is a new index entry. So while a dump or a forgotten transaction keeps old row versions, a look-up passes at most 32 of them.';
+
+COMMENT ON COLUMN inboxes.user_id IS 'Whose inbox.';
+
+COMMENT ON COLUMN inboxes.class IS 'chat, alert or event.';
+
+COMMENT ON COLUMN inboxes.step IS 'last_seq / 32. Spreads old row versions over index entries, and means nothing else.';
+
+COMMENT ON COLUMN inboxes.last_seq IS 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
+
+COMMENT ON COLUMN inboxes.settled_seq IS 'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
+
+CREATE TABLE jobs (
+    name text NOT NULL COLLATE pg_catalog."C",
+    horizon timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE jobs IS 'Chores that the nodes share: how far each has got, and a row to lock where one at a time may do it.';
+
+COMMENT ON COLUMN jobs.name IS 'expiry: ends messages whose time has come. presence: changes who is online, one at a time.';
+
+COMMENT ON COLUMN jobs.horizon IS 'expiry: everything that expired up to here has ended. A node that starts goes on from shortly before it.';
+
+CREATE TABLE last_seen (
+    user_id bigint NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE last_seen IS 'When the last connection of a user ended. Who is connected now is known to the nodes.';
+
+COMMENT ON COLUMN last_seen.user_id IS 'The user.';
+
+COMMENT ON COLUMN last_seen.seen_at IS 'End of its last connection, by the database''s clock.';
+
+CREATE TABLE marks (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    step bigint DEFAULT 0 NOT NULL,
+    moves bigint DEFAULT 0 NOT NULL,
+    delivered_seq bigint DEFAULT 0 NOT NULL,
+    read_seq bigint DEFAULT 0 NOT NULL,
+    has_hole boolean DEFAULT false NOT NULL,
+    marked_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    CONSTRAINT what_is_read_was_delivered CHECK ((read_seq <= delivered_seq))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE marks IS 'How far each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
+
+COMMENT ON COLUMN marks.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN marks.user_id IS 'The member (chat_members).';
+
+COMMENT ON COLUMN marks.step IS 'moves / 32. Spreads old row versions over index entries, and means nothing else.';
+
+COMMENT ON COLUMN marks.moves IS 'How often this row was changed.';
+
+COMMENT ON COLUMN marks.delivered_seq IS 'No message of the chat at or below this number waits (status sent) for this member. Own messages and numbers it has no row for count as passed. Only a requeue lowers it.';
+
+COMMENT ON COLUMN marks.read_seq IS 'No message of the chat at or below this number is unread by this member. Never above delivered_seq.';
+
+COMMENT ON COLUMN marks.has_hole IS 'A message may wait below what this member has acked since: it was requeued, or skipped, or acked by another way. The marks are then computed from the rows, not taken from what a session proposes. Cleared when nothing waits.';
+
+COMMENT ON COLUMN marks.marked_xid IS 'Transaction that last moved a mark. A sender that was away asks for marks at or above the xmin of its last look: by transaction, not by clock, so that one that commits late is not missed.';
+
+COMMENT ON CONSTRAINT what_is_read_was_delivered ON marks IS 'A writer that moves read_seq moves delivered_seq at least as far.';
+
+CREATE TABLE marks_behind (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL
+);
+
+COMMENT ON TABLE marks_behind IS 'Members whose marks could not be computed to the end in one go, since too many messages lie in between. A job goes on, a part at a time (restante_catch_up_marks). Empty, as a rule.';
+
+COMMENT ON COLUMN marks_behind.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN marks_behind.user_id IS 'The member.';
+
+CREATE TABLE message_status (
+    user_id bigint NOT NULL,
+    class inbox_class NOT NULL,
+    seq bigint NOT NULL,
+    message_id uuid NOT NULL,
+    status delivery_status DEFAULT 'sent'::delivery_status NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    ended ended_reason,
+    delivered_at timestamp with time zone,
+    read_at timestamp with time zone,
+    reason text
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE message_status IS 'THE QUEUE: one row per recipient. What waits is "status = sent and seq > inboxes.settled_seq" on the primary key. No index holds a column that changes, so acks are heap-only updates: keep it so. What a row may become is guarded by the trigger a_status_only_moves_forward.';
+
+COMMENT ON COLUMN message_status.user_id IS 'The recipient (users.id).';
+
+COMMENT ON COLUMN message_status.class IS 'The inbox the row lies in.';
+
+COMMENT ON COLUMN message_status.seq IS 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; numbers whose row is gone are in inbox_gaps.';
+
+COMMENT ON COLUMN message_status.message_id IS 'The message (messages.id).';
+
+COMMENT ON COLUMN message_status.status IS 'sent, delivered, read, failed or expired.';
+
+COMMENT ON COLUMN message_status.attempts IS 'Emissions that the client did not ack in time while it acked later ones, plus rejects. A lost connection counts none.';
+
+COMMENT ON COLUMN message_status.ended IS 'Why it failed or expired, of the closed list; null: it did not.';
+
+COMMENT ON COLUMN message_status.delivered_at IS 'When the recipient''s ack was committed. Set once.';
+
+COMMENT ON COLUMN message_status.read_at IS 'When the recipient''s read was committed. Set once.';
+
+COMMENT ON COLUMN message_status.reason IS 'Why it failed or expired, in words, or what the client said when it last rejected it.';
+
+CREATE TABLE messages (
+    id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    sender_id bigint NOT NULL,
+    message_type message_type_text DEFAULT 'text'::text NOT NULL,
+    content text,
+    metadata jsonb,
+    sealed bytea,
+    key_id text COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    collapse_key text COLLATE pg_catalog."C"
+);
+
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated.';
+
+COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
+
+COMMENT ON COLUMN messages.chat_id IS 'The chat (chats.id).';
+
+COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
+
+COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
+
+COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ...';
+
+COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; null when it is sealed.';
+
+COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB; null when it is sealed, or there is none.';
+
+COMMENT ON COLUMN messages.sealed IS 'Content and metadata as ciphertext; null: they are plain.';
+
+COMMENT ON COLUMN messages.key_id IS 'Name of the key of sealed; null: plain.';
+
+COMMENT ON COLUMN messages.created_at IS 'The database''s clock after the locks were taken: grows with seq within a chat.';
+
+COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
+
+COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
+
+CREATE TABLE outgoing (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    place integer NOT NULL,
+    message_id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    sender_id bigint NOT NULL,
+    message_type message_type_text NOT NULL,
+    content text NOT NULL,
+    metadata jsonb,
+    expires_at timestamp with time zone,
+    CONSTRAINT a_transaction_sends_at_most_1000_messages CHECK (((place >= 1) AND (place <= 1000)))
+);
+
+COMMENT ON TABLE outgoing IS 'Requests of restante_send() inside transactions that have not committed yet. Accepted and emptied at their commit: seen from outside it is always empty.';
+
+COMMENT ON COLUMN outgoing.xid IS 'The transaction that made it.';
+
+COMMENT ON COLUMN outgoing.place IS 'Order of the requests of a transaction, from 1.';
+
+COMMENT ON COLUMN outgoing.message_id IS 'The id the message will have.';
+
+COMMENT ON COLUMN outgoing.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN outgoing.sender_id IS 'The sender (users.id).';
+
+COMMENT ON COLUMN outgoing.message_type IS 'text, image, ...';
+
+COMMENT ON COLUMN outgoing.content IS 'The text.';
+
+COMMENT ON COLUMN outgoing.metadata IS 'The client''s own JSON.';
+
+COMMENT ON COLUMN outgoing.expires_at IS 'From then on it is no longer delivered.';
+
+COMMENT ON CONSTRAINT a_transaction_sends_at_most_1000_messages ON outgoing IS 'The chats are locked for as long as the commit takes.';
+
+CREATE TABLE presence_leases (
+    user_id bigint NOT NULL,
+    node_id uuid NOT NULL
+);
+
+COMMENT ON TABLE presence_leases IS 'Who is online, and where: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
+
+COMMENT ON COLUMN presence_leases.user_id IS 'The user.';
+
+COMMENT ON COLUMN presence_leases.node_id IS 'A node it is connected to.';
+
+CREATE TABLE users (
+    id bigint NOT NULL,
+    external_id text NOT NULL COLLATE pg_catalog."C",
+    display_name text,
+    avatar_url text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT an_external_id_has_1_to_128_characters CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 128)))
+);
+
+COMMENT ON TABLE users IS 'One row per person or program that has sent, received or connected. Made on first sight by restante_users(), together with its inboxes. Changes rarely on purpose: nothing that moves often belongs here.';
+
+COMMENT ON COLUMN users.id IS 'Number used inside this schema only. Outside, a user is always its external_id.';
+
+COMMENT ON COLUMN users.external_id IS 'The "sub" of the user''s token, 1 to 128 characters. What every API shows. Compared byte by byte (collation C), so that no upgrade of a collation''s library can hide a user.';
+
+COMMENT ON COLUMN users.display_name IS 'Name shown to recipients beside a message, if known.';
+
+COMMENT ON COLUMN users.avatar_url IS 'Address of the picture shown to recipients, if known.';
+
+COMMENT ON COLUMN users.created_at IS 'When the user was first seen.';
+
+COMMENT ON CONSTRAINT an_external_id_has_1_to_128_characters ON users IS 'Longer or empty ones come from no token that the service accepts.';
+
+ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME users_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY chat_heads
+    ADD CONSTRAINT a_chat_head_is_found_by_its_newest_step PRIMARY KEY (chat_id, step);
+
+ALTER TABLE ONLY messages
+    ADD CONSTRAINT a_chat_number_names_one_message UNIQUE (chat_id, seq);
+
+ALTER TABLE ONLY device_cursors
+    ADD CONSTRAINT a_cursor_is_found_by_its_newest_step PRIMARY KEY (user_id, device_id, class, step);
+
+ALTER TABLE ONLY departures
+    ADD CONSTRAINT a_departure_is_noted_once PRIMARY KEY (user_id, chat_id, up_to_seq);
+
+ALTER TABLE ONLY inbox_gaps
+    ADD CONSTRAINT a_gap_is_named_once PRIMARY KEY (user_id, class, seq);
+
+ALTER TABLE ONLY jobs
+    ADD CONSTRAINT a_job_is_listed_once PRIMARY KEY (name);
+
+ALTER TABLE ONLY marks
+    ADD CONSTRAINT a_mark_is_found_by_its_newest_step PRIMARY KEY (chat_id, user_id, step);
+
+ALTER TABLE ONLY marks_behind
+    ADD CONSTRAINT a_member_is_behind_once PRIMARY KEY (chat_id, user_id);
+
+ALTER TABLE ONLY presence_leases
+    ADD CONSTRAINT a_node_has_one_lease_of_a_user PRIMARY KEY (user_id, node_id);
+
+COMMENT ON CONSTRAINT a_node_has_one_lease_of_a_user ON presence_leases IS 'However many connections it has there.';
+
+ALTER TABLE ONLY nodes
+    ADD CONSTRAINT a_node_is_listed_once PRIMARY KEY (node_id);
+
+COMMENT ON CONSTRAINT a_node_is_listed_once ON nodes IS 'A heartbeat finds its row.';
+
+ALTER TABLE ONLY message_status
+    ADD CONSTRAINT a_recipient_gets_a_message_once UNIQUE (message_id, user_id);
+
+ALTER TABLE ONLY endings
+    ADD CONSTRAINT a_row_ends_once PRIMARY KEY (message_id, user_id);
+
+ALTER TABLE ONLY outgoing
+    ADD CONSTRAINT a_transaction_asks_for_a_message_once PRIMARY KEY (xid, message_id);
+
+ALTER TABLE ONLY outgoing
+    ADD CONSTRAINT a_transaction_asks_in_order UNIQUE (xid, place);
+
+ALTER TABLE ONLY chat_members
+    ADD CONSTRAINT a_user_is_in_a_chat_once PRIMARY KEY (chat_id, user_id);
+
+ALTER TABLE ONLY devices
+    ADD CONSTRAINT a_user_names_a_device_once PRIMARY KEY (user_id, device_id);
+
+ALTER TABLE ONLY last_seen
+    ADD CONSTRAINT a_user_was_last_seen_once PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY inboxes
+    ADD CONSTRAINT an_inbox_is_found_by_its_newest_step PRIMARY KEY (user_id, class, step);
+
+ALTER TABLE ONLY message_status
+    ADD CONSTRAINT an_inbox_number_names_one_row PRIMARY KEY (user_id, class, seq);
+
+ALTER TABLE ONLY chats
+    ADD CONSTRAINT chats_are_known_by_their_id PRIMARY KEY (id);
+
+ALTER TABLE ONLY users
+    ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
+
+ALTER TABLE ONLY messages
+    ADD CONSTRAINT messages_are_known_by_their_id PRIMARY KEY (id);
+
+ALTER TABLE ONLY chats
+    ADD CONSTRAINT two_users_share_one_direct_chat UNIQUE (direct_key);
+
+ALTER TABLE ONLY users
+    ADD CONSTRAINT users_are_known_by_their_number PRIMARY KEY (id);
+
+COMMENT ON INDEX a_chat_head_is_found_by_its_newest_step IS 'Locks and reads the counter of one chat: order by step desc limit 1.';
+
+COMMENT ON INDEX a_chat_number_names_one_message IS 'History of a chat; proof that a number was given once.';
+
+COMMENT ON INDEX a_cursor_is_found_by_its_newest_step IS 'Reads and moves one cursor: order by step desc limit 1.';
+
+COMMENT ON INDEX a_departure_is_noted_once IS 'Read beside each page of an inbox: does anything there wait for somebody who has left?';
+
+COMMENT ON INDEX a_gap_is_named_once IS 'Read beside a page of the inbox.';
+
+COMMENT ON INDEX a_job_is_listed_once IS 'Finds and locks one job.';
+
+COMMENT ON INDEX a_mark_is_found_by_its_newest_step IS 'Locks and reads the marks of one member: order by step desc limit 1.';
+
+COMMENT ON INDEX a_member_is_behind_once IS 'The job takes the first.';
+
+COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
+
+COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
+
+COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
+
+COMMENT ON INDEX a_row_ends_once IS 'Found by message and recipient when it is put back.';
+
+COMMENT ON INDEX a_transaction_asks_for_a_message_once IS 'A repeated request of a transaction is one. Requests of other transactions are in nobody''s way.';
+
+COMMENT ON INDEX a_transaction_asks_in_order IS 'What a commit takes: its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
+
+COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
+
+COMMENT ON INDEX a_user_names_a_device_once IS 'Opens a device; counts its session up.';
+
+COMMENT ON INDEX a_user_was_last_seen_once IS 'Answers presence:get.';
+
+COMMENT ON INDEX an_inbox_is_found_by_its_newest_step IS 'Locks and reads the counters of one inbox: order by step desc limit 1.';
+
+COMMENT ON INDEX an_inbox_number_names_one_row IS 'The drain, the ack, and proof that a number was given once.';
+
+COMMENT ON INDEX chats_are_known_by_their_id IS 'Reads one chat.';
+
+CREATE INDEX dead_letters_by_recipient ON endings USING btree (user_id, ended_at, message_id) WHERE ((status = 'failed'::delivery_status) AND (discarded_at IS NULL));
+
+COMMENT ON INDEX dead_letters_by_recipient IS 'The dead letters of one recipient.';
+
+CREATE INDEX dead_letters_by_sender ON endings USING btree (sender_id, ended_at, message_id, user_id) WHERE ((status = 'failed'::delivery_status) AND (discarded_at IS NULL));
+
+COMMENT ON INDEX dead_letters_by_sender IS 'The dead letters of one sender.';
+
+CREATE INDEX dead_letters_by_time ON endings USING btree (ended_at, message_id, user_id) WHERE ((status = 'failed'::delivery_status) AND (discarded_at IS NULL));
+
+COMMENT ON INDEX dead_letters_by_time IS 'The list of dead letters, a page at a time.';
+
+COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; keeps two nodes from making the same user twice.';
+
+CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id);
+
+COMMENT ON INDEX endings_by_sender IS 'What a sender has to be told after it was away, in turn.';
+
+CREATE INDEX leases_of_a_node ON presence_leases USING btree (node_id, user_id);
+
+COMMENT ON INDEX leases_of_a_node IS 'The users of a node that has gone.';
+
+CREATE INDEX members_by_user ON chat_members USING btree (user_id, chat_id);
+
+COMMENT ON INDEX members_by_user IS 'The chats of a user; the marks of those it shares chats with.';
+
+COMMENT ON INDEX messages_are_known_by_their_id IS 'Finds a message; makes a repeated send a duplicate.';
+
+CREATE INDEX messages_that_expire ON messages USING btree (expires_at, id) WHERE (expires_at IS NOT NULL);
+
+COMMENT ON INDEX messages_that_expire IS 'The sweep for messages whose time has come. Costs nothing for messages that never expire.';
+
+COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
+
+COMMENT ON INDEX users_are_known_by_their_number IS 'Joins from every table that names a user.';
+
+CREATE TRIGGER a_status_only_moves_forward AFTER UPDATE ON message_status FOR EACH ROW WHEN (((new.status > 'read'::delivery_status) OR (new.status < old.status) OR (new.seq <> old.seq) OR (new.delivered_at <> old.delivered_at) OR ((new.delivered_at IS NULL) <> (new.status = 'sent'::delivery_status)) OR ((new.read_at IS NULL) <> (new.status < 'read'::delivery_status)))) EXECUTE FUNCTION guard_the_status();
+
+COMMENT ON TRIGGER a_status_only_moves_forward ON message_status IS 'sent < delivered < read; failed and expired are final, save for an operator''s requeue, which gives a failed row a new, higher number. delivered_at is set once, and exactly when the status says so. Acks and reads as they should be do not call the function.';
+
+CREATE TRIGGER chat_counters_only_grow AFTER UPDATE ON chat_heads FOR EACH ROW WHEN ((new.last_seq < old.last_seq)) EXECUTE FUNCTION refuse_to_go_back('the counter of a chat only grows');
+
+COMMENT ON TRIGGER chat_counters_only_grow ON chat_heads IS 'A number that was given once is never given again.';
+
+CREATE TRIGGER device_cursors_only_grow AFTER UPDATE ON device_cursors FOR EACH ROW WHEN ((new.acked_seq < old.acked_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a device only grows');
+
+COMMENT ON TRIGGER device_cursors_only_grow ON device_cursors IS 'A cursor that went back would repeat what was acked.';
+
+CREATE TRIGGER device_sessions_only_grow AFTER UPDATE ON devices FOR EACH ROW WHEN ((new.session_no < old.session_no)) EXECUTE FUNCTION refuse_to_go_back('the number of a device''s session only grows');
+
+COMMENT ON TRIGGER device_sessions_only_grow ON devices IS 'Of two connections the one with the lower number yields.';
+
+CREATE TRIGGER inbox_counters_only_grow AFTER UPDATE ON inboxes FOR EACH ROW WHEN (((new.last_seq < old.last_seq) OR (new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('counters of an inbox only grow, and settled_seq stays at or below last_seq');
+
+COMMENT ON TRIGGER inbox_counters_only_grow ON inboxes IS 'A number that was given once is never given again. With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
+
+CREATE CONSTRAINT TRIGGER requests_are_accepted_at_commit AFTER INSERT ON outgoing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION accept_outgoing();
+
+COMMENT ON TRIGGER requests_are_accepted_at_commit ON outgoing IS 'Deferred, so that chats and inboxes are locked for a commit and not for the time the caller''s transaction stays open.';
+
+ALTER TABLE ONLY device_cursors
+    ADD CONSTRAINT cursors_belong_to_a_device FOREIGN KEY (user_id, device_id) REFERENCES devices(user_id, device_id) ON DELETE CASCADE;
+
+COMMENT ON CONSTRAINT cursors_belong_to_a_device ON device_cursors IS 'They go with their device.';
+
+ALTER TABLE ONLY departures
+    ADD CONSTRAINT departures_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT departures_are_of_a_user ON departures IS 'Delete them before the user.';
+
+ALTER TABLE ONLY devices
+    ADD CONSTRAINT devices_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT devices_belong_to_a_user ON devices IS 'Delete a user''s devices before the user.';
+
+ALTER TABLE ONLY inbox_gaps
+    ADD CONSTRAINT gaps_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT gaps_belong_to_a_user ON inbox_gaps IS 'Delete a user''s gaps before the user.';
+
+ALTER TABLE ONLY inboxes
+    ADD CONSTRAINT inboxes_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT inboxes_belong_to_a_user ON inboxes IS 'Delete a user''s inboxes first, and before them what waits there.';
+
+ALTER TABLE ONLY last_seen
+    ADD CONSTRAINT last_seen_belongs_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT last_seen_belongs_to_a_user ON last_seen IS 'Delete it before the user.';
+
+ALTER TABLE ONLY presence_leases
+    ADD CONSTRAINT leases_belong_to_a_node FOREIGN KEY (node_id) REFERENCES nodes(node_id);
+
+COMMENT ON CONSTRAINT leases_belong_to_a_node ON presence_leases IS 'A node that was taken out has none; it lists itself again first.';
+
+ALTER TABLE ONLY presence_leases
+    ADD CONSTRAINT leases_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT leases_belong_to_a_user ON presence_leases IS 'Delete them before the user.';
+
+ALTER TABLE ONLY chat_members
+    ADD CONSTRAINT members_are_members_of_a_chat FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT members_are_members_of_a_chat ON chat_members IS 'Delete a chat''s members before the chat.';
+
+ALTER TABLE ONLY chat_members
+    ADD CONSTRAINT members_are_users FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT members_are_users ON chat_members IS 'Delete a user''s memberships before the user.';

@@ -1,0 +1,283 @@
+//! Pages of an inbox: rows and the inbox's counter, from one snapshot.
+//!
+//! A row that cannot be read costs itself only: it comes as a gap, and what stands behind it comes as ever.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use tracing::error;
+use uuid::Uuid;
+
+use super::rows::{MessageRow, Senders};
+use super::{Error, Result, Store, Watched};
+use crate::domain::{Class, Envelope, GapReason, InboxSeq, Page, PageRow, Status, UserId};
+
+/// So many numbers of an inbox are looked at by one statement: most of them may have ended long ago.
+const NUMBERS_MAX: i64 = 50_000;
+
+/// Which rows a page shall hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageRequest {
+    /// Rows that wait, and, best effort, those that ended otherwise.
+    Waiting,
+    /// Every row; numbers without one are gaps.
+    Everything,
+    /// Rows that wait and nothing else.
+    Look,
+}
+
+/// Which part of an inbox is wanted.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    request: PageRequest,
+    user: UserId,
+    class: Class,
+    after: InboxSeq,
+    limit: u16,
+}
+
+impl Part {
+    /// The last number that one statement looks at.
+    fn up_to(self) -> InboxSeq {
+        InboxSeq(self.after.0.saturating_add(NUMBERS_MAX))
+    }
+}
+
+impl Store {
+    /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
+    pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
+        let mut part = Part { request, user, class, after, limit };
+        let mut senders = Senders::new();
+        let mut listed: Vec<(InboxSeq, Entry)> = Vec::new();
+        // Where much has ended and little waits, in parts. A later part may be of a later snapshot: what it holds is above all that
+        // the earlier ones have seen the end of.
+        let (end, last_seq, is_last) = loop {
+            let (last_seq, found) = self.part(part, &mut senders).await?;
+            part.limit -= u16::try_from(found.len()).unwrap_or(part.limit).min(part.limit);
+            listed.extend(found);
+            let highest = listed.last().map_or(part.after, |(seq, _)| *seq);
+            match part.limit {
+                // A full page may end where the inbox does: both are of one snapshot, so there is no other behind it.
+                0 => break (highest, last_seq, highest >= last_seq),
+                _ if part.up_to() >= last_seq => break (last_seq, last_seq, true),
+                _ => part.after = part.up_to(),
+            }
+        };
+        let end = if is_last { last_seq } else { end };
+        let rows = match request {
+            PageRequest::Everything => with_holes_named(listed, after, end),
+            PageRequest::Waiting | PageRequest::Look => listed.into_iter().map(|(seq, entry)| entry.at(seq)).collect(),
+        };
+        Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
+    }
+
+    /// What stands in a part, ascending, and the inbox's `last_seq`.
+    async fn part(&self, part: Part, senders: &mut Senders) -> Result<(InboxSeq, Vec<(InboxSeq, Entry)>)> {
+        let mut rows = match read_rows(self.database(), part).await {
+            Ok(rows) => rows,
+            Err(cause) if cause.may_be_of_one_row() => self.one_by_one(part, cause).await?,
+            Err(cause) => return Err(cause),
+        };
+        // They come in this order; the statement does not say so, to save PostgreSQL a sort.
+        rows.sort_unstable_by_key(|row| row.seq);
+        let last_seq = InboxSeq(rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?.last_seq);
+        let listed = rows.into_iter().filter_map(|row| Some((InboxSeq(row.seq?), row.into_entry(part.class, senders))));
+        Ok((last_seq, listed.collect()))
+    }
+
+    /// The same where some row cannot be read: first what stands where, then each by itself.
+    async fn one_by_one(&self, part: Part, cause: Error) -> Result<Vec<RawRow>> {
+        let keys = read_keys(self.database(), part).await?;
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(seq) = key.seq else {
+                rows.push(key);
+                continue;
+            };
+            let alone = Part { after: InboxSeq(seq - 1), limit: 1, ..part };
+            match read_rows(self.database(), alone).await {
+                Ok(found) => {
+                    rows.extend(found.into_iter().filter(|row| row.seq == Some(seq)).map(|row| RawRow { last_seq: key.last_seq, ..row }))
+                }
+                Err(cause) if cause.may_be_of_one_row() => {
+                    error!(message.id = ?key.message_id, user.number = part.user.0, inbox.seq = seq, ?cause, "a message cannot be read");
+                    rows.push(RawRow { is_unreadable: true, ..key });
+                }
+                Err(cause) => return Err(cause),
+            }
+        }
+        if rows.is_empty() { Err(cause) } else { Ok(rows) }
+    }
+}
+
+/// A row of any of the page statements.
+#[derive(Debug, Default)]
+struct RawRow {
+    last_seq: i64,
+    seq: Option<i64>,
+    status: Option<Status>,
+    attempts: Option<i16>,
+    ended: Option<String>,
+    message_id: Option<Uuid>,
+    chat_id: Option<Uuid>,
+    chat_seq: Option<i64>,
+    message_type: Option<String>,
+    content: Option<String>,
+    metadata: Option<String>,
+    created_at: Option<OffsetDateTime>,
+    expires_at: Option<OffsetDateTime>,
+    sender_id: Option<i64>,
+    sender: Option<String>,
+    sender_name: Option<String>,
+    sender_picture: Option<String>,
+    is_unreadable: bool,
+}
+
+async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
+    let Part { request, user, class, after, limit } = part;
+    let (limit, up_to) = (i64::from(limit), part.up_to().0);
+    let rows = match request {
+        PageRequest::Waiting => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_waiting.sql", user.0, class as Class, after.0, limit, up_to)
+                .fetch_all(database)
+                .await?
+        }
+        PageRequest::Everything => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_everything.sql", user.0, class as Class, after.0, limit, up_to)
+                .fetch_all(database)
+                .await?
+        }
+        PageRequest::Look => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as Class, after.0, limit, up_to)
+                .fetch_all(database)
+                .await?
+        }
+    };
+    Ok(rows)
+}
+
+/// The rows of a part without their messages.
+async fn read_keys(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
+    let Part { request, user, class, after, limit } = part;
+    let statuses: Vec<String> = request.statuses().iter().map(|status| (*status).to_owned()).collect();
+    let (limit, up_to, with_gaps) = (i64::from(limit), part.up_to().0, request == PageRequest::Everything);
+    let rows = sqlx::query_file!("src/store/sql/page_keys.sql", user.0, class as Class, after.0, limit, up_to, &statuses, with_gaps);
+    let rows = rows.fetch_all(database).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| RawRow {
+            last_seq: row.last_seq,
+            seq: row.seq,
+            message_id: row.message_id,
+            status: row.status,
+            ended: row.ended,
+            ..RawRow::default()
+        })
+        .collect())
+}
+
+impl PageRequest {
+    /// The statuses that it wants.
+    const fn statuses(self) -> &'static [&'static str] {
+        match self {
+            Self::Waiting => &["sent", "failed", "expired"],
+            Self::Everything => &["sent", "delivered", "read", "failed", "expired"],
+            Self::Look => &["sent"],
+        }
+    }
+}
+
+/// What stands at a number.
+enum Entry {
+    Envelope(Box<Envelope>),
+    Gap(GapReason),
+}
+
+impl Entry {
+    fn at(self, seq: InboxSeq) -> PageRow {
+        match self {
+            Self::Envelope(envelope) => PageRow::Envelope(*envelope),
+            Self::Gap(reason) => PageRow::Gap { from: seq, to: seq, reason },
+        }
+    }
+}
+
+impl RawRow {
+    fn into_entry(self, class: Class, senders: &mut Senders) -> Entry {
+        match (self.status, self.ended.as_deref()) {
+            _ if self.is_unreadable => Entry::Gap(GapReason::Unreadable),
+            (Some(status @ (Status::Sent | Status::Delivered | Status::Read)), None) => self.into_envelope(status, class, senders),
+            (Some(Status::Failed), _) | (_, Some("failed" | "discarded")) => Entry::Gap(GapReason::Failed),
+            (_, Some("left")) => Entry::Gap(GapReason::Left),
+            (_, Some("requeued")) => Entry::Gap(GapReason::Requeued),
+            (Some(_), Some(_)) | (Some(Status::Expired), None) => Entry::Gap(GapReason::Expired),
+            (None, _) => Entry::Gap(GapReason::Purged),
+        }
+    }
+
+    fn into_envelope(self, status: Status, class: Class, senders: &mut Senders) -> Entry {
+        let (seq, id) = (InboxSeq(self.seq.unwrap_or_default()), self.message_id);
+        let attempts = self.attempts.and_then(|attempts| u16::try_from(attempts).ok()).unwrap_or_default();
+        match self.into_message_row().into_message(senders) {
+            Ok(Some(message)) => {
+                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message) }))
+            }
+            // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
+            Ok(None) => Entry::Gap(GapReason::Purged),
+            Err(cause) => {
+                error!(message.id = ?id, inbox.seq = seq.0, ?cause, "a message cannot be read");
+                Entry::Gap(GapReason::Unreadable)
+            }
+        }
+    }
+
+    fn into_message_row(self) -> MessageRow {
+        MessageRow {
+            message_id: self.message_id,
+            chat_id: self.chat_id,
+            chat_seq: self.chat_seq,
+            message_type: self.message_type,
+            content: self.content,
+            metadata: self.metadata,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            sender_id: self.sender_id,
+            sender: self.sender,
+            sender_name: self.sender_name,
+            sender_picture: self.sender_picture,
+        }
+    }
+}
+
+/// Names every number of `(after, end]` that has no entry: a client with a device is told of each (I6).
+fn with_holes_named(listed: Vec<(InboxSeq, Entry)>, after: InboxSeq, end: InboxSeq) -> Vec<PageRow> {
+    let mut rows = Vec::with_capacity(listed.len());
+    let mut next = after.next();
+    for (seq, entry) in listed {
+        if seq > next {
+            rows.push(PageRow::Gap { from: next, to: InboxSeq(seq.0 - 1), reason: GapReason::Purged });
+        }
+        rows.push(entry.at(seq));
+        next = seq.next();
+    }
+    if end >= next {
+        rows.push(PageRow::Gap { from: next, to: end, reason: GapReason::Purged });
+    }
+    rows
+}
+
+/// Neighbouring gaps of one reason become one.
+fn joined(rows: Vec<PageRow>) -> Vec<PageRow> {
+    let mut out: Vec<PageRow> = Vec::with_capacity(rows.len());
+    for row in rows {
+        match (out.last_mut(), row) {
+            (Some(PageRow::Gap { to, reason, .. }), PageRow::Gap { from, to: next_to, reason: next })
+                if *reason == next && from == to.next() =>
+            {
+                *to = next_to;
+            }
+            (_, row) => out.push(row),
+        }
+    }
+    out
+}
