@@ -99,6 +99,9 @@ metrics! {
         "Time of one transaction of a lane, by kind of lane";
     lane_queue_items: Labelled<Gauge> = labelled("lane", gauge), "lane_queue_items", "Items that wait for a lane, by kind of lane";
     held_chats: Gauge = gauge(), "held_chats", "Chats and inboxes that somebody else holds locked; only their own items wait for them";
+    direct_chats_known: Gauge = gauge(), "direct_chats_known", "Direct chats that the node remembers by the name of the other user";
+    direct_chat_hits: Counter = counter(), "direct_chat_hits", "Names in `to` whose direct chat the node remembered";
+    direct_chat_misses: Counter = counter(), "direct_chat_misses", "Names in `to` whose direct chat was asked of the database";
     accept_to_ack: Histogram = seconds(), "accept_to_ack" in Seconds, "Time from accepting a message to the commit of a recipient's ack";
     database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
     bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "News told to other nodes, by kind";

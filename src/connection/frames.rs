@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
+use super::directing::{self, Released, Sending};
 use super::handshake::verify;
 use super::open::authenticated;
 use super::shell::{Done, Shell, instant_of};
@@ -13,7 +16,7 @@ use crate::protocol::client::{
 };
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{AckTarget, Input, ReadTarget, Ticket};
-use crate::store;
+use crate::store::{self, DirectChat};
 
 /// What a ticket is to be answered with.
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +29,14 @@ pub(super) enum Asked {
     Read,
 }
 
-/// A message whose chat has been found or made.
+/// The direct chat with this user has been found or made.
 pub(super) struct Directed {
-    id: Option<FrameId>,
     to: ExternalId,
-    request: SendRequest,
-    chat: Result<ChatId, Fault>,
+    chat: Result<DirectChat, Fault>,
 }
 
 /// Typing is told at most so often per connection; more is dropped, nobody misses it.
 const TYPING_PAUSE: Duration = Duration::from_millis(300);
-/// Direct chats that a connection remembers.
-const DIRECTS_MAX: usize = 200;
 
 /// What a connection keeps about typing.
 #[derive(Debug, Default)]
@@ -124,50 +123,75 @@ impl Shell {
             self.shared.metrics.refused(fault.code);
             return self.refuse(id.as_ref(), &fault);
         }
-        match &request.target {
-            SendTarget::Chat(chat) => self.send_to(id, *chat, request),
-            SendTarget::User(to) => match self.directs.get(to) {
-                Some(chat) => self.send_to(id, *chat, request),
-                None => self.direct(id, to.clone(), request),
-            },
+        let sending = Sending { id, request };
+        match &sending.request.target {
+            SendTarget::Chat(chat) => {
+                let chat = *chat;
+                let goes = self.directing.follow(chat, sending);
+                goes.into_iter().for_each(|sending| self.send_to(chat, sending));
+            }
+            SendTarget::User(to) => self.direct(to.clone(), sending),
         }
     }
 
-    /// Finds or makes the direct chat. Later frames wait for it, or a second message could overtake the first.
-    fn direct(&mut self, id: Option<FrameId>, to: ExternalId, request: SendRequest) {
-        let (delivery, profile) = (self.shared.delivery.clone(), Arc::clone(&self.who.profile));
-        let store = self.shared.store.clone();
-        self.directing = Some(Box::pin(async move {
-            let chat = delivery.direct_chat(&store, &profile, &to).await;
-            Done::Directed(Box::new(Directed { id, to, request, chat }))
-        }));
+    /// To a user: at once where the chat is known, and nothing waits that must not be overtaken.
+    fn direct(&mut self, to: ExternalId, sending: Sending) {
+        let (delivery, user) = (&self.shared.delivery, self.who.profile.user);
+        if !self.directing.awaits(&to)
+            && let Some(chat) = delivery.known_direct_chat(user, &to)
+        {
+            let goes = self.directing.follow_known(chat, sending);
+            return goes.into_iter().for_each(|sending| self.send_to(chat, sending));
+        }
+        if self.directing.hold(to.clone(), sending) == directing::Asked::ToBe {
+            let asked = delivery.ask_direct_chat(user, to.clone());
+            self.operations.push(Box::pin(async move { Done::Directed(Box::new(Directed { to, chat: asked.await })) }));
+        }
     }
 
     pub(super) fn directed(&mut self, directed: Directed) {
-        let Directed { id, to, request, chat } = directed;
-        match chat {
-            Ok(chat) => {
-                if self.directs.len() >= DIRECTS_MAX {
-                    self.directs.clear();
-                }
-                self.directs.insert(to, chat);
-                self.send_to(id, chat, request);
-            }
-            Err(fault) => {
+        let Directed { to, chat } = directed;
+        let Released { sends, refused } = self.directing.resolved(&to, chat.as_ref().ok().map(|found| found.chat));
+        if let Err(fault) = chat {
+            for Sending { id, .. } in refused {
                 self.shared.metrics.refused(fault.code);
                 self.refuse(id.as_ref(), &fault);
             }
         }
+        sends.into_iter().for_each(|(chat, sending)| self.send_to(chat, sending));
     }
 
-    fn send_to(&mut self, id: Option<FrameId>, chat: ChatId, request: SendRequest) {
+    fn send_to(&mut self, chat: ChatId, sending: Sending) {
         self.marks_look.soon(Instant::now());
+        let Sending { id, request } = sending;
         let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request, &self.shared.clock);
         let sent = self.shared.delivery.send(item);
         self.answer(async move {
             match sent.await {
                 Ok(accepted) => (server::frame(id.as_ref(), &server::SentAnswer::from(accepted)), None),
                 Err(refusal) => (server::frame(id.as_ref(), &Fault::from(refusal)), None),
+            }
+        });
+    }
+
+    /// The connection ends: what was received and waits for its chat is still sent, as what did not have to wait. Nobody hears
+    /// what becomes of it.
+    pub(super) fn send_what_waits(&mut self) {
+        let mut directing = std::mem::take(&mut self.directing);
+        if directing.is_empty() {
+            return;
+        }
+        let (delivery, clock) = (self.shared.delivery.clone(), self.shared.clock.clone());
+        let (profile, session) = (Arc::clone(&self.who.profile), self.who.session);
+        self.shared.tasks.spawn(async move {
+            let asking = directing.names().cloned().map(|to| {
+                let asked = delivery.ask_direct_chat(profile.user, to.clone());
+                async move { (to, asked.await) }
+            });
+            for (to, chat) in join_all(asking.collect::<Vec<_>>()).await {
+                for (chat, Sending { request, .. }) in directing.resolved(&to, chat.ok().map(|found| found.chat)).sends {
+                    drop(delivery.send(SendItem::new(Arc::clone(&profile), Some(session), chat, request, &clock)));
+                }
             }
         });
     }

@@ -2,7 +2,8 @@
 //! own promises: authentication, heartbeat, the token's end, bounded queues both ways.
 //!
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
-//! (the loop), `frames` (what the client says), `perform` (what the session wants), `notes` (what others say),
+//! (the loop), `frames` (what the client says), `directing` (which sends wait for
+//! their chat), `perform` (what the session wants), `notes` (what others say),
 //! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next),
 //! `gathered` (what many sessions ask at once: `looks` and `advances`), `stop` (who leaves when).
 
@@ -11,6 +12,7 @@ mod open;
 
 mod shell;
 
+mod directing;
 mod frames;
 mod notes;
 mod perform;

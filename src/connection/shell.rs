@@ -15,6 +15,7 @@ use futures_util::{FutureExt, StreamExt};
 use time::OffsetDateTime;
 use tokio::time::sleep_until;
 
+use super::directing::Directing;
 use super::handshake::{Socket, answer_close, fault_of, linger};
 use super::marks::{Cursors, SlowLook, ToldRead};
 use super::open::{Ended, Pace, Who, jittered, leave};
@@ -22,7 +23,7 @@ use super::outbox::{Outbox, Written};
 use super::stop::Leave;
 use super::{Shared, frames};
 use crate::delivery::{Acks, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, Clock, ExternalId, InboxSeq, MessageId, UserId};
+use crate::domain::{AttemptOutcome, ChatId, Class, Clock, InboxSeq, MessageId, UserId};
 use crate::hub::{Mailbox, Reader};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, server};
@@ -57,7 +58,7 @@ pub(super) enum Done {
     Answer(Utf8Bytes, Option<Input>),
     /// A look at the user's chats: marks that moved.
     Overview(Box<Overview>),
-    /// A message goes to this user, and here is the chat.
+    /// Messages go to this user, and here is the chat.
     Directed(Box<frames::Directed>),
     /// Members of a chat, to be told of typing.
     Audience(ChatId, Vec<UserId>),
@@ -79,9 +80,8 @@ pub(super) struct Shell {
     pub(super) unsettled: Option<Unsettled>,
     /// The lane is full: this one waits for room, and those behind it for this one.
     pub(super) settling: Option<Operation>,
-    /// A message whose chat has to be found or made first; until then no later frame is read, so that order holds.
-    pub(super) directing: Option<Operation>,
-    pub(super) directs: HashMap<ExternalId, ChatId>,
+    /// Messages whose chat has to be found or made first, and those that must not overtake them.
+    pub(super) directing: Directing,
     pub(super) answers_under_way: usize,
     /// Frames that want `…:ok`, by their ticket.
     pub(super) tickets: HashMap<Ticket, (FrameId, frames::Asked)>,
@@ -149,8 +149,7 @@ impl Shell {
             operations: FuturesUnordered::new(),
             unsettled: None,
             settling: None,
-            directing: None,
-            directs: HashMap::new(),
+            directing: Directing::default(),
             answers_under_way: 0,
             tickets: HashMap::new(),
             next_ticket: 0,
@@ -170,8 +169,9 @@ impl Shell {
             metrics.sessions_emitting_alone.inc();
         }
         let code = self.live(sink, incoming, notes).await;
-        // What the client acked before it went counts.
+        // What the client acked and sent before it went counts.
         self.settle_unsettled();
+        self.send_what_waits();
         metrics.sessions.dec();
         if pace == Pace::Alone {
             metrics.sessions_emitting_alone.dec();
@@ -223,7 +223,6 @@ impl Shell {
                 () = stop.begun(), if self.stay == Stay::Open => self.stop_begins(),
                 Some(done) = self.operations.next(), if !self.operations.is_empty() => self.done_with(done),
                 done = pending_or(&mut self.settling) => { self.settling = None; self.done(done); }
-                done = pending_or(&mut self.directing) => { self.directing = None; self.done(done); }
                 found = notes.next(), if has_room => self.found(found, &mut notes),
                 Ok(()) = health.changed() => {
                     let is_away = *health.borrow_and_update();
@@ -266,7 +265,8 @@ impl Shell {
     }
 
     fn may_read(&self) -> bool {
-        self.session.may_read() && self.directing.is_none() && self.answers_under_way < ANSWERS_MAX
+        let answers = self.answers_under_way + self.directing.sends();
+        self.session.may_read() && self.directing.has_room() && answers < ANSWERS_MAX
     }
 
     fn deadline(&self) -> Instant {
@@ -323,7 +323,7 @@ impl Shell {
     fn leave_when_quiet(&mut self) {
         let Stay::LastCall(_) = self.stay else { return };
         let is_settled = self.session.is_quiet() && self.unsettled.is_none() && self.settling.is_none();
-        if is_settled && self.answers_under_way == 0 && self.directing.is_none() {
+        if is_settled && self.answers_under_way == 0 && self.directing.is_empty() {
             self.close(Code::Restart);
         }
     }
@@ -366,6 +366,7 @@ impl Shell {
         self.outbox.shrink();
         self.session.shrink();
         self.tickets.shrink_to_fit();
+        self.directing.shrink();
         self.told_read.forget(Instant::now());
     }
 

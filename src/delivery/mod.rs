@@ -5,10 +5,11 @@
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
 //! In reading order: `item` what is asked, `accept` and `settle` the two kinds of lanes, `routes` which lane,
-//! `link` a lane's connection, `receipts` what senders are told, `health` whether the database is there.
+//! `link` a lane's connection, `direct` which chat a name means, `receipts` what senders are told, `health` whether the database is there.
 
 mod accept;
 mod batch;
+mod direct;
 mod health;
 mod item;
 mod limits;
@@ -34,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, UserId};
 use crate::protocol::Fault;
 use crate::reach::Reach;
-use crate::store::{self, Store};
+use crate::store::{DirectChat, Store};
 use crate::telemetry::Metrics;
 
 /// How the lanes are laid out.
@@ -46,7 +47,7 @@ pub struct LaneSettings {
     pub settle_lanes: u16,
     /// Attempts after which a row is failed.
     pub attempts_max: u16,
-    /// So long a message waits for a chat or inbox that somebody else holds; then it is refused.
+    /// So long a message waits for a chat, inbox or name that somebody else holds; then it is refused.
     pub held_patience: Duration,
     /// Where lanes connect to.
     pub connect_to: ConnectTo,
@@ -62,6 +63,7 @@ pub struct Delivery {
     receipts: Receipts,
     health: Health,
     limits: Limits,
+    direct: direct::DirectChats,
 }
 
 impl Delivery {
@@ -81,7 +83,8 @@ impl Delivery {
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);
-        Self { accept, settle, receipts, health, limits }
+        let direct = direct::DirectChats::start(settings, store, &limits, &shared, tasks);
+        Self { accept, settle, receipts, health, limits, direct }
     }
 
     /// Queues a message. The answer comes after its commit; a full queue and an absent database refuse at once.
@@ -137,24 +140,22 @@ impl Delivery {
         &self.limits
     }
 
-    /// The direct chat of two users, made when it is missing and the sender may begin another.
-    pub async fn direct_chat(&self, store: &Store, sender: &Profile, to: &ExternalId) -> Result<ChatId, Fault> {
-        let refused = |error: store::Error| match error {
-            store::Error::Unavailable(_) => {
-                self.health.report_away();
-                Fault::from(Refusal::Unavailable)
-            }
-            store::Error::Held(_) => Fault::from(Refusal::Busy(BUSY_RETRY)),
-            store::Error::Taken(_) | store::Error::Invalid(_) | store::Error::Failed(_) => {
-                tracing::warn!(cause = ?error, "a direct chat could not be found or made");
-                Fault::from(Refusal::Internal)
-            }
-        };
-        if let Some(chat) = store.find_direct_chat(sender.user, to).await.map_err(refused)? {
-            return Ok(chat);
+    /// The direct chat of this user with the one of this name, where this process remembers it.
+    pub fn known_direct_chat(&self, user: UserId, other: &ExternalId) -> Option<ChatId> {
+        self.direct.known(user, other)
+    }
+
+    /// The same from the database: found, or made when it is missing and the user may begin another.
+    pub fn ask_direct_chat(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Fault>> + Send + use<> {
+        self.direct.ask(user, other)
+    }
+
+    /// The direct chat of this user with the one of this name, wherever it is known.
+    pub async fn direct_chat(&self, user: UserId, other: &ExternalId) -> Result<DirectChat, Fault> {
+        match self.known_direct_chat(user, other) {
+            Some(chat) => Ok(DirectChat { chat, is_new: false }),
+            None => self.ask_direct_chat(user, other.clone()).await,
         }
-        self.limits.check_direct_chat(sender.user)?;
-        store.make_direct_chat(sender.user, to).await.map_err(refused)
     }
 
     /// What senders are told.

@@ -13,7 +13,7 @@ use crate::connection::Shared;
 use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Profile, Role, limits};
 use crate::protocol::fields::Fields;
 use crate::protocol::{Code, Fault, Timestamp};
-use crate::store::{ChatView, Joined, Member, MemberMarks};
+use crate::store::{ChatView, DirectChat, Joined, Member, MemberMarks};
 
 const CHATS_DEFAULT: u16 = 50;
 const CHATS_MAX: u16 = 100;
@@ -175,10 +175,10 @@ pub(super) async fn create(
     let refused = |cause| ApiError::from_store(&shared, &cause);
     let request = CreateRequest::parse(&body, &caller)?;
     let (status, chat) = match request {
-        CreateRequest::Direct(other) => match shared.store.find_direct_chat(caller.user, &other).await.map_err(refused)? {
-            Some(chat) => (StatusCode::OK, chat),
-            None => (StatusCode::CREATED, shared.delivery.direct_chat(&shared.store, &caller, &other).await?),
-        },
+        CreateRequest::Direct(other) => {
+            let DirectChat { chat, is_new } = shared.delivery.direct_chat(caller.user, &other).await?;
+            (if is_new { StatusCode::CREATED } else { StatusCode::OK }, chat)
+        }
         CreateRequest::Group { title, members } => {
             // A group reaches strangers as a message does, so making one counts as one.
             shared.delivery.limits().check_send(caller.user)?;

@@ -33,7 +33,7 @@ pub(super) async fn send(
     shared.delivery.limits().check_send(caller.user).map_err(counted)?;
     let chat = match &request.target {
         SendTarget::Chat(chat) => *chat,
-        SendTarget::User(to) => shared.delivery.direct_chat(&shared.store, &caller, to).await.map_err(counted)?,
+        SendTarget::User(to) => shared.delivery.direct_chat(caller.user, to).await.map_err(counted)?.chat,
     };
     let accepted = shared.delivery.send(SendItem::new(caller, None, chat, request, &shared.clock)).await?;
     Ok(Json(accepted.into()))

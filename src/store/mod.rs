@@ -6,6 +6,7 @@
 mod accept;
 mod chats;
 mod dead_letters;
+mod direct;
 mod epoch;
 mod error;
 mod expiry;
@@ -25,6 +26,7 @@ mod watched;
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
+pub use direct::{DirectBatch, DirectChat};
 pub use epoch::Epoch;
 pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};

@@ -1,4 +1,4 @@
-//! Users, their direct chats, and when they were last there.
+//! Users, and when they were last there.
 
 use std::collections::HashMap;
 
@@ -41,20 +41,6 @@ impl Store {
             sqlx::query_file!("src/store/sql/update_profile.sql", user.0, name, picture).execute(self.database()).await?;
         }
         Ok(Profile { user, external, name: name.or(known_name), picture: picture.or(known_picture) })
-    }
-
-    /// The direct chat of two users, if they have one.
-    pub async fn find_direct_chat(&self, user: UserId, other: &ExternalId) -> Result<Option<ChatId>> {
-        let found =
-            sqlx::query_file_scalar!("src/store/sql/find_direct_chat.sql", user.0, other.as_str()).fetch_optional(self.database()).await?;
-        Ok(found.map(ChatId))
-    }
-
-    /// The direct chat of two users, made if it is missing; the other user too.
-    pub async fn make_direct_chat(&self, user: UserId, other: &ExternalId) -> Result<ChatId> {
-        let made = self.users(std::slice::from_ref(other)).await?;
-        let other = made.get(other).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
-        Ok(ChatId(sqlx::query_file_scalar!("src/store/sql/make_direct_chat.sql", user.0, other.0).fetch_one(self.database()).await?))
     }
 
     /// Those of these users who share a chat with the asker.

@@ -68,6 +68,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ),
         ("depart", format!("'{nil}', array[{user}], array[1000]")),
         ("device_seen", format!("{user}, 'device-1'")),
+        ("direct_chats", format!("array[{user}, {user}], array['user-35', 'nobody'], array[true, false], '5ms'")),
         ("discard", format!("'{one}', 'user-36', 'x'")),
         ("end_departures", "1000".to_owned()),
         ("endings_latest", format!("{user}, 1000")),
@@ -76,7 +77,6 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("shape", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500, 2000")),
         ("expiry_horizon", String::new()),
-        ("find_direct_chat", format!("{user}, 'user-35'")),
         ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("is_busy", "1".to_owned()),
@@ -84,7 +84,6 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
         ("leave", format!("'{nil}', 2500")),
         ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),
-        ("make_direct_chat", format!("{user}, {user}")),
         ("marks_latest", format!("{user}, array['{chat}']::uuid[], 51, 1000")),
         ("marks_since", format!("{user}, array['{chat}']::uuid[], '0', 51, null")),
         ("member_count", format!("'{chat}'")),
@@ -279,6 +278,10 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         "select restante_catch_up_marks(4)".to_owned(),
         format!("insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', 0, 0)"),
         "select count(*) from restante_end_departures(1000)".to_owned(),
+        format!(
+            "select count(*) from restante_direct_chats(array[{user}, {user}, {user}, {user}], \
+             array['user-35', 'user-' || random(), 'nobody', 'user-36'], array[true, true, false, true])"
+        ),
     ];
     let last = [
         format!("select count(*) from restante_read(array[{user}]::bigint[], array['{chat}']::uuid[], array[20]::bigint[], 2000)"),

@@ -1,0 +1,177 @@
+//! Sends that name a user whose direct chat is not known yet, and those that must not overtake them.
+//!
+//! What a connection sends to one chat is stored in the order in which it was received. A name stands for one chat, so sends to other
+//! names may overtake; but a chat that is named by its id may be the one that is being asked for: that send waits until all
+//! names before it are resolved, or one of them turns out to be it. It knows nothing of the database or of the socket.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::domain::{ChatId, ExternalId};
+use crate::protocol::client::{FrameId, SendRequest};
+
+/// Sends that wait at most; then no further frame is read.
+const SENDS_MAX: usize = 100;
+/// Bytes of what they say, likewise.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// A message on its way to a lane.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) id: Option<FrameId>,
+    pub(super) request: SendRequest,
+}
+
+/// Those that wait, in order.
+#[derive(Debug, Default)]
+pub(super) struct Directing {
+    names: HashMap<ExternalId, Unresolved>,
+    /// To known chats, behind names.
+    behind: VecDeque<Behind>,
+    last_no: u64,
+    sends: usize,
+    bytes: usize,
+}
+
+/// Sends to one name. The first one is from when the name was asked for.
+#[derive(Debug)]
+struct Unresolved {
+    sends: Vec<Numbered>,
+}
+
+/// Sends are numbered as they come.
+#[derive(Debug)]
+struct Numbered {
+    no: u64,
+    sending: Sending,
+}
+
+#[derive(Debug)]
+struct Behind {
+    chat: ChatId,
+    numbered: Numbered,
+}
+
+/// Is it the first send to this name, so that somebody has to ask?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    ToBe,
+    Already,
+}
+
+/// What may go once a name is resolved, in order.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    /// To these chats.
+    pub(super) sends: Vec<(ChatId, Sending)>,
+    /// Nowhere: the name has no chat.
+    pub(super) refused: Vec<Sending>,
+}
+
+impl Directing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sends == 0
+    }
+
+    pub(super) const fn sends(&self) -> usize {
+        self.sends
+    }
+
+    /// May more be taken in?
+    pub(super) const fn has_room(&self) -> bool {
+        self.sends < SENDS_MAX && self.bytes < BYTES_MAX
+    }
+
+    /// Names that are not resolved.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ExternalId> {
+        self.names.keys()
+    }
+
+    /// Does something wait for this name?
+    pub(super) fn awaits(&self, name: &ExternalId) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Keeps a send until its name is resolved.
+    pub(super) fn hold(&mut self, name: ExternalId, sending: Sending) -> Asked {
+        let numbered = self.numbered(sending);
+        let unresolved = self.names.entry(name).or_insert(Unresolved { sends: Vec::new() });
+        unresolved.sends.push(numbered);
+        if unresolved.sends.len() == 1 { Asked::ToBe } else { Asked::Already }
+    }
+
+    /// A send to a chat that was named by its id: given back if no name before it can mean that chat.
+    pub(super) fn follow(&mut self, chat: ChatId, sending: Sending) -> Option<Sending> {
+        if self.names.is_empty() {
+            return Some(sending);
+        }
+        let numbered = self.numbered(sending);
+        self.behind.push_back(Behind { chat, numbered });
+        None
+    }
+
+    /// A send to the chat of a name that is known: no name that is unresolved means it, but the chat's id may have been used.
+    pub(super) fn follow_known(&mut self, chat: ChatId, sending: Sending) -> Option<Sending> {
+        if self.behind.iter().all(|behind| behind.chat != chat) { Some(sending) } else { self.follow(chat, sending) }
+    }
+
+    /// This name has this chat, or none.
+    pub(super) fn resolved(&mut self, name: &ExternalId, chat: Option<ChatId>) -> Released {
+        let mut released = Released::default();
+        let of_name = self.names.remove(name).map_or_else(Vec::new, |unresolved| unresolved.sends);
+        match chat {
+            None => released.refused.extend(of_name.into_iter().map(|numbered| numbered.sending)),
+            Some(chat) => {
+                let mut of_chat: Vec<_> = of_name.into_iter().chain(self.behind_of(chat)).collect();
+                of_chat.sort_by_key(|numbered| numbered.no);
+                released.sends.extend(of_chat.into_iter().map(|numbered| (chat, numbered.sending)));
+            }
+        }
+        released.sends.extend(self.behind_nothing());
+        for sending in released.sends.iter().map(|(_, sending)| sending).chain(&released.refused) {
+            self.sends -= 1;
+            self.bytes -= bytes(sending);
+        }
+        released
+    }
+
+    /// Gives back the room that a busier time has left behind.
+    pub(super) fn shrink(&mut self) {
+        self.names.shrink_to_fit();
+        self.behind.shrink_to_fit();
+    }
+
+    fn numbered(&mut self, sending: Sending) -> Numbered {
+        self.last_no += 1;
+        self.sends += 1;
+        self.bytes += bytes(&sending);
+        Numbered { no: self.last_no, sending }
+    }
+
+    fn behind_of(&mut self, chat: ChatId) -> Vec<Numbered> {
+        if self.behind.iter().all(|behind| behind.chat != chat) {
+            return Vec::new();
+        }
+        let (its, others): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.behind).into_iter().partition(|behind| behind.chat == chat);
+        self.behind = others;
+        its.into_iter().map(|behind| behind.numbered).collect()
+    }
+
+    /// Those before which no name is unresolved any more.
+    fn behind_nothing(&mut self) -> Vec<(ChatId, Sending)> {
+        if self.behind.is_empty() {
+            return Vec::new();
+        }
+        let firsts = self.names.values().filter_map(|unresolved| unresolved.sends.first());
+        let free_below = firsts.map(|first| first.no).min().unwrap_or(u64::MAX);
+        let free = self.behind.iter().take_while(|behind| behind.numbered.no < free_below).count();
+        self.behind.drain(..free).map(|behind| (behind.chat, behind.numbered.sending)).collect()
+    }
+}
+
+fn bytes(sending: &Sending) -> usize {
+    sending.request.content.len() + sending.request.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+}
+
+#[cfg(test)]
+mod tests;

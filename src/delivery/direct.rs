@@ -1,0 +1,330 @@
+//! Direct chats by the name of the other user, for all connections of the node: one task asks for whatever has come together
+//! while its last statement ran. What was found is remembered ([`known`]).
+//!
+//! A chat is first looked for, then charged to the one who begins it, then made: the second statement is the next one of the
+//! task, in which others are looked for. A pair stands in a statement once, however many wait for it. What somebody else
+//! holds is put aside and asked for again, and what PostgreSQL refuses is found by halving, so that neither takes others along.
+
+mod known;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+use super::{BUSY_RETRY, Health, LaneSettings, Limits, Refusal, link};
+use crate::domain::{ChatId, ExternalId, UserId};
+use crate::protocol::{Code, Fault};
+use crate::store::{self, DirectBatch, DirectChat, Error, LockPatience, Store};
+use crate::telemetry::Metrics;
+use known::Known;
+
+/// Pairs in one statement: 300 new ones take about 35 ms.
+const ITEMS_MAX: usize = 300;
+/// Questions that may wait for the task.
+const QUEUE_MAX: usize = 8_192;
+/// Pairs that are put aside at most.
+const ASIDE_MAX: usize = 1_000;
+/// Questions for one pair that may wait at once.
+const REPLIES_MAX: usize = 1_000;
+/// Between two tries of what somebody else holds.
+const HELD_PAUSE: Duration = Duration::from_millis(50);
+/// After a lock was waited for in vain, so long every wait is a short one.
+const CAUTIOUS: Duration = Duration::from_secs(1);
+/// Tries of what meets a row that another node writes at that moment.
+const TAKEN_MAX: u32 = 5;
+
+/// A user, and the name of the other one.
+type Pair = (UserId, ExternalId);
+type Reply = oneshot::Sender<Result<DirectChat, Fault>>;
+
+/// Where direct chats are asked for. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct DirectChats {
+    ask: mpsc::Sender<(Pair, Reply)>,
+    known: Known,
+    health: Health,
+}
+
+impl DirectChats {
+    /// Starts the task. It ends, with every question answered that was queued, once `stop` is cancelled.
+    pub(super) fn start(settings: &LaneSettings, store: &Store, limits: &Limits, shared: &link::Shared, tasks: &TaskTracker) -> Self {
+        let (ask, asked) = mpsc::channel(QUEUE_MAX);
+        let known = Known::new(Arc::clone(&shared.metrics));
+        let resolver = Resolver {
+            store: store.clone(),
+            limits: limits.clone(),
+            health: shared.health.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            stop: shared.stop.clone(),
+            known: known.clone(),
+            asked,
+            open: HashMap::new(),
+            waiting: VecDeque::new(),
+            aside: VecDeque::new(),
+            cautious_until: None,
+            held_patience: settings.held_patience,
+        };
+        tasks.spawn(resolver.run());
+        Self { ask, known, health: shared.health.clone() }
+    }
+
+    pub(super) fn known(&self, user: UserId, other: &ExternalId) -> Option<ChatId> {
+        self.known.find(&(user, other.clone()))
+    }
+
+    pub(super) fn ask(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Fault>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let queued = if self.health.is_away() { Err(Refusal::Unavailable) } else { self.queue((user, other), reply) };
+        async move {
+            queued?;
+            answer.await.unwrap_or_else(|_| Err(Refusal::Unavailable.into()))
+        }
+    }
+
+    fn queue(&self, pair: Pair, reply: Reply) -> Result<(), Refusal> {
+        self.ask.try_send((pair, reply)).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Refusal::Busy(BUSY_RETRY),
+            mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable,
+        })
+    }
+}
+
+/// Who waits for a pair, and how far it has come.
+#[derive(Debug)]
+struct Open {
+    replies: Vec<Reply>,
+    step: Step,
+    /// Somebody else holds what it needs, since then.
+    held_since: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Is it there?
+    Look,
+    /// It is not, and its beginner may begin it.
+    Make,
+}
+
+struct Resolver {
+    store: Store,
+    limits: Limits,
+    health: Health,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    known: Known,
+    asked: mpsc::Receiver<(Pair, Reply)>,
+    open: HashMap<Pair, Open>,
+    /// Pairs for the next statement.
+    waiting: VecDeque<Pair>,
+    /// Pairs for later, in the order of their times.
+    aside: VecDeque<(Instant, Pair)>,
+    cautious_until: Option<Instant>,
+    held_patience: Duration,
+}
+
+impl Resolver {
+    async fn run(mut self) {
+        while self.gather().await {
+            loop {
+                self.gather_more();
+                let batch = self.next_batch();
+                if batch.is_empty() {
+                    break;
+                }
+                self.resolve(batch).await;
+            }
+        }
+    }
+
+    /// Waits for something to do. False: the task ends.
+    async fn gather(&mut self) -> bool {
+        let again = self.aside.front().map(|(at, _)| *at);
+        let mut asked = Vec::new();
+        tokio::select! {
+            taken = self.asked.recv_many(&mut asked, ITEMS_MAX) => {
+                asked.into_iter().for_each(|(pair, reply)| self.take(pair, reply));
+                taken > 0 || self.wait_for_aside().await
+            }
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
+            () = self.stop.cancelled(), if !self.asked.is_closed() => {
+                // What is queued still has its answer; nothing new comes in.
+                self.asked.close();
+                true
+            }
+        }
+    }
+
+    /// Nothing new will come: only what was put aside is left.
+    async fn wait_for_aside(&self) -> bool {
+        let Some((at, _)) = self.aside.front() else { return false };
+        sleep_until(*at).await;
+        true
+    }
+
+    fn gather_more(&mut self) {
+        while self.waiting.len() < ITEMS_MAX {
+            let Ok((pair, reply)) = self.asked.try_recv() else { break };
+            self.take(pair, reply);
+        }
+        let waiting = self.asked.len() + self.waiting.len();
+        self.metrics.lane_queue_items.of("direct").set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    fn take(&mut self, pair: Pair, reply: Reply) {
+        let open = self.open.entry(pair.clone()).or_insert_with(|| {
+            self.waiting.push_back(pair);
+            Open { replies: Vec::new(), step: Step::Look, held_since: None }
+        });
+        if open.replies.len() < REPLIES_MAX {
+            open.replies.push(reply);
+        } else {
+            let _ = reply.send(Err(Refusal::Busy(BUSY_RETRY).into()));
+        }
+    }
+
+    /// What the next statement asks for: nothing that nobody waits for any more.
+    fn next_batch(&mut self) -> Vec<Pair> {
+        let now = Instant::now();
+        while let Some((_, pair)) = self.aside.pop_front_if(|(at, _)| *at <= now) {
+            self.waiting.push_back(pair);
+        }
+        let mut batch = Vec::new();
+        while batch.len() < ITEMS_MAX {
+            let Some(pair) = self.waiting.pop_front() else { break };
+            if self.open.get(&pair).is_some_and(|open| open.replies.iter().any(|reply| !reply.is_closed())) {
+                batch.push(pair);
+            } else {
+                self.open.remove(&pair);
+            }
+        }
+        batch
+    }
+
+    /// Asks for a batch, in as many statements as it takes, until each pair has come a step further or is put aside.
+    async fn resolve(&mut self, batch: Vec<Pair>) {
+        let (mut parts, mut taken) = (vec![batch], 0);
+        while let Some(mut part) = parts.pop() {
+            match self.try_once(&part).await {
+                Ok(found) => part.into_iter().zip(found).for_each(|(pair, chat)| self.found(pair, chat)),
+                Err(cause) if cause.is_unavailable() => {
+                    self.health.report_away();
+                    return self.refuse_all();
+                }
+                Err(Error::Held(_)) if !self.is_cautious() => {
+                    self.cautious_until = Some(Instant::now() + CAUTIOUS);
+                    parts.push(part);
+                }
+                // Another node has just made the same: this time it will be seen.
+                Err(Error::Taken(_)) if taken < TAKEN_MAX => {
+                    taken += 1;
+                    parts.push(part);
+                }
+                Err(cause) if part.len() <= 1 => part.into_iter().for_each(|pair| self.failed(pair, &cause)),
+                Err(_) => {
+                    parts.push(part.split_off(part.len() / 2));
+                    parts.push(part);
+                }
+            }
+        }
+    }
+
+    async fn try_once(&self, part: &[Pair]) -> store::Result<Vec<Option<DirectChat>>> {
+        let started = Instant::now();
+        let mut batch = DirectBatch::default();
+        for pair in part {
+            let may_make = self.open.get(pair).is_some_and(|open| open.step == Step::Make);
+            batch.push(pair.0, &pair.1, may_make);
+        }
+        let patience = if self.is_cautious() { LockPatience::Retry } else { LockPatience::Usual };
+        let found = self.store.direct_chats(&batch, patience).await?;
+        self.metrics.lane_batch_items.of("direct").observe(f64::from(u32::try_from(part.len()).unwrap_or(u32::MAX)));
+        self.metrics.lane_batch_duration.of("direct").observe(started.elapsed().as_secs_f64());
+        Ok(found)
+    }
+
+    fn is_cautious(&self) -> bool {
+        self.cautious_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// A chat has its answer; one that is missing may be made, if its beginner may.
+    fn found(&mut self, pair: Pair, found: Option<DirectChat>) {
+        let Some(open) = self.open.get_mut(&pair) else { return };
+        match (found, open.step) {
+            (Some(found), _) => {
+                self.known.remember(pair.clone(), found.chat);
+                self.answer(&pair, &Ok(found));
+            }
+            (None, Step::Look) => match self.limits.check_direct_chat(pair.0) {
+                Ok(()) => {
+                    open.step = Step::Make;
+                    self.waiting.push_back(pair);
+                }
+                Err(fault) => self.answer(&pair, &Err(fault)),
+            },
+            (None, Step::Make) => {
+                error!(user.id = pair.0.0, code = Code::Internal.as_str(), "a direct chat was to be made, and was not");
+                self.answer(&pair, &Err(Refusal::Internal.into()));
+            }
+        }
+    }
+
+    /// By itself it cannot be had.
+    fn failed(&mut self, pair: Pair, cause: &Error) {
+        match cause {
+            Error::Held(_) => self.put_aside(pair),
+            Error::Invalid(_) => {
+                debug!(user.id = pair.0.0, cause = ?cause, "the database refuses a name");
+                self.answer(&pair, &Err(Refusal::Invalid.into()));
+            }
+            Error::Unavailable(_) | Error::Taken(_) | Error::Failed(_) => {
+                error!(user.id = pair.0.0, code = Code::Internal.as_str(), cause = ?cause, "a direct chat could not be found or made");
+                self.answer(&pair, &Err(Refusal::Internal.into()));
+            }
+        }
+    }
+
+    /// To be asked for again a little later, unless that has been done for long enough.
+    fn put_aside(&mut self, pair: Pair) {
+        let now = Instant::now();
+        let Some(open) = self.open.get_mut(&pair) else { return };
+        let since = *open.held_since.get_or_insert(now);
+        if now - since > self.held_patience || self.aside.len() >= ASIDE_MAX {
+            return self.answer(&pair, &Err(Refusal::Busy(BUSY_RETRY).into()));
+        }
+        self.aside.push_back((now + HELD_PAUSE, pair));
+    }
+
+    /// The database is away: whoever waits is told so, as whoever asks from now on.
+    fn refuse_all(&mut self) {
+        self.waiting.clear();
+        self.aside.clear();
+        for (_, open) in self.open.drain() {
+            send(open.replies, &Err(Refusal::Unavailable.into()));
+        }
+    }
+
+    fn answer(&mut self, pair: &Pair, answer: &Result<DirectChat, Fault>) {
+        if let Some(open) = self.open.remove(pair) {
+            send(open.replies, answer);
+        }
+    }
+}
+
+/// Gives everybody the answer. Only the first is told that a chat is new.
+fn send(replies: Vec<Reply>, answer: &Result<DirectChat, Fault>) {
+    let mut answer = answer.clone();
+    for reply in replies {
+        // Whoever asked may be gone.
+        let was_heard = reply.send(answer.clone()).is_ok();
+        if let (true, Ok(found)) = (was_heard, &mut answer) {
+            found.is_new = false;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Direct chats of many users at once, found or made. A chat is only ever found by its key, which the two users' numbers make:
+//! none is given to somebody who is not in it.
+
+use uuid::Uuid;
+
+use super::{Error, LockPatience, Result, Store};
+use crate::domain::{ChatId, ExternalId, UserId};
+
+/// Direct chats that are asked for, as columns.
+#[derive(Debug, Default)]
+pub struct DirectBatch {
+    users: Vec<i64>,
+    others: Vec<String>,
+    make: Vec<bool>,
+}
+
+/// A direct chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectChat {
+    /// Its id.
+    pub chat: ChatId,
+    /// It was made for this question.
+    pub is_new: bool,
+}
+
+impl DirectBatch {
+    /// The chat of this user with the one of this name; where it may be made, so may the other user. A pair should not stand in
+    /// a batch twice.
+    pub fn push(&mut self, user: UserId, other: &ExternalId, make: bool) {
+        self.users.push(user.0);
+        self.others.push(other.as_str().to_owned());
+        self.make.push(make);
+    }
+}
+
+impl Store {
+    /// The chats of a batch in its order; none: not there, and not to be made. All of them or, on an error, none.
+    pub async fn direct_chats(&self, asked: &DirectBatch, patience: LockPatience) -> Result<Vec<Option<DirectChat>>> {
+        let DirectBatch { users, others, make } = asked;
+        let found = sqlx::query_file!("src/store/sql/direct_chats.sql", users, others, make, patience.value());
+        let found = found.fetch_one(self.database()).await?;
+        let (chats, made) = (found.chats.unwrap_or_default(), found.made.unwrap_or_else(|| vec![false; users.len()]));
+        if chats.len() != users.len() || made.len() != users.len() {
+            return Err(Error::Failed(sqlx::Error::Decode("restante_direct_chats has not answered every question".into())));
+        }
+        let found = |(chat, is_new): (Option<Uuid>, bool)| Some(DirectChat { chat: ChatId(chat?), is_new });
+        Ok(chats.into_iter().zip(made).map(found).collect())
+    }
+}
