@@ -9,6 +9,8 @@ mod accepting;
 mod clocks;
 mod dead_letters;
 mod devices;
+mod direct_chats;
+mod directed;
 mod entering;
 mod expiry;
 mod explain;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -174,6 +174,14 @@ impl Socket {
             Some(frame) => frame,
             None => self.incoming().await.unwrap(),
         }
+    }
+
+    /// What has arrived by now, without waiting for more.
+    pub async fn frames_that_have_come(&mut self) -> Vec<Value> {
+        while let Some(Ok(frame)) = self.next_frame().now_or_never() {
+            self.skipped.push_back(frame);
+        }
+        self.skipped.drain(..).collect()
     }
 
     /// Everything that has arrived before the answer to a `ping`: what has not come by then was not sent before it.
