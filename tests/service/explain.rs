@@ -248,6 +248,14 @@ fn lanes(known: &Known) -> [String; 4] {
     [accept(false), accept(true), attempt, settle]
 }
 
+/// Direct chats that are there and such that are made, with users who are new and with nobody.
+fn direct_chats(Known { user, .. }: &Known) -> String {
+    format!(
+        "select count(*) from restante_direct_chats(array[{user}, {user}, {user}, {user}], \
+         array['user-35', 'user-' || random(), 'nobody', 'user-36'], array[true, true, false, true])"
+    )
+}
+
 /// What is done inside the database, once: each function of the schema that the service or an operator calls.
 /// All of it is rolled back, save for what has to be committed.
 async fn use_everything(connection: &mut PgConnection, known: &Known) {
@@ -278,10 +286,7 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         "select restante_catch_up_marks(4)".to_owned(),
         format!("insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', 0, 0)"),
         "select count(*) from restante_end_departures(1000)".to_owned(),
-        format!(
-            "select count(*) from restante_direct_chats(array[{user}, {user}, {user}, {user}], \
-             array['user-35', 'user-' || random(), 'nobody', 'user-36'], array[true, true, false, true])"
-        ),
+        direct_chats(known),
     ];
     let last = [
         format!("select count(*) from restante_read(array[{user}]::bigint[], array['{chat}']::uuid[], array[20]::bigint[], 2000)"),
@@ -365,17 +370,19 @@ const THOUGHT_TINY: &str =
 
 /// The planner then thinks it cheaper to walk a whole index than to look two rows up, if only the statement lets it.
 #[tokio::test]
-async fn accepting_looks_rows_up_by_key_and_settling_locks_in_order_however_few_rows_the_planner_believes_in() {
+async fn accepting_and_direct_chats_look_rows_up_by_key_and_settling_locks_in_order_however_few_rows_the_planner_believes_in() {
     let log = Log::of_this_thread();
     let db = database().await;
     let mut connection = explaining(&db).await;
     fill(&mut connection).await;
-    let [accept, accept_skipping, _, settle] = lanes(&known(&mut connection).await);
+    let known = known(&mut connection).await;
+    let [accept, accept_skipping, _, settle] = lanes(&known);
     run(&mut connection, THOUGHT_TINY).await;
     run(&mut connection, TELL).await;
     notices(&log);
     run(&mut connection, &accept).await;
     run(&mut connection, &accept_skipping).await;
+    run(&mut connection, &direct_chats(&known)).await;
     let told = notices(&log);
     assert!(told.len() > 10, "auto_explain has told {} plans", told.len());
     let found = scans_of(told);

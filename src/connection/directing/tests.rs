@@ -1,3 +1,5 @@
+//! Which sends may go, and in which order, whatever is resolved when.
+
 use super::*;
 use crate::protocol::client::SendTarget;
 
