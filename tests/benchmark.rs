@@ -10,9 +10,9 @@ use std::thread;
 use serde_json::Value;
 
 const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
-                     --held 200ms,400ms --held-pairs 2,4 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
+                     --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
 /// Two runs at once: much of each is waiting for a database to be made.
-const RUNS: [&[&str]; 2] = [&["drain", "history", "backlog", "storm"], &["live", "nodes", "group", "idle", "held"]];
+const RUNS: [&[&str]; 2] = [&["drain", "history", "backlog", "storm", "promises"], &["live", "nodes", "group", "idle", "held", "pairs"]];
 
 /// All figures of a run.
 struct Figures(Vec<Value>);
@@ -72,6 +72,13 @@ fn every_scenario_gives_its_figures() {
         ("group", "20 members away: rows stored"),
         ("group", "60 members there: sent → sender told of all"),
         ("idle", "memory of the service per connection"),
+        ("pairs", "chats that are new"),
+        ("pairs", "chats that are there"),
+        ("pairs", "the same from new connections"),
+        ("pairs", "the same by the chats' ids"),
+        ("promises", "live: sent → recipient, p99"),
+        ("promises", "50 waiting: connect → drained, p50"),
+        ("promises", "online check: asked → answered, p99"),
         ("storm", "first connect → all drained"),
         ("history", "drained with 1,000 / with 200"),
         ("held", "4 pairs, held for 400ms: dead rows of inboxes"),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,7 +38,13 @@ pub struct ServiceProcess {
 impl ServiceProcess {
     /// Starts this program with these arguments and settings, and waits until it says where it listens.
     pub async fn start(args: &[&str], settings: &[(&str, &str)], last_words: &LastWords) -> anyhow::Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+        Self::start_other(&std::env::current_exe().context("cannot find this program")?, args, settings, last_words).await
+    }
+
+    /// The same with another program, such as another version of this one.
+    pub async fn start_other(program: &Path, args: &[&str], settings: &[(&str, &str)], last_words: &LastWords) -> anyhow::Result<Self> {
+        let program = program.canonicalize().with_context(|| format!("there is no program {}", program.display()))?;
+        let mut command = Command::new(program);
         command.args(args).envs(settings.iter().copied());
         for name in NOT_INHERITED.iter().filter(|name| settings.iter().all(|(set, _)| set != *name)) {
             command.env_remove(name);

@@ -9,6 +9,7 @@ mod history;
 mod open_loop;
 mod pairs;
 mod progress;
+mod sending;
 mod socket;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use history::fill_history;
 pub use open_loop::{OpenLoop, Outcome, Pace, quantiles};
 pub use pairs::{Pair, pairs};
 pub use progress::Progress;
+pub use sending::{Address, send_all};
 pub use socket::{Heard, Numbering, Socket};
 
 /// After the last message is due, so long for the rest to arrive.

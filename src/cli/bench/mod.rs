@@ -43,6 +43,8 @@ Scenarios, with the time that one repetition takes:
   group     one message to groups of thousands: to members who are away, and to members who are online (1 min)
   idle      clients who are connected and silent: memory for each, CPU for all (1.5 min)
   storm     thousands of clients come back within seconds, while pairs go on talking (1 min)
+  pairs     every sender writes to every recipient by name (`to`): chats that are new, that are there, that the service has met (30 s)
+  promises  what users ask for: how soon a message is there, 50 waiting messages are drained, an online check is answered (30 s)
   history   drain with few finished rows in the tables, then with millions (5 min, 5 GB of disk)
   held      pairs at the highest rate while somebody keeps a transaction open (35 min)
   all       all of them; without a name, all but history and held
@@ -61,6 +63,7 @@ Examples:
   restante bench drain --users 200 --messages 500 --repeat 5
   restante bench live --rate 2000 --json live.json
   restante bench held --held 30s,1m --held-pairs 50 --repeat 1
+  restante bench pairs --senders 20 --recipients 200 --pair-messages 5
   restante bench all --quick --repeat 1 --json -
 
 JSON, with --json:

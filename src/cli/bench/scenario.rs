@@ -7,6 +7,8 @@ mod history;
 mod idle;
 mod ingest;
 mod live;
+mod pairs;
+mod promises;
 mod storm;
 
 use clap::ValueEnum;
@@ -37,6 +39,10 @@ pub enum Scenario {
     Idle,
     /// Everybody comes back at once.
     Storm,
+    /// Everybody writes to everybody, by name.
+    Pairs,
+    /// What users ask for.
+    Promises,
     /// With very many finished rows.
     History,
     /// While somebody keeps a transaction open.
@@ -45,7 +51,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -54,11 +60,14 @@ impl Scenario {
         Self::Group,
         Self::Idle,
         Self::Storm,
+        Self::Pairs,
+        Self::Promises,
         Self::History,
         Self::Held,
     ];
     /// Those that are measured when none is named: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 7] = [Self::Drain, Self::Live, Self::Nodes, Self::Backlog, Self::Group, Self::Idle, Self::Storm];
+    const SHORT: [Self; 9] =
+        [Self::Drain, Self::Live, Self::Nodes, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::Pairs, Self::Promises];
 
     /// As it is named.
     pub const fn name(self) -> &'static str {
@@ -71,6 +80,8 @@ impl Scenario {
             Self::Group => "group",
             Self::Idle => "idle",
             Self::Storm => "storm",
+            Self::Pairs => "pairs",
+            Self::Promises => "promises",
             Self::History => "history",
             Self::Held => "held",
         }
@@ -107,6 +118,8 @@ impl Scenario {
             Self::Group => group::group(stand, sizes, &progress).await,
             Self::Idle => idle::idle(stand, sizes, &progress).await,
             Self::Storm => storm::storm(stand, sizes, &progress).await,
+            Self::Pairs => pairs::by_name(stand, sizes, &progress).await,
+            Self::Promises => promises::promises(stand, sizes, &progress).await,
             Self::History => history::history(stand, sizes, &progress).await,
             Self::Held => held::held(stand, sizes, &progress).await,
         }

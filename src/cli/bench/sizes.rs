@@ -37,13 +37,13 @@ macro_rules! sizes {
 }
 
 sizes! {
-    senders: u32 = "50", quick "5", "N", "ingest, drain, backlog, history, storm: users who send";
+    senders: u32 = "50", quick "5", "N", "ingest, drain, backlog, history, storm, pairs: users who send";
     users: u32 = "1000", quick "20", "N", "ingest, drain, history: users who are away, each in a direct chat with one sender";
     messages: u32 = "100", quick "20", "N", "ingest, drain, history: messages to each of those users";
-    unconfirmed: u32 = "64", quick "64", "N", "ingest, drain, history: messages that a sender has under way without `message:sent`";
+    unconfirmed: u32 = "64", quick "64", "N", "ingest, drain, history, pairs: messages that a sender has under way without `message:sent`";
     bytes: u32 = "200", quick "200", "BYTES", "length of a message";
     window: u16 = "50", quick "50", "N", "drain, backlog, history: envelopes under way without an ack";
-    pairs: u32 = "50", quick "5", "N", "live, storm: pairs who are online";
+    pairs: u32 = "50", quick "5", "N", "live, storm, promises: pairs who are online; promises: as many users come and drain";
     rate: u32 = "1000", quick "200", "N", "live: messages a second of all pairs together";
     unfinished: u32 = "32", quick "8", "N", "live, at the highest rate: messages of a pair that are not told delivered yet";
     backlog: List<u32> = "20000,200000", quick "200,2000", "N,N", "backlog: messages that wait for one user, a run for each number";
@@ -53,7 +53,10 @@ sizes! {
     history: List<u32> = "10000,5000000", quick "1000,20000", "N,N", "history: finished rows in the tables, a run for each number";
     waiting: u32 = "20", quick "5", "N", "storm: messages that wait for each client";
     spread: Time = "5s", quick "500ms", "TIME", "storm: time in which all clients come back";
-    storm_rate: u32 = "200", quick "50", "N", "storm: messages a second of all pairs meanwhile";
+    storm_rate: u32 = "200", quick "50", "N", "storm, promises: messages a second of all pairs meanwhile";
+    recipients: u32 = "200", quick "10", "N", "pairs: users who are away; every sender writes to each of them";
+    pair_messages: u32 = "5", quick "3", "N", "pairs: messages of each sender to each recipient";
+    checks: u32 = "1000", quick "50", "N", "promises: online checks, one after the other";
     held_pairs: List<u32> = "50,5000", quick "5,20", "N,N", "held: pairs who are online, a run for each number";
     held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";

@@ -3,6 +3,7 @@
 mod meter;
 pub mod open_files;
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -34,6 +35,9 @@ pub struct Given {
     /// The secret that its tokens are signed with
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
     secret: Option<String>,
+    /// Measure this program's `serve` instead of this program's own, as that of another version; this one drives it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "baseline", "limit"])]
+    program: Option<PathBuf>,
     /// The service's process id, where it runs on this machine, so that its CPU time and memory can be read
     #[arg(long, value_name = "PID")]
     service_pid: Option<u32>,
@@ -100,7 +104,7 @@ impl Stand {
         match (&given.url, &given.database) {
             (Some(_), Some(_)) if nodes > 1 => Err(UsageError("with --url there is one node: leave out `nodes`".to_owned()).into()),
             (Some(url), Some(database)) => Self::of_given(given, url, database).await,
-            _ => Self::own(subject, nodes).await,
+            _ => Self::own(given, subject, nodes).await,
         }
     }
 
@@ -119,7 +123,7 @@ impl Stand {
         })
     }
 
-    async fn own(subject: Subject, nodes: usize) -> anyhow::Result<Self> {
+    async fn own(given: &Given, subject: Subject, nodes: usize) -> anyhow::Result<Self> {
         let server = tokio::task::spawn_blocking(|| Throwaway::start(&ServerOptions::default())).await??;
         server.server().ensure_database(DATABASE).await?;
         let options = server.server().options(DATABASE);
@@ -135,7 +139,11 @@ impl Stand {
         ];
         let mut processes = Vec::new();
         for _ in 0..nodes {
-            processes.push(ServiceProcess::start(subject.args(), &settings, &last_words).await.with_context(|| last_words.text())?);
+            let process = match &given.program {
+                Some(program) => ServiceProcess::start_other(program, subject.args(), &settings, &last_words).await,
+                None => ServiceProcess::start(subject.args(), &settings, &last_words).await,
+            };
+            processes.push(process.with_context(|| last_words.text())?);
         }
         Ok(Self {
             subject,

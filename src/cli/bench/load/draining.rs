@@ -24,7 +24,7 @@ pub async fn drain(socket: &mut Socket, progress: &Progress) -> anyhow::Result<u
                 progress.advance(1);
             }
             Heard::Drained => return Ok(received),
-            Heard::Ready | Heard::Sent | Heard::Delivered(_) | Heard::Counted { .. } | Heard::Other => {}
+            Heard::Ready | Heard::Sent | Heard::Delivered(_) | Heard::Counted { .. } | Heard::Online(_) | Heard::Other => {}
         }
     }
 }

@@ -61,6 +61,8 @@ pub enum Heard {
     },
     /// What waited has been acked.
     Drained,
+    /// Is the user online that was asked about?
+    Online(bool),
     /// Something else.
     Other,
 }
@@ -91,6 +93,12 @@ struct Data<'a> {
     class: Option<&'a str>,
     delivered_count: Option<u64>,
     retry_after_ms: Option<u64>,
+    users: Option<Vec<Presence>>,
+}
+
+#[derive(Deserialize)]
+struct Presence {
+    online: bool,
 }
 
 /// More come at once than the service lets wait.
@@ -133,6 +141,23 @@ impl Socket {
         self.wire.queue(frame);
     }
 
+    /// The same to a user, by name. It has nothing in it that JSON would escape.
+    pub fn send_to(&mut self, id: Uuid, user: &str, content: &str) {
+        let mut frame = String::with_capacity(180 + content.len());
+        let _ = write!(frame, r#"{{"event":"message:send","id":"1","data":{{"messageId":"{id}","to":"{user}","content":"{content}"}}}}"#);
+        self.wire.queue(frame);
+    }
+
+    /// Asks whether this user is online, and waits for the answer.
+    pub async fn is_online(&mut self, user: &str) -> anyhow::Result<bool> {
+        self.wire.queue(format!(r#"{{"event":"presence:get","id":"1","data":{{"userIds":["{user}"]}}}}"#));
+        loop {
+            if let Heard::Online(online) = self.next().await? {
+                return Ok(online);
+            }
+        }
+    }
+
     /// Queues an ack.
     pub fn ack(&mut self, message: Uuid) {
         self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
@@ -158,6 +183,7 @@ impl Socket {
                 Heard::Counted { number: Numbering::number(id), delivered }
             }
             ("queue:drained", Data { class: Some("chat"), .. }) => Heard::Drained,
+            ("presence:state", Data { users: Some(users), .. }) => Heard::Online(users.iter().any(|user| user.online)),
             ("ready", _) => Heard::Ready,
             ("error", Data { code: Some("busy"), retry_after_ms: Some(ms), .. }) => return Err(Later(ms).into()),
             ("error", Data { code, .. }) => bail!("the service answered with the error {}", code.unwrap_or("?")),

@@ -126,7 +126,7 @@ async fn everywhere(group: &mut Group, audience: &mut Audience, message: u64) ->
                     // In a small group each member by name, in a large one a count.
                     Heard::Delivered(numbers) => told + numbers.into_iter().filter(|number| *number == message).count() as u64,
                     Heard::Counted { number, delivered } if number == message => delivered,
-                    Heard::Counted { .. } | Heard::Ready | Heard::Sent | Heard::Received(_) | Heard::Drained | Heard::Other => told,
+                    Heard::Counted { .. } | Heard::Ready | Heard::Sent | Heard::Received(_) | Heard::Drained | Heard::Online(_) | Heard::Other => told,
                 };
                 all_told = all_told.or_else(|| (told == recipients).then(Instant::now));
             }

@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::cli::bench::figure::{Figure, Unit};
-use crate::cli::bench::load::{Crowd, Drained, Heard, Numbering, Progress, Socket, connect_all, drain_all, waiting};
+use crate::cli::bench::load::{Address, Crowd, Drained, Numbering, Progress, connect_all, drain_all, send_all, waiting};
 use crate::cli::bench::sizes::Sizes;
 use crate::cli::bench::stand::{Stand, Subject};
 
@@ -25,7 +24,7 @@ pub async fn ingest(stand: &Stand, crowd: &Crowd, sizes: &Sizes, progress: &Prog
     let (began, spent) = (Instant::now(), stand.meter.read());
     let mut tasks = JoinSet::new();
     for (place, socket) in sockets.into_iter().enumerate() {
-        let mine: Vec<Uuid> = crowd.chats.iter().skip(place).step_by(crowd.senders.len()).copied().collect();
+        let mine: Vec<_> = crowd.chats.iter().skip(place).step_by(crowd.senders.len()).copied().map(Address::Chat).collect();
         let total = mine.len() as u64 * u64::from(sizes.messages);
         let first = (place as u64) << 24;
         let letters = (first..first + total).zip(mine.into_iter().cycle()).map(move |(number, chat)| (numbering.id(number), chat));
@@ -40,32 +39,6 @@ pub async fn ingest(stand: &Stand, crowd: &Crowd, sizes: &Sizes, progress: &Prog
     ensure!(stored == sizes.total(), "{stored} of {} messages were confirmed", sizes.total());
     ensure!(waiting(&stand.database, &crowd.recipients).await? == stored, "not every confirmed message waits");
     Ok(figure)
-}
-
-/// Sends with a bounded number unconfirmed; returns how many were confirmed.
-async fn send_all(
-    mut socket: Socket,
-    mut letters: impl Iterator<Item = (Uuid, Uuid)> + Send,
-    content: Arc<str>,
-    unconfirmed_max: usize,
-    progress: Progress,
-) -> anyhow::Result<u64> {
-    let (mut confirmed, mut unconfirmed) = (0, 0);
-    loop {
-        while unconfirmed < unconfirmed_max
-            && let Some((id, chat)) = letters.next()
-        {
-            socket.send(id, chat, &content);
-            unconfirmed += 1;
-        }
-        if unconfirmed == 0 {
-            return Ok(confirmed);
-        }
-        if let Heard::Sent = socket.next().await? {
-            (confirmed, unconfirmed) = (confirmed + 1, unconfirmed - 1);
-            progress.advance(1);
-        }
-    }
 }
 
 /// Ingest, and then all recipients connect at once and ack every message.
