@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::ledger::{Holder, assert_ledger, delivery, number, store};
-use crate::support::{Node, PATIENCE, database, direct, users};
+use crate::support::{Node, PATIENCE, SOMEBODY_WAITS, database, direct, until_true, users};
 
 fn name(text: &str) -> ExternalId {
     ExternalId::try_from(text.to_owned()).unwrap()
@@ -74,21 +74,21 @@ async fn one_statement_finds_makes_and_leaves_out_and_nobody_gets_a_chat_it_is_n
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
     const SIDES: usize = 6;
-    const ROUNDS: usize = 12;
+    const ROUNDS: usize = 8;
     let db = database().await;
     let pool = db.pool(8).await;
     let store = Store::new(pool.clone());
-    let names: Vec<String> = (0..2 * ROUNDS).map(|n| format!("user-{n}")).collect();
+    let names: Vec<String> = (0..5 * ROUNDS).map(|n| format!("user-{n}")).collect();
     let seed = fastrand::u64(..);
     let mut dice = Rng::with_seed(seed);
     for round in 0..ROUNDS {
         // One new user in each round: it is known by its name only.
-        let known: Vec<&str> = names[..2 * round + 1].iter().map(String::as_str).collect();
+        let known: Vec<&str> = names[..5 * round + 4].iter().map(String::as_str).collect();
         let ids: BTreeMap<i64, &str> = users(&pool, &known).await.into_iter().zip(known.iter().copied()).collect();
         let sides = (0..SIDES).map(|_| {
             let mut asked: Vec<(i64, String)> = ids
                 .keys()
-                .flat_map(|id| names[..2 * round + 2].iter().map(|other| (*id, other.clone())))
+                .flat_map(|id| names[..5 * round + 5].iter().map(|other| (*id, other.clone())))
                 .filter(|_| dice.f32() < 0.8)
                 .collect();
             dice.shuffle(&mut asked);
@@ -114,6 +114,32 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
     let twice = "select count(*) from chats c where (select count(*) from chat_members m where m.chat_id = c.id) \
                  <> case when split_part(c.direct_key, ':', 1) = split_part(c.direct_key, ':', 2) then 1 else 2 end";
     assert_eq!(number(&pool, twice).await, 0);
+    assert_ledger(&pool).await;
+}
+
+/// Whoever waits holds nothing that comes later in the order: users by name, then chats by key.
+#[tokio::test]
+async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
+    let db = database().await;
+    let pool = db.pool(4).await;
+    let store = Store::new(pool.clone());
+    let [one, two, three] = users(&pool, &["ann", "ben", "cleo"]).await.try_into().unwrap();
+    assert!(one < two && two < three, "keys of one digit are in the order of the numbers");
+    for (held, first) in [(format!("restante_direct_chat({one}, {two})"), "ben"), ("restante_users(array['new'])".to_owned(), "new")] {
+        let holder = Holder::holds(&db.options(), &format!("select from {held}")).await;
+        let (waits, other) = (store.clone(), if first == "ben" { "cleo" } else { "ann" });
+        let waiting = tokio::spawn(async move {
+            let mut batch = DirectBatch::default();
+            batch.push(UserId(one), &name(other), true);
+            batch.push(UserId(one), &name(first), true);
+            waits.direct_chats(&batch, LockPatience::OfConnection).await
+        });
+        until_true(&pool, SOMEBODY_WAITS).await;
+        let free = ask(&store, &[(one, other, true)]).await;
+        assert!(matches!(free.as_deref(), Ok([Some(DirectChat { is_new: true, .. })])), "waiting for {first}: {free:?}");
+        holder.commits().await;
+        assert_eq!(waiting.await.unwrap().unwrap()[0].unwrap().chat, free.unwrap()[0].unwrap().chat);
+    }
     assert_ledger(&pool).await;
 }
 

@@ -1,9 +1,10 @@
 //! What a connection sends to users by their names: it reads on while chats are asked for, and each chat keeps its order.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::ledger::{Holder, assert_ledger};
+use crate::support::ledger::{Holder, assert_ledger, number};
 use crate::support::{Database, Node, Socket, database, direct, until_true};
 
 /// Nobody can be found or made by name: what is sent to a name waits.
@@ -53,6 +54,32 @@ async fn sends_to_one_user_keep_their_order_while_the_chat_is_made_and_others_do
     let wanted: Vec<String> = (0..=10).map(|n| n.to_string()).collect();
     assert_eq!(contents(&pool, "alice", "bob").await, wanted);
     assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+/// A chat may be found while its connection still reads: what is read then is behind what waits, though the chat is known by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_read_while_a_chat_is_being_found_does_not_overtake_what_waits_for_it() {
+    const NAMES: usize = 40;
+    const EACH: usize = 25;
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let node = Node::start(db.options()).await;
+    let senders = (0..4).map(|n| format!("sender-{n}")).collect::<Vec<_>>();
+    let all = senders.iter().map(|sender| async {
+        let mut socket = node.connect(sender).await;
+        let mut last = String::new();
+        for name in 0..NAMES {
+            for n in 0..EACH {
+                last = later(&mut socket, json!({"to": format!("user-{name}"), "content": n.to_string()})).await;
+            }
+        }
+        assert_eq!(socket.answer(&last).await["event"], "message:sent");
+    });
+    join_all(all).await;
+    until_true(&pool, "select count(*) = 4000 from messages").await;
+    let overtaken = "select count(*) from messages where content::int <> seq - 1";
+    assert_eq!(number(&pool, overtaken).await, 0);
     node.stop().await;
 }
 
