@@ -5,6 +5,7 @@
 mod support;
 
 use sqlx::{ConnectOptions, Connection};
+use support::run::Run;
 use support::{Ending, PrivateServer};
 
 async fn table_exists(options: &sqlx::postgres::PgConnectOptions, table: &str) -> bool {
@@ -37,6 +38,47 @@ async fn a_test_database_is_dropped_with_its_handle_even_while_a_pool_is_open() 
     let refused = options.connect().await.expect_err("the database is gone");
     assert_eq!(refused.as_database_error().and_then(|e| e.code()).as_deref(), Some("3D000"));
     pool.close().await;
+}
+
+/// Broken by a run that takes another's session for its own, or looks at names alone.
+#[tokio::test]
+async fn what_a_dead_run_left_is_dropped_by_the_next_and_what_a_live_one_has_is_not() {
+    let server = PrivateServer::start().await;
+    let admin = server.database_without_schema("elsewhere").await;
+    let own = admin.clone().database("postgres");
+    let (dead, live) = (Run::begin(&admin).await.unwrap(), Run::begin(&own).await.unwrap());
+    for run in [&dead, &live] {
+        let (database, role) = (run.named("template"), run.named("role_1"));
+        for statement in [
+            format!("create database {database}"),
+            format!("create role {role} login"),
+            format!("alter database {database} owner to {role}"),
+        ] {
+            run.execute(&statement).await.unwrap();
+        }
+    }
+    for (name, is_like) in [("restante_test", "nobody's run"), ("restante_test_0123456789abcdef", "no name of a run's")] {
+        live.execute(&format!("create database {name}")).await.unwrap_or_else(|error| panic!("{is_like}: {error}"));
+    }
+    let there = async || -> Vec<String> {
+        let names = "select datname::text from pg_database where datname like 'restante%' union select rolname::text from pg_roles where rolname like 'restante%' order by 1";
+        sqlx::query_scalar(names).fetch_all(&mut own.connect().await.unwrap()).await.unwrap()
+    };
+    let mut expected: Vec<String> = ["restante_test", "restante_test_0123456789abcdef"].map(str::to_owned).to_vec();
+    expected.extend([live.named("role_1"), live.named("template")]);
+    expected.sort_unstable();
+    let name = dead.name().to_owned();
+    drop(dead);
+    let sessions = format!("select count(*) from pg_stat_activity where application_name = '{name}'");
+    support::ledger::until(
+        &sqlx::PgPool::connect_with(own.clone()).await.unwrap(),
+        "its session is gone",
+        &sessions.replace("count(*)", "count(*) = 0"),
+    )
+    .await;
+    let next = Run::begin(&own).await.unwrap();
+    assert_eq!(there().await, expected);
+    drop(next);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod node;
 mod pgbouncer;
 mod postgres;
 mod rows;
+pub mod run;
 mod socket;
 mod stalling;
 
@@ -19,7 +20,7 @@ pub use load::Load;
 pub use log::{Line, Log};
 pub use node::{Node, admin_token, config, secret, token, token_for};
 pub use pgbouncer::PgBouncer;
-pub use postgres::{Database, Ending, PrivateServer, blocking, database, kill, wait_until};
+pub use postgres::{Database, Ending, PrivateServer, blocking, database, empty_database, kill, wait_until};
 pub use rows::{Row, SOMEBODY_WAITS, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};
 pub use stalling::StallingProxy;

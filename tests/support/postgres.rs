@@ -1,46 +1,65 @@
 //! Databases for tests. One server serves a whole test process, an embedded one that ends with the process or the
-//! one that `DATABASE_URL` names; the migrations are applied once, to a template, and each test gets a copy of it.
+//! one that `DATABASE_URL` names; the migrations are applied once, to a template, and each test gets a copy of it. On a
+//! server of `DATABASE_URL` nothing stays behind: what a test makes goes with it, and the rest with the process ([`Run`]).
 //! A test that stops or kills PostgreSQL takes a [`PrivateServer`].
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use restante::postgres::{ServerOptions, Throwaway};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection};
 use tokio::sync::OnceCell;
-use uuid::Uuid;
 
-/// Guards the making of the template between test processes that share the server of `DATABASE_URL`.
-const TEMPLATE_LOCK: i64 = 0x7265_7374_616e_7465;
+use super::run::{Run, clear, execute};
+
+/// Names the run to clear after, in the environment of the process that does it.
+const CLEARS_AFTER: &str = "RESTANTE_TEST_CLEARS_AFTER";
+/// The test that such a process runs; every test binary has it.
+const CLEARER: &str = "support::postgres::a_run_that_has_ended_leaves_no_database_behind";
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
+static NUMBER: AtomicU32 = AtomicU32::new(1);
 
+/// Statics are never dropped: all of this ends with the process.
 struct Server {
-    admin: PgConnectOptions,
+    run: Run,
     template: String,
-    /// Statics are never dropped: the embedded server ends with the process.
     _embedded: Option<Throwaway>,
+    _clearer: Option<Child>,
 }
 
-/// A migrated database of one's own, dropped with this handle.
+/// A database of one's own, dropped with this handle, and so are its roles.
 pub struct Database {
     name: String,
     admin: PgConnectOptions,
+    roles: Mutex<Vec<String>>,
 }
 
 /// Makes a database with all migrations applied and nothing in it.
 pub async fn database() -> Database {
     let server = SERVER.get_or_init(Server::start).await;
-    let name = format!("restante_test_{}", Uuid::now_v7().simple());
-    execute(&server.admin, &format!("create database {name} template {}", server.template)).await.unwrap();
-    Database { name, admin: server.admin.clone() }
+    Database::make(&server.run, &format!("template {}", server.template)).await
+}
+
+/// Makes a database with nothing in it, and with these words behind `create database …`.
+pub async fn empty_database(how: &str) -> Database {
+    Database::make(&SERVER.get_or_init(Server::start).await.run, how).await
 }
 
 impl Database {
+    async fn make(run: &Run, how: &str) -> Self {
+        let name = run.named(NUMBER.fetch_add(1, Ordering::Relaxed));
+        run.execute(&format!("create database {name} {how}")).await.unwrap();
+        Self { name, admin: run.admin().clone(), roles: Mutex::default() }
+    }
+
     /// How to connect to it.
     pub fn options(&self) -> PgConnectOptions {
         self.admin.clone().database(&self.name)
@@ -55,16 +74,36 @@ impl Database {
     pub async fn pool(&self, connections: u32) -> PgPool {
         PgPoolOptions::new().max_connections(connections).connect_with(self.options()).await.unwrap()
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes a role that may log in and nothing else. Returns its name and how it connects.
+    pub async fn role(&self) -> (String, PgConnectOptions) {
+        let run = &SERVER.get().expect("a database of it is there").run;
+        let name = run.named(format_args!("role_{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        run.execute(&format!("create role {name} login password 'of a test'")).await.unwrap();
+        self.roles.lock().unwrap().push(name.clone());
+        let options = self.options().username(&name).password("of a test");
+        (name, options)
+    }
 }
 
 impl Drop for Database {
     /// Best effort, and in a runtime of its own: the test's may be the one that waits here.
     fn drop(&mut self) {
-        let admin = self.admin.clone();
-        let statement = format!("drop database if exists {} with (force)", self.name);
-        let dropping = std::thread::spawn(move || {
+        let (admin, roles) = (self.admin.clone(), std::mem::take(&mut *self.roles.lock().unwrap()));
+        let database = format!("drop database if exists {} with (force)", self.name);
+        let statements: Vec<String> =
+            std::iter::once(database).chain(roles.iter().map(|role| format!("drop role if exists {role}"))).collect();
+        let dropping = std::thread::spawn(move || -> std::io::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(execute(&admin, &statement)).map_err(std::io::Error::other)
+            for statement in statements {
+                runtime.block_on(execute(&admin, &statement)).map_err(std::io::Error::other)?;
+            }
+            Ok(())
         });
         let _ = dropping.join();
     }
@@ -79,51 +118,58 @@ impl Server {
                 (server.server().options("postgres"), Some(server))
             }
         };
-        let template = ensure_template(&admin).await;
-        Self { admin, template, _embedded: embedded }
+        let run = Run::begin(&admin).await.unwrap();
+        let clearer = embedded.is_none().then(|| clearer(&run));
+        let template = run.named("template");
+        run.execute(&format!("create database {template} encoding 'UTF8' template template0")).await.unwrap();
+        migrate(&admin.database(&template), &migrations().await).await;
+        Self { run, template, _embedded: embedded, _clearer: clearer }
     }
 }
 
-/// The template's name carries a hash of the migrations, so a changed migration never meets an old template.
-/// It is made under another name, so a killed test run never leaves half of one.
-async fn ensure_template(admin: &PgConnectOptions) -> String {
-    let migrations = migrations().await;
-    let name = format!("restante_template_{:016x}", hash_of(&migrations));
-    let mut guard = admin.connect().await.unwrap();
-    sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut guard).await.unwrap();
-    let exists = "select exists (select from pg_database where datname = $1)";
-    let there: bool = sqlx::query_scalar(exists).bind(&name).fetch_one(&mut guard).await.unwrap();
-    if !there {
-        let draft = format!("{name}_draft");
-        execute(admin, &format!("drop database if exists {draft} with (force)")).await.unwrap();
-        execute(admin, &format!("create database {draft}")).await.unwrap();
-        migrate(&admin.clone().database(&draft), &migrations).await;
-        execute(admin, &format!("alter database {draft} rename to {name}")).await.unwrap();
-    }
-    guard.close().await.unwrap();
-    name
+/// A process that clears up when this one has ended, killed or not: it waits for the end of a pipe that only this one holds open.
+fn clearer(run: &Run) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", CLEARER])
+        .env(CLEARS_AFTER, run.name())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Else an interrupt from the terminal would reach it.
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// In a run of tests it has nothing to do; see [`clearer`].
+#[test]
+fn a_run_that_has_ended_leaves_no_database_behind() {
+    let (Ok(run), Ok(url)) = (std::env::var(CLEARS_AFTER), std::env::var("DATABASE_URL")) else { return };
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let admin: PgConnectOptions = url.parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // Its sessions have a moment to notice that their client is gone.
+        for _ in 0..600 {
+            let mut connection = admin.connect().await.unwrap();
+            let lives = "select exists (select from pg_stat_activity where application_name = $1)";
+            if !sqlx::query_scalar::<_, bool>(lives).bind(&run).fetch_one(&mut connection).await.unwrap() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        clear(&admin).await.unwrap();
+    });
 }
 
 async fn migrations() -> Migrator {
     Migrator::new(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations"))).await.unwrap()
 }
 
-fn hash_of(migrations: &Migrator) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    migrations.iter().for_each(|migration| (migration.version, &migration.checksum).hash(&mut hasher));
-    hasher.finish()
-}
-
 async fn migrate(options: &PgConnectOptions, migrations: &Migrator) {
     let mut connection = PgConnection::connect_with(options).await.unwrap();
     migrations.run(&mut connection).await.unwrap();
     connection.close().await.unwrap();
-}
-
-async fn execute(options: &PgConnectOptions, statement: &str) -> sqlx::Result<()> {
-    let mut connection = options.connect().await?;
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
-    connection.close().await
 }
 
 /// A server for one test, to be ended and started again at will. It ends with the test in any case.

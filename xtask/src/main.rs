@@ -1,7 +1,7 @@
 //! The project's own commands: `cargo xtask sqlx-data [--check]`, `cargo xtask schema [--check]`, `cargo xtask sabotage [WORD…]`.
 //!
 //! It does not depend on the service: `sqlx-data.json` must be made when the service cannot be built for want of
-//! it. Only the embedded server is shared, as source.
+//! it. Only the embedded server, and how runs name what they make, are shared, as source.
 
 mod sabotage;
 mod schema;
@@ -11,6 +11,10 @@ mod sqlx_data;
 #[path = "../../src/postgres/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the service uses more of it")]
 mod postgres;
+
+#[path = "../../tests/support/run.rs"]
+#[expect(dead_code, reason = "tests use more of it")]
+mod run;
 
 use std::process::ExitCode;
 

@@ -6,14 +6,16 @@ use std::path::Path;
 use anyhow::Context;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::postgres::{ServerOptions, Throwaway};
+use crate::run::Run;
 
 /// A migrated database and whatever it lives on.
 pub struct Scratch {
     name: String,
-    admin: PgConnectOptions,
+    /// What an earlier one left that was killed is dropped when this one begins.
+    run: Run,
     /// Ends the server when it is dropped.
     _server: Option<Throwaway>,
 }
@@ -22,8 +24,9 @@ impl Scratch {
     /// Makes the database and applies `migrations`.
     pub async fn new(migrations: &Path) -> anyhow::Result<Self> {
         let (admin, server) = server().await?;
-        let scratch = Self { name: format!("restante_scratch_{}", std::process::id()), admin, _server: server };
-        scratch.admin(&format!("create database {}", scratch.name)).await?;
+        let run = Run::begin(&admin).await?;
+        let scratch = Self { name: run.named("scratch"), run, _server: server };
+        scratch.admin(&format!("create database {} encoding 'UTF8' template template0", scratch.name)).await?;
         match scratch.migrate(migrations).await {
             Ok(()) => Ok(scratch),
             Err(e) => {
@@ -58,13 +61,11 @@ impl Scratch {
     }
 
     fn options(&self) -> PgConnectOptions {
-        self.admin.clone().database(&self.name)
+        self.run.admin().clone().database(&self.name)
     }
 
     async fn admin(&self, statement: &str) -> anyhow::Result<()> {
-        let mut connection = self.admin.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.with_context(|| statement.to_owned())?;
-        Ok(connection.close().await?)
+        self.run.execute(statement).await.with_context(|| statement.to_owned())
     }
 }
 
