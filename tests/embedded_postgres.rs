@@ -221,6 +221,27 @@ async fn a_database_that_all_make_at_once_is_made_once() {
     }
 }
 
+/// In any other encoding a row may hold bytes that no client can read.
+#[tokio::test]
+async fn databases_are_utf8_whatever_the_template_of_the_cluster_has_become() {
+    let dir = ThrowawayDir::new().unwrap();
+    let server = start(&dir).await;
+    let mut admin = server.options("postgres").connect().await.unwrap();
+    for statement in [
+        "alter database template1 is_template false",
+        "drop database template1",
+        "create database template1 template template0 encoding 'SQL_ASCII' is_template true",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut admin).await.unwrap();
+    }
+    server.ensure_database("made").await.unwrap();
+    let encoding: String = sqlx::query_scalar("select pg_encoding_to_char(encoding)::text from pg_database where datname = 'made'")
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+    assert_eq!(encoding, "UTF8");
+}
+
 #[tokio::test]
 async fn the_last_one_out_stops_the_server() {
     let dir = ThrowawayDir::new().unwrap();

@@ -107,7 +107,7 @@ impl Embedded {
         let there: bool =
             sqlx::query_scalar("select exists (select from pg_database where datname = $1)").bind(db).fetch_one(&mut admin).await?;
         if !there {
-            let create = format!("create database \"{}\"", db.replace('"', "\"\""));
+            let create = format!("create database \"{}\" encoding 'UTF8' template template0", db.replace('"', "\"\""));
             match sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await {
                 Err(e) if !made_meanwhile(&e) => return Err(e.into()),
                 _ => {}
