@@ -64,7 +64,7 @@ async fn one_statement_finds_makes_and_leaves_out_and_nobody_gets_a_chat_it_is_n
     }
     assert_eq!(number(&pool, "select count(*) from chats").await, 5);
     assert_eq!(number(&pool, "select count(*) from users").await, 3, "nobody was not made");
-    assert_eq!(number(&pool, "select count(*) from inboxes i join users u on u.id = i.user_id where u.external_id = 'new'").await, 2);
+    assert_eq!(number(&pool, "select count(*) from inboxes i join users u on u.id = i.user_id where u.external_id = 'new'").await, 3);
     // And a name that is not to be made, alone: the statement ends early.
     assert_eq!(ask(&store, &[(alice, "nobody", false)]).await.unwrap(), [None]);
     assert_ledger(&pool).await;
