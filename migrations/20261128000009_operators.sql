@@ -5,7 +5,7 @@ create function restante_wake_channel() returns text
 language sql stable
 set search_path from current
 as $$
-  select 'restante_wake' || case when current_schema() = 'public' then '' else '_' || left(md5(current_schema()), 16) end;
+  select case current_schema() when 'public' then 'restante_wake' else 'restante_wake_' || quote_ident(current_schema())::regnamespace::oid end;
 $$;
 comment on function restante_wake_channel() is 'On which channel nodes are woken from SQL: channels belong to a database, and another schema of it may hold another service.';
 

@@ -3,15 +3,16 @@
 //! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
 
 mod nodes;
+mod schema;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::migrate::{Migrate, MigrateError};
+use sqlx::PgConnection;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -31,12 +32,10 @@ use crate::jobs;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::reach::Reach;
 use crate::session;
-use crate::store::{self, CannotUse, Epoch, Shape, Store, with_settings};
+use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit, with_settings};
 use crate::telemetry::Metrics;
 use nodes::{Carrier, Nodes};
-
-/// The migrations of this version; `sqlx migrate run` applies the same.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+pub use schema::{InTheWay, MIGRATIONS, MigrationPatience, migrate, migrate_within};
 
 /// A node that dies is noticed within `lives` and a beat.
 const PRESENCE: PresenceSettings = PresenceSettings {
@@ -90,6 +89,30 @@ pub enum StartError {
     /// `DATABASE_DIRECT_URL` is another database.
     #[error("DATABASE_URL and DATABASE_DIRECT_URL lead to different databases")]
     TwoDatabases,
+    /// A way to the database sees another schema than the other.
+    #[error(
+        "the connections of DATABASE_URL see the schema {there}, and those of DATABASE_DIRECT_URL {here}: both need the same search_path, and a \
+         pooler drops that of an address. Run this in PostgreSQL, then make the pooler connect anew (docs/operations.md, Poolers):\n  {mends};"
+    )]
+    TwoSchemas {
+        /// That of the direct connection.
+        here: String,
+        /// That of the others.
+        there: String,
+        /// What gives the role the one of the direct connection.
+        mends: String,
+    },
+    /// The database is of no use, or somebody else's. Nothing of it was changed.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Somebody holds what the migrations need.
+    #[error("the migrations waited for {seconds} s for a lock, {held}")]
+    Waited {
+        /// So long.
+        seconds: f32,
+        /// Who it was.
+        held: InTheWay,
+    },
     /// The database that took the place of the one before has not all of it.
     #[error(
         "the database is not whole: it is being restored, or is from before an upgrade. A node that starts anew waits for what was there \
@@ -116,11 +139,13 @@ impl StartError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) | Self::NotWhole | Self::TooSlow => true,
+            Self::Waited { .. } => true,
             Self::Store(error) => error.is_unavailable(),
             // It may not be made yet, or its name be under way from one to the other.
             Self::CannotUse(CannotUse::Database(_)) => true,
             // While it fails over one way may lead to the old one.
             Self::TwoDatabases => true,
+            Self::Unfit(_) | Self::TwoSchemas { .. } => false,
             Self::Listen(..) | Self::CannotUse(_) | Self::NotDirect | Self::WithoutNats | Self::Migrate(_) => false,
             #[cfg(feature = "nats")]
             Self::Nats(_) => false,
@@ -160,49 +185,48 @@ enum Schema {
     AsBefore(Shape),
 }
 
-/// Applies the migrations that are missing.
-pub async fn migrate(database: &Database) -> Result<(), StartError> {
-    let direct = direct(database).await?;
-    let done = MIGRATIONS.run(&direct).await.map_err(StartError::Migrate);
-    direct.close().await;
-    done
-}
-
-/// A way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
-async fn direct(database: &Database) -> Result<PgPool, StartError> {
-    let direct = PgPoolOptions::new().max_connections(1).connect_with(database.direct.clone()).await.map_err(StartError::Database)?;
-    if store::is_shared(&database.direct).await? { Err(StartError::NotDirect) } else { Ok(direct) }
+/// A database that is fit to be served.
+struct Opened {
+    store: Store,
+    epoch: Epoch,
+    shape: Shape,
+    /// Where the schema's functions notify every node.
+    wakes: String,
 }
 
 /// The database with its schema, and its epoch. Both ways to it are looked at before anything relies on them.
-async fn open(config: &Config, database: &Database, schema: Schema) -> Result<(Store, Epoch, Shape), StartError> {
-    let direct = direct(database).await?;
-    if let Schema::Migrate = schema {
-        MIGRATIONS.run(&direct).await.map_err(StartError::Migrate)?;
+async fn open(config: &Config, database: &Database, schema: Schema) -> Result<Opened, StartError> {
+    let mut direct = schema::direct(database).await?;
+    match schema {
+        Schema::Migrate => schema::bring_up_to_date(&mut direct, database, MigrationPatience::default()).await?,
+        Schema::AsBefore(before) => check_as_before(&mut direct, database, &before).await?,
     }
-    let mut connection = direct.acquire().await.map_err(StartError::Database)?;
-    let (epoch, shape) = (Epoch::of(&mut connection).await?, Shape::of(&mut connection).await?);
-    if let Schema::AsBefore(before) = schema
-        && !(shape.covers(&before) && is_migrated(&mut connection).await?)
-    {
-        return Err(StartError::NotWhole);
-    }
-    drop(connection);
-    direct.close().await;
+    let (epoch, shape) = (Epoch::of(&mut direct).await?, Shape::of(&mut direct).await?);
+    let (here, wakes) = (store::schema_of(&mut direct, "").await?.name.unwrap_or_default(), store::wake_channel(&mut direct).await?);
     let options = with_settings(database.options.clone());
     let mut through = store::check_connections(&options).await?;
     match epoch.admit(&mut through).await {
-        Ok(()) => Ok((Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch, shape)),
-        Err(_) if epoch.is_over() => Err(StartError::TwoDatabases),
+        Ok(()) => Ok(Opened { store: Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch, shape, wakes }),
+        Err(_) if epoch.is_over() => {
+            let there = store::schema_of(&mut through, &here).await?;
+            let is_same = there.name.as_ref() == Some(&here);
+            Err(if is_same {
+                StartError::TwoDatabases
+            } else {
+                StartError::TwoSchemas { here, there: there.or_none(), mends: there.mends }
+            })
+        }
         Err(cause) => Err(StartError::Database(cause)),
     }
 }
 
-/// Is every migration of this version applied?
-async fn is_migrated(connection: &mut PgConnection) -> Result<bool, StartError> {
-    let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(StartError::Migrate)?;
-    let is_applied = |version: i64| applied.iter().any(|migration| migration.version == version);
-    Ok(MIGRATIONS.iter().all(|migration| is_applied(migration.version)))
+/// A database in the place of one before has everything that was there, or is left alone.
+async fn check_as_before(direct: &mut PgConnection, database: &Database, before: &Shape) -> Result<(), StartError> {
+    if !schema::is_whole(direct, before).await? {
+        return Err(StartError::NotWhole);
+    }
+    store::judge_collations(store::changed_collations(direct).await?)?;
+    schema::catch_up(direct, database, MigrationPatience::default()).await
 }
 
 impl App {
@@ -231,7 +255,7 @@ impl App {
         database: Database,
         secret: &SecretString,
     ) -> Result<Self, StartError> {
-        let (store, epoch, shape) = open(config, &database, schema).await?;
+        let Opened { store, epoch, shape, wakes } = open(config, &database, schema).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let (stop_listening, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
@@ -247,7 +271,7 @@ impl App {
         let carrier = Carrier::choose(config, &epoch, &store, &metrics).await?;
         let (listens, connect_to) = (admitting(&epoch, 1), database.direct);
         let (of_store, of_reach, of_bus, of_metrics) = (store.clone(), reach.clone(), bus.clone(), Arc::clone(&metrics));
-        let nodes = Nodes { listens, connect_to, carrier, store: of_store, reach: of_reach, bus: of_bus, metrics: of_metrics };
+        let nodes = Nodes { listens, connect_to, wakes, carrier, store: of_store, reach: of_reach, bus: of_bus, metrics: of_metrics };
         nodes.start(&tasks, &stop_lanes);
         let node = presence::Node { store: store.clone(), hub: Arc::clone(&hub), reach: reach.clone(), bus, metrics: Arc::clone(&metrics) };
         let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;

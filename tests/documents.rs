@@ -14,7 +14,7 @@ use std::process::Command;
 use restante::app::StartError;
 use restante::protocol::server::ServerEvent;
 use restante::protocol::{Fault, client, codes};
-use restante::store::{self, CannotUse};
+use restante::store::{self, CannotUse, Unfit};
 use serde_json::Value;
 
 const DOCUMENTS: [&str; 6] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/torture.md"];
@@ -163,6 +163,43 @@ fn what_connections_need_is_documented_and_so_is_what_a_node_says_without_it() {
     for error in [lacks_settings, loses_statements, StartError::NotDirect, StartError::TwoDatabases] {
         assert!(document.contains(&format!("| `{error}`")), "docs/operations.md does not hold this: {error}");
     }
+}
+
+/// One of each, with the names that the document uses.
+fn refusals() -> Vec<Unfit> {
+    let [schema, role, database] = ["restante", "restante", "shop"].map(str::to_owned);
+    let (object, search_path) = ("table users".to_owned(), "\"\"".to_owned());
+    vec![
+        Unfit::Encoding { database, encoding: "SQL_ASCII".to_owned() },
+        Unfit::NoSchema { search_path },
+        Unfit::MayNotMakeSchema { schema: schema.clone(), role: role.clone() },
+        Unfit::MayNotUseSchema { schema: schema.clone(), role },
+        Unfit::Elsewhere { schema: schema.clone(), elsewhere: "public".to_owned() },
+        Unfit::Foreign { schema: "public".to_owned(), object },
+        Unfit::ForeignMigrations { schema: "public".to_owned(), version: 20_250_101_000_000 },
+        Unfit::BeforeTheFirstRelease { schema: "public".to_owned(), version: 20_261_126_000_800 },
+        Unfit::Modified { schema: "public".to_owned(), version: 20_261_128_000_003 },
+        Unfit::NewerLine { schema: "public".to_owned(), line: "0.2".to_owned(), own: "0.1".to_owned() },
+        Unfit::Renamed { schema: "messaging".to_owned(), function: "restante_accept has search_path=restante, pg_temp".to_owned() },
+        Unfit::Half { schema: "public".to_owned(), missing: "constraint members_are_users".to_owned() },
+        Unfit::OtherOrder {
+            collation: "database shop".to_owned(),
+            recorded: "2.31".to_owned(),
+            actual: "2.36".to_owned(),
+            mends: Vec::new(),
+        },
+    ]
+}
+
+#[test]
+fn what_a_start_refuses_is_documented_in_its_own_words() {
+    let document = read("docs/operations.md");
+    let section = document.split("\n## What a start refuses\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    for refusal in refusals() {
+        assert!(section.contains(&format!("\n| {refusal}")), "docs/operations.md, What a start refuses, lacks\n| {refusal} |");
+    }
+    let two = StartError::TwoSchemas { here: "restante".to_owned(), there: "public".to_owned(), mends: String::new() }.to_string();
+    assert!(section.contains(two.lines().next().unwrap()), "{two}");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) struct Nodes {
     /// How a connection that listens is made, and where to.
     pub(super) listens: PgPoolOptions,
     pub(super) connect_to: PgConnectOptions,
+    /// Where functions of the schema notify all nodes.
+    pub(super) wakes: String,
     pub(super) carrier: Carrier,
     pub(super) store: Store,
     pub(super) reach: Reach,
@@ -110,7 +112,8 @@ impl Nodes {
         };
         let say = |channel: String, word: String| async { self.store.notify(&[channel], &[word]).await.is_ok() };
         let (pool, connect_to) = (self.listens.clone(), self.connect_to.clone());
-        let settings = ListenerSettings { me: self.bus.me(), pool, connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
+        let (me, wakes) = (self.bus.me(), self.wakes.clone());
+        let settings = ListenerSettings { me, wakes, pool, connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
         bus::listen(settings, say, heard).await;
     }
 }

@@ -1,5 +1,5 @@
-//! LISTEN: on `restante_wake`, where SQL functions notify every node (`restante_send()`, `restante_requeue()`,
-//! `restante_discard()`), and on the node's own channel.
+//! LISTEN: where SQL functions notify every node (`restante_send()`, `restante_requeue()`, `restante_discard()`), and on the
+//! node's own channel. NOTIFY knows databases and no schemas, so each schema has a channel of its own for the former.
 //!
 //! A connection can be dead without a word (half-open). So the node notifies itself: who does not hear itself for a while
 //! takes the connection for lost and makes another.
@@ -14,8 +14,6 @@ use super::Heard;
 use super::news::News;
 use crate::domain::{NodeId, UserId};
 
-/// The channel of SQL functions; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
-const WAKE: &str = "restante_wake";
 /// What a node says to itself.
 const BEAT: &str = "beat";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -27,6 +25,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 pub struct ListenerSettings {
     /// The node.
     pub me: NodeId,
+    /// The channel of SQL functions; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
+    pub wakes: String,
     /// How the one connection is made.
     pub pool: PgPoolOptions,
     /// Where to, past any pooler.
@@ -68,7 +68,7 @@ async fn listen_on(channel: &str, settings: &ListenerSettings, mut heard: impl F
                 // Listening anew: what was notified since the last connection went is not known.
                 heard(Heard::Missed);
                 pause = FIRST_PAUSE;
-                follow(&mut listener, settings.silence_max, &mut heard).await
+                follow(&mut listener, settings, &mut heard).await
             }
             Ok(Err(cause)) => Some(cause),
             Err(_) => None,
@@ -84,15 +84,15 @@ async fn listener(channel: &str, settings: &ListenerSettings) -> Result<PgListen
     let pool = settings.pool.clone().connect_lazy_with(settings.connect_to.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
-    listener.listen_all([WAKE, channel]).await?;
+    listener.listen_all([settings.wakes.as_str(), channel]).await?;
     Ok(listener)
 }
 
 /// Until the connection is lost, or silent: `try_recv` says so (`None`), where `recv` would quietly make another.
-async fn follow(listener: &mut PgListener, silence_max: Duration, heard: &mut impl FnMut(Heard)) -> Option<sqlx::Error> {
+async fn follow(listener: &mut PgListener, settings: &ListenerSettings, heard: &mut impl FnMut(Heard)) -> Option<sqlx::Error> {
     loop {
-        match timeout(silence_max, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => take(&notification, heard),
+        match timeout(settings.silence_max, listener.try_recv()).await {
+            Ok(Ok(Some(notification))) => take(&notification, &settings.wakes, heard),
             Ok(Ok(None)) => return None,
             Ok(Err(cause)) => return Some(cause),
             Err(_) => {
@@ -103,9 +103,9 @@ async fn follow(listener: &mut PgListener, silence_max: Duration, heard: &mut im
     }
 }
 
-fn take(notification: &PgNotification, heard: &mut impl FnMut(Heard)) {
+fn take(notification: &PgNotification, wakes: &str, heard: &mut impl FnMut(Heard)) {
     match (notification.channel(), notification.payload()) {
-        (WAKE, payload) => {
+        (channel, payload) if channel == wakes => {
             let [waits, marks] = told(payload);
             heard(Heard::Wake(waits));
             heard(Heard::Marks(marks));

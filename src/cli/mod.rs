@@ -90,10 +90,16 @@ Examples:
 const MIGRATE: &str = "\
 Bring the database's schema up to date, and end.
 
-`restante serve` does the same when it starts; this is for those who keep the two apart. It may be run again at any time.
+`restante serve` does the same when it starts; this is for those who keep the two apart. It may be run again at any time, while \
+nodes serve: those of the same release line (0.1.x) go on with the new schema. It makes the schema that the search_path names if that is \
+missing, and moves up sequences that logical replication has left behind.
 
-Example:
-  DATABASE_URL=postgres://owner@db/restante restante migrate";
+It waits 30 s for whoever migrates the same database, and 5 s for a table that somebody uses, then says who that is. A database that is \
+not Restante's, is in part only, or is of another release line is refused in one sentence, and nothing is changed.
+
+Examples:
+  DATABASE_URL=postgres://owner@db/restante restante migrate
+  DATABASE_URL=postgres://owner@db/shop?options=-c%20search_path%3Drestante restante migrate";
 
 const TOKEN: &str = "\
 Print a token for a user, and nothing else, so that it can be put into a variable.

@@ -5,6 +5,7 @@
 
 mod accept;
 mod chats;
+mod collations;
 mod dead_letters;
 mod direct;
 mod epoch;
@@ -14,17 +15,24 @@ mod inbox;
 mod marks;
 mod membership;
 mod nodes;
+mod objects;
 mod overdue;
 mod pages;
+mod patience;
 mod people;
+mod premises;
 mod rows;
+mod schema;
+mod sequences;
 mod settings;
 mod settle;
 mod shape;
+mod unfit;
 mod watched;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
 pub use chats::{ChatView, HistoryRange, Member, MemberMarks, StatusOf};
+pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
 pub use direct::{DirectBatch, DirectChat};
 pub use epoch::Epoch;
@@ -34,15 +42,21 @@ pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, Place};
 pub use marks::{Further, MarksCursor, MarksRead, Overview, Rest, TallyRequest};
 pub use membership::{EndedPart, Joined, Left, NotAllowed};
 pub use nodes::{Beat, Presented};
+pub use objects::objects;
 pub use overdue::Overdue;
 pub use pages::PageRequest;
+pub use patience::{Holder, in_the_way, wait_at_most};
 pub use people::Known;
+pub use premises::{Premises, ToDo, own_line};
+pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
+pub use sequences::{Sequence, sequences_behind};
 pub use settings::{CannotUse, LockPatience, PLANNING, SETTINGS, check_connections, is_shared, with_settings};
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
     count_attempts, locate, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
+pub use unfit::Unfit;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

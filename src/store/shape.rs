@@ -12,8 +12,9 @@ pub struct Shape([i64; 4]);
 impl Shape {
     /// That of the database at the other end.
     pub async fn of(connection: &mut PgConnection) -> Result<Self> {
-        let row = sqlx::query_file!("src/store/sql/shape.sql").fetch_one(connection).await?;
-        Ok(Self([row.relations, row.constraints, row.triggers, row.functions]))
+        // Without the schema there is nothing.
+        let row = sqlx::query_file!("src/store/sql/shape.sql").fetch_optional(connection).await?;
+        Ok(Self(row.map_or([0; 4], |row| [row.relations, row.constraints, row.triggers, row.functions])))
     }
 
     /// Is everything there that was there in that one?

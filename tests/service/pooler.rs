@@ -23,9 +23,9 @@ const POOL_SIZE: u32 = 3;
 /// The lines of docs/operations.md that a DBA runs, for the role `app`.
 fn documented() -> String {
     let lines = include_str!("../../docs/operations.md").lines();
-    let lines: Vec<_> = lines.filter_map(|line| line.strip_prefix("alter role restante in database ")).collect();
+    let lines: Vec<_> = lines.filter_map(|line| line.strip_prefix("alter role restante in database restante ")).collect();
     assert_eq!(lines.len(), SETTINGS.len());
-    lines.into_iter().map(|line| format!("alter role app in database {line}\n")).collect()
+    lines.into_iter().map(|line| format!("alter role app in database restante {line}\n")).collect()
 }
 
 /// A server, its pooler, and the two ways to the database.
@@ -125,6 +125,22 @@ async fn a_node_without_a_way_past_the_pooler_refuses_before_it_touches_the_data
     assert!(!is_shared(&empty).await.unwrap(), "a way past it is none");
     let refused = stand.refused(app::Database { options: stand.pooler.options(), direct: empty }).await;
     assert!(matches!(refused, app::StartError::TwoDatabases), "{refused:?}");
+}
+
+/// The pooler drops what the address asks for, and so the schema.
+#[tokio::test]
+#[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
+async fn a_schema_behind_a_pooler_is_the_roles_and_the_line_that_makes_it_so_is_named() {
+    let stand = Stand::with_settings().await;
+    let [options, direct] = [stand.pooler.options(), stand.direct.clone()].map(|way| way.options([("search_path", "restante")]));
+    let database = || app::Database { options: options.clone(), direct: direct.clone() };
+    let app::StartError::TwoSchemas { here, there, mends } = stand.refused(database()).await else { panic!("it should be told apart") };
+    assert_eq!((here.as_str(), there.as_str()), ("restante", "public"));
+    sqlx::raw_sql(AssertSqlSafe(mends)).execute(&stand.pool().await).await.unwrap();
+    stand.pooler.console("reconnect").await;
+    let node = Node::on(database(), |_| {}).await;
+    node.connect("alice").await.send("bob", "hello").await;
+    node.stop().await;
 }
 
 #[tokio::test]

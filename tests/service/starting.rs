@@ -17,7 +17,9 @@ async fn a_start_that_fails_half_way_leaves_nothing_of_it_behind() {
     let pool = db.pool(1).await;
     Node::start(db.options()).await.stop().await;
     // Its lanes and its listener are started by then.
-    sqlx::query("alter function restante_beat rename to restante_beat_is_gone").execute(&pool).await.unwrap();
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no node is listed'; end $$; \
+                  create trigger refuse before insert on nodes for each row execute function refuse()";
+    sqlx::raw_sql(refuse).execute(&pool).await.unwrap();
     let others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
     for _ in 0..3 {
         let failed = App::start(&config(), Database::new(db.options()), &secret().into()).await;

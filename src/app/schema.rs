@@ -1,0 +1,202 @@
+//! The schema of a node's database: looked at, and brought up to date under the lock of sqlx's migrator, which
+//! `sqlx migrate run` takes too. Nothing is waited for without end, and who is waited for is named.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, PgConnection};
+use tracing::info;
+
+use super::{Database, StartError};
+use crate::store::{self, Holder, Premises, Shape, ToDo};
+
+/// The migrations of this version; `sqlx migrate run` applies the same.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Under which name others see the session that migrates.
+const APPLICATION: &str = "restante migrate";
+/// What waits for longer is looked into: for whom?
+const UNNOTICED: Duration = Duration::from_millis(500);
+
+/// How long migrations wait.
+#[derive(Debug, Clone, Copy)]
+pub struct MigrationPatience {
+    /// For whoever migrates the same database now.
+    pub lock: Duration,
+    /// For a table that somebody uses. While a migration waits for one, everybody who comes later waits behind it.
+    pub table: Duration,
+}
+
+impl Default for MigrationPatience {
+    fn default() -> Self {
+        Self { lock: Duration::from_secs(30), table: Duration::from_secs(5) }
+    }
+}
+
+/// Who was in the way of the migrations when they gave up, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InTheWay(pub Vec<Holder>);
+
+impl std::fmt::Display for InTheWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(first) = self.0.first() else { return f.write_str("held by a session that was not seen; try again") };
+        f.write_str("held by ")?;
+        for (n, holder) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{holder}")?;
+        }
+        write!(f, "; wait for it, or end it with `select pg_terminate_backend({})`, and try again", first.pid)
+    }
+}
+
+/// Applies the migrations that are missing, and makes the schema where it is missing. May be called at any time, by any number of
+/// processes at once.
+pub async fn migrate(database: &Database) -> Result<(), StartError> {
+    migrate_within(database, MigrationPatience::default()).await
+}
+
+/// The same with another patience.
+pub async fn migrate_within(database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
+    let mut connection = direct(database).await?;
+    bring_up_to_date(&mut connection, database, patience).await
+}
+
+/// A way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
+pub(super) async fn direct(database: &Database) -> Result<PgConnection, StartError> {
+    let connection = database.direct.connect().await.map_err(StartError::Database)?;
+    if store::is_shared(&database.direct).await? { Err(StartError::NotDirect) } else { Ok(connection) }
+}
+
+/// Looks, and takes the lock only where something is to be done. An error leaves the lock to the end of the connection.
+pub(super) async fn bring_up_to_date(
+    connection: &mut PgConnection,
+    database: &Database,
+    patience: MigrationPatience,
+) -> Result<(), StartError> {
+    let to_do = look(connection).await?;
+    store::judge_collations(store::changed_collations(connection).await?)?;
+    if to_do == ToDo::Nothing {
+        return catch_up(connection, database, patience).await;
+    }
+    lock(connection, database, patience).await?;
+    // Who had the lock before may have done it.
+    let to_do = look(connection).await?;
+    if let ToDo::MakeSchema(name) = &to_do {
+        info!(schema = name, "the schema is missing, and is made");
+        store::make_schema(connection, name).await?;
+    }
+    if to_do != ToDo::Nothing {
+        let pid = store::wait_at_most(connection, patience.table, APPLICATION).await?;
+        watched(&database.direct, pid, patience.table, quietly(&MIGRATIONS).run_direct(None, connection, false)).await?;
+    }
+    unlock(connection).await?;
+    catch_up(connection, database, patience).await
+}
+
+/// Waits for nothing, and changes nothing.
+async fn look(connection: &mut PgConnection) -> Result<ToDo, StartError> {
+    let premises = Premises::look(connection, &MIGRATIONS).await?;
+    let to_do = premises.judge(&MIGRATIONS)?;
+    let unknown = premises.unknown(&MIGRATIONS);
+    if unknown > 0 {
+        info!(migrations = unknown, "the schema is newer than this program, of the same release line");
+    }
+    Ok(to_do)
+}
+
+/// Moves up the sequences that are behind.
+pub(super) async fn catch_up(connection: &mut PgConnection, database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
+    if store::sequences_behind(connection).await?.is_empty() {
+        return Ok(());
+    }
+    lock(connection, database, patience).await?;
+    for sequence in store::sequences_behind(connection).await? {
+        sequence.catch_up(connection).await?;
+    }
+    unlock(connection).await
+}
+
+async fn lock(connection: &mut PgConnection, database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
+    let pid = store::wait_at_most(connection, patience.lock, APPLICATION).await?;
+    watched(&database.direct, pid, patience.lock, connection.lock()).await
+}
+
+async fn unlock(connection: &mut PgConnection) -> Result<(), StartError> {
+    connection.unlock().await.map_err(StartError::Migrate)
+}
+
+/// The same migrations for a caller that holds the lock, and has judged those that it does not know.
+fn quietly(migrations: &Migrator) -> Migrator {
+    let mut migrator = Migrator::with_migrations(migrations.iter().cloned().collect());
+    migrator.set_ignore_missing(true).set_locking(false);
+    migrator
+}
+
+/// Does what may have to wait for a lock, and looks meanwhile, over another connection, who has it.
+async fn watched<T>(
+    options: &PgConnectOptions,
+    pid: i32,
+    patience: Duration,
+    work: impl Future<Output = Result<T, MigrateError>>,
+) -> Result<T, StartError> {
+    let mut holders = Vec::new();
+    let done = {
+        let (work, watch) = (pin!(work), pin!(watch(options, pid, &mut holders)));
+        tokio::select! {
+            done = work => done,
+            never = watch => match never {},
+        }
+    };
+    done.map_err(|cause| match waited_in_vain(&cause) {
+        true => StartError::Waited { seconds: patience.as_secs_f32(), held: InTheWay(holders) },
+        false => StartError::Migrate(cause),
+    })
+}
+
+async fn watch(options: &PgConnectOptions, pid: i32, holders: &mut Vec<Holder>) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(UNNOTICED).await;
+        // Without an answer there is no name to tell, that is all.
+        let Ok(mut connection) = options.connect().await else { continue };
+        while let Ok(seen) = store::in_the_way(&mut connection, pid).await {
+            if !seen.is_empty() {
+                *holders = seen;
+            }
+            tokio::time::sleep(UNNOTICED).await;
+        }
+    }
+}
+
+/// 55P03: the lock was not there in time.
+fn waited_in_vain(cause: &MigrateError) -> bool {
+    let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = cause else { return false };
+    cause.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "55P03")
+}
+
+/// Is as much there as there was before, and every migration of this version applied?
+pub(super) async fn is_whole(connection: &mut PgConnection, before: &Shape) -> Result<bool, StartError> {
+    if !Shape::of(connection).await?.covers(before) {
+        return Ok(false);
+    }
+    let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await.map_err(StartError::Migrate)?;
+    let is_applied = |version: i64| applied.iter().any(|migration| migration.version == version);
+    Ok(MIGRATIONS.iter().all(|migration| is_applied(migration.version)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_in_the_way_is_told_with_what_ends_it() {
+        let holder = |pid| Holder { pid, application: "psql".into(), role: None, since: None };
+        let told = InTheWay(vec![holder(7), holder(8)]).to_string();
+        assert!(
+            told.starts_with("held by process 7 (psql), process 8 (psql); wait for it, or end it with `select pg_terminate_backend(7)`")
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! What a start finds where its tables are, or are to be: nothing, its own, somebody else's, something older, newer or half.
+//!
+//! [`Premises::look`] reads it without changing anything; [`Premises::judge`] decides on what was read alone. Tables are in the schema
+//! that the connection's search path names first. A release line is what programs of one schema have in common: within it migrations only
+//! add, so that a program of the line works with those of a later one. A migration that ends a line is named for the next
+//! (`…_line_0_2.sql`), and its name is in sqlx's table.
+
+use std::collections::BTreeSet;
+
+use sqlx::PgConnection;
+use sqlx::migrate::{Migration, Migrator};
+
+use super::objects::{objects, tables};
+use super::{Result, Unfit};
+
+/// The migrations of versions that were never released.
+const BEFORE_THE_FIRST_RELEASE: std::ops::RangeInclusive<i64> = 20_261_101_000_001..=20_261_126_000_800;
+/// How the name of a migration begins that opens a release line.
+const OPENS_A_LINE: &str = "line ";
+/// The line of the first release; none of its migrations says so.
+const FIRST_LINE: &str = "0.1";
+
+/// What was found. Names are as SQL writes them.
+#[derive(Debug, Clone)]
+pub struct Premises {
+    role: String,
+    database: String,
+    encoding: String,
+    search_path: String,
+    schema: Option<String>,
+    is_there: bool,
+    /// Is it what unqualified names mean? Not without the right to use it.
+    is_current: bool,
+    may_make: bool,
+    may_create: bool,
+    /// Those of ours that are in it.
+    objects: BTreeSet<String>,
+    /// Another schema of the search path that has Restante's tables.
+    elsewhere: Option<String>,
+    /// A function of ours that looks for its tables in another schema.
+    astray: Option<String>,
+    applied: Vec<Applied>,
+}
+
+#[derive(Debug, Clone)]
+struct Applied {
+    version: i64,
+    description: String,
+    checksum: Vec<u8>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToDo {
+    /// Nothing: every migration of this program is applied.
+    Nothing,
+    /// Migrations are missing.
+    Migrate,
+    /// The schema is missing, and this makes it.
+    MakeSchema(String),
+}
+
+impl Premises {
+    /// Looks at the database at the other end.
+    pub async fn look(connection: &mut PgConnection, migrations: &Migrator) -> Result<Self> {
+        let ours: Vec<String> = objects(migrations.iter()).into_iter().collect();
+        let row = sqlx::query_file!("src/store/sql/premises.sql", &ours).fetch_one(&mut *connection).await?;
+        let mut applied = Vec::new();
+        if row.has_migrations && row.is_current {
+            let rows = sqlx::query_file!("src/store/sql/applied.sql", i64::MIN).fetch_all(connection).await?;
+            applied.extend(rows.into_iter().map(|row| Applied {
+                version: row.version,
+                description: row.description,
+                checksum: row.checksum,
+            }));
+        }
+        Ok(Self {
+            role: row.role,
+            database: row.database,
+            encoding: row.encoding,
+            search_path: row.search_path,
+            schema: row.schema,
+            is_there: row.is_there,
+            is_current: row.is_current,
+            may_make: row.may_make,
+            may_create: row.may_create,
+            objects: row.objects.into_iter().collect(),
+            elsewhere: row.elsewhere,
+            astray: row.astray,
+            applied,
+        })
+    }
+
+    /// May a program with these migrations begin here, and what has to be done first?
+    pub fn judge(&self, migrations: &Migrator) -> std::result::Result<ToDo, Unfit> {
+        if self.encoding != "UTF8" {
+            return Err(Unfit::Encoding { database: self.database.clone(), encoding: self.encoding.clone() });
+        }
+        let schema = self.schema.clone().ok_or_else(|| Unfit::NoSchema { search_path: self.search_path.clone() })?;
+        if self.applied.is_empty() {
+            return self.judge_what_is_new(schema, migrations);
+        }
+        self.judge_what_was_applied(&schema, migrations)?;
+        let is_applied = |migration: &Migration| self.applied.iter().any(|applied| applied.version == migration.version);
+        match migrations.iter().all(is_applied) {
+            true => Ok(ToDo::Nothing),
+            false if self.may_create => Ok(ToDo::Migrate),
+            false => Err(Unfit::MayNotUseSchema { schema, role: self.role.clone() }),
+        }
+    }
+
+    /// How many migrations were applied that a program with these does not know.
+    pub fn unknown(&self, migrations: &Migrator) -> usize {
+        self.applied.iter().filter(|applied| !migrations.version_exists(applied.version)).count()
+    }
+
+    /// Nothing of ours is recorded.
+    fn judge_what_is_new(&self, schema: String, migrations: &Migrator) -> std::result::Result<ToDo, Unfit> {
+        if let Some(elsewhere) = self.elsewhere.clone() {
+            return Err(Unfit::Elsewhere { schema, elsewhere });
+        }
+        let role = self.role.clone();
+        if !self.is_there {
+            return if self.may_make { Ok(ToDo::MakeSchema(schema)) } else { Err(Unfit::MayNotMakeSchema { schema, role }) };
+        }
+        if !self.is_current {
+            return Err(Unfit::MayNotUseSchema { schema, role });
+        }
+        // A dump has types and functions before its tables, and the names of ours are nobody else's.
+        let is_ours = |object: &&String| object.starts_with("function ") || object.starts_with("constraint ");
+        if self.objects.iter().any(|object| is_ours(&object)) {
+            return Err(Unfit::Half { schema, missing: "the record of what was applied".to_owned() });
+        }
+        let ours = objects(migrations.iter());
+        let taken = self.objects.iter().find(|object| tables(&ours).any(|table| table == *object)).or_else(|| self.objects.first());
+        match taken {
+            Some(object) => Err(Unfit::Foreign { schema, object: object.clone() }),
+            None if self.may_create => Ok(ToDo::Migrate),
+            None => Err(Unfit::MayNotUseSchema { schema, role }),
+        }
+    }
+
+    fn judge_what_was_applied(&self, schema: &str, migrations: &Migrator) -> std::result::Result<(), Unfit> {
+        let (schema, known) = (schema.to_owned(), |version| migrations.iter().find(|migration| migration.version == version));
+        let unknown: Vec<&Applied> = self.applied.iter().filter(|applied| known(applied.version).is_none()).collect();
+        if let Some(old) = unknown.iter().find(|applied| BEFORE_THE_FIRST_RELEASE.contains(&applied.version)) {
+            return Err(Unfit::BeforeTheFirstRelease { schema, version: old.version });
+        }
+        let first = migrations.iter().next().map_or(i64::MAX, |migration| migration.version);
+        let begins_with_ours = self.applied.iter().any(|applied| applied.version == first);
+        if let Some(foreign) = unknown.iter().find(|applied| !begins_with_ours || applied.version < first) {
+            return Err(Unfit::ForeignMigrations { schema, version: foreign.version });
+        }
+        if let Some(line) = unknown.iter().rev().find_map(|applied| line(&applied.description)) {
+            return Err(Unfit::NewerLine { schema, line, own: own_line(migrations) });
+        }
+        let differs = |applied: &&Applied| known(applied.version).is_some_and(|migration| *migration.checksum != *applied.checksum);
+        if let Some(modified) = self.applied.iter().find(differs) {
+            return Err(Unfit::Modified { schema, version: modified.version });
+        }
+        if let Some(function) = self.astray.clone() {
+            return Err(Unfit::Renamed { schema, function });
+        }
+        // What a later version may have taken away again this one does not know.
+        match self.missing(migrations).filter(|_| unknown.is_empty()) {
+            Some(missing) => Err(Unfit::Half { schema, missing }),
+            None => Ok(()),
+        }
+    }
+
+    /// An object that the migrations that were applied have made, and that is not there.
+    fn missing(&self, migrations: &Migrator) -> Option<String> {
+        let is_applied = |migration: &&Migration| self.applied.iter().any(|applied| applied.version == migration.version);
+        objects(migrations.iter().filter(is_applied)).into_iter().find(|object| !self.objects.contains(object))
+    }
+}
+
+/// The release line of a program with these migrations.
+pub fn own_line(migrations: &Migrator) -> String {
+    let mut lines = migrations.iter().filter_map(|migration| line(&migration.description));
+    lines.next_back().unwrap_or_else(|| FIRST_LINE.to_owned())
+}
+
+/// `0.2` of a migration that is called `line 0 2`.
+fn line(description: &str) -> Option<String> {
+    description.strip_prefix(OPENS_A_LINE).map(|numbers| numbers.replace(' ', "."))
+}
+
+#[cfg(test)]
+mod tests;

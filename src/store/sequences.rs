@@ -1,0 +1,54 @@
+//! Sequences that are behind the column they number: logical replication carries rows and no sequences, so that after a cut-over
+//! the first new user would get the number of an old one.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use tracing::{info, warn};
+
+use super::Result;
+
+/// A sequence of the schema, and the statements about it: they name its table, so they are put together by the database.
+#[derive(Debug)]
+pub struct Sequence {
+    name: String,
+    /// Has the role the right to look at it and to move it?
+    may: bool,
+    is_behind: String,
+    moves: String,
+}
+
+/// The sequences that number a column, and have given a smaller number last than is in it. Those that the role may not look at
+/// are passed over, with a warning.
+pub async fn sequences_behind(connection: &mut PgConnection) -> Result<Vec<Sequence>> {
+    let rows = sqlx::query_file!("src/store/sql/sequences.sql").fetch_all(&mut *connection).await?;
+    let mut behind = Vec::new();
+    for row in rows {
+        let sequence = Sequence { name: row.name, may: row.may, is_behind: row.is_behind, moves: row.moves };
+        if sequence.is_behind(connection).await? {
+            behind.push(sequence);
+        }
+    }
+    Ok(behind)
+}
+
+impl Sequence {
+    async fn is_behind(&self, connection: &mut PgConnection) -> Result<bool> {
+        if !self.may {
+            warn!(
+                sequence = self.name,
+                "not compared with its column: `grant select, update on sequence {}` to the service's role", self.name
+            );
+            return Ok(false);
+        }
+        Ok(sqlx::query_scalar(AssertSqlSafe(self.is_behind.clone())).fetch_one(connection).await?)
+    }
+
+    /// Moves it up to the largest number of its column, and never back. The caller holds the lock of the migrations: of two that do
+    /// this at once, the later may have looked before the earlier's node gave more numbers.
+    pub async fn catch_up(&self, connection: &mut PgConnection) -> Result<()> {
+        let moved: Option<i64> = sqlx::query_scalar(AssertSqlSafe(self.moves.clone())).fetch_optional(connection).await?;
+        if let Some(to) = moved {
+            info!(sequence = self.name, to, "was behind its column, as after logical replication; it goes on from there");
+        }
+        Ok(())
+    }
+}
