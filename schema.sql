@@ -1903,7 +1903,7 @@ CREATE FUNCTION restante_wake_channel() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'public', 'pg_temp'
     AS $$
-  select 'restante_wake' || case when current_schema() = 'public' then '' else '_' || left(md5(current_schema()), 16) end;
+  select case current_schema() when 'public' then 'restante_wake' else 'restante_wake_' || quote_ident(current_schema())::regnamespace::oid end;
 $$;
 
 COMMENT ON FUNCTION restante_wake_channel() IS 'On which channel nodes are woken from SQL: channels belong to a database, and another schema of it may hold another service.';

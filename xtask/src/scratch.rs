@@ -43,8 +43,9 @@ impl Scratch {
 
     /// How `pg_dump` finds it. A password, if there is one, is in `PGPASSWORD` or its file.
     pub fn pg_dump_args(&self) -> Vec<String> {
-        let host = self.admin.get_socket().map_or_else(|| self.admin.get_host().to_owned(), |socket| socket.display().to_string());
-        let pairs = [("--host", host), ("--port", self.admin.get_port().to_string()), ("--username", self.admin.get_username().to_owned())];
+        let admin = self.run.admin();
+        let host = admin.get_socket().map_or_else(|| admin.get_host().to_owned(), |socket| socket.display().to_string());
+        let pairs = [("--host", host), ("--port", admin.get_port().to_string()), ("--username", admin.get_username().to_owned())];
         pairs.into_iter().map(|(name, value)| format!("{name}={value}")).chain([format!("--dbname={}", self.name)]).collect()
     }
 
