@@ -3,6 +3,7 @@
 //! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
 
 mod nodes;
+mod room;
 mod schema;
 
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ use crate::jobs;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::reach::Reach;
 use crate::session;
-use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit, with_settings};
+use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use crate::telemetry::Metrics;
 use nodes::{Carrier, Nodes};
 pub use schema::{InTheWay, MIGRATIONS, MigrationPatience, migrate, migrate_within};
@@ -62,6 +63,13 @@ impl Database {
     /// A database without a pooler in front.
     pub fn new(options: PgConnectOptions) -> Self {
         Self { direct: options.clone(), options }
+    }
+
+    /// The same, asking at each connection for what the service needs and this server knows.
+    pub async fn with_settings(self) -> Result<Self, StartError> {
+        let version = store::server_version(&self.direct).await.map_err(StartError::Database)?;
+        let direct = store::with_direct_settings(self.direct, version);
+        Ok(Self { options: store::with_settings(self.options, version), direct })
     }
 }
 
@@ -142,7 +150,7 @@ impl StartError {
             Self::Waited { .. } => true,
             Self::Store(error) => error.is_unavailable(),
             // It may not be made yet, or its name be under way from one to the other.
-            Self::CannotUse(CannotUse::Database(_)) => true,
+            Self::CannotUse(CannotUse::Database(_) | CannotUse::ReadOnly) => true,
             // While it fails over one way may lead to the old one.
             Self::TwoDatabases => true,
             Self::Unfit(_) | Self::TwoSchemas { .. } => false,
@@ -203,7 +211,7 @@ async fn open(config: &Config, database: &Database, schema: Schema) -> Result<Op
     }
     let (epoch, shape) = (Epoch::of(&mut direct).await?, Shape::of(&mut direct).await?);
     let (here, wakes) = (store::schema_of(&mut direct, "").await?.name.unwrap_or_default(), store::wake_channel(&mut direct).await?);
-    let options = with_settings(database.options.clone());
+    let options = database.options.clone();
     let mut through = store::check_connections(&options).await?;
     match epoch.admit(&mut through).await {
         Ok(()) => Ok(Opened { store: Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch, shape, wakes }),
@@ -255,6 +263,7 @@ impl App {
         database: Database,
         secret: &SecretString,
     ) -> Result<Self, StartError> {
+        let database = database.with_settings().await?;
         let Opened { store, epoch, shape, wakes } = open(config, &database, schema).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
@@ -269,12 +278,13 @@ impl App {
         let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
         let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &reach, &metrics, &tasks, &stop_lanes);
         let carrier = Carrier::choose(config, &epoch, &store, &metrics).await?;
-        let (listens, connect_to) = (admitting(&epoch, 1), database.direct);
+        let (listens, connect_to) = (admitting(&epoch, 1), database.direct.clone());
         let (of_store, of_reach, of_bus, of_metrics) = (store.clone(), reach.clone(), bus.clone(), Arc::clone(&metrics));
         let nodes = Nodes { listens, connect_to, wakes, carrier, store: of_store, reach: of_reach, bus: of_bus, metrics: of_metrics };
         nodes.start(&tasks, &stop_lanes);
         let node = presence::Node { store: store.clone(), hub: Arc::clone(&hub), reach: reach.clone(), bus, metrics: Arc::clone(&metrics) };
         let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;
+        room::look(config, &database, &store, &metrics).await;
 
         let turns = Turns::new(config.pool_size, config.openings_waiting_max, Arc::clone(&metrics));
         let health = delivery.health().clone();

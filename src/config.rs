@@ -14,6 +14,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
+use crate::address;
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -155,11 +157,11 @@ fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
 }
 
 fn postgres_url(text: &str) -> Result<Option<SecretString>, String> {
-    match text.split_once("://") {
-        None if text.is_empty() => Ok(None),
-        Some(("postgres" | "postgresql", _)) => optional_secret(text),
-        None | Some(_) => Err("must begin with postgres:// or postgresql://".to_owned()),
+    if text.is_empty() {
+        return Ok(None);
     }
+    address::check(text).map_err(|error| error.to_string())?;
+    optional_secret(text)
 }
 
 fn nats_url(text: &str) -> Result<Option<SecretString>, String> {

@@ -16,7 +16,7 @@
 //! - [`connection`]: the shell, a task per socket: frames in, session, effects out
 //! - [`http`]: the routes as one table, handlers, errors as answers
 //! - [`jobs`]: chores that run beside everything else
-//! - [`config`], [`telemetry`]: what operators set, and what they see
+//! - [`config`], [`telemetry`]: what operators set, and what they see; [`address`]: that of a database
 //! - [`app`]: the wiring: from settings and a database to a running node, and to a quiet end
 //! - [`postgres`]: the service's own server; [`secret`]: the key that is made once
 //! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
@@ -24,6 +24,7 @@
 
 #![warn(missing_docs)]
 
+pub mod address;
 pub mod app;
 pub mod auth;
 pub mod bus;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Which module knows which others. Arrows run downwards only: what stands higher here is known by nothing below it.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("cli", &["app", "client", "config", "auth", "postgres", "secret", "telemetry", "store", "protocol", "domain"]),
+    ("cli", &["address", "app", "client", "config", "auth", "postgres", "secret", "telemetry", "store", "protocol", "domain"]),
     (
         "app",
         &[
@@ -44,7 +44,8 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("client", &["protocol", "domain"]),
     ("auth", &["protocol", "domain"]),
     ("telemetry", &["config::LogFormat", "protocol", "domain"]),
-    ("config", &["domain"]),
+    ("config", &["address", "domain"]),
+    ("address", &[]),
     ("postgres", &[]),
     ("secret", &[]),
     ("protocol", &["domain"]),

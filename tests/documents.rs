@@ -158,9 +158,14 @@ fn what_connections_need_is_documented_and_so_is_what_a_node_says_without_it() {
         let line = format!("\nalter role restante in database restante set {name} = '{value}';\n");
         assert!(document.contains(&line), "docs/operations.md does not hold this line:{line}");
     }
+    for (name, _) in store::DEFAULTS {
+        assert!(document.contains(&format!("`{name}`")), "docs/operations.md says nothing of {name}");
+    }
     let lacks_settings = StartError::CannotUse(CannotUse::LacksSettings(Vec::new()));
     let loses_statements = StartError::CannotUse(CannotUse::LosesStatements(sqlx::Error::PoolClosed));
-    for error in [lacks_settings, loses_statements, StartError::NotDirect, StartError::TwoDatabases] {
+    let others = [CannotUse::DirectLacksSettings(Vec::new()), CannotUse::BreaksThePromise(Vec::new()), CannotUse::ReadOnly];
+    let others = others.map(StartError::CannotUse);
+    for error in [lacks_settings, loses_statements, StartError::NotDirect, StartError::TwoDatabases].into_iter().chain(others) {
         assert!(document.contains(&format!("| `{error}`")), "docs/operations.md does not hold this: {error}");
     }
 }

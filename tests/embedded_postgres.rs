@@ -280,6 +280,72 @@ async fn a_backend_that_outlives_its_client_for_a_moment_does_not_keep_the_serve
     assert_eq!(server.stop_if_unused().await.unwrap(), LastOut::Stopped);
 }
 
+/// Each of them alone would lead a connection elsewhere, or break it.
+const LIBPQ: [(&str, &str); 14] = [
+    ("PGHOST", "nowhere.invalid"),
+    ("PGHOSTADDR", "192.0.2.1"),
+    ("PGPORT", "1"),
+    ("PGUSER", "nobody"),
+    ("PGPASSWORD", "wrong"),
+    ("PGPASSFILE", "/nowhere"),
+    ("PGDATABASE", "another"),
+    ("PGOPTIONS", "-c no_such_setting=1"),
+    ("PGSERVICE", "nowhere"),
+    ("PGAPPNAME", "another"),
+    ("PGSSLMODE", "verify-full"),
+    ("PGSSLROOTCERT", "/nowhere"),
+    ("PGDATA", "/nowhere"),
+    ("PGCONNECT_TIMEOUT", "nothing"),
+];
+
+fn restante(settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_restante"));
+    command.env_remove("DATABASE_URL").envs(settings.iter().copied()).current_dir(std::env::temp_dir());
+    command
+}
+
+fn migrated(mut command: Command) -> String {
+    let output = command.arg("migrate").output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("the schema is up to date"), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn variables_of_libpq_reach_neither_the_server_nor_its_programs_nor_a_connection() {
+    let dir = ThrowawayDir::new().unwrap();
+    let root = dir.path().to_str().unwrap().to_owned();
+    let told = blocking(move || migrated(restante(&[LIBPQ.as_slice(), &[("DATA_DIR", &root)]].concat()))).await;
+    let named = told.lines().find(|line| line.contains("do not count")).unwrap();
+    assert!(LIBPQ.iter().all(|(name, _)| named.contains(name)), "{named}");
+
+    let server = start(&dir).await;
+    server.ensure_database("elsewhere").await.unwrap();
+    let url = server.options("elsewhere").to_url_lossy().to_string();
+    blocking(move || migrated(restante(&[LIBPQ.as_slice(), &[("DATABASE_URL", &url), ("JWT_SECRET", "any")]].concat()))).await;
+    let mut connection = server.options("elsewhere").connect().await.unwrap();
+    let there: bool = sqlx::query_scalar("select to_regclass('messages') is not null").fetch_one(&mut connection).await.unwrap();
+    assert!(there, "the address says where");
+}
+
+#[test]
+fn a_file_of_settings_that_sets_a_variable_of_libpq_or_cannot_be_read_is_refused_by_name() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (line, expected) in [
+        ("PGOPTIONS='-c hush=1'", "the file .env sets PGOPTIONS"),
+        ("DATABASE_URL=postgres://ada:hush hush@db/a", "a line that cannot be read: put values"),
+        ("DATABASE_URL='postgres://ada:hush?hush@db/a'", "DATABASE_URL cannot be taken apart: percent-encode the password"),
+        ("DATABASE_URL='postgres://ada@db/a?sslkey=/nowhere/key.pem'", "/nowhere/key.pem: No such file"),
+    ] {
+        fs::write(folder.path().join(".env"), line).unwrap();
+        let output = restante(&[]).arg("migrate").current_dir(folder.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(expected) && !text.contains("hush") && text.lines().count() == 1, "{text}");
+    }
+}
+
 /// Ends as a test process may: without a chance to clean up.
 #[tokio::test]
 async fn a_killed_process_leaves_no_throwaway_server_behind() {

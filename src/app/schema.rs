@@ -61,14 +61,19 @@ pub async fn migrate(database: &Database) -> Result<(), StartError> {
 
 /// The same with another patience.
 pub async fn migrate_within(database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
-    let mut connection = direct(database).await?;
-    bring_up_to_date(&mut connection, database, patience).await
+    let database = database.clone().with_settings().await?;
+    let mut connection = direct(&database).await?;
+    bring_up_to_date(&mut connection, &database, patience).await
 }
 
 /// A way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
 pub(super) async fn direct(database: &Database) -> Result<PgConnection, StartError> {
-    let connection = database.direct.connect().await.map_err(StartError::Database)?;
-    if store::is_shared(&database.direct).await? { Err(StartError::NotDirect) } else { Ok(connection) }
+    let mut connection = database.direct.connect().await.map_err(StartError::Database)?;
+    if store::is_shared(&database.direct).await? {
+        return Err(StartError::NotDirect);
+    }
+    store::check_direct(&mut connection).await?;
+    Ok(connection)
 }
 
 /// Looks, and takes the lock only where something is to be done. An error leaves the lock to the end of the connection.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::Heard;
 use super::news::News;
@@ -61,17 +61,24 @@ pub async fn listen<F: Future<Output = bool>>(settings: ListenerSettings, say: i
 }
 
 async fn listen_on(channel: &str, settings: &ListenerSettings, mut heard: impl FnMut(Heard)) {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut is_told) = (FIRST_PAUSE, false);
     loop {
         let cause = match timeout(CONNECT_TIME_MAX, listener(channel, settings)).await {
             Ok(Ok(mut listener)) => {
                 // Listening anew: what was notified since the last connection went is not known.
                 heard(Heard::Missed);
                 pause = FIRST_PAUSE;
+                if std::mem::take(&mut is_told) {
+                    info!("this node hears the others again");
+                }
                 follow(&mut listener, settings, &mut heard).await
             }
-            Ok(Err(cause)) => Some(cause),
-            Err(_) => None,
+            failed => {
+                if !std::mem::replace(&mut is_told, true) {
+                    warn!("this node hears no others, no connection that listens can be made: their messages come late");
+                }
+                failed.ok().and_then(Result::err)
+            }
         };
         debug!(?cause, "the connection that listens is lost");
         tokio::time::sleep(pause).await;

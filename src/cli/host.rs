@@ -2,13 +2,12 @@
 //! secret that goes with it.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::exit::UsageError;
+use crate::address;
 use crate::app::Database;
 use crate::config::Config;
 use crate::postgres::{self, Embedded, ServerOptions};
@@ -97,7 +96,6 @@ pub fn known_secret(config: &Config) -> anyhow::Result<SecretString> {
 }
 
 fn parse(name: &str, url: &SecretString) -> anyhow::Result<PgConnectOptions> {
-    // The error of the parser may quote the address, and with it a password.
-    let options = PgConnectOptions::from_str(url.expose_secret()).map_err(|_| UsageError(format!("{name} is no address of a database")));
-    options.context("reading the settings")
+    // An error of the address never quotes it: it may hold a password.
+    Ok(address::options(url.expose_secret()).map_err(|error| UsageError(format!("{name} {error}")))?)
 }

@@ -14,11 +14,13 @@ mod serve;
 mod service_process;
 mod torture;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigArgs;
+use crate::postgres;
 use exit::Exit;
 
 const EXIT_CODES: &str = "\
@@ -114,10 +116,8 @@ Examples:
 
 /// Does what the command line asks for. Called once, by `main`.
 pub fn main() -> ExitCode {
-    match dotenvy::dotenv() {
-        Ok(_) => {}
-        Err(error) if error.not_found() => {}
-        Err(error) => return Exit::Usage.after(&format!("the file .env cannot be read: {error}")),
+    if let Err(why) = leave_libpq_variables().and_then(|()| read_dotenv()) {
+        return Exit::Usage.after(&why);
     }
     // Without a command: `serve`, with its settings from the environment.
     let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
@@ -129,6 +129,41 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => Exit::of(&error).after(&exit::words(error.as_ref())),
     }
+}
+
+/// What `psql` on this machine is told by them would lead the service elsewhere, past what its own settings say.
+fn leave_libpq_variables() -> Result<(), String> {
+    let variables = postgres::libpq_variables();
+    if variables.is_empty() {
+        return Ok(());
+    }
+    let error = postgres::begin_again_without(&variables);
+    Err(format!("cannot start without {}, so unset them: {error}", named(&variables)))
+}
+
+fn read_dotenv() -> Result<(), String> {
+    match dotenvy::dotenv() {
+        // It would quote what may be a password.
+        Err(dotenvy::Error::LineParse(..)) => {
+            return Err(
+                "the file .env has a line that cannot be read: put values that hold spaces or quotes between single quotes".to_owned()
+            );
+        }
+        Err(error) if !error.not_found() => return Err(format!("the file .env cannot be read: {error}")),
+        _ => {}
+    }
+    let variables = postgres::libpq_variables();
+    let why = || {
+        format!(
+            "the file .env sets {}, which are no settings of the service: DATABASE_URL says where and how to connect",
+            named(&variables)
+        )
+    };
+    if variables.is_empty() { Ok(()) } else { Err(why()) }
+}
+
+fn named(variables: &[OsString]) -> String {
+    variables.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ")
 }
 
 async fn run(command: Command) -> anyhow::Result<Exit> {

@@ -13,6 +13,7 @@ use crate::app::{self, App, Legacy};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
+use crate::postgres;
 use crate::telemetry::init_logging;
 
 /// Users that the embedded mode prints tokens for.
@@ -54,7 +55,7 @@ pub fn settings_of_environment() -> ConfigArgs {
 pub async fn serve(args: Args) -> anyhow::Result<Exit> {
     let config = checked(args.config)?;
     let clock = Clock::off_by(time::Duration::milliseconds(args.clock_off_by_ms));
-    init_logging(&config.log_filter, config.log_format);
+    log_as(&config);
     // Before anything is started: a signal that comes early must not leave a server behind.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let told_to_stop = async move {
@@ -67,6 +68,13 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
     let served = run(clock, config, &host, told_to_stop).await;
     host.stop().await;
     served.map(|()| Exit::Done)
+}
+
+fn log_as(config: &Config) {
+    init_logging(&config.log_filter, config.log_format);
+    if let Some(variables) = postgres::left_behind() {
+        warn!(variables, "variables of the environment that are libpq's do not count: DATABASE_URL says where and how to connect");
+    }
 }
 
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
@@ -113,7 +121,7 @@ async fn start_anew(legacy: &Legacy, config: &Config, host: &Host) -> anyhow::Re
 /// Brings the schema up to date.
 pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
     let config = checked(args)?;
-    init_logging(&config.log_filter, config.log_format);
+    log_as(&config);
     let host = Host::start(&config).await?;
     let migrated = app::migrate(&host.database).await;
     host.stop().await;

@@ -115,7 +115,7 @@ impl<Q: Question> Asker<Q> {
             match answered {
                 Ok(answers) => return answers,
                 Err(error) if error.is_unavailable() => {
-                    self.health.report_away();
+                    self.health.report(&error);
                     self.health.back().await;
                 }
                 Err(cause) => {

@@ -88,7 +88,7 @@ impl Shell {
                 match store.overview(user, since, further.clone(), device.as_ref()).await {
                     Ok(overview) => return Done::Overview(Box::new(overview)),
                     Err(error) if error.is_unavailable() => {
-                        health.report_away();
+                        health.report(&error);
                         health.back().await;
                     }
                     Err(cause) => {

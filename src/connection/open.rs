@@ -174,7 +174,7 @@ pub(super) fn jittered(look_interval: Duration, session: SessionId) -> Duration 
 
 fn away(shared: &Shared, error: &store::Error) -> Fault {
     if error.is_unavailable() {
-        shared.delivery.health().report_away();
+        shared.delivery.health().report(error);
         return Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS));
     }
     if let store::Error::Held(_) = error {

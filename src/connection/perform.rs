@@ -14,7 +14,7 @@ use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo
 use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
 use crate::protocol::{Code, Fault, message, server};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
-use crate::store::{self, Located, PageRequest, Store};
+use crate::store::{Located, PageRequest, Store};
 
 impl Shell {
     pub(super) fn effect(&mut self, effect: Effect) {
@@ -85,7 +85,7 @@ impl Shell {
                 match read {
                     Ok(page) => return page,
                     Err(error) if error.is_unavailable() => {
-                        health.report_away();
+                        health.report(&error);
                         Box::pin(health.back()).await;
                     }
                     Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
@@ -266,8 +266,8 @@ pub(super) async fn ack_waiting_up_to(
     loop {
         let waiting = match store.waiting_up_to(user.user, class, after, up_to, PAGE).await {
             Ok(waiting) => waiting,
-            Err(store::Error::Unavailable(_)) => {
-                delivery.health().report_away();
+            Err(error) if error.is_unavailable() => {
+                delivery.health().report(&error);
                 delivery.health().back().await;
                 continue;
             }

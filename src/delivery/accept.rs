@@ -71,7 +71,7 @@ impl AcceptLanes {
 #[derive(Debug)]
 enum Failure {
     /// The database is away; certainly nothing was stored, or that is not known.
-    Away { is_certain: bool },
+    Away { cause: Error, is_certain: bool },
     /// It answered, and stored nothing.
     Refused(Error),
 }
@@ -210,7 +210,8 @@ impl Lane {
             }
             match self.try_once(&part, skip_held).await {
                 Ok(rows) => self.answer(part, rows).await,
-                Err(Failure::Away { is_certain }) => {
+                Err(Failure::Away { cause, is_certain }) => {
+                    self.shared.health.report(&cause);
                     let part = self.wait_for_database(part, is_certain).await;
                     if !part.is_empty() {
                         parts.push(part);
@@ -237,17 +238,19 @@ impl Lane {
                 }
             }
         }
+        self.link.pause();
     }
 
     async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
         let started = std::time::Instant::now();
-        let Ok(Line { connection, overdue }) = self.link.get().await else { return Err(Failure::Away { is_certain: true }) };
+        let nothing_sent = |cause| Failure::Away { cause, is_certain: true };
+        let Line { connection, overdue } = self.link.get().await.map_err(nothing_sent)?;
         if self.clock.is_none() {
             match overdue.answer(store::database_clock(connection)).await {
                 Ok(now) => self.clock = Some(now),
-                Err(_) => {
+                Err(cause) => {
                     self.link.broken();
-                    return Err(Failure::Away { is_certain: true });
+                    return Err(nothing_sent(cause));
                 }
             }
         }
@@ -256,7 +259,7 @@ impl Lane {
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
                 self.link.broken();
-                return Err(Failure::Away { is_certain: cause.is_certainly_undone() });
+                return Err(Failure::Away { is_certain: cause.is_certainly_undone(), cause });
             }
             Err(cause) => return Err(Failure::Refused(cause)),
         };
@@ -278,7 +281,6 @@ impl Lane {
                 unknown.push(queued);
             }
         }
-        self.shared.health.report_away();
         let health = self.shared.health.clone();
         let back = health.back();
         tokio::pin!(back);
@@ -354,7 +356,7 @@ impl Lane {
                 debug!(message.id = %queued.item.id, cause = ?cause, "the database refuses a value of a message");
                 self.refuse(queued, Refusal::Invalid);
             }
-            Error::Held(_) => self.refuse(queued, Refusal::Busy(BUSY_RETRY)),
+            Error::Busy(_) | Error::Held(_) => self.refuse(queued, Refusal::Busy(BUSY_RETRY)),
             Error::Unavailable(_) | Error::Taken(_) | Error::Failed(_) => {
                 error!(message.id = %queued.item.id, code = Code::Internal.as_str(), cause = ?cause, "a message could not be stored");
                 self.refuse(queued, Refusal::Internal);

@@ -213,8 +213,10 @@ impl Resolver {
         while let Some(mut part) = parts.pop() {
             match self.try_once(&part).await {
                 Ok(found) => part.into_iter().zip(found).for_each(|(pair, chat)| self.found(pair, chat)),
+                // The database is there, and has no connection to spare for now.
+                Err(Error::Busy(_)) => part.into_iter().for_each(|pair| self.put_aside(pair)),
                 Err(cause) if cause.is_unavailable() => {
-                    self.health.report_away();
+                    self.health.report(&cause);
                     return self.refuse_all();
                 }
                 Err(Error::Held(_)) if !self.is_cautious() => {
@@ -283,7 +285,7 @@ impl Resolver {
                 debug!(user.id = pair.0.0, cause = ?cause, "the database refuses a name");
                 self.answer(&pair, &Err(Refusal::Invalid.into()));
             }
-            Error::Unavailable(_) | Error::Taken(_) | Error::Failed(_) => {
+            Error::Unavailable(_) | Error::Busy(_) | Error::Taken(_) | Error::Failed(_) => {
                 error!(user.id = pair.0.0, code = Code::Internal.as_str(), cause = ?cause, "a direct chat could not be found or made");
                 self.answer(&pair, &Err(Refusal::Internal.into()));
             }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Health;
 use crate::reach::Reach;
-use crate::store::{Epoch, Error, Overdue, with_settings};
+use crate::store::{Epoch, Error, Loan, Overdue, Store};
 use crate::telemetry::Metrics;
 
 /// Where lanes connect to.
@@ -22,7 +22,7 @@ pub struct ConnectTo {
 impl ConnectTo {
     /// Lanes connect with these options, to a database of this epoch.
     pub fn new(options: PgConnectOptions, epoch: Epoch) -> Self {
-        Self { epoch, options: with_settings(options) }
+        Self { epoch, options }
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) reach: Reach,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
-    pub(super) overdue: Overdue,
+    pub(super) store: Store,
     pub(super) stop: CancellationToken,
 }
 
@@ -46,11 +46,19 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Link {
     to: ConnectTo,
-    connection: Option<PgConnection>,
+    connection: Option<Held>,
     health: Health,
-    overdue: Overdue,
+    store: Store,
+    stop: CancellationToken,
     /// Outages before the connection was made.
     made_after: u64,
+}
+
+/// A lane's own connection or, where the server has no more of them, one that it shares.
+#[derive(Debug)]
+enum Held {
+    Own(PgConnection),
+    Lent(Loan),
 }
 
 /// A connection that is there, and who waits for its answers: a statement is asked by `overdue.answer(…(connection))`.
@@ -63,7 +71,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Link {
     pub(super) fn new(to: ConnectTo, shared: &Shared) -> Self {
-        Self { to, connection: None, health: shared.health.clone(), overdue: shared.overdue.clone(), made_after: 0 }
+        let (health, store, stop) = (shared.health.clone(), shared.store.clone(), shared.stop.clone());
+        Self { to, connection: None, health, store, stop, made_after: 0 }
     }
 
     /// The connection, made now if there is none. An error says that nothing was sent.
@@ -73,23 +82,53 @@ impl Link {
         if std::mem::replace(&mut self.made_after, outages) != outages {
             self.connection = None;
         }
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => match tokio::time::timeout(CONNECT_TIMEOUT, self.to.connect()).await {
-                Ok(made) => made.map_err(Error::from)?,
-                Err(_) => return Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
-            },
+        let held = match self.connection.take() {
+            Some(held) => held,
+            None => self.make().await?,
         };
-        Ok(Line { connection: self.connection.insert(connection), overdue: &self.overdue })
+        let connection = match self.connection.insert(held) {
+            Held::Own(connection) => connection,
+            Held::Lent(loan) => loan.connection()?,
+        };
+        Ok(Line { connection, overdue: self.store.overdue() })
+    }
+
+    async fn make(&self) -> Result<Held, Error> {
+        if !self.store.slots().are_taken() {
+            match tokio::time::timeout(CONNECT_TIMEOUT, self.to.connect()).await {
+                Ok(Ok(made)) => return Ok(Held::Own(made)),
+                Ok(Err(error)) if self.store.slots().report(&error) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
+            }
+        }
+        self.lent().await.map(Held::Lent)
+    }
+
+    /// However long all of them are in use: what is to be written waits in the lane's queue meanwhile.
+    async fn lent(&self) -> Result<Loan, Error> {
+        loop {
+            match self.store.lend().await {
+                Err(Error::Busy(_)) if !self.stop.is_cancelled() => {}
+                lent => return lent,
+            }
+        }
+    }
+
+    /// For now there is nothing to write: what is shared goes back.
+    pub(super) fn pause(&mut self) {
+        self.connection.take_if(|held| matches!(held, Held::Lent(_)));
     }
 
     /// Drops a connection that failed, or does not answer, so that the next [`Link::get`] makes another.
     pub(super) fn broken(&mut self) {
-        self.connection = None;
+        if let Some(Held::Lent(loan)) = self.connection.take() {
+            loan.broken();
+        }
     }
 
     pub(super) async fn close(self) {
-        if let Some(connection) = self.connection {
+        if let Some(Held::Own(connection)) = self.connection {
             // The server cleans up after a connection that just goes; this only keeps its log quiet.
             let _ = connection.close().await;
         }

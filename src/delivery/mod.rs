@@ -78,8 +78,8 @@ impl Delivery {
     ) -> Self {
         let health = Health::start(store.clone(), Arc::clone(metrics), tasks, stop.clone());
         let receipts = Receipts::start(store.clone(), reach.clone(), Arc::clone(metrics), tasks, stop.clone());
-        let (metrics, overdue) = (Arc::clone(metrics), store.overdue().clone());
-        let shared = link::Shared { reach: reach.clone(), metrics, health: health.clone(), overdue, stop: stop.clone() };
+        let (metrics, of_lanes) = (Arc::clone(metrics), store.clone());
+        let shared = link::Shared { reach: reach.clone(), metrics, health: health.clone(), store: of_lanes, stop: stop.clone() };
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);

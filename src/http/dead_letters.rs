@@ -167,9 +167,11 @@ pub(super) async fn discard(State(shared): State<Shared>, Admin(admin): Admin, P
 fn undone(shared: &Shared, cause: store::Error) -> Result<&'static str, ApiError> {
     match cause {
         store::Error::Held(_) => Ok("busy"),
-        cause @ (store::Error::Unavailable(_) | store::Error::Taken(_) | store::Error::Invalid(_) | store::Error::Failed(_)) => {
-            Err(ApiError::from_store(shared, &cause))
-        }
+        cause @ (store::Error::Unavailable(_)
+        | store::Error::Busy(_)
+        | store::Error::Taken(_)
+        | store::Error::Invalid(_)
+        | store::Error::Failed(_)) => Err(ApiError::from_store(shared, &cause)),
     }
 }
 

@@ -19,10 +19,10 @@ impl ApiError {
     pub(super) fn from_store(shared: &Shared, cause: &store::Error) -> Self {
         match cause {
             store::Error::Unavailable(_) => {
-                shared.delivery.health().report_away();
+                shared.delivery.health().report(cause);
                 Refusal::Unavailable.into()
             }
-            store::Error::Held(_) => Fault::plain(Code::Busy).retry_after_ms(500).into(),
+            store::Error::Busy(_) | store::Error::Held(_) => Fault::plain(Code::Busy).retry_after_ms(500).into(),
             store::Error::Invalid(_) => Fault::invalid("the database refuses a value of this request").into(),
             store::Error::Taken(_) | store::Error::Failed(_) => {
                 tracing::error!(?cause, "a request failed");

@@ -32,9 +32,8 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, A
     if shared.stop.has_begun() {
         return Err(Code::Restart.into());
     }
-    let answered = tokio::time::timeout(PING_TIME_MAX, shared.store.ping()).await;
-    if !matches!(answered, Ok(Ok(()))) {
-        shared.delivery.health().report_away();
+    if let Err(cause) = shared.store.ping_within(PING_TIME_MAX).await {
+        shared.delivery.health().report(&cause);
         return Err(Refusal::Unavailable.into());
     }
     Ok(Json(Fine { status: "ready" }))

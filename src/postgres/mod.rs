@@ -6,6 +6,7 @@
 //! next start after a crash. It knows nothing of messages, schemas or settings files.
 
 mod account;
+mod environment;
 mod error;
 mod installation;
 mod layout;
@@ -22,6 +23,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 pub use account::default_data_dir;
+pub use environment::{begin_again_without, left_behind, libpq_variables};
 pub use error::Error;
 pub use options::ServerOptions;
 pub use postmaster::Started;
@@ -139,8 +141,10 @@ impl Embedded {
     }
 }
 
+/// Nothing of the environment counts but `PGOPTIONS`, which cannot be taken back (see [`begin_again_without`]).
 fn options(socket_dir: &Path, db: &str) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass().socket(socket_dir).port(PORT).username(SUPERUSER).ssl_mode(PgSslMode::Disable).database(db)
+    let here = PgConnectOptions::new_without_pgpass().socket(socket_dir).port(PORT).ssl_mode(PgSslMode::Disable);
+    here.username(SUPERUSER).password("").database(db).application_name("restante")
 }
 
 /// Two sessions that make the same database at once: the later one gets "duplicate database" or, when the first

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::installation::{self, Installation};
 use super::layout::Layout;
 use super::options::{Durability, ServerOptions};
-use super::{Error, SUPERUSER};
+use super::{Error, SUPERUSER, environment};
 
 /// Recovery after a crash may take minutes; a postmaster that dies is noticed at once.
 const START_SECONDS_MAX: u64 = 300;
@@ -191,9 +191,7 @@ impl Postmaster {
     pub(super) fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null());
-        for variable in ["PGDATA", "PGHOST", "PGPORT", "PGOPTIONS"] {
-            command.env_remove(variable);
-        }
+        environment::without(&mut command, &environment::libpq_variables());
         if let Some(account) = self.layout.account {
             command.uid(account.uid).gid(account.gid); // under root this drops the supplementary groups too
         }

@@ -3,7 +3,10 @@
 /// Why a statement did not do what it was to do. Database text stays in the source and never reaches a client.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database is away, restarting, full or read-only. Whether the statement was committed is not known.
+    /// All connections that this node has, or may have, are in use. The database is there; nothing was asked of it.
+    #[error("no connection to the database is free")]
+    Busy(#[source] sqlx::Error),
+    /// The database is away, restarting, full, read-only, or lets this role in no more. Whether the statement was committed is not known.
     #[error("the database does not answer")]
     Unavailable(#[source] sqlx::Error),
     /// Somebody else holds a lock that this needs, or two writers met head-on. Nothing was written; try again.
@@ -26,22 +29,40 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(refusal) => match refusal.code().as_deref().unwrap_or_default() {
                 "55P03" | "40P01" | "40001" => Self::Held(error),
                 "23505" => Self::Taken(error),
-                // Class 53: out of disk, memory or connections; 57P: shutting down or starting up; 08: the connection;
-                // 25006: demoted to a standby; 57014: cancelled.
-                code if ["53", "57P", "08", "25006", "57014"].iter().any(|class| code.starts_with(class)) => Self::Unavailable(error),
+                code if AWAY.iter().any(|(class, _)| code.starts_with(class)) => Self::Unavailable(error),
                 code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Invalid(error),
                 _ => Self::Failed(error),
             },
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            sqlx::Error::PoolTimedOut => Self::Busy(error),
             _ => Self::Failed(error),
         }
     }
 }
+
+/// Codes with which PostgreSQL says that it is not there for this node, or their beginnings, and what each means. The first
+/// that fits counts.
+const AWAY: [(&str, &str); 17] = [
+    ("53100", "its disk is full"),
+    ("53200", "it is out of memory"),
+    ("53300", "it takes no more connections"),
+    ("53", "it lacks something"),
+    ("57P01", "it has ended the connection"),
+    ("57P03", "it is starting, stopping or recovering"),
+    ("57P04", "the database is dropped"),
+    ("57P05", "idle_session_timeout has ended the connection"),
+    ("57P", "it is stopping, or was killed"),
+    ("57014", "a statement was cancelled"),
+    ("08", "the connection is broken"),
+    ("25006", "it is read-only: a standby, or made so"),
+    ("25P03", "idle_in_transaction_session_timeout has ended the connection"),
+    ("25P04", "transaction_timeout has ended the connection"),
+    ("28", "it refuses the role or its password, which belong into DATABASE_URL"),
+    ("3D000", "there is no such database"),
+    ("55000", "it lets nobody into this database"),
+];
 
 impl Error {
     /// Was certainly nothing committed? Otherwise the connection broke in the middle, and it may have been.
@@ -53,9 +74,9 @@ impl Error {
                 let code = refusal.code().unwrap_or_default();
                 !matches!(&*code, "57P01" | "57P02") && !code.starts_with("08")
             }
-            Self::Unavailable(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
+            Self::Unavailable(sqlx::Error::PoolClosed) => true,
             Self::Unavailable(_) => false,
-            Self::Held(_) | Self::Taken(_) | Self::Invalid(_) | Self::Failed(_) => true,
+            Self::Busy(_) | Self::Held(_) | Self::Taken(_) | Self::Invalid(_) | Self::Failed(_) => true,
         }
     }
 
@@ -64,8 +85,47 @@ impl Error {
         matches!(self, Self::Failed(_) | Self::Invalid(_))
     }
 
-    /// Is the database away?
+    /// Could it not be asked, for now? Also where the database is there, and only too busy.
     pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Busy(_))
+    }
+
+    /// Is the database away?
+    pub const fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+
+    /// Why, in words for the log. They hold nothing that came from outside but the system's and PostgreSQL's own errors.
+    pub fn reason(&self) -> String {
+        let (Self::Unavailable(cause) | Self::Busy(cause) | Self::Held(cause)) = self else { return self.to_string() };
+        match cause {
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().unwrap_or_default();
+                let known = AWAY.iter().find(|(class, _)| code.starts_with(class));
+                format!("{} ({code})", known.map_or("it refuses", |(_, words)| *words))
+            }
+            sqlx::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_pool_is_no_database_that_is_away() {
+        let busy = Error::from(sqlx::Error::PoolTimedOut);
+        assert!(busy.is_unavailable() && !busy.is_away() && busy.is_certainly_undone());
+        let away = Error::from(sqlx::Error::PoolClosed);
+        assert!(away.is_unavailable() && away.is_away());
+    }
+
+    #[test]
+    fn the_first_code_that_fits_is_the_most_exact() {
+        for (n, (code, _)) in AWAY.iter().enumerate() {
+            assert!(AWAY[..n].iter().all(|(before, _)| !code.starts_with(before)), "{code} is never told");
+        }
     }
 }

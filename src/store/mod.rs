@@ -27,6 +27,7 @@ mod sequences;
 mod settings;
 mod settle;
 mod shape;
+mod slots;
 mod unfit;
 mod watched;
 
@@ -41,7 +42,7 @@ pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, Place};
 pub use marks::{Further, MarksCursor, MarksRead, Overview, Rest, TallyRequest};
 pub use membership::{EndedPart, Joined, Left, NotAllowed};
-pub use nodes::{Beat, Presented};
+pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
 pub use overdue::Overdue;
 pub use pages::PageRequest;
@@ -50,17 +51,24 @@ pub use people::Known;
 pub use premises::{Premises, ToDo, own_line};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use sequences::{Sequence, sequences_behind};
-pub use settings::{CannotUse, LockPatience, PLANNING, SETTINGS, check_connections, is_shared, with_settings};
+pub use settings::{
+    CannotUse, DEFAULTS, LockPatience, PLANNING, SETTINGS, check_connections, check_direct, is_shared, server_version,
+    with_direct_settings, with_settings,
+};
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
     count_attempts, locate, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
+pub use slots::Slots;
 pub use unfit::Unfit;
+pub use watched::Loan;
+
+use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use watched::Watched;
 
@@ -72,25 +80,26 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Store {
     pool: PgPool,
     overdue: Overdue,
+    slots: Slots,
 }
 
 impl Store {
     /// A store on this pool.
     pub fn new(pool: PgPool) -> Self {
-        let overdue = Overdue::new((*pool.connect_options()).clone());
-        Self { pool, overdue }
+        let options = (*pool.connect_options()).clone();
+        Self { pool, overdue: Overdue::new(options.clone()), slots: Slots::new(options) }
     }
 
     /// A store on a pool of its own, which connects when it is needed.
     pub fn connect_lazily(pool: PgPoolOptions, to: PgConnectOptions) -> Self {
-        let overdue = Overdue::new(to.clone());
+        let (overdue, slots) = (Overdue::new(to.clone()), Slots::new(to.clone()));
         let known = overdue.clone();
         // Asked whether it is there, a dead connection would say nothing.
         let pool = pool.test_before_acquire(false).before_acquire(move |_, meta| {
             let is_good = known.is_good(meta.age);
             Box::pin(async move { Ok(is_good) })
         });
-        Self { pool: pool.connect_lazy_with(to), overdue }
+        Self { pool: pool.connect_lazy_with(to), overdue, slots }
     }
 
     /// The pool, for the migrations and for tests.
@@ -101,6 +110,11 @@ impl Store {
     /// For statements on other connections than the pool's.
     pub const fn overdue(&self) -> &Overdue {
         &self.overdue
+    }
+
+    /// Whether more connections can be made.
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// What all of its statements are asked of.
@@ -114,14 +128,31 @@ impl Store {
         self.overdue.renew(Instant::now());
     }
 
-    /// Does the database answer, and accept writes?
+    /// Does the database answer, accept writes, and keep them?
     pub async fn ping(&self) -> Result<()> {
-        let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(self.database()).await?;
-        if row.is_read_only {
-            self.renew();
-            return Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other("the database is read-only: a standby, or made so"))));
-        }
-        Ok(())
+        let lent = self.lend().await?;
+        self.ping_over(lent).await
+    }
+
+    async fn ping_over(&self, mut lent: Loan) -> Result<()> {
+        let asked = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(lent.connection()?);
+        let answered = self.overdue.answer(asked).await;
+        let row = lent.answered(answered)?;
+        let why = match (row.is_read_only, row.is_lossy) {
+            (true, _) => "the database is read-only: a standby, or made so",
+            (false, true) => "synchronous_commit is off: what is confirmed might be lost",
+            (false, false) => return Ok(()),
+        };
+        self.renew();
+        Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other(why))))
+    }
+
+    /// The same, for somebody who waits no longer than that. Without a connection by then it is busy, without an answer away.
+    pub async fn ping_within(&self, limit: Duration) -> Result<()> {
+        let until = Instant::now() + limit;
+        let lent = timeout_at(until, self.lend()).await.unwrap_or(Err(Error::Busy(sqlx::Error::PoolTimedOut)))?;
+        let late = |_| Err(Error::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        timeout_at(until, self.ping_over(lent)).await.unwrap_or_else(late)
     }
 
     /// The database's clock.

@@ -31,7 +31,22 @@ pub struct Presented {
     pub at: OffsetDateTime,
 }
 
+/// What the server has for all nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Connections of this role to this database.
+    pub connections: i32,
+    /// A crash of its machine may cost what was committed.
+    pub is_fragile: bool,
+}
+
 impl Store {
+    /// How much room the server has.
+    pub async fn room(&self) -> Result<Room> {
+        let row = sqlx::query_file!("src/store/sql/room.sql").fetch_one(self.database()).await?;
+        Ok(Room { connections: row.connections, is_fragile: row.is_fragile })
+    }
+
     /// This node lives, and does so for this long without another heartbeat.
     pub async fn beat(&self, node: NodeId, lives: Duration) -> Result<Beat> {
         let row = sqlx::query_file!("src/store/sql/beat.sql", node.0, ms(lives)).fetch_one(self.database()).await?;

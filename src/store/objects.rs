@@ -47,6 +47,8 @@ fn named(words: &[&str]) -> Option<String> {
     match words[..] {
         // A view takes a name that no table can have then.
         ["view", name, ..] => Some(format!("table {name}")),
+        // A domain takes a name that no type can have then.
+        ["domain", name, ..] => Some(format!("type {name}")),
         [kind, name, ..] if KINDS.contains(&kind) => Some(format!("{kind} {name}")),
         _ => None,
     }

@@ -1,9 +1,12 @@
 //! What a connection has to be like: settings that the service asks for when it connects, and prepared statements that
 //! stay. A pooler that gives each transaction another server connection drops the first and may lose the second, so a
 //! node looks for both before it serves anybody. It does not know which pooler that is.
+//!
+//! What a role, a database or a server is set to counts only where it is a choice. Where it would break the service it is
+//! overridden; where it cannot be, the start is refused with the statements that help.
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 use super::Error;
 
@@ -32,9 +35,69 @@ pub const SETTINGS: [(&str, &str); 8] = [
     PLANNING[5],
 ];
 
-/// Connections made with these options ask for [`SETTINGS`].
-pub fn with_settings(options: PgConnectOptions) -> PgConnectOptions {
-    options.options(SETTINGS)
+/// What is so in PostgreSQL where nobody has changed it, and what the service cannot do without: connections that may be
+/// idle, statements that may take their time, an error that ends a statement and nothing more, and plans by index.
+pub const DEFAULTS: [(&str, &str); 5] = [
+    ("idle_session_timeout", "0"),
+    // One that is cancelled says of the database that it is away. What waits for a lock has a limit of its own.
+    ("statement_timeout", "0"),
+    ("exit_on_error", "off"),
+    ("enable_indexscan", "on"),
+    ("enable_nestloop", "on"),
+];
+
+/// The same, from this version of PostgreSQL on. An older one refuses a connection that asks for it.
+const SINCE: [(u32, (&str, &str)); 1] = [(170_000, ("transaction_timeout", "0"))];
+
+/// A node that is frozen in a transaction lets go of what it holds. None that lives is idle in one for longer than a moment.
+const FROZEN: (&str, &str) = ("idle_in_transaction_session_timeout", "1min");
+
+/// For migrations and LISTEN. They wait for locks as long as it takes, and make tables that PostgreSQL itself knows.
+const DIRECT: [(&str, &str); 3] =
+    [("default_transaction_isolation", "read committed"), ("lock_timeout", "0"), ("default_table_access_method", "heap")];
+
+/// A setting that may have any value but some: one that a role may not change for itself, or that is somebody's choice.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    name: &'static str,
+    /// What is proposed in the place of one that is refused.
+    value: &'static str,
+    /// A regular expression.
+    refused: &'static str,
+}
+
+/// On these rests what senders are told. With `off` a commit is answered before it is durable; as a `replica` none of the
+/// triggers fires that guard the numbers.
+const PROMISE: [Choice; 2] = [
+    Choice { name: "synchronous_commit", value: "on", refused: "^off$" },
+    Choice { name: "session_replication_role", value: "origin", refused: "^replica$" },
+];
+
+/// Not below ten seconds.
+const FROZEN_CHOICE: Choice = Choice { name: FROZEN.0, value: FROZEN.1, refused: "^([0-9]+ms|[0-9]s)$" };
+
+/// The version of the server, as in `server_version_num`.
+pub async fn server_version(options: &PgConnectOptions) -> Result<u32, sqlx::Error> {
+    let connection = options.connect().await?;
+    let version = connection.server_version_num();
+    // The server cleans up after a connection that just goes; this only keeps its log quiet.
+    let _ = connection.close().await;
+    Ok(version.unwrap_or_default())
+}
+
+/// For lanes and the pool: connections made with these options ask for [`SETTINGS`] and [`DEFAULTS`].
+pub fn with_settings(options: PgConnectOptions, version: u32) -> PgConnectOptions {
+    with_defaults(options, version).options(SETTINGS)
+}
+
+/// For migrations and LISTEN: connections made with these options ask for [`DEFAULTS`] and wait as long as it takes.
+pub fn with_direct_settings(options: PgConnectOptions, version: u32) -> PgConnectOptions {
+    with_defaults(options, version).options(DIRECT)
+}
+
+fn with_defaults(options: PgConnectOptions, version: u32) -> PgConnectOptions {
+    let newer = SINCE.into_iter().filter(|(since, _)| version >= *since).map(|(_, setting)| setting);
+    options.options(DEFAULTS).options(newer).options([FROZEN])
 }
 
 /// How long a statement of a lane waits for a lock that somebody else holds. It is said with the statement and counts for
@@ -67,9 +130,29 @@ pub enum CannotUse {
     #[error(
         "the connections of DATABASE_URL lack settings that the service asked for, as behind a pooler. \
          Run this in PostgreSQL, then make the pooler connect anew (docs/operations.md, Poolers):{}",
-        .0.iter().map(|statement| format!("\n  {statement};")).collect::<String>()
+        lines(.0)
     )]
     LacksSettings(Vec<String>),
+    /// The same past the pooler.
+    #[error(
+        "the connections of DATABASE_DIRECT_URL, or of DATABASE_URL where it is not set, lack settings that the service asked for, \
+         as behind a pooler. Run this in PostgreSQL, then make the pooler connect anew (docs/operations.md, Settings of PostgreSQL):{}",
+        lines(.0)
+    )]
+    DirectLacksSettings(Vec<String>),
+    /// With what the role or the server is set to, what is confirmed might be lost.
+    #[error(
+        "with the settings that the role, the database or the server has, messages that are confirmed might be lost. \
+         Run this in PostgreSQL as a superuser, and make a pooler connect anew (docs/operations.md, Settings of PostgreSQL):{}",
+        lines(.0)
+    )]
+    BreaksThePromise(Vec<String>),
+    /// A standby, or an operator's lock.
+    #[error(
+        "the database takes no writes: it is a standby, or default_transaction_read_only is on for the server, the database or the role \
+         (docs/operations.md, Settings of PostgreSQL)"
+    )]
+    ReadOnly,
     /// A statement that was prepared is not known any more, or another connection's.
     #[error(
         "the pooler of DATABASE_URL does not keep prepared statements apart: it needs max_prepared_statements = 200 \
@@ -81,26 +164,60 @@ pub enum CannotUse {
     Database(#[from] Error),
 }
 
+fn lines(statements: &[String]) -> String {
+    statements.iter().map(|statement| format!("\n  {statement};")).collect()
+}
+
 /// Are connections made with these options good enough? Asked on two at once, and on the first again: behind a pooler they
 /// may share a server connection, and then a statement prepared for one is in the way of the other. Returns one of them.
 pub async fn check_connections(options: &PgConnectOptions) -> Result<PgConnection, CannotUse> {
     let mut one = options.connect().await.map_err(Error::from)?;
     let mut other = options.connect().await.map_err(Error::from)?;
-    lacking(&mut one).await?;
-    lacking(&mut other).await?;
-    lacking(&mut one).await?;
+    for connection in [&mut one, &mut other] {
+        lacks(lacking(connection, &SETTINGS, &[FROZEN_CHOICE]).await?, CannotUse::LacksSettings)?;
+    }
+    lacks(lacking(&mut one, &SETTINGS, &[]).await?, CannotUse::LacksSettings)?;
+    keeps_the_promise(&mut one).await?;
     Ok(one)
 }
 
-async fn lacking(connection: &mut PgConnection) -> Result<(), CannotUse> {
-    let (names, values): (Vec<String>, Vec<String>) =
-        SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).unzip();
-    let statements = sqlx::query_file_scalar!("src/store/sql/settings.sql", &names, &values).fetch_all(connection).await;
-    match statements {
-        Ok(statements) if statements.is_empty() => Ok(()),
-        Ok(statements) => Err(CannotUse::LacksSettings(statements)),
-        Err(cause) => Err(lost_statement(cause)),
+/// Is this connection, past any pooler, good enough for migrations and LISTEN?
+pub async fn check_direct(connection: &mut PgConnection) -> Result<(), CannotUse> {
+    lacks(lacking(connection, &[], &[FROZEN_CHOICE]).await?, CannotUse::DirectLacksSettings)?;
+    let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&mut *connection).await.map_err(lost_statement)?;
+    if row.is_read_only { Err(CannotUse::ReadOnly) } else { keeps_the_promise(connection).await }
+}
+
+async fn keeps_the_promise(connection: &mut PgConnection) -> Result<(), CannotUse> {
+    let promise = PROMISE.iter().map(|choice| (choice.name, choice.value, Some(choice.refused)));
+    lacks(statements(connection, promise).await?, CannotUse::BreaksThePromise)
+}
+
+fn lacks(statements: Vec<String>, error: fn(Vec<String>) -> CannotUse) -> Result<(), CannotUse> {
+    if statements.is_empty() { Ok(()) } else { Err(error(statements)) }
+}
+
+/// What is to be run so that a connection has these settings, and the defaults, and no choice that is refused.
+async fn lacking(connection: &mut PgConnection, settings: &[(&str, &str)], choices: &[Choice]) -> Result<Vec<String>, CannotUse> {
+    let newer = SINCE.iter().map(|(_, setting)| setting);
+    let exact = settings.iter().chain(&DEFAULTS).chain(newer).map(|(name, value)| (*name, *value, None));
+    let choices = choices.iter().map(|choice| (choice.name, choice.value, Some(choice.refused)));
+    statements(connection, exact.chain(choices)).await
+}
+/// For each name, value and, where it may have others, what is refused.
+async fn statements<'s>(
+    connection: &mut PgConnection,
+    wanted: impl Iterator<Item = (&'s str, &'s str, Option<&'s str>)>,
+) -> Result<Vec<String>, CannotUse> {
+    let (mut names, mut values, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, value, pattern) in wanted {
+        names.push(name.to_owned());
+        values.push(value.to_owned());
+        // An empty one would match everything.
+        refused.push(pattern.unwrap_or_default().to_owned());
     }
+    let asked = sqlx::query_file_scalar!("src/store/sql/settings.sql", &names, &values, &refused);
+    asked.fetch_all(connection).await.map_err(lost_statement)
 }
 
 /// 26000: there is no statement of this name; 42P05: there is one already.

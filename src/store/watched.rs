@@ -1,5 +1,8 @@
 //! A statement on a connection of the pool, given up when its answer will not come.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -7,23 +10,97 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Overdue, Store};
+use super::{Error, Overdue, Slots, Store};
+
+/// A connection that is not had by then may not be to be had, or all may be in use: it is time to ask.
+const SUSPICIOUS: Duration = Duration::from_millis(300);
 
 /// The pool as statements see it: each has a connection for itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watched<'s>(pub(super) &'s Store);
 
 /// A connection of the pool with a statement under way.
+#[derive(Debug)]
 struct Borrowed {
     connection: Option<PoolConnection<Postgres>>,
     overdue: Overdue,
+    slots: Slots,
+}
+
+/// A connection of the pool for a lane that cannot make its own. It goes back when this is dropped.
+#[derive(Debug)]
+pub struct Loan(Borrowed);
+
+impl Loan {
+    /// The connection.
+    pub fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+        Ok(self.0.connection()?)
+    }
+
+    /// What was asked over it has this answer, after which it may have to be closed.
+    pub(super) fn answered<T>(self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        self.0.answered(answer)
+    }
+
+    /// It failed, or does not answer: it is closed, and goes nowhere.
+    pub fn broken(mut self) {
+        self.0.close();
+    }
+}
+
+impl Store {
+    /// Lends a connection of the pool, as to a statement.
+    pub async fn lend(&self) -> Result<Loan, Error> {
+        Ok(Loan(Watched(self).borrow().await?))
+    }
+
+    /// A connection of the pool. [`sqlx::Error::PoolTimedOut`] says that the server is there, and all connections that it lets this
+    /// node have are in use; any other error that it is not.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let mut acquiring = pin!(timeout(self.pool.options().get_acquire_timeout(), self.acquire_or_share()));
+        tokio::select! {
+            biased;
+            acquired = &mut acquiring => return acquired.unwrap_or_else(|_| Err(not_in_time())),
+            () = sleep(SUSPICIOUS) => {}
+        }
+        let asked = tokio::select! {
+            biased;
+            acquired = &mut acquiring => return match acquired {
+                Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(not_in_time()),
+                Ok(acquired) => acquired,
+            },
+            asked = self.slots.ask() => asked,
+        };
+        match asked {
+            // It would have to be made.
+            Err(cause) if self.pool.size() < self.pool.options().get_max_connections() => Err(cause),
+            Err(cause) => acquiring.await.unwrap_or(Err(cause)),
+            Ok(()) => acquiring.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    /// While none can be made, one that becomes free is taken. The pool would go on trying to make one.
+    async fn acquire_or_share(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        loop {
+            tokio::select! {
+                biased;
+                acquired = self.pool.acquire() => return acquired,
+                () = self.slots.returned() => {}
+            }
+        }
+    }
+}
+
+fn not_in_time() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no connection could be made in time"))
 }
 
 impl Watched<'_> {
     async fn borrow(self) -> Result<Borrowed, sqlx::Error> {
-        Ok(Borrowed { connection: Some(self.0.pool.acquire().await?), overdue: self.0.overdue.clone() })
+        let (connection, overdue, slots) = (self.0.acquire().await?, self.0.overdue.clone(), self.0.slots.clone());
+        Ok(Borrowed { connection: Some(connection), overdue, slots })
     }
 
     async fn all<'q>(self, query: impl Execute<'q, Postgres> + 'q) -> Result<Vec<Either<PgQueryResult, PgRow>>, sqlx::Error> {
@@ -40,10 +117,14 @@ impl Borrowed {
 
     fn answered<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if matches!(answer, Err(sqlx::Error::Io(_))) {
-            // Closed at once, and its place in the pool is free.
-            drop(self.connection.take().map(PoolConnection::detach));
+            self.close();
         }
         answer
+    }
+
+    /// At once, and its place in the pool is free.
+    fn close(&mut self) {
+        drop(self.connection.take().map(PoolConnection::detach));
     }
 }
 
@@ -53,10 +134,10 @@ impl Drop for Borrowed {
     fn drop(&mut self) {
         let (Some(mut connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) else { return };
         // What dropping it would do, and what can be dropped itself.
-        let (back, overdue) = (connection.return_to_pool(), self.overdue.clone());
+        let (back, overdue, slots) = (connection.return_to_pool(), self.overdue.clone(), self.slots.clone());
         runtime.spawn(async move {
             tokio::select! {
-                () = back => {}
+                () = back => slots.one_is_back(),
                 () = overdue.given_up(Instant::now()) => {}
             }
         });

@@ -110,6 +110,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'")),
         ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
         ("remove_members", format!("'{chat}', {user}, array[{user}]")),
+        ("room", String::new()),
         ("seqs_of_messages", format!("array['{chat}']::uuid[], array['{one}']::uuid[]")),
         (
             "settle",
@@ -117,7 +118,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
                 "array[{user}], array['chat']::inbox_class[], array[40], array[{user}], array['{chat}']::uuid[], array[19], array[{user}], array['{chat}']::uuid[], array[{user}], array['device-1'], array['chat']::inbox_class[], array[40], '100ms'"
             ),
         ),
-        ("settings", "array['jit'], array['off']".to_owned()),
+        ("settings", "array['jit'], array['off'], array['']".to_owned()),
         ("sign_in", "'user-36'".to_owned()),
         ("stand_on", format!("array['{one}', '{two}']::uuid[]")),
         ("status_counts", format!("'{chat}'")),

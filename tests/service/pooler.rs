@@ -102,6 +102,26 @@ async fn a_node_refuses_connections_that_lack_its_settings_and_names_the_lines_t
     Node::on(stand.database(), |_| {}).await.stop().await;
 }
 
+/// What is PostgreSQL's default has no line in the manual; somebody may have changed it all the same.
+#[tokio::test]
+#[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
+async fn a_node_behind_a_pooler_names_what_the_role_is_set_to_against_it() {
+    let hostile = "alter role app set idle_session_timeout = '5s'; alter role app set statement_timeout = '5s'; \
+                   alter role app set idle_in_transaction_session_timeout = '5s'; alter role app set synchronous_commit = 'remote_write'";
+    let stand = Stand::start(&format!("{}{hostile}", documented()), "max_prepared_statements = 200").await;
+    let app::StartError::CannotUse(CannotUse::LacksSettings(lines)) = stand.refused(stand.database()).await else {
+        panic!("it is refused")
+    };
+    let expected = ["idle_session_timeout = '0'", "statement_timeout = '0'", "idle_in_transaction_session_timeout = '1min'"];
+    assert_eq!(lines, expected.map(|setting| format!("alter role app in database restante set {setting}")));
+    let pool = stand.pool().await;
+    for line in lines {
+        sqlx::raw_sql(AssertSqlSafe(line)).execute(&pool).await.unwrap();
+    }
+    stand.pooler.console("reconnect").await;
+    Node::on(stand.database(), |_| {}).await.stop().await;
+}
+
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_node_refuses_a_pooler_that_mixes_up_prepared_statements() {

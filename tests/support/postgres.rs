@@ -194,6 +194,11 @@ impl PrivateServer {
         Self { server: blocking(throwaway).await }
     }
 
+    /// The same with settings of its own.
+    pub async fn with(options: ServerOptions) -> Self {
+        Self { server: blocking(move || Throwaway::start(&options).unwrap_or_else(|e| panic!("{e}"))).await }
+    }
+
     /// Makes the database `name` with all migrations applied.
     pub async fn database(&self, name: &str) -> PgConnectOptions {
         let options = self.database_without_schema(name).await;

@@ -34,6 +34,10 @@ The database is an embedded PostgreSQL that is thrown away or, where DATABASE_UR
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
+    let variables = postgres::libpq_variables();
+    if !variables.is_empty() {
+        return Err(postgres::begin_again_without(&variables).into());
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["sqlx-data"] => sqlx_data::write().await,

@@ -39,9 +39,11 @@ impl Desk {
             return Err(UsageError("there is no database here: set DATABASE_URL, or DATA_DIR, or name a service with --url".into()).into());
         }
         let host = Host::start(&config).await?;
-        let options = host.database.direct.clone().options([("lock_timeout", LOCK_TIMEOUT)]).options(PLANNING);
+        let options = host.database.clone().with_settings().await?.direct.options([("lock_timeout", LOCK_TIMEOUT)]).options(PLANNING);
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(10)).connect_with(options).await;
-        Ok(Self::Database(Store::new(pool.context("cannot reach the database")?), Box::new(host)))
+        let pool = pool.context("cannot reach the database")?;
+        store::check_direct(&mut *pool.acquire().await?).await?;
+        Ok(Self::Database(Store::new(pool), Box::new(host)))
     }
 
     pub(super) async fn close(self) {

@@ -23,9 +23,9 @@ impl Lane {
             }
             let Some((left, cause)) = self.try_once(part, which).await else { continue };
             match cause {
-                Error::Unavailable(_) => {
+                Error::Unavailable(_) | Error::Busy(_) => {
                     self.link.broken();
-                    self.shared.health.report_away();
+                    self.shared.health.report(&cause);
                     tokio::select! {
                         () = self.shared.health.back() => parts.push((left, Try::Again)),
                         () = self.shared.stop.cancelled() => left.into_iter().for_each(|job| job.fail(Refusal::Unavailable)),
@@ -49,6 +49,7 @@ impl Lane {
                 }
             }
         }
+        self.link.pause();
     }
 
     /// Writes all kinds of jobs; on an error gives back those that are not written yet.

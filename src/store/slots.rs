@@ -1,0 +1,105 @@
+//! Does the server take another connection? It has `max_connections` of them for everybody, a role and a database may have
+//! fewer, and then it refuses (53300) until somebody's ends.
+//!
+//! That is no outage: connections that are there work, and are shared. It is said once, and once more when it is over. sqlx's
+//! pool does not tell: it tries again until its time is up, and meanwhile takes no notice of connections that become free.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+/// Between two questions whether it is over, and for so long an answer is good.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the server says to those who connect. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Slots(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    options: PgConnectOptions,
+    is_full: watch::Sender<bool>,
+    /// A connection has become free.
+    returned: Notify,
+    /// When it was asked last and took a connection, or had none to give. Those who wait ask once for all.
+    answered: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Slots {
+    /// Asks with connections that are made with these options.
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        let (is_full, answered) = (watch::Sender::new(false), tokio::sync::Mutex::default());
+        Self(Arc::new(Inner { options, is_full, returned: Notify::new(), answered }))
+    }
+
+    /// Does it take none, as far as this node knows?
+    pub fn are_taken(&self) -> bool {
+        *self.0.is_full.borrow()
+    }
+
+    /// A connection could not be made. True: because there is none to be had.
+    pub fn report(&self, error: &sqlx::Error) -> bool {
+        let is_full = error.as_database_error().is_some_and(|refusal| refusal.code().as_deref() == Some("53300"));
+        if is_full && self.0.is_full.send_if_modified(|known| !std::mem::replace(known, true)) {
+            warn!(
+                cause = %error,
+                "PostgreSQL takes no more connections (max_connections, or the limit of the role or the database): \
+                 those that are there are shared, what finds none waits"
+            );
+            tokio::spawn(until_over(Arc::downgrade(&self.0)));
+        }
+        is_full
+    }
+
+    /// Asks whether the server is there: it takes a connection, or has none to give. Otherwise says why it does not answer.
+    pub(super) async fn ask(&self) -> Result<(), sqlx::Error> {
+        let mut answered = self.0.answered.lock().await;
+        if answered.is_none_or(|at| at.elapsed() > PAUSE) {
+            match self.0.try_one().await {
+                Err(error) if !self.report(&error) => return Err(error),
+                _ => *answered = Some(Instant::now()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends when a connection has become free, while others cannot be made.
+    pub(super) async fn returned(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.0.is_full.subscribe().wait_for(|is_full| *is_full).await;
+        self.0.returned.notified().await;
+    }
+
+    /// A connection is back in the pool.
+    pub(super) fn one_is_back(&self) {
+        self.0.returned.notify_one();
+    }
+}
+
+impl Inner {
+    async fn try_one(&self) -> Result<(), sqlx::Error> {
+        let connection = self.options.connect().await?;
+        // The server cleans up after a connection that just goes; this only keeps its log quiet.
+        let _ = connection.close().await;
+        Ok(())
+    }
+}
+
+/// Ends with the node that asked, too.
+async fn until_over(slots: Weak<Inner>) {
+    loop {
+        sleep(PAUSE).await;
+        let Some(slots) = slots.upgrade() else { return };
+        // A server that does not answer at all is no concern of this: others say so.
+        if slots.try_one().await.is_ok() {
+            info!("PostgreSQL takes connections again");
+            slots.is_full.send_replace(false);
+            return;
+        }
+    }
+}

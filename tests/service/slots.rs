@@ -1,0 +1,177 @@
+//! The server takes no more connections, or lets this role in no more: what is there goes on, and the log says why.
+
+use futures_util::future::join_all;
+use restante::postgres::ServerOptions;
+use restante::store::Error;
+use serde_json::json;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use tokio::time::timeout;
+
+use crate::support::ledger::{assert_ledger, delivery, group, store, text, until, users};
+use crate::support::{Line, Log, Node, PATIENCE, PrivateServer, database};
+
+const ADMIN: &str = "postgres";
+
+/// A server with few connections and the role `app`, which is no superuser and owns the database.
+async fn small_server(connections: &str) -> (PrivateServer, PgPool) {
+    let options = ServerOptions::disposable().set("max_connections", connections).set("max_wal_senders", "0");
+    let server = PrivateServer::with(options).await;
+    let options = server.database_without_schema("restante").await;
+    let admin = PgPoolOptions::new().max_connections(1).connect_with(options.username(ADMIN)).await.unwrap();
+    sqlx::raw_sql("create role app login").execute(&admin).await.unwrap();
+    sqlx::raw_sql("alter database restante owner to app").execute(&admin).await.unwrap();
+    (server, admin)
+}
+
+/// Others take all that are left.
+async fn take_the_rest(server: &PrivateServer) -> Vec<PgConnection> {
+    let options = server.database_without_schema("postgres").await.username("app");
+    let mut taken = Vec::new();
+    loop {
+        match options.connect().await {
+            Ok(connection) => taken.push(connection),
+            Err(error) => {
+                assert_eq!(error.as_database_error().unwrap().code().unwrap(), "53300");
+                return taken;
+            }
+        }
+    }
+}
+
+fn told<'l>(lines: &'l [Line], words: &str) -> Vec<&'l Line> {
+    lines.iter().filter(|line| line.target.starts_with("restante") && line.message.contains(words)).collect()
+}
+
+/// Broken by a lane that refuses when it finds no connection, and by a pool that waits for one of its own beside free ones.
+#[tokio::test]
+async fn while_the_server_takes_no_more_connections_nothing_is_refused_and_the_log_says_so_once() {
+    let log = Log::of_this_thread();
+    let (server, admin) = small_server("12").await;
+    let options = server.database_without_schema("restante").await.username("app");
+    let node = Node::with(options, |config| config.accept_lanes = 3).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let mut chats = Vec::new();
+    for _ in 0..10 {
+        chats.push(group(store(&node).pool(), &[alice.user, bob.user]).await);
+    }
+    let mut reader = node.connect("bob").await;
+    let others = take_the_rest(&server).await;
+    assert!(!others.is_empty());
+
+    for round in 0..20 {
+        let sends = chats.iter().map(|chat| delivery(&node).send(text(&alice, *chat, round.to_string())));
+        let reads = (0..10).map(|_| store(&node).clock());
+        let both = futures_util::future::join(join_all(sends), join_all(reads));
+        let (sent, read) = timeout(PATIENCE, both).await.expect("it goes on");
+        assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+        assert!(read.iter().all(Result::is_ok), "{read:?}");
+        for message in reader.receive(chats.len()).await {
+            reader.ack(&message).await;
+        }
+    }
+    let (status, answer) = node.api("alice").get("/readyz").await;
+    assert_eq!((status, delivery(&node).health().is_away()), (200, false), "{answer}");
+    drop(others);
+    let mut lines = Vec::new();
+    while told(&lines, "takes connections again").is_empty() {
+        lines.extend(log.take());
+        tokio::task::yield_now().await;
+    }
+    assert!(!store(&node).slots().are_taken());
+    assert_eq!(told(&lines, "PostgreSQL takes no more connections").len(), 1, "{lines:#?}");
+    assert_eq!(told(&lines, "does not answer").len(), 0, "{lines:#?}");
+    delivery(&node).send(text(&alice, chats[0], "the last")).await.unwrap();
+    let all = "select count(*) filter (where status = 'delivered') = 200 from message_status where class = 'chat'";
+    until(&admin, "all that was acked is delivered", all).await;
+    assert_ledger(&admin).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_pool_whose_connections_are_all_in_use_is_no_database_that_is_away() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.pool_size = 2).await;
+    let (one, other) = (store(&node).lend().await.unwrap(), store(&node).lend().await.unwrap());
+    let busy = store(&node).clock().await.unwrap_err();
+    assert!(matches!(busy, Error::Busy(_)), "{busy:?}");
+    delivery(&node).health().report(&busy);
+    assert_eq!(node.api("alice").get("/readyz").await.0, 503, "it is not ready all the same");
+    assert!(!delivery(&node).health().is_away());
+    drop((one, other));
+    store(&node).clock().await.unwrap();
+    assert_eq!(delivery(&node).health().outages(), 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_says_why_the_database_does_not_answer() {
+    let log = Log::of_this_thread();
+    let (server, admin) = small_server("40").await;
+    let options = server.database_without_schema("restante").await.username("app");
+    let node = Node::start(options).await;
+    let mut alice = node.connect("alice").await;
+    alice.send("bob", "before").await;
+    admin.close().await;
+    for (begin, end, code) in [
+        ("alter role app nologin", "alter role app login", "28000"),
+        ("alter database restante with allow_connections off", "alter database restante with allow_connections on", "55000"),
+        ("alter database restante rename to elsewhere", "alter database elsewhere rename to restante", "3D000"),
+    ] {
+        let mut keeper = server.database_without_schema("postgres").await.connect().await.unwrap();
+        let mut health = delivery(&node).health().subscribe();
+        // Nobody else may be there while a database is renamed, and nobody comes in between.
+        let kill = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'";
+        for statement in ["alter role app nologin", kill] {
+            run(&mut keeper, statement).await;
+        }
+        while sqlx::query_scalar::<_, bool>("select count(*) > 0 from pg_stat_activity where usename = 'app'")
+            .fetch_one(&mut keeper)
+            .await
+            .unwrap()
+        {}
+        run(&mut keeper, begin).await;
+        if code != "28000" {
+            run(&mut keeper, "alter role app login").await;
+        }
+        let mut lines = Vec::new();
+        // Its connection has ended: it is kept and repeated, unless that is known by then.
+        let unknown = alice.ask_later("message:send", json!({"to": "bob", "content": "meanwhile"})).await;
+        while !lines.iter().any(|line: &Line| line.message.contains("does not answer") && line.fields.contains(code)) {
+            lines.extend(log.take());
+            tokio::task::yield_now().await;
+        }
+        run(&mut keeper, end).await;
+        timeout(PATIENCE, health.wait_for(|away| !*away)).await.unwrap().unwrap();
+        alice.answer(&unknown).await;
+        alice.send("bob", "again").await;
+        keeper.close().await.unwrap();
+    }
+    node.stop().await;
+}
+
+async fn run(connection: &mut PgConnection, statement: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_starts_warns_when_the_server_has_fewer_connections_than_all_nodes_may_need() {
+    let log = Log::of_this_thread();
+    let (server, admin) = small_server("100").await;
+    let options = server.database_without_schema("restante").await.username("app");
+    let start = || Node::with(options.clone(), |config| (config.pool_size, config.accept_lanes, config.settle_lanes) = (40, 2, 2));
+    let fewer = |lines: &[Line]| told(lines, "fewer connections than the nodes may need").len();
+    // 40 and 2 and 1 and 2 and the listener and 2 to spare are 48, and 97 are not for superusers only.
+    let first = start().await;
+    let second = start().await;
+    assert_eq!(fewer(&log.take()), 0);
+    sqlx::raw_sql("alter role app connection limit 95").execute(&admin).await.unwrap();
+    let third = start().await;
+    let lines = log.take();
+    assert_eq!(fewer(&lines), 1, "{lines:#?}");
+    let said = &told(&lines, "fewer connections")[0].fields;
+    assert!(["nodes=3", "wanted=144", "there_are=95"].iter().all(|part| said.contains(part)), "{said}");
+    for node in [first, second, third] {
+        node.stop().await;
+    }
+}
