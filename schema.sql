@@ -246,8 +246,8 @@ begin
         outcomes := '{accepted}';
         seqs := array[v_seq];
         classes := array[v_class];
-        first_chats := '{null}';
-        first_times := '{null}';
+        first_chats := array[null::uuid];
+        first_times := array[null::timestamptz];
         places := '{1}';
         recipients := array[v_recipient];
         inbox_seqs := array[v_inbox_seq];

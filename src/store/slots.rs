@@ -56,7 +56,7 @@ impl Slots {
         is_full
     }
 
-    /// Asks whether the server is there: it takes a connection, or has none to give. Otherwise says why it does not answer.
+    /// Asks whether the server is there, and no standby: it takes a connection, or has none to give. Otherwise says why it does not answer.
     pub(super) async fn ask(&self) -> Result<(), sqlx::Error> {
         let mut answered = self.0.answered.lock().await;
         if answered.is_none_or(|at| at.elapsed() > PAUSE) {
@@ -83,7 +83,11 @@ impl Slots {
 
 impl Inner {
     async fn try_one(&self) -> Result<(), sqlx::Error> {
-        let connection = self.options.connect().await?;
+        let mut connection = self.options.connect().await?;
+        // A standby takes connections too, and the pool refuses each of them: that is not for want of room.
+        if sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&mut connection).await?.is_read_only {
+            return Err(sqlx::Error::Io(std::io::Error::other("the database is read-only: a standby, or made so")));
+        }
         // The server cleans up after a connection that just goes; this only keeps its log quiet.
         let _ = connection.close().await;
         Ok(())
