@@ -1,5 +1,6 @@
 -- Settling: acks, reads, counted attempts, and the marks that follow from them. Marks are looked at 5,000 messages at a time: what
--- has many of them before it is left to a job, so that no lock is held for as long as somebody's backlog is.
+-- has many of them before it is left to a job, so that no lock is held for as long as somebody's backlog is. Each message's row is looked
+-- up for itself, by key (limit 1): joined, a planner that knows how the tables have grown would walk the member's whole inbox instead.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function restante_lock_marks(p_chats uuid[], p_users bigint[]) returns void
@@ -23,6 +24,8 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
+  -- So many messages of each are looked at.
+  v_each  integer := least(5000, greatest(20000 / greatest(cardinality(p_users), 1), 50));
   v_chats uuid[];
   v_users bigint[];
 begin
@@ -30,10 +33,10 @@ begin
   -- A later statement, so a later snapshot; one for the chat's counter and the rows: whatever is numbered up to it is visible here.
   with exact as materialized (
     select k.at, k.moves, u.chat, u.user_id,
-           greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + 5000))) as delivered,
-           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + 5000))) as read,
-           w.seq is not null or h.last_seq > k.delivered_seq + 5000 as has_hole,
-           w.seq is null and h.last_seq > k.delivered_seq + 5000 or r.seq is null and h.last_seq > k.read_seq + 5000 as is_behind,
+           greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + v_each))) as delivered,
+           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + v_each))) as read,
+           w.seq is not null or h.last_seq > k.delivered_seq + v_each as has_hole,
+           w.seq is null and h.last_seq > k.delivered_seq + v_each or r.seq is null and h.last_seq > k.read_seq + v_each as is_behind,
            k.delivered_seq as delivered_before, k.read_seq as read_before, k.has_hole as hole_before
       from (select distinct x.chat, x.user_id from unnest(p_chats, p_users) x (chat, user_id)) u
       cross join lateral (
@@ -41,12 +44,17 @@ begin
           from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
       left join lateral (
-        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
-         where x.chat_id = u.chat and x.seq > k.delivered_seq and x.seq <= k.delivered_seq + 5000 and s.status = 'sent'
+        select x.seq
+          from (select y.id, y.seq from messages y
+                 where y.chat_id = u.chat and y.seq > k.delivered_seq and y.seq <= k.delivered_seq + v_each order by y.seq limit v_each) x
+          cross join lateral (select from message_status s where s.message_id = x.id and s.user_id = u.user_id and s.status = 'sent' limit 1) s
          order by x.seq limit 1) w on true
       left join lateral (
-        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
-         where x.chat_id = u.chat and x.seq > k.read_seq and x.seq <= k.read_seq + 5000 and s.status in ('sent', 'delivered')
+        select x.seq
+          from (select y.id, y.seq from messages y
+                 where y.chat_id = u.chat and y.seq > k.read_seq and y.seq <= k.read_seq + v_each order by y.seq limit v_each) x
+          cross join lateral (
+            select from message_status s where s.message_id = x.id and s.user_id = u.user_id and s.status in ('sent', 'delivered') limit 1) s
          order by x.seq limit 1) r on true
   ), moved as (
     update marks m
@@ -63,7 +71,7 @@ begin
   end if;
 end $$;
 comment on function restante_exact_marks(uuid[], bigint[], boolean) is
-  'Moves the marks of these members to where their rows say, 5,000 messages at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+  'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 create function restante_catch_up_marks(p_members_max integer) returns boolean
 language plpgsql volatile
@@ -206,6 +214,7 @@ as $$
 declare
   v_now      timestamptz := clock_timestamp();
   v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
+  v_far      integer := least(5000, greatest(20000 / array_length(p_users, 1), 50)); -- so many messages of each are looked at
   v_ords     integer[]; -- per row to be read: its request, …
   v_classes  inbox_class[];
   v_seqs     bigint[];
@@ -222,7 +231,7 @@ begin
   perform restante_needs_read_committed();
   -- The rows to read, and how far the chat goes, from one snapshot: what commits later has a higher number.
   with wanted as materialized (
-    select u.ord::integer as ord, u.user_id, u.chat, b.read_seq, b.up_to, least(b.up_to, b.read_seq + 5000) as far
+    select u.ord::integer as ord, u.user_id, u.chat, b.read_seq, b.up_to, least(b.up_to, b.read_seq + v_far) as far
       from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
       -- One who never was a member has no marks.
       cross join lateral (
@@ -234,8 +243,11 @@ begin
       from wanted w
       cross join lateral (
         select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id
-          from messages m join message_status s on s.message_id = m.id and s.user_id = w.user_id
-         where m.chat_id = w.chat and m.seq > w.read_seq and m.seq <= w.far and s.status in ('sent', 'delivered')
+          from (select x.id, x.seq, x.sender_id from messages x
+                 where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
+          cross join lateral (
+            select x.class, x.seq from message_status x
+             where x.message_id = m.id and x.user_id = w.user_id and x.status in ('sent', 'delivered') limit 1) s
          order by m.seq limit v_each) r
   ), found as (
     select r.ord, count(*) as rows, max(r.chat_seq) as last from rows r group by r.ord

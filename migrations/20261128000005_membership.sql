@@ -207,7 +207,7 @@ begin
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
     on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
   -- Those who were here before have marks, which a late ack may be moving.
-  perform restante_lock_marks(array_fill(p_chat, array[cardinality(v_new)]), v_new);
+  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
      set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 5, marked_xid = pg_current_xact_id()
     from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
@@ -280,8 +280,13 @@ begin
           select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
             from unnest(v_leaving) u (user_id)
             cross join lateral (select y.delivered_seq from marks y where y.chat_id = p_chat and y.user_id = u.user_id order by y.step desc limit 1) k
-            join messages m on m.chat_id = p_chat and m.seq > k.delivered_seq and m.seq <= k.delivered_seq + v_each
-            join message_status x on x.message_id = m.id and x.user_id = u.user_id and x.status = 'sent'
+            cross join lateral (
+              select y.id, y.seq, y.sender_id from messages y
+               where y.chat_id = p_chat and y.seq > k.delivered_seq and y.seq <= k.delivered_seq + v_each order by y.seq limit v_each) m
+            -- By key, each for itself: joined, a planner might walk the member's whole inbox.
+            cross join lateral (
+              select y.user_id, y.class, y.seq from message_status y
+               where y.message_id = m.id and y.user_id = u.user_id and y.status = 'sent' limit 1) x
            order by x.user_id, x.class, x.seq
         ) u
        where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
@@ -333,12 +338,16 @@ begin
     with ended as (
       update message_status s set status = 'expired', ended = 'left', reason = 'left'
         from (
-          select x.class, x.seq, m.seq as chat_seq, m.sender_id
-            from messages m join message_status x on x.message_id = m.id and x.user_id = v_one.user_id and x.status = 'sent'
-           where m.chat_id = v_one.chat_id and m.seq > v_one.after_seq and m.seq <= v_to
+          select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
+            from (select y.id, y.seq, y.sender_id from messages y
+                   where y.chat_id = v_one.chat_id and y.seq > v_one.after_seq and y.seq <= v_to order by y.seq limit p_messages_max) m
+            -- By key, each for itself, as above.
+            cross join lateral (
+              select y.user_id, y.class, y.seq from message_status y
+               where y.message_id = m.id and y.user_id = v_one.user_id and y.status = 'sent' limit 1) x
            order by x.class, x.seq
         ) u
-       where s.user_id = v_one.user_id and s.class = any (array[u.class]) and s.seq = u.seq and s.status = 'sent'
+       where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
       returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
     )
     select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e

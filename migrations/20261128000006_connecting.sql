@@ -110,9 +110,14 @@ begin
         select greatest(u.pending - (
                  select count(*)
                    from departures d
-                   join messages m on m.chat_id = d.chat_id and m.seq > d.after_seq and m.seq <= least(d.up_to_seq, d.after_seq + p_pending_max)
-                   join message_status s on s.message_id = m.id and s.user_id = d.user_id
-                  where d.user_id = v_user and s.class = u.class and s.status = 'sent'), 0) as pending
+                   cross join lateral (
+                     select x.id from messages x
+                      where x.chat_id = d.chat_id and x.seq > d.after_seq and x.seq <= d.up_to_seq order by x.seq limit p_pending_max) m
+                   -- By key, each for itself: joined, a planner might walk the whole inbox.
+                   cross join lateral (
+                     select from message_status x
+                      where x.message_id = m.id and x.user_id = d.user_id and x.class = u.class and x.status = 'sent' limit 1) s
+                  where d.user_id = v_user), 0) as pending
           from unnest(p_classes, v_pending) with ordinality u (class, pending, n)
          order by u.n
       ) q;

@@ -7,59 +7,81 @@ returns table (
   chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamptz
 )
 language plpgsql volatile
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 set search_path from current
 as $$
 #variable_conflict use_column
 declare
   v_now     timestamptz := clock_timestamp();
-  v_ids     uuid[];
-  v_chats   uuid[];
+  v_message record;
+  v_ids     uuid[];        -- the messages of the page,
+  v_counts  bigint[];      -- … and how many rows of each wait
+  v_count   bigint;
   v_users   bigint[];
-  v_free    uuid[];
+  v_rows    bigint := 0;   -- rows that were looked at,
+  v_waiting bigint := 0;   -- … and those of them that wait:
+  v_of      uuid[];        -- … their messages,
+  v_members bigint[];      -- … and recipients
+  v_chats   uuid[];
   v_ended   uuid[];
-  v_of      bigint[];
   v_classes inbox_class[];
   v_seqs    bigint[];
+  v_is_cut  boolean;       -- is the last message for the next page?
 begin
   perform restante_needs_read_committed();
-  select array_agg(q.id order by q.expires_at, q.id) into v_ids
-    from (select m.id, m.expires_at from messages m
-           where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
-           order by m.expires_at, m.id limit p_messages_max) q;
-  -- A row ends together with its mark, or not now. What is held, or one too many, is left for a later pass.
-  select array_agg(q.message_id), array_agg(q.user_id) into v_free, v_of
+  -- A message of a large group has thousands of rows, whether they wait or not: the page is full after 20,000 of them too.
+  for v_message in
+    select m.id from messages m
+     where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+     order by m.expires_at, m.id limit p_messages_max
+  loop
+    select count(*), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_users
+      from message_status s where s.message_id = v_message.id;
+    v_ids := v_ids || v_message.id;
+    v_counts := v_counts || coalesce(cardinality(v_users), 0)::bigint;
+    v_members := v_members || v_users;
+    v_of := v_of || array_fill(v_message.id, array[coalesce(cardinality(v_users), 0)]);
+    v_rows := v_rows + v_count;
+    v_waiting := coalesce(cardinality(v_members), 0);
+    exit when v_waiting >= p_rows_max or v_rows >= 20000;
+  end loop;
+  -- A row ends together with its mark, or not now: what somebody holds is left for a later pass.
+  select array_agg(q.message_id), array_agg(q.user_id) into v_of, v_members
     from (select s.message_id, s.user_id
-            from unnest(v_ids) i (id)
-            join messages m on m.id = i.id
-            join message_status s on s.message_id = m.id and s.status = 'sent'
+            from unnest(v_of, v_members) f (id, user_id)
+            join messages m on m.id = f.id
+            join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
             cross join lateral (
-              select from marks x where x.chat_id = m.chat_id and x.user_id = s.user_id order by x.step desc limit 1 for no key update skip locked) k
+              select from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1 for no key update skip locked) k
            limit p_rows_max for no key update of s skip locked) q;
-  if v_free is not null then
+  if v_of is not null then
     with ended as (
       update message_status s set status = 'expired', ended = 'expired', reason = 'its time had come'
-        from unnest(v_free, v_of) f (id, user_id)
+        from unnest(v_of, v_members) f (id, user_id)
        where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
       returning s.message_id, s.user_id, s.class, s.seq
     )
     select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
-      into v_ended, v_of, v_classes, v_seqs from ended e;
+      into v_ended, v_members, v_classes, v_seqs from ended e;
     select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
-      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_of) e (id, user_id) join messages m on m.id = e.id) q;
+      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_members) e (id, user_id) join messages m on m.id = e.id) q;
     perform restante_exact_marks(v_chats, v_users, true);
   end if;
+  -- One row too many: the next page begins with that message again, unless all of it is held.
+  v_is_cut := v_waiting > p_rows_max and (cardinality(v_ids) > 1 or v_ended is not null);
   return query
     select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
-      from unnest(v_ended, v_of, v_classes, v_seqs) e (id, user_id, class, seq)
+      from unnest(v_ended, v_members, v_classes, v_seqs) e (id, user_id, class, seq)
       join messages m on m.id = e.id
       join users u on u.id = e.user_id
     union all
-    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id,
-           case when not exists (select from message_status s where s.message_id = m.id and s.status = 'sent') then v_now end
-      from unnest(v_ids) i (id)
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end
+      from unnest(v_ids, v_counts) with ordinality i (id, waiting, n)
       join messages m on m.id = i.id
+      left join (select e.id, count(*) as ended from unnest(v_ended) e (id) group by e.id) n on n.id = i.id
+     where not (v_is_cut and i.n = cardinality(v_ids))
      order by 2, 1;
 end $$;
 comment on function restante_expire(timestamptz, uuid, timestamptz, integer, integer) is
-  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one, and without a time where rows of it wait on; nothing at all: the page was empty.';
+  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';

@@ -61,7 +61,10 @@ impl Store {
         let found = sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max, rows_max)
             .fetch_all(self.database())
             .await?;
-        let next = found.last().map(|row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
+        // Of a message with more rows than a page takes the rest is on the next one, which then begins where this one did.
+        let done = found.iter().rev().find(|row| row.user_id.is_none());
+        let next = done.map_or(after, |row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
+        let next = (!found.is_empty()).then_some(next);
         let held = found.iter().find(|row| row.expired_at.is_none()).map(|row| row.expires_at);
         let rows = found
             .into_iter()

@@ -9,17 +9,18 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 use crate::support::{Database, Log, database};
 
 /// What the statements are asked with: a user with much in its inbox, and chats it is in.
-struct Known {
-    user: i64,
-    chat: String,
-    messages: [String; 2],
+pub struct Known {
+    pub user: i64,
+    pub name: &'static str,
+    pub chat: String,
+    pub messages: [String; 2],
 }
 
-async fn run(connection: &mut PgConnection, statement: &str) {
+pub async fn run(connection: &mut PgConnection, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
-async fn texts(connection: &mut PgConnection, statement: &str) -> Vec<String> {
+pub async fn texts(connection: &mut PgConnection, statement: &str) -> Vec<String> {
     let rows = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(connection).await;
     rows.unwrap_or_else(|error| panic!("{statement}: {error}")).into_iter().map(|row| row.get(0)).collect()
 }
@@ -37,12 +38,12 @@ async fn known(connection: &mut PgConnection) -> Known {
         "select s.message_id::text from message_status s join messages m on m.id = s.message_id where s.user_id = {user} and m.chat_id = '{chat}' and s.status = 'sent' order by m.seq limit 2"
     );
     let messages = texts(connection, &messages).await.try_into().unwrap();
-    Known { user: user.parse().unwrap(), chat, messages }
+    Known { user: user.parse().unwrap(), name: "user-36", chat, messages }
 }
 
 /// Per statement the values it is run with.
-fn values(known: &Known) -> HashMap<&'static str, String> {
-    let Known { user, chat, messages: [one, two] } = known;
+pub fn values(known: &Known) -> HashMap<&'static str, String> {
+    let Known { user, name, chat, messages: [one, two] } = known;
     let nil = uuid::Uuid::nil();
     HashMap::from([
         (
@@ -72,12 +73,12 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("database_clock", String::new()),
         (
             "dead_letters",
-            "null, 'user-36', null, 'epoch', null, 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50".to_owned(),
+            format!("null, '{name}', null, 'epoch', null, 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50"),
         ),
         ("depart", format!("'{nil}', array[{user}], array[1000]")),
         ("device_seen", format!("{user}, 'device-1'")),
         ("direct_chats", format!("array[{user}, {user}], array['user-35', 'nobody'], array[true, false], '5ms'")),
-        ("discard", format!("'{one}', 'user-36', 'x'")),
+        ("discard", format!("'{one}', '{name}', 'x'")),
         ("end_departures", "1000".to_owned()),
         ("endings_latest", format!("{user}, 1000")),
         ("endings_since", format!("{user}, '0', '{nil}', 0, 1001, null")),
@@ -87,6 +88,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("expiry_horizon", String::new()),
         ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
+        ("history_keys", format!("{user}, '{chat}', null, 30, 50")),
         ("is_busy", "1".to_owned()),
         ("keep_expiry_horizon", "now()".to_owned()),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
@@ -98,7 +100,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("members", format!("{user}, '{chat}', 'user-35', 50")),
         ("message_content", format!("'{one}'")),
         ("notify", "array['restante_test'], array['x']".to_owned()),
-        ("open", "'user-36', null, null, 'device-1', null, 1001, '{chat,event}'".to_owned()),
+        ("open", format!("'{name}', null, null, 'device-1', null, 1001, '{{chat,event}}'")),
         ("overview", format!("{user}, '0', 51, 'device-1'")),
         ("page_everything", format!("{user}, 'chat', 10, 50, 50010")),
         ("page_keys", format!("{user}, 'chat', 10, 50, 50000, array['sent'], true")),
@@ -106,7 +108,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
         ("page_waiting", format!("{user}, 'chat', 10, 50, 50000")),
         ("ping", String::new()),
         ("presence", format!("{user}, array['user-35', 'user-37', 'user-4000']")),
-        ("put_back", format!("'{one}', 'user-36'")),
+        ("put_back", format!("'{one}', '{name}'")),
         ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'")),
         ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
         ("remove_members", format!("'{chat}', {user}, array[{user}]")),
@@ -119,7 +121,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
             ),
         ),
         ("settings", "array['jit'], array['off'], array['']".to_owned()),
-        ("sign_in", "'user-36'".to_owned()),
+        ("sign_in", format!("'{name}'")),
         ("stand_on", format!("array['{one}', '{two}']::uuid[]")),
         ("status_counts", format!("'{chat}'")),
         ("statuses", format!("{user}, '{one}'")),
@@ -132,7 +134,7 @@ fn values(known: &Known) -> HashMap<&'static str, String> {
 }
 
 /// The statements of the service, by name.
-fn statements() -> Vec<(String, String)> {
+pub fn statements() -> Vec<(String, String)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/sql");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -183,7 +185,8 @@ async fn no_statement_that_the_service_kept_from_when_the_database_was_empty_sca
     let db = database().await;
     let mut connection = db.options().options(PLANNING).connect().await.unwrap();
     run(&mut connection, "analyze").await;
-    let nobody = Known { user: 1, chat: uuid::Uuid::nil().to_string(), messages: [(); 2].map(|()| uuid::Uuid::nil().to_string()) };
+    let nobody =
+        Known { user: 1, name: "user-36", chat: uuid::Uuid::nil().to_string(), messages: [(); 2].map(|()| uuid::Uuid::nil().to_string()) };
     let calls = |known: &Known| -> Vec<(String, String)> {
         let values = values(known);
         let call = |name: &String| match &values[name.as_str()] {
@@ -237,7 +240,7 @@ fn notices(log: &Log) -> Vec<String> {
 
 /// What lanes do inside the database.
 fn lanes(known: &Known) -> [String; 4] {
-    let Known { user, chat, messages: [one, _] } = known;
+    let Known { user, chat, messages: [one, _], .. } = known;
     let accept = |skip_held: bool| {
         format!(
             "select count(*) from restante_accept(array[gen_random_uuid(), gen_random_uuid(), '{one}'], array['{chat}', '{chat}', '{chat}']::uuid[], \
@@ -268,7 +271,7 @@ fn direct_chats(Known { user, .. }: &Known) -> String {
 /// What is done inside the database, once: each function of the schema that the service or an operator calls.
 /// All of it is rolled back, save for what has to be committed.
 async fn use_everything(connection: &mut PgConnection, known: &Known) {
-    let Known { user, chat, messages: [one, two] } = known;
+    let Known { user, chat, messages: [one, two], .. } = known;
     let dead_letters = |of: &str| {
         format!(
             "select count(*) from restante_dead_letters({of}, 'epoch', 'x', 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50)"
@@ -344,8 +347,8 @@ fn unordered_updates(notices: &[String]) -> (String, usize) {
     (ours.iter().filter(|plan| !is_ordered(plan)).map(|plan| plan.as_str()).collect(), ours.len())
 }
 
-/// Those of settling: three of one batch, one of attempts, two of each of the two reads.
-const ORDERED_UPDATES: usize = 8;
+/// Those of settling: three of one batch, one of attempts, two of each of the two reads; and one of what ends for members that left.
+const ORDERED_UPDATES: usize = 9;
 
 async fn explaining(db: &Database) -> PgConnection {
     let mut connection = db.options().connect().await.unwrap();
@@ -417,7 +420,8 @@ async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_f
         run(&mut connection, &small).await;
         let user = texts(&mut connection, "select id::text from users where external_id = 'second'").await.remove(0).parse().unwrap();
         let messages = texts(&mut connection, "select id::text from messages order by seq").await.try_into().unwrap();
-        let tiny = Known { user, chat: texts(&mut connection, "select md5('small1')::uuid::text").await.remove(0), messages };
+        let tiny =
+            Known { user, name: "second", chat: texts(&mut connection, "select md5('small1')::uuid::text").await.remove(0), messages };
         // Kept from the first time on, as it would be from the sixth.
         run(&mut connection, "set plan_cache_mode = force_generic_plan").await;
         for _ in 0..8 {

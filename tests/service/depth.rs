@@ -1,0 +1,297 @@
+//! No statement works for as long as somebody's backlog is. It looks at a part, and what lies behind is for the next one.
+//!
+//! Work is counted and not timed: entries of indexes that were read and rows that were written. The database holds inboxes of hundreds
+//! of thousands of rows (depth.sql), so whatever walks one of them is found, and the planner is asked before
+//! it has looked at them and after.
+
+use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, PageRow, UserId};
+use restante::store::{
+    self, ExactMark, ExpiryCursor, LockPatience, OpeningRequest, PLANNING, PageRequest, Place, ReadRequest, SettleBatch, Store,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::explain::{Known, run, statements, texts, values};
+use crate::support::database;
+use crate::support::ledger::{assert_ledger, number};
+
+/// So many numbers of an inbox are looked at, at most, …
+const WINDOW: i64 = 50_000;
+/// … and this is for all the rest of a statement.
+const BESIDE: i64 = 25_000;
+/// Messages of the chat, and of the inbox of `lagging`.
+const DEEP: i64 = 500_000;
+/// Numbers of the others.
+const TAIL: i64 = 200_000;
+
+/// Statements that count all there is: of an operator, who asks for it. The service itself runs none of them.
+const OF_OPERATORS: [&str; 2] = ["delivery_trace", "status_counts"];
+
+/// In a schema of its own: the functions of the other one are counted.
+const WORK: &str = "
+    create schema watch;
+    create function watch.work() returns text language sql as $$
+      select sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_inserted(c.oid) + pg_stat_get_xact_tuples_updated(c.oid)
+                 + pg_stat_get_xact_tuples_deleted(c.oid))::text
+        from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'i')
+    $$";
+
+/// A member of the deep chat.
+struct Member {
+    name: &'static str,
+    user: i64,
+    /// The number of the chat before its first one.
+    joined: i64,
+}
+
+fn deep() -> ChatId {
+    ChatId("6627415e-807e-e33c-7302-917216e7da68".parse().unwrap())
+}
+
+/// The message of this number there.
+fn message(n: i64) -> MessageId {
+    MessageId(Uuid::from_u128(u128::try_from(n).unwrap()))
+}
+
+async fn members(connection: &mut PgConnection) -> Vec<Member> {
+    let mut members = Vec::new();
+    for (name, joined) in [("waits", DEEP - TAIL), ("overtaken", DEEP - TAIL), ("lagging", 0), ("unread", DEEP - TAIL)] {
+        let user = texts(connection, &format!("select id::text from users where external_id = '{name}'")).await;
+        members.push(Member { name, user: user[0].parse().unwrap(), joined });
+    }
+    members
+}
+
+/// What the functions of the schema are called with, each as hard as it gets.
+fn calls(member: &Member) -> Vec<String> {
+    let Member { name, user, joined } = *member;
+    let (chat, first, last) = (deep(), message(joined + 1), message(DEEP));
+    let nil = Uuid::nil();
+    let alice = "(select id from users where external_id = 'alice')";
+    let settle = |rows: &str, exact: &str| {
+        format!(
+            "select restante_settle(array_fill({user}::bigint, array[cardinality({rows})]), array_fill('chat'::inbox_class, array[cardinality({rows})]), {rows}, \
+             array[{user}], array['{chat}']::uuid[], array[{}], {exact}, array[{user}], array['device-1'], array['chat']::inbox_class[], array[1])",
+            joined + 1
+        )
+    };
+    let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{nil}', 0, 50)");
+    vec![
+        format!(
+            "select restante_accept(array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[])"
+        ),
+        format!("select restante_add_members('{chat}', {alice}, array[{user}, (select id from users where external_id = 'late')], 5000)"),
+        format!("select restante_add_members('{chat}', {alice}, array[{user}], 5000)"),
+        format!("select restante_advance_settled({user}, 'chat')"),
+        format!("select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5)"),
+        format!("select restante_attempt(array[{user}], '{{chat}}', array[{}], '{{x}}', '{{true}}', 5)", DEEP - joined),
+        format!("insert into marks_behind (chat_id, user_id) values ('{chat}', {user}); select restante_catch_up_marks(4)"),
+        format!("select restante_create_group(gen_random_uuid(), {user}, null, array[{user}])"),
+        dead(&format!("'{name}', null, null")),
+        dead(&format!("null, '{name}', '{first}'")),
+        format!("select restante_direct_chat({user}, {user})"),
+        format!("select restante_discard('{first}', '{name}')"),
+        format!("select restante_discard('{last}', '{name}')"),
+        format!(
+            "insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', {joined}, {DEEP}); select restante_end_departures(1000)"
+        ),
+        format!("select restante_exact_marks(array['{chat}']::uuid[], array[{user}], true)"),
+        format!("select restante_expire('epoch', '{nil}', now(), 500, 2000)"),
+        format!("select restante_history({user}, '{chat}', 0, null, 50)"),
+        format!("select restante_history({user}, '{chat}', null, {DEEP}, 50)"),
+        format!("select restante_lock_marks(array['{chat}']::uuid[], array[{user}])"),
+        "select restante_needs_read_committed(), restante_presence_lock(), restante_wake_channel()".to_owned(),
+        format!("select restante_wake(array[{user}]), restante_look_at_marks(array[{user}])"),
+        "select restante_is_alive(n, now()) from nodes n".to_owned(),
+        format!("select restante_open('{name}', null, null, null, null, 1001, '{{chat,event}}')"),
+        format!("select restante_open('{name}', null, null, 'device-1', null, 1001, '{{chat,event}}')"),
+        format!("select restante_open('{name}', null, null, 'new', 0, 1001, '{{chat,event}}')"),
+        format!(
+            "select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5), restante_put_back('{first}', '{name}')"
+        ),
+        format!(
+            "select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5); do $$ begin perform restante_requeue('{first}', '{name}'); exception when others then null; end $$"
+        ),
+        format!("select restante_read(array[{user}], array['{chat}']::uuid[], array[{DEEP}], 2000)"),
+        format!("select restante_remove_members('{chat}', {user}, array[{user}])"),
+        format!("select restante_remove_members('{chat}', {alice}, array(select id from users))"),
+        format!("select restante_send('{chat}', '{name}', 'x'); set constraints all immediate"),
+        settle("array[1]::bigint[]", "'{}', '{}'"),
+        settle("array[1, 2]::bigint[]", &format!("array[{user}], array['{chat}']::uuid[]")),
+        format!("select restante_users(array['{name}', 'new'])"),
+    ]
+}
+
+/// What a statement comes by, and undoes. Without an end (of those that have one none takes a second): more than there is.
+async fn work(connection: &mut PgConnection, statement: &str) -> i64 {
+    run(connection, "begin; set local statement_timeout = '10s'").await;
+    let before = texts(connection, "select watch.work()").await.remove(0);
+    let ended = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut *connection).await;
+    let work = match ended.map_err(store::Error::from) {
+        Ok(_) => texts(connection, "select watch.work()").await.remove(0).parse::<i64>().unwrap() - before.parse::<i64>().unwrap(),
+        Err(error) if error.is_unavailable() => i64::MAX,
+        Err(error) => panic!("{statement}: {error:?}"),
+    };
+    run(connection, "rollback").await;
+    work
+}
+
+/// Opening is to bring an inbox to where it can be used, so it does four parts of that itself.
+fn bound(statement: &str) -> i64 {
+    if statement.contains("restante_open(") || statement.starts_with("execute open") { 5 * WINDOW + BESIDE } else { WINDOW + BESIDE }
+}
+
+/// Everything that works for longer than it may.
+async fn excesses(connection: &mut PgConnection, told: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for member in members(connection).await {
+        let known = Known {
+            user: member.user,
+            name: member.name,
+            chat: deep().to_string(),
+            messages: [message(member.joined + 1), message(DEEP)].map(|id| id.to_string()),
+        };
+        let values = values(&known);
+        let kept = statements().into_iter().filter(|(name, _)| !OF_OPERATORS.contains(&name.as_str()));
+        let kept = kept.map(|(name, _)| match values[name.as_str()].as_str() {
+            "" => format!("execute {name}"),
+            values => format!("execute {name} ({values})"),
+        });
+        for statement in kept.chain(calls(&member)) {
+            let work = work(connection, &statement).await;
+            if work > bound(&statement) {
+                found.push(format!("{told}, {}: {work} for {statement}", member.name));
+            }
+        }
+    }
+    found
+}
+
+/// Each function is called above, by a statement of the service, or by PostgreSQL (triggers).
+async fn assert_all_are_called(connection: &mut PgConnection) {
+    let member = Member { name: "waits", user: 1, joined: 0 };
+    let all = statements().into_iter().map(|(_, text)| text).chain(calls(&member)).collect::<String>();
+    let functions = "select proname::text from pg_proc where pronamespace = 'public'::regnamespace and prorettype <> 'trigger'::regtype";
+    for function in texts(connection, functions).await {
+        let is_called = all.contains(&format!("{function}(")) || OF_OPERATORS.contains(&function.as_str());
+        assert!(is_called, "{function}: say in `calls` how it is called at its hardest");
+    }
+}
+
+#[tokio::test]
+async fn no_statement_works_for_as_long_as_somebodys_backlog_is() {
+    let db = database().await;
+    let mut connection = db.options().connect().await.unwrap();
+    run(&mut connection, include_str!("depth.sql")).await;
+    run(&mut connection, WORK).await;
+    assert_all_are_called(&mut connection).await;
+    let mut found = Vec::new();
+    for (told, tell) in [("never looked at", "select 1"), ("analyzed", "analyze")] {
+        run(&mut connection, tell).await;
+        let mut planned = db.options().options(PLANNING).connect().await.unwrap();
+        for (name, text) in statements() {
+            run(&mut planned, &format!("prepare {name} as {text}")).await;
+        }
+        found.extend(excesses(&mut planned, told).await);
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    to_the_end(&db.pool(2).await).await;
+}
+
+/// What was left by one call is taken up by the next ones, until nothing is left.
+async fn to_the_end(pool: &PgPool) {
+    let store = Store::new(pool.clone());
+    let mut connection = pool.acquire().await.unwrap();
+    let [_, overtaken, lagging, unread] = members(&mut connection).await.try_into().unwrap_or_else(|_| unreachable!());
+    a_page_reaches_the_row_that_waits(&store, UserId(lagging.user)).await;
+    opening_brings_settled_seq_to_it(&store, "lagging", [DEEP - 1, DEEP]).await;
+    opening_brings_settled_seq_to_it(&store, "overtaken", [TAIL, TAIL + 1]).await;
+    assert_eq!(
+        number(pool, &format!("select seq from message_status where user_id = {} and status = 'sent'", overtaken.user)).await,
+        TAIL + 1
+    );
+    marks_catch_up(&store, &mut connection, UserId(lagging.user)).await;
+    reads_go_on(&mut connection, UserId(unread.user)).await;
+    the_sweep_ends_all(&store).await;
+    while store.catch_up_marks(4).await.unwrap() {}
+    let marks = |user: i64| format!("select delivered_seq from marks where user_id = {user} and not has_hole");
+    assert_eq!(number(pool, &marks(lagging.user)).await, DEEP);
+    assert_eq!(number(pool, "select count(*) from marks_behind").await, 0);
+    drop(connection);
+    assert_ledger(pool).await;
+}
+
+async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {
+    for request in [PageRequest::Waiting, PageRequest::Look] {
+        let page = store.page(request, user, Class::Chat, InboxSeq(0), 50).await.unwrap();
+        assert!(matches!(&page.rows[..], [PageRow::Envelope(envelope)] if envelope.inbox_seq.0 == DEEP), "{request:?}");
+        assert!(page.is_last);
+    }
+    let everything = store.page(PageRequest::Everything, user, Class::Chat, InboxSeq(0), 50).await.unwrap();
+    assert_eq!(everything.rows.len(), 50);
+    let place = Place { user, class: Class::Chat, after: InboxSeq(0) };
+    assert!(store.glance(&[place]).await.unwrap()[0].unwrap().waits);
+}
+
+/// Each opening a part, until it is exact.
+async fn opening_brings_settled_seq_to_it(store: &Store, name: &str, [settled, last]: [i64; 2]) {
+    let external = name.to_owned().try_into().unwrap();
+    for opening in 1.. {
+        let request = OpeningRequest { external: &external, name: None, picture: None, device: None, since: None, pending_max: 1_001 };
+        let start = store.open(request).await.unwrap().inboxes[0];
+        if start.settled_seq.0 == settled {
+            assert_eq!(start.last_seq.0, last, "{name}");
+            break;
+        }
+        assert!(opening < 5, "{name}: settled up to {}", start.settled_seq);
+    }
+}
+
+/// The last row is acked, by its id as over HTTP: marks have all the others before them.
+async fn marks_catch_up(store: &Store, connection: &mut PgConnection, user: UserId) {
+    let rows = store::locate(connection, &[(user, message(DEEP))]).await.unwrap();
+    let batch = SettleBatch { rows, exact: vec![ExactMark { user, chat: deep() }], ..SettleBatch::default() };
+    store::settle(connection, &batch, LockPatience::OfConnection).await.unwrap();
+    let mut parts = 0;
+    while store.catch_up_marks(4).await.unwrap() {
+        parts += 1;
+    }
+    assert!(parts >= DEEP / 5_000 - 2, "{parts} parts");
+}
+
+async fn reads_go_on(connection: &mut PgConnection, user: UserId) {
+    let up_to = DEEP - TAIL + 20_000;
+    let mut read = 0;
+    for part in 1.. {
+        let request = [ReadRequest { user, chat: deep(), up_to: ChatSeq(up_to) }];
+        let done = store::read(connection, &request, 2_000, LockPatience::OfConnection).await.unwrap().remove(&0).unwrap();
+        read += done.rows.len();
+        assert_eq!(done.up_to.0, DEEP - TAIL + i64::try_from(read).unwrap());
+        if !done.more {
+            break;
+        }
+        assert!(part < 20, "up to {}", done.up_to);
+    }
+    assert_eq!(read, 20_000);
+}
+
+async fn the_sweep_ends_all(store: &Store) {
+    let (mut cursor, horizon) = (ExpiryCursor::at(OffsetDateTime::UNIX_EPOCH), store.clock().await.unwrap());
+    let mut ended = 0;
+    // What is one too many for a page is left for a later pass.
+    for pass in 0.. {
+        let (mut held, mut pages) = (None, 0);
+        loop {
+            let page = store.expire(cursor, horizon, 500, 2_000).await.unwrap();
+            (held, pages) = (held.or(page.held), pages + 1);
+            ended += page.rows.len();
+            let Some(next) = page.next else { break };
+            cursor = next;
+        }
+        let Some(held) = held else { break };
+        cursor = ExpiryCursor::at(held - time::Duration::MICROSECOND);
+        assert!(pass < 150, "{ended} rows have ended after {pass} passes");
+    }
+    assert_eq!(ended, 20_000 + 100 * 2_000);
+}
