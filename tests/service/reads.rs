@@ -1,0 +1,159 @@
+//! Reads of many members in one statement: each as if it were alone, and never in a circle with another writer.
+
+use std::collections::BTreeMap;
+
+use restante::domain::{ChatId, ChatSeq, UserId};
+use restante::store::{self, ExactMark, Located, LockPatience, ReadRequest, ReadRows, SettleBatch, Store};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+
+use crate::support::ledger::{assert_ledger, group, number, users};
+use crate::support::{Database, database, fill};
+
+/// Alice, bob and carol, and two groups of them with so many messages of alice in each.
+async fn start(messages: i32) -> (Database, PgPool, [UserId; 3], [ChatId; 2]) {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let people = users(&Store::new(pool.clone()), ["alice", "bob", "carol"]).await.map(|profile| profile.user);
+    let chats = [group(&pool, &people).await, group(&pool, &people).await];
+    for chat in chats {
+        fill(&pool, chat.0, "alice", messages).await;
+    }
+    (db, pool, people, chats)
+}
+
+fn request(user: UserId, chat: ChatId, up_to: i64) -> ReadRequest {
+    ReadRequest { user, chat, up_to: ChatSeq(up_to) }
+}
+
+async fn read(connection: &mut PgConnection, requests: &[ReadRequest], rows_max: i32) -> BTreeMap<usize, ReadRows> {
+    store::read(connection, requests, rows_max, LockPatience::OfConnection).await.unwrap()
+}
+
+/// Of each request: how many rows it moved, up to where it is done, whether there is more.
+fn told(done: &BTreeMap<usize, ReadRows>) -> Vec<(usize, usize, i64, bool)> {
+    done.iter().map(|(place, read)| (*place, read.rows.len(), read.up_to.0, read.more)).collect()
+}
+
+#[tokio::test]
+async fn reads_of_one_call_are_answered_each_for_itself() {
+    let (db, pool, [alice, bob, carol], [one, other]) = start(10).await;
+    let mut connection = db.options().connect().await.unwrap();
+    let eve = users(&Store::new(pool.clone()), ["eve"]).await[0].user;
+    let requests = [
+        request(bob, one, 4),
+        request(eve, one, 4),
+        request(bob, other, 1_000),
+        request(carol, one, 0),
+        request(alice, one, 7),
+        request(bob, ChatId::generate(), 3),
+    ];
+    let done = read(&mut connection, &requests, 1_000).await;
+    assert_eq!(
+        told(&done),
+        [(0, 4, 4, false), (2, 10, 10, false), (3, 0, 0, false), (4, 0, 7, false)],
+        "who never was a member is not among them"
+    );
+    assert!(done[&2].rows.iter().map(|row| row.chat_seq.0).eq(1..=10));
+    assert!(done.values().flat_map(|read| &read.rows).all(|row| row.sender == alice));
+    // Again, and below what is read: nothing moves, nothing goes back.
+    assert_eq!(told(&read(&mut connection, &requests[..1], 1_000).await), [(0, 0, 4, false)]);
+    assert_eq!(told(&read(&mut connection, &[request(bob, one, 2)], 1_000).await).len(), 1);
+    assert_eq!(number(&pool, &format!("select read_seq from marks where user_id = {} and chat_id = '{one}'", bob.0)).await, 4);
+    assert_ledger(&pool).await;
+}
+
+#[tokio::test]
+async fn one_chat_may_stand_in_a_call_twice() {
+    let (db, pool, [_, bob, _], [one, _]) = start(10).await;
+    let mut connection = db.options().connect().await.unwrap();
+    let done = read(&mut connection, &[request(bob, one, 7), request(bob, one, 3)], 1_000).await;
+    assert_eq!(done.values().map(|read| read.up_to.0).collect::<Vec<_>>(), [7, 3]);
+    let mut moved: Vec<_> = done.values().flat_map(|read| &read.rows).map(|row| row.chat_seq.0).collect();
+    moved.sort_unstable();
+    assert_eq!(moved, (1..=7).collect::<Vec<_>>(), "each row moves once");
+    assert_eq!(number(&pool, &format!("select read_seq from marks where user_id = {} and chat_id = '{one}'", bob.0)).await, 7);
+    assert_ledger(&pool).await;
+}
+
+#[tokio::test]
+async fn a_call_that_has_too_much_to_read_reads_a_part_of_each_and_says_that_there_is_more() {
+    let (db, pool, [_, bob, carol], [one, other]) = start(100).await;
+    let mut connection = db.options().connect().await.unwrap();
+    let requests = [request(bob, one, 90), request(carol, other, 100)];
+    assert_eq!(told(&read(&mut connection, &requests, 100).await), [(0, 50, 50, true), (1, 50, 50, true)]);
+    assert_ledger(&pool).await;
+    assert_eq!(told(&read(&mut connection, &requests, 100).await), [(0, 40, 90, false), (1, 50, 100, false)]);
+    assert_ledger(&pool).await;
+}
+
+#[tokio::test]
+async fn a_member_with_a_hole_reads_over_it_and_its_marks_are_exact() {
+    let (db, pool, [_, bob, _], [one, _]) = start(6).await;
+    let mut connection = db.options().connect().await.unwrap();
+    let fail = "update message_status s set status = 'failed', ended = 'failed' from messages m where m.id = s.message_id and m.seq = 2 and s.user_id = 2";
+    let requeue = "select restante_requeue(s.message_id, 'bob') from message_status s where s.status = 'failed' and s.user_id = 2 limit 1";
+    for statement in [fail, requeue] {
+        sqlx::raw_sql(statement).execute(&pool).await.unwrap();
+    }
+    assert_eq!(bob.0, 2);
+    let hole = "select count(*) from marks where user_id = 2 and has_hole";
+    assert_eq!(number(&pool, hole).await, 1);
+    let chat: uuid::Uuid = sqlx::query_scalar("select chat_id from marks where user_id = 2 and has_hole").fetch_one(&pool).await.unwrap();
+    let done = read(&mut connection, &[request(bob, ChatId(chat), 6)], 1_000).await;
+    assert_eq!(told(&done)[0].2, 6);
+    assert_eq!(number(&pool, hole).await, 0);
+    assert_eq!(number(&pool, &format!("select read_seq from marks where user_id = 2 and chat_id = '{chat}'")).await, 6);
+    assert!(chat == one.0 || number(&pool, "select count(*) from inbox_gaps").await == 1);
+    assert_ledger(&pool).await;
+}
+
+/// All rows of these, in the order of the chat, forwards or backwards.
+async fn rows(pool: &PgPool, user: UserId, chats: &[ChatId]) -> Vec<Located> {
+    let mut located = Vec::new();
+    let mut connection = pool.acquire().await.unwrap();
+    for chat in chats {
+        let ids: Vec<uuid::Uuid> = sqlx::query_scalar("select id from messages where chat_id = $1 order by seq")
+            .bind(chat.0)
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+        let wanted: Vec<_> = ids.into_iter().map(|id| (user, restante::domain::MessageId(id))).collect();
+        located.extend(store::locate(&mut connection, &wanted).await.unwrap());
+    }
+    located
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn writers_that_name_the_same_rows_and_marks_in_opposite_orders_do_not_wait_in_a_circle() {
+    let (db, pool, [_, bob, carol], [one, other]) = start(120).await;
+    let mut acked = rows(&pool, carol, &[other, one]).await;
+    acked.extend(rows(&pool, bob, &[other, one]).await);
+    acked.reverse();
+    let options = db.options();
+    let settling = tokio::spawn(async move {
+        let mut connection = options.connect().await.unwrap();
+        for part in acked.chunks(16) {
+            let exact = [carol, bob].iter().flat_map(|user| [other, one].map(|chat| ExactMark { user: *user, chat })).collect();
+            let batch = SettleBatch { rows: part.to_vec(), exact, ..SettleBatch::default() };
+            store::settle(&mut connection, &batch, LockPatience::OfConnection).await.unwrap();
+        }
+    });
+    let reading =
+        [[(bob, one), (carol, other), (bob, other), (carol, one)], [(carol, one), (bob, other), (carol, other), (bob, one)]].map(|order| {
+            let options = db.options();
+            tokio::spawn(async move {
+                let mut connection = options.connect().await.unwrap();
+                for up_to in (4..=120).step_by(4) {
+                    let requests = order.map(|(user, chat)| request(user, chat, up_to));
+                    store::read(&mut connection, &requests, 1_000, LockPatience::OfConnection).await.unwrap();
+                }
+            })
+        });
+    settling.await.unwrap();
+    for reader in reading {
+        reader.await.unwrap();
+    }
+    assert_eq!(number(&pool, "select count(*) from message_status where status = 'read'").await, 480);
+    assert_eq!(number(&pool, "select count(*) from marks where read_seq = 120").await, 4);
+    assert_ledger(&pool).await;
+}
