@@ -103,22 +103,23 @@ begin
       ) q;
   end if;
 
-  -- What waits in a chat that the user has left is shown to nobody, so it is not counted.
+  -- What waits in a chat that the user has left is shown to nobody, so it is not counted: row by row then, 10,000 at most.
   if exists (select from departures d where d.user_id = v_user) then
     select array_agg(q.pending) into v_pending
       from (
-        select greatest(u.pending - (
-                 select count(*)
-                   from departures d
-                   cross join lateral (
-                     select x.id from messages x
-                      where x.chat_id = d.chat_id and x.seq > d.after_seq and x.seq <= d.up_to_seq order by x.seq limit p_pending_max) m
-                   -- By key, each for itself: joined, a planner might walk the whole inbox.
-                   cross join lateral (
-                     select from message_status x
-                      where x.message_id = m.id and x.user_id = d.user_id and x.class = u.class and x.status = 'sent' limit 1) s
-                  where d.user_id = v_user), 0) as pending
-          from unnest(p_classes, v_pending) with ordinality u (class, pending, n)
+        select w.pending from unnest(p_classes, coalesce(v_cursor, v_settled)) with ordinality u (class, cursor, n)
+          cross join lateral (
+            select count(*) as pending
+              from (select
+                      from (select s.message_id, s.status from message_status s
+                             where s.user_id = v_user and s.class = u.class and s.seq > u.cursor and s.seq <= u.cursor + 50000
+                               and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
+                             order by s.seq limit 10000) r
+                      left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
+                     where r.status <> 'sent'
+                        or not exists (select from departures d
+                                        where d.user_id = v_user and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq)
+                     limit p_pending_max) x) w
          order by u.n
       ) q;
   end if;

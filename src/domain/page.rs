@@ -33,6 +33,22 @@ pub struct Page {
     pub last_seq: InboxSeq,
 }
 
+impl Page {
+    /// Is there nothing to emit?
+    pub fn is_all_gaps(&self) -> bool {
+        self.rows.iter().all(|row| matches!(row, PageRow::Gap { .. }))
+    }
+
+    /// How many rows are there and cannot be read.
+    pub fn unreadable_rows(&self) -> u64 {
+        let gaps = self.rows.iter().map(|row| match row {
+            PageRow::Gap { from, to, reason: GapReason::Unreadable } => u64::try_from(to.0 - from.0 + 1).unwrap_or_default(),
+            PageRow::Gap { .. } | PageRow::Envelope(_) => 0,
+        });
+        gaps.sum()
+    }
+}
+
 /// What became of an attempt that was to be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {

@@ -53,9 +53,17 @@ pub(super) async fn list(
     let refused = |cause| ApiError::from_store(&shared, &cause);
     // Nothing waits at or below settled_seq: the read starts there, and not at the beginning of a long life.
     let settled = settled(&shared, &caller, class).await?;
-    let after = settled.max(InboxSeq(params.after.unwrap_or(0)));
-    shared.metrics.page_read(class);
-    let page = shared.store.page(PageRequest::Look, caller.user, class, after, limit).await.map_err(refused)?;
+    let mut place = settled.max(InboxSeq(params.after.unwrap_or(0)));
+    let page = loop {
+        shared.metrics.page_read(class);
+        let page = shared.store.page(PageRequest::Look, caller.user, class, place, limit).await.map_err(refused)?;
+        shared.metrics.unreadable_rows.inc_by(page.unreadable_rows());
+        // Of a page that is nothing but gaps the client would have no number to go on from.
+        match page.rows.last() {
+            Some(PageRow::Gap { to, .. }) if !page.is_last && page.is_all_gaps() => place = *to,
+            _ => break page,
+        }
+    };
     let messages = page.rows.iter().filter_map(|row| match row {
         PageRow::Envelope(envelope) => Some(ReceiveData::new(envelope, envelope.attempts.saturating_add(1))),
         PageRow::Gap { .. } => None,
