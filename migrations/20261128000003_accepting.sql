@@ -151,7 +151,9 @@ begin
              case l.outcome when 'duplicate' then l.first_chat end as first_chat,
              case l.outcome when 'duplicate' then l.first_time end as first_time
         from (
-          select u.ord, h.at, h.last_seq, h.class, m.chat_id as first_chat, m.seq as first_seq, m.created_at as first_time,
+          select u.ord, h.at, h.last_seq, h.class, m.chat_id as first_chat, m.seq as first_seq,
+                 -- A time that somebody wrote there and no calendar of a client holds would end the lane.
+                 least(greatest(m.created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59+00') as first_time,
                  case
                    when m.sender_id = u.sender then 'duplicate'
                    when m.sender_id is not null then 'conflict'

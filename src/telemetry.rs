@@ -84,6 +84,7 @@ metrics! {
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
     wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
+    unreadable_rows: Counter = counter(), "unreadable_rows", "Rows of inboxes that could not be read, each time that a page came by one";
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,
         "Time that connections waited for a turn at the database, by purpose: opening, drain, live";
     turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Connections that wait for a turn at the database, by purpose";

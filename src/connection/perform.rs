@@ -83,7 +83,10 @@ impl Shell {
                     Box::pin(store.page(request, user, class, after, limit)).await
                 };
                 match read {
-                    Ok(page) => return page,
+                    Ok(page) => {
+                        metrics.unreadable_rows.inc_by(page.unreadable_rows());
+                        return page;
+                    }
                     Err(error) if error.is_unavailable() => {
                         health.report(&error);
                         Box::pin(health.back()).await;

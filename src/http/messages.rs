@@ -67,16 +67,9 @@ pub(super) async fn history(
         (before, None) => HistoryRange::Before(ChatSeq(before.unwrap_or(i64::MAX))),
     };
     let limit = limit(params.limit, HISTORY_DEFAULT, HISTORY_MAX)?;
-    // One more than wanted tells whether there are more.
-    let found = shared.store.history(caller.user, chat, range, limit + 1).await;
-    let found = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.ok_or(Code::NotAMember)?;
-    let more = found.len() > usize::from(limit);
-    let surplus = found.len().saturating_sub(usize::from(limit));
-    let wanted = match range {
-        HistoryRange::Before(_) => &found[surplus..],
-        HistoryRange::After(_) => &found[..found.len() - surplus],
-    };
-    Ok(Json(HistoryBody { messages: wanted.iter().map(MessageData::from).collect(), more }).into_response())
+    let found = shared.store.history(caller.user, chat, range, limit).await;
+    let page = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.ok_or(Code::NotAMember)?;
+    Ok(Json(HistoryBody { messages: page.messages.iter().map(MessageData::from).collect(), more: page.more }).into_response())
 }
 
 /// `POST /v1/chats/{chatId}/read`: the data of `message:read`, without the chat. Answered when it is committed.

@@ -6,7 +6,7 @@
 const EXPONENT_MAX: usize = 400;
 
 /// Are arrays and objects nested at most `depth_max` deep? Needs no valid JSON and never recurses.
-pub(super) fn depth_fits(text: &str, depth_max: usize) -> bool {
+pub fn depth_fits(text: &str, depth_max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {

@@ -1,13 +1,14 @@
-//! Chats as their members see them: lists with marks and unread counts, members, history, what became of a message.
+//! Chats as their members see them: lists with marks and unread counts, members, what became of a message. Their history is in
+//! [`history`](super::history).
 //!
 //! Whether the asker may see something is part of the statement that reads it, so there is no moment in between.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::rows::{MessageRow, Senders, profile};
-use super::{Result, Store, Watched};
-use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Message, MessageId, Profile, Role, Status, UserId};
+use super::rows::profile;
+use super::{Result, Store};
+use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, MessageId, Profile, Role, Status, UserId};
 
 /// A chat as one of its members sees it.
 #[derive(Debug, Clone)]
@@ -54,15 +55,6 @@ pub struct Member {
     pub role: Role,
     /// Its numbers.
     pub marks: MemberMarks,
-}
-
-/// Which messages of a chat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HistoryRange {
-    /// The newest ones below this number.
-    Before(ChatSeq),
-    /// The oldest ones above this number.
-    After(ChatSeq),
 }
 
 /// What became of a message for one recipient.
@@ -145,19 +137,6 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.status, row.rows)).collect())
     }
 
-    /// Messages of a chat, ascending, at most `limit`; none: the asker is not a member, or there is no such chat.
-    pub async fn history(&self, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Option<Vec<Message>>> {
-        let rows = history_rows(self.database(), asker, chat, range, limit).await?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let mut senders = Senders::new();
-        let messages = rows.into_iter().filter_map(|row| row.into_message(&mut senders).transpose());
-        let mut messages = messages.collect::<Result<Vec<_>>>()?;
-        messages.sort_unstable_by_key(|message| message.seq);
-        Ok(Some(messages))
-    }
-
     /// What became of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
     pub async fn statuses(&self, asker: UserId, message: MessageId) -> Result<Option<Vec<StatusOf>>> {
         let rows = sqlx::query_file!("src/store/sql/statuses.sql", asker.0, message.0).fetch_all(self.database()).await?;
@@ -175,15 +154,6 @@ impl Store {
         });
         Ok(Some(statuses.collect()))
     }
-}
-
-async fn history_rows(database: Watched<'_>, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Vec<MessageRow>> {
-    let (after, before) = match range {
-        HistoryRange::After(seq) => (Some(seq.0), None),
-        HistoryRange::Before(seq) => (None, Some(seq.0)),
-    };
-    let rows = sqlx::query_file_as!(MessageRow, "src/store/sql/history.sql", asker.0, chat.0, after, before, i32::from(limit));
-    Ok(rows.fetch_all(database).await?)
 }
 
 fn marks(joined: i64, delivered: i64, read: i64) -> MemberMarks {

@@ -46,6 +46,8 @@ impl Part {
 impl Store {
     /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
+        // A client may name any number.
+        let after = after.min(InboxSeq(i64::MAX - NUMBERS_MAX));
         let mut part = Part { request, user, class, after, limit };
         let mut senders = Senders::new();
         let mut listed: Vec<(InboxSeq, Entry)> = Vec::new();

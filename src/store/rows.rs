@@ -9,12 +9,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Result};
-use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire};
+use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire, limits};
+use crate::protocol::depth_fits;
 
 /// Who has sent the messages of a page, by number.
 pub(super) type Senders = HashMap<i64, Arc<Profile>>;
 
 /// A message, or nothing: the row of a left join.
+#[derive(Default)]
 pub(super) struct MessageRow {
     pub(super) message_id: Option<Uuid>,
     pub(super) chat_id: Option<Uuid>,
@@ -33,11 +35,16 @@ pub(super) struct MessageRow {
 impl MessageRow {
     /// None where there is no message.
     pub(super) fn into_message(self, senders: &mut Senders) -> Result<Option<Message>> {
-        let (Some(id), Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
-            (self.message_id, self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
+        let Some(id) = self.message_id else { return Ok(None) };
+        let (Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
+            (self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
         else {
-            return Ok(None);
+            return Err(unreadable("it has no chat, number or sender, or no time that can be told"));
         };
+        // Clients' parsers end somewhere; what the service accepts itself is far from that.
+        if self.metadata.as_ref().is_some_and(|metadata| !depth_fits(metadata, limits::JSON_DEPTH_MAX)) {
+            return Err(unreadable("its metadata is nested too deeply for clients to read"));
+        }
         let sender = match senders.get(&sender_id) {
             Some(known) => Arc::clone(known),
             None => {
@@ -53,7 +60,7 @@ impl MessageRow {
             sender,
             message_type: self.message_type.unwrap_or_default(),
             // Sealed with a key that nobody here has.
-            content: self.content.ok_or_else(|| Error::Failed(sqlx::Error::Decode("the message has no content".into())))?,
+            content: self.content.ok_or_else(|| unreadable("it has no content"))?,
             metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
             created_at,
             expires_at: self.expires_at,
@@ -64,6 +71,10 @@ impl MessageRow {
 
 pub(super) fn profile(user: i64, external: String, name: Option<String>, picture: Option<String>) -> Result<Profile> {
     Ok(Profile { user: UserId(user), external: ExternalId::try_from(external).map_err(decode)?, name, picture })
+}
+
+fn unreadable(what: &'static str) -> Error {
+    Error::Failed(sqlx::Error::Decode(what.into()))
 }
 
 fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
