@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Code, Fault, Timestamp, json};
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, limits};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, depth_fits, limits};
 
 /// The named fields of one object.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl<'a, const N: usize> Fields<'a, N> {
 
 /// Refuses JSON that is nested more than [`limits::JSON_DEPTH_MAX`] deep.
 pub fn check_depth(text: &str) -> Result<(), Fault> {
-    if json::depth_fits(text, limits::JSON_DEPTH_MAX) {
+    if depth_fits(text, limits::JSON_DEPTH_MAX) {
         return Ok(());
     }
     Err(Fault::invalid(format!("arrays and objects must be nested at most {} deep", limits::JSON_DEPTH_MAX)))

@@ -1,30 +1,8 @@
-//! Two cheap scans of JSON text: how deeply it is nested, before any parser recurses into it; and whether
-//! PostgreSQL's `jsonb` would take it, which is stricter than JSON itself.
+//! A cheap scan of JSON text: whether PostgreSQL's `jsonb` would take it, which is stricter than JSON itself.
 
 /// How much of a number may be in its exponent. A double ends at 308; `jsonb` writes the zeros out, so an
 /// exponent is a way to make much out of little.
 const EXPONENT_MAX: usize = 400;
-
-/// Are arrays and objects nested at most `depth_max` deep? Needs no valid JSON and never recurses.
-pub fn depth_fits(text: &str, depth_max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > depth_max {
-                    return false;
-                }
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
-}
 
 /// Checks what `jsonb` refuses although JSON allows it, in text that is known to be valid JSON: `\u0000`, halves
 /// of a surrogate pair, numbers outside the range of a double. Returns the bytes of the text once exponents
@@ -96,14 +74,6 @@ fn exponent_of_finite(number: &str) -> Result<usize, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn depth_is_counted_outside_strings_only() {
-        assert!(depth_fits(r#"[["[[[[", "\"[[[[", "\\"]]"#, 2));
-        assert!(!depth_fits(r#"[["a", []]]"#, 2));
-        assert!(depth_fits("]]]][[", 2));
-        assert!(!depth_fits(&"[".repeat(200_000), 32));
-    }
 
     #[test]
     fn what_jsonb_refuses_is_refused() {

@@ -19,5 +19,4 @@ mod properties;
 
 pub use codes::{Code, ComeBack, Fault};
 pub use dead_letter::DeadLetterData;
-pub use json::depth_fits;
 pub use timestamp::Timestamp;

@@ -9,8 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Result};
-use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire, limits};
-use crate::protocol::depth_fits;
+use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire, depth_fits, limits};
 
 /// Who has sent the messages of a page, by number.
 pub(super) type Senders = HashMap<i64, Arc<Profile>>;

@@ -6,8 +6,8 @@ use restante::domain::{ChatId, ChatSeq, UserId};
 use restante::store::{self, ExactMark, Located, LockPatience, ReadRequest, ReadRows, SettleBatch, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
-use crate::support::ledger::{assert_ledger, group, number, users};
-use crate::support::{Database, database, fill};
+use crate::support::ledger::{Holder, assert_ledger, group, number, until, users};
+use crate::support::{Database, SOMEBODY_WAITS, database, fill};
 
 /// Alice, bob and carol, and two groups of them with so many messages of alice in each.
 async fn start(messages: i32) -> (Database, PgPool, [UserId; 3], [ChatId; 2]) {
@@ -121,6 +121,34 @@ async fn rows(pool: &PgPool, user: UserId, chats: &[ChatId]) -> Vec<Located> {
         located.extend(store::locate(&mut connection, &wanted).await.unwrap());
     }
     located
+}
+
+/// Everybody locks in one order, so that nobody waits for anybody in a circle: who holds the first may take all the others.
+#[tokio::test]
+async fn a_read_waits_for_the_first_row_and_the_first_mark_before_it_takes_another_in_whatever_order_requests_stand() {
+    let (db, pool, [_, bob, carol], [one, other]) = start(3).await;
+    let mut members = [one, other].map(|chat| chat.0);
+    members.sort_unstable();
+    let row = |user: UserId, seq: i64| format!("select from message_status where user_id = {} and seq = {seq} for update nowait", user.0);
+    let mark =
+        |user: UserId, chat: uuid::Uuid| format!("select from marks where user_id = {} and chat_id = '{chat}' for update nowait", user.0);
+    let rows = [row(bob, 1), row(bob, 4), row(carol, 1), row(carol, 4)];
+    let marks = [mark(bob, members[0]), mark(carol, members[0]), mark(bob, members[1]), mark(carol, members[1])];
+    for (up_to, [first, rest @ ..]) in [(1, rows), (2, marks)] {
+        let mut holder = Holder::holds(&db.options(), &first).await;
+        let options = db.options().options([("lock_timeout", "10s")]);
+        let reading = tokio::spawn(async move {
+            let requests = [(carol, other), (bob, one), (carol, one), (bob, other)].map(|(user, chat)| request(user, chat, up_to));
+            read(&mut options.connect().await.unwrap(), &requests, 1_000).await
+        });
+        until(&pool, "it waits for the first", SOMEBODY_WAITS).await;
+        for other in rest {
+            holder.run(&other).await;
+        }
+        holder.commits().await;
+        assert!(reading.await.unwrap().values().all(|read| read.rows.len() == 1 && read.up_to.0 == up_to));
+    }
+    assert_ledger(&pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
