@@ -293,7 +293,9 @@ begin
              case l.outcome when 'duplicate' then l.first_chat end as first_chat,
              case l.outcome when 'duplicate' then l.first_time end as first_time
         from (
-          select u.ord, h.at, h.last_seq, h.class, m.chat_id as first_chat, m.seq as first_seq, m.created_at as first_time,
+          select u.ord, h.at, h.last_seq, h.class, m.chat_id as first_chat, m.seq as first_seq,
+                 -- A time that somebody wrote there and no calendar of a client holds would end the lane.
+                 least(greatest(m.created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59+00') as first_time,
                  case
                    when m.sender_id = u.sender then 'duplicate'
                    when m.sender_id is not null then 'conflict'
@@ -471,7 +473,7 @@ begin
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
     on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
   -- Those who were here before have marks, which a late ack may be moving.
-  perform restante_lock_marks(array_fill(p_chat, array[cardinality(v_new)]), v_new);
+  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
      set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 5, marked_xid = pg_current_xact_id()
     from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
@@ -1034,12 +1036,16 @@ begin
     with ended as (
       update message_status s set status = 'expired', ended = 'left', reason = 'left'
         from (
-          select x.class, x.seq, m.seq as chat_seq, m.sender_id
-            from messages m join message_status x on x.message_id = m.id and x.user_id = v_one.user_id and x.status = 'sent'
-           where m.chat_id = v_one.chat_id and m.seq > v_one.after_seq and m.seq <= v_to
+          select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
+            from (select y.id, y.seq, y.sender_id from messages y
+                   where y.chat_id = v_one.chat_id and y.seq > v_one.after_seq and y.seq <= v_to order by y.seq limit p_messages_max) m
+            -- By key, each for itself, as above.
+            cross join lateral (
+              select y.user_id, y.class, y.seq from message_status y
+               where y.message_id = m.id and y.user_id = v_one.user_id and y.status = 'sent' limit 1) x
            order by x.class, x.seq
         ) u
-       where s.user_id = v_one.user_id and s.class = any (array[u.class]) and s.seq = u.seq and s.status = 'sent'
+       where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
       returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
     )
     select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e
@@ -1067,6 +1073,8 @@ CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always 
     AS $$
 #variable_conflict use_column
 declare
+  -- So many messages of each are looked at.
+  v_each  integer := least(5000, greatest(20000 / greatest(cardinality(p_users), 1), 50));
   v_chats uuid[];
   v_users bigint[];
 begin
@@ -1074,10 +1082,10 @@ begin
   -- A later statement, so a later snapshot; one for the chat's counter and the rows: whatever is numbered up to it is visible here.
   with exact as materialized (
     select k.at, k.moves, u.chat, u.user_id,
-           greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + 5000))) as delivered,
-           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + 5000))) as read,
-           w.seq is not null or h.last_seq > k.delivered_seq + 5000 as has_hole,
-           w.seq is null and h.last_seq > k.delivered_seq + 5000 or r.seq is null and h.last_seq > k.read_seq + 5000 as is_behind,
+           greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + v_each))) as delivered,
+           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + v_each))) as read,
+           w.seq is not null or h.last_seq > k.delivered_seq + v_each as has_hole,
+           w.seq is null and h.last_seq > k.delivered_seq + v_each or r.seq is null and h.last_seq > k.read_seq + v_each as is_behind,
            k.delivered_seq as delivered_before, k.read_seq as read_before, k.has_hole as hole_before
       from (select distinct x.chat, x.user_id from unnest(p_chats, p_users) x (chat, user_id)) u
       cross join lateral (
@@ -1085,12 +1093,17 @@ begin
           from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
       left join lateral (
-        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
-         where x.chat_id = u.chat and x.seq > k.delivered_seq and x.seq <= k.delivered_seq + 5000 and s.status = 'sent'
+        select x.seq
+          from (select y.id, y.seq from messages y
+                 where y.chat_id = u.chat and y.seq > k.delivered_seq and y.seq <= k.delivered_seq + v_each order by y.seq limit v_each) x
+          cross join lateral (select from message_status s where s.message_id = x.id and s.user_id = u.user_id and s.status = 'sent' limit 1) s
          order by x.seq limit 1) w on true
       left join lateral (
-        select x.seq from messages x join message_status s on s.message_id = x.id and s.user_id = u.user_id
-         where x.chat_id = u.chat and x.seq > k.read_seq and x.seq <= k.read_seq + 5000 and s.status in ('sent', 'delivered')
+        select x.seq
+          from (select y.id, y.seq from messages y
+                 where y.chat_id = u.chat and y.seq > k.read_seq and y.seq <= k.read_seq + v_each order by y.seq limit v_each) x
+          cross join lateral (
+            select from message_status s where s.message_id = x.id and s.user_id = u.user_id and s.status in ('sent', 'delivered') limit 1) s
          order by x.seq limit 1) r on true
   ), moved as (
     update marks m
@@ -1107,10 +1120,11 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
     LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_hashjoin TO 'off'
@@ -1122,56 +1136,77 @@ CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uui
 #variable_conflict use_column
 declare
   v_now     timestamptz := clock_timestamp();
-  v_ids     uuid[];
-  v_chats   uuid[];
+  v_message record;
+  v_ids     uuid[];        -- the messages of the page,
+  v_counts  bigint[];      -- … and how many rows of each wait
+  v_count   bigint;
   v_users   bigint[];
-  v_free    uuid[];
+  v_rows    bigint := 0;   -- rows that were looked at,
+  v_waiting bigint := 0;   -- … and those of them that wait:
+  v_of      uuid[];        -- … their messages,
+  v_members bigint[];      -- … and recipients
+  v_chats   uuid[];
   v_ended   uuid[];
-  v_of      bigint[];
   v_classes inbox_class[];
   v_seqs    bigint[];
+  v_is_cut  boolean;       -- is the last message for the next page?
 begin
   perform restante_needs_read_committed();
-  select array_agg(q.id order by q.expires_at, q.id) into v_ids
-    from (select m.id, m.expires_at from messages m
-           where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
-           order by m.expires_at, m.id limit p_messages_max) q;
-  -- A row ends together with its mark, or not now. What is held, or one too many, is left for a later pass.
-  select array_agg(q.message_id), array_agg(q.user_id) into v_free, v_of
+  -- A message of a large group has thousands of rows, whether they wait or not: the page is full after 20,000 of them too.
+  for v_message in
+    select m.id from messages m
+     where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+     order by m.expires_at, m.id limit p_messages_max
+  loop
+    select count(*), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_users
+      from message_status s where s.message_id = v_message.id;
+    v_ids := v_ids || v_message.id;
+    v_counts := v_counts || coalesce(cardinality(v_users), 0)::bigint;
+    v_members := v_members || v_users;
+    v_of := v_of || array_fill(v_message.id, array[coalesce(cardinality(v_users), 0)]);
+    v_rows := v_rows + v_count;
+    v_waiting := coalesce(cardinality(v_members), 0);
+    exit when v_waiting >= p_rows_max or v_rows >= 20000;
+  end loop;
+  -- A row ends together with its mark, or not now: what somebody holds is left for a later pass.
+  select array_agg(q.message_id), array_agg(q.user_id) into v_of, v_members
     from (select s.message_id, s.user_id
-            from unnest(v_ids) i (id)
-            join messages m on m.id = i.id
-            join message_status s on s.message_id = m.id and s.status = 'sent'
+            from unnest(v_of, v_members) f (id, user_id)
+            join messages m on m.id = f.id
+            join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
             cross join lateral (
-              select from marks x where x.chat_id = m.chat_id and x.user_id = s.user_id order by x.step desc limit 1 for no key update skip locked) k
+              select from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1 for no key update skip locked) k
            limit p_rows_max for no key update of s skip locked) q;
-  if v_free is not null then
+  if v_of is not null then
     with ended as (
       update message_status s set status = 'expired', ended = 'expired', reason = 'its time had come'
-        from unnest(v_free, v_of) f (id, user_id)
+        from unnest(v_of, v_members) f (id, user_id)
        where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
       returning s.message_id, s.user_id, s.class, s.seq
     )
     select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
-      into v_ended, v_of, v_classes, v_seqs from ended e;
+      into v_ended, v_members, v_classes, v_seqs from ended e;
     select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
-      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_of) e (id, user_id) join messages m on m.id = e.id) q;
+      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_members) e (id, user_id) join messages m on m.id = e.id) q;
     perform restante_exact_marks(v_chats, v_users, true);
   end if;
+  -- One row too many: the next page begins with that message again, unless all of it is held.
+  v_is_cut := v_waiting > p_rows_max and (cardinality(v_ids) > 1 or v_ended is not null);
   return query
     select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
-      from unnest(v_ended, v_of, v_classes, v_seqs) e (id, user_id, class, seq)
+      from unnest(v_ended, v_members, v_classes, v_seqs) e (id, user_id, class, seq)
       join messages m on m.id = e.id
       join users u on u.id = e.user_id
     union all
-    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id,
-           case when not exists (select from message_status s where s.message_id = m.id and s.status = 'sent') then v_now end
-      from unnest(v_ids) i (id)
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end
+      from unnest(v_ids, v_counts) with ordinality i (id, waiting, n)
       join messages m on m.id = i.id
+      left join (select e.id, count(*) as ended from unnest(v_ended) e (id) group by e.id) n on n.id = i.id
+     where not (v_is_cut and i.n = cardinality(v_ids))
      order by 2, 1;
 end $$;
 
-COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one, and without a time where rows of it wait on; nothing at all: the page was empty.';
+COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
 
 CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
     LANGUAGE plpgsql STABLE
@@ -1403,17 +1438,23 @@ begin
       ) q;
   end if;
 
-  -- What waits in a chat that the user has left is shown to nobody, so it is not counted.
+  -- What waits in a chat that the user has left is shown to nobody, so it is not counted: row by row then, 10,000 at most.
   if exists (select from departures d where d.user_id = v_user) then
     select array_agg(q.pending) into v_pending
       from (
-        select greatest(u.pending - (
-                 select count(*)
-                   from departures d
-                   join messages m on m.chat_id = d.chat_id and m.seq > d.after_seq and m.seq <= least(d.up_to_seq, d.after_seq + p_pending_max)
-                   join message_status s on s.message_id = m.id and s.user_id = d.user_id
-                  where d.user_id = v_user and s.class = u.class and s.status = 'sent'), 0) as pending
-          from unnest(p_classes, v_pending) with ordinality u (class, pending, n)
+        select w.pending from unnest(p_classes, coalesce(v_cursor, v_settled)) with ordinality u (class, cursor, n)
+          cross join lateral (
+            select count(*) as pending
+              from (select
+                      from (select s.message_id, s.status from message_status s
+                             where s.user_id = v_user and s.class = u.class and s.seq > u.cursor and s.seq <= u.cursor + 50000
+                               and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
+                             order by s.seq limit 10000) r
+                      left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
+                     where r.status <> 'sent'
+                        or not exists (select from departures d
+                                        where d.user_id = v_user and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq)
+                     limit p_pending_max) x) w
          order by u.n
       ) q;
   end if;
@@ -1516,6 +1557,7 @@ CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[]
 declare
   v_now      timestamptz := clock_timestamp();
   v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
+  v_far      integer := least(5000, greatest(20000 / array_length(p_users, 1), 50)); -- so many messages of each are looked at
   v_ords     integer[]; -- per row to be read: its request, …
   v_classes  inbox_class[];
   v_seqs     bigint[];
@@ -1532,7 +1574,7 @@ begin
   perform restante_needs_read_committed();
   -- The rows to read, and how far the chat goes, from one snapshot: what commits later has a higher number.
   with wanted as materialized (
-    select u.ord::integer as ord, u.user_id, u.chat, b.read_seq, b.up_to, least(b.up_to, b.read_seq + 5000) as far
+    select u.ord::integer as ord, u.user_id, u.chat, b.read_seq, b.up_to, least(b.up_to, b.read_seq + v_far) as far
       from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
       -- One who never was a member has no marks.
       cross join lateral (
@@ -1544,8 +1586,11 @@ begin
       from wanted w
       cross join lateral (
         select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id
-          from messages m join message_status s on s.message_id = m.id and s.user_id = w.user_id
-         where m.chat_id = w.chat and m.seq > w.read_seq and m.seq <= w.far and s.status in ('sent', 'delivered')
+          from (select x.id, x.seq, x.sender_id from messages x
+                 where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
+          cross join lateral (
+            select x.class, x.seq from message_status x
+             where x.message_id = m.id and x.user_id = w.user_id and x.status in ('sent', 'delivered') limit 1) s
          order by m.seq limit v_each) r
   ), found as (
     select r.ord, count(*) as rows, max(r.chat_seq) as last from rows r group by r.ord
@@ -1652,8 +1697,13 @@ begin
           select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
             from unnest(v_leaving) u (user_id)
             cross join lateral (select y.delivered_seq from marks y where y.chat_id = p_chat and y.user_id = u.user_id order by y.step desc limit 1) k
-            join messages m on m.chat_id = p_chat and m.seq > k.delivered_seq and m.seq <= k.delivered_seq + v_each
-            join message_status x on x.message_id = m.id and x.user_id = u.user_id and x.status = 'sent'
+            cross join lateral (
+              select y.id, y.seq, y.sender_id from messages y
+               where y.chat_id = p_chat and y.seq > k.delivered_seq and y.seq <= k.delivered_seq + v_each order by y.seq limit v_each) m
+            -- By key, each for itself: joined, a planner might walk the member's whole inbox.
+            cross join lateral (
+              select y.user_id, y.class, y.seq from message_status y
+               where y.message_id = m.id and y.user_id = u.user_id and y.status = 'sent' limit 1) x
            order by x.user_id, x.class, x.seq
         ) u
        where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
@@ -1709,7 +1759,7 @@ CREATE FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_mess
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
     SET search_path TO 'public', 'pg_temp'
-    AS $$
+    AS $_$
 declare
   v_sender bigint;
   v_before bigint;
@@ -1722,8 +1772,15 @@ begin
     raise exception 'content has % bytes, at most 32768 are allowed', octet_length(p_content) using errcode = 'program_limit_exceeded';
   elsif octet_length(p_metadata::text) > 8192 then
     raise exception 'metadata has % bytes, at most 8192 are allowed', octet_length(p_metadata::text) using errcode = 'program_limit_exceeded';
+  -- What the service would take from a client: deeper levels and larger numbers are more than parsers of JSON have to read.
+  elsif jsonb_path_exists(p_metadata, 'strict $.**{32 to last} ? (@.type() == "array" || @.type() == "object")', silent => true) then
+    raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
+  elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
+    raise exception 'metadata holds a number that is no double' using errcode = 'invalid_parameter_value';
   elsif p_expires_at <= clock_timestamp() then
     raise exception 'expires_at lies in the past' using errcode = 'invalid_parameter_value';
+  elsif p_expires_at >= timestamptz '10000-01-01 00:00:00+00' then
+    raise exception 'expires_at lies after the year 9999; leave it out for a message that never expires' using errcode = 'invalid_parameter_value';
   end if;
   select u.id into v_sender
     from users u join chat_members cm on cm.user_id = u.id and cm.chat_id = p_chat and cm.left_seq is null
@@ -1754,7 +1811,7 @@ begin
       using errcode = 'invalid_transaction_state', hint = 'Run "set constraints requests_are_accepted_at_commit deferred" before it.';
   end if;
   return p_message_id;
-end $$;
+end $_$;
 
 COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
 
