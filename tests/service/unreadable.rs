@@ -114,7 +114,7 @@ async fn over_http_the_inbox_and_the_history_leave_out_what_cannot_be_read() {
     }
     // Pages as small as can be, from both ends: each has a number to go on from.
     let (mut seen, mut after) = (Vec::new(), 0);
-    loop {
+    for _ in 0..MESSAGES {
         let (_, page) = alice.get(&format!("/v1/chats/{chat}/messages?limit=1&after={after}")).await;
         seen.extend(numbers(&page["messages"], "seq"));
         after = seen[seen.len() - 1];
