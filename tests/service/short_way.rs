@@ -236,9 +236,10 @@ fn happening(random: &mut fastrand::Rng, user: UserId, seq: i64) -> String {
             user.0
         ),
         2 => format!("update message_status set status = 'expired', ended = 'expired' where {row} and status = 'sent' returning 'expired'"),
+        // One, since of several nobody says which is put back first.
         3 => format!(
-            "select string_agg((restante_put_back(s.message_id, u.external_id)).outcome, ' ' order by s.seq) from message_status s join users u on u.id = s.user_id \
-             where s.user_id = {} and s.status = 'failed' and s.seq <= {seq}",
+            "select (restante_put_back(q.message_id, q.external_id)).outcome from (select s.message_id, u.external_id from message_status s \
+             join users u on u.id = s.user_id where s.user_id = {} and s.status = 'failed' and s.seq <= {seq} order by s.seq limit 1) q",
             user.0
         ),
         4 => format!(
