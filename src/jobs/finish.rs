@@ -32,10 +32,14 @@ pub async fn run(store: Store, delivery: Delivery) {
 }
 
 async fn pass(store: &Store, delivery: &Delivery) -> store::Result<()> {
-    while let Some(part) = store.end_departures(MESSAGES_AT_ONCE).await? {
+    // As a rule there is nothing, and each of the pool's connections would otherwise make plans for it.
+    let unfinished = store.unfinished().await?;
+    while unfinished.departures
+        && let Some(part) = store.end_departures(MESSAGES_AT_ONCE).await?
+    {
         let rows: Vec<_> = part.rows.iter().collect();
         delivery.receipts().moved(&rows, Status::Expired, part.at, Some("left".to_owned()), |_| Some(part.member.clone()));
     }
-    while store.catch_up_marks(MEMBERS_AT_ONCE).await? {}
+    while unfinished.marks && store.catch_up_marks(MEMBERS_AT_ONCE).await? {}
     Ok(())
 }

@@ -42,6 +42,15 @@ pub struct Left {
     pub at: OffsetDateTime,
 }
 
+/// What one transaction did not bring to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Unfinished {
+    /// Something waits for members that have left.
+    pub departures: bool,
+    /// Marks have further to go.
+    pub marks: bool,
+}
+
 /// What has ended of what waited for one member that has left.
 #[derive(Debug)]
 pub struct EndedPart {
@@ -95,6 +104,12 @@ impl Store {
             }
         }
         Ok(Ok(left))
+    }
+
+    /// Is anything left for a job?
+    pub async fn unfinished(&self) -> Result<Unfinished> {
+        let row = sqlx::query_file!("src/store/sql/unfinished.sql").fetch_one(self.database()).await?;
+        Ok(Unfinished { departures: row.departures, marks: row.marks })
     }
 
     /// Ends a part of what waits for one member that has left, at most so many messages of its chat. None: nobody has left more

@@ -127,6 +127,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("statuses", format!("{user}, '{one}'")),
         ("tallies", format!("array['{chat}']::uuid[], array[{user}], array[5]")),
         ("tallies_since", format!("{user}, array['{chat}']::uuid[], '0'")),
+        ("unfinished", String::new()),
         ("update_profile", format!("{user}, 'name', null")),
         ("users", "array['user-36', 'user-37']".to_owned()),
         ("waiting_up_to", format!("{user}, 'chat', 0, 30, 50")),
