@@ -36,8 +36,8 @@ use postmaster::Postmaster;
 const PORT: u16 = 5432;
 /// The superuser of the cluster; who may open the socket is decided by its directory.
 const SUPERUSER: &str = "postgres";
-/// A backend outlives the close of its socket by a moment, so the last one out looks again for so long.
-const BACKENDS_LINGER: Duration = Duration::from_secs(1);
+/// A backend outlives the close of its socket by a moment, on a busy machine a long one, so the last one out looks again for so long.
+const BACKENDS_LINGER: Duration = Duration::from_secs(3);
 
 /// A running embedded server and this process's claim on it.
 ///
