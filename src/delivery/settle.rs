@@ -20,7 +20,10 @@ use super::{LaneSettings, Writing, lane_of_user};
 use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, DeviceId, InboxSeq, Profile, Status, UserId};
 use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, ReadRequest, SettleBatch};
 
+mod linger;
 mod work;
+
+use linger::Linger;
 
 /// Jobs that may wait for one lane.
 const QUEUE_MAX: usize = 4_096;
@@ -83,6 +86,7 @@ impl SettleLanes {
                     waiting: VecDeque::new(),
                     aside: HashMap::new(),
                     next_try: None,
+                    linger: Linger::new(),
                     link: Link::new(settings.connect_to.clone(), shared),
                     patience: LockPatience::Usual,
                     shared: shared.clone(),
@@ -155,6 +159,7 @@ struct Lane {
     /// Users whose rows somebody else holds, with their jobs in order.
     aside: HashMap<UserId, VecDeque<Job>>,
     next_try: Option<Instant>,
+    linger: Linger,
     link: Link,
     /// With somebody else's lock.
     patience: LockPatience,
@@ -168,6 +173,7 @@ impl Lane {
         while self.gather().await {
             self.retry_aside().await;
             while !self.waiting.is_empty() {
+                self.linger.wait(&mut self.waiting, &mut self.jobs).await;
                 // Here too: under load nothing else would be reached, and what was put aside would wait for its end.
                 self.retry_aside().await;
                 let batch = self.take();

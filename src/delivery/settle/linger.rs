@@ -1,0 +1,143 @@
+//! A few acks, right after others, wait a moment for more: a transaction costs several times what an ack in it costs, and each
+//! has the disk to itself while messages wait to be stored. Nobody waits for it but the sender's receipt, since what is
+//! delivered was delivered before its ack came.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::Job;
+
+/// From the beginning of one transaction of a lane to that of the next, while there are few acks.
+const LINGER: Duration = Duration::from_millis(5);
+/// So many rows go at once.
+const MANY: usize = 16;
+/// After a wait that brought nothing, so many transactions begin at once: a client that acks one message at a time, and waits
+/// for each `ack:ok`, is not to be slowed down by what cannot come.
+const ALONE: u32 = 32;
+
+/// When did the last transaction begin, and is it worth while to wait before the next one?
+#[derive(Debug)]
+pub(super) struct Linger {
+    began: Option<Instant>,
+    /// Transactions that do not wait.
+    alone: u32,
+}
+
+impl Linger {
+    pub(super) const fn new() -> Self {
+        Self { began: None, alone: 0 }
+    }
+
+    /// Returns when the next transaction is to begin, with what came meanwhile in `waiting`.
+    pub(super) async fn wait(&mut self, waiting: &mut VecDeque<Job>, jobs: &mut mpsc::Receiver<Job>) {
+        let until = self.began.map_or_else(Instant::now, |began| began + LINGER);
+        if self.alone > 0 {
+            self.alone -= 1;
+        } else if Instant::now() < until && are_few(waiting) {
+            let before = waiting.len();
+            let mut timer = std::pin::pin!(sleep_until(until));
+            while are_few(waiting) {
+                tokio::select! {
+                    job = jobs.recv() => match job {
+                        Some(job) => waiting.push_back(job),
+                        None => break,
+                    },
+                    () = &mut timer => break,
+                }
+            }
+            if waiting.len() == before {
+                self.alone = ALONE;
+            }
+        }
+        self.began = Some(Instant::now());
+    }
+}
+
+/// Acks, and not many. Somebody waits for the outcome of everything else.
+fn are_few(waiting: &VecDeque<Job>) -> bool {
+    waiting.len() < MANY && waiting.iter().all(|job| matches!(job, Job::Acks(..))) && waiting.iter().map(Job::rows).sum::<usize>() < MANY
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::delivery::{Acks, ReadUpTo};
+    use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
+
+    fn who() -> Arc<Profile> {
+        Arc::new(Profile { user: UserId(1), external: "alice".to_owned().try_into().unwrap(), name: None, picture: None })
+    }
+
+    fn acks(count: usize) -> Job {
+        let by_id = (0..count).map(|_| MessageId::generate()).collect();
+        Job::Acks(Acks { user: who(), rows: Vec::new(), by_id, marks: Vec::new(), device: None }, oneshot::channel().0)
+    }
+
+    fn read() -> Job {
+        Job::Read { user: who(), chat: ChatId::generate(), up_to: ReadUpTo::Seq(ChatSeq(1)), reply: oneshot::channel().0 }
+    }
+
+    /// A lane that has just written, and its queue.
+    async fn just_written() -> (Linger, mpsc::Sender<Job>, mpsc::Receiver<Job>) {
+        let (queue, mut jobs) = mpsc::channel(100);
+        let mut linger = Linger::new();
+        linger.wait(&mut [acks(1)].into(), &mut jobs).await;
+        (linger, queue, jobs)
+    }
+
+    /// How long `linger` keeps what waits, and how many jobs there are then.
+    async fn kept(linger: &mut Linger, jobs: &mut mpsc::Receiver<Job>, first: Job) -> (Duration, usize) {
+        let (began, mut waiting) = (Instant::now(), VecDeque::from([first]));
+        linger.wait(&mut waiting, jobs).await;
+        (began.elapsed(), waiting.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_ack_after_a_silence_does_not_wait_and_the_next_one_waits_for_company() {
+        let (mut linger, queue, mut jobs) = just_written().await;
+        tokio::time::advance(LINGER * 2).await;
+        assert_eq!(kept(&mut linger, &mut jobs, acks(1)).await, (Duration::ZERO, 1));
+        for _ in 0..3 {
+            queue.send(acks(1)).await.unwrap();
+        }
+        assert_eq!(kept(&mut linger, &mut jobs, acks(1)).await, (LINGER, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_acks_and_whatever_else_somebody_waits_for_go_at_once() {
+        let (mut linger, queue, mut jobs) = just_written().await;
+        assert_eq!(kept(&mut linger, &mut jobs, acks(MANY)).await, (Duration::ZERO, 1));
+        assert_eq!(kept(&mut linger, &mut jobs, read()).await, (Duration::ZERO, 1));
+        queue.send(read()).await.unwrap();
+        assert_eq!(kept(&mut linger, &mut jobs, acks(1)).await, (Duration::ZERO, 2));
+        for _ in 0..MANY {
+            queue.send(acks(1)).await.unwrap();
+        }
+        assert_eq!(kept(&mut linger, &mut jobs, acks(1)).await, (Duration::ZERO, MANY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_acks_one_by_one_waits_once_in_a_while() {
+        let (mut linger, _queue, mut jobs) = just_written().await;
+        let mut waits = 0;
+        for _ in 0..=ALONE {
+            waits += u32::from(kept(&mut linger, &mut jobs, acks(1)).await.0 > Duration::ZERO);
+        }
+        assert_eq!(waits, 1);
+        assert!(kept(&mut linger, &mut jobs, acks(1)).await.0 > Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_closes_ends_the_wait() {
+        let (mut linger, queue, mut jobs) = just_written().await;
+        drop(queue);
+        assert_eq!(kept(&mut linger, &mut jobs, acks(1)).await, (Duration::ZERO, 1));
+    }
+}
