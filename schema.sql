@@ -2556,7 +2556,7 @@ CREATE TRIGGER a_status_only_moves_forward AFTER UPDATE ON message_status FOR EA
 
 COMMENT ON TRIGGER a_status_only_moves_forward ON message_status IS 'sent < delivered < read; failed and expired are final, save for an operator''s requeue, which gives a failed row a new, higher number. delivered_at is set once, and exactly when the status says so. Acks and reads as they should be do not call the function.';
 
-CREATE TRIGGER chat_counters_only_grow AFTER UPDATE ON chat_heads FOR EACH ROW WHEN ((new.last_seq < old.last_seq)) EXECUTE FUNCTION refuse_to_go_back('the counter of a chat only grows');
+CREATE TRIGGER chat_counters_only_grow AFTER UPDATE OF last_seq ON chat_heads FOR EACH ROW WHEN ((new.last_seq < old.last_seq)) EXECUTE FUNCTION refuse_to_go_back('the counter of a chat only grows');
 
 COMMENT ON TRIGGER chat_counters_only_grow ON chat_heads IS 'A number that was given once is never given again.';
 
@@ -2568,13 +2568,17 @@ CREATE TRIGGER device_sessions_only_grow AFTER UPDATE ON devices FOR EACH ROW WH
 
 COMMENT ON TRIGGER device_sessions_only_grow ON devices IS 'Of two connections the one with the lower number yields.';
 
-CREATE TRIGGER inbox_counters_only_grow AFTER UPDATE ON inboxes FOR EACH ROW WHEN (((new.last_seq < old.last_seq) OR (new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('counters of an inbox only grow, and settled_seq stays at or below last_seq');
+CREATE TRIGGER inbox_counters_only_grow AFTER UPDATE OF last_seq ON inboxes FOR EACH ROW WHEN ((new.last_seq < old.last_seq)) EXECUTE FUNCTION refuse_to_go_back('the counter of an inbox only grows');
 
-COMMENT ON TRIGGER inbox_counters_only_grow ON inboxes IS 'A number that was given once is never given again. With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
+COMMENT ON TRIGGER inbox_counters_only_grow ON inboxes IS 'A number that was given once is never given again.';
 
 CREATE CONSTRAINT TRIGGER requests_are_accepted_at_commit AFTER INSERT ON outgoing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION accept_outgoing();
 
 COMMENT ON TRIGGER requests_are_accepted_at_commit ON outgoing IS 'Deferred, so that chats and inboxes are locked for a commit and not for the time the caller''s transaction stays open.';
+
+CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inboxes FOR EACH ROW WHEN (((new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
+
+COMMENT ON TRIGGER what_is_settled_was_numbered ON inboxes IS 'With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
 
 ALTER TABLE ONLY device_cursors
     ADD CONSTRAINT cursors_belong_to_a_device FOREIGN KEY (user_id, device_id) REFERENCES devices(user_id, device_id) ON DELETE CASCADE;

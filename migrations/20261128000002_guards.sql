@@ -1,6 +1,6 @@
 -- Guards: what must hold in the tables however they are written. Each is one AFTER trigger whose WHEN is a short superset of what
--- is forbidden: PostgreSQL parses it anew for each statement, so its length is paid by every ack. (A BEFORE trigger would lock each
--- row in a visit of its own.) A refused update is undone with its statement.
+-- is forbidden: PostgreSQL parses it anew for each statement, so its length is paid by every ack, unless the statement sets none of
+-- the columns that it is of. (A BEFORE trigger would lock each row in a visit of its own.) A refused update is undone with its statement.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function refuse_to_go_back() returns trigger language plpgsql
@@ -11,13 +11,18 @@ begin
 end $$;
 comment on function refuse_to_go_back() is 'Raises. The rule itself is the WHEN clause of the trigger that calls it, so that a legal update costs no function call.';
 
-create trigger inbox_counters_only_grow after update on inboxes
-  for each row when (new.last_seq < old.last_seq or new.settled_seq < old.settled_seq or new.settled_seq > new.last_seq)
-  execute function refuse_to_go_back('counters of an inbox only grow, and settled_seq stays at or below last_seq');
-comment on trigger inbox_counters_only_grow on inboxes is
-  'A number that was given once is never given again. With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
+create trigger inbox_counters_only_grow after update of last_seq on inboxes
+  for each row when (new.last_seq < old.last_seq)
+  execute function refuse_to_go_back('the counter of an inbox only grows');
+comment on trigger inbox_counters_only_grow on inboxes is 'A number that was given once is never given again.';
 
-create trigger chat_counters_only_grow after update on chat_heads
+create trigger what_is_settled_was_numbered after update of settled_seq on inboxes
+  for each row when (new.settled_seq < old.settled_seq or new.settled_seq > new.last_seq)
+  execute function refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
+comment on trigger what_is_settled_was_numbered on inboxes is
+  'With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
+
+create trigger chat_counters_only_grow after update of last_seq on chat_heads
   for each row when (new.last_seq < old.last_seq)
   execute function refuse_to_go_back('the counter of a chat only grows');
 comment on trigger chat_counters_only_grow on chat_heads is 'A number that was given once is never given again.';
