@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::auth::TokenVerifier;
 use crate::bus::Bus;
-use crate::config::Config;
+use crate::config::{Config, for_half_the_processors};
 use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Stop, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
@@ -390,20 +390,13 @@ fn admitting(epoch: &Epoch, connections: u32) -> PgPoolOptions {
 
 fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSettings {
     LaneSettings {
-        accept_lanes: lanes(config.accept_lanes),
-        settle_lanes: lanes(config.settle_lanes),
+        accept_lanes: for_half_the_processors(config.accept_lanes),
+        settle_lanes: for_half_the_processors(config.settle_lanes),
         attempts_max: config.attempts_max,
         held_patience: Duration::from_secs(10),
         connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
         rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
     }
-}
-
-/// So many lanes as are asked for, or as this machine feeds: half of its processors work for the database, and a lane
-/// more than can run makes smaller batches of the same messages.
-fn lanes(asked_for: u16) -> u16 {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if asked_for > 0 { asked_for } else { u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256) }
 }
 
 fn connection_settings(config: &Config) -> ConnectionSettings {

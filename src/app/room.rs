@@ -3,8 +3,8 @@
 
 use tracing::{debug, info, warn};
 
-use super::{Database, lanes};
-use crate::config::Config;
+use super::Database;
+use crate::config::{Config, for_half_the_processors};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -35,7 +35,12 @@ pub(super) async fn look(config: &Config, database: &Database, store: &Store, me
 
 /// What a node has at most: the pool, the lanes and the one for large chats, the one that listens.
 fn connections(config: &Config) -> u32 {
-    config.pool_size + u32::from(lanes(config.accept_lanes)) + 1 + u32::from(lanes(config.settle_lanes)) + 1 + SPARE
+    config.pool_size
+        + u32::from(for_half_the_processors(config.accept_lanes))
+        + 1
+        + u32::from(for_half_the_processors(config.settle_lanes))
+        + 1
+        + SPARE
 }
 
 /// Behind a pooler it is the pooler's number that counts.

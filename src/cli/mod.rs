@@ -121,7 +121,11 @@ pub fn main() -> ExitCode {
     }
     // Without a command: `serve`, with its settings from the environment.
     let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Serve(args) = &command {
+        runtime.worker_threads(args.worker_threads());
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failed.after(&format!("cannot start: {error}")),
     };

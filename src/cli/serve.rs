@@ -11,7 +11,7 @@ use super::exit::{Exit, UsageError};
 use super::host::{Host, known_secret};
 use crate::app::{self, App, Legacy};
 use crate::auth::TokenVerifier;
-use crate::config::{Config, ConfigArgs};
+use crate::config::{Config, ConfigArgs, for_half_the_processors};
 use crate::domain::{Clock, ExternalId};
 use crate::postgres;
 use crate::telemetry::init_logging;
@@ -32,6 +32,14 @@ pub struct Args {
     /// clock is off takes tokens that have expired and refuses good ones, so no setting of the environment does this
     #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true, value_name = "MS")]
     clock_off_by_ms: i64,
+}
+
+impl Args {
+    /// The threads to start with. Settings that are wrong are reported later, when there is something to report them with.
+    pub fn worker_threads(&self) -> usize {
+        let asked_for = self.config.clone().check().map_or(0, |config| config.worker_threads);
+        usize::from(for_half_the_processors(asked_for))
+    }
 }
 
 impl From<ConfigArgs> for Args {
