@@ -25,34 +25,6 @@ begin
 end $$;
 comment on function restante_users(text[]) is 'The numbers of these users; those that are new are made, with their inboxes.';
 
-create function restante_direct_chat(p_user bigint, p_other bigint) returns uuid
-language plpgsql volatile
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
-set search_path from current
-as $$
-declare
-  v_key  text := least(p_user, p_other) || ':' || greatest(p_user, p_other);
-  v_chat uuid;
-begin
-  perform restante_needs_read_committed();
-  with made as (
-    insert into chats (id, kind, direct_key) values (gen_random_uuid(), 'direct', v_key)
-      on conflict on constraint two_users_share_one_direct_chat do nothing
-      returning id
-  ), head as (
-    insert into chat_heads (chat_id) select made.id from made
-  ), marked as (
-    insert into marks (chat_id, user_id) select made.id, m.user_id from made cross join (select p_user as user_id union select p_other) m
-  )
-  insert into chat_members (chat_id, user_id)
-    select made.id, m.user_id from made cross join (select p_user as user_id union select p_other) m;
-  -- A later statement: of two that make it at once, both find the same.
-  select c.id into v_chat from chats c where c.direct_key = v_key;
-  return v_chat;
-end $$;
-comment on function restante_direct_chat(bigint, bigint) is
-  'The direct chat of two users (or of one with itself), made with its members if it is missing.';
-
 create function restante_direct_chats(
   p_users  bigint[],
   p_others text[],    -- the name of the other; the user's own: its chat with itself
@@ -144,6 +116,17 @@ begin
 end $$;
 comment on function restante_direct_chats(bigint[], text[], boolean[]) is
   'The direct chats of these users with those of these names, all in one statement. What is missing is made where it may be, with its members and the other user.';
+
+create function restante_direct_chat(p_user bigint, p_other bigint) returns uuid
+language plpgsql volatile
+set search_path from current
+as $$
+begin
+  return (select d.chats[1]
+            from restante_direct_chats(array[p_user], array[(select u.external_id from users u where u.id = p_other)], array[true]) d);
+end $$;
+comment on function restante_direct_chat(bigint, bigint) is
+  'The direct chat of two users (or of one with itself), made with its members if it is missing.';
 
 create function restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) returns void
 language plpgsql volatile
