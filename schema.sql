@@ -505,59 +505,73 @@ declare
   v_before  bigint;
   v_settled bigint;
   v_last    bigint;
-  v_first   bigint; -- the first number that waits
-  v_second  bigint; -- the next one, of the 1,000 that follow
-  v_moved   integer := 0;
-  v_chat    uuid;
-  v_mark_at tid;
+  v_seen    bigint;       -- the last number when the inbox was looked at without its lock
+  v_seqs    bigint[];     -- the rows that wait, in order, …
+  v_chats   uuid[];       -- … and their chats
+  v_count   integer := 0; -- so many of them, the first ones, shall get new numbers
+  v_rows    tid[];
+  v_marks   tid[];
+  v_held    boolean := false; -- these are locked by us, with their marks
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform restante_needs_read_committed();
+  end if;
+  select i.settled_seq, i.last_seq into v_settled, v_seen from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
+  -- Rows that wait below a thousand that have ended: whoever opens this inbox would pass all of them, each time. They get new numbers, at
+  -- the end, as by a requeue. All that waits has to be known for it, and looking for that takes too long to hold a lock meanwhile. What is
+  -- seen here is all that can wait up to v_seen once the lock is held: rows end, or get a number above it.
+  if v_seen - v_settled between 1001 and 200000 then
+    select w.seqs, w.chats into v_seqs, v_chats from restante_waiting_rows(p_user, p_class, v_settled, v_seen) w;
+    v_count := restante_overtaken(v_seqs, v_chats, v_seen);
+    if v_count = 0 and v_seqs[1] = v_settled + 1 then
+      return v_settled;
+    end if;
   end if;
   -- Who numbers this inbox holds its row; where somebody has it, the old value is true still. A row that is locked is read anew.
   select i.ctid, i.settled_seq, i.last_seq into v_at, v_before, v_last
     from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update skip locked;
   if not found then
-    select i.settled_seq into v_settled from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
     return v_settled;
   end if;
-  v_settled := v_before;
   -- Statements after the lock, so snapshots after the lock: in the same one a row that committed while we waited would be passed
-  -- over, and never be emitted again. 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
-  loop
-    select s.seq into v_first from message_status s
-     where s.user_id = p_user and s.class = p_class and s.seq > v_settled and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1;
-    if not found then
-      v_settled := least(v_last, v_before + 50000);
-      exit;
-    end if;
-    v_settled := v_first - 1;
-    exit when v_last - v_first < 1000 or v_moved >= 50;
-    -- A row that waits below a thousand that have ended: whoever opens this inbox would pass all of them, each time. It gets a new
-    -- number, at the end, as by a requeue.
-    select s.seq into v_second from message_status s
-     where s.user_id = p_user and s.class = p_class and s.seq > v_first and s.seq <= v_first + 1000 and s.status = 'sent' order by s.seq limit 1;
-    exit when found;
-    -- Whoever works on it now ends it, or the next call finds it again.
-    select m.chat_id into v_chat from message_status s join messages m on m.id = s.message_id
-     where s.user_id = p_user and s.class = p_class and s.seq = v_first and s.status = 'sent' for update of s skip locked;
-    exit when not found;
-    select k.ctid into v_mark_at from marks k where k.chat_id = v_chat and k.user_id = p_user order by k.step desc limit 1 for no key update skip locked;
-    exit when not found;
-    v_last := v_last + 1;
-    v_moved := v_moved + 1;
-    update message_status s set seq = v_last where s.user_id = p_user and s.class = p_class and s.seq = v_first;
-    insert into inbox_gaps (user_id, class, seq, reason) values (p_user, p_class, v_first, 'requeued');
-    -- It comes after what it was sent before: a session that has not come to it knows nothing of it.
-    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 5 where k.ctid = v_mark_at and not k.has_hole;
-  end loop;
-  if v_settled > v_before or v_moved > 0 then
+  -- over, and never be emitted again.
+  if v_count > 0 then
+    select v_seqs || w.seqs, v_chats || w.chats into v_seqs, v_chats from restante_waiting_rows(p_user, p_class, v_seen, least(v_last, v_seen + 1000)) w;
+    v_count := case when v_last <= v_seen + 1000 then restante_overtaken(v_seqs, v_chats, v_last) else 0 end;
+  end if;
+  if v_count > 0 then
+    -- Whoever works on one of them now ends it, or the next call finds all of them again. One that stayed where it is would come before
+    -- those of its chat that moved.
+    select array_agg(r.at order by u.seq) into v_rows
+      from unnest(v_seqs[:v_count]) u (seq)
+      cross join lateral (
+        select s.ctid as at from message_status s
+         where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent' limit 1 for update skip locked) r;
+    select array_agg(k.at) filter (where k.at is not null), count(*) = count(k.at) and coalesce(cardinality(v_rows), 0) = v_count
+      into v_marks, v_held
+      from (select distinct x.chat from unnest(v_chats[:v_count]) x (chat)) u
+      left join lateral (
+        select x.ctid as at from marks x where x.chat_id = u.chat and x.user_id = p_user order by x.step desc limit 1 for no key update skip locked) k on true;
+  end if;
+  if v_held then
+    update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
+    insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
+    -- They come after what they were sent before: a session that has not come to them knows nothing of it.
+    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 5 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
+    v_last := v_last + v_count;
+  end if;
+  -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  v_settled := coalesce(
+    (select s.seq - 1 from message_status s
+      where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),
+    least(v_last, v_before + 50000));
+  if v_settled > v_before or v_held then
     update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 5 where i.ctid = v_at;
   end if;
   return v_settled;
 end $$;
 
-COMMENT ON FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) IS 'Moves settled_seq up to the row before the first that waits, 50,000 numbers at most, and returns it. A row that waits below a thousand that have ended gets a new number at the end of the inbox, its old one is named in inbox_gaps. Never waits for a lock on the inbox: where it is held it returns the value as it is.';
+COMMENT ON FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) IS 'Moves settled_seq up to the row before the first that waits, 50,000 numbers at most, and returns it. Rows that wait below a thousand that have ended, while no later one of their chats waits above them, get new numbers at the end of the inbox (restante_overtaken), their old ones are named in inbox_gaps; where more than 50 wait, or 200,000 numbers are not settled, none does. Never waits for a lock: where one is held it returns the value as it is.';
 
 CREATE FUNCTION restante_arrive(p_node uuid, p_users bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1357,7 +1371,8 @@ declare
   v_pending bigint[];
   v_cursor  bigint[];
   v_acked   bigint[];
-  v_before  bigint;
+  v_behind  bigint  := 0; -- numbers that are not settled, of the inboxes that were advanced
+  v_is_held boolean := false; -- one was
   v_session bigint;
 begin
   select u.id, u.display_name, u.avatar_url into v_user, v_name, v_picture from users u where u.external_id = p_external_id;
@@ -1386,13 +1401,12 @@ begin
     ) q;
   for n in 1 .. array_length(p_classes, 1) loop
     -- Seen without a lock, so only hints that there is something to move, or to bring to the end; the function locks, and looks again.
-    if coalesce(v_first[n] - 1, v_last[n]) > v_settled[n] or (v_pending[n] < 50 and v_last[n] - v_first[n] > 1000) then
-      -- Where much lies behind, a few parts; the rest is for the next that opens it, or drains it.
-      for part in 1 .. 4 loop
-        v_before := v_settled[n];
-        v_settled[n] := restante_advance_settled(v_user, p_classes[n]);
-        exit when v_settled[n] - v_before < 50000;
-      end loop;
+    if coalesce(v_first[n] - 1, v_last[n]) > v_settled[n] or (v_pending[n] <= 50 and v_last[n] - v_first[n] >= 1000) then
+      -- It holds an inbox until all of this is committed: a second one is for the next that opens or drains it, where much lies behind.
+      v_behind := v_behind + v_last[n] - v_settled[n];
+      continue when v_is_held and v_behind > 50000;
+      v_is_held := true;
+      v_settled[n] := restante_advance_settled(v_user, p_classes[n]);
       v_last[n] := (select i.last_seq from inboxes i where i.user_id = v_user and i.class = p_classes[n] order by i.step desc limit 1);
     end if;
   end loop;
@@ -1465,6 +1479,24 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint, p_pending_max integer, p_classes inbox_class[]) IS 'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for, chat first: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of the chat inbox that was given once, every row behind it); for a device its new session_no.';
+
+CREATE FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if cardinality(p_seqs) > 50 then
+    return 0;
+  end if;
+  return (
+    select coalesce(max(q.n), 0)
+      from (select u.n, lead(u.seq, 1, p_last + 1) over by_n - u.seq - 1 as ended, max(u.of_its_chat) over by_n as of_their_chats
+              from (select x.seq, x.n, max(x.n) over (partition by x.chat) as of_its_chat from unnest(p_seqs, p_chats) with ordinality x (seq, chat, n)) u
+            window by_n as (order by u.n)) q
+     where q.ended >= 1000 and q.of_their_chats = q.n);
+end $$;
+
+COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'How many of the rows that wait in an inbox, the first ones, get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
 
 CREATE FUNCTION restante_presence_lock() RETURNS void
     LANGUAGE sql
@@ -1943,6 +1975,25 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_users(p_external_ids text[]) IS 'The numbers of these users; those that are new are made, with their inboxes.';
+
+CREATE FUNCTION restante_waiting_rows(p_user bigint, p_class inbox_class, p_after bigint, p_up_to bigint, OUT seqs bigint[], OUT chats uuid[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  select array_agg(w.seq order by w.seq), array_agg(m.chat_id order by w.seq) into seqs, chats
+    from (select s.seq, s.message_id from message_status s
+           where s.user_id = p_user and s.class = p_class and s.seq > p_after and s.seq <= p_up_to and s.status = 'sent' order by s.seq limit 51) w
+    left join lateral (select x.chat_id from messages x where x.id = w.message_id limit 1) m on true;
+end $$;
+
+COMMENT ON FUNCTION restante_waiting_rows(p_user bigint, p_class inbox_class, p_after bigint, p_up_to bigint, OUT seqs bigint[], OUT chats uuid[]) IS 'The first 51 rows that wait in a part of an inbox, in order, and their chats. Null: none.';
 
 CREATE FUNCTION restante_wake(p_users bigint[]) RETURNS void
     LANGUAGE sql

@@ -22,7 +22,8 @@ declare
   v_pending bigint[];
   v_cursor  bigint[];
   v_acked   bigint[];
-  v_before  bigint;
+  v_behind  bigint  := 0; -- numbers that are not settled, of the inboxes that were advanced
+  v_is_held boolean := false; -- one was
   v_session bigint;
 begin
   select u.id, u.display_name, u.avatar_url into v_user, v_name, v_picture from users u where u.external_id = p_external_id;
@@ -51,13 +52,12 @@ begin
     ) q;
   for n in 1 .. array_length(p_classes, 1) loop
     -- Seen without a lock, so only hints that there is something to move, or to bring to the end; the function locks, and looks again.
-    if coalesce(v_first[n] - 1, v_last[n]) > v_settled[n] or (v_pending[n] < 50 and v_last[n] - v_first[n] > 1000) then
-      -- Where much lies behind, a few parts; the rest is for the next that opens it, or drains it.
-      for part in 1 .. 4 loop
-        v_before := v_settled[n];
-        v_settled[n] := restante_advance_settled(v_user, p_classes[n]);
-        exit when v_settled[n] - v_before < 50000;
-      end loop;
+    if coalesce(v_first[n] - 1, v_last[n]) > v_settled[n] or (v_pending[n] <= 50 and v_last[n] - v_first[n] >= 1000) then
+      -- It holds an inbox until all of this is committed: a second one is for the next that opens or drains it, where much lies behind.
+      v_behind := v_behind + v_last[n] - v_settled[n];
+      continue when v_is_held and v_behind > 50000;
+      v_is_held := true;
+      v_settled[n] := restante_advance_settled(v_user, p_classes[n]);
       v_last[n] := (select i.last_seq from inboxes i where i.user_id = v_user and i.class = p_classes[n] order by i.step desc limit 1);
     end if;
   end loop;
