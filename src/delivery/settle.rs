@@ -3,7 +3,7 @@
 //! Acks wait for the database however long it is away: they have been taken from clients and are never dropped. What
 //! somebody else's lock keeps from being written is pinned on its user and put aside; the others go on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
 use super::link::{Line, Link, Shared};
 use super::receipts::Receipts;
 use super::{LaneSettings, Writing, lane_of_user};
-use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, DeviceId, InboxSeq, Profile, Status, UserId};
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, Profile, Status, UserId};
 use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, ReadRequest, SettleBatch};
 
 mod linger;

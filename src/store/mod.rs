@@ -59,7 +59,7 @@ pub use settings::{
 };
 pub use settle::{
     AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
-    count_attempts, locate, read, seqs_of_messages, settle,
+    count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
 pub use slots::Slots;

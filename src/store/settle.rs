@@ -120,9 +120,18 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience
 
 /// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.
 pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<Located>> {
+    located(connection, wanted, false).await
+}
+
+/// The same, without rows that do not wait (any more).
+pub async fn locate_waiting(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<Located>> {
+    located(connection, wanted, true).await
+}
+
+async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], only_waiting: bool) -> Result<Vec<Located>> {
     let users: Vec<i64> = wanted.iter().map(|(user, _)| user.0).collect();
     let ids: Vec<uuid::Uuid> = wanted.iter().map(|(_, message)| message.0).collect();
-    let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids).fetch_all(connection).await?;
+    let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids, only_waiting).fetch_all(connection).await?;
     Ok(rows
         .into_iter()
         .filter_map(|row| {

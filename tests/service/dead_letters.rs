@@ -194,6 +194,31 @@ async fn a_requeue_reaches_a_recipient_on_another_node_and_the_sender_on_a_third
     }
 }
 
+/// A client still holds what another one of its user has refused for good, and an operator has put back.
+#[tokio::test]
+async fn a_late_ack_under_the_old_number_settles_what_was_put_back() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let node = node(&db).await;
+    let mut anna = node.connect("anna").await;
+    // With one in flight it does not get it again meanwhile.
+    let (mut late, mut hasty) = (node.open(Connect::user("ben").with("window", 1)).await, node.connect("ben").await);
+    let sent = fail(&mut anna, &mut hasty, "ben", "cannot decode").await;
+    let held = late.event("message:receive").await;
+    assert_eq!((&held["messageId"], &held["inboxSeq"]), (&sent["messageId"], &json!(1)));
+    hasty.close().await;
+    assert_eq!(outcome(&node.admin(), "requeue", item(&sent, "ben")).await, "requeued");
+    late.ack(&held).await;
+    let delivered = "select count(*) from message_status where seq = 2 and status = 'delivered'";
+    assert_eq!(number(&pool, delivered).await, 1);
+    let marked = "select count(*) from marks where delivered_seq = 1 and not has_hole and user_id = (select id from users where external_id = 'ben')";
+    assert_eq!(number(&pool, marked).await, 1);
+    let told = anna.wait("the receipt", |frame| frame["event"] == "message:status" && frame["data"]["status"] == "delivered").await;
+    assert_eq!(told["data"]["messageIds"], json!([sent["messageId"]]), "{told}");
+    assert_ledger(&pool).await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_sender_that_was_away_is_told_what_was_put_back_and_what_was_given_up() {
     let db = database().await;

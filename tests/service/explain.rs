@@ -93,7 +93,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("keep_expiry_horizon", "now()".to_owned()),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
         ("leave", format!("'{nil}', 2500")),
-        ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[]")),
+        ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[], true")),
         ("marks_latest", format!("{user}, array['{chat}']::uuid[], 51, 1000")),
         ("marks_since", format!("{user}, array['{chat}']::uuid[], '0', 51, null")),
         ("member_count", format!("'{chat}'")),

@@ -103,9 +103,20 @@ impl Lane {
         let located = if wanted.is_empty() { Vec::new() } else { overdue.answer(store::locate(connection, &wanted)).await? };
         let batch = settle_batch(acks, located, which);
         let settled = overdue.answer(store::settle(connection, &batch, self.patience)).await?;
-        let moved: Vec<&Located> = settled.moved.iter().filter_map(|place| batch.rows.get(*place)).collect();
         let members: HashMap<UserId, &Arc<Profile>> = acks.iter().map(|(acks, _)| (acks.user.user, &acks.user)).collect();
-        self.receipts.moved(&moved, Status::Delivered, settled.at, None, |user| members.get(&user).map(|profile| profile.external.clone()));
+        let name = |user| members.get(&user).map(|profile| profile.external.clone());
+        let (moved, left) = parted(&batch.rows, &settled.moved);
+        self.receipts.moved(&moved, Status::Delivered, settled.at, None, name);
+        if left.is_empty() {
+            return Ok(());
+        }
+        // Acked before, as a rule. But a row may have got another number since it was emitted, and waits there.
+        let batch = moved_away(overdue.answer(store::locate_waiting(connection, &left)).await?);
+        if batch.rows.is_empty() {
+            return Ok(());
+        }
+        let settled = overdue.answer(store::settle(connection, &batch, self.patience)).await?;
+        self.receipts.moved(&parted(&batch.rows, &settled.moved).0, Status::Delivered, settled.at, None, name);
         Ok(())
     }
 
@@ -255,9 +266,7 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>, which: Try) -
     }
     let is_above = |row: &Located| marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq);
     let to_compute = acks.iter().flat_map(|(acks, _)| &acks.rows).filter(|row| which == Try::Again || is_above(row));
-    let mut exact: Vec<ExactMark> = located.iter().chain(to_compute).map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
-    exact.sort_unstable_by_key(|mark| (mark.chat, mark.user));
-    exact.dedup();
+    let exact = members_of(located.iter().chain(to_compute));
     SettleBatch {
         rows,
         marks: marks.into_iter().map(|((chat, user), seq)| MarkProposal { user, chat, seq }).collect(),
@@ -267,6 +276,34 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>, which: Try) -
             .map(|((user, device, class), acked)| DeviceCursor { user, device: device.clone(), class, acked })
             .collect(),
     }
+}
+
+/// The members whose rows these are, each once.
+fn members_of<'a>(rows: impl Iterator<Item = &'a Located>) -> Vec<ExactMark> {
+    let mut members: Vec<ExactMark> = rows.map(|row| ExactMark { user: row.user, chat: row.chat }).collect();
+    members.sort_unstable_by_key(|mark| (mark.chat, mark.user));
+    members.dedup();
+    members
+}
+
+/// Rows that have moved, by their places in order, and what the others are rows of, each once.
+fn parted<'a>(rows: &'a [Located], moved: &[usize]) -> (Vec<&'a Located>, Vec<(UserId, MessageId)>) {
+    if moved.len() == rows.len() {
+        return (rows.iter().collect(), Vec::new());
+    }
+    let places: HashSet<usize> = moved.iter().copied().collect();
+    let (moved, left): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(|(place, _)| places.contains(place));
+    let mut left: Vec<_> = left.into_iter().map(|(_, row)| (row.user, row.message)).collect();
+    left.sort_unstable();
+    left.dedup();
+    (moved.into_iter().map(|(_, row)| row).collect(), left)
+}
+
+/// Settles rows where they stand by now. No session knows what waits below them, so their members' marks are computed.
+fn moved_away(mut rows: Vec<Located>) -> SettleBatch {
+    rows.sort_unstable_by_key(|row| (row.user, row.class, row.seq));
+    let exact = members_of(rows.iter());
+    SettleBatch { rows, exact, ..SettleBatch::default() }
 }
 
 #[cfg(test)]
