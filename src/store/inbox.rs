@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Moves each inbox's `settled_seq` up to the first row that waits and returns it, in the order of the inboxes; never
-    /// waits for a lock. None: there is no such inbox.
+    /// waits for a lock. Those with much behind are left where they are, unless one is alone. None: there is no such inbox.
     pub async fn advance_settled(&self, inboxes: &[Inbox]) -> Result<Vec<Option<InboxSeq>>> {
         let users: Vec<i64> = inboxes.iter().map(|inbox| inbox.user.0).collect();
         let classes: Vec<Class> = inboxes.iter().map(|inbox| inbox.class).collect();

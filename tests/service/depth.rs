@@ -176,7 +176,10 @@ const BOUND_UNDER_LOCK: i64 = 2 * WINDOW + BESIDE;
 /// Everything that works for longer than it may.
 async fn excesses(connection: &mut PgConnection, told: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for member in members(connection).await {
+    let members = members(connection).await;
+    let users: Vec<String> = members.iter().map(|member| member.user.to_string()).collect();
+    let together = format!("execute advance_settled ('{{{}}}', '{{{}}}')", users.join(","), vec!["chat"; users.len()].join(","));
+    for member in members {
         let known = Known {
             user: member.user,
             name: member.name,
@@ -189,7 +192,7 @@ async fn excesses(connection: &mut PgConnection, told: &str) -> Vec<String> {
             "" => format!("execute {name}"),
             values => format!("execute {name} ({values})"),
         });
-        for statement in kept.chain(calls(&member)) {
+        for statement in kept.chain(calls(&member)).chain([together.clone()]) {
             let [work, under_lock] = work(connection, &statement).await;
             if work > bound(&statement) || under_lock > BOUND_UNDER_LOCK {
                 found.push(format!("{told}, {}: {work}, {under_lock} of it under the lock of an inbox, for {statement}", member.name));
