@@ -230,13 +230,13 @@ begin
         values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, accepted_at, p_expires[1])
         on conflict on constraint messages_are_known_by_their_id do nothing;
       if found then
-        update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 3
+        update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 4
          where i.user_id = v_recipient and i.class = v_class
            -- Whoever moves it meanwhile moves it up.
            and i.step >= (select x.step from inboxes x where x.user_id = v_recipient and x.class = v_class order by x.step desc limit 1)
         returning i.last_seq into v_inbox_seq;
         v_done := found;
-        update chat_heads h set last_seq = v_seq, step = v_seq >> 3 where h.ctid = v_at;
+        update chat_heads h set last_seq = v_seq, step = v_seq >> 4 where h.ctid = v_at;
         v_done := v_done and found;
         insert into message_status (user_id, class, seq, message_id) values (v_recipient, v_class, v_inbox_seq, p_ids[1]);
         -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
@@ -392,9 +392,9 @@ begin
   with chat_ends as materialized (
     select u.at, max(u.seq) as seq from (select unnest(v_chat_at) as at, unnest(seqs) as seq) u where u.at is not null group by u.at
   ), moved_chats as (
-    update chat_heads h set last_seq = n.seq, step = n.seq >> 3 from chat_ends n where h.ctid = n.at returning 1
+    update chat_heads h set last_seq = n.seq, step = n.seq >> 4 from chat_ends n where h.ctid = n.at returning 1
   ), moved_inboxes as (
-    update inboxes i set last_seq = n.seq, step = n.seq >> 3
+    update inboxes i set last_seq = n.seq, step = n.seq >> 4
       from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
   ), stored as (
     insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
@@ -475,7 +475,7 @@ begin
   -- Those who were here before have marks, which a late ack may be moving.
   perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
-     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 3, marked_xid = pg_current_xact_id()
+     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
     from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
             from unnest(v_new) u (user_id)) u
    where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;
@@ -557,7 +557,7 @@ begin
     update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
     insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
     -- They come after what they were sent before: a session that has not come to them knows nothing of it.
-    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 3 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
+    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 4 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
     v_last := v_last + v_count;
   end if;
   -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
@@ -566,7 +566,7 @@ begin
       where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),
     least(v_last, v_before + 50000));
   if v_settled > v_before or v_held then
-    update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 3 where i.ctid = v_at;
+    update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 4 where i.ctid = v_at;
   end if;
   return v_settled;
 end $$;
@@ -1100,7 +1100,7 @@ begin
          order by x.seq limit 1) r on true
   ), moved as (
     update marks m
-       set delivered_seq = e.delivered, read_seq = e.read, has_hole = e.has_hole, moves = e.moves + 1, step = (e.moves + 1) >> 3,
+       set delivered_seq = e.delivered, read_seq = e.read, has_hole = e.has_hole, moves = e.moves + 1, step = (e.moves + 1) >> 4,
            marked_xid = pg_current_xact_id()
       from exact e
      where m.ctid = e.at and (p_always or e.delivered > e.delivered_before or e.read > e.read_before or e.has_hole <> e.hole_before)
@@ -1406,7 +1406,7 @@ begin
       ) q;
     if array_position(v_acked, null) is not null then
       insert into device_cursors (user_id, device_id, class, step, acked_seq)
-        select v_user, p_device, u.class, u.settled >> 3, u.settled
+        select v_user, p_device, u.class, u.settled >> 4, u.settled
           from unnest(p_classes, v_settled, v_acked) u (class, settled, acked) where u.acked is null;
       select array_agg(coalesce(u.acked, u.settled) order by u.n) into v_acked
         from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);
@@ -1533,7 +1533,7 @@ begin
     outcome := 'not_failed';
     return;
   end if;
-  update inboxes i set last_seq = v_last, step = v_last >> 3 where i.ctid = v_at;
+  update inboxes i set last_seq = v_last, step = v_last >> 4 where i.ctid = v_at;
   inbox_seq := v_last;
   update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
    where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
@@ -1542,7 +1542,7 @@ begin
   select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
   update marks k
      set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
-         moves = k.moves + 1, step = (k.moves + 1) >> 3, marked_xid = pg_current_xact_id()
+         moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
    where k.ctid = v_at;
   perform restante_wake(array[v_user]);
   perform restante_look_at_marks(array[v_sender]);
@@ -1629,7 +1629,7 @@ begin
     update marks m
        set read_seq = case when m.has_hole then m.read_seq else greatest(m.read_seq, u.seq) end,
            delivered_seq = case when m.has_hole then m.delivered_seq else greatest(m.delivered_seq, u.seq) end,
-           moves = m.moves + 1, step = (m.moves + 1) >> 3,
+           moves = m.moves + 1, step = (m.moves + 1) >> 4,
            marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
       from (select x.chat, x.user_id, x.seq,
                    (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
@@ -1861,7 +1861,7 @@ begin
     end if;
     if array_length(p_mark_users, 1) = 1 then
       update marks m
-         set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 3,
+         set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
              marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
        where m.chat_id = p_mark_chats[1] and m.user_id = p_mark_users[1] and (m.delivered_seq < p_mark_seqs[1] or m.has_hole)
          -- Whoever moves it meanwhile moves the step up.
@@ -1872,7 +1872,7 @@ begin
       end if;
     end if;
     if array_length(p_device_users, 1) = 1 then
-      update device_cursors d set acked_seq = p_device_seqs[1], step = p_device_seqs[1] >> 3
+      update device_cursors d set acked_seq = p_device_seqs[1], step = p_device_seqs[1] >> 4
        where d.user_id = p_device_users[1] and d.device_id = p_devices[1] and d.class = p_device_classes[1] and d.acked_seq < p_device_seqs[1]
          and d.step >= (select x.step from device_cursors x
                          where x.user_id = p_device_users[1] and x.device_id = p_devices[1] and x.class = p_device_classes[1] order by x.step desc limit 1);
@@ -1899,7 +1899,7 @@ begin
     -- What a session proposes holds unless the member has a hole; then the update only locks it and gives it back.
     with marked as (
       update marks m
-         set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 3,
+         set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
              marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
         from (select x.chat, x.user_id, x.seq,
                      (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
@@ -1915,7 +1915,7 @@ begin
   end if;
 
   if array_length(p_device_users, 1) > 0 then
-    update device_cursors d set acked_seq = u.seq, step = u.seq >> 3
+    update device_cursors d set acked_seq = u.seq, step = u.seq >> 4
       from (select x.user_id, x.device_id, x.class, x.seq,
                    (select n.step from device_cursors n
                      where n.user_id = x.user_id and n.device_id = x.device_id and n.class = x.class order by n.step desc limit 1) as step
@@ -2007,7 +2007,7 @@ COMMENT ON TABLE chat_heads IS 'The counter of each chat, one row a chat. Its ro
 
 COMMENT ON COLUMN chat_heads.chat_id IS 'The chat (chats.id).';
 
-COMMENT ON COLUMN chat_heads.step IS 'last_seq / 8. Spreads old row versions over index entries, and means nothing else.';
+COMMENT ON COLUMN chat_heads.step IS 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 
 COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members get what is sent here.';
 
@@ -2097,7 +2097,7 @@ COMMENT ON COLUMN device_cursors.device_id IS 'The device.';
 
 COMMENT ON COLUMN device_cursors.class IS 'Which inbox.';
 
-COMMENT ON COLUMN device_cursors.step IS 'acked_seq / 8. Spreads old row versions over index entries, and means nothing else.';
+COMMENT ON COLUMN device_cursors.step IS 'acked_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 
 COMMENT ON COLUMN device_cursors.acked_seq IS 'The device has acked every number of this inbox up to here. Only grows; 0 stands before everything.';
 
@@ -2195,13 +2195,13 @@ CREATE TABLE inboxes (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE inboxes IS 'Two counters per user and class, one row each. The row lock is what makes inbox numbers gapless and equal to commit order; who numbers an inbox holds it. A STEPPED row: its key ends in a step that grows by one every 8 numbers, and it is looked up from the newest step down. Updates within a step are heap-only; a new step is a new index entry. So while a dump or a forgotten transaction keeps old row versions, a look-up passes at most 8 of them.';
+COMMENT ON TABLE inboxes IS 'Two counters per user and class, one row each. The row lock is what makes inbox numbers gapless and equal to commit order; who numbers an inbox holds it. A STEPPED row: its key ends in a step that grows by one every 16 numbers, and it is looked up from the newest step down. Updates within a step are heap-only; a new step is a new index entry. So while a dump or a forgotten transaction keeps old row versions, a look-up passes at most 16 of them.';
 
 COMMENT ON COLUMN inboxes.user_id IS 'Whose inbox.';
 
 COMMENT ON COLUMN inboxes.class IS 'chat, alert or event.';
 
-COMMENT ON COLUMN inboxes.step IS 'last_seq / 8. Spreads old row versions over index entries, and means nothing else.';
+COMMENT ON COLUMN inboxes.step IS 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 
 COMMENT ON COLUMN inboxes.last_seq IS 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
 
@@ -2250,7 +2250,7 @@ COMMENT ON COLUMN marks.chat_id IS 'The chat.';
 
 COMMENT ON COLUMN marks.user_id IS 'The member (chat_members).';
 
-COMMENT ON COLUMN marks.step IS 'moves / 8. Spreads old row versions over index entries, and means nothing else.';
+COMMENT ON COLUMN marks.step IS 'moves / 16. Spreads old row versions over index entries, and means nothing else.';
 
 COMMENT ON COLUMN marks.moves IS 'How often this row was changed.';
 
@@ -2287,7 +2287,7 @@ CREATE TABLE message_status (
     read_at timestamp with time zone,
     reason text
 )
-WITH (fillfactor='45');
+WITH (fillfactor='70');
 
 COMMENT ON TABLE message_status IS 'THE QUEUE: one row per recipient. What waits is "status = sent and seq > inboxes.settled_seq" on the primary key. No index holds a column that changes, so acks are heap-only updates: keep it so. What a row may become is guarded by the trigger a_status_only_moves_forward.';
 

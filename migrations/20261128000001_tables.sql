@@ -39,10 +39,10 @@ create table inboxes (
   constraint inboxes_belong_to_a_user foreign key (user_id) references users (id)
 ) with (fillfactor = 50);
 comment on table inboxes is
-  'Two counters per user and class, one row each. The row lock is what makes inbox numbers gapless and equal to commit order; who numbers an inbox holds it. A STEPPED row: its key ends in a step that grows by one every 8 numbers, and it is looked up from the newest step down. Updates within a step are heap-only; a new step is a new index entry. So while a dump or a forgotten transaction keeps old row versions, a look-up passes at most 8 of them.';
+  'Two counters per user and class, one row each. The row lock is what makes inbox numbers gapless and equal to commit order; who numbers an inbox holds it. A STEPPED row: its key ends in a step that grows by one every 16 numbers, and it is looked up from the newest step down. Updates within a step are heap-only; a new step is a new index entry. So while a dump or a forgotten transaction keeps old row versions, a look-up passes at most 16 of them.';
 comment on column inboxes.user_id is 'Whose inbox.';
 comment on column inboxes.class is 'chat, alert or event.';
-comment on column inboxes.step is 'last_seq / 8. Spreads old row versions over index entries, and means nothing else.';
+comment on column inboxes.step is 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 comment on column inboxes.last_seq is 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
 comment on column inboxes.settled_seq is
   'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
@@ -88,7 +88,7 @@ create table chat_heads (
 comment on table chat_heads is
   'The counter of each chat, one row a chat. Its row lock orders everything that happens in the chat: sending, joining, leaving. A stepped row, see inboxes. Written together with the chat by the functions that make chats.';
 comment on column chat_heads.chat_id is 'The chat (chats.id).';
-comment on column chat_heads.step is 'last_seq / 8. Spreads old row versions over index entries, and means nothing else.';
+comment on column chat_heads.step is 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 comment on column chat_heads.class is 'The inbox in which members get what is sent here.';
 comment on column chat_heads.last_seq is 'Highest message number given in this chat; messages holds 1..last_seq without a hole.';
 comment on index a_chat_head_is_found_by_its_newest_step is 'Locks and reads the counter of one chat: order by step desc limit 1.';
@@ -135,7 +135,7 @@ comment on table marks is
   'How far each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
 comment on column marks.chat_id is 'The chat.';
 comment on column marks.user_id is 'The member (chat_members).';
-comment on column marks.step is 'moves / 8. Spreads old row versions over index entries, and means nothing else.';
+comment on column marks.step is 'moves / 16. Spreads old row versions over index entries, and means nothing else.';
 comment on column marks.moves is 'How often this row was changed.';
 comment on column marks.delivered_seq is
   'No message of the chat at or below this number waits (status sent) for this member. Own messages and numbers it has no row for count as passed. Only a requeue lowers it.';
@@ -223,7 +223,7 @@ create table message_status (
   reason       text,
   constraint an_inbox_number_names_one_row primary key (user_id, class, seq),
   constraint a_recipient_gets_a_message_once unique (message_id, user_id)
-) with (fillfactor = 45);
+) with (fillfactor = 70);
 comment on table message_status is
   'THE QUEUE: one row per recipient. What waits is "status = sent and seq > inboxes.settled_seq" on the primary key. No index holds a column that changes, so acks are heap-only updates: keep it so. What a row may become is guarded by the trigger a_status_only_moves_forward.';
 comment on column message_status.user_id is 'The recipient (users.id).';
@@ -306,7 +306,7 @@ comment on table device_cursors is 'How far a device has acked, one row a class.
 comment on column device_cursors.user_id is 'Whose device.';
 comment on column device_cursors.device_id is 'The device.';
 comment on column device_cursors.class is 'Which inbox.';
-comment on column device_cursors.step is 'acked_seq / 8. Spreads old row versions over index entries, and means nothing else.';
+comment on column device_cursors.step is 'acked_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 comment on column device_cursors.acked_seq is 'The device has acked every number of this inbox up to here. Only grows; 0 stands before everything.';
 comment on constraint cursors_belong_to_a_device on device_cursors is 'They go with their device.';
 comment on index a_cursor_is_found_by_its_newest_step is 'Reads and moves one cursor: order by step desc limit 1.';

@@ -88,13 +88,13 @@ begin
         values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, accepted_at, p_expires[1])
         on conflict on constraint messages_are_known_by_their_id do nothing;
       if found then
-        update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 3
+        update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 4
          where i.user_id = v_recipient and i.class = v_class
            -- Whoever moves it meanwhile moves it up.
            and i.step >= (select x.step from inboxes x where x.user_id = v_recipient and x.class = v_class order by x.step desc limit 1)
         returning i.last_seq into v_inbox_seq;
         v_done := found;
-        update chat_heads h set last_seq = v_seq, step = v_seq >> 3 where h.ctid = v_at;
+        update chat_heads h set last_seq = v_seq, step = v_seq >> 4 where h.ctid = v_at;
         v_done := v_done and found;
         insert into message_status (user_id, class, seq, message_id) values (v_recipient, v_class, v_inbox_seq, p_ids[1]);
         -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
@@ -250,9 +250,9 @@ begin
   with chat_ends as materialized (
     select u.at, max(u.seq) as seq from (select unnest(v_chat_at) as at, unnest(seqs) as seq) u where u.at is not null group by u.at
   ), moved_chats as (
-    update chat_heads h set last_seq = n.seq, step = n.seq >> 3 from chat_ends n where h.ctid = n.at returning 1
+    update chat_heads h set last_seq = n.seq, step = n.seq >> 4 from chat_ends n where h.ctid = n.at returning 1
   ), moved_inboxes as (
-    update inboxes i set last_seq = n.seq, step = n.seq >> 3
+    update inboxes i set last_seq = n.seq, step = n.seq >> 4
       from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
   ), stored as (
     insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)

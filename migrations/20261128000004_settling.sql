@@ -58,7 +58,7 @@ begin
          order by x.seq limit 1) r on true
   ), moved as (
     update marks m
-       set delivered_seq = e.delivered, read_seq = e.read, has_hole = e.has_hole, moves = e.moves + 1, step = (e.moves + 1) >> 3,
+       set delivered_seq = e.delivered, read_seq = e.read, has_hole = e.has_hole, moves = e.moves + 1, step = (e.moves + 1) >> 4,
            marked_xid = pg_current_xact_id()
       from exact e
      where m.ctid = e.at and (p_always or e.delivered > e.delivered_before or e.read > e.read_before or e.has_hole <> e.hole_before)
@@ -136,7 +136,7 @@ begin
     end if;
     if array_length(p_mark_users, 1) = 1 then
       update marks m
-         set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 3,
+         set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
              marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
        where m.chat_id = p_mark_chats[1] and m.user_id = p_mark_users[1] and (m.delivered_seq < p_mark_seqs[1] or m.has_hole)
          -- Whoever moves it meanwhile moves the step up.
@@ -147,7 +147,7 @@ begin
       end if;
     end if;
     if array_length(p_device_users, 1) = 1 then
-      update device_cursors d set acked_seq = p_device_seqs[1], step = p_device_seqs[1] >> 3
+      update device_cursors d set acked_seq = p_device_seqs[1], step = p_device_seqs[1] >> 4
        where d.user_id = p_device_users[1] and d.device_id = p_devices[1] and d.class = p_device_classes[1] and d.acked_seq < p_device_seqs[1]
          and d.step >= (select x.step from device_cursors x
                          where x.user_id = p_device_users[1] and x.device_id = p_devices[1] and x.class = p_device_classes[1] order by x.step desc limit 1);
@@ -174,7 +174,7 @@ begin
     -- What a session proposes holds unless the member has a hole; then the update only locks it and gives it back.
     with marked as (
       update marks m
-         set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 3,
+         set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
              marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
         from (select x.chat, x.user_id, x.seq,
                      (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
@@ -190,7 +190,7 @@ begin
   end if;
 
   if array_length(p_device_users, 1) > 0 then
-    update device_cursors d set acked_seq = u.seq, step = u.seq >> 3
+    update device_cursors d set acked_seq = u.seq, step = u.seq >> 4
       from (select x.user_id, x.device_id, x.class, x.seq,
                    (select n.step from device_cursors n
                      where n.user_id = x.user_id and n.device_id = x.device_id and n.class = x.class order by n.step desc limit 1) as step
@@ -275,7 +275,7 @@ begin
     update marks m
        set read_seq = case when m.has_hole then m.read_seq else greatest(m.read_seq, u.seq) end,
            delivered_seq = case when m.has_hole then m.delivered_seq else greatest(m.delivered_seq, u.seq) end,
-           moves = m.moves + 1, step = (m.moves + 1) >> 3,
+           moves = m.moves + 1, step = (m.moves + 1) >> 4,
            marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
       from (select x.chat, x.user_id, x.seq,
                    (select n.step from marks n where n.chat_id = x.chat and n.user_id = x.user_id order by n.step desc limit 1) as step
@@ -435,7 +435,7 @@ begin
     update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
     insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
     -- They come after what they were sent before: a session that has not come to them knows nothing of it.
-    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 3 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
+    update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 4 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
     v_last := v_last + v_count;
   end if;
   -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
@@ -444,7 +444,7 @@ begin
       where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),
     least(v_last, v_before + 50000));
   if v_settled > v_before or v_held then
-    update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 3 where i.ctid = v_at;
+    update inboxes i set settled_seq = v_settled, last_seq = v_last, step = v_last >> 4 where i.ctid = v_at;
   end if;
   return v_settled;
 end $$;

@@ -192,7 +192,7 @@ begin
   -- Those who were here before have marks, which a late ack may be moving.
   perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
-     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 3, marked_xid = pg_current_xact_id()
+     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
     from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
             from unnest(v_new) u (user_id)) u
    where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;

@@ -78,7 +78,7 @@ begin
       ) q;
     if array_position(v_acked, null) is not null then
       insert into device_cursors (user_id, device_id, class, step, acked_seq)
-        select v_user, p_device, u.class, u.settled >> 3, u.settled
+        select v_user, p_device, u.class, u.settled >> 4, u.settled
           from unnest(p_classes, v_settled, v_acked) u (class, settled, acked) where u.acked is null;
       select array_agg(coalesce(u.acked, u.settled) order by u.n) into v_acked
         from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);

@@ -96,7 +96,7 @@ begin
     outcome := 'not_failed';
     return;
   end if;
-  update inboxes i set last_seq = v_last, step = v_last >> 3 where i.ctid = v_at;
+  update inboxes i set last_seq = v_last, step = v_last >> 4 where i.ctid = v_at;
   inbox_seq := v_last;
   update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
    where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
@@ -105,7 +105,7 @@ begin
   select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
   update marks k
      set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
-         moves = k.moves + 1, step = (k.moves + 1) >> 3, marked_xid = pg_current_xact_id()
+         moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
    where k.ctid = v_at;
   perform restante_wake(array[v_user]);
   perform restante_look_at_marks(array[v_sender]);

@@ -115,7 +115,7 @@ settings! {
     "SETTLE_LANES" settle_lanes: u16 = "0", whole(0..=256),
         "Lanes that store acks and reads; 0: one for every two processors";
     "WORKER_THREADS" worker_threads: u16 = "0", whole(0..=1_024),
-        "Threads that run everything of the service but the database; 0: one for every two processors";
+        "Threads that run the service; 0: one for each processor";
     "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
         "Database connections of this node, besides one for each lane and one that listens";
     "OPENINGS_WAITING_MAX" openings_waiting_max: u32 = "10000", whole(1..=1_000_000),
@@ -128,8 +128,8 @@ settings! {
         "How log lines are written: text or json";
 }
 
-/// What a setting that counts threads or lanes means: so many as are asked for or, with 0, one for every two processors of
-/// this machine. The others work for the database; where it is elsewhere, it is the database that is busy first.
+/// So many lanes as are asked for, or as this machine feeds: half of its processors work for the database, and a lane
+/// more than can run makes smaller batches of the same messages.
 pub fn for_half_the_processors(asked_for: u16) -> u16 {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if asked_for > 0 { asked_for } else { u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256) }

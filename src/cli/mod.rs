@@ -122,8 +122,10 @@ pub fn main() -> ExitCode {
     // Without a command: `serve`, with its settings from the environment.
     let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Command::Serve(args) = &command {
-        runtime.worker_threads(args.worker_threads());
+    if let Command::Serve(args) = &command
+        && let Some(threads) = args.worker_threads()
+    {
+        runtime.worker_threads(threads);
     }
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,

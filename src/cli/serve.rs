@@ -11,7 +11,7 @@ use super::exit::{Exit, UsageError};
 use super::host::{Host, known_secret};
 use crate::app::{self, App, Legacy};
 use crate::auth::TokenVerifier;
-use crate::config::{Config, ConfigArgs, for_half_the_processors};
+use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
 use crate::postgres;
 use crate::telemetry::init_logging;
@@ -35,10 +35,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// The threads to start with. Settings that are wrong are reported later, when there is something to report them with.
-    pub fn worker_threads(&self) -> usize {
-        let asked_for = self.config.clone().check().map_or(0, |config| config.worker_threads);
-        usize::from(for_half_the_processors(asked_for))
+    /// The threads that are asked for, if any. Settings that are wrong are reported later, when there is something to report them with.
+    pub fn worker_threads(&self) -> Option<usize> {
+        let config = self.config.clone().check().ok()?;
+        (config.worker_threads > 0).then(|| usize::from(config.worker_threads))
     }
 }
 

@@ -10,7 +10,7 @@ create temporary table member as
   select o.id, o.name, case o.name when 'lagging' then 0 else 300000 end::bigint as joined from of o where o.name in ('waits', 'overtaken', 'lagging', 'unread');
 insert into chats (id, kind) values (md5('deep')::uuid, 'group'), (md5('late')::uuid, 'group'), (md5('crowd')::uuid, 'group');
 insert into chat_heads (chat_id, last_seq, step)
-  select md5(q.name)::uuid, q.last, q.last >> 3 from (values ('deep', pg_temp.deep()), ('late', 20000), ('crowd', 100)) q (name, last);
+  select md5(q.name)::uuid, q.last, q.last >> 4 from (values ('deep', pg_temp.deep()), ('late', 20000), ('crowd', 100)) q (name, last);
 insert into chat_members (chat_id, user_id, role, joined_seq)
   select md5('deep')::uuid, o.id, 'admin'::member_role, 0 from of o where o.name = 'alice'
   union all select md5('deep')::uuid, m.id, 'member', m.joined from member m
@@ -39,7 +39,7 @@ insert into message_status (user_id, class, seq, message_id)
   union all select o.id, 'chat', n, md5('crowd' || n)::uuid from of o cross join generate_series(1, 100) n where o.name like 'crowd-%';
 alter table message_status add constraint a_recipient_gets_a_message_once unique (message_id, user_id);
 alter table messages add constraint messages_are_known_by_their_id primary key (id), add constraint a_chat_number_names_one_message unique (chat_id, seq);
-update inboxes i set last_seq = q.last, step = q.last >> 3, settled_seq = case when q.name = 'unread' then q.last else 0 end
+update inboxes i set last_seq = q.last, step = q.last >> 4, settled_seq = case when q.name = 'unread' then q.last else 0 end
   from (select m.id, m.name, pg_temp.deep() - m.joined as last from member m
         union all select o.id, o.name, case o.name when 'late' then 20000 else 100 end from of o where o.name = 'late' or o.name like 'crowd-%') q
  where i.user_id = q.id and i.class = 'chat';

@@ -69,8 +69,8 @@ impl Part {
     /// What numbers and marks are when all of that has been sent and read.
     async fn count_up(&self, database: &PgPool, last: i64) -> anyhow::Result<()> {
         let counted = [
-            "update chat_heads set last_seq = $3, step = $3 >> 3 where chat_id = any ($1) and $2::bigint[] is not null",
-            "update inboxes set last_seq = $3, settled_seq = $3, step = $3 >> 3 where user_id = any ($2) and class = 'chat' and $1::uuid[] is not null",
+            "update chat_heads set last_seq = $3, step = $3 >> 4 where chat_id = any ($1) and $2::bigint[] is not null",
+            "update inboxes set last_seq = $3, settled_seq = $3, step = $3 >> 4 where user_id = any ($2) and class = 'chat' and $1::uuid[] is not null",
             "update marks set delivered_seq = $3, read_seq = $3, marked_xid = pg_current_xact_id()
               where chat_id = any ($1) and user_id = any ($2)",
         ];
