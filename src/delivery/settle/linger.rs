@@ -18,7 +18,7 @@ const MANY: usize = 16;
 /// for each `ack:ok`, is not to be slowed down by what cannot come.
 const ALONE: u32 = 32;
 
-/// When did the last transaction begin, and is it worth while to wait before the next one?
+/// Keeps when the last transaction began, and decides whether the next one waits.
 #[derive(Debug)]
 pub(super) struct Linger {
     began: Option<Instant>,
