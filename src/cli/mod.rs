@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::ConfigArgs;
 use crate::postgres;
@@ -121,13 +122,7 @@ pub fn main() -> ExitCode {
     }
     // Without a command: `serve`, with its settings from the environment.
     let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Command::Serve(args) = &command
-        && let Some(threads) = args.worker_threads()
-    {
-        runtime.worker_threads(threads);
-    }
-    let runtime = match runtime.enable_all().build() {
+    let runtime = match runtime(&command) {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failed.after(&format!("cannot start: {error}")),
     };
@@ -135,6 +130,17 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => Exit::of(&error).after(&exit::words(error.as_ref())),
     }
+}
+
+/// With a thread for each processor, unless the service was given a number of them.
+fn runtime(command: &Command) -> std::io::Result<Runtime> {
+    let mut runtime = Builder::new_multi_thread();
+    if let Command::Serve(args) = command
+        && let Some(threads) = args.worker_threads()
+    {
+        runtime.worker_threads(threads);
+    }
+    runtime.enable_all().build()
 }
 
 /// What `psql` on this machine is told by them would lead the service elsewhere, past what its own settings say.
@@ -201,6 +207,15 @@ mod tests {
     #[test]
     fn no_command_is_serve() {
         assert!(Cli::try_parse_from(["restante"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn the_service_gets_the_threads_that_are_asked_for() {
+        let workers = |line: &[&str]| runtime(&Cli::try_parse_from(line).unwrap().command.unwrap()).unwrap().metrics().num_workers();
+        assert_eq!(workers(&["restante", "serve", "--worker-threads", "3"]), 3);
+        assert_eq!(workers(&["restante", "serve", "--worker-threads", "5"]), 5);
+        let of_its_own = workers(&["restante", "serve", "--worker-threads", "0"]);
+        assert_eq!(of_its_own, std::thread::available_parallelism().unwrap().get());
     }
 
     #[test]

@@ -63,6 +63,7 @@ Examples:
   restante bench drain --users 200 --messages 500 --repeat 5
   restante bench live --rate 2000 --json live.json
   restante bench held --held 30s,1m --held-pairs 50 --repeat 1
+  restante bench held --held 30s,1m --held-pairs 50 --repeat 1 --held-by nobody
   restante bench pairs --senders 20 --recipients 200 --pair-messages 5
   restante bench all --quick --repeat 1 --json -
 

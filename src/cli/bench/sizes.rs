@@ -59,6 +59,7 @@ sizes! {
     checks: u32 = "1000", quick "50", "N", "promises: online checks, one after the other";
     held_pairs: List<u32> = "50,5000", quick "5,20", "N,N", "held: pairs who are online, a run for each number";
     held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
+    held_by: Holder = "somebody", quick "somebody", "somebody|nobody", "held: nobody = no transaction is open, to tell what the growth of the tables alone costs in the same time";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }
 
@@ -83,6 +84,27 @@ impl FromStr for Time {
 
     fn from_str(text: &str) -> Result<Self, String> {
         duration(text).map(Self)
+    }
+}
+
+/// Does somebody keep a transaction open?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Yes.
+    Somebody,
+    /// No: the same load without it.
+    Nobody,
+}
+
+impl FromStr for Holder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "somebody" => Ok(Self::Somebody),
+            "nobody" => Ok(Self::Nobody),
+            _ => Err(format!("{text} is neither somebody nor nobody")),
+        }
     }
 }
 
@@ -129,6 +151,12 @@ mod tests {
         assert_eq!(full.backlog, List(vec![20_000, 200_000]));
         assert_eq!(quick.rest, Time(Duration::from_secs(1)));
         assert_eq!(full.content().len(), 200);
+    }
+
+    #[test]
+    fn somebody_holds_a_snapshot_or_nobody_does() {
+        assert_eq!(("somebody".parse(), "nobody".parse()), (Ok(Holder::Somebody), Ok(Holder::Nobody)));
+        assert!("everybody".parse::<Holder>().is_err());
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::cli::bench::figure::{Figure, Unit, thousands};
 use crate::cli::bench::load::{ClosedLoop, Progress, pairs, tidy};
-use crate::cli::bench::sizes::Sizes;
+use crate::cli::bench::sizes::{Holder, Sizes};
 use crate::cli::bench::stand::Stand;
 
 /// Time at the highest rate before it counts.
@@ -34,12 +34,13 @@ async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progres
     let before = traffic.measure("before".to_owned(), sizes.time, stand, progress).await?;
     let mut figures = vec![before.clone()];
 
-    let mut open = stand.database.begin_with("begin isolation level repeatable read").await?;
-    // The snapshot, and a number that others wait for when they clean up.
-    let _: String = sqlx::query_scalar("select pg_current_xact_id()::text").fetch_one(&mut *open).await?;
+    let open = match sizes.held_by {
+        Holder::Somebody => Some(open(&stand.database).await?),
+        Holder::Nobody => None,
+    };
     let since = Instant::now();
     for mark in &sizes.held.0 {
-        let when = format!("held for {}", words(mark.0));
+        let when = format!("{} {}", if open.is_some() { "held for" } else { "held by nobody for" }, words(mark.0));
         progress.begin(&format!("until it is {when}"), 100);
         traffic.run(mark.0.saturating_sub(since.elapsed()), progress).await?;
         let rate = traffic.measure(when.clone(), sizes.time, stand, progress).await?;
@@ -48,11 +49,20 @@ async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progres
         figures.extend(dead_rows(&stand.database, &when).await?);
     }
     figures.extend(table_sizes(&stand.database).await?);
-    open.rollback().await?;
+    if let Some(open) = open {
+        open.rollback().await?;
+    }
     tidy(&stand.database).await?;
     figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, stand, progress).await?);
     traffic.finish().await?;
     Ok(figures)
+}
+
+/// A transaction with a snapshot, and with a number that others wait for when they clean up.
+async fn open(database: &PgPool) -> anyhow::Result<Transaction<'static, Postgres>> {
+    let mut open = database.begin_with("begin isolation level repeatable read").await?;
+    let _: String = sqlx::query_scalar("select pg_current_xact_id()::text").fetch_one(&mut *open).await?;
+    Ok(open)
 }
 
 /// About as many under way in all as the live scenario has.
