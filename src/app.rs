@@ -88,7 +88,7 @@ pub enum StartError {
     /// The database answers through something that does not keep what the service needs.
     #[error(transparent)]
     CannotUse(#[from] CannotUse),
-    /// What is to lead past a pooler leads through one.
+    /// The address for migrations and LISTEN leads through a pooler.
     #[error(
         "DATABASE_DIRECT_URL, or DATABASE_URL where it is not set, leads through a pooler in transaction mode: \
          migrations and LISTEN need PostgreSQL's own address there (docs/operations.md, Poolers)"
@@ -107,7 +107,7 @@ pub enum StartError {
         here: String,
         /// That of the others.
         there: String,
-        /// What gives the role the one of the direct connection.
+        /// The statement that gives the role the search path of the direct connection.
         mends: String,
     },
     /// The database is of no use, or somebody else's. Nothing of it was changed.
@@ -116,9 +116,9 @@ pub enum StartError {
     /// Somebody holds what the migrations need.
     #[error("the migrations waited for {seconds} s for a lock, {held}")]
     Waited {
-        /// So long.
+        /// Time that it waited.
         seconds: f32,
-        /// Who it was.
+        /// The sessions that held the locks.
         held: InTheWay,
     },
     /// The database that took the place of the one before has not all of it.
@@ -177,14 +177,14 @@ pub struct App {
     grace: Duration,
 }
 
-/// What a node leaves to the one that starts anew in its place.
+/// State that a stopped node hands to the node that starts in its place.
 #[derive(Debug, Clone)]
 pub struct Legacy {
     clock: Clock,
     shape: Shape,
 }
 
-/// What a node does about the schema before it begins.
+/// The treatment of the schema at the start.
 #[derive(Debug, Clone, Copy)]
 enum Schema {
     /// Brings it up to date.
@@ -323,7 +323,7 @@ impl App {
         self.addr
     }
 
-    /// What its connections share: for tests that look inside.
+    /// The state that its connections share, for tests that look inside.
     pub const fn shared(&self) -> &connection::Shared {
         &self.shared
     }

@@ -1,7 +1,7 @@
 //! Everybody who is connected, wherever: those of this node through the hub, those of others over the bus.
 //!
-//! Whoever commits something tells it here, once. Telling is a hint and never waits; what a node hears from another it
-//! tells its own sessions only, so nothing goes round.
+//! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes news of other nodes to
+//! its own sessions only, so nothing circulates.
 
 use std::sync::Arc;
 
@@ -195,7 +195,7 @@ mod tests {
         (Reach::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
     }
 
-    /// What Anna's session finds once this was heard.
+    /// The entry that Anna's session finds once this was heard.
     fn finds(heard: Heard) -> Vec<String> {
         let (reach, mut reader) = node();
         reach.heard(heard);

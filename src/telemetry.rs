@@ -1,4 +1,4 @@
-//! What operators see: log lines, and the metrics of one node.
+//! Log lines and the metrics of one node.
 //!
 //! Metrics hang on a registry of their own, so that two nodes in one process do not mix. Names carry units;
 //! labels come from closed sets, never from clients.

@@ -20,7 +20,7 @@ use crate::telemetry::Metrics;
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 
-/// What telling and hearing need.
+/// The connections and settings of the bus.
 #[derive(Debug, Clone)]
 pub(super) struct Nodes {
     /// How a connection that listens is made, and where to.
@@ -35,7 +35,7 @@ pub(super) struct Nodes {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What takes letters to other nodes.
+/// The transport of letters to other nodes.
 #[derive(Debug, Clone)]
 pub(super) enum Carrier {
     /// PostgreSQL.
@@ -46,7 +46,7 @@ pub(super) enum Carrier {
 }
 
 impl Carrier {
-    /// What the settings say.
+    /// The carrier that the settings choose.
     #[cfg_attr(not(feature = "nats"), expect(unused_variables, reason = "only nodes that use NATS have to keep their epochs apart"))]
     pub(super) async fn choose(config: &Config, epoch: &Epoch, store: &Store, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         match &config.nats_url {

@@ -1,5 +1,5 @@
-//! What an operator is told about the server when a node has started, before it hurts: that it has too few connections for
-//! all nodes, and that a crash of its machine would cost what was confirmed.
+//! Warnings about the server when a node has started: it has too few connections for all nodes, or a crash of its machine
+//! would lose confirmed messages.
 
 use tracing::{debug, info, warn};
 
@@ -33,7 +33,7 @@ pub(super) async fn look(config: &Config, database: &Database, store: &Store, me
     }
 }
 
-/// What a node has at most: the pool, the lanes and the one for large chats, the one that listens.
+/// Connections of a node at most: the pool, the lanes, one for large chats, one that listens.
 fn connections(config: &Config) -> u32 {
     config.pool_size
         + u32::from(for_half_the_processors(config.accept_lanes))

@@ -17,7 +17,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Under which name others see the session that migrates.
 const APPLICATION: &str = "restante migrate";
-/// What waits for longer is looked into: for whom?
+/// A migration that waits longer than this logs which sessions hold the locks.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
 /// How long migrations wait.
@@ -35,7 +35,7 @@ impl Default for MigrationPatience {
     }
 }
 
-/// Who was in the way of the migrations when they gave up, in words.
+/// The sessions that held the locks when the migrations gave up, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InTheWay(pub Vec<Holder>);
 
@@ -88,7 +88,7 @@ pub(super) async fn bring_up_to_date(
         return catch_up(connection, database, patience).await;
     }
     lock(connection, database, patience).await?;
-    // Who had the lock before may have done it.
+    // The node that held the lock before may have migrated already.
     let to_do = look(connection).await?;
     if let ToDo::MakeSchema(name) = &to_do {
         info!(schema = name, "the schema is missing, and is made");

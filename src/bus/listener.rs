@@ -14,13 +14,13 @@ use super::Heard;
 use super::news::News;
 use crate::domain::{NodeId, UserId};
 
-/// What a node says to itself.
+/// The message that a node sends to itself, to see that its connection works.
 const BEAT: &str = "beat";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Who listens, and how soon silence is taken for a lost connection.
+/// The node that listens, and after how much silence its connection counts as lost.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
     /// The node.
@@ -33,7 +33,7 @@ pub struct ListenerSettings {
     pub connect_to: PgConnectOptions,
     /// How often the node says something to itself.
     pub beat_interval: Duration,
-    /// So long a connection may be silent.
+    /// The connection counts as lost after this much silence.
     pub silence_max: Duration,
 }
 

@@ -21,7 +21,7 @@ use crate::domain::NodeId;
 /// Why there is no NATS. Not that its server is away: then it is tried again and again.
 pub type NatsError = async_nats::ConnectError;
 
-/// What a node says to itself, before a number.
+/// The prefix of a message that a node sends to itself; a number follows.
 const CHANGES: &str = "changes ";
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Two of them unanswered: the client makes another connection.

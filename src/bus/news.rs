@@ -1,5 +1,5 @@
-//! What nodes tell one another, and how it is written: a line of JSON for each piece of news, as many lines in a letter
-//! as fit into one notification.
+//! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a letter as fit into
+//! one notification.
 //!
 //! A line that cannot be read is passed over: a newer version may say things that an older one does not know, and
 //! anybody who may use the database may notify.

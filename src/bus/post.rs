@@ -1,7 +1,7 @@
 //! The way in to the bus, and the task that publishes what was put in.
 //!
-//! Who puts news in never waits: not for the database, and not for another node. Publishing is a transaction of its own
-//! after the commit that the news are of, and takes whatever has come together since the one before it.
+//! A caller never waits: neither for the database nor for another node. Publishing is a transaction of its own, after the
+//! commit that the news tell of. One publication takes all news that came since the one before it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::NodeId;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What this node tells others. Clones share it.
+/// The way in: news for the other nodes. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Bus(Arc<Shared>);
 
@@ -106,7 +106,7 @@ impl Bus {
         self.know(live);
     }
 
-    /// What was told lately may not have arrived: the others are to look for themselves.
+    /// The latest news may not have arrived: tells the other nodes to read the database.
     pub fn lost(&self) {
         let mut content = self.content();
         if !content.others.is_empty() {
@@ -124,7 +124,7 @@ impl Bus {
         content.met.retain(|other| *other != node);
     }
 
-    /// What this node tells the others when it goes, and whom.
+    /// The nodes to tell when this node stops, and the news for them.
     pub fn farewell(&self) -> (Vec<NodeId>, Vec<String>) {
         (self.content().others.to_vec(), News::Bye(self.0.me).lines().unwrap_or_default())
     }

@@ -1,5 +1,5 @@
-//! What waits to be told to other nodes. Bounded: beyond [`BYTES_MAX`] news are told in fewer words, which many of a kind
-//! share; beyond [`NAMES_MAX`] names it is "look for yourself" for everybody.
+//! The news that wait for the other nodes. Bounded: beyond [`BYTES_MAX`] many news of a kind are replaced by one shorter
+//! line; beyond [`NAMES_MAX`] names a single line tells every session to read the database.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,7 +38,7 @@ pub(super) struct Queue {
     newcomers: Vec<NodeId>,
 }
 
-/// What is told next.
+/// The next publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// These letters to every node.
@@ -120,7 +120,7 @@ impl Queue {
         Posted::InShort
     }
 
-    /// What was kept in fewer words becomes lines, once those before it are on their way. "Look" says all of it.
+    /// Turns the shortened news into lines, once the lines before them are taken. "Look" replaces all of them.
     fn write_out(&mut self) {
         if std::mem::take(&mut self.look) {
             self.wakes.iter_mut().for_each(BTreeSet::clear);

@@ -134,7 +134,7 @@ pub(super) async fn show(
     Ok(Json(ShowBody { chat: view.into(), member_count, members: members.into_iter().map(MemberBody::from).collect(), members_next }))
 }
 
-/// What `POST /v1/chats` asks for.
+/// The request of `POST /v1/chats`.
 enum CreateRequest {
     Direct(ExternalId),
     Group { title: Option<String>, members: Vec<ExternalId> },

@@ -47,7 +47,7 @@ pub(super) struct ShowBody {
     dead_letters: Vec<DeadLetterData>,
 }
 
-/// What became of each item of a request.
+/// The outcome of each item of a request, in its order.
 #[derive(Debug, Serialize)]
 pub(super) struct Results {
     results: Vec<Outcome>,

@@ -1,4 +1,4 @@
-//! What a request gets when it does not get what it asked for: `{"error": {code, message, retryAfterMs?}}`.
+//! The answer to a request that is refused: `{"error": {code, message, retryAfterMs?}}`.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -15,7 +15,7 @@ use crate::store;
 pub(super) struct ApiError(Fault);
 
 impl ApiError {
-    /// What a failed statement is to the client. Its cause is logged here, and a database that is away is reported.
+    /// The answer for a failed statement. Logs the cause, and reports a database that is away.
     pub(super) fn from_store(shared: &Shared, cause: &store::Error) -> Self {
         match cause {
             store::Error::Unavailable(_) => {

@@ -1,4 +1,4 @@
-//! What handlers are given: who asks, the body, ids from the path, the query. Each refuses in the service's own words.
+//! The extractors of handlers: the caller, the body, ids of the path, the query. Each refuses with an error of the service.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
-/// Who asks with a token that allows what operators do. No user is made of it.
+/// A caller whose token allows the acts of operators. It does not become a user of the database.
 #[derive(Debug)]
 pub(super) struct Admin(pub(super) ExternalId);
 

@@ -18,7 +18,7 @@ use crate::protocol::server::{DeliveredOk, RejectOk};
 use crate::protocol::{Code, Fault};
 use crate::store::{Inbox, PageRequest};
 
-/// What waits, at most so much at once.
+/// Waiting messages of one answer, at most.
 const LIST_MAX: u16 = 500;
 /// Rows acked in one go for an `upTo`.
 const ACK_PAGE: u16 = 500;

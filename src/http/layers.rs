@@ -1,4 +1,4 @@
-//! What is round every route: an id and a span for each request, limits of size and time, an answer even to a panic.
+//! The layers around every route: an id and a span for each request, limits of size and time, an answer even to a panic.
 
 use std::any::Any;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn span<B>(request: &axum::http::Request<B>) -> Span {
     debug_span!("request", method = %request.method(), path = request.uri().path(), request.id = id)
 }
 
-/// Whoever keeps connections for later requests, as proxies do, is to make them to another node.
+/// Ends keep-alive while the node stops: a proxy that keeps connections opens the next one to another node.
 async fn send_on_when_stopping(State(stop): State<Stop>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {

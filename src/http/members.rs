@@ -15,7 +15,7 @@ use crate::protocol::fields::Fields;
 use crate::protocol::{Code, Fault};
 use crate::store::NotAllowed;
 
-/// Who joined.
+/// The members that joined.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AddedBody {
@@ -26,7 +26,7 @@ pub(super) struct AddedBody {
     joined_seq: ChatSeq,
 }
 
-/// Who left.
+/// The members that left.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RemovedBody {

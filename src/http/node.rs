@@ -1,4 +1,4 @@
-//! What operators and load balancers ask a node.
+//! The routes for operators and load balancers: health, readiness, metrics.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who is there.
+//! Presence of users: online, or since when not.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,7 +1,7 @@
 //! The listener: takes connections, no more than are allowed, and gives each to the routes until it ends, becomes a
 //! WebSocket, or uses up its time. It knows of requests only that one has come.
 //!
-//! Whoever connects and says nothing, or says it a byte at a time, holds a place and little else, and not for long.
+//! A client that connects and sends nothing, or one byte at a time, occupies one connection for a limited time and little memory.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -36,7 +36,7 @@ const KEPT_ALIVE_MAX: Duration = Duration::from_secs(75);
 /// cannot hold its place for ever.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// What connections may cost.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeSettings {
     /// Connections at the same time, WebSockets included.
@@ -120,7 +120,7 @@ async fn connection(placed: Placed, router: Router, head_timeout: Duration, stop
 
 /// Says that there is no place, as far as that is possible at once: nobody waits for this client.
 fn refuse(stream: &TcpStream) {
-    // What is unread when a socket is closed resets it, and the answer may be lost with that.
+    // Closing a socket with unread bytes resets it, and the reset may overtake the answer.
     let _ = stream.try_read(&mut [0; 2048]);
     let fault = Fault::new(Code::Unavailable, "this node has as many connections as it may").retry_after_ms(5_000);
     let body = json!({ "error": fault }).to_string();

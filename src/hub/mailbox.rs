@@ -33,7 +33,7 @@ pub enum Note {
     Frame(Utf8Bytes),
 }
 
-/// What a session finds in its mailbox.
+/// One entry of a mailbox, as its session takes it.
 #[derive(Debug)]
 pub enum Found {
     /// Close with this code.
@@ -44,7 +44,7 @@ pub enum Found {
     Missed(Missed),
 }
 
-/// What to look for.
+/// The kinds of news that were dropped: the session reads them from the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Missed(u8);
 
@@ -150,13 +150,12 @@ impl Mailbox {
 }
 
 impl Reader {
-    /// What is in the mailbox next, once something is. What was taken is the caller's: nothing is lost when the
-    /// future is dropped.
+    /// Waits for the next entry. An entry is taken only when the future is ready, so a dropped future loses nothing.
     pub async fn next(&mut self) -> Found {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// What is in the mailbox next, if something is.
+    /// The next entry, or `None` at once.
     pub fn try_next(&mut self) -> Option<Found> {
         self.taken.pop_front().map(Found::Note).or_else(|| locked(&self.content).find(&mut self.taken))
     }

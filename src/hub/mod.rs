@@ -1,4 +1,4 @@
-//! Who is connected to this node: user → mailboxes of live sessions, and who wants to know of whom.
+//! The sessions of this node: user → mailboxes of live sessions, and which session watches the presence of which users.
 //!
 //! Everything that goes through here is a hint. A mailbox is bounded; what does not fit leaves a mark behind
 //! ("look for yourself"), and the session finds in the database what it was not told.
@@ -50,7 +50,7 @@ pub enum NotRegistered {
     Displaced,
 }
 
-/// What leaving changed.
+/// The effect of a departure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
     /// It was the user's last session here.

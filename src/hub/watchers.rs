@@ -1,4 +1,4 @@
-//! Who wants to know when a user comes or goes.
+//! The sessions that are told when a user comes online or goes offline.
 
 use axum::extract::ws::Utf8Bytes;
 use dashmap::DashMap;
