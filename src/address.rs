@@ -3,7 +3,7 @@
 //!
 //! It is read here, strictly, before sqlx sees it: what is not understood is refused, where sqlx would leave it out or log
 //! it. An error names the place and never a value, for any piece may belong to a password that was not percent-encoded.
-//! What the address leaves out is as in PostgreSQL: the user is this process's account, the database is named as the user.
+//! Defaults are those of PostgreSQL: the user is this process's account, the database is named as the user.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,7 +13,7 @@ use std::{fs, io};
 
 use sqlx::postgres::PgConnectOptions;
 
-/// What connections are called in `pg_stat_activity` where the address says nothing else.
+/// The name of connections in `pg_stat_activity` where the address gives none.
 const APPLICATION_NAME: &str = "restante";
 const PORT: &str = "5432";
 const SSL_MODES: &str = "disable, allow, prefer, require, verify-ca or verify-full";
@@ -35,7 +35,7 @@ const PARAMETERS: [(&str, &[&str]); 13] = [
 ];
 const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
 
-/// What is wrong with an address, in words that follow its name: "DATABASE_URL …".
+/// A fault of an address, in words that follow its name: "DATABASE_URL …".
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
@@ -47,7 +47,7 @@ pub enum AddressError {
     /// A `%` that encodes nothing.
     #[error("has a % that is not followed by two hex digits: percent-encode the password (% is %25)")]
     Percent,
-    /// What is encoded is no text.
+    /// A percent-encoded part is no text.
     #[error("has a percent-encoded part that is not UTF-8, or holds a zero byte")]
     NoText,
     /// Colons in a host.
@@ -62,7 +62,7 @@ pub enum AddressError {
     /// Other libraries may know it.
     #[error("has a parameter {0:?} that the service does not know: leave it out (there are {names}, options[…])", names = PARAMETERS.map(|(name, _)| name).join(", "))]
     Unknown(String),
-    /// What cannot be a parameter is not named: it may be something else.
+    /// A text that cannot be a parameter's name is not shown: it may be a secret.
     #[error(
         "has a parameter without a name or a value; if that is a part of the password, percent-encode the password (? is %3F, & is %26)"
     )]
@@ -77,7 +77,7 @@ pub enum AddressError {
         name: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the file system says.
+        /// The error of the file system.
         source: io::Error,
     },
 }
@@ -99,7 +99,7 @@ pub fn options(text: &str) -> Result<PgConnectOptions, AddressError> {
     for (n, (name, value)) in parameters.iter().enumerate() {
         let _ = write!(url, "{}{}={}", if n == 0 { '?' } else { '&' }, encoded(name), encoded(value));
     }
-    // What sqlx reads is written here, so it understands it.
+    // The URL was written here, in the form that sqlx reads.
     PgConnectOptions::from_str(&url).map_err(|_| AddressError::Unencoded)
 }
 
@@ -275,7 +275,7 @@ mod tests {
         assert!(format!("{options:?}").contains(r#""?+&=""#), "the password is another one");
         let socket = super::options("postgres://ada@%2Frun%2Fpostgresql/a").unwrap();
         assert_eq!(socket.get_socket().unwrap().to_str(), Some("/run/postgresql"));
-        // What tests and tools are given.
+        // The addresses that tests and tools are given.
         check(socket.to_url_lossy().as_str()).unwrap();
     }
 

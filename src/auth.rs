@@ -18,14 +18,14 @@ use crate::protocol::{Code, Fault};
 /// The subprotocol that the service speaks. A client that sends its token as a subprotocol must offer this one
 /// beside it, and gets this one back, never the token.
 pub const SUBPROTOCOL: &str = "restante.v1";
-/// What stands before a token in `Sec-WebSocket-Protocol`.
+/// The prefix of a token in `Sec-WebSocket-Protocol`.
 const SUBPROTOCOL_BEARER: &str = "bearer.";
 /// Longer texts are no tokens.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 const NAME_CHARS_MAX: usize = 256;
 const PICTURE_CHARS_MAX: usize = 2_048;
 
-/// Who a token speaks for, and until when.
+/// The user of a token, and until when the token is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The token's `sub`.
@@ -36,11 +36,11 @@ pub struct Identity {
     pub name: Option<String>,
     /// The token's `picture`, if it has a usable one.
     pub picture: Option<String>,
-    /// What it allows beside being that user.
+    /// The acts that it allows beside those of its user.
     pub scope: Scope,
 }
 
-/// What a token allows beside being its user: the claim `scope`, words separated by spaces (RFC 8693 section 4.2).
+/// The acts that a token allows beside those of its user: the claim `scope`, words separated by spaces (RFC 8693 section 4.2).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope(String);
 
@@ -126,7 +126,7 @@ impl TokenVerifier {
         Self { decoding: DecodingKey::from_secret(secret), encoding: EncodingKey::from_secret(secret), validation }
     }
 
-    /// Who does this token speak for at `now`? There is no leeway: a token is good from `nbf` on, until `exp` exactly
+    /// The identity of this token at `now`. There is no leeway: a token is good from `nbf` on, until `exp` exactly
     /// (RFC 7519 sections 4.1.4 and 4.1.5), and so is the connection that lives on it.
     pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<Identity, AuthError> {
         if token.len() > TOKEN_BYTES_MAX {

@@ -30,7 +30,7 @@ pub enum LogFormat {
 pub struct Setting {
     /// The environment variable.
     pub name: &'static str,
-    /// What counts when it is not set; empty: nothing.
+    /// The value when it is not set; empty: none.
     pub default: &'static str,
 }
 

@@ -20,7 +20,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the file system.
         source: io::Error,
     },
     /// Somebody has cut or emptied the file.

@@ -132,7 +132,7 @@ impl Lane {
             }
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
             () = self.shared.stop.cancelled(), if !self.items.is_closed() => {
-                // What is queued is still written; nothing new comes in.
+                // Queued items are still written; no new item comes in.
                 self.items.close();
                 true
             }
@@ -340,7 +340,7 @@ impl Lane {
     fn confirm(&self, queued: Queued, row: &AcceptedRow, duplicate: bool) {
         self.routes.leave(queued.item.chat);
         let accepted = Accepted { message: queued.item.id, chat: row.chat, seq: row.seq, created_at: row.created_at, duplicate };
-        // Whoever asked may be gone; the message is stored all the same.
+        // The caller may be gone; the message is stored all the same.
         let _ = queued.reply.send(Ok(accepted));
     }
 

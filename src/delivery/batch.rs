@@ -1,4 +1,4 @@
-//! What one transaction of an accept lane takes: bounded in items, rows and bytes, an id at most once, and nothing
+//! The batch of one transaction of an accept lane: bounded in items, rows and bytes, an id at most once, and no item
 //! of a chat that is put aside.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -133,7 +133,7 @@ impl Aside {
     pub(super) fn take(&mut self, now: Instant, patience: Duration) -> (VecDeque<Queued>, Vec<Queued>) {
         let (mut again, mut late) = (VecDeque::new(), Vec::new());
         for queued in self.chats.drain().flat_map(|(_, items)| items) {
-            // What may have been stored already is not refused: its sender would believe that it was not.
+            // An item that may have been stored already is not refused: its sender would believe that it was not stored.
             if now - queued.since > patience && queued.uncertain.is_none() { late.push(queued) } else { again.push_back(queued) }
         }
         self.items = 0;

@@ -95,7 +95,7 @@ impl DirectChats {
     }
 }
 
-/// Who waits for a pair, and how far it has come.
+/// The callers that wait for a pair, and how far it has come.
 #[derive(Debug)]
 struct Open {
     replies: Vec<Reply>,
@@ -106,7 +106,7 @@ struct Open {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Is it there?
+    /// The next statement looks whether the chat exists.
     Look,
     /// It is not, and its beginner may begin it.
     Make,
@@ -154,7 +154,7 @@ impl Resolver {
             }
             () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => true,
             () = self.stop.cancelled(), if !self.asked.is_closed() => {
-                // What is queued still has its answer; nothing new comes in.
+                // Queued requests are still answered; no new request comes in.
                 self.asked.close();
                 true
             }
@@ -189,7 +189,7 @@ impl Resolver {
         }
     }
 
-    /// What the next statement asks for: nothing that nobody waits for any more.
+    /// The pairs of the next statement. A pair that no caller waits for any more is left out.
     fn next_batch(&mut self) -> Vec<Pair> {
         let now = Instant::now();
         while let Some((_, pair)) = self.aside.pop_front_if(|(at, _)| *at <= now) {
@@ -323,7 +323,7 @@ impl Resolver {
 fn send(replies: Vec<Reply>, answer: &Result<DirectChat, Fault>) {
     let mut answer = answer.clone();
     for reply in replies {
-        // Whoever asked may be gone.
+        // The caller may be gone.
         let was_heard = reply.send(answer.clone()).is_ok();
         if let (true, Ok(found)) = (was_heard, &mut answer) {
             found.is_new = false;

@@ -1,4 +1,4 @@
-//! What lanes are asked to do, and what they answer.
+//! The requests to lanes, and their answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl From<Refusal> for Fault {
 /// Acks of one user, to be made true together.
 #[derive(Debug)]
 pub struct Acks {
-    /// Who acked.
+    /// The recipient that acked.
     pub user: Arc<Profile>,
     /// Rows, by number.
     pub rows: Vec<Located>,

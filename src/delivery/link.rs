@@ -32,7 +32,7 @@ impl ConnectTo {
     }
 }
 
-/// What every lane has beside its queue.
+/// The parts that every lane has beside its queue.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) reach: Reach,

@@ -47,7 +47,7 @@ pub struct LaneSettings {
     pub settle_lanes: u16,
     /// Attempts after which a row is failed.
     pub attempts_max: u16,
-    /// So long a message waits for a chat, inbox or name that somebody else holds; then it is refused.
+    /// A message waits this long for a chat, inbox or name that another session holds; then it is refused.
     pub held_patience: Duration,
     /// Where lanes connect to.
     pub connect_to: ConnectTo,
@@ -158,7 +158,7 @@ impl Delivery {
         }
     }
 
-    /// What senders are told.
+    /// The receipts to senders.
     pub const fn receipts(&self) -> &Receipts {
         &self.receipts
     }

@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 #[cfg(doc)]
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
 
-/// What a chat's size was is believed for so long.
+/// The size of a chat is read anew after this time.
 const SIZE_BELIEVED: Duration = Duration::from_secs(30);
 /// How often counts are told.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
@@ -165,7 +165,7 @@ impl Teller {
 
     fn tell(&mut self, news: News) {
         let is_large = self.sizes.get(&news.chat).is_some_and(|(is_large, _)| *is_large);
-        // What ended otherwise is told by name in any chat: no count shows it.
+        // A message that failed or expired is told by name in any chat: no count shows it.
         if is_large && matches!(news.status, Status::Delivered | Status::Read) {
             let newest = news.messages.last().copied();
             if let Some(message) = newest {

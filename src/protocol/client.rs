@@ -22,7 +22,7 @@ pub struct FrameId(Box<RawValue>);
 pub struct Frame {
     /// Set when the client wants an answer.
     pub id: Option<FrameId>,
-    /// What it wants.
+    /// The event with its data.
     pub event: ClientEvent,
 }
 
@@ -32,12 +32,12 @@ pub struct Frame {
 pub struct FrameError {
     /// The frame's id.
     pub id: Option<FrameId>,
-    /// What is wrong.
+    /// The fault.
     #[source]
     pub fault: Fault,
 }
 
-/// What a client can ask for.
+/// The events of clients.
 #[derive(Debug, Clone)]
 pub enum ClientEvent {
     /// `authenticate`: the first token, or a new one of the same user.
@@ -128,7 +128,7 @@ pub struct ReadRequest {
     pub target: ReadUpTo,
 }
 
-/// What a read names. Also the body of `POST /v1/chats/{chatId}/read`.
+/// The messages that a read names. Also the body of `POST /v1/chats/{chatId}/read`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadUpTo {
     /// This number of the chat.
@@ -153,7 +153,7 @@ pub fn parse(text: &str) -> Result<Frame, FrameError> {
     }
 }
 
-/// What every binary frame gets.
+/// The answer to every binary frame.
 pub fn refuse_binary() -> FrameError {
     FrameError { id: None, fault: Fault::new(Code::BadFrame, "frames are text; this one was binary") }
 }

@@ -124,9 +124,9 @@ impl Serialize for Code {
 #[serde(rename_all = "camelCase")]
 #[error("{}: {message}", code.as_str())]
 pub struct Fault {
-    /// What programs look at.
+    /// The stable code, for programs.
     pub code: Code,
-    /// What people read. Its words may change.
+    /// The text for people. Its words may change.
     pub message: Cow<'static, str>,
     /// When to try again, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, MessageId};
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterData {
     message_id: MessageId,
-    /// Who did not get it.
+    /// The recipient that did not get it.
     user_id: ExternalId,
     sender_id: ExternalId,
     chat_id: ChatId,
@@ -18,7 +18,7 @@ pub struct DeadLetterData {
     message_type: String,
     /// Why, as the sender was told.
     reason: String,
-    /// What went wrong last at the client.
+    /// The reason of the client's last reject.
     last_error: Option<String>,
     attempts: u16,
     created_at: Timestamp,

@@ -19,7 +19,7 @@ pub struct Fields<'a, const N: usize> {
     values: [Option<&'a RawValue>; N],
 }
 
-/// What a field may be. The error completes the sentence "`field` …".
+/// A type that a field may have. The error completes the sentence "`field` …".
 pub trait Field<'a>: Sized {
     /// Reads the value.
     fn read(value: &'a RawValue) -> Result<Self, Cow<'static, str>>;

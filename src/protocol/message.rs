@@ -16,7 +16,7 @@ use crate::domain::{ChatId, ChatSeq, Class, Envelope, ExternalId, InboxSeq, Mess
 const RECEIVE: &str = r#"{"event":"message:receive","data":"#;
 const BATCH: &str = r#"{"event":"message:batch","data":{"messages":["#;
 const BATCH_END: &str = "]}}";
-/// What a fragment needs beside content and metadata, with a name and a picture of usual length.
+/// Bytes of a fragment beside content and metadata, with a name and a picture of usual length.
 const OTHER_FIELDS_BYTES: usize = 512;
 
 /// A message as everybody who may see it gets it. Also an item of a chat's history over HTTP.
@@ -29,11 +29,11 @@ pub struct MessageData<'a> {
     pub chat_id: ChatId,
     /// Its number there.
     pub seq: ChatSeq,
-    /// Who sent it.
+    /// The sender.
     pub sender_id: &'a ExternalId,
     /// The text.
     pub content: &'a str,
-    /// What the client says it is.
+    /// The type that the sender gave it.
     pub message_type: &'a str,
     /// The client's own JSON, or null.
     pub metadata: Option<&'a RawValue>,
@@ -89,7 +89,7 @@ impl<'a> From<&'a Message> for MessageData<'a> {
 }
 
 impl<'a> ReceiveData<'a> {
-    /// What `attempt` says of an envelope: one more than has been counted against it.
+    /// The message of an envelope. `attempt` is one more than the attempts counted against it.
     pub fn new(envelope: &'a Envelope, attempt: u16) -> Self {
         Self { class: envelope.class, inbox_seq: envelope.inbox_seq, attempt, message: envelope.message.as_ref().into() }
     }

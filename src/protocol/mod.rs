@@ -1,5 +1,5 @@
-//! What goes over the wire: frames, events, error and close codes. The only serde for sockets, and the
-//! same shapes for HTTP bodies.
+//! The wire format: frames, events, error and close codes. The only serde for sockets; HTTP bodies have the same
+//! shapes.
 //!
 //! [`codes`] is the one table of errors; [`client`] turns hostile text into checked values; [`message`]
 //! writes the frames that carry messages, each message's part of them only once; [`server`] holds every

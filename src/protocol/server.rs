@@ -55,7 +55,7 @@ events! {
         device_id: Option<&'a DeviceId>,
         /// Envelopes emitted and not yet acked, at most, per class.
         window: u16,
-        /// What waits in both inboxes; exact up to 1,000.
+        /// Messages that wait in both inboxes; exact up to 1,000.
         pending: u32,
         /// More waits than `pending` says.
         pending_more: bool,
@@ -85,7 +85,7 @@ events! {
         expires_at: Timestamp,
     }
 
-    /// What waited at connect has been acked or has ended otherwise.
+    /// Every message that waited at connect has been acked or has ended otherwise.
     "queue:drained" Drained {
         /// The inbox.
         class: Class,
@@ -121,7 +121,7 @@ events! {
         duplicate: bool,
     }
 
-    /// What became of some messages for one recipient: all acks of a batch.
+    /// The new status of some messages for one recipient: all acks of a batch.
     "message:status" StatusList<'a> {
         /// The chat.
         chat_id: ChatId,
@@ -129,7 +129,7 @@ events! {
         message_ids: &'a [MessageId],
         /// The member's mark: everything up to here has this status or a later one.
         seq: ChatSeq,
-        /// What they became.
+        /// Their new status.
         status: Status,
         /// For whom.
         user_id: &'a ExternalId,
@@ -143,7 +143,7 @@ events! {
         marks_cursor: Option<&'a str>,
     }
 
-    /// What became of everything up to a number for one recipient, while the sender was away.
+    /// The status of every message up to a number for one recipient, as it changed while the sender was away.
     "message:status" StatusUpTo<'a> {
         /// The chat.
         chat_id: ChatId,
@@ -206,13 +206,13 @@ events! {
     "typing" Typing<'a> {
         /// The chat.
         chat_id: ChatId,
-        /// Who.
+        /// The user.
         user_id: &'a ExternalId,
         /// Began or stopped.
         typing: bool,
     }
 
-    /// Who is there.
+    /// The presence of the users that were asked for.
     "presence:state" PresenceState {
         /// In the order asked for; users the client may not see are offline and were never seen.
         users: Vec<Presence>,
@@ -220,7 +220,7 @@ events! {
 
     /// A user came.
     "user:online" UserOnline<'a> {
-        /// Who.
+        /// The user.
         user_id: &'a ExternalId,
         /// When.
         timestamp: Timestamp,
@@ -228,7 +228,7 @@ events! {
 
     /// A user went.
     "user:offline" UserOffline<'a> {
-        /// Who.
+        /// The user.
         user_id: &'a ExternalId,
         /// When its last connection ended.
         last_seen: Timestamp,
@@ -244,7 +244,7 @@ events! {
         title: Option<&'a str>,
         /// The user gets messages above this number.
         joined_seq: ChatSeq,
-        /// Who added it.
+        /// The member that added it.
         by: &'a ExternalId,
     }
 
@@ -254,7 +254,7 @@ events! {
         chat_id: ChatId,
         /// Messages above this number are not for the user.
         left_seq: ChatSeq,
-        /// Who removed it; the user itself when it left.
+        /// The member that removed it; the user itself when it left.
         by: &'a ExternalId,
     }
 
@@ -270,7 +270,7 @@ events! {
 }
 
 impl RejectOk {
-    /// What became of the attempt that a rejection is.
+    /// The outcome of the attempt that a rejection counts as.
     pub const fn new(message_id: MessageId, outcome: AttemptOutcome) -> Self {
         let (status, attempts) = match outcome {
             AttemptOutcome::Counted(attempts) => (Status::Sent, attempts),
@@ -301,7 +301,7 @@ pub struct StatusException {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
-    /// Who.
+    /// The user.
     pub user_id: ExternalId,
     /// Connected now.
     pub online: bool,
@@ -309,7 +309,7 @@ pub struct Presence {
     pub last_seen: Option<Timestamp>,
 }
 
-/// What became of a message: the body of `GET /v1/messages/{messageId}/status`.
+/// The status of a message for its recipients: the body of `GET /v1/messages/{messageId}/status`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStatuses {
@@ -319,13 +319,13 @@ pub struct MessageStatuses {
     pub statuses: Vec<RecipientStatus>,
 }
 
-/// What became of a message for one recipient.
+/// The status of a message for one recipient.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecipientStatus {
     /// The recipient.
     pub user_id: ExternalId,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
     /// When it was acked.
     pub delivered_at: Option<Timestamp>,

@@ -16,7 +16,7 @@ const PAIRS_MAX: usize = 100_000;
 /// Pairs that the hand passes over because they were asked for since it last came by. Then one has to go all the same.
 const STEPS_MAX: usize = 16;
 
-/// What is remembered. Clones share it.
+/// The chats that are remembered. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pairs: Arc<Mutex<Clock>>,
