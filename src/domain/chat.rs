@@ -1,8 +1,8 @@
-//! What a chat is, and what its members may do.
+//! The kinds of chats, and the roles of members.
 
 use serde::{Deserialize, Serialize};
 
-/// What a chat is. It never changes.
+/// The kind of a chat. It never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "chat_kind", rename_all = "lowercase")]
@@ -15,7 +15,7 @@ pub enum ChatKind {
     Feed,
 }
 
-/// What a member of a group may do.
+/// The role of a member of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "member_role", rename_all = "lowercase")]

@@ -23,7 +23,7 @@ impl Clock {
         Self { off_by, ..Self::default() }
     }
 
-    /// What it says.
+    /// The time by this clock.
     pub fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc().saturating_add(self.off_by)
     }
@@ -34,7 +34,7 @@ impl Clock {
         self.database_ahead_us.store(i64::try_from(ahead).unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// What the database's clock says about now: as exact as the last answer was quick. For measuring, not for deciding.
+    /// The time by the database's clock: as exact as the last answer was quick. For measuring, not for deciding.
     pub fn of_database(&self) -> OffsetDateTime {
         self.now().saturating_add(Duration::microseconds(self.database_ahead_us.load(Ordering::Relaxed)))
     }

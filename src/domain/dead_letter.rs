@@ -9,21 +9,21 @@ use super::{ChatId, ChatSeq, ExternalId, MessageId, UserId};
 pub struct DeadLetter {
     /// The message.
     pub message: MessageId,
-    /// Who did not get it.
+    /// The recipient that did not get it.
     pub user: UserId,
     /// The same, as it is known outside.
     pub recipient: ExternalId,
-    /// Who sent it, and was told.
+    /// The sender, which was told.
     pub sender: ExternalId,
     /// Its chat.
     pub chat: ChatId,
     /// Its number there.
     pub chat_seq: ChatSeq,
-    /// What the sender says it is.
+    /// The type that the sender gave it.
     pub message_type: String,
     /// Why it failed, as the sender was told.
     pub reason: String,
-    /// What went wrong last at the client; none when nothing ever did.
+    /// The reason of the client's last reject; none: it was never rejected.
     pub last_error: Option<String>,
     /// Attempts that were counted.
     pub attempts: u16,

@@ -30,9 +30,9 @@ pub struct Message {
     pub chat: ChatId,
     /// Its number in that chat.
     pub seq: ChatSeq,
-    /// Who sent it.
+    /// The sender.
     pub sender: Arc<Profile>,
-    /// What the client says it is: `text`, `image`, …
+    /// The type that the sender gave it: `text`, `image`, …
     pub message_type: String,
     /// The text, at most [`super::limits::CONTENT_BYTES_MAX`] bytes.
     pub content: String,
@@ -42,7 +42,7 @@ pub struct Message {
     pub created_at: OffsetDateTime,
     /// From then on it is not delivered any more.
     pub expires_at: Option<OffsetDateTime>,
-    /// What the protocol has written of it; empty at first.
+    /// Its encoded form, kept by the protocol; empty at first.
     pub wire: Wire,
 }
 

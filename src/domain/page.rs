@@ -25,7 +25,7 @@ pub struct Page {
     pub class: Class,
     /// The exclusive lower bound that was asked for.
     pub after: InboxSeq,
-    /// What it holds, ascending by number.
+    /// Its rows, ascending by number.
     pub rows: Vec<PageRow>,
     /// Nothing else up to `last_seq` is to be emitted: it holds fewer rows than asked for, or ends with that number.
     pub is_last: bool,
@@ -49,7 +49,7 @@ impl Page {
     }
 }
 
-/// What became of an attempt that was to be counted.
+/// The outcome of an attempt that was to be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// Counted; the row still waits and has so many attempts now.

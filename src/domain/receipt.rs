@@ -17,7 +17,7 @@ pub enum Receipt {
         first: ChatSeq,
         /// The highest.
         seq: ChatSeq,
-        /// What became of them.
+        /// Their new status.
         status: Status,
         /// For whom.
         member: ExternalId,

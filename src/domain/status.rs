@@ -1,4 +1,4 @@
-//! What became of a message, for one recipient.
+//! The status of a message, for one recipient.
 
 use serde::{Deserialize, Serialize};
 

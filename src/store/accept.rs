@@ -26,7 +26,7 @@ pub struct AcceptBatch {
     pub expires: Vec<Option<OffsetDateTime>>,
 }
 
-/// What became of one item.
+/// The outcome of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptOutcome {
     /// Stored now.
@@ -48,7 +48,7 @@ pub enum AcceptOutcome {
 pub struct AcceptedRow {
     /// Its place in the batch, from 0.
     pub place: usize,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: AcceptOutcome,
     /// Its chat; for a duplicate that of the first result.
     pub chat: ChatId,
@@ -127,7 +127,7 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
     }
 }
 
-/// Who still waits for these messages.
+/// The recipients that still wait for these messages.
 pub async fn recipients_waiting(connection: &mut PgConnection, messages: &[Uuid]) -> Result<Vec<(UserId, Class)>> {
     let rows = sqlx::query_file!("src/store/sql/recipients_waiting.sql", messages).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.class)).collect())

@@ -15,7 +15,7 @@ use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, MessageId, Profile, R
 pub struct ChatView {
     /// The chat.
     pub chat: ChatId,
-    /// What it is.
+    /// Its kind.
     pub kind: ChatKind,
     /// Its title.
     pub title: Option<String>,
@@ -23,7 +23,7 @@ pub struct ChatView {
     pub last_seq: ChatSeq,
     /// When it was made.
     pub created_at: OffsetDateTime,
-    /// What the member may do.
+    /// The member's role.
     pub role: Role,
     /// The member's numbers.
     pub marks: MemberMarks,
@@ -49,20 +49,20 @@ pub struct MemberMarks {
 /// A member of a chat.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// Who.
+    /// The member.
     pub profile: Profile,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
     /// Its numbers.
     pub marks: MemberMarks,
 }
 
-/// What became of a message for one recipient.
+/// The status of a message for one recipient.
 #[derive(Debug, Clone)]
 pub struct StatusOf {
     /// The recipient.
     pub user: ExternalId,
-    /// What became of it.
+    /// The status.
     pub status: Status,
     /// When it was acked.
     pub delivered_at: Option<OffsetDateTime>,
@@ -137,7 +137,7 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.status, row.rows)).collect())
     }
 
-    /// What became of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
+    /// The status of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
     pub async fn statuses(&self, asker: UserId, message: MessageId) -> Result<Option<Vec<StatusOf>>> {
         let rows = sqlx::query_file!("src/store/sql/statuses.sql", asker.0, message.0).fetch_all(self.database()).await?;
         if rows.is_empty() {

@@ -15,7 +15,7 @@ pub struct ChangedCollation {
     name: String,
     recorded: String,
     actual: String,
-    /// What records the version anew.
+    /// The statement that records the new version.
     mends: String,
     /// The indexes of the schema that are sorted by it.
     indexes: Vec<String>,

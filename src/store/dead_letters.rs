@@ -11,9 +11,9 @@ use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, InboxSeq, MessageId
 /// Which dead letters. What is none does not matter.
 #[derive(Debug, Clone, Default)]
 pub struct DeadLetterFilter {
-    /// Who sent them.
+    /// Only those of this sender.
     pub sender: Option<ExternalId>,
-    /// Who did not get them.
+    /// Only those for this recipient.
     pub recipient: Option<ExternalId>,
     /// Of one message.
     pub message: Option<MessageId>,
@@ -57,7 +57,7 @@ impl DeadLetterCursor {
     }
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// The text; none when it is encrypted.
@@ -66,7 +66,7 @@ pub struct Content {
     pub metadata: Option<String>,
 }
 
-/// What putting one back came to.
+/// The outcome of a requeue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutBack {
     /// It waits again, under this number.
@@ -118,7 +118,7 @@ impl Store {
         Ok(letters.collect())
     }
 
-    /// What a message says; none when there is no such message.
+    /// The content of a message; none when there is no such message.
     pub async fn message_content(&self, message: MessageId) -> Result<Option<Content>> {
         let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.database()).await?;
         Ok(row.map(|row| Content { text: row.content.filter(|_| row.key_id.is_none()), metadata: row.metadata }))

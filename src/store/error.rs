@@ -1,4 +1,4 @@
-//! What can go wrong with a statement, by what the caller can do about it.
+//! The errors of statements, by the caller's possible reaction.
 
 /// Why a statement did not do what it was to do. Database text stays in the source and never reaches a client.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,7 @@ pub struct HistoryPage {
     pub more: bool,
 }
 
-/// Whose page, of what.
+/// The reader and the part of the chat.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     asker: UserId,

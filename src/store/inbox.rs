@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{Error, Result, Store};
 use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, Profile, UserId};
 
-/// Who wants to open a connection, and what it says of itself.
+/// A request to open a connection: the user with its name and picture, the device, the place to resume at.
 #[derive(Debug, Clone, Copy)]
 pub struct OpeningRequest<'a> {
     /// The user of its token.
@@ -35,10 +35,10 @@ pub struct InboxStart {
     pub pending: u32,
 }
 
-/// What a connection begins with.
+/// The state that a connection begins with.
 #[derive(Debug, Clone)]
 pub struct Opening {
-    /// Whose it is.
+    /// The user.
     pub profile: Profile,
     /// Per class, in the order of [`Class::ALL`].
     pub inboxes: [InboxStart; 2],
@@ -51,7 +51,7 @@ pub struct Opening {
 /// An inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inbox {
-    /// Whose.
+    /// The user.
     pub user: UserId,
     /// Which.
     pub class: Class,
@@ -60,7 +60,7 @@ pub struct Inbox {
 /// A place in an inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    /// Whose.
+    /// The user.
     pub user: UserId,
     /// Which.
     pub class: Class,
@@ -68,7 +68,7 @@ pub struct Place {
     pub after: InboxSeq,
 }
 
-/// What is seen of an inbox at a glance.
+/// The end of an inbox, and whether a row waits there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
     /// The highest number given.

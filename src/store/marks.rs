@@ -19,7 +19,7 @@ const PEERS_MAX: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MarksCursor(pub u64);
 
-/// What moved since a cursor, or the next part of it.
+/// The marks that moved since a cursor, or the next part of them.
 #[derive(Debug)]
 pub struct MarksRead {
     /// Marks by member, in small chats. While there is more, only what ended otherwise, without marks.
@@ -45,8 +45,7 @@ pub struct Further {
     transaction: u64,
     message: MessageId,
     user: UserId,
-    /// What the first part has seen. What commits meanwhile, perhaps below this place, is told by the next look, with the marks
-    /// that pass it.
+    /// The snapshot of the first part. A mark that commits meanwhile, perhaps below this place, is told by the next look.
     look: Look,
 }
 
@@ -70,7 +69,7 @@ pub struct TallyRequest {
     pub seq: ChatSeq,
 }
 
-/// What a user's inboxes and chats look like at one moment.
+/// A user's inboxes and chats in one snapshot.
 #[derive(Debug)]
 pub struct Overview {
     /// `last_seq` of the inboxes, in the order of [`Class::ALL`](crate::domain::Class::ALL).
@@ -244,7 +243,7 @@ impl Further {
     }
 }
 
-/// What ended otherwise, by member and chat.
+/// Rows that failed or expired, by member and chat.
 #[derive(Debug, Default)]
 struct Endings {
     by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)>,

@@ -21,7 +21,7 @@ pub enum NotAllowed {
 /// Users who have just joined.
 #[derive(Debug)]
 pub struct Joined {
-    /// Who; those who were members already are not among them.
+    /// The users that joined, without those who were members already.
     pub users: Vec<(UserId, ExternalId)>,
     /// They get messages above this number.
     pub seq: ChatSeq,
@@ -32,7 +32,7 @@ pub struct Joined {
 /// Users who have just left.
 #[derive(Debug)]
 pub struct Left {
-    /// Who; those who were no members are not among them.
+    /// The users that left, without those who were no members.
     pub users: Vec<(UserId, ExternalId)>,
     /// Messages above this number are not for them.
     pub seq: ChatSeq,
@@ -42,7 +42,7 @@ pub struct Left {
     pub at: OffsetDateTime,
 }
 
-/// What one transaction did not bring to its end.
+/// The remainder that one transaction left.
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished {
     /// Something waits for members that have left.
@@ -51,7 +51,7 @@ pub struct Unfinished {
     pub marks: bool,
 }
 
-/// What has ended of what waited for one member that has left.
+/// The rows that have ended, of those that waited for a member that left.
 #[derive(Debug)]
 pub struct EndedPart {
     /// The member.

@@ -119,7 +119,7 @@ impl Store {
         &self.slots
     }
 
-    /// What all of its statements are asked of.
+    /// The pool that runs all of its statements.
     const fn database(&self) -> Watched<'_> {
         Watched(self)
     }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::{Result, Store};
 use crate::domain::{ExternalId, NodeId, UserId};
 
-/// What a heartbeat brings.
+/// The answer to a heartbeat.
 #[derive(Debug, Clone)]
 pub struct Beat {
     /// The node was not listed: it is new, or had been taken out, with the leases it had.
@@ -31,7 +31,7 @@ pub struct Presented {
     pub at: OffsetDateTime,
 }
 
-/// What the server has for all nodes.
+/// The connections of the server, for all nodes together.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     /// Connections of this role to this database.

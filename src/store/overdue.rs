@@ -16,9 +16,9 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-/// So long a statement is waited for before the server is asked, and again before it is asked again.
+/// Time after which the server is asked about a statement that has not answered, and then between two questions.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the server has worked on for less may be somebody else's, and a statement may have been under way to it for the rest.
+/// A backend that has worked for less may work on another's statement, and a statement may be on its way for the rest of the time.
 const WORKED_ON: Duration = Duration::from_secs(1);
 /// Between two questions: a statement that had only just arrived has been worked on for long enough by the second one.
 const ONCE_MORE: Duration = Duration::from_secs(2);

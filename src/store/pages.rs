@@ -73,7 +73,7 @@ impl Store {
         Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
     }
 
-    /// What stands in a part, ascending, and the inbox's `last_seq`.
+    /// The entries of a part, ascending, and the inbox's `last_seq`.
     async fn part(&self, part: Part, senders: &mut Senders) -> Result<(InboxSeq, Vec<(InboxSeq, Entry)>)> {
         let mut rows = match read_rows(self.database(), part).await {
             Ok(rows) => rows,
@@ -189,7 +189,7 @@ impl PageRequest {
     }
 }
 
-/// What stands at a number.
+/// The entry at a number.
 enum Entry {
     Envelope(Box<Envelope>),
     Gap(GapReason),

@@ -13,9 +13,9 @@ use super::Result;
 pub struct Holder {
     /// Its process, for `pg_terminate_backend()`.
     pub pid: i32,
-    /// What it calls itself.
+    /// Its application name.
     pub application: String,
-    /// Who it is.
+    /// Its role.
     pub role: Option<String>,
     /// When its transaction began, or it connected; not shown to every role.
     pub since: Option<OffsetDateTime>,

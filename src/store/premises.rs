@@ -1,4 +1,4 @@
-//! What a start finds where its tables are, or are to be: nothing, its own, somebody else's, something older, newer or half.
+//! The state of the schema as a start finds it: empty, complete, another program's, older, newer or incomplete.
 //!
 //! [`Premises::look`] reads it without changing anything; [`Premises::judge`] decides on what was read alone. Tables are in the schema
 //! that the connection's search path names first. A release line is what programs of one schema have in common: within it migrations only
@@ -20,7 +20,7 @@ const OPENS_A_LINE: &str = "line ";
 /// The line of the first release; none of its migrations says so.
 const FIRST_LINE: &str = "0.1";
 
-/// What was found. Names are as SQL writes them.
+/// The findings. Names are as SQL writes them.
 #[derive(Debug, Clone)]
 pub struct Premises {
     role: String,
@@ -29,7 +29,7 @@ pub struct Premises {
     search_path: String,
     schema: Option<String>,
     is_there: bool,
-    /// Is it what unqualified names mean? Not without the right to use it.
+    /// Do unqualified names resolve to it? They do not without the right to use it.
     is_current: bool,
     may_make: bool,
     may_create: bool,
@@ -49,7 +49,7 @@ struct Applied {
     checksum: Vec<u8>,
 }
 
-/// What is to be done.
+/// The next act of a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToDo {
     /// Nothing: every migration of this program is applied.
@@ -161,7 +161,7 @@ impl Premises {
         if let Some(function) = self.astray.clone() {
             return Err(Unfit::Renamed { schema, function });
         }
-        // What a later version may have taken away again this one does not know.
+        // A later version may have dropped objects; this one does not know which.
         match self.missing(migrations).filter(|_| unknown.is_empty()) {
             Some(missing) => Err(Unfit::Half { schema, missing }),
             None => Ok(()),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Error, Result};
 use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire, depth_fits, limits};
 
-/// Who has sent the messages of a page, by number.
+/// The senders of a page, by number.
 pub(super) type Senders = HashMap<i64, Arc<Profile>>;
 
 /// A message, or nothing: the row of a left join.

@@ -10,7 +10,7 @@ use super::Result;
 pub struct SchemaName {
     /// As SQL writes it; none: the search path leads nowhere.
     pub name: Option<String>,
-    /// What would give the connection's role the schema that was asked for.
+    /// The statement that gives the connection's role the schema that was asked for.
     pub mends: String,
 }
 

@@ -1,8 +1,8 @@
-//! What a connection has to be like: settings that the service asks for when it connects, and prepared statements that
+//! The settings of a connection: those that the service asks for when it connects, and prepared statements that
 //! stay. A pooler that gives each transaction another server connection drops the first and may lose the second, so a
 //! node looks for both before it serves anybody. It does not know which pooler that is.
 //!
-//! What a role, a database or a server is set to counts only where it is a choice. Where it would break the service it is
+//! Settings of a role, a database or a server are kept where they are a choice. Where one would break the service it is
 //! overridden; where it cannot be, the start is refused with the statements that help.
 
 use sqlx::postgres::PgConnectOptions;
@@ -22,7 +22,7 @@ pub const PLANNING: [(&str, &str); 6] = [
     ("jit", "off"),
 ];
 
-/// What every connection needs, in the words in which PostgreSQL shows it. What waits for a lock for a shorter time says so
+/// The settings of every connection, as PostgreSQL shows them. A statement that waits for a lock for a shorter time sets that
 /// itself ([`LockPatience`]).
 pub const SETTINGS: [(&str, &str); 8] = [
     ("lock_timeout", "1s"),
@@ -35,7 +35,7 @@ pub const SETTINGS: [(&str, &str); 8] = [
     PLANNING[5],
 ];
 
-/// What is so in PostgreSQL where nobody has changed it, and what the service cannot do without: connections that may be
+/// Defaults of PostgreSQL that the service needs: connections that may be
 /// idle, statements that may take their time, an error that ends a statement and nothing more, and plans by index.
 pub const DEFAULTS: [(&str, &str); 5] = [
     ("idle_session_timeout", "0"),
@@ -60,7 +60,7 @@ const DIRECT: [(&str, &str); 3] =
 #[derive(Debug, Clone, Copy)]
 struct Choice {
     name: &'static str,
-    /// What is proposed in the place of one that is refused.
+    /// The value to propose in the place of a refused one.
     value: &'static str,
     /// A regular expression.
     refused: &'static str,
@@ -197,7 +197,7 @@ fn lacks(statements: Vec<String>, error: fn(Vec<String>) -> CannotUse) -> Result
     if statements.is_empty() { Ok(()) } else { Err(error(statements)) }
 }
 
-/// What is to be run so that a connection has these settings, and the defaults, and no choice that is refused.
+/// The statements that give a connection these settings and the defaults, and replace refused choices.
 async fn lacking(connection: &mut PgConnection, settings: &[(&str, &str)], choices: &[Choice]) -> Result<Vec<String>, CannotUse> {
     let newer = SINCE.iter().map(|(_, setting)| setting);
     let exact = settings.iter().chain(&DEFAULTS).chain(newer).map(|(name, value)| (*name, *value, None));

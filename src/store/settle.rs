@@ -23,7 +23,7 @@ pub struct Located {
     pub chat: ChatId,
     /// Its number in the chat.
     pub chat_seq: ChatSeq,
-    /// Who is told.
+    /// The sender that gets the receipt.
     pub sender: UserId,
 }
 
@@ -50,7 +50,7 @@ pub struct ExactMark {
 /// How far a device has acked in one class.
 #[derive(Debug, Clone)]
 pub struct DeviceCursor {
-    /// Whose device.
+    /// The user of the device.
     pub user: UserId,
     /// The device.
     pub device: DeviceId,
@@ -60,7 +60,7 @@ pub struct DeviceCursor {
     pub acked: InboxSeq,
 }
 
-/// What one transaction shall make true. A (chat, member) stands among `marks` once, a device once a class.
+/// The changes of one transaction. A (chat, member) stands among `marks` once, a device once a class.
 #[derive(Debug, Default)]
 pub struct SettleBatch {
     /// Rows that were acked.
@@ -73,7 +73,7 @@ pub struct SettleBatch {
     pub devices: Vec<DeviceCursor>,
 }
 
-/// What a settlement moved.
+/// The rows that a settlement moved.
 #[derive(Debug)]
 pub struct SettledRows {
     /// Places in `rows` of those that became delivered now.
@@ -149,7 +149,7 @@ async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], 
         .collect())
 }
 
-/// What a member says it has read.
+/// A read of a member: everything up to a number.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadRequest {
     /// The member.
@@ -167,11 +167,11 @@ pub struct ReadRow {
     pub message: MessageId,
     /// Its number in the chat.
     pub chat_seq: ChatSeq,
-    /// Who is told.
+    /// The sender that gets the receipt.
     pub sender: UserId,
 }
 
-/// What a read moved.
+/// The rows that a read moved.
 #[derive(Debug)]
 pub struct ReadRows {
     /// The rows, by number.

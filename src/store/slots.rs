@@ -16,7 +16,7 @@ use tracing::{info, warn};
 /// Between two questions whether it is over, and for so long an answer is good.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the server says to those who connect. Clones share it.
+/// The server's latest answer to a new connection. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Slots(Arc<Inner>);
 

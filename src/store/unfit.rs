@@ -143,7 +143,7 @@ pub enum Unfit {
         recorded: String,
         /// Now.
         actual: String,
-        /// What makes the indexes right again, and says so.
+        /// The statements that rebuild the indexes and record the new version.
         mends: Vec<String>,
     },
 }

@@ -39,7 +39,7 @@ impl Loan {
         Ok(self.0.connection()?)
     }
 
-    /// What was asked over it has this answer, after which it may have to be closed.
+    /// Takes the answer of a statement of this connection; after some answers it has to be closed.
     pub(super) fn answered<T>(self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         self.0.answered(answer)
     }
@@ -133,7 +133,7 @@ impl Borrowed {
 impl Drop for Borrowed {
     fn drop(&mut self) {
         let (Some(mut connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) else { return };
-        // What dropping it would do, and what can be dropped itself.
+        // The same as dropping the connection, as a future that can be dropped itself.
         let (back, overdue, slots) = (connection.return_to_pool(), self.overdue.clone(), self.slots.clone());
         runtime.spawn(async move {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! What is decided on what was found, without a database.
+//! The decisions on findings, without a database.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::MigrationType;
