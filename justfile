@@ -23,7 +23,7 @@ docs:
 test:
     .ci/run test
 
-# the tests with PgBouncer before the database, which is built where there is none
+# the tests with PgBouncer before the database, where 1.21 or newer is installed or can be from the distribution
 pooler:
     .ci/run pooler
 

@@ -45,6 +45,14 @@ fn figures(scenarios: &[&str]) -> Vec<Value> {
 }
 
 #[test]
+fn the_same_load_can_be_measured_while_nobody_holds_a_snapshot() {
+    let measured = Figures(figures(&["held", "--held-by", "nobody"]));
+    measured.of("held", "4 pairs, held by nobody for 400ms");
+    let held = |figure: &Value| figure["figure"].as_str().unwrap().contains("held for");
+    assert!(!measured.0.iter().any(held));
+}
+
+#[test]
 fn every_scenario_gives_its_figures() {
     let figures = Figures::measured();
     let names: BTreeSet<&str> = figures.0.iter().map(|figure| figure["scenario"].as_str().unwrap()).collect();

@@ -17,7 +17,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Under which name others see the session that migrates.
 const APPLICATION: &str = "restante migrate";
-/// A migration that waits longer than this logs which sessions hold the locks.
+/// Time between two looks for the sessions that hold the locks of a migration that waits.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
 /// How long migrations wait.

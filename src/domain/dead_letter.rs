@@ -23,7 +23,7 @@ pub struct DeadLetter {
     pub message_type: String,
     /// Why it failed, as the sender was told.
     pub reason: String,
-    /// The reason of the client's last reject; none: it was never rejected.
+    /// The last error of an attempt: the client's words, or that no ack came in time; none: no attempt failed.
     pub last_error: Option<String>,
     /// Attempts that were counted.
     pub attempts: u16,

@@ -44,7 +44,7 @@ pub enum Found {
     Missed(Missed),
 }
 
-/// The kinds of news that were dropped: the session reads them from the database.
+/// The kinds of news that the session reads from the database: notes did not fit, or the teller knew no more than the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Missed(u8);
 

@@ -18,7 +18,7 @@ pub struct DeadLetterData {
     message_type: String,
     /// Why, as the sender was told.
     reason: String,
-    /// The reason of the client's last reject.
+    /// The last error of an attempt: the client's words, or `ack timeout`.
     last_error: Option<String>,
     attempts: u16,
     created_at: Timestamp,

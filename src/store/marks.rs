@@ -45,7 +45,8 @@ pub struct Further {
     transaction: u64,
     message: MessageId,
     user: UserId,
-    /// The snapshot of the first part. A mark that commits meanwhile, perhaps below this place, is told by the next look.
+    /// The snapshot of the first part. An ending that commits meanwhile, perhaps below this place, is told by the next look,
+    /// together with the marks that pass it.
     look: Look,
 }
 

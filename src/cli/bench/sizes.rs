@@ -59,7 +59,7 @@ sizes! {
     checks: u32 = "1000", quick "50", "N", "promises: online checks, one after the other";
     held_pairs: List<u32> = "50,5000", quick "5,20", "N,N", "held: pairs who are online, a run for each number";
     held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
-    held_by: Holder = "somebody", quick "somebody", "somebody|nobody", "held: nobody = no transaction is open, to tell what the growth of the tables alone costs in the same time";
+    held_by: HeldBy = "somebody", quick "somebody", "somebody|nobody", "held: nobody = no transaction is open, to tell what the growth of the tables alone costs in the same time";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }
 
@@ -89,14 +89,14 @@ impl FromStr for Time {
 
 /// Does somebody keep a transaction open?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
+pub enum HeldBy {
     /// Yes.
     Somebody,
     /// No: the same load without it.
     Nobody,
 }
 
-impl FromStr for Holder {
+impl FromStr for HeldBy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn somebody_holds_a_snapshot_or_nobody_does() {
-        assert_eq!(("somebody".parse(), "nobody".parse()), (Ok(Holder::Somebody), Ok(Holder::Nobody)));
-        assert!("everybody".parse::<Holder>().is_err());
+        assert_eq!(("somebody".parse(), "nobody".parse()), (Ok(HeldBy::Somebody), Ok(HeldBy::Nobody)));
+        assert!("everybody".parse::<HeldBy>().is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::cli::bench::figure::{Figure, Unit, thousands};
 use crate::cli::bench::load::{ClosedLoop, Progress, pairs, tidy};
-use crate::cli::bench::sizes::{Holder, Sizes};
+use crate::cli::bench::sizes::{HeldBy, Sizes};
 use crate::cli::bench::stand::Stand;
 
 /// Time at the highest rate before it counts.
@@ -35,8 +35,8 @@ async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progres
     let mut figures = vec![before.clone()];
 
     let open = match sizes.held_by {
-        Holder::Somebody => Some(open(&stand.database).await?),
-        Holder::Nobody => None,
+        HeldBy::Somebody => Some(open(&stand.database).await?),
+        HeldBy::Nobody => None,
     };
     let since = Instant::now();
     for mark in &sizes.held.0 {
