@@ -1,4 +1,4 @@
-//! A connection and its session, in the terms of `src/session/inbox.rs` and `src/session/drain.rs`: the cursor, what is
+//! A connection and its session, in the terms of `crates/restante-session/src/session/inbox.rs` and `crates/restante-session/src/session/drain.rs`: the cursor, what is
 //! buffered, what is in flight, and what is known of rows above the cursor. Beside it, what is on the wire both ways.
 
 use super::Defect;

@@ -33,7 +33,6 @@ pub mod client;
 pub mod config;
 pub mod connection;
 pub mod delivery;
-pub mod domain;
 pub mod http;
 pub mod hub;
 pub mod jobs;
@@ -42,6 +41,7 @@ pub mod presence;
 pub mod protocol;
 pub mod reach;
 pub mod secret;
-pub mod session;
 pub mod store;
 pub mod telemetry;
+
+pub use restante_session::{domain, session};

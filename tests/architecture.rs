@@ -250,7 +250,7 @@ fn only_the_clock_reads_the_time_of_day() {
             readers.insert(source.name());
         }
     }
-    assert_eq!(readers, BTreeSet::from(["src/domain/clock.rs".to_owned()]));
+    assert_eq!(readers, BTreeSet::from(["crates/restante-session/src/domain/clock.rs".to_owned()]));
 }
 
 #[test]

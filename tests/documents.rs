@@ -124,7 +124,7 @@ fn every_example_is_a_frame_of_the_service_or_one_it_understands() {
 fn every_limit_of_the_protocol_is_in_its_table() {
     let document = read("docs/protocol.md");
     let section = document.split("\n## Limits\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    for line in read("src/domain/limits.rs").lines() {
+    for line in read("crates/restante-session/src/domain/limits.rs").lines() {
         let Some((name, value)) = line.strip_prefix("pub const ").and_then(|line| line.split_once(": ")) else { continue };
         let (_, value) = value.trim_end_matches(';').split_once(" = ").unwrap();
         let value: u64 = value.split(" * ").map(|factor| factor.replace('_', "").parse::<u64>().unwrap()).product();

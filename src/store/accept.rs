@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, LockPatience, Result};
+use super::{Error, LockPatience, Result, enums};
 use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, UserId};
 
 /// Messages to accept, as columns. An id must not stand in a batch twice.
@@ -97,7 +97,7 @@ pub async fn accept(
                 chat: ChatId(first_chat.unwrap_or(*chat)),
                 seq: ChatSeq(seq.unwrap_or_default()),
                 created_at: created_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-                class,
+                class: class.into(),
                 recipients: Vec::new(),
             })
         })
@@ -130,7 +130,7 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
 /// The recipients that still wait for these messages.
 pub async fn recipients_waiting(connection: &mut PgConnection, messages: &[Uuid]) -> Result<Vec<(UserId, Class)>> {
     let rows = sqlx::query_file!("src/store/sql/recipients_waiting.sql", messages).fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.class)).collect())
+    Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.class.into())).collect())
 }
 
 /// Returns when these messages are wherever commits have to be. PostgreSQL shows a commit that a standby does not have yet if

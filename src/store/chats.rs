@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rows::profile;
-use super::{Result, Store};
+use super::{Result, Store, enums};
 use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, MessageId, Profile, Role, Status, UserId};
 
 /// A chat as one of its members sees it.
@@ -95,11 +95,11 @@ impl Store {
                 };
                 Ok(ChatView {
                     chat: ChatId(row.chat_id),
-                    kind: row.kind,
+                    kind: row.kind.into(),
                     title: row.title,
                     last_seq: ChatSeq(row.last_seq),
                     created_at: row.created_at,
-                    role: row.role,
+                    role: row.role.into(),
                     marks: marks(row.joined_seq, row.delivered_seq, row.read_seq),
                     unread: u32::try_from(row.unread).unwrap_or(u32::MAX),
                     unread_more: row.unread_more,
@@ -119,7 +119,7 @@ impl Store {
             .map(|row| {
                 Ok(Member {
                     profile: profile(row.user_id, row.external_id, row.name, row.picture)?,
-                    role: row.role,
+                    role: row.role.into(),
                     marks: marks(row.joined_seq, row.delivered_seq, row.read_seq),
                 })
             })
@@ -134,7 +134,7 @@ impl Store {
     /// How many rows of a chat's messages have which status.
     pub async fn status_counts(&self, chat: ChatId) -> Result<Vec<(Status, i64)>> {
         let rows = sqlx::query_file!("src/store/sql/status_counts.sql", chat.0).fetch_all(self.database()).await?;
-        Ok(rows.into_iter().map(|row| (row.status, row.rows)).collect())
+        Ok(rows.into_iter().map(|row| (row.status.into(), row.rows)).collect())
     }
 
     /// The status of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
@@ -146,7 +146,7 @@ impl Store {
         let statuses = rows.into_iter().filter_map(|row| {
             Some(StatusOf {
                 user: ExternalId::try_from(row.user?).ok()?,
-                status: row.status?,
+                status: row.status?.into(),
                 delivered_at: row.delivered_at,
                 read_at: row.read_at,
                 reason: row.reason,

@@ -2,8 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::{Located, Result, Store};
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, UserId};
+use super::{Located, Result, Store, enums};
+use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId};
 
 /// A place in the order of expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Store {
             .into_iter()
             .filter_map(|row| {
                 let user = UserId(row.user_id?);
-                let (class, seq) = (row.class?, InboxSeq(row.seq?));
+                let (class, seq) = (row.class?.into(), InboxSeq(row.seq?));
                 let (message, chat, chat_seq) = (MessageId(row.message_id), ChatId(row.chat_id), ChatSeq(row.chat_seq));
                 let row_at = Located { user, class, seq, message, chat, chat_seq, sender: UserId(row.sender_id) };
                 Some(ExpiredRow { row: row_at, member: ExternalId::try_from(row.member?).ok()?, at: row.expired_at? })

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Error, Result, Store};
+use super::{Error, Result, Store, enums};
 use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, Profile, UserId};
 
 /// A request to open a connection: the user with its name and picture, the device, the place to resume at.
@@ -91,12 +91,12 @@ impl Store {
             device,
             since,
             pending_max,
-            &Class::ALL as &[Class]
+            &Class::ALL.map(enums::Class::from) as &[enums::Class]
         )
         .fetch_all(self.database())
         .await?;
         let start = |class: Class| {
-            let row = rows.iter().find(|row| row.class == class).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
+            let row = rows.iter().find(|row| row.class == class.into()).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
             Ok::<_, Error>(InboxStart {
                 last_seq: InboxSeq(row.last_seq),
                 settled_seq: InboxSeq(row.settled_seq),
@@ -113,9 +113,10 @@ impl Store {
     /// Glances at many inboxes, in one snapshot; in the order of the places. None: there is no such inbox.
     pub async fn glance(&self, places: &[Place]) -> Result<Vec<Option<Glance>>> {
         let users: Vec<i64> = places.iter().map(|place| place.user.0).collect();
-        let classes: Vec<Class> = places.iter().map(|place| place.class).collect();
+        let classes: Vec<enums::Class> = places.iter().map(|place| place.class.into()).collect();
         let after: Vec<i64> = places.iter().map(|place| place.after.0).collect();
-        let rows = sqlx::query_file!("src/store/sql/glance.sql", &users, &classes as &[Class], &after).fetch_all(self.database()).await?;
+        let rows =
+            sqlx::query_file!("src/store/sql/glance.sql", &users, &classes as &[enums::Class], &after).fetch_all(self.database()).await?;
         let mut glances = vec![None; places.len()];
         for row in rows {
             let place = usize::try_from(row.ord - 1).ok().and_then(|place| glances.get_mut(place));
@@ -130,8 +131,9 @@ impl Store {
     /// waits for a lock. Those with much behind are left where they are, unless one is alone. None: there is no such inbox.
     pub async fn advance_settled(&self, inboxes: &[Inbox]) -> Result<Vec<Option<InboxSeq>>> {
         let users: Vec<i64> = inboxes.iter().map(|inbox| inbox.user.0).collect();
-        let classes: Vec<Class> = inboxes.iter().map(|inbox| inbox.class).collect();
-        let rows = sqlx::query_file!("src/store/sql/advance_settled.sql", &users, &classes as &[Class]).fetch_all(self.database()).await?;
+        let classes: Vec<enums::Class> = inboxes.iter().map(|inbox| inbox.class.into()).collect();
+        let rows =
+            sqlx::query_file!("src/store/sql/advance_settled.sql", &users, &classes as &[enums::Class]).fetch_all(self.database()).await?;
         let mut settled = vec![None; inboxes.len()];
         for row in rows {
             let place = usize::try_from(row.ord - 1).ok().and_then(|place| settled.get_mut(place));
@@ -144,9 +146,16 @@ impl Store {
 
     /// Messages that wait in `(after, up_to]`, oldest first, at most `limit`.
     pub async fn waiting_up_to(&self, user: UserId, class: Class, after: InboxSeq, up_to: InboxSeq, limit: u16) -> Result<Vec<MessageId>> {
-        let ids = sqlx::query_file_scalar!("src/store/sql/waiting_up_to.sql", user.0, class as Class, after.0, up_to.0, i64::from(limit))
-            .fetch_all(self.database())
-            .await?;
+        let ids = sqlx::query_file_scalar!(
+            "src/store/sql/waiting_up_to.sql",
+            user.0,
+            enums::Class::from(class) as enums::Class,
+            after.0,
+            up_to.0,
+            i64::from(limit)
+        )
+        .fetch_all(self.database())
+        .await?;
         Ok(ids.into_iter().map(MessageId).collect())
     }
 

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Result, Store};
+use super::{Result, Store, enums};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, Status, Tally, UserId};
+use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, Tally, UserId};
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
@@ -169,7 +169,7 @@ impl Store {
         let mut endings = Endings::default();
         let rows = sqlx::query_file!("src/store/sql/endings_latest.sql", user.0, LATEST_MAX).fetch_all(self.database()).await?;
         for row in rows {
-            let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
+            let exception = Exception { message: MessageId(row.message_id), status: row.status.into(), reason: row.reason };
             endings.push(UserId(row.user_id), ChatId(row.chat_id), row.member, exception);
         }
         Ok(endings)
@@ -194,7 +194,7 @@ impl Store {
             });
         }
         for row in rows {
-            let exception = Exception { message: MessageId(row.message_id), status: row.status, reason: row.reason };
+            let exception = Exception { message: MessageId(row.message_id), status: row.status.into(), reason: row.reason };
             endings.push(UserId(row.user_id), ChatId(row.chat_id), row.member, exception);
         }
         Ok(endings)

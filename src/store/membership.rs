@@ -2,8 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::{Error, Located, Result, Store};
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, UserId, limits};
+use super::{Error, Located, Result, Store, enums};
+use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId, limits};
 
 /// Why members were neither added nor removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +127,10 @@ impl Store {
     }
 }
 
-fn ended(user: i64, class: Class, seq: i64, message: uuid::Uuid, chat: ChatId, chat_seq: i64, sender: i64) -> Located {
+fn ended(user: i64, class: enums::Class, seq: i64, message: uuid::Uuid, chat: ChatId, chat_seq: i64, sender: i64) -> Located {
     Located {
         user: UserId(user),
-        class,
+        class: class.into(),
         seq: InboxSeq(seq),
         message: MessageId(message),
         chat,

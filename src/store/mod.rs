@@ -8,6 +8,7 @@ mod chats;
 mod collations;
 mod dead_letters;
 mod direct;
+mod enums;
 mod epoch;
 mod error;
 mod expiry;

@@ -9,7 +9,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::rows::{MessageRow, Senders};
-use super::{Error, Result, Store, Watched};
+use super::{Error, Result, Store, Watched, enums};
 use crate::domain::{Class, Envelope, GapReason, InboxSeq, Page, PageRow, Status, UserId};
 
 /// So many numbers of an inbox are looked at by one statement: most of them may have ended long ago.
@@ -117,7 +117,7 @@ impl Store {
 struct RawRow {
     last_seq: i64,
     seq: Option<i64>,
-    status: Option<Status>,
+    status: Option<enums::Status>,
     attempts: Option<i16>,
     ended: Option<String>,
     message_id: Option<Uuid>,
@@ -137,20 +137,21 @@ struct RawRow {
 
 async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
     let Part { request, user, class, after, limit } = part;
+    let class = enums::Class::from(class);
     let (limit, up_to) = (i64::from(limit), part.up_to().0);
     let rows = match request {
         PageRequest::Waiting => {
-            sqlx::query_file_as!(RawRow, "src/store/sql/page_waiting.sql", user.0, class as Class, after.0, limit, up_to)
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_waiting.sql", user.0, class as enums::Class, after.0, limit, up_to)
                 .fetch_all(database)
                 .await?
         }
         PageRequest::Everything => {
-            sqlx::query_file_as!(RawRow, "src/store/sql/page_everything.sql", user.0, class as Class, after.0, limit, up_to)
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_everything.sql", user.0, class as enums::Class, after.0, limit, up_to)
                 .fetch_all(database)
                 .await?
         }
         PageRequest::Look => {
-            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as Class, after.0, limit, up_to)
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as enums::Class, after.0, limit, up_to)
                 .fetch_all(database)
                 .await?
         }
@@ -161,9 +162,10 @@ async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
 /// The rows of a part without their messages.
 async fn read_keys(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
     let Part { request, user, class, after, limit } = part;
+    let class = enums::Class::from(class);
     let statuses: Vec<String> = request.statuses().iter().map(|status| (*status).to_owned()).collect();
     let (limit, up_to, with_gaps) = (i64::from(limit), part.up_to().0, request == PageRequest::Everything);
-    let rows = sqlx::query_file!("src/store/sql/page_keys.sql", user.0, class as Class, after.0, limit, up_to, &statuses, with_gaps);
+    let rows = sqlx::query_file!("src/store/sql/page_keys.sql", user.0, class as enums::Class, after.0, limit, up_to, &statuses, with_gaps);
     let rows = rows.fetch_all(database).await?;
     Ok(rows
         .into_iter()
@@ -206,7 +208,7 @@ impl Entry {
 
 impl RawRow {
     fn into_entry(self, class: Class, senders: &mut Senders) -> Entry {
-        match (self.status, self.ended.as_deref()) {
+        match (self.status.map(Status::from), self.ended.as_deref()) {
             _ if self.is_unreadable => Entry::Gap(GapReason::Unreadable),
             (Some(status @ (Status::Sent | Status::Delivered | Status::Read)), None) => self.into_envelope(status, class, senders),
             (Some(Status::Failed), _) | (_, Some("failed" | "discarded")) => Entry::Gap(GapReason::Failed),

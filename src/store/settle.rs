@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{LockPatience, Result};
+use super::{LockPatience, Result, enums};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, UserId};
 
 /// A row of the queue, and what its receipt needs.
@@ -85,7 +85,7 @@ pub struct SettledRows {
 /// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
 pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience: LockPatience) -> Result<SettledRows> {
     let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
-    let classes: Vec<Class> = batch.rows.iter().map(|row| row.class).collect();
+    let classes: Vec<enums::Class> = batch.rows.iter().map(|row| row.class.into()).collect();
     let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
     let mark_users: Vec<i64> = batch.marks.iter().map(|mark| mark.user.0).collect();
     let mark_chats: Vec<uuid::Uuid> = batch.marks.iter().map(|mark| mark.chat.0).collect();
@@ -94,12 +94,12 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience
     let exact_chats: Vec<uuid::Uuid> = batch.exact.iter().map(|mark| mark.chat.0).collect();
     let device_users: Vec<i64> = batch.devices.iter().map(|cursor| cursor.user.0).collect();
     let devices: Vec<String> = batch.devices.iter().map(|cursor| cursor.device.as_str().to_owned()).collect();
-    let device_classes: Vec<Class> = batch.devices.iter().map(|cursor| cursor.class).collect();
+    let device_classes: Vec<enums::Class> = batch.devices.iter().map(|cursor| cursor.class.into()).collect();
     let device_seqs: Vec<i64> = batch.devices.iter().map(|cursor| cursor.acked.0).collect();
     let row = sqlx::query_file!(
         "src/store/sql/settle.sql",
         &users,
-        &classes as &[Class],
+        &classes as &[enums::Class],
         &seqs,
         &mark_users,
         &mark_chats,
@@ -108,7 +108,7 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience
         &exact_chats,
         &device_users,
         &devices,
-        &device_classes as &[Class],
+        &device_classes as &[enums::Class],
         &device_seqs,
         patience.value()
     )
@@ -138,7 +138,7 @@ async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], 
             let place = usize::try_from(row.ord - 1).ok()?;
             Some(Located {
                 user: UserId(users[place]),
-                class: row.class,
+                class: row.class.into(),
                 seq: InboxSeq(row.seq),
                 message: MessageId(row.message_id),
                 chat: ChatId(row.chat_id),
@@ -252,12 +252,12 @@ pub async fn count_attempts(
     patience: LockPatience,
 ) -> Result<Vec<AttemptedRow>> {
     let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
-    let classes: Vec<Class> = batch.rows.iter().map(|row| row.class).collect();
+    let classes: Vec<enums::Class> = batch.rows.iter().map(|row| row.class.into()).collect();
     let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
     let rows = sqlx::query_file!(
         "src/store/sql/count_attempts.sql",
         &users,
-        &classes as &[Class],
+        &classes as &[enums::Class],
         &seqs,
         &batch.reasons,
         &batch.finals,

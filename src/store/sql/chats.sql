@@ -1,8 +1,8 @@
 -- chats: a user's chats with ids between two (both included), its marks and what is unread; members_by_user, then each chat's newest messages
 -- The limit comes first, so that only these chats are looked into. Numbers have no holes: 1,000 numbers above read_seq are at
 -- most 1,000 messages, each looked up for itself, so that neither a chat nobody reads nor a long inbox costs more.
-select c.id as "chat_id!", c.kind as "kind!: ChatKind", c.title as "title?", h.last_seq as "last_seq!", c.created_at as "created_at!",
-       me.role as "role!: Role", me.joined_seq as "joined_seq!", k.delivered_seq as "delivered_seq!", k.read_seq as "read_seq!",
+select c.id as "chat_id!", c.kind as "kind!: enums::ChatKind", c.title as "title?", h.last_seq as "last_seq!", c.created_at as "created_at!",
+       me.role as "role!: enums::Role", me.joined_seq as "joined_seq!", k.delivered_seq as "delivered_seq!", k.read_seq as "read_seq!",
        n.unread as "unread!", h.last_seq > greatest(k.read_seq, me.joined_seq) + 1000 as "unread_more!",
        o.id as "other_id?", o.external_id as "other?", o.display_name as "other_name?", o.avatar_url as "other_picture?"
 from (

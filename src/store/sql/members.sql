@@ -1,6 +1,6 @@
 -- members: a page of a chat's members, for one of them, behind the member that is named; a_user_is_in_a_chat_once
 -- Each user is looked up for itself: a merge with all users would grow with their number.
-select u.id as "user_id!", u.external_id as "external_id!", u.display_name as "name?", u.avatar_url as "picture?", them.role as "role!: Role",
+select u.id as "user_id!", u.external_id as "external_id!", u.display_name as "name?", u.avatar_url as "picture?", them.role as "role!: enums::Role",
        them.joined_seq as "joined_seq!", k.delivered_seq as "delivered_seq!", k.read_seq as "read_seq!"
 from chat_members me
 join chat_members them on them.chat_id = me.chat_id and them.left_seq is null

@@ -1,5 +1,5 @@
 -- page_keys: what stands where in an inbox, without the messages, for when one of them cannot be read; primary keys from the cursor on
-select i.last_seq as "last_seq!", s.seq as "seq?", s.message_id as "message_id?", s.status as "status?: Status", s.ended as "ended?"
+select i.last_seq as "last_seq!", s.seq as "seq?", s.message_id as "message_id?", s.status as "status?: enums::Status", s.ended as "ended?"
 from (select x.last_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
 left join lateral (
   (select r.seq, r.message_id, r.status, r.ended::text

@@ -1,6 +1,6 @@
 -- statuses: what became of a message, for its sender and its recipients only; a_recipient_gets_a_message_once
 -- The sender of a message without recipients gets a row with nulls; somebody else gets none.
-select u.external_id as "user?", s.status as "status?: Status", s.delivered_at as "delivered_at?", s.read_at as "read_at?", s.reason as "reason?"
+select u.external_id as "user?", s.status as "status?: enums::Status", s.delivered_at as "delivered_at?", s.read_at as "read_at?", s.reason as "reason?"
 from messages m
 left join message_status s on s.message_id = m.id
 left join lateral (select x.external_id from users x where x.id = s.user_id limit 1) u on true

@@ -54,7 +54,7 @@ impl Work {
         match self {
             Self::StoreRows => Batch::StoreRows(Columns::of(letters, content)),
             Self::StoreAccept => Batch::StoreAccept(accept_batch(letters, content)),
-            Self::AckRows => Batch::AckRows { users: users(letters), classes: vec![Class::Chat; letters.len()], seqs: seqs(letters) },
+            Self::AckRows => Batch::AckRows { users: users(letters), classes: vec!["chat"; letters.len()], seqs: seqs(letters) },
             Self::AckSettle => Batch::AckSettle(settle_batch(letters)),
         }
     }
@@ -87,7 +87,7 @@ pub enum Batch {
         /// Recipients.
         users: Vec<i64>,
         /// Their inboxes: given with each, or the planner would rather look through all of them.
-        classes: Vec<Class>,
+        classes: Vec<&'static str>,
         /// Numbers in their inboxes.
         seqs: Vec<i64>,
     },
@@ -117,7 +117,7 @@ const STORE_ROWS: &str = "
 
 const ACK_ROWS: &str = "
     update message_status s set status = 'delivered', delivered_at = clock_timestamp()
-      from unnest($1::bigint[], $2::inbox_class[], $3::bigint[]) u (user_id, class, seq)
+      from unnest($1::bigint[], $2::text[]::inbox_class[], $3::bigint[]) u (user_id, class, seq)
      where s.user_id = u.user_id and s.class = u.class and s.seq = u.seq and s.status = 'sent'";
 
 impl Batch {

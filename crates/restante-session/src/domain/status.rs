@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// The order of the variants is that of the database's enum; statuses only ever move forward in it, and
 /// [`Status::may_become`] is the rule that the schema enforces too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "delivery_status", rename_all = "lowercase")]
 pub enum Status {
     /// Stored, waits for the recipient's ack.
     Sent,

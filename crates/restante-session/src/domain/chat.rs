@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// The kind of a chat. It never changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "chat_kind", rename_all = "lowercase")]
 pub enum ChatKind {
     /// Two users, or one with itself. Nobody joins or leaves.
     Direct,
@@ -16,9 +15,8 @@ pub enum ChatKind {
 }
 
 /// The role of a member of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "member_role", rename_all = "lowercase")]
 pub enum Role {
     /// Send, read, leave.
     Member,

@@ -54,9 +54,8 @@ pub struct ChatSeq(pub i64);
 pub struct InboxSeq(pub i64);
 
 /// Which of a user's two inboxes: messages between people, or feed events. Each has its own numbers and window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "inbox_class", rename_all = "lowercase")]
 pub enum Class {
     /// Messages of direct chats and groups.
     #[default]
