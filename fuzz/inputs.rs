@@ -9,7 +9,6 @@ use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use restante::auth::{self, TokenVerifier};
-use restante::client;
 use restante::connection::{ConnectQuery, Wishes};
 use restante::domain::limits;
 use restante::protocol::client::{AckRequest, ClientEvent, Frame, parse};
@@ -118,10 +117,10 @@ pub fn connect(bytes: &[u8]) {
 /// A frame from a service, as the command line's client reads it: understood, or kept as it came.
 pub fn service(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match client::Frame::parse(text).event {
-        client::Event::Malformed { text: kept, .. } => assert_eq!(kept, text),
-        client::Event::Other { data, .. } => assert!(serde_json::from_str::<&RawValue>(data.get()).is_ok()),
-        client::Event::Batch(envelopes) => assert!(envelopes.len() <= text.len()),
+    match restante_client::Frame::parse(text).event {
+        restante_client::Event::Malformed { text: kept, .. } => assert_eq!(kept, text),
+        restante_client::Event::Other { data, .. } => assert!(serde_json::from_str::<&RawValue>(data.get()).is_ok()),
+        restante_client::Event::Batch(envelopes) => assert!(envelopes.len() <= text.len()),
         _ => {}
     }
 }

@@ -18,9 +18,11 @@
 //! - [`jobs`]: chores that run beside everything else
 //! - [`config`], [`telemetry`]: what operators set, and what they see; [`address`]: that of a database
 //! - [`app`]: the wiring: from settings and a database to a running node, and to a quiet end
-//! - [`postgres`]: the service's own server; [`secret`]: the key that is made once
-//! - [`client`]: a client of the service: what the command line, the benchmark and the tests speak with
+//! - [`secret`]: the key that is made once
 //! - [`cli`]: the commands
+//!
+//! Beside it, in crates of their own: `restante-session` (words and state machine, shown here too), `restante-client` (a client of the
+//! service, with which the commands and the tests speak), `restante-postgres` (the service's own server).
 
 #![warn(missing_docs)]
 
@@ -29,14 +31,12 @@ pub mod app;
 pub mod auth;
 pub mod bus;
 pub mod cli;
-pub mod client;
 pub mod config;
 pub mod connection;
 pub mod delivery;
 pub mod http;
 pub mod hub;
 pub mod jobs;
-pub mod postgres;
 pub mod presence;
 pub mod protocol;
 pub mod reach;

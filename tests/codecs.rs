@@ -9,7 +9,6 @@ use axum::extract::Query;
 use axum::http::Uri;
 use proptest::prelude::*;
 use restante::auth::TokenVerifier;
-use restante::client::{self, Event, Gone, WireError};
 use restante::connection::{ConnectQuery, Wishes};
 use restante::domain::{
     ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status, UserId,
@@ -18,6 +17,7 @@ use restante::domain::{
 use restante::protocol::client::{AckRequest, ClientEvent, ReadUpTo, SendTarget, parse};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::{Code, ComeBack, Fault, Timestamp, codes, server};
+use restante_client::{Event, Gone, WireError};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
@@ -88,19 +88,19 @@ fn has_the_form_of_a_time(text: &str) -> bool {
 
 /// What the client makes of a frame of the service.
 fn told(frame: &str) -> Event {
-    let event = client::Frame::parse(frame).event;
+    let event = restante_client::Frame::parse(frame).event;
     assert!(!matches!(event, Event::Malformed { .. } | Event::Other { .. }), "{event:?}");
     event
 }
 
 /// What the service makes of a frame of the client.
 fn heard(event: &str, data: Value) -> ClientEvent {
-    let frame = parse(&client::encode(event, Some("7"), &data)).unwrap();
+    let frame = parse(&restante_client::encode(event, Some("7"), &data)).unwrap();
     assert_eq!(frame.id.unwrap().as_json(), "\"7\"");
     frame.event
 }
 
-fn same(message: &Message, envelope: &client::Envelope) {
+fn same(message: &Message, envelope: &restante_client::Envelope) {
     assert_eq!((envelope.message_id, envelope.chat_id, envelope.seq), (message.id, message.chat, message.seq));
     assert_eq!(
         (&envelope.sender_id, &envelope.content, &envelope.message_type),
@@ -256,7 +256,7 @@ proptest! {
 
     #[test]
     fn what_no_service_says_is_kept_as_it_came(text in ".{0,200}") {
-        if let Event::Malformed { text: kept, .. } = client::Frame::parse(&text).event {
+        if let Event::Malformed { text: kept, .. } = restante_client::Frame::parse(&text).event {
             prop_assert_eq!(kept, text);
         }
     }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::{fs, thread};
 
-use restante::postgres::{Embedded, Error, LastOut, ServerOptions, Started, Throwaway, ThrowawayDir};
+use restante_postgres::{Embedded, Error, LastOut, ServerOptions, Started, Throwaway, ThrowawayDir};
 use sqlx::{ConnectOptions, Connection};
 use support::{blocking, kill, wait_until};
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use crate::client::{ConnectError, Gone, HttpError, RequestError, WireError};
+use restante_client::{ConnectError, Gone, HttpError, RequestError, WireError};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use super::exit::UsageError;
 use crate::address;
 use crate::app::Database;
 use crate::config::Config;
-use crate::postgres::{self, Embedded, ServerOptions};
 use crate::secret;
+use restante_postgres::{Embedded, ServerOptions};
 
 /// The embedded server's database.
 const DATABASE: &str = "restante";
@@ -79,7 +79,7 @@ impl Host {
 
 /// The data directory of the settings, or the usual one.
 pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
-    Ok(config.data_dir.clone().map_or_else(postgres::default_data_dir, Ok)?)
+    Ok(config.data_dir.clone().map_or_else(restante_postgres::default_data_dir, Ok)?)
 }
 
 /// The secret that a service with these settings uses, without starting anything.

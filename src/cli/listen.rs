@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, time_of_day};
-use crate::client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 use crate::domain::{ChatId, ChatSeq, Class, Status};
+use restante_client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 
 pub const ABOUT: &str = "\
 Show messages as they come, with ticks when they are read.

@@ -21,7 +21,6 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::ConfigArgs;
-use crate::postgres;
 use exit::Exit;
 
 const EXIT_CODES: &str = "\
@@ -145,11 +144,11 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
 
 /// What `psql` on this machine is told by them would lead the service elsewhere, past what its own settings say.
 fn leave_libpq_variables() -> Result<(), String> {
-    let variables = postgres::libpq_variables();
+    let variables = restante_postgres::libpq_variables();
     if variables.is_empty() {
         return Ok(());
     }
-    let error = postgres::begin_again_without(&variables);
+    let error = restante_postgres::begin_again_without(&variables);
     Err(format!("cannot start without {}, so unset them: {error}", named(&variables)))
 }
 
@@ -164,7 +163,7 @@ fn read_dotenv() -> Result<(), String> {
         Err(error) if !error.not_found() => return Err(format!("the file .env cannot be read: {error}")),
         _ => {}
     }
-    let variables = postgres::libpq_variables();
+    let variables = restante_postgres::libpq_variables();
     let why = || {
         format!(
             "the file .env sets {}, which are no settings of the service: DATABASE_URL says where and how to connect",

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use super::exit::{Exit, UsageError, words};
 use super::identity::{Identity, Service, duration};
 use super::screen::{Ink, Screen, printable};
-use crate::client::{Client, Event, Happening, Http, NewMessage, Options, Place, Sent};
 use crate::domain::{ChatId, MessageId, Status};
+use restante_client::{Client, Event, Happening, Http, NewMessage, Options, Place, Sent};
 
 pub const ABOUT: &str = "\
 Send a message and watch what becomes of it: ✓ sent, ✓✓ delivered, ✓✓ read.
@@ -181,7 +181,7 @@ impl Sending {
 fn refused(code: &str, message: &str) -> anyhow::Error {
     match code {
         "forbidden" | "not_a_member" | "not_authenticated" => {
-            crate::client::Gone::Forbidden(format!("{} ({code})", printable(message))).into()
+            restante_client::Gone::Forbidden(format!("{} ({code})", printable(message))).into()
         }
         _ => anyhow::anyhow!("the service refused the message: {} ({code})", printable(message)),
     }

@@ -13,7 +13,6 @@ use crate::app::{self, App, Legacy};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
-use crate::postgres;
 use crate::telemetry::init_logging;
 
 /// Users that the embedded mode prints tokens for.
@@ -80,7 +79,7 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
 
 fn log_as(config: &Config) {
     init_logging(&config.log_filter, config.log_format);
-    if let Some(variables) = postgres::left_behind() {
+    if let Some(variables) = restante_postgres::left_behind() {
         warn!(variables, "variables of the environment that are libpq's do not count: DATABASE_URL says where and how to connect");
     }
 }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use restante::postgres::{Embedded, ServerOptions, Throwaway, ThrowawayDir};
+use restante_postgres::{Embedded, ServerOptions, Throwaway, ThrowawayDir};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;

@@ -1,8 +1,8 @@
 //! The server takes no more connections, or lets this role in no more: what is there goes on, and the log says why.
 
 use futures_util::future::join_all;
-use restante::postgres::ServerOptions;
 use restante::store::Error;
+use restante_postgres::ServerOptions;
 use serde_json::json;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use restante::client::{Client, Happening, NewMessage, Options, Place};
 use restante::domain::MessageId;
+use restante_client::{Client, Happening, NewMessage, Options, Place};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};

@@ -1,16 +1,12 @@
 //! The project's own commands: `cargo xtask sqlx-data [--check]`, `cargo xtask schema [--check]`, `cargo xtask sabotage [WORD…]`.
 //!
 //! It does not depend on the service: `sqlx-data.json` must be made when the service cannot be built for want of
-//! it. Only the embedded server, and how runs name what they make, are shared, as source.
+//! it. It uses the crate of the embedded server; how runs name what they make is shared as source.
 
 mod sabotage;
 mod schema;
 mod scratch;
 mod sqlx_data;
-
-#[path = "../../src/postgres/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the service uses more of it")]
-mod postgres;
 
 #[path = "../../tests/support/run.rs"]
 #[expect(dead_code, reason = "tests use more of it")]
@@ -34,9 +30,9 @@ The database is an embedded PostgreSQL that is thrown away or, where DATABASE_UR
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let variables = postgres::libpq_variables();
+    let variables = restante_postgres::libpq_variables();
     if !variables.is_empty() {
-        return Err(postgres::begin_again_without(&variables).into());
+        return Err(restante_postgres::begin_again_without(&variables).into());
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -7,7 +7,6 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
-use crate::postgres;
 use crate::scratch::Scratch;
 use crate::sqlx_data::workspace;
 
@@ -54,7 +53,7 @@ struct Dump {
 }
 
 async fn dump() -> anyhow::Result<Dump> {
-    let program = postgres::program("pg_dump")?;
+    let program = restante_postgres::program("pg_dump")?;
     let version = output(Command::new(&program).arg("--version"))?.trim().to_owned();
     let scratch = Scratch::new(&workspace().join("migrations")).await?;
     let dumped = output(

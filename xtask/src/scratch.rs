@@ -8,8 +8,8 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::postgres::{ServerOptions, Throwaway};
 use crate::run::Run;
+use restante_postgres::{ServerOptions, Throwaway};
 
 /// A migrated database and whatever it lives on.
 pub struct Scratch {

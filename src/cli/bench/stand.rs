@@ -15,10 +15,9 @@ use uuid::Uuid;
 use crate::auth::TokenVerifier;
 use crate::cli::exit::UsageError;
 use crate::cli::service_process::{LastWords, ServiceProcess};
-use crate::client;
 use crate::domain::ExternalId;
-use crate::postgres::{ServerOptions, Throwaway};
 pub use meter::{Cost, Meter};
+use restante_postgres::{ServerOptions, Throwaway};
 
 /// The database of a server of our own.
 pub const DATABASE: &str = "restante";
@@ -158,15 +157,15 @@ impl Stand {
     }
 
     /// How to connect as this user, at the first node.
-    pub fn options(&self, user: &str) -> anyhow::Result<client::Options> {
+    pub fn options(&self, user: &str) -> anyhow::Result<restante_client::Options> {
         self.options_at(0, user)
     }
 
     /// How to connect as this user at a node; counted round, where there are not so many.
-    pub fn options_at(&self, node: usize, user: &str) -> anyhow::Result<client::Options> {
+    pub fn options_at(&self, node: usize, user: &str) -> anyhow::Result<restante_client::Options> {
         let user = ExternalId::try_from(user.to_owned())?;
         let token = self.signer.mint(&user, time::Duration::hours(12), SystemTime::now().into());
-        Ok(client::Options::new(&self.urls[node % self.urls.len()], token)?)
+        Ok(restante_client::Options::new(&self.urls[node % self.urls.len()], token)?)
     }
 
     /// The database's version, and the settings that decide what a commit is worth.

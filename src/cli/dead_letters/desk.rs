@@ -11,10 +11,10 @@ use crate::cli::exit::UsageError;
 use crate::cli::host::{Host, data_dir};
 use crate::cli::identity::token_for_admin;
 use crate::cli::serve::{checked, settings_of_environment};
-use crate::client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::{DeadLetterData, Timestamp};
 use crate::store::{self, DeadLetterFilter, PLANNING, PutBack, Store};
+use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
 
 /// As long as a person waits for somebody else's lock.
 const LOCK_TIMEOUT: &str = "5s";

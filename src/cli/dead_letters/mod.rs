@@ -12,11 +12,11 @@ use time::format_description::well_known::Rfc3339;
 use super::exit::{Exit, UsageError};
 use super::identity::duration;
 use super::screen::printable;
-use crate::client::{DeadLetter, DeadLetterQuery};
 use crate::domain::limits::DEAD_LETTERS_MAX;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::Timestamp;
 use desk::Desk;
+use restante_client::{DeadLetter, DeadLetterQuery};
 
 pub const ABOUT: &str = "\
 List what failed, put it back, or give it up.

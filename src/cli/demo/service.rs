@@ -11,7 +11,7 @@ use crate::auth::TokenVerifier;
 use crate::cli::exit::UsageError;
 use crate::cli::service_process::{LastWords, ServiceProcess};
 use crate::domain::ExternalId;
-use crate::postgres::{Embedded, ServerOptions, ThrowawayDir};
+use restante_postgres::{Embedded, ServerOptions, ThrowawayDir};
 
 /// Where its data is.
 enum Home {

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use super::service::OwnService;
 use crate::cli::screen::{Ink, Screen};
-use crate::client::{AckStyle, Client, Event, Happening, Http, NewMessage, Options, Place, Ready, Sent, StatusNews};
 use crate::domain::{ChatId, ChatSeq, Class, Status};
+use restante_client::{AckStyle, Client, Event, Happening, Http, NewMessage, Options, Place, Ready, Sent, StatusNews};
 
 /// Messages that Alice sends.
 const MESSAGES: usize = 120;

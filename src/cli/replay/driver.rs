@@ -17,9 +17,9 @@ use super::stage::Stage;
 use super::statuses::{self, Statuses, insist};
 use crate::cli::exit::words;
 use crate::cli::identity::token_for;
-use crate::client::{AckStyle, Http, Options};
 use crate::domain::limits::IDS_MAX;
 use crate::domain::{ChatId, ChatSeq, Status};
+use restante_client::{AckStyle, Http, Options};
 
 /// How fast the log is played.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -20,10 +20,10 @@ use uuid::Uuid;
 
 use super::exit::{Exit, UsageError};
 use super::identity::{Service, duration};
-use crate::client::AckStyle;
 use driver::{Pace, Setting};
 use log::Log;
 use report::Figures;
+use restante_client::AckStyle;
 
 pub const ABOUT: &str = "\
 Drive a running service with real chat logs over real sockets, and check that nothing is lost.

@@ -10,8 +10,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::checker::{MessageNo, Recipient, Sight, Sighting};
 use super::findings::Rule;
 use super::stage::{Outcome, Stage};
-use crate::client::{Client, Envelope, Event, Gone, Happening, Options, Ready, is_retryable};
 use crate::domain::{ChatSeq, Class, MessageId};
+use restante_client::{Client, Envelope, Event, Gone, Happening, Options, Ready, is_retryable};
 
 /// So often a person reads what it has got.
 const READS_EVERY: u64 = 10;

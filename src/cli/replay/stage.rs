@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::checker::{Accepted, Course, MessageNo};
 use super::log::{Log, PersonNo, What};
-use crate::client::{NewMessage, Place};
 use crate::domain::{ChatId, ChatSeq, MessageId};
+use restante_client::{NewMessage, Place};
 
 /// What became of a message when it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

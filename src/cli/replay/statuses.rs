@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::checker::Accepted;
 use super::stage::Stage;
-use crate::client::{Http, HttpError};
 use crate::domain::{ChatId, Status};
 use crate::store::Store;
+use restante_client::{Http, HttpError};
 
 const REQUESTS_AT_ONCE: usize = 16;
 
@@ -80,7 +80,7 @@ pub async fn from_service(
     });
     let found = asked.buffer_unordered(REQUESTS_AT_ONCE);
     let add = async |mut statuses: Statuses, rows: Vec<_>| {
-        rows.iter().for_each(|row: &crate::client::RecipientStatus| statuses.add(&name(row.status), 1));
+        rows.iter().for_each(|row: &restante_client::RecipientStatus| statuses.add(&name(row.status), 1));
         Ok(statuses)
     };
     found.try_fold(Statuses::default(), add).await

@@ -170,7 +170,7 @@ fn possible(kind: Kind, is_possible: bool) -> Result<Kind, UsageError> {
 }
 
 /// An error with its causes.
-fn words(error: &crate::client::WireError) -> String {
+fn words(error: &restante_client::WireError) -> String {
     words_of(error)
 }
 

@@ -13,7 +13,7 @@ use crate::app::{self, Database};
 use crate::cli::bench::load::{direct_chats, users};
 use crate::cli::bench::sizes::Sizes;
 use crate::cli::bench::stand::{DATABASE, Meter, pool};
-use crate::postgres::{ServerOptions, Throwaway};
+use restante_postgres::{ServerOptions, Throwaway};
 
 /// A statement's plan is kept from its sixth call on.
 const WARM_UP_BATCHES: usize = 6;

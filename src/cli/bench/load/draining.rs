@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::audience::CONNECTING_MAX;
 use super::{Cast, Heard, Progress, Socket};
 use crate::cli::bench::stand::{Cost, Stand};
-use crate::client::Options;
+use restante_client::Options;
 
 /// Acks all that comes until the service says that the queue is drained. Returns how many came.
 pub async fn drain(socket: &mut Socket, progress: &Progress) -> anyhow::Result<u64> {

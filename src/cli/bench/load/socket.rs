@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use uuid::{Builder, Uuid};
 
-use crate::client::{Options, Wire, WireError};
+use restante_client::{Options, Wire, WireError};
 
 /// Bits of an id that hold the message's number.
 const NUMBER_BITS: u32 = 40;

@@ -6,7 +6,7 @@ use crate::cli::bench::figure::{Figure, Unit, thousands};
 use crate::cli::bench::load::{Crowd, Progress, Socket, accept_all, direct_chats, drain, ensure_drained, tidy, users};
 use crate::cli::bench::sizes::Sizes;
 use crate::cli::bench::stand::Stand;
-use crate::client::Options;
+use restante_client::Options;
 
 /// The largest window that a client may ask for.
 const WINDOW_MAX: u16 = 500;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{Actor, Phase};
 use crate::cli::torture::history::{Class, Receipt, Status, What};
-use crate::client::{Envelope, ErrorNews, Event, Frame, Ready, StatusNews, Wire, encode, is_retryable};
 use crate::domain;
+use restante_client::{Envelope, ErrorNews, Event, Frame, Ready, StatusNews, Wire, encode, is_retryable};
 
 /// What a client that keeps the protocol may be told.
 const ALLOWED: [&str; 9] =
@@ -156,7 +156,7 @@ impl Actor {
         self.scribe.note(connection, received);
     }
 
-    fn note_gap(&mut self, connection: u32, gap: &crate::client::Gap) {
+    fn note_gap(&mut self, connection: u32, gap: &restante_client::Gap) {
         let (from, to, reason) = (gap.from_seq.0, gap.to_seq.0, gap.reason.clone());
         self.scribe.note(connection, What::Gap { class: class(gap.class), from, to, reason });
     }

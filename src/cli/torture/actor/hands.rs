@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::memory::Outgoing;
 use super::{Actor, Phase, TICK_MS};
 use crate::cli::torture::history::{Change, Class, What};
-use crate::client::{Http, Wire, encode};
 use crate::domain::ChatId;
 use crate::domain::limits::IDS_MAX;
+use restante_client::{Http, Wire, encode};
 
 /// What becomes of the connection.
 pub(super) enum Next {

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::dice::Dice;
 use super::history::{History, Scribe, What};
-use crate::client::{self, Wire, WireError};
 use memory::{Memory, Session};
+use restante_client::{Wire, WireError};
 
 /// How far the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,7 +146,7 @@ impl Actor {
         let node = self.dice.index(self.world.nodes.len());
         let is_last = self.phase() > Phase::Run;
         let device = self.memory.choose_device(&mut self.dice, is_last);
-        let mut options = client::Options::new(&self.world.nodes[node], self.token.clone()).ok()?;
+        let mut options = restante_client::Options::new(&self.world.nodes[node], self.token.clone()).ok()?;
         options.since = self.memory.claim(device.as_deref(), &mut self.dice);
         options.marks.clone_from(&self.memory.marks);
         options.window = Some([5, 20, 50, 200][self.dice.index(4)]);

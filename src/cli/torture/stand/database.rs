@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::standby::Second;
 use super::stopped::Stopped;
 use crate::cli::torture::dice::Dice;
-use crate::postgres::{Embedded, ServerOptions, ThrowawayDir};
+use restante_postgres::{Embedded, ServerOptions, ThrowawayDir};
 
 /// The database of the run.
 pub const NAME: &str = "restante";
@@ -97,7 +97,7 @@ fn options(standby: Standby) -> ServerOptions {
 
 /// Does what blocks.
 pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::postgres::Error> + Send + 'static,
+    work: impl FnOnce() -> Result<T, restante_postgres::Error> + Send + 'static,
 ) -> anyhow::Result<T> {
     Ok(spawn_blocking(work).await??)
 }

@@ -11,10 +11,10 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use crate::auth::TokenVerifier;
-use crate::client::Http;
 use crate::domain::ExternalId;
 pub use database::{Backend, Database, End, Standby};
 pub use node::Node;
+use restante_client::Http;
 
 /// All of it.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::stopped::Stopped;
 use crate::cli::exit::words;
 use crate::cli::torture::dice::Dice;
 use crate::cli::torture::outcome::Outcome;
-use crate::postgres::{Embedded, ThrowawayDir};
+use restante_postgres::{Embedded, ThrowawayDir};
 
 /// Its name, as the primary knows it.
 const NAME: &str = "standby";
@@ -261,7 +261,7 @@ impl Server {
     }
 }
 
-fn follow(root: &Path, primary: &Server) -> Result<Server, crate::postgres::Error> {
+fn follow(root: &Path, primary: &Server) -> Result<Server, restante_postgres::Error> {
     let options = primary.options.clone();
     let embedded = Arc::new(Embedded::start_standby(root, &primary.embedded, NAME, &options)?);
     Ok(Server { root: root.to_owned(), options, embedded })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::endpoint::{below, service_url};
 use super::{ErrorNews, Sent, WireError};
-use crate::domain::{ChatId, ExternalId, MessageId, Status};
+use restante_session::domain::{ChatId, ExternalId, MessageId, Status};
 
 /// How a call fails.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Http, HttpError};
-use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId};
+use restante_session::domain::{ChatId, ChatSeq, ExternalId, MessageId};
 
 /// Which dead letters; what is none does not matter.
 #[derive(Debug, Clone, Default, Serialize)]

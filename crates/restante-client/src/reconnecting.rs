@@ -18,8 +18,8 @@ use super::{
     Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, Frame, Gone, Happening, NewMessage, Options, Ready, RequestError, Wire,
     WireError, encode, is_retryable,
 };
-use crate::domain::limits::WINDOW_DEFAULT;
-use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId};
+use restante_session::domain::limits::WINDOW_DEFAULT;
+use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);

@@ -5,6 +5,8 @@
 //! processes may share a directory: the first one starts the server, the others adopt it, and so does the
 //! next start after a crash. It knows nothing of messages, schemas or settings files.
 
+#![warn(missing_docs)]
+
 mod account;
 mod environment;
 mod error;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::fake::{Fake, PATIENCE, Seat};
 use super::{AckStyle, Client, ConnectError, Event, Gone, Happening, NewMessage, Options, Place, RequestError};
-use crate::domain::{ChatId, ChatSeq};
+use restante_session::domain::{ChatId, ChatSeq};
 
 fn options(fake: &Fake) -> Options {
     let mut options = Options::new(&fake.url, "t-bob").unwrap();

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::news::{Envelope, Ready};
 use super::{AckStyle, encode};
-use crate::domain::limits::IDS_MAX;
-use crate::domain::{Class, InboxSeq, MessageId};
+use restante_session::domain::limits::IDS_MAX;
+use restante_session::domain::{Class, InboxSeq, MessageId};
 
 /// The messages that have had their effect.
 #[derive(Debug, Default)]

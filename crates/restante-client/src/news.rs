@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, Status};
+use restante_session::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, Status};
 
 /// `ready`: the first event on every connection.
 #[derive(Debug, Clone, Deserialize)]

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Envelope, ErrorNews, Event, Gone, Ready, Sent, WireError};
-use crate::domain::{ChatId, MessageId};
+use restante_session::domain::{ChatId, MessageId};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

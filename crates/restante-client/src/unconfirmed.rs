@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::encode;
-use crate::domain::{ChatId, ChatSeq, MessageId};
+use restante_session::domain::{ChatId, ChatSeq, MessageId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

@@ -18,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use super::Options;
 use super::http::{news, words};
-use crate::domain::limits::BATCH_FRAME_BYTES_MAX;
+use restante_session::domain::limits::BATCH_FRAME_BYTES_MAX;
 
 /// Small, since a replay keeps hundreds of sockets open.
 const READ_BUFFER_BYTES: usize = 4096;

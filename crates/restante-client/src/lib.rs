@@ -8,6 +8,8 @@
 //! The types here are written against the protocol's description and share nothing with the service's own
 //! frames, on purpose: a mistake made on both sides at once would be seen by nobody.
 
+#![warn(missing_docs)]
+
 mod acks;
 mod backoff;
 mod dead_letters;
