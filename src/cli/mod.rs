@@ -1,18 +1,15 @@
 //! The command line: what can be asked for, and what the exit code means. Each command is a file of its own.
+//!
+//! How commands behave (exit codes, times, colours, where settings come from) is public: `restante-lab` behaves alike.
 
-mod bench;
 mod dead_letters;
-mod demo;
-mod exit;
-mod host;
-mod identity;
+pub mod exit;
+pub mod host;
+pub mod identity;
 mod listen;
-mod replay;
-mod screen;
+pub mod screen;
 mod send;
 mod serve;
-mod service_process;
-mod torture;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -22,6 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::ConfigArgs;
 use exit::Exit;
+pub use serve::settings_of_environment;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,18 +61,6 @@ enum Command {
     /// List what failed, put it back, or give it up.
     #[command(long_about = dead_letters::ABOUT)]
     DeadLetters(dead_letters::Args),
-    /// Drive a running service with real chat logs, and check that nothing is lost.
-    #[command(long_about = replay::ABOUT)]
-    Replay(replay::Args),
-    /// See the whole story in half a minute, on a service of its own.
-    #[command(long_about = demo::ABOUT)]
-    Demo(demo::Args),
-    /// Measure the service on this machine.
-    #[command(long_about = bench::ABOUT)]
-    Bench(Box<bench::Args>),
-    /// Break everything that can break, and see whether the promise holds.
-    #[command(long_about = torture::ABOUT)]
-    Torture(torture::Args),
 }
 
 const SERVE: &str = "\
@@ -116,7 +102,7 @@ Examples:
 
 /// Does what the command line asks for. Called once, by `main`.
 pub fn main() -> ExitCode {
-    if let Err(why) = leave_libpq_variables().and_then(|()| read_dotenv()) {
+    if let Err(why) = read_environment() {
         return Exit::Usage.after(&why);
     }
     // Without a command: `serve`, with its settings from the environment.
@@ -140,6 +126,12 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         runtime.worker_threads(threads);
     }
     runtime.enable_all().build()
+}
+
+/// Takes the settings of a file `.env` into the environment, and leaves libpq's variables. Called first, by each program that
+/// runs here: it may begin the program again. An error is a sentence.
+pub fn read_environment() -> Result<(), String> {
+    leave_libpq_variables().and_then(|()| read_dotenv())
 }
 
 /// What `psql` on this machine is told by them would lead the service elsewhere, past what its own settings say.
@@ -185,10 +177,6 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
-        Command::Replay(args) => replay::run(args).await,
-        Command::Demo(args) => demo::run(args).await,
-        Command::Bench(args) => bench::run(*args).await,
-        Command::Torture(args) => torture::run(args).await,
     }
 }
 

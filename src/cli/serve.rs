@@ -27,7 +27,7 @@ const START_ANEW_PAUSE: Duration = Duration::from_millis(500);
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// So many milliseconds the node's clock is ahead, behind where negative. For `restante torture` and tests: a node whose
+    /// So many milliseconds the node's clock is ahead, behind where negative. For `restante-lab torture` and tests: a node whose
     /// clock is off takes tokens that have expired and refuses good ones, so no setting of the environment does this
     #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true, value_name = "MS")]
     clock_off_by_ms: i64,

@@ -1,0 +1,121 @@
+//! What PostgreSQL alone can do on this machine (`--limit`): the same rows in the same batches, with the same settings of the
+//! server, without service and sockets. Storing is one `insert … select from unnest(…)` a batch into the real tables, with
+//! numbers that the client made up; an ack is one `update … from unnest(…)`. Beside them [`store::accept`](restante::store::accept)
+//! and [`store::settle`](restante::store::settle), called in the same way: what they cost more is the price of what they promise,
+//! and what a service costs more than they do is that of sockets.
+//!
+//! [`ground`] is the database, [`work`] a batch and how it is written, [`share`] what part of the limit the service reaches.
+
+mod ground;
+mod share;
+mod work;
+
+use serde::Serialize;
+
+use super::figure::median;
+use super::load::Progress;
+use super::sizes::Sizes;
+use ground::Ground;
+pub use share::{Batches, Share, Three};
+pub use work::Work;
+
+/// Messages in a batch.
+const BATCHES: [usize; 3] = [50, 200, 500];
+/// Connections that write at once.
+const CONNECTIONS: [usize; 3] = [1, 2, 4];
+/// Messages of each measurement: whole batches of every size on every number of connections.
+const MESSAGES: usize = 24_000;
+const MESSAGES_QUICK: usize = 4_000;
+
+/// One way to write so many at once on so many connections, over all repetitions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// What is written, and by which statement.
+    pub work: Work,
+    /// Messages in a transaction.
+    pub batch: usize,
+    /// Connections that write at once.
+    pub connections: usize,
+    /// Messages a second, the median.
+    pub median: f64,
+    /// One per repetition.
+    pub values: Vec<f64>,
+    /// CPU seconds of the database per 1,000 messages, the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_cpu_seconds_per1000: Option<f64>,
+    #[serde(skip)]
+    cpu_values: Vec<f64>,
+}
+
+impl Limit {
+    const fn new(work: Work, batch: usize, connections: usize) -> Self {
+        Self { work, batch, connections, median: 0.0, values: Vec::new(), database_cpu_seconds_per1000: None, cpu_values: Vec::new() }
+    }
+
+    fn add(&mut self, rate: f64, cpu_per_1000: Option<f64>) {
+        self.values.push(rate);
+        self.median = median(self.values.iter().copied());
+        self.cpu_values.extend(cpu_per_1000);
+        self.database_cpu_seconds_per1000 = (!self.cpu_values.is_empty()).then(|| median(self.cpu_values.iter().copied()));
+    }
+}
+
+/// Measures all of it, each repetition on a fresh database.
+pub async fn measure(sizes: &Sizes, is_quick: bool, repeat: u32) -> anyhow::Result<Vec<Limit>> {
+    let messages = if is_quick { MESSAGES_QUICK } else { MESSAGES };
+    let mut limits: Vec<Limit> = Vec::new();
+    for repetition in 1..=repeat {
+        let progress = Progress::new(&format!("limit {repetition}/{repeat}"));
+        progress.begin("starting a database", 0);
+        let mut ground = Ground::start(sizes, CONNECTIONS[CONNECTIONS.len() - 1]).await?;
+        progress.begin("writing without a service", (BATCHES.len() * CONNECTIONS.len() * Work::ALL.len() * messages) as u64);
+        let measured = once(&mut ground, messages, &mut limits, &progress).await;
+        ground.remove().await;
+        measured?;
+    }
+    limits.sort_by_key(|limit| (limit.work, limit.batch, limit.connections));
+    Ok(limits)
+}
+
+async fn once(ground: &mut Ground, messages: usize, limits: &mut Vec<Limit>, progress: &Progress) -> anyhow::Result<()> {
+    for connections in CONNECTIONS {
+        for batch in BATCHES {
+            // What was stored by a statement is then acked by the one that belongs to it.
+            for work in Work::ALL {
+                let (rate, cpu) = ground.measure(work, batch, connections, messages).await?;
+                let is_it = |limit: &Limit| (limit.work, limit.batch, limit.connections) == (work, batch, connections);
+                let place = limits.iter().position(is_it).unwrap_or_else(|| {
+                    limits.push(Limit::new(work, batch, connections));
+                    limits.len() - 1
+                });
+                limits[place].add(rate, cpu);
+                progress.advance(messages as u64);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_measurement_is_of_whole_batches() {
+        for messages in [MESSAGES, MESSAGES_QUICK] {
+            for (batch, connections) in BATCHES.into_iter().flat_map(|batch| CONNECTIONS.map(|connections| (batch, connections))) {
+                assert_eq!(messages % (batch * connections), 0, "{messages} in batches of {batch} on {connections} connections");
+            }
+        }
+    }
+
+    #[test]
+    fn repetitions_come_together_as_medians() {
+        let mut limit = Limit::new(Work::AckRows, 50, 1);
+        for (rate, cpu) in [(3.0, Some(0.3)), (1.0, None), (2.0, Some(0.1))] {
+            limit.add(rate, cpu);
+        }
+        assert_eq!((limit.median, limit.database_cpu_seconds_per1000), (2.0, Some(0.2)));
+    }
+}

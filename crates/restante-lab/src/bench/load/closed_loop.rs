@@ -1,0 +1,111 @@
+//! Pairs who send as fast as they are told: each has so many messages under way, until its sender knows that they are delivered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::task::JoinSet;
+
+use super::{Heard, Numbering, PATIENCE, Pair, Progress};
+use crate::bench::figure::Figure;
+use crate::bench::stand::Stand;
+
+/// How finely progress is shown.
+const STEPS: u32 = 100;
+
+/// The loop while it runs.
+#[derive(Debug)]
+pub struct ClosedLoop {
+    tasks: JoinSet<anyhow::Result<Pair>>,
+    finished: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What every pair does.
+#[derive(Clone)]
+struct Orders {
+    numbering: Numbering,
+    content: Arc<str>,
+    unfinished_max: usize,
+    finished: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl ClosedLoop {
+    /// All pairs begin; each keeps so many messages under way.
+    pub fn start(pairs: Vec<Pair>, unfinished_max: u32, content: &str) -> Self {
+        let (finished, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let orders = Orders {
+            numbering: Numbering::new(),
+            content: content.into(),
+            unfinished_max: unfinished_max as usize,
+            finished: Arc::clone(&finished),
+            stop: Arc::clone(&stop),
+        };
+        let mut tasks = JoinSet::new();
+        for (place, pair) in pairs.into_iter().enumerate() {
+            tasks.spawn(keep_going(pair, (place as u64) << 24, orders.clone()));
+        }
+        Self { tasks, finished, stop }
+    }
+
+    /// Lets it run for so long.
+    pub async fn run(&mut self, time: Duration, progress: &Progress) -> anyhow::Result<()> {
+        for _ in 0..STEPS {
+            tokio::time::sleep(time / STEPS).await;
+            progress.advance(1);
+            if let Some(ended) = self.tasks.try_join_next() {
+                let _: Pair = ended??;
+                bail!("a pair stopped by itself");
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets it run for so long: messages whose sender was told, in a second.
+    pub async fn measure(&mut self, name: String, time: Duration, stand: &Stand, progress: &Progress) -> anyhow::Result<Figure> {
+        progress.begin("at the highest rate", u64::from(STEPS));
+        let (began, before, spent) = (Instant::now(), self.finished.load(Ordering::Relaxed), stand.meter.read());
+        self.run(time, progress).await?;
+        let (seconds, done) = (began.elapsed().as_secs_f64(), self.finished.load(Ordering::Relaxed) - before);
+        Ok(Figure::rate(name, done, seconds, stand.meter.since(spent)))
+    }
+
+    /// Sends no more, waits for what is under way, and gives the pairs back.
+    pub async fn finish(mut self) -> anyhow::Result<Vec<Pair>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let all = async {
+            let mut pairs = Vec::new();
+            while let Some(ended) = self.tasks.join_next().await {
+                pairs.push(ended??);
+            }
+            Ok(pairs)
+        };
+        tokio::time::timeout(PATIENCE, all).await.context("some messages never came")?
+    }
+}
+
+/// Both ends of a pair in one task: a message is sent for each that its sender is told of.
+async fn keep_going(mut pair: Pair, first: u64, orders: Orders) -> anyhow::Result<Pair> {
+    let (mut next, mut unfinished) = (first, 0);
+    loop {
+        while unfinished < orders.unfinished_max && !orders.stop.load(Ordering::Relaxed) {
+            pair.sender.send(orders.numbering.id(next), pair.chat, &orders.content);
+            (next, unfinished) = (next + 1, unfinished + 1);
+        }
+        if unfinished == 0 {
+            return Ok(pair);
+        }
+        // Each end sends what it has queued when nothing has come for it: both are polled, and neither waits for the other.
+        tokio::select! {
+            heard = pair.sender.next() => if let Heard::Delivered(numbers) = heard? {
+                unfinished -= numbers.len();
+                orders.finished.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+            },
+            heard = pair.recipient.next() => if let Heard::Received(id) = heard? {
+                pair.recipient.ack(id);
+            },
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Messages that wait, made without the service: by the function that the service accepts with, so that tables and counters
+//! are left as it leaves them. Making them is not what is measured.
+
+use anyhow::ensure;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Numbering, Progress};
+use restante::store::{self, AcceptBatch, AcceptOutcome, LockPatience};
+
+/// As many as the service takes at most.
+const BATCH_MAX: usize = 500;
+
+/// Accepts a message for each chat and sender, in this order.
+pub async fn accept_all(
+    database: &PgPool,
+    letters: impl Iterator<Item = (Uuid, i64)>,
+    content: &str,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let numbering = Numbering::new();
+    let mut letters = (0..).zip(letters).peekable();
+    while letters.peek().is_some() {
+        let batch: Vec<(u64, (Uuid, i64))> = letters.by_ref().take(BATCH_MAX).collect();
+        let ids: Vec<Uuid> = batch.iter().map(|(number, _)| numbering.id(*number)).collect();
+        let (chats, senders): (Vec<Uuid>, Vec<i64>) = batch.into_iter().map(|(_, letter)| letter).unzip();
+        let count = ids.len() as u64;
+        accept(database, ids, chats, senders, content).await?;
+        progress.advance(count);
+    }
+    Ok(())
+}
+
+async fn accept(database: &PgPool, ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> anyhow::Result<()> {
+    let (count, batch) = (ids.len(), texts(ids, chats, senders, content));
+    let rows = store::accept(&mut *database.acquire().await?, &batch, false, LockPatience::OfConnection).await?;
+    let accepted = rows.iter().filter(|row| row.outcome == AcceptOutcome::Accepted).count();
+    ensure!(accepted == count, "{accepted} of {count} messages were accepted");
+    Ok(())
+}
+
+/// A batch of texts that all say the same.
+pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> AcceptBatch {
+    let count = ids.len();
+    AcceptBatch {
+        ids,
+        chats,
+        senders,
+        types: vec!["text".to_owned(); count],
+        contents: vec![content.to_owned(); count],
+        metadata: vec![None; count],
+        expires: vec![None; count],
+    }
+}
+
+/// What autovacuum would do some time after tables were filled, in the middle of what is measured.
+pub async fn tidy(database: &PgPool) -> anyhow::Result<()> {
+    for table in ["users", "inboxes", "chats", "chat_heads", "chat_members", "marks", "messages", "message_status"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("vacuum (analyze) {table}"))).execute(database).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What the service is compared with (`--baseline`): the same promises by the design that one finds in tutorials, on the
+//! same schema. A message is one transaction with a statement per step, an ack is one `update`, a page one `select`, each
+//! frame is flushed by itself, and nothing of one connection is written together with another's.
+//!
+//! Naive, not sabotaged: statements are prepared and use the indexes, numbers come from the counters under their locks, so
+//! the rows are the same rows; the pool is as large as the service's, the server is asynchronous. It leaves out what costs
+//! the service something: marks for senders that were away, devices, time-outs, repeated ids, limits. It speaks as much of the
+//! protocol as [`super::load`] does, in a process of its own that is started like the service.
+
+mod connection;
+mod frames;
+mod statements;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use restante::app;
+use restante::auth::{TokenVerifier, socket_token};
+use restante::cli::exit::UsageError;
+use restante::cli::host::Host;
+use restante::cli::settings_of_environment;
+use restante::telemetry::init_logging;
+
+/// Rows read at once, and so envelopes under way without an ack, where the client does not say.
+const PAGE_ROWS: i64 = 50;
+
+/// A connection's number, and where frames for it are put.
+type Online = (u64, mpsc::UnboundedSender<Utf8Bytes>);
+
+/// What all connections share.
+struct Shared {
+    pool: PgPool,
+    verifier: TokenVerifier,
+    online: Mutex<HashMap<i64, Vec<Online>>>,
+    connections: AtomicU64,
+}
+
+impl Shared {
+    /// A connection of this user is there; returns its number.
+    fn register(&self, user: i64, frames: mpsc::UnboundedSender<Utf8Bytes>) -> u64 {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.online.lock().unwrap_or_else(PoisonError::into_inner).entry(user).or_default().push((number, frames));
+        number
+    }
+
+    fn unregister(&self, user: i64, number: u64) {
+        let mut online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connections) = online.get_mut(&user) {
+            connections.retain(|(other, _)| *other != number);
+            if connections.is_empty() {
+                online.remove(&user);
+            }
+        }
+    }
+
+    /// To every connection of this user.
+    fn tell(&self, user: i64, frame: &Utf8Bytes) {
+        let online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, frames) in online.get(&user).into_iter().flatten() {
+            // A connection that has just ended has its rows in the database.
+            let _ = frames.send(frame.clone());
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Wishes {
+    window: Option<u16>,
+}
+
+/// Runs it until this process is ended. Takes `DATABASE_URL`, `JWT_SECRET` and `LISTEN_ADDR` as the service does, and
+/// prints the same line when it is ready.
+pub async fn serve() -> anyhow::Result<()> {
+    let config = settings_of_environment().check().map_err(|error| UsageError(error.to_string()))?;
+    init_logging(&config.log_filter, config.log_format);
+    let host = Host::start(&config).await?;
+    app::migrate(&host.database).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(config.pool_size)
+        .test_before_acquire(false)
+        .connect_with(host.database.options.clone())
+        .await
+        .context("the database cannot be reached")?;
+    let verifier = TokenVerifier::new(&host.secret()?.expose_secret().into());
+    let shared = Shared { pool, verifier, online: Mutex::default(), connections: AtomicU64::new(0) };
+    let listener = TcpListener::bind(config.listen_addr).await.with_context(|| format!("cannot listen on {}", config.listen_addr))?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let listener = listener.tap_io(|stream| {
+        // As the service: without it frames would wait for one another.
+        let _ = stream.set_nodelay(true);
+    });
+    let routes = Router::new().route("/ws", get(socket)).with_state(Arc::new(shared));
+    Ok(axum::serve(listener, routes).await?)
+}
+
+async fn socket(
+    State(shared): State<Arc<Shared>>,
+    Query(wishes): Query<Wishes>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, StatusCode> {
+    let token = socket_token(&headers, None).ok_or(StatusCode::UNAUTHORIZED)?;
+    let identity = shared.verifier.verify(token.expose_secret(), SystemTime::now().into()).map_err(|_| StatusCode::UNAUTHORIZED)?;
+    let page_rows = wishes.window.map_or(PAGE_ROWS, i64::from);
+    Ok(upgrade.on_upgrade(move |socket| connection::run(shared, socket, identity.external, page_rows)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frame_goes_to_every_connection_of_its_user_and_to_nobody_else() {
+        let verifier = TokenVerifier::new(&"a secret for tests, of 32 bytes or more".into());
+        let pool = PgPoolOptions::new().connect_lazy("postgres://nowhere").unwrap();
+        let shared = Shared { pool, verifier, online: Mutex::default(), connections: AtomicU64::new(0) };
+        let (one, mut heard_by_one) = mpsc::unbounded_channel();
+        let (two, mut heard_by_two) = mpsc::unbounded_channel();
+        let (other, mut heard_by_other) = mpsc::unbounded_channel();
+        let first = shared.register(1, one);
+        shared.register(1, two);
+        shared.register(2, other);
+        shared.tell(1, &"hello".into());
+        assert_eq!((heard_by_one.try_recv().unwrap(), heard_by_two.try_recv().unwrap()), ("hello".into(), "hello".into()));
+        shared.unregister(1, first);
+        shared.tell(1, &"again".into());
+        assert!(heard_by_one.try_recv().is_err() && heard_by_two.try_recv().is_ok() && heard_by_other.try_recv().is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Somebody leaves a transaction open: as long as its snapshot lives nothing can be cleaned up, and every counter that moves leaves
+//! versions of its row behind that the next one has to walk past.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+use crate::bench::figure::{Figure, Unit, thousands};
+use crate::bench::load::{ClosedLoop, Progress, pairs, tidy};
+use crate::bench::sizes::{HeldBy, Sizes};
+use crate::bench::stand::Stand;
+
+/// Time at the highest rate before it counts.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// The tables in which rows change.
+const TABLES: [&str; 4] = ["inboxes", "chat_heads", "marks", "message_status"];
+
+/// With each number of pairs.
+pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for pairs in &sizes.held_pairs.0 {
+        let of_these = with_pairs(stand, sizes, *pairs, progress).await?;
+        let what = format!("{} pairs", thousands(u64::from(*pairs)));
+        figures.extend(of_these.into_iter().map(|figure| Figure { name: format!("{what}, {}", figure.name), ..figure }));
+    }
+    Ok(figures)
+}
+
+/// The closed loop before the transaction is opened, at each mark while it is open, and after its end.
+async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let pairs = pairs(stand, count, progress).await?;
+    let mut traffic = ClosedLoop::start(pairs, unfinished(sizes, count), &sizes.content());
+    traffic.run(WARM_UP.min(sizes.time), progress).await?;
+    let before = traffic.measure("before".to_owned(), sizes.time, stand, progress).await?;
+    let mut figures = vec![before.clone()];
+
+    let open = match sizes.held_by {
+        HeldBy::Somebody => Some(open(&stand.database).await?),
+        HeldBy::Nobody => None,
+    };
+    let since = Instant::now();
+    for mark in &sizes.held.0 {
+        let when = format!("{} {}", if open.is_some() { "held for" } else { "held by nobody for" }, words(mark.0));
+        progress.begin(&format!("until it is {when}"), 100);
+        traffic.run(mark.0.saturating_sub(since.elapsed()), progress).await?;
+        let rate = traffic.measure(when.clone(), sizes.time, stand, progress).await?;
+        figures.push(rate.clone());
+        figures.extend(loss(&when, &before, &rate));
+        figures.extend(dead_rows(&stand.database, &when).await?);
+    }
+    figures.extend(table_sizes(&stand.database).await?);
+    if let Some(open) = open {
+        open.rollback().await?;
+    }
+    tidy(&stand.database).await?;
+    figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, stand, progress).await?);
+    traffic.finish().await?;
+    Ok(figures)
+}
+
+/// A transaction with a snapshot, and with a number that others wait for when they clean up.
+async fn open(database: &PgPool) -> anyhow::Result<Transaction<'static, Postgres>> {
+    let mut open = database.begin_with("begin isolation level repeatable read").await?;
+    let _: String = sqlx::query_scalar("select pg_current_xact_id()::text").fetch_one(&mut *open).await?;
+    Ok(open)
+}
+
+/// About as many under way in all as the live scenario has.
+fn unfinished(sizes: &Sizes, pairs: u32) -> u32 {
+    (sizes.pairs * sizes.unfinished / pairs.max(1)).max(1)
+}
+
+/// What has become worse: messages a second, and on a machine that has other things to do CPU for each.
+fn loss(when: &str, before: &Figure, now: &Figure) -> Vec<Figure> {
+    let mut figures = vec![Figure::new(format!("{when}: lost of the rate"), 100.0 * (1.0 - now.value / before.value), Unit::Percent)];
+    if let (Some(before), Some(now)) = (before.cost, now.cost) {
+        let more = 100.0 * ((now.service + now.database) / (before.service + before.database) - 1.0);
+        figures.push(Figure::new(format!("{when}: more CPU for a message"), more, Unit::Percent));
+    }
+    figures
+}
+
+/// Rows that are dead, and cannot be removed.
+async fn dead_rows(database: &PgPool, when: &str) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for table in TABLES {
+        let read = "select n_dead_tup from pg_stat_user_tables where relname = $1";
+        let dead: i64 = sqlx::query_scalar(read).bind(table).fetch_one(database).await?;
+        figures.push(Figure::new(format!("{when}: dead rows of {table}"), dead as f64, Unit::Count));
+    }
+    Ok(figures)
+}
+
+/// What the tables take at the end of it, with their indexes.
+async fn table_sizes(database: &PgPool) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for table in TABLES {
+        let bytes: i64 = sqlx::query_scalar("select pg_total_relation_size($1::regclass)").bind(table).fetch_one(database).await?;
+        figures.push(Figure::new(format!("at last: size of {table}"), bytes as f64 / f64::from(1 << 20), Unit::Mebibytes));
+    }
+    Ok(figures)
+}
+
+/// `1m`, `90s`, `500ms`.
+fn words(time: Duration) -> String {
+    match (time.as_millis(), time.as_secs()) {
+        (millis, _) if millis % 1000 != 0 => format!("{millis}ms"),
+        (_, seconds) if seconds >= 60 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (_, seconds) => format!("{seconds}s"),
+    }
+}

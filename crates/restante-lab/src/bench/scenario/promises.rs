@@ -1,0 +1,103 @@
+//! What the users of a service ask it for, while a few others talk: how soon a message is there, how soon one has what waited, how
+//! soon one knows whether somebody is online.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use hdrhistogram::Histogram;
+
+use crate::bench::figure::Figure;
+use crate::bench::load::{
+    Cast, Crowd, OpenLoop, Pace, Progress, Socket, accept_all, connect_all, direct_chats, drain, ensure_drained, pairs, quantiles, tidy,
+    users,
+};
+use crate::bench::sizes::Sizes;
+use crate::bench::stand::Stand;
+
+/// Messages that wait for each who comes.
+const WAITING: u32 = 50;
+/// Longer than everything else takes: then the live traffic is stopped.
+const LIVE_MAX: Duration = Duration::from_secs(600);
+
+/// All three, the second and the third one after the other.
+pub async fn promises(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let crowd = crowd(stand, sizes, progress).await?;
+    let mut asked = Asked::connect(stand, progress).await?;
+    let pairs = pairs(stand, sizes.pairs, progress).await?;
+    let (began, content) = (Instant::now(), sizes.content());
+    let mut live = OpenLoop::start(pairs, Pace { rate: sizes.storm_rate, longest: LIVE_MAX }, &content, None)?;
+    let drained = drained(stand, &crowd, progress).await?;
+    let checked = asked.check(sizes.checks, progress).await?;
+    tokio::time::sleep(sizes.time.saturating_sub(began.elapsed())).await;
+    live.stop();
+    let live = live.finish().await?;
+
+    let mut figures = Vec::from(quantiles("live: sent → recipient", &live.latencies.there));
+    figures.extend(quantiles(&format!("{WAITING} waiting: connect → drained"), &drained));
+    figures.extend(quantiles("online check: asked → answered", &checked));
+    Ok(figures)
+}
+
+/// Those who will come, with what waits for them.
+async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+    let total = u64::from(sizes.pairs) * u64::from(WAITING);
+    progress.begin("filling", total);
+    let crowd = Crowd::make(&stand.database, sizes.senders, sizes.pairs).await?;
+    accept_all(&stand.database, (0..WAITING).flat_map(|_| crowd.letters()), &sizes.content(), progress).await?;
+    tidy(&stand.database).await?;
+    Ok(crowd)
+}
+
+/// One after the other connects and takes what waits, with an ack for each message.
+async fn drained(stand: &Stand, crowd: &Crowd, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
+    let total = crowd.recipients.len() as u64 * u64::from(WAITING);
+    progress.begin("50 waiting", total);
+    let (mut latencies, mut received) = (micros()?, 0);
+    for user in &crowd.recipients {
+        let (options, began) = (stand.options(&user.name)?, Instant::now());
+        let mut socket = Socket::connect(&options).await?;
+        received += drain(&mut socket, progress).await?;
+        record(&mut latencies, began);
+    }
+    ensure_drained(stand, &crowd.recipients, received, total).await?;
+    Ok(latencies)
+}
+
+/// One who asks whether another is online.
+struct Asked {
+    asker: Socket,
+    other: Cast,
+    /// It is.
+    _there: Socket,
+}
+
+impl Asked {
+    async fn connect(stand: &Stand, progress: &Progress) -> anyhow::Result<Self> {
+        let both = users(&stand.database, "asked", 2).await?;
+        direct_chats(&stand.database, &[(both[0].id, both[1].id)]).await?;
+        let mut sockets = connect_all(stand, &both, progress).await?.into_iter();
+        let (Some(asker), Some(there)) = (sockets.next(), sockets.next()) else { anyhow::bail!("two connect, and not both are there") };
+        Ok(Self { asker, other: both[1].clone(), _there: there })
+    }
+
+    /// Asks so often, each time when the answer before has come.
+    async fn check(&mut self, times: u32, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
+        progress.begin("online checks", u64::from(times));
+        let mut latencies = micros()?;
+        for _ in 0..times {
+            let began = Instant::now();
+            ensure!(self.asker.is_online(&self.other.name).await?, "somebody who is connected is said to be away");
+            record(&mut latencies, began);
+            progress.advance(1);
+        }
+        Ok(latencies)
+    }
+}
+
+fn micros() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
+}
+
+fn record(latencies: &mut Histogram<u64>, since: Instant) {
+    latencies.saturating_record(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
+}
