@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which module knows which others. Arrows run downwards only: what stands higher here is known by nothing below it.
+/// Which module of the service knows which others; `session` and `domain` are those of restante-session. Arrows run downwards only: what stands higher here is known by nothing below it.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("cli", &["address", "app", "client", "config", "auth", "postgres", "secret", "telemetry", "store", "protocol", "domain"]),
+    ("cli", &["address", "app", "config", "auth", "secret", "telemetry", "store", "protocol", "domain"]),
     (
         "app",
         &[
@@ -36,17 +36,15 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("presence", &["reach", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("reach", &["hub", "bus", "telemetry", "protocol", "domain"]),
     // These four never know one another.
-    ("session", &["protocol", "domain"]),
+    ("session", &["domain"]),
     ("store", &["protocol", "domain"]),
     ("hub", &["protocol", "domain"]),
     ("bus", &["protocol", "domain"]),
     // Beside them: each for itself.
-    ("client", &["protocol", "domain"]),
     ("auth", &["protocol", "domain"]),
     ("telemetry", &["config::LogFormat", "protocol", "domain"]),
     ("config", &["address", "domain"]),
     ("address", &[]),
-    ("postgres", &[]),
     ("secret", &[]),
     ("protocol", &["domain"]),
     ("domain", &[]),
@@ -55,7 +53,7 @@ const KNOWS: &[(&str, &[&str])] = &[
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Every Rust file of the service, with its text.
+/// A Rust file of the service or of a crate beside it, with its text.
 struct Source {
     path: PathBuf,
     text: String,
@@ -76,22 +74,30 @@ fn files_under(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<Source> {
-    let rust = files_under(&root().join("src")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let crates = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
+    let files = crates.chain([root().join("src")]).flat_map(|folder| files_under(&folder));
+    let rust = files.filter(|path| path.extension().is_some_and(|end| end == "rs"));
     let sources: Vec<_> = rust.map(|path| Source { text: fs::read_to_string(&path).unwrap(), path }).collect();
-    assert!(sources.len() > 50, "{} files", sources.len());
+    assert!(sources.len() > 250, "{} files", sources.len());
     sources
 }
 
 impl Source {
-    /// As it is shown: `src/…`.
+    /// As it is shown: `src/…` or `crates/…`.
     fn name(&self) -> String {
         self.path.strip_prefix(root()).unwrap().display().to_string()
     }
 
-    /// The module of the crate it belongs to.
+    /// The crate it belongs to: `restante`, or the name of its folder.
+    fn package(&self) -> String {
+        self.name().strip_prefix("crates/").map_or("restante", |rest| rest.split('/').next().unwrap()).to_owned()
+    }
+
+    /// The module of that crate.
     fn module(&self) -> String {
-        let inside = self.path.strip_prefix(root().join("src")).unwrap();
-        inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+        let name = self.name();
+        let (_, inside) = name.split_once("src/").unwrap();
+        inside.split('/').next().unwrap().trim_end_matches(".rs").to_owned()
     }
 
     /// Its lines without comments, numbered from 1.
@@ -127,12 +133,12 @@ fn is_for_tests(source: &Source, tests: &BTreeSet<PathBuf>) -> bool {
 
 #[test]
 fn modules_know_only_what_stands_below_them() {
-    for source in sources() {
+    for source in sources().iter().filter(|source| ["restante", "restante-session"].contains(&source.package().as_str())) {
         let module = source.module();
         if matches!(module.as_str(), "lib" | "main") {
             continue;
         }
-        let (_, known) = KNOWS.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("say in KNOWS where src/{module} stands"));
+        let (_, known) = KNOWS.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("say in KNOWS where {module} stands"));
         for (n, line) in source.code() {
             for (at, _) in line.match_indices("crate::") {
                 let path = &line[at + "crate::".len()..];
@@ -159,7 +165,26 @@ fn the_rules_name_no_arrow_upwards_and_none_among_the_four() {
         let four = ["session", "store", "hub", "bus"];
         assert!(!four.contains(module) || !known.iter().any(|other| four.contains(other)), "{module}");
         assert!(!known.contains(&"config") || ["app", "cli"].contains(module), "{module} reads the configuration");
-        assert!(!known.contains(&"client") || *module == "cli", "{module} is no client");
+    }
+}
+
+/// Cargo keeps the crates apart; where in a crate another one may be used is kept here.
+#[test]
+fn crates_are_used_where_they_belong() {
+    // What the service is measured against, in processes and connections of the benchmark's own.
+    let compared = ["bench/naive", "bench/limit", "bench/load/filling.rs"].map(|place| format!("crates/restante-lab/src/{place}"));
+    for source in sources() {
+        let (package, name) = (source.package(), source.name());
+        for (n, line) in source.code() {
+            let drives = line.contains("restante_client") || line.contains("restante_postgres");
+            assert!(
+                !drives || package != "restante" || source.module() == "cli",
+                "{name}:{n}: only commands are clients, or run PostgreSQL"
+            );
+            let mut paths = line.split("restante::").skip(1);
+            let is_manners = package != "restante-lab" || paths.all(|path| path.starts_with("cli::"));
+            assert!(is_manners || compared.iter().any(|place| name.starts_with(place)), "{name}:{n}: the lab starts the service, {line}");
+        }
     }
 }
 
@@ -219,13 +244,12 @@ fn nothing_is_unwrapped_outside_tests() {
 
 #[test]
 fn statements_live_in_the_store() {
-    for path in files_under(&root().join("src")) {
+    for path in ["src", "crates"].iter().flat_map(|folder| files_under(&root().join(folder))) {
         let is_sql = path.extension().is_some_and(|end| end == "sql");
         assert!(!is_sql || path.starts_with(root().join("src/store/sql")), "{}", path.display());
     }
-    // The benchmark and the judge are not the service: they fill databases, look at them from outside, and compare.
-    let is_outside = |name: String| ["src/cli/bench", "src/cli/torture"].iter().any(|place| name.starts_with(place));
-    let is_service = |source: &&Source| source.module() != "store" && !is_outside(source.name());
+    // The lab is not the service: it fills databases, looks at them from outside, and compares.
+    let is_service = |source: &&Source| source.module() != "store" && source.package() != "restante-lab";
     for source in sources().iter().filter(is_service) {
         for (n, line) in source.code() {
             assert!(
@@ -242,7 +266,8 @@ fn statements_live_in_the_store() {
 fn only_the_clock_reads_the_time_of_day() {
     let all = sources();
     let tests = test_files(&all);
-    let is_service = |source: &&Source| !matches!(source.module().as_str(), "cli" | "client") && !is_for_tests(source, &tests);
+    let is_node = |source: &Source| !matches!(source.package().as_str(), "restante-client" | "restante-lab") && source.module() != "cli";
+    let is_service = |source: &&Source| is_node(source) && !is_for_tests(source, &tests);
     let reads = ["now_utc(", "now_local(", "SystemTime::now", "UtcDateTime::now", "now_v7(", "Timestamp::now"];
     let mut readers = BTreeSet::new();
     for source in all.iter().filter(is_service) {
@@ -257,7 +282,7 @@ fn only_the_clock_reads_the_time_of_day() {
 fn no_file_names_a_place_that_only_one_machine_has() {
     // Put together here, so that this file does not name them.
     let places = ["work", "root/.cargo", "mnt", "Users"].map(|place| format!("/{place}/"));
-    for folder in ["src", "tests", "migrations", "model", "fuzz/fuzz_targets", "xtask/src", ".ci"] {
+    for folder in ["src", "crates", "tests", "migrations", "model", "fuzz/fuzz_targets", "xtask/src", ".ci"] {
         for path in files_under(&root().join(folder)) {
             let Ok(text) = fs::read_to_string(&path) else { continue };
             for place in &places {

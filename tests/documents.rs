@@ -5,17 +5,23 @@
 
 #[path = "documents/frames.rs"]
 mod frames;
+#[path = "documents/markdown.rs"]
+mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use markdown::{commands, spans, taken_apart};
 use restante::app::StartError;
 use restante::protocol::server::ServerEvent;
 use restante::protocol::{Fault, client, codes};
 use restante::store::{self, CannotUse, Unfit};
 use serde_json::Value;
+
+/// Where words and state machine are.
+const SESSION: &str = "crates/restante-session/src";
 
 const DOCUMENTS: [&str; 6] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/torture.md"];
 
@@ -25,32 +31,6 @@ fn path(relative: &str) -> PathBuf {
 
 fn read(relative: &str) -> String {
     fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
-}
-
-/// A fenced block: its language and its text.
-struct Block {
-    language: String,
-    text: String,
-}
-
-/// A document as its fenced blocks, and its lines outside of them.
-fn taken_apart(document: &str) -> (Vec<Block>, Vec<&str>) {
-    let (mut blocks, mut prose) = (Vec::new(), Vec::new());
-    let mut open: Option<Block> = None;
-    for line in document.lines() {
-        match (line.strip_prefix("```"), open.take()) {
-            (Some(_), Some(block)) => blocks.push(block),
-            (Some(language), None) => open = Some(Block { language: language.to_owned(), text: String::new() }),
-            (None, Some(block)) => open = Some(Block { text: format!("{}{line}\n", block.text), ..block }),
-            (None, None) => prose.push(line),
-        }
-    }
-    (blocks, prose)
-}
-
-/// What stands between backticks in a line.
-fn spans(line: &str) -> impl Iterator<Item = &str> {
-    line.split('`').skip(1).step_by(2)
 }
 
 /// What stands between quotes in a line of code.
@@ -136,7 +116,9 @@ fn every_limit_of_the_protocol_is_in_its_table() {
 #[test]
 fn every_rule_and_fault_of_the_torture_is_in_its_table() {
     let document = read("docs/torture.md");
-    for (source, table) in [("src/cli/torture/checker/findings.rs", "\nrules! {"), ("src/cli/torture/plan.rs", "\nkinds! {")] {
+    for (source, table) in
+        [("crates/restante-lab/src/torture/checker/findings.rs", "\nrules! {"), ("crates/restante-lab/src/torture/plan.rs", "\nkinds! {")]
+    {
         let source = read(source);
         let lines: Vec<&str> =
             source.split(table).nth(1).unwrap().split("\n}").next().unwrap().lines().filter(|line| line.contains('"')).collect();
@@ -252,19 +234,11 @@ fn metric_row(entry: &str) -> String {
     format!("| `restante_{name}{unit}{end}` | {} | {label} | {help} |", kind.to_lowercase())
 }
 
-/// The words that follow `restante` in the shell blocks, at the beginning of a line or of a `$(…)`.
-fn commands(document: &str) -> Vec<Vec<String>> {
-    let (blocks, _) = taken_apart(document);
-    let lines = blocks.iter().filter(|block| block.language == "sh").flat_map(|block| block.text.lines());
-    let calls = lines.flat_map(|line| line.split("$(")).filter_map(|call| call.strip_prefix("restante "));
-    calls.map(|call| call.split([' ', ')']).filter(|word| !word.is_empty()).map(str::to_owned).collect()).collect()
-}
-
 #[test]
 fn the_commands_that_are_shown_exist_with_their_options() {
     let mut checked = BTreeSet::new();
     for document in DOCUMENTS {
-        for words in commands(&read(document)) {
+        for words in commands(&read(document), "restante") {
             let Some(subcommand) = words.first() else { continue };
             let help = Command::new(env!("CARGO_BIN_EXE_restante")).args([subcommand, "--help"]).output().unwrap();
             assert!(help.status.success(), "{document}: there is no `restante {subcommand}`");
@@ -275,7 +249,7 @@ fn the_commands_that_are_shown_exist_with_their_options() {
             checked.insert(subcommand.clone());
         }
     }
-    for command in ["listen", "send", "demo", "replay", "token", "migrate"] {
+    for command in ["listen", "send", "token", "migrate"] {
         assert!(checked.contains(command), "no document shows `restante {command}`");
     }
 }
@@ -315,7 +289,8 @@ fn files_that_are_named_exist() {
     for document in DOCUMENTS {
         let text = read(document);
         for name in taken_apart(&text).1.into_iter().flat_map(spans) {
-            let is_path = ["src/", "tests/", "migrations/", "docs/"].iter().any(|folder| name.starts_with(folder)) && !name.contains('…');
+            let is_path =
+                ["src/", "crates/", "tests/", "migrations/", "docs/"].iter().any(|folder| name.starts_with(folder)) && !name.contains('…');
             assert!(!is_path || path(name).exists(), "{document}: there is no {name}");
         }
     }
@@ -348,17 +323,19 @@ fn drawn_map() -> BTreeMap<String, BTreeSet<String>> {
     let text = read("ARCHITECTURE.md");
     let section = text.split("\n## The map\n").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
-    rows.map(|row| {
-        let cells: Vec<&str> = row.split('|').collect();
-        (spans(cells[1]).next().unwrap().to_owned(), spans(cells[3]).map(str::to_owned).collect())
-    })
-    .collect()
+    rows.map(row).collect()
+}
+
+/// A row of a table: its name, and the names of its last column.
+fn row(row: &str) -> (String, BTreeSet<String>) {
+    let cells: Vec<&str> = row.split('|').collect();
+    (spans(cells[1]).next().unwrap().to_owned(), spans(cells[3]).map(str::to_owned).collect())
 }
 
 /// The same from the sources, tests left out.
 fn real_map() -> BTreeMap<String, BTreeSet<String>> {
     let mut map: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let declared = read("src/lib.rs");
+    let declared = [read("src/lib.rs"), read(&format!("{SESSION}/lib.rs"))].concat();
     let modules: BTreeSet<&str> =
         declared.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(|name| name.trim_end_matches(';')).collect();
     for module in &modules {
@@ -379,9 +356,10 @@ fn real_map() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn sources_of(module: &str) -> Vec<PathBuf> {
-    let (file, folder) = (path(&format!("src/{module}.rs")), path(&format!("src/{module}")));
-    let mut found: Vec<PathBuf> = Some(file).filter(|file| file.exists()).into_iter().collect();
-    let mut folders = vec![folder];
+    let places = ["src", SESSION];
+    let mut found: Vec<PathBuf> =
+        places.map(|place| path(&format!("{place}/{module}.rs"))).into_iter().filter(|file| file.exists()).collect();
+    let mut folders = places.map(|place| path(&format!("{place}/{module}"))).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
             let name = entry.file_name().unwrap().to_string_lossy().into_owned();
@@ -394,6 +372,22 @@ fn sources_of(module: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+#[test]
+fn the_table_of_crates_is_the_workspace() {
+    let text = read("ARCHITECTURE.md");
+    let section = text.split("\n## The crates\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let drawn: BTreeMap<String, BTreeSet<String>> = section.lines().filter(|line| line.starts_with("| `")).map(row).collect();
+    let manifest = read("Cargo.toml");
+    let members = manifest.lines().find(|line| line.starts_with("members = ")).unwrap();
+    assert_eq!(quoted(members).count() + 1, drawn.len(), "ARCHITECTURE.md, the crates");
+    for folder in quoted(members).chain(["."]) {
+        let manifest = read(&format!("{folder}/Cargo.toml"));
+        let name = quoted(manifest.lines().find(|line| line.starts_with("name = ")).unwrap()).next().unwrap();
+        let uses = manifest.lines().filter(|line| line.contains("{ path = ")).map(|line| line.split(' ').next().unwrap().to_owned());
+        assert_eq!(drawn.get(name), Some(&uses.collect()), "ARCHITECTURE.md, the crates: {name}");
+    }
 }
 
 #[test]

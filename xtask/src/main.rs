@@ -24,7 +24,7 @@ usage: cargo xtask sqlx-data [--check]
   schema             writes schema.sql: what the migrations make, in one file to read
   schema --check     fails when the committed schema.sql says anything else
   sabotage           breaks a copy of the service by each patch of tests/torture/broken (whose name contains a WORD), and fails
-                     unless `restante torture` finds each; takes some twenty minutes
+                     unless `restante-lab torture` finds each; takes some twenty minutes
 
 The database is an embedded PostgreSQL that is thrown away or, where DATABASE_URL is set, a scratch database there.";
 

@@ -52,7 +52,7 @@ fn attempt(breakage: &Breakage, place: &Path) -> anyhow::Result<Option<String>> 
     let tree = place.join("tree");
     let patch = tree.join(PATCHES).join(format!("{}.patch", breakage.name));
     apply(&tree, &patch, &[])?;
-    let found = build(&tree, &place.join("build")).and_then(|()| torture(breakage, &place.join("build/debug/restante")));
+    let found = build(&tree, &place.join("build")).and_then(|()| torture(breakage, &place.join("build/debug/restante-lab")));
     apply(&tree, &patch, &["-R"])?;
     found
 }
@@ -78,7 +78,7 @@ fn torture(breakage: &Breakage, program: &Path) -> anyhow::Result<Option<String>
 
 fn build(tree: &Path, target: &Path) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let args = ["build", "--quiet", "--package", "restante"];
+    let args = ["build", "--quiet", "--package", "restante", "--package", "restante-lab"];
     let status = Command::new(cargo).args(args).current_dir(tree).env("CARGO_TARGET_DIR", target).status()?;
     ensure!(status.success(), "a broken service must still compile");
     Ok(())
