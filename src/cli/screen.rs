@@ -35,6 +35,12 @@ pub enum Ink {
     Red,
 }
 
+impl Default for Screen {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Screen {
     /// Stdout.
     pub fn new() -> Self {

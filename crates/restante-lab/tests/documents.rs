@@ -1,7 +1,5 @@
 //! The commands of the lab that documents show exist, with their options.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #[path = "../../../tests/documents/markdown.rs"]
 #[expect(dead_code, reason = "the service's test of its documents uses more of it")]
 mod markdown;

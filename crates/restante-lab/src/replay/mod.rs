@@ -1,5 +1,5 @@
 //! `restante-lab replay`: drives a running service with real chat logs over real sockets, and checks what must
-//! always hold. The reader ([`log`]), the judge ([`checker`]) and the figures ([`report`]) are pure; a
+//! always hold. The reader ([`log`]), the judge ([`checker`]) and the figures ([`mod@report`]) are pure; a
 //! [`person`] is a client in a task; the [`driver`] tells them what to do.
 
 mod checker;
