@@ -30,8 +30,8 @@ use crate::domain::{Clock, NodeId, limits};
 use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
+use crate::notifier::Notifier;
 use crate::presence::{self, Presence, PresenceSettings};
-use crate::reach::Reach;
 use crate::session;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use crate::telemetry::Metrics;
@@ -80,7 +80,7 @@ pub enum StartError {
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
     /// The database does not answer, or refuses.
-    #[error("cannot reach the database")]
+    #[error("cannot notifier the database")]
     Database(#[source] sqlx::Error),
     /// The database answers, but a statement failed.
     #[error("the database is there, but cannot be used")]
@@ -275,14 +275,15 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
         let bus = Bus::new(NodeId::generate_by(&clock));
-        let reach = Reach::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
-        let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &reach, &metrics, &tasks, &stop_lanes);
+        let notifier = Notifier::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
+        let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &notifier, &metrics, &tasks, &stop_lanes);
         let carrier = Carrier::choose(config, &epoch, &store, &metrics).await?;
         let (listens, connect_to) = (admitting(&epoch, 1), database.direct.clone());
-        let (of_store, of_reach, of_bus, of_metrics) = (store.clone(), reach.clone(), bus.clone(), Arc::clone(&metrics));
-        let nodes = Nodes { listens, connect_to, wakes, carrier, store: of_store, reach: of_reach, bus: of_bus, metrics: of_metrics };
+        let (of_store, of_notifier, of_bus, of_metrics) = (store.clone(), notifier.clone(), bus.clone(), Arc::clone(&metrics));
+        let nodes = Nodes { listens, connect_to, wakes, carrier, store: of_store, notifier: of_notifier, bus: of_bus, metrics: of_metrics };
         nodes.start(&tasks, &stop_lanes);
-        let node = presence::Node { store: store.clone(), hub: Arc::clone(&hub), reach: reach.clone(), bus, metrics: Arc::clone(&metrics) };
+        let node =
+            presence::Node { store: store.clone(), hub: Arc::clone(&hub), notifier: notifier.clone(), bus, metrics: Arc::clone(&metrics) };
         let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;
         room::look(config, &database, &store, &metrics).await;
 
@@ -294,7 +295,7 @@ impl App {
             store: store.clone(),
             delivery: delivery.clone(),
             hub,
-            reach,
+            notifier,
             presence,
             metrics,
             verifier: Arc::new(TokenVerifier::new(secret)),

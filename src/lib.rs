@@ -9,7 +9,7 @@
 //! - [`store`]: every SQL statement, in `.sql` files named as their function
 //! - [`hub`]: who is connected to this node
 //! - [`bus`]: between nodes: what one has committed, the others are told
-//! - [`reach`]: everybody who is connected, through the hub here and over the bus elsewhere
+//! - [`notifier`]: everybody who is connected, through the hub here and over the bus elsewhere
 //! - [`presence`]: which nodes live, and who is online at which
 //! - [`delivery`]: the lanes that accept and settle in batches, and the hints that follow each commit
 //! - [`auth`]: whose token is it
@@ -37,9 +37,9 @@ pub mod delivery;
 pub mod http;
 pub mod hub;
 pub mod jobs;
+pub mod notifier;
 pub mod presence;
 pub mod protocol;
-pub mod reach;
 pub mod secret;
 pub mod store;
 pub mod telemetry;

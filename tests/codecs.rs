@@ -187,9 +187,9 @@ proptest! {
     ) {
         let device = device.map(|text| DeviceId::try_from(text).unwrap());
         let data = server::Ready {
-            user_id: &user, session_id: SessionId(session), device_id: device.as_ref(), window, pending, pending_more: flags[0],
+            user_id: user.clone(), session_id: SessionId(session), device_id: device.clone(), window, pending, pending_more: flags[0],
             last_seq: InboxSeq(numbers[0]), settled_seq: InboxSeq(numbers[1]), event_last_seq: InboxSeq(numbers[1]),
-            event_settled_seq: InboxSeq(numbers[0]), epoch: &epoch, resumed: flags[1], marks_cursor: "e-1", server_time: Timestamp(at),
+            event_settled_seq: InboxSeq(numbers[0]), epoch: epoch.as_str().into(), resumed: flags[1], marks_cursor: "e-1".into(), server_time: Timestamp(at),
         };
         let Event::Ready(read) = told(&server::frame(None, &data)) else { panic!() };
         prop_assert_eq!((&read.user_id, read.device_id.map(|text| DeviceId::try_from(text).unwrap())), (&user, device));

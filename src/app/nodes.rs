@@ -12,7 +12,7 @@ use super::StartError;
 use crate::bus::{self, Bus, Heard, ListenerSettings};
 use crate::config::Config;
 use crate::domain::NodeId;
-use crate::reach::Reach;
+use crate::notifier::Notifier;
 use crate::store::{Epoch, Store};
 use crate::telemetry::Metrics;
 
@@ -30,7 +30,7 @@ pub(super) struct Nodes {
     pub(super) wakes: String,
     pub(super) carrier: Carrier,
     pub(super) store: Store,
-    pub(super) reach: Reach,
+    pub(super) notifier: Notifier,
     pub(super) bus: Bus,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -99,7 +99,7 @@ impl Nodes {
     #[cfg(feature = "nats")]
     async fn listen_to_nats(self) {
         let Carrier::Nats(nats, _) = &self.carrier else { return };
-        nats.listen(self.bus.me(), || self.bus.lost(), |heard| self.reach.heard(heard)).await;
+        nats.listen(self.bus.me(), || self.bus.lost(), |heard| self.notifier.heard(heard)).await;
     }
 
     /// Passes on what is heard.
@@ -108,7 +108,7 @@ impl Nodes {
             if let Heard::Missed = heard {
                 self.metrics.listener_connects.inc();
             }
-            self.reach.heard(heard);
+            self.notifier.heard(heard);
         };
         let say = |channel: String, word: String| async { self.store.notify(&[channel], &[word]).await.is_ok() };
         let (pool, connect_to) = (self.listens.clone(), self.connect_to.clone());

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -14,6 +13,7 @@ use time::OffsetDateTime;
 use crate::domain::{
     ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, Status, Tally, UserId, Wire,
 };
+use crate::protocol::event::{Encoded, Notice};
 
 /// Bytes of a letter: PostgreSQL takes notifications of less than 8,000.
 pub(super) const LETTER_BYTES_MAX: usize = 7_900;
@@ -42,10 +42,10 @@ pub enum News {
     Receipt(UserId, Arc<Receipt>),
     /// A user has read a chat up to here.
     ReadUpTo(UserId, ChatId, ChatSeq),
-    /// A frame for these users, as it is.
-    Frame(Vec<UserId>, Utf8Bytes),
-    /// A frame for those who watch this user: it came, or went.
-    Watched(UserId, Utf8Bytes),
+    /// A notice for these users.
+    Notice(Vec<UserId>, Encoded<Notice>),
+    /// A notice for those who watch this user: it came, or went.
+    Watched(UserId, Encoded<Notice>),
     /// A newer connection of this device: older ones yield.
     Displaced(UserId, DeviceId, i64),
     /// Everybody looks for itself.
@@ -64,7 +64,7 @@ impl News {
             Self::Wake(..) => "wake",
             Self::LookAtMarks(_) => "marks",
             Self::Receipt(..) | Self::ReadUpTo(..) => "receipt",
-            Self::Frame(..) => "frame",
+            Self::Notice(..) => "notice",
             Self::Watched(..) => "presence",
             Self::Displaced(..) => "displaced",
             Self::Look => "look",
@@ -81,8 +81,8 @@ impl News {
         match self {
             Self::Wake(class, users) => many(users, &|users| Line::Wake(*class, users)),
             Self::LookAtMarks(users) => many(users, &Line::LookAtMarks),
-            Self::Frame(users, frame) if users.len() > USERS_MAX / 2 => {
-                users.chunks(USERS_MAX / 2).map(|part| Line::Frame(numbers(part), frame.as_str().to_owned()).text()).collect()
+            Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
+                users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
             }
             Self::Offer { places, message, .. } if places.len() > OFFERED_MAX || message.content.len() > LETTER_BYTES_MAX => None,
             other => Some(vec![Line::from(other).text()?]),
@@ -100,7 +100,7 @@ impl News {
             | Self::Wake(..)
             | Self::LookAtMarks(_)
             | Self::ReadUpTo(..)
-            | Self::Frame(..)
+            | Self::Notice(..)
             | Self::Watched(..)
             | Self::Displaced(..)
             | Self::Look
@@ -156,10 +156,10 @@ enum Line {
     Counted(i64, WrittenTally),
     #[serde(rename = "u")]
     ReadUpTo(i64, ChatId, ChatSeq),
-    #[serde(rename = "f")]
-    Frame(Vec<i64>, String),
-    #[serde(rename = "p")]
-    Watched(i64, String),
+    #[serde(rename = "n")]
+    Notice(Vec<i64>, Notice),
+    #[serde(rename = "a")]
+    Watched(i64, Notice),
     #[serde(rename = "d")]
     Displaced(i64, DeviceId, i64),
     #[serde(rename = "l")]
@@ -226,8 +226,8 @@ impl Line {
             Self::Moved(sender, receipt) => News::Receipt(UserId(sender), Arc::new(receipt.read()?)),
             Self::Counted(sender, tally) => News::Receipt(UserId(sender), Arc::new(Receipt::Counted(tally.into()))),
             Self::ReadUpTo(user, chat, seq) => News::ReadUpTo(UserId(user), chat, seq),
-            Self::Frame(numbers, frame) => News::Frame(users(numbers), frame.into()),
-            Self::Watched(user, frame) => News::Watched(UserId(user), frame.into()),
+            Self::Notice(numbers, notice) => News::Notice(users(numbers), Encoded::new(notice)),
+            Self::Watched(user, notice) => News::Watched(UserId(user), Encoded::new(notice)),
             Self::Displaced(user, device, number) => News::Displaced(UserId(user), device, number),
             Self::Look => News::Look,
             Self::Hello(node) => News::Hello(node),
@@ -252,8 +252,8 @@ impl From<&News> for Line {
                 Receipt::Counted(tally) => Self::Counted(sender.0, (*tally).into()),
             },
             News::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
-            News::Frame(users, frame) => Self::Frame(numbers(users), frame.as_str().to_owned()),
-            News::Watched(user, frame) => Self::Watched(user.0, frame.as_str().to_owned()),
+            News::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
+            News::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
             News::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             News::Look => Self::Look,
             News::Hello(node) => Self::Hello(*node),
@@ -335,6 +335,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::domain::ChatKind;
 
     fn message(content: String) -> Arc<Message> {
         Arc::new(Message {
@@ -365,6 +366,7 @@ mod tests {
         let member = ExternalId::try_from("ben".to_owned()).unwrap();
         let (chat, messages) = (ChatId::generate(), vec![MessageId::generate()]);
         let at = time::macros::datetime!(2026-11-01 12:00:00.000001 UTC);
+        let user = ExternalId::try_from("anna \"1\"\n".to_owned()).unwrap();
         let tally = Tally { chat, message: messages[0], seq: ChatSeq(1), delivered: 4, read: 2, members: 9 };
         let (reason, status, first, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(2), ChatSeq(4));
         vec![
@@ -374,8 +376,20 @@ mod tests {
             News::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
             News::Receipt(UserId(1), Arc::new(Receipt::Counted(tally))),
             News::ReadUpTo(UserId(1), chat, ChatSeq(3)),
-            News::Frame(vec![UserId(1)], r#"{"event":"typing"}"#.into()),
-            News::Watched(UserId(1), "{}".into()),
+            News::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: user.clone(), typing: true })),
+            News::Notice(
+                vec![UserId(1)],
+                Encoded::new(Notice::Added {
+                    chat,
+                    kind: ChatKind::Group,
+                    title: Some("a\nb".to_owned()),
+                    joined_seq: ChatSeq(4),
+                    by: user.clone(),
+                }),
+            ),
+            News::Notice(vec![UserId(1)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(4), by: user.clone() })),
+            News::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
+            News::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
             News::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
             News::Look,
             News::Hello(NodeId::generate()),

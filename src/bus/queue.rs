@@ -110,7 +110,7 @@ impl Queue {
                 self.look = true;
                 return Posted::InShort;
             }
-            News::Offer { .. } | News::Receipt(..) | News::ReadUpTo(..) | News::Frame(..) | News::Watched(..) => return Posted::Dropped,
+            News::Offer { .. } | News::Receipt(..) | News::ReadUpTo(..) | News::Notice(..) | News::Watched(..) => return Posted::Dropped,
         };
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);
@@ -146,7 +146,8 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ChatId, ChatSeq};
+    use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId};
+    use crate::protocol::event::{Encoded, Notice};
 
     fn told(queue: &mut Queue) -> Vec<News> {
         let mut told = Vec::new();
@@ -157,14 +158,20 @@ mod tests {
         told
     }
 
-    fn frame(bytes: usize) -> News {
-        News::Frame(vec![UserId(1)], "x".repeat(bytes).into())
+    fn notice(bytes: usize) -> News {
+        let user = ExternalId::try_from("anna".to_owned()).unwrap();
+        let title = Some("x".repeat(bytes));
+        News::Notice(
+            vec![UserId(1)],
+            Encoded::new(Notice::Added { chat: ChatId::generate(), kind: ChatKind::Group, title, joined_seq: ChatSeq(1), by: user }),
+        )
     }
 
     fn fill(queue: &mut Queue) {
         for bytes in [7_000, 100, 0] {
-            while queue.put(&frame(bytes)) == Posted::Whole {}
+            while queue.put(&notice(bytes)) == Posted::Whole {}
         }
+        while queue.put(&News::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
     }
 
     #[test]
@@ -198,7 +205,8 @@ mod tests {
         }
         assert_eq!(queue.put(&News::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(1))), Posted::Dropped);
         assert!(queue.bytes == full && full <= BYTES_MAX);
-        let short: Vec<News> = told(&mut queue).into_iter().filter(|news| !matches!(news, News::Frame(..))).collect();
+        let short: Vec<News> =
+            told(&mut queue).into_iter().filter(|news| !matches!(news, News::Notice(..) | News::LookAtMarks(_))).collect();
         assert!(matches!(&short[..], [News::Wake(Class::Event, users), News::Displaced(_, _, 9)] if *users == [UserId(7)]), "{short:?}");
     }
 
@@ -210,7 +218,8 @@ mod tests {
             queue.put(&News::Wake(Class::Chat, vec![UserId(user)]));
         }
         assert!(queue.wakes[0].len() <= NAMES_MAX);
-        let short: Vec<News> = told(&mut queue).into_iter().filter(|news| !matches!(news, News::Frame(..))).collect();
+        let short: Vec<News> =
+            told(&mut queue).into_iter().filter(|news| !matches!(news, News::Notice(..) | News::LookAtMarks(_))).collect();
         assert!(matches!(short[..], [News::Look]), "{} news", short.len());
     }
 
@@ -225,7 +234,7 @@ mod tests {
     fn nodes_that_came_are_told_first_and_alone() {
         let mut queue = Queue::default();
         let node = NodeId::generate();
-        queue.put(&frame(1));
+        queue.put(&notice(1));
         queue.greet(&[node]);
         let Next::Newcomers(nodes, letter) = queue.next() else { panic!("not greeted") };
         assert_eq!(nodes, [node]);

@@ -3,6 +3,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub use crate::domain::printable;
+
 use crate::domain::Status;
 
 /// Where a command writes to.
@@ -93,18 +95,6 @@ impl Colours {
     }
 }
 
-/// Text of others, fit for a terminal: one line, no control characters, no change of direction.
-pub fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' => '⏎',
-        '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c => c,
-    };
-    text.chars().map(shown).collect()
-}
-
 /// The time of day of an RFC 3339 timestamp, as the service wrote it (UTC).
 pub fn time_of_day(timestamp: &str) -> &str {
     timestamp.split_once('T').and_then(|(_, time)| time.get(..8)).unwrap_or(timestamp)
@@ -113,12 +103,6 @@ pub fn time_of_day(timestamp: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_of_others_cannot_drive_the_terminal() {
-        assert_eq!(printable("a\x1b]0;owned\x07b\nc\u{202e}d\u{9b}"), "a\u{fffd}]0;owned\u{fffd}b⏎c\u{fffd}d\u{fffd}");
-        assert_eq!(printable("grüße 你好 👋"), "grüße 你好 👋");
-    }
 
     #[test]
     fn colours_are_for_terminals_only() {

@@ -14,6 +14,7 @@ use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
 use crate::protocol::client::{
     self, AckRequest, ClientEvent, Frame, FrameId, ReadRequest, ReadUpTo, RejectRequest, SendRequest, SendTarget,
 };
+use crate::protocol::event::{Notice, ServerEvent};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{AckTarget, Input, ReadTarget, Ticket};
 use crate::store::{self, DirectChat};
@@ -94,7 +95,7 @@ impl Shell {
             ClientEvent::Typing { chat, typing } => self.typing(chat, typing),
             ClientEvent::PresenceGet(users) => self.presence(id, users, Watch::No),
             ClientEvent::PresenceSubscribe(users) => self.presence(id, users, Watch::Yes),
-            ClientEvent::Ping => self.outbox.text(server::frame(id.as_ref(), &server::Pong {})),
+            ClientEvent::Ping => self.outbox.event(id.as_ref(), &ServerEvent::Pong),
         }
     }
 
@@ -111,7 +112,7 @@ impl Shell {
         match verify(&self.shared, token) {
             Ok(identity) if identity.external == self.who.profile.external => {
                 self.token_expires = instant_of(identity.expires_at, &self.shared.clock);
-                self.outbox.text(server::frame(id, &authenticated(&identity)));
+                self.outbox.event(id, &authenticated(&identity));
             }
             Ok(_) => self.refuse(id, &Fault::plain(Code::OtherUser)),
             Err(fault) => self.refuse(id, &fault),
@@ -166,10 +167,10 @@ impl Shell {
         let Sending { id, request } = sending;
         let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request, &self.shared.clock);
         let sent = self.shared.delivery.send(item);
-        self.answer(async move {
+        self.answer(id, async move {
             match sent.await {
-                Ok(accepted) => (server::frame(id.as_ref(), &server::SentAnswer::from(accepted)), None),
-                Err(refusal) => (server::frame(id.as_ref(), &Fault::from(refusal)), None),
+                Ok(accepted) => (ServerEvent::Sent(accepted.into()), None),
+                Err(refusal) => (Fault::from(refusal).into(), None),
             }
         });
     }
@@ -199,7 +200,7 @@ impl Shell {
     fn presence(&mut self, id: Option<FrameId>, users: Vec<ExternalId>, watch: Watch) {
         let (store, hub) = (self.shared.store.clone(), Arc::clone(&self.shared.hub));
         let (asker, session, mailbox) = (self.who.profile.user, self.who.session, self.mailbox.clone());
-        self.answer(async move {
+        self.answer(id, async move {
             let mut seen = store.presence(asker, &users).await;
             if let (Watch::Yes, Ok(known)) = (watch, &seen) {
                 let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
@@ -209,7 +210,7 @@ impl Shell {
             }
             let seen = match seen {
                 Ok(seen) => seen,
-                Err(error) => return (server::frame(id.as_ref(), &read_fault(&error)), None),
+                Err(error) => return (read_fault(&error).into(), None),
             };
             let users = users.into_iter().map(|user| {
                 let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
@@ -217,7 +218,7 @@ impl Shell {
                 let last_seen = known.and_then(|known| known.last_seen).map(Timestamp);
                 server::Presence { user_id: user, online, last_seen }
             });
-            (server::frame(id.as_ref(), &server::PresenceState { users: users.collect() }), None)
+            (ServerEvent::Presence(server::PresenceState { users: users.collect() }), None)
         });
     }
 
@@ -238,8 +239,8 @@ impl Shell {
 
     pub(super) fn audience(&mut self, chat: ChatId, users: &[UserId]) {
         let Some((_, typing)) = self.typing.wanted.take() else { return };
-        let frame = server::frame(None, &server::Typing { chat_id: chat, user_id: &self.who.profile.external, typing });
-        self.shared.reach.frame(users.to_vec(), frame);
+        let notice = Notice::Typing { chat, user: self.who.profile.external.clone(), typing };
+        self.shared.notifier.notice(users.to_vec(), notice);
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Shared, open};
 use crate::auth::{self, Identity};
 use crate::domain::{DeviceId, limits};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
-use crate::protocol::{Code, Fault, server};
+use crate::protocol::{Code, Fault};
 
 /// A client's socket, and perhaps a frame of it that came before anybody wanted it.
 pub(super) type Socket = Peekable<WebSocket>;
@@ -203,7 +203,7 @@ pub fn fault_of(error: &axum::Error) -> Option<Fault> {
 /// Says why, and closes.
 pub(super) async fn refuse(shared: &Shared, mut socket: Socket, id: Option<&FrameId>, fault: &Fault) {
     let mut outbox = Outbox::default();
-    outbox.text(server::frame(id, fault));
+    outbox.event(id, &fault.clone().into());
     outbox.close_for(fault);
     outbox.finish(&mut socket).await;
     shared.metrics.connection_closed(Some(fault.code));

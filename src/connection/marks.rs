@@ -4,13 +4,12 @@
 //! of it again. Receipts told live carry the cursor of the last read: they may overtake one another, a read may not.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
-
-use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status, Tally};
-use crate::protocol::Timestamp;
-use crate::protocol::server::{StatusCounts, StatusException, StatusList, StatusUpTo, frame};
+use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::server::StatusException;
 use crate::store::{MarksCursor, MarksRead, Rest};
 
 /// The slowest of slow looks takes so many intervals.
@@ -120,80 +119,39 @@ fn cursor_text(epoch: &str, cursor: MarksCursor) -> String {
     format!("{epoch}-{}", cursor.0)
 }
 
-/// The frames of a read; the last carries the new cursor, once everything is told. None when nothing moved.
-pub(super) fn frames(read: &MarksRead, before: &str, epoch: &str) -> Vec<Utf8Bytes> {
+/// The events of a read; the last carries the new cursor, once everything is told. None when nothing moved.
+pub(super) fn events(read: &MarksRead, before: &str, epoch: &str) -> Vec<ServerEvent> {
+    let before: Arc<str> = before.into();
     let after = match read.rest {
-        Rest::None(cursor) => cursor_text(epoch, cursor),
-        Rest::From(_) => before.to_owned(),
+        Rest::None(cursor) => cursor_text(epoch, cursor).into(),
+        Rest::From(_) => Arc::clone(&before),
     };
-    let steps: Vec<Step<'_>> = read.marks.iter().flat_map(steps_of).chain(read.tallies.iter().map(Step::Count)).collect();
-    let last = steps.len().saturating_sub(1);
-    let cursor = |place| if place == last { after.as_str() } else { before };
-    steps.iter().enumerate().map(|(place, step)| step.frame(cursor(place))).collect()
-}
-
-enum Step<'a> {
-    UpTo { chat: ChatId, seq: ChatSeq, status: Status, member: &'a ExternalId, except: Vec<StatusException> },
-    Count(&'a Tally),
+    let mut events: Vec<ServerEvent> = read.marks.iter().flat_map(|mark| events_of(mark, &before)).collect();
+    events.extend(read.tallies.iter().map(|tally| ServerEvent::Counted(*tally, Arc::clone(&before))));
+    if let Some(ServerEvent::MarkMoved { marks_cursor, .. } | ServerEvent::Counted(_, marks_cursor)) = events.last_mut() {
+        *marks_cursor = after;
+    }
+    events
 }
 
 /// Delivered beyond what is read, then read: a client that applies them in order ends with the truth.
-fn steps_of(mark: &MovedMark) -> impl Iterator<Item = Step<'_>> {
-    let step = move |seq, status| Step::UpTo { chat: mark.chat, seq, status, member: &mark.member, except: exceptions(mark) };
-    let delivered = (mark.delivered > mark.read || !mark.except.is_empty()).then(|| step(mark.delivered, Status::Delivered));
-    let read = (mark.read > ChatSeq(0)).then(|| step(mark.read, Status::Read));
+fn events_of(mark: &MovedMark, cursor: &Arc<str>) -> impl Iterator<Item = ServerEvent> {
+    let event = |seq, status| ServerEvent::MarkMoved {
+        chat: mark.chat,
+        seq,
+        status,
+        member: mark.member.clone(),
+        except: exceptions(mark),
+        marks_cursor: Arc::clone(cursor),
+    };
+    let delivered = (mark.delivered > mark.read || !mark.except.is_empty()).then(|| event(mark.delivered, Status::Delivered));
+    let read = (mark.read > ChatSeq(0)).then(|| event(mark.read, Status::Read));
     delivered.into_iter().chain(read)
 }
 
 fn exceptions(mark: &MovedMark) -> Vec<StatusException> {
     let exceptions = mark.except.iter();
     exceptions.map(|it| StatusException { message_id: it.message, status: it.status, reason: Some(it.reason.clone()) }).collect()
-}
-
-impl Step<'_> {
-    fn frame(&self, marks_cursor: &str) -> Utf8Bytes {
-        match self {
-            Step::UpTo { chat, seq, status, member, except } => {
-                frame(None, &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor })
-            }
-            Step::Count(tally) => counts(tally, Some(marks_cursor)),
-        }
-    }
-}
-
-fn counts(tally: &Tally, marks_cursor: Option<&str>) -> Utf8Bytes {
-    frame(
-        None,
-        &StatusCounts {
-            chat_id: tally.chat,
-            message_id: tally.message,
-            seq: tally.seq,
-            delivered_count: tally.delivered,
-            read_count: tally.read,
-            member_count: tally.members,
-            marks_cursor,
-        },
-    )
-}
-
-/// A receipt as it happens.
-pub(super) fn receipt_frame(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
-    match receipt {
-        Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => frame(
-            None,
-            &StatusList {
-                chat_id: *chat,
-                message_ids: messages,
-                seq: *seq,
-                status: *status,
-                user_id: member,
-                reason: reason.as_deref(),
-                timestamp: Timestamp(*at),
-                marks_cursor: Some(marks_cursor),
-            },
-        ),
-        Receipt::Counted(tally) => counts(tally, Some(marks_cursor)),
-    }
 }
 
 #[cfg(test)]
@@ -269,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_frame_of_a_read_carries_its_cursor() {
+    fn only_the_last_event_of_a_read_carries_its_cursor() {
         let member = ExternalId::try_from("bob".to_owned()).unwrap();
         let mark = |delivered, read| MovedMark {
             chat: ChatId::generate(),
@@ -279,8 +237,13 @@ mod tests {
             except: Vec::new(),
         };
         let read = MarksRead { marks: vec![mark(5, 3), mark(2, 2)], tallies: Vec::new(), rest: Rest::None(MarksCursor(9)) };
-        let frames = frames(&read, "abc-1", "abc");
-        assert_eq!(frames.len(), 3);
-        assert!(frames[..2].iter().all(|frame| frame.contains("abc-1")) && frames[2].contains("abc-9"));
+        let cursors: Vec<_> = events(&read, "abc-1", "abc")
+            .into_iter()
+            .map(|event| match event {
+                ServerEvent::MarkMoved { marks_cursor, .. } => marks_cursor.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(cursors, ["abc-1", "abc-1", "abc-9"]);
     }
 }

@@ -42,8 +42,8 @@ use crate::auth::TokenVerifier;
 use crate::delivery::Delivery;
 use crate::domain::Clock;
 use crate::hub::Hub;
+use crate::notifier::Notifier;
 use crate::presence::Presence;
-use crate::reach::Reach;
 use crate::session;
 use crate::store::{Epoch, Store};
 use crate::telemetry::Metrics;
@@ -69,7 +69,7 @@ pub struct Shared {
     /// The sessions of this node.
     pub hub: Arc<Hub>,
     /// The sessions of every node.
-    pub reach: Reach,
+    pub notifier: Notifier,
     /// Who is online.
     pub presence: Presence,
     /// What operators see.

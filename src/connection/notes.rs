@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use super::marks::{self, receipt_frame};
+use super::marks;
 use super::shell::{Done, MarksReading, Shell};
 use crate::domain::{Class, UserId};
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
+use crate::protocol::event::ServerEvent;
 use crate::session::Input;
 use crate::store::{Further, MarksRead, Overview, Rest};
 
@@ -41,10 +42,11 @@ impl Shell {
             Note::Receipt(receipt) if self.told_read.overtook(Instant::now(), &receipt) => self.look_at_marks(),
             Note::Receipt(receipt) => {
                 let cursor = self.cursors.to_tell(self.shared.epoch.as_str());
-                self.outbox.text(receipt_frame(&receipt, &cursor));
+                self.outbox.event(None, &ServerEvent::Receipt(receipt, cursor.into()));
             }
             Note::ReadUpTo(chat, seq) => self.happened(Input::ReadUpTo(chat, seq)),
-            Note::Frame(frame) => self.outbox.text(frame),
+            Note::Echo(message) => self.outbox.event(None, &ServerEvent::Echo(message)),
+            Note::Notice(notice) => self.outbox.event(None, &ServerEvent::Notice(notice)),
         }
     }
 
@@ -111,8 +113,8 @@ impl Shell {
     /// Tells what a read brought. Was that all, the client knows everything up to it from then on; else more is read.
     pub(super) fn tell_marks(&mut self, read: MarksRead) {
         let before = self.cursors.to_tell(self.shared.epoch.as_str());
-        for frame in marks::frames(&read, &before, self.shared.epoch.as_str()) {
-            self.outbox.text(frame);
+        for event in marks::events(&read, &before, self.shared.epoch.as_str()) {
+            self.outbox.event(None, &event);
         }
         match read.rest {
             Rest::None(cursor) => {

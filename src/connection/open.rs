@@ -21,6 +21,8 @@ use crate::auth::Identity;
 use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
 use crate::hub::{Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
+use crate::protocol::codec::JsonFrames;
+use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
 use crate::store::{self, MarksRead, Opening, OpeningRequest, Overview, Rest};
@@ -113,7 +115,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         NotRegistered::Displaced => Fault::plain(Code::Displaced),
     })?;
     if let Some((device, session_no)) = &device {
-        shared.reach.displace(who.profile.user, device, *session_no);
+        shared.notifier.displace(who.profile.user, device, *session_no);
     }
     let (start, resumed) = start(shared, &who, &opening);
     let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, shared.epoch.as_str()));
@@ -209,11 +211,11 @@ fn begin(
     answer_to: Option<Option<FrameId>>,
 ) -> impl Future<Output = ()> + Send + use<> {
     let Opened { who, mailbox, notes, start, resumed, pending, overview, cursors, at } = opened;
-    let mut outbox = Outbox::default();
+    let mut outbox = Outbox::new(JsonFrames { is_batched: who.wishes.batch.is_on() });
     if let Some(id) = answer_to {
-        outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
+        outbox.event(id.as_ref(), &authenticated(identity));
     }
-    outbox.text(ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors, at));
+    outbox.event(None, &ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors, at));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
     let settled = start.classes[Class::Chat.index()].settled_seq;
     let (mut session, effects) = Session::start(Instant::now(), start);
@@ -243,39 +245,28 @@ fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: [Inbox
     answered.collect()
 }
 
-pub(super) fn authenticated(identity: &Identity) -> server::Authenticated<'_> {
-    server::Authenticated { user_id: &identity.external, expires_at: Timestamp(identity.expires_at) }
+pub(super) fn authenticated(identity: &Identity) -> ServerEvent {
+    ServerEvent::Authenticated { user: identity.external.clone(), expires_at: identity.expires_at }
 }
 
-fn ready(
-    who: &Who,
-    epoch: &str,
-    start: &Start,
-    resumed: Resumed,
-    pending: u32,
-    cursors: &Cursors,
-    at: OffsetDateTime,
-) -> axum::extract::ws::Utf8Bytes {
+fn ready(who: &Who, epoch: &str, start: &Start, resumed: Resumed, pending: u32, cursors: &Cursors, at: OffsetDateTime) -> ServerEvent {
     let [chat, event] = start.classes;
-    server::frame(
-        None,
-        &server::Ready {
-            user_id: &who.profile.external,
-            session_id: who.session,
-            device_id: who.wishes.device.as_ref(),
-            window: start.settings.window,
-            pending: pending.min(limits::PENDING_EXACT_MAX),
-            pending_more: pending > limits::PENDING_EXACT_MAX,
-            last_seq: chat.last_seq,
-            settled_seq: chat.settled_seq,
-            event_last_seq: event.last_seq,
-            event_settled_seq: event.settled_seq,
-            epoch,
-            resumed: matches!(resumed, Resumed::At(_)),
-            marks_cursor: &cursors.to_tell(epoch),
-            server_time: Timestamp(at),
-        },
-    )
+    ServerEvent::Ready(Box::new(server::Ready {
+        user_id: who.profile.external.clone(),
+        session_id: who.session,
+        device_id: who.wishes.device.clone(),
+        window: start.settings.window,
+        pending: pending.min(limits::PENDING_EXACT_MAX),
+        pending_more: pending > limits::PENDING_EXACT_MAX,
+        last_seq: chat.last_seq,
+        settled_seq: chat.settled_seq,
+        event_last_seq: event.last_seq,
+        event_settled_seq: event.settled_seq,
+        epoch: epoch.into(),
+        resumed: matches!(resumed, Resumed::At(_)),
+        marks_cursor: cursors.to_tell(epoch).into(),
+        server_time: Timestamp(at),
+    }))
 }
 
 /// After the end, however it came: the hub forgets the session, and presence learns of a user's last.

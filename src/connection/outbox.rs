@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
 use crate::protocol::Fault;
+use crate::protocol::client::FrameId;
+use crate::protocol::codec::{Codec, JsonFrames};
+use crate::protocol::event::ServerEvent;
 
 /// Bytes that may wait before nothing more is taken in. What is under way then (a window of envelopes, answers to
 /// what was asked before) still fits: this is where taking in stops, not where memory ends.
@@ -28,6 +31,7 @@ const STALLED_MAX: Duration = Duration::from_secs(10);
 /// Frames on their way out.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    codec: JsonFrames,
     frames: VecDeque<Message>,
     flush: Flush,
     level: Arc<Level>,
@@ -66,10 +70,18 @@ pub(super) enum Written {
 }
 
 impl Outbox {
-    /// Puts a text frame.
-    pub(super) fn text(&mut self, frame: Utf8Bytes) {
-        self.level.bytes.fetch_add(frame.len(), Ordering::Relaxed);
-        self.frames.push_back(Message::Text(frame));
+    /// An empty outbox that writes events with this codec.
+    pub(super) fn new(codec: JsonFrames) -> Self {
+        Self { codec, ..Self::default() }
+    }
+
+    /// Puts an event. `reply_to` is the id of the client's frame that it answers.
+    pub(super) fn event(&mut self, reply_to: Option<&FrameId>, event: &ServerEvent) {
+        let Self { codec, frames, level, .. } = self;
+        codec.encode(reply_to, event, &mut |frame: Utf8Bytes| {
+            level.bytes.fetch_add(frame.len(), Ordering::Relaxed);
+            frames.push_back(Message::Text(frame));
+        });
     }
 
     /// Puts a ping.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
 use tracing::warn;
 
@@ -12,7 +11,8 @@ use super::frames::Asked;
 use super::shell::{Done, Shell, Unsettled};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
 use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
-use crate::protocol::{Code, Fault, message, server};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::{Code, Fault, server};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
 use crate::store::{Located, PageRequest, Store};
 
@@ -27,13 +27,13 @@ impl Shell {
                 self.read_page(request, class, after, limit);
             }
             Effect::Look { class, after, limit } => self.look(class, after, limit),
-            Effect::Emit(emissions) => self.emit(&emissions),
+            Effect::Emit(emissions) => self.emit(emissions),
             Effect::Settle(settlement) => self.settle(settlement),
             Effect::Read { chat, target, ticket } => self.read(chat, target, ticket),
             Effect::CountAttempt { envelope, reason, is_final } => self.count_attempt(&envelope, reason, is_final),
             Effect::RejectById { message, reason, is_final, ticket } => self.reject_by_id(message, reason, is_final, ticket),
             Effect::AdvanceSettled(class) => self.advance_settled(class),
-            Effect::Drained { class, up_to } => self.outbox.text(server::frame(None, &server::Drained { class, inbox_seq: up_to })),
+            Effect::Drained { class, up_to } => self.outbox.event(None, &ServerEvent::Drained(server::Drained { class, inbox_seq: up_to })),
             Effect::Confirm(ticket) => self.confirm(ticket),
             Effect::AckAhead { ticket, emitted } => {
                 let id = ticket.and_then(|ticket| self.tickets.remove(&ticket));
@@ -104,35 +104,31 @@ impl Shell {
         if self.session.is_drained(class) { Purpose::Live } else { Purpose::Drain }
     }
 
-    fn emit(&mut self, emissions: &[Emission]) {
-        let is_batched = self.who.wishes.batch.is_on();
-        let mut run: Vec<(&Envelope, u16)> = Vec::new();
+    fn emit(&mut self, emissions: Vec<Emission>) {
+        let mut run = Vec::with_capacity(emissions.len());
         for emission in emissions {
             match emission {
                 Emission::Envelope { envelope, attempt } => {
                     self.shared.metrics.emissions.inc();
-                    if *attempt > 1 {
+                    if attempt > 1 {
                         self.shared.metrics.redeliveries.inc();
                     }
-                    if is_batched {
-                        run.push((envelope, *attempt));
-                    } else {
-                        self.outbox.text(message::receive_frame(envelope, *attempt));
-                    }
+                    run.push((envelope, attempt));
                 }
                 Emission::Gap { class, from, to, reason } => {
-                    self.put_batch(&mut run);
+                    self.put_envelopes(&mut run);
                     let count = to.0 - from.0 + 1;
-                    self.outbox
-                        .text(server::frame(None, &server::Gap { class: *class, from_seq: *from, to_seq: *to, count, reason: *reason }));
+                    self.outbox.event(None, &ServerEvent::Gap(server::Gap { class, from_seq: from, to_seq: to, count, reason }));
                 }
             }
         }
-        self.put_batch(&mut run);
+        self.put_envelopes(&mut run);
     }
 
-    fn put_batch(&mut self, run: &mut Vec<(&Envelope, u16)>) {
-        message::batch_frames(run.drain(..)).into_iter().for_each(|frame| self.outbox.text(frame));
+    fn put_envelopes(&mut self, run: &mut Vec<(Envelope, u16)>) {
+        if !run.is_empty() {
+            self.outbox.event(None, &ServerEvent::Envelopes(std::mem::take(run)));
+        }
     }
 
     /// Keeps a settlement until the lane is given what there is.
@@ -186,12 +182,12 @@ impl Shell {
             ReadTarget::Message(message) => ReadUpTo::Message(message),
         };
         let read = self.shared.delivery.read(Arc::clone(&self.who.profile), chat, up_to);
-        self.answer(async move {
+        self.answer(id, async move {
             match read.await {
                 Ok(ReadDone { up_to }) => {
-                    (server::frame(id.as_ref(), &server::ReadOk { chat_id: chat, seq: up_to }), Some(Input::ReadUpTo(chat, up_to)))
+                    (ServerEvent::ReadOk(server::ReadOk { chat_id: chat, seq: up_to }), Some(Input::ReadUpTo(chat, up_to)))
                 }
-                Err(refusal) => (server::frame(id.as_ref(), &Fault::from(refusal)), None),
+                Err(refusal) => (Fault::from(refusal).into(), None),
             }
         });
     }
@@ -221,7 +217,7 @@ impl Shell {
         let id = ticket.and_then(|ticket| self.tickets.remove(&ticket)).map(|(id, _)| id);
         let target = AttemptTarget::Message(message);
         let counted = self.shared.delivery.count_attempt(Attempt { user: Arc::clone(&self.who.profile), target, reason, is_final });
-        self.answer(async move { (rejected(id.as_ref(), message, counted.await), None) });
+        self.answer(id, async move { (rejected(message, counted.await), None) });
     }
 
     fn advance_settled(&mut self, class: Class) {
@@ -235,24 +231,20 @@ impl Shell {
     fn confirm(&mut self, ticket: Ticket) {
         let Some((id, asked)) = self.tickets.remove(&ticket) else { return };
         match asked {
-            Asked::Delivered => self.outbox.text(server::frame(Some(&id), &server::DeliveredOk {})),
+            Asked::Delivered => self.outbox.event(Some(&id), &ServerEvent::DeliveredOk),
             Asked::Reject(message, outcome) => {
                 let outcome = outcome.unwrap_or(AttemptOutcome::SettledElsewhere);
-                self.outbox.text(rejected(Some(&id), message, Ok(outcome)));
+                self.outbox.event(Some(&id), &rejected(message, Ok(outcome)));
             }
             Asked::Read => {}
         }
     }
 }
 
-pub(super) fn rejected(
-    id: Option<&crate::protocol::client::FrameId>,
-    message: MessageId,
-    outcome: Result<AttemptOutcome, Refusal>,
-) -> Utf8Bytes {
+fn rejected(message: MessageId, outcome: Result<AttemptOutcome, Refusal>) -> ServerEvent {
     match outcome {
-        Ok(outcome) => server::frame(id, &server::RejectOk::new(message, outcome)),
-        Err(refusal) => server::frame(id, &Fault::from(refusal)),
+        Ok(outcome) => ServerEvent::RejectOk(server::RejectOk::new(message, outcome)),
+        Err(refusal) => Fault::from(refusal).into(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{Message, Utf8Bytes};
+use axum::extract::ws::Message;
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{FutureExt, StreamExt};
 use time::OffsetDateTime;
@@ -26,6 +26,7 @@ use crate::delivery::{Acks, Refusal};
 use crate::domain::{AttemptOutcome, ChatId, Class, Clock, InboxSeq, MessageId, UserId};
 use crate::hub::{Mailbox, Reader};
 use crate::protocol::client::FrameId;
+use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault, server};
 use crate::session::{Effect, Input, Session, SettlementNo, Ticket};
 use crate::store::Overview;
@@ -55,7 +56,7 @@ pub(super) enum Done {
     /// Settlements, from the first number to the last, were written, or cannot be.
     Settled([SettlementNo; 2], Result<(), Refusal>),
     /// An answer to the client, and perhaps something for the session.
-    Answer(Utf8Bytes, Option<Input>),
+    Answer(Option<FrameId>, Box<ServerEvent>, Option<Input>),
     /// A look at the user's chats: marks that moved.
     Overview(Box<Overview>),
     /// Messages go to this user, and here is the chat.
@@ -237,7 +238,7 @@ impl Shell {
 
     /// Says why, after what is in the outbox, and hears what was on its way.
     async fn say_goodbye(&mut self, fault: &Fault, sink: &mut Sink, incoming: &mut Incoming) -> Option<Code> {
-        self.outbox.text(server::frame(None, fault));
+        self.outbox.event(None, &fault.clone().into());
         self.outbox.close_for(fault);
         self.outbox.finish(sink).await;
         linger(incoming, |text| self.late(text)).await;
@@ -296,7 +297,7 @@ impl Shell {
             self.shrink(notes);
         }
         // Where no other node is, nothing is lost on the way.
-        if self.marks_look.is_due(now) && !self.shared.reach.is_alone() {
+        if self.marks_look.is_due(now) && !self.shared.notifier.is_alone() {
             self.look_at_marks();
         }
         if self.session.next_deadline().is_some_and(|at| at <= now) {
@@ -315,7 +316,7 @@ impl Shell {
     fn stop_begins(&mut self) {
         let Some(leave) = self.shared.stop.leave(self.who.session) else { return };
         let reconnect_after_ms = u64::try_from(leave.reconnect_after.as_millis()).unwrap_or(u64::MAX);
-        self.outbox.text(server::frame(None, &server::Draining { reconnect_after_ms }));
+        self.outbox.event(None, &ServerEvent::Draining(server::Draining { reconnect_after_ms }));
         self.stay = Stay::Until(leave);
     }
 
@@ -357,7 +358,7 @@ impl Shell {
 
     /// Answers with an error.
     pub(super) fn refuse(&mut self, id: Option<&FrameId>, fault: &Fault) {
-        self.outbox.text(server::frame(id, fault));
+        self.outbox.event(id, &fault.clone().into());
     }
 
     /// Gives back the room that a busier time has left behind.
@@ -395,9 +396,9 @@ impl Shell {
             Done::Settled([first, last], Ok(())) => (first.0..=last.0).for_each(|no| self.happened(Input::Committed(SettlementNo(no)))),
             // The client must not believe that its acks are kept: it comes back and repeats them.
             Done::Settled(_, Err(refusal)) => self.close(Fault::from(refusal).code),
-            Done::Answer(frame, input) => {
+            Done::Answer(id, event, input) => {
                 self.answers_under_way = self.answers_under_way.saturating_sub(1);
-                self.outbox.text(frame);
+                self.outbox.event(id.as_ref(), &event);
                 if let Some(input) = input {
                     self.happened(input);
                 }
@@ -410,9 +411,9 @@ impl Shell {
     }
 
     /// An answer that will come.
-    pub(super) fn answer(&mut self, answer: impl Future<Output = (Utf8Bytes, Option<Input>)> + Send + 'static) {
+    pub(super) fn answer(&mut self, id: Option<FrameId>, answer: impl Future<Output = (ServerEvent, Option<Input>)> + Send + 'static) {
         self.answers_under_way += 1;
-        self.operations.push(Box::pin(answer.map(|(frame, input)| Done::Answer(frame, input))));
+        self.operations.push(Box::pin(answer.map(|(event, input)| Done::Answer(id, Box::new(event), input))));
     }
 
     /// Looks at effects in their order.

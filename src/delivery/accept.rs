@@ -333,7 +333,7 @@ impl Lane {
         self.shared.metrics.messages_accepted.inc();
         self.routes.learn(row.chat, row.recipients.len());
         let item = &queued.item;
-        self.shared.reach.offer(row.class, item.sender.user, item.origin, &row.recipients, || message(item, row));
+        self.shared.notifier.offer(row.class, item.sender.user, item.origin, &row.recipients, || message(item, row));
         self.confirm(queued, row, false);
     }
 
@@ -369,7 +369,7 @@ impl Lane {
         let ids: Vec<_> = messages.iter().map(|message| message.0).collect();
         let Ok(Line { connection, overdue }) = self.link.get().await else { return };
         match overdue.answer(store::recipients_waiting(connection, &ids)).await {
-            Ok(waiting) => waiting.into_iter().for_each(|(user, class)| self.shared.reach.wake(user, class)),
+            Ok(waiting) => waiting.into_iter().for_each(|(user, class)| self.shared.notifier.wake(user, class)),
             Err(_) => self.link.broken(),
         }
     }

@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::Health;
-use crate::reach::Reach;
+use crate::notifier::Notifier;
 use crate::store::{Epoch, Error, Loan, Overdue, Store};
 use crate::telemetry::Metrics;
 
@@ -35,7 +35,7 @@ impl ConnectTo {
 /// The parts that every lane has beside its queue.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
-    pub(super) reach: Reach,
+    pub(super) notifier: Notifier,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) store: Store,

@@ -33,8 +33,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, UserId};
+use crate::notifier::Notifier;
 use crate::protocol::Fault;
-use crate::reach::Reach;
 use crate::store::{DirectChat, Store};
 use crate::telemetry::Metrics;
 
@@ -71,15 +71,15 @@ impl Delivery {
     pub fn start(
         settings: &LaneSettings,
         store: &Store,
-        reach: &Reach,
+        notifier: &Notifier,
         metrics: &Arc<Metrics>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
         let health = Health::start(store.clone(), Arc::clone(metrics), tasks, stop.clone());
-        let receipts = Receipts::start(store.clone(), reach.clone(), Arc::clone(metrics), tasks, stop.clone());
+        let receipts = Receipts::start(store.clone(), notifier.clone(), Arc::clone(metrics), tasks, stop.clone());
         let (metrics, of_lanes) = (Arc::clone(metrics), store.clone());
-        let shared = link::Shared { reach: reach.clone(), metrics, health: health.clone(), store: of_lanes, stop: stop.clone() };
+        let shared = link::Shared { notifier: notifier.clone(), metrics, health: health.clone(), store: of_lanes, stop: stop.clone() };
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);

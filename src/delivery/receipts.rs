@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, Status, UserId};
-use crate::reach::Reach;
+use crate::notifier::Notifier;
 use crate::store::{Located, ReadRows, Store, TallyRequest};
 use crate::telemetry::Metrics;
 
@@ -48,16 +48,17 @@ struct News {
 #[derive(Debug, Clone)]
 pub struct Receipts {
     news: mpsc::Sender<News>,
-    reach: Reach,
+    notifier: Notifier,
     metrics: Arc<Metrics>,
 }
 
 impl Receipts {
-    pub(super) fn start(store: Store, reach: Reach, metrics: Arc<Metrics>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn start(store: Store, notifier: Notifier, metrics: Arc<Metrics>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (news, incoming) = mpsc::channel(NEWS_MAX);
-        let teller = Teller { store, reach: reach.clone(), metrics: Arc::clone(&metrics), sizes: HashMap::new(), to_count: HashMap::new() };
+        let teller =
+            Teller { store, notifier: notifier.clone(), metrics: Arc::clone(&metrics), sizes: HashMap::new(), to_count: HashMap::new() };
         tasks.spawn(stop.run_until_cancelled_owned(teller.run(incoming)));
-        Self { news, reach, metrics }
+        Self { news, notifier, metrics }
     }
 
     /// Rows of several users have moved to this status. `member` names a user as it is shown.
@@ -71,7 +72,7 @@ impl Receipts {
     ) {
         self.metrics.settled(status, rows.len() as u64);
         let mut groups: BTreeMap<(UserId, ChatId, UserId), Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| self.reach.may_be_there(row.sender)) {
+        for row in rows.iter().filter(|row| self.notifier.may_be_there(row.sender)) {
             groups.entry((row.sender, row.chat, row.user)).or_default().push((row.chat_seq, row.message));
         }
         for ((sender, chat, user), messages) in groups {
@@ -82,10 +83,10 @@ impl Receipts {
 
     /// A member has read some messages. Its other connections are told too: they need not show them as unread.
     pub fn read(&self, member: &Profile, chat: ChatId, read: &ReadRows) {
-        self.reach.read_up_to(member.user, chat, read.up_to);
+        self.notifier.read_up_to(member.user, chat, read.up_to);
         self.metrics.settled(Status::Read, read.rows.len() as u64);
         let mut groups: BTreeMap<UserId, Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
-        for row in read.rows.iter().filter(|row| self.reach.may_be_there(row.sender)) {
+        for row in read.rows.iter().filter(|row| self.notifier.may_be_there(row.sender)) {
             groups.entry(row.sender).or_default().push((row.chat_seq, row.message));
         }
         for (sender, messages) in groups {
@@ -109,7 +110,7 @@ impl Receipts {
         let messages = messages.into_iter().map(|(_, message)| message).collect();
         if self.news.try_send(News { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
             // The teller is behind: the sender's sessions look at the marks instead.
-            self.reach.look_at_marks(sender);
+            self.notifier.look_at_marks(sender);
         }
     }
 }
@@ -118,7 +119,7 @@ impl Receipts {
 #[derive(Debug)]
 struct Teller {
     store: Store,
-    reach: Reach,
+    notifier: Notifier,
     metrics: Arc<Metrics>,
     /// Is a chat large? With when that was seen.
     sizes: HashMap<ChatId, (bool, Instant)>,
@@ -176,7 +177,7 @@ impl Teller {
         }
         self.metrics.receipts.inc();
         let News { sender, chat, member, messages, first, seq, status, at, reason } = news;
-        self.reach.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
+        self.notifier.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
     }
 
     async fn count(&mut self) {
@@ -189,7 +190,7 @@ impl Teller {
                 for tally in tallies {
                     let Some(request) = requests.iter().find(|request| request.message == tally.message) else { continue };
                     self.metrics.receipts.inc();
-                    self.reach.receipt(request.sender, Receipt::Counted(tally));
+                    self.notifier.receipt(request.sender, Receipt::Counted(tally));
                 }
             }
             // They are counted again with the next ack, or by the sender's next look at the marks.

@@ -2,7 +2,7 @@
 
 use crate::connection::Shared;
 use crate::domain::{ChatId, ChatKind, Profile, Status};
-use crate::protocol::server::{self, ChatAdded, ChatRemoved};
+use crate::protocol::event::Notice;
 use crate::store::{Joined, Left};
 
 /// A change that is committed.
@@ -19,18 +19,13 @@ pub(super) enum MembershipChange {
 pub(super) fn announce(shared: &Shared, chat: ChatId, by: &Profile, change: &MembershipChange) {
     match change {
         MembershipChange::Joined(joined) => {
-            let added = ChatAdded {
-                chat_id: chat,
-                kind: ChatKind::Group,
-                title: joined.title.as_deref(),
-                joined_seq: joined.seq,
-                by: &by.external,
-            };
-            shared.reach.frame(joined.users.iter().map(|(user, _)| *user).collect(), server::frame(None, &added));
+            let (title, by) = (joined.title.clone(), by.external.clone());
+            let added = Notice::Added { chat, kind: ChatKind::Group, title, joined_seq: joined.seq, by };
+            shared.notifier.notice(joined.users.iter().map(|(user, _)| *user).collect(), added);
         }
         MembershipChange::Left(left) => {
-            let removed = ChatRemoved { chat_id: chat, left_seq: left.seq, by: &by.external };
-            shared.reach.frame(left.users.iter().map(|(user, _)| *user).collect(), server::frame(None, &removed));
+            let removed = Notice::Removed { chat, left_seq: left.seq, by: by.external.clone() };
+            shared.notifier.notice(left.users.iter().map(|(user, _)| *user).collect(), removed);
             let member = |user| left.users.iter().find(|(known, _)| *known == user).map(|(_, external)| external.clone());
             let ended: Vec<_> = left.ended.iter().collect();
             shared.delivery.receipts().moved(&ended, Status::Expired, left.at, Some("left".to_owned()), member);

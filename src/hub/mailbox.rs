@@ -8,10 +8,9 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use axum::extract::ws::Utf8Bytes;
-
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, Receipt};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, Receipt};
 use crate::protocol::Code;
+use crate::protocol::event::{Encoded, Notice};
 
 /// Notes that fit into a mailbox. Beyond it a session is behind, and looks for itself.
 const NOTES_MAX: usize = 256;
@@ -29,8 +28,10 @@ pub enum Note {
     Receipt(Arc<Receipt>),
     /// The user has read a chat up to here, on another connection.
     ReadUpTo(ChatId, ChatSeq),
-    /// Something to pass on as it is: typing, presence, membership, an own message sent elsewhere.
-    Frame(Utf8Bytes),
+    /// A message that the user sent on another connection.
+    Echo(Encoded<Arc<Message>>),
+    /// Something that another user did.
+    Notice(Encoded<Notice>),
 }
 
 /// One entry of a mailbox, as its session takes it.
@@ -100,7 +101,7 @@ impl Mailbox {
         let mark = match &note {
             Note::Offer(envelope) => bit(envelope.class),
             Note::Receipt(_) => RECEIPTS,
-            Note::ReadUpTo(..) | Note::Frame(_) => 0,
+            Note::ReadUpTo(..) | Note::Echo(_) | Note::Notice(_) => 0,
         };
         self.change(|content| {
             if content.notes.len() < NOTES_MAX {
@@ -213,7 +214,7 @@ mod tests {
     async fn what_does_not_fit_is_told_after_what_did() {
         let (mailbox, mut reader) = mailbox();
         for _ in 0..NOTES_MAX {
-            mailbox.put(Note::Frame("x".into()));
+            mailbox.put(notice());
         }
         mailbox.put(Note::Receipt(Arc::new(receipt())));
         mailbox.wake(Class::Event);
@@ -240,12 +241,17 @@ mod tests {
         let (mailbox, mut reader) = mailbox();
         let waiting = tokio::spawn(async move { (reader.next().await, reader) });
         tokio::task::yield_now().await;
-        mailbox.put(Note::Frame("x".into()));
+        mailbox.put(notice());
         let (found, mut reader) = waiting.await.unwrap();
         assert!(matches!(found, Found::Note(_)));
-        mailbox.put(Note::Frame("x".into()));
+        mailbox.put(notice());
         mailbox.close(Code::Displaced);
         assert!(matches!(reader.next().await, Found::Closing(Code::Displaced)));
+    }
+
+    fn notice() -> Note {
+        let user = crate::domain::ExternalId::try_from("ben".to_owned()).unwrap();
+        Note::Notice(Encoded::new(Notice::Typing { chat: ChatId::generate(), user, typing: true }))
     }
 
     fn receipt() -> Receipt {

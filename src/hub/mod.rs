@@ -11,12 +11,12 @@ pub use mailbox::{Found, Mailbox, Missed, Note, Reader, mailbox};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::extract::ws::Utf8Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
 use crate::protocol::Code;
+use crate::protocol::event::{Encoded, Notice};
 use watchers::Watchers;
 
 /// A live session as the hub knows it.
@@ -184,8 +184,8 @@ impl Hub {
     }
 
     /// Tells those who watch a user that it came or went.
-    pub fn tell_watchers(&self, user: UserId, frame: &Utf8Bytes) {
-        self.watchers.tell(user, frame);
+    pub fn tell_watchers(&self, user: UserId, notice: &Encoded<Notice>) {
+        self.watchers.tell(user, notice);
     }
 
     fn each(&self, user: UserId, tell: impl Fn(&Mailbox)) {

@@ -1,10 +1,10 @@
 //! The sessions that are told when a user comes online or goes offline.
 
-use axum::extract::ws::Utf8Bytes;
 use dashmap::DashMap;
 
 use super::mailbox::{Mailbox, Note};
 use crate::domain::{SessionId, UserId};
+use crate::protocol::event::{Encoded, Notice};
 
 /// Both directions, so that a session that ends can be forgotten without a search.
 #[derive(Debug, Default)]
@@ -40,10 +40,10 @@ impl Watchers {
         }
     }
 
-    pub(super) fn tell(&self, user: UserId, frame: &Utf8Bytes) {
+    pub(super) fn tell(&self, user: UserId, notice: &Encoded<Notice>) {
         if let Some(watchers) = self.by_watched.get(&user) {
             for (_, mailbox) in watchers.iter() {
-                mailbox.put(Note::Frame(frame.clone()));
+                mailbox.put(Note::Notice(notice.clone()));
             }
         }
     }

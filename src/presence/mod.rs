@@ -20,8 +20,8 @@ use tracing::debug;
 use crate::bus::{Bus, News, channel};
 use crate::domain::{NodeId, UserId};
 use crate::hub::Hub;
-use crate::protocol::{Timestamp, server};
-use crate::reach::Reach;
+use crate::notifier::Notifier;
+use crate::protocol::event::Notice;
 use crate::store::{self, Presented, Store};
 use crate::telemetry::Metrics;
 use leases::{Keeper, Pending};
@@ -46,7 +46,7 @@ pub struct Node {
     /// Who is connected here.
     pub hub: Arc<Hub>,
     /// Who is told.
-    pub reach: Reach,
+    pub notifier: Notifier,
     /// The other nodes.
     pub bus: Bus,
     /// What operators see.
@@ -119,13 +119,11 @@ impl Node {
     }
 
     fn say_online(&self, user: &Presented) {
-        let frame = server::frame(None, &server::UserOnline { user_id: &user.external, timestamp: Timestamp(user.at) });
-        self.reach.watchers(user.user, frame);
+        self.notifier.notice_to_watchers(user.user, Notice::Online { user: user.external.clone(), at: user.at });
     }
 
     fn say_offline(&self, user: &Presented) {
-        let frame = server::frame(None, &server::UserOffline { user_id: &user.external, last_seen: Timestamp(user.at) });
-        self.reach.watchers(user.user, frame);
+        self.notifier.notice_to_watchers(user.user, Notice::Offline { user: user.external.clone(), last_seen: user.at });
     }
 
     fn say_hello(&self) {

@@ -41,7 +41,7 @@ impl Registry {
             if self.node.bus.know(live) {
                 // What it committed last it may have told nobody.
                 info!("another node has gone; sessions look for themselves");
-                self.node.reach.look();
+                self.node.notifier.look();
             }
             if came {
                 self.node.say_hello();

@@ -6,8 +6,10 @@
 //! other event. Nothing here knows a socket, a session or the database.
 
 pub mod client;
+pub mod codec;
 pub mod codes;
 mod dead_letter;
+pub mod event;
 pub mod fields;
 mod json;
 pub mod message;

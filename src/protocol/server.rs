@@ -1,5 +1,7 @@
-//! Every event a server sends, save those that carry messages ([`super::message`]): plain structs whose fields
+//! The shapes of events on the wire, save those that carry messages ([`super::message`]): plain structs whose fields
 //! are the wire's, and [`frame`], which writes one of them. The same structs are the bodies of HTTP answers.
+
+use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
@@ -11,13 +13,13 @@ use crate::domain::{
 };
 
 /// Something with a name on the wire.
-pub trait ServerEvent: Serialize {
+pub trait Shape: Serialize {
     /// The name.
     const EVENT: &'static str;
 }
 
 /// Writes a text frame. `id` is the id of the client's frame that this answers.
-pub fn frame<E: ServerEvent>(id: Option<&FrameId>, data: &E) -> Utf8Bytes {
+pub fn frame<E: Shape>(id: Option<&FrameId>, data: &E) -> Utf8Bytes {
     #[derive(Serialize)]
     struct Frame<'a, E> {
         event: &'static str,
@@ -37,7 +39,7 @@ macro_rules! events {
         pub struct $name $(<$life>)? {
             $($(#[$field_meta])* pub $field: $type,)*
         }
-        impl $(<$life>)? ServerEvent for $name $(<$life>)? {
+        impl $(<$life>)? Shape for $name $(<$life>)? {
             const EVENT: &'static str = $event;
         }
     )* };
@@ -45,14 +47,14 @@ macro_rules! events {
 
 events! {
     /// The first frame of all.
-    "ready" Ready<'a> {
+    "ready" Ready {
         /// The token's `sub`.
-        user_id: &'a ExternalId,
+        user_id: ExternalId,
         /// This connection's name in logs.
         session_id: SessionId,
         /// The device, if the client named one.
         #[serde(skip_serializing_if = "Option::is_none")]
-        device_id: Option<&'a DeviceId>,
+        device_id: Option<DeviceId>,
         /// Envelopes emitted and not yet acked, at most, per class.
         window: u16,
         /// Messages that wait in both inboxes; exact up to 1,000.
@@ -68,11 +70,11 @@ events! {
         /// Nothing at or below this number of the event inbox waits any more.
         event_settled_seq: InboxSeq,
         /// Numbers are comparable within one epoch only.
-        epoch: &'a str,
+        epoch: Arc<str>,
         /// Was `?since=` taken?
         resumed: bool,
         /// Receipts up to here are known once those that follow have been processed.
-        marks_cursor: &'a str,
+        marks_cursor: Arc<str>,
         /// The service's clock.
         server_time: Timestamp,
     }
@@ -281,7 +283,7 @@ impl RejectOk {
     }
 }
 
-impl ServerEvent for Fault {
+impl Shape for Fault {
     const EVENT: &'static str = "error";
 }
 

@@ -8,7 +8,7 @@ use restante::domain::{
 };
 use restante::protocol::client::{self, FrameId};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
-use restante::protocol::server::{self, ServerEvent};
+use restante::protocol::server::{self, Shape};
 use restante::protocol::{Code, Fault, Timestamp};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -49,7 +49,7 @@ fn frame_id(json: &str) -> FrameId {
 }
 
 /// A frame as the code writes it.
-fn frame<E: ServerEvent>(id: &str, data: &E) -> Value {
+fn frame<E: Shape>(id: &str, data: &E) -> Value {
     let id = Some(id).filter(|id| !id.is_empty()).map(frame_id);
     serde_json::from_str(&server::frame(id.as_ref(), data)).unwrap()
 }
@@ -72,9 +72,9 @@ fn frames_of_sessions() -> Vec<Value> {
     let device = DeviceId::try_from("phone".to_owned()).unwrap();
     let gap = server::Gap { class: Class::Chat, from_seq: InboxSeq(4), to_seq: InboxSeq(5), count: 2, reason: GapReason::Expired };
     let ready = server::Ready {
-        user_id: &user("ben"),
+        user_id: user("ben"),
         session_id: SessionId("01a1fc78-2f87-7442-9ba8-0acabbf8fa8e".parse().unwrap()),
-        device_id: Some(&device),
+        device_id: Some(device),
         window: 50,
         pending: 2,
         pending_more: false,
@@ -82,9 +82,9 @@ fn frames_of_sessions() -> Vec<Value> {
         settled_seq: InboxSeq(0),
         event_last_seq: InboxSeq(0),
         event_settled_seq: InboxSeq(0),
-        epoch: "7326d5eaf7eef228",
+        epoch: "7326d5eaf7eef228".into(),
         resumed: false,
-        marks_cursor: "7326d5eaf7eef228-783",
+        marks_cursor: "7326d5eaf7eef228-783".into(),
         server_time: Timestamp(AT),
     };
     let authenticated = server::Authenticated { user_id: &user("ben"), expires_at: Timestamp(datetime!(2026-11-01 13:00 UTC)) };

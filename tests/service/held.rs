@@ -11,7 +11,7 @@ use restante::bus::Bus;
 use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal, SendItem};
 use restante::domain::{ChatId, MessageId, NodeId};
 use restante::hub::Hub;
-use restante::reach::Reach;
+use restante::notifier::Notifier;
 use restante::store::{self, AcceptBatch, AttemptBatch, Epoch, LockPatience, ReadRequest, SettleBatch, Store};
 use restante::telemetry::Metrics;
 use serde_json::json;
@@ -143,8 +143,8 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
         rates: RateSettings { sends: 0, direct_chats: 0 },
     };
     let metrics = Arc::new(Metrics::default());
-    let reach = Reach::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));
-    let delivery = Delivery::start(&settings, &store, &reach, &metrics, &tasks, &stop);
+    let notifier = Notifier::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));
+    let delivery = Delivery::start(&settings, &store, &notifier, &metrics, &tasks, &stop);
     let [alice, bob] = users(&store, ["alice", "bob"]).await;
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
     let holder = Holder::holds(&db.options(), &lock_chat(held)).await;

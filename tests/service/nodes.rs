@@ -29,7 +29,7 @@ pub async fn know_one_another(nodes: &[&Node]) {
     for node in nodes {
         let live = &node.app().shared().metrics.live_nodes;
         let others = node.app().shared();
-        wait_until("the nodes know one another", || !others.reach.is_alone() && live.get() >= 1).await;
+        wait_until("the nodes know one another", || !others.notifier.is_alone() && live.get() >= 1).await;
     }
 }
 

@@ -12,6 +12,7 @@ mod ids;
 pub mod limits;
 mod nesting;
 mod page;
+mod printable;
 mod receipt;
 mod status;
 
@@ -22,5 +23,6 @@ pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use nesting::depth_fits;
 pub use page::{AttemptOutcome, Page, PageRow};
+pub use printable::printable;
 pub use receipt::{Exception, MovedMark, Receipt, Tally};
 pub use status::Status;

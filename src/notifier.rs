@@ -1,27 +1,25 @@
-//! Everybody who is connected, wherever: those of this node through the hub, those of others over the bus.
+//! Tells connected users, wherever they are: those of this node through the hub, those of others over the bus.
 //!
 //! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes news of other nodes to
 //! its own sessions only, so nothing circulates.
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
-
 use crate::bus::{Bus, Heard, News, Posted};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, Receipt, SessionId, Status, UserId};
 use crate::hub::{Hub, Note};
-use crate::protocol::message::sent_echo_frame;
+use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
 
 /// The sessions of every node. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct Notifier {
     hub: Arc<Hub>,
     bus: Bus,
     metrics: Arc<Metrics>,
 }
 
-impl Reach {
+impl Notifier {
     /// Those of this hub, and those beyond this bus.
     pub const fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
         Self { hub, bus, metrics }
@@ -84,19 +82,21 @@ impl Reach {
         self.post(&News::ReadUpTo(user, chat, seq));
     }
 
-    /// Passes a frame on to every session of these users.
-    pub fn frame(&self, users: Vec<UserId>, frame: Utf8Bytes) {
-        let note = Note::Frame(frame.clone());
-        users.iter().for_each(|user| self.hub.tell(*user, &note));
-        if !users.is_empty() {
-            self.post(&News::Frame(users, frame));
+    /// Tells a notice to every session of these users.
+    pub fn notice(&self, users: Vec<UserId>, notice: Notice) {
+        if users.is_empty() {
+            return;
         }
+        let notice = Encoded::new(notice);
+        users.iter().for_each(|user| self.hub.tell(*user, &Note::Notice(notice.clone())));
+        self.post(&News::Notice(users, notice));
     }
 
-    /// Passes a frame on to those who watch this user.
-    pub fn watchers(&self, user: UserId, frame: Utf8Bytes) {
-        self.hub.tell_watchers(user, &frame);
-        self.post(&News::Watched(user, frame));
+    /// Tells a notice to those who watch this user.
+    pub fn notice_to_watchers(&self, user: UserId, notice: Notice) {
+        let notice = Encoded::new(notice);
+        self.hub.tell_watchers(user, &notice);
+        self.post(&News::Watched(user, notice));
     }
 
     /// A device has a newer connection, here: those at other nodes yield.
@@ -136,11 +136,11 @@ impl Reach {
             News::LookAtMarks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
             News::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
             News::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
-            News::Frame(users, frame) => {
-                let note = Note::Frame(frame);
+            News::Notice(users, notice) => {
+                let note = Note::Notice(notice);
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
-            News::Watched(user, frame) => self.hub.tell_watchers(user, &frame),
+            News::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
             News::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
             News::Look => self.look(),
             News::Hello(node) => self.bus.meet(node),
@@ -151,7 +151,7 @@ impl Reach {
     fn offer_here(&self, class: Class, origin: Option<SessionId>, places: &[(UserId, InboxSeq)], message: &Arc<Message>) {
         let sender = message.sender.user;
         if self.hub.has_others(sender, origin) {
-            self.hub.tell_others(sender, origin, &Note::Frame(sent_echo_frame(message)));
+            self.hub.tell_others(sender, origin, &Note::Echo(Encoded::new(Arc::clone(message))));
         }
         for (user, inbox_seq) in places.iter().copied().filter(|(user, _)| self.hub.is_here(*user)) {
             self.metrics.wakes.of("offer").inc();
@@ -188,17 +188,17 @@ mod tests {
     }
 
     /// A node where Anna is connected, with the fifth connection of her phone, and watches Ben.
-    fn node() -> (Reach, Reader) {
+    fn node() -> (Notifier, Reader) {
         let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
         hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone() }).unwrap();
         hub.watch(session, &mailbox, &[BEN]);
-        (Reach::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
+        (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
     }
 
     /// The entry that Anna's session finds once this was heard.
     fn finds(heard: Heard) -> Vec<String> {
-        let (reach, mut reader) = node();
-        reach.heard(heard);
+        let (notifier, mut reader) = node();
+        notifier.heard(heard);
         std::iter::from_fn(|| reader.try_next()).flat_map(words).collect()
     }
 
@@ -208,7 +208,8 @@ mod tests {
             Found::Note(Note::Offer(envelope)) => vec![format!("offer {}", envelope.inbox_seq)],
             Found::Note(Note::Receipt(_)) => vec!["receipt".to_owned()],
             Found::Note(Note::ReadUpTo(_, seq)) => vec![format!("read up to {seq}")],
-            Found::Note(Note::Frame(frame)) => vec![frame.as_str().to_owned()],
+            Found::Note(Note::Notice(notice)) => vec![format!("{:?}", *notice)],
+            Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
             Found::Missed(missed) => {
                 let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));
                 wakes.chain(missed.receipts().then(|| "marks".to_owned())).collect()
@@ -233,6 +234,11 @@ mod tests {
         News::Offer { class: Class::Chat, message: Arc::new(message), places }
     }
 
+    fn online() -> Encoded<Notice> {
+        let user = ExternalId::try_from("ben".to_owned()).unwrap();
+        Encoded::new(Notice::Online { user, at: OffsetDateTime::UNIX_EPOCH })
+    }
+
     fn counted() -> Arc<Receipt> {
         let (chat, message) = (ChatId::generate(), MessageId::generate());
         Arc::new(Receipt::Counted(Tally { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 60 }))
@@ -246,14 +252,14 @@ mod tests {
             (News::LookAtMarks(vec![UserId(3), ANNA]), "marks"),
             (News::Receipt(ANNA, counted()), "receipt"),
             (News::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
-            (News::Frame(vec![UserId(3), ANNA], "typing".into()), "typing"),
-            (News::Watched(BEN, "online".into()), "online"),
+            (News::Notice(vec![UserId(3), ANNA], online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
+            (News::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
             (News::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
             assert_eq!(finds(Heard::News(news)), [found]);
         }
         let echo = finds(Heard::News(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
-        assert!(echo.len() == 1 && echo[0].contains(r#""event":"message:sent""#), "{echo:?}");
+        assert_eq!(echo, ["echo 1"]);
         assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake event", "marks"]);
         assert_eq!(finds(Heard::Missed), ["wake chat", "wake event", "marks"]);
         assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake event"]);
@@ -268,8 +274,8 @@ mod tests {
             News::LookAtMarks(vec![BEN]),
             News::Receipt(BEN, counted()),
             News::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
-            News::Frame(vec![BEN], "typing".into()),
-            News::Watched(ANNA, "online".into()),
+            News::Notice(vec![BEN], online()),
+            News::Watched(ANNA, online()),
             News::Displaced(ANNA, device("phone"), 5),
             News::Displaced(ANNA, device("laptop"), 6),
             News::Displaced(BEN, device("phone"), 6),
@@ -281,10 +287,10 @@ mod tests {
 
     #[test]
     fn a_node_that_says_that_it_has_come_or_goes_is_believed() {
-        let ((reach, _), other) = (node(), NodeId::generate());
-        reach.heard(Heard::News(News::Hello(other)));
-        assert!(!reach.is_alone());
-        reach.heard(Heard::News(News::Bye(other)));
-        assert!(reach.is_alone());
+        let ((notifier, _), other) = (node(), NodeId::generate());
+        notifier.heard(Heard::News(News::Hello(other)));
+        assert!(!notifier.is_alone());
+        notifier.heard(Heard::News(News::Bye(other)));
+        assert!(notifier.is_alone());
     }
 }

@@ -1,0 +1,137 @@
+//! From events to what goes over a wire. The only place where an event becomes text.
+
+use axum::extract::ws::Utf8Bytes;
+
+use super::Timestamp;
+use super::client::FrameId;
+use super::event::{Notice, ServerEvent};
+use super::message::{batch_frames, receive_frame, sent_echo_frame};
+use super::server::{
+    Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline, UserOnline, frame,
+};
+use crate::domain::{Receipt, Tally};
+
+/// Writes events for one kind of client.
+pub trait Codec {
+    /// A unit of what is written.
+    type Frame;
+
+    /// Writes an event as one frame or several, in order. `reply_to` is the id of the client's frame that it answers.
+    fn encode(&self, reply_to: Option<&FrameId>, event: &ServerEvent, put: &mut dyn FnMut(Self::Frame));
+}
+
+/// The frames of `/ws`: JSON text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JsonFrames {
+    /// Envelopes come as `message:batch`, many in a frame.
+    pub is_batched: bool,
+}
+
+impl Codec for JsonFrames {
+    type Frame = Utf8Bytes;
+
+    fn encode(&self, reply_to: Option<&FrameId>, event: &ServerEvent, put: &mut dyn FnMut(Utf8Bytes)) {
+        put(match event {
+            ServerEvent::Envelopes(envelopes) if self.is_batched => {
+                return batch_frames(envelopes.iter().map(|(envelope, attempt)| (envelope, *attempt))).into_iter().for_each(put);
+            }
+            ServerEvent::Envelopes(envelopes) => {
+                return envelopes.iter().for_each(|(envelope, attempt)| put(receive_frame(envelope, *attempt)));
+            }
+            ServerEvent::Ready(ready) => frame(reply_to, ready.as_ref()),
+            ServerEvent::Authenticated { user, expires_at } => {
+                frame(reply_to, &Authenticated { user_id: user, expires_at: Timestamp(*expires_at) })
+            }
+            ServerEvent::Drained(drained) => frame(reply_to, drained),
+            ServerEvent::Gap(gap) => frame(reply_to, gap),
+            ServerEvent::Sent(answer) => frame(reply_to, answer),
+            ServerEvent::Echo(message) => message.json(|message| sent_echo_frame(message)),
+            ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),
+            ServerEvent::MarkMoved { chat, seq, status, member, except, marks_cursor } => frame(
+                reply_to,
+                &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor },
+            ),
+            ServerEvent::Counted(tally, marks_cursor) => of_counts(tally, marks_cursor),
+            ServerEvent::DeliveredOk => frame(reply_to, &DeliveredOk {}),
+            ServerEvent::RejectOk(done) => frame(reply_to, done),
+            ServerEvent::ReadOk(done) => frame(reply_to, done),
+            ServerEvent::Presence(state) => frame(reply_to, state),
+            ServerEvent::Notice(notice) => notice.json(of_notice),
+            ServerEvent::Draining(draining) => frame(reply_to, draining),
+            ServerEvent::Pong => frame(reply_to, &Pong {}),
+            ServerEvent::Error(fault) => frame(reply_to, fault),
+        });
+    }
+}
+
+fn of_notice(notice: &Notice) -> Utf8Bytes {
+    match notice {
+        Notice::Typing { chat, user, typing } => frame(None, &Typing { chat_id: *chat, user_id: user, typing: *typing }),
+        Notice::Online { user, at } => frame(None, &UserOnline { user_id: user, timestamp: Timestamp(*at) }),
+        Notice::Offline { user, last_seen } => frame(None, &UserOffline { user_id: user, last_seen: Timestamp(*last_seen) }),
+        Notice::Added { chat, kind, title, joined_seq, by } => {
+            frame(None, &ChatAdded { chat_id: *chat, kind: *kind, title: title.as_deref(), joined_seq: *joined_seq, by })
+        }
+        Notice::Removed { chat, left_seq, by } => frame(None, &ChatRemoved { chat_id: *chat, left_seq: *left_seq, by }),
+    }
+}
+
+fn of_receipt(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
+    match receipt {
+        Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => frame(
+            None,
+            &StatusList {
+                chat_id: *chat,
+                message_ids: messages,
+                seq: *seq,
+                status: *status,
+                user_id: member,
+                reason: reason.as_deref(),
+                timestamp: Timestamp(*at),
+                marks_cursor: Some(marks_cursor),
+            },
+        ),
+        Receipt::Counted(tally) => of_counts(tally, marks_cursor),
+    }
+}
+
+fn of_counts(tally: &Tally, marks_cursor: &str) -> Utf8Bytes {
+    frame(
+        None,
+        &StatusCounts {
+            chat_id: tally.chat,
+            message_id: tally.message,
+            seq: tally.seq,
+            delivered_count: tally.delivered,
+            read_count: tally.read,
+            member_count: tally.members,
+            marks_cursor: Some(marks_cursor),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Encoded;
+    use super::*;
+    use crate::domain::{ChatId, ExternalId};
+
+    /// Pointers into the text: the same only where it is the same allocation.
+    fn places(event: &ServerEvent, clients: usize) -> Vec<*const u8> {
+        let mut places = Vec::new();
+        for _ in 0..clients {
+            JsonFrames::default().encode(None, event, &mut |frame| places.push(frame.as_str().as_ptr()));
+        }
+        places
+    }
+
+    #[test]
+    fn an_event_for_many_is_encoded_once() {
+        let user = ExternalId::try_from("anna".to_owned()).unwrap();
+        let event = ServerEvent::Notice(Encoded::new(Notice::Typing { chat: ChatId::generate(), user, typing: true }));
+        let mut places = places(&event, 5_000);
+        assert_eq!(places.len(), 5_000);
+        places.dedup();
+        assert_eq!(places.len(), 1);
+    }
+}

@@ -1,0 +1,175 @@
+//! The events that a server tells its clients, as values. No text: a [`super::codec::Codec`] writes them at the door.
+//!
+//! A new event is a variant here and a shape in [`super::server`]. An event that one user causes and others are told is a
+//! [`Notice`]: hub, bus and notifier pass it on without a look at what it says.
+
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::ws::Utf8Bytes;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::Fault;
+use super::server::{Drained, Draining, Gap, PresenceState, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
+use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, Receipt, Status, Tally};
+
+/// An event for one client.
+#[derive(Debug, Clone)]
+pub enum ServerEvent {
+    /// `ready`.
+    Ready(Box<Ready>),
+    /// `authenticated`: the token of this user was taken, and is good until then.
+    Authenticated {
+        /// The token's `sub`.
+        user: ExternalId,
+        /// The token's end.
+        expires_at: OffsetDateTime,
+    },
+    /// `message:receive` for each, or `message:batch` where the client asked for batches. The number is the attempt, from 1.
+    Envelopes(Vec<(Envelope, u16)>),
+    /// `queue:drained`.
+    Drained(Drained),
+    /// `queue:gap`.
+    Gap(Gap),
+    /// `message:sent`, the answer to a send.
+    Sent(SentAnswer),
+    /// `message:sent` for the sender's other sessions.
+    Echo(Encoded<Arc<Message>>),
+    /// `message:status`, as it happens. The text is the marks cursor: what the client knows for certain.
+    Receipt(Arc<Receipt>, Arc<str>),
+    /// `message:status` for everything up to a number, as it changed while the sender was away.
+    MarkMoved {
+        /// The chat.
+        chat: ChatId,
+        /// The member's mark.
+        seq: ChatSeq,
+        /// `delivered` or `read`.
+        status: Status,
+        /// The member.
+        member: ExternalId,
+        /// Messages at or below `seq` that ended otherwise.
+        except: Vec<StatusException>,
+        /// The marks cursor.
+        marks_cursor: Arc<str>,
+    },
+    /// `message:status` with counts, in a chat too large to name members. The text is the marks cursor.
+    Counted(Tally, Arc<str>),
+    /// `message:delivered:ok`.
+    DeliveredOk,
+    /// `message:reject:ok`.
+    RejectOk(RejectOk),
+    /// `message:read:ok`.
+    ReadOk(ReadOk),
+    /// `presence:state`.
+    Presence(PresenceState),
+    /// Another user did something.
+    Notice(Encoded<Notice>),
+    /// `server:draining`.
+    Draining(Draining),
+    /// `pong`.
+    Pong,
+    /// `error`.
+    Error(Fault),
+}
+
+/// An event that others are told as it happens, and that nothing depends on: it is kept nowhere.
+///
+/// The serde form is that of the bus between nodes. Clients get the shapes of [`super::server`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// `typing`: a member began or stopped.
+    #[serde(rename = "t")]
+    Typing {
+        /// The chat.
+        chat: ChatId,
+        /// The member.
+        user: ExternalId,
+        /// Began or stopped.
+        typing: bool,
+    },
+    /// `user:online`.
+    #[serde(rename = "o")]
+    Online {
+        /// The user.
+        user: ExternalId,
+        /// The time, by the database's clock.
+        #[serde(with = "time::serde::timestamp::microseconds")]
+        at: OffsetDateTime,
+    },
+    /// `user:offline`.
+    #[serde(rename = "f")]
+    Offline {
+        /// The user.
+        user: ExternalId,
+        /// The end of its last connection, by the database's clock.
+        #[serde(with = "time::serde::timestamp::microseconds")]
+        last_seen: OffsetDateTime,
+    },
+    /// `chat:added`: the user who is told is in this chat from now on.
+    #[serde(rename = "a")]
+    Added {
+        /// The chat.
+        chat: ChatId,
+        /// Its kind.
+        kind: ChatKind,
+        /// Its title.
+        title: Option<String>,
+        /// The user gets messages above this number.
+        joined_seq: ChatSeq,
+        /// The member that added it.
+        by: ExternalId,
+    },
+    /// `chat:removed`: the user who is told is no longer in this chat.
+    #[serde(rename = "r")]
+    Removed {
+        /// The chat.
+        chat: ChatId,
+        /// Messages above this number are not for the user.
+        left_seq: ChatSeq,
+        /// The member that removed it; the user itself when it left.
+        by: ExternalId,
+    },
+}
+
+/// A value that many clients are told, with its encoded form beside it: each codec makes its own once, however many
+/// clients it writes to. Clones share both.
+#[derive(Debug)]
+pub struct Encoded<T>(Arc<Inner<T>>);
+
+#[derive(Debug)]
+struct Inner<T> {
+    value: T,
+    json: OnceLock<Utf8Bytes>,
+}
+
+impl<T> Encoded<T> {
+    /// The value, not encoded yet.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Inner { value, json: OnceLock::new() }))
+    }
+
+    /// The frame of the JSON codec, made by the first call.
+    pub(super) fn json(&self, encode: impl FnOnce(&T) -> Utf8Bytes) -> Utf8Bytes {
+        self.0.json.get_or_init(|| encode(&self.0.value)).clone()
+    }
+}
+
+impl<T> Clone for Encoded<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Encoded<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl From<Fault> for ServerEvent {
+    fn from(fault: Fault) -> Self {
+        Self::Error(fault)
+    }
+}
