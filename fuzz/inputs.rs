@@ -9,8 +9,9 @@ use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use restante::auth::{self, TokenVerifier};
-use restante::connection::{ConnectQuery, Wishes};
+use restante::connection::ConnectQuery;
 use restante::domain::limits;
+use restante::driver::ConnectOptions;
 use restante::protocol::client::{AckRequest, ClientEvent, Frame, parse};
 use restante::protocol::server::{self, Pong};
 use secrecy::ExposeSecret;
@@ -107,7 +108,7 @@ pub fn connect(bytes: &[u8]) {
     let Ok(uri) = Uri::try_from([b"/ws?", bytes].concat()) else { return };
     let Ok(Query(query)) = Query::<ConnectQuery>::try_from_uri(&uri) else { return };
     let (window, device, since) = (query.window, query.device.clone(), query.since);
-    if Wishes::try_from(query).is_ok() {
+    if ConnectOptions::try_from(query).is_ok() {
         assert!(window.is_none_or(|window| (1..=limits::WINDOW_MAX).contains(&window)));
         assert!(device.is_none_or(|device| (1..=limits::DEVICE_ID_CHARS_MAX).contains(&device.chars().count()) && !device.contains('\0')));
         assert!(since.is_none() || uri.query().is_some_and(|query| query.contains("since")));

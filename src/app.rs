@@ -24,9 +24,10 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::Bus;
 use crate::config::{Config, for_half_the_processors};
-use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Stop, Turns};
+use crate::connection::{self, Advances, ConnectionSettings, Looks, Shutdown, Turns};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
+use crate::driver::Crashes;
 use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
@@ -307,7 +308,7 @@ impl App {
             advances,
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
-            stop: Stop::default(),
+            shutdown: Shutdown::default(),
         };
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::finish(store.clone(), delivery.clone())));
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store, delivery)));
@@ -346,7 +347,7 @@ impl App {
     pub async fn stop(self) {
         let begun = Instant::now();
         let grace = if self.shared.epoch.is_over() { self.grace.min(GRACE_WITHOUT_DATABASE) } else { self.grace };
-        let plan = self.shared.stop.begin(self.connections.len(), grace);
+        let plan = self.shared.shutdown.begin(self.connections.len(), grace);
         self.shared.metrics.draining.set(1);
         info!(connections = self.connections.len(), pace_ms = plan.pace.as_millis(), "stopping: connections take leave");
         self.connections.close();

@@ -34,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod delivery;
+pub mod driver;
 pub mod http;
 pub mod hub;
 pub mod jobs;

@@ -9,11 +9,12 @@ use axum::extract::Query;
 use axum::http::Uri;
 use proptest::prelude::*;
 use restante::auth::TokenVerifier;
-use restante::connection::{ConnectQuery, Wishes};
+use restante::connection::ConnectQuery;
 use restante::domain::{
     ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status, UserId,
     Wire,
 };
+use restante::driver::ConnectOptions;
 use restante::protocol::client::{AckRequest, ClientEvent, ReadUpTo, SendTarget, parse};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::{Code, ComeBack, Fault, Timestamp, codes, server};
@@ -162,7 +163,7 @@ proptest! {
         prop_assert_eq!((&query.device, query.window, query.since), (&device, window, since));
         prop_assert_eq!((&query.epoch, &query.marks, query.token.as_ref()), (&epoch, &marks, Some(&token)));
         let may_be = window.is_none_or(|window| (1..=500).contains(&window)) && (since.is_none() || epoch.is_some());
-        prop_assert_eq!(Wishes::try_from(query).is_ok(), may_be);
+        prop_assert_eq!(ConnectOptions::try_from(query).is_ok(), may_be);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Advances {
 
     /// Moves it, and returns where it stands. Only a hint for where to begin next time: zero, which is always true,
     /// where it could not be moved.
-    pub(super) async fn advance(&self, user: UserId, class: Class) -> InboxSeq {
+    pub async fn advance(&self, user: UserId, class: Class) -> InboxSeq {
         self.0.ask(Inbox { user, class }).await.unwrap_or(InboxSeq(0))
     }
 }

@@ -38,7 +38,7 @@ impl Looks {
     }
 
     /// The page of an inbox above `after`, if it is empty. None: something waits, or nobody could tell.
-    pub(super) async fn empty_page(&self, user: UserId, class: Class, after: InboxSeq) -> Option<Page> {
+    pub async fn empty_page(&self, user: UserId, class: Class, after: InboxSeq) -> Option<Page> {
         let Glance { last_seq, waits } = self.0.ask(Place { user, class, after }).await?;
         (!waits).then(|| Page { class, after, rows: Vec::new(), is_last: true, last_seq })
     }

@@ -1,37 +1,29 @@
-//! A connection: the task around one session. It turns frames into inputs, performs effects, and keeps the socket's
-//! own promises: authentication, heartbeat, the token's end, bounded queues both ways.
+//! The door of WebSocket clients: a task per socket that runs one driver and keeps the socket's own promises:
+//! authentication, heartbeat, the token's end, bounded queues both ways.
 //!
-//! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
-//! (the loop), `frames` (what the client says), `directing` (which sends wait for
-//! their chat), `perform` (what the session wants), `notes` (what others say),
-//! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next),
-//! `gathered` (what many sessions ask at once: `looks` and `advances`), `stop` (who leaves when).
+//! In reading order: `handshake` (from the HTTP request to a known user), `open` (admission and opening), `task` (the
+//! loop), `outbox` (events, encoded), `writer` (from there to the socket), `closing` (the closing handshake), `shutdown`
+//! (a planned stop: which connection is closed when).
 
+mod closing;
 mod handshake;
 mod open;
-
-mod shell;
-
-mod directing;
-mod frames;
-mod notes;
-mod perform;
+mod outbox;
+mod shutdown;
+mod task;
+mod writer;
 
 mod advances;
-mod crashes;
 mod gathered;
 mod looks;
-mod marks;
-mod outbox;
-mod stop;
 mod turns;
 
 pub use advances::Advances;
-pub use crashes::Crashes;
-pub use handshake::{ConnectQuery, Wishes, bounded, fault_of, upgrade};
+pub use closing::fault_of;
+pub use handshake::{ConnectQuery, bounded, upgrade};
 pub use looks::Looks;
-pub use stop::Stop;
-pub use turns::{Purpose, Turn, Turns};
+pub use shutdown::Shutdown;
+pub use turns::{Purpose, Turn, Turns, spread};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +73,7 @@ pub struct Shared {
     /// Which database the numbers are of.
     pub epoch: Epoch,
     /// Who ends connections without an ack, again and again.
-    pub crashes: Arc<Crashes>,
+    pub crashes: Arc<crate::driver::Crashes>,
     /// Whose read is next.
     pub turns: Turns,
     /// Slow looks.
@@ -92,6 +84,6 @@ pub struct Shared {
     pub settings: Arc<ConnectionSettings>,
     /// Connections run here, so that a stop can wait for them.
     pub tasks: TaskTracker,
-    /// Has the node begun to stop? Then connections take leave, each at its moment, and close with 1012.
-    pub stop: Stop,
+    /// Whether the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
+    pub shutdown: Shutdown,
 }

@@ -16,7 +16,7 @@ use crate::domain::{ExternalId, SessionId};
 use crate::protocol::{Code, Fault};
 use crate::telemetry::Metrics;
 
-use super::stop::chance;
+use super::shutdown::chance;
 
 /// An opening waits for so long. Clients give up a connection that says nothing after ten seconds or so.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -154,7 +154,7 @@ impl From<Crowded> for Fault {
 }
 
 /// This or up to three times as long, by chance.
-pub(super) fn spread(ms: u64) -> u64 {
+pub fn spread(ms: u64) -> u64 {
     ms + 2 * ms * u64::from(chance(SessionId::generate())) / u64::from(u16::MAX)
 }
 

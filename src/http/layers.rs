@@ -15,7 +15,7 @@ use tower_http::trace::TraceLayer;
 use tracing::{Span, debug_span};
 
 use super::error::ApiError;
-use crate::connection::Stop;
+use crate::connection::Shutdown;
 use crate::domain::limits;
 use crate::protocol::{Code, Fault};
 
@@ -23,7 +23,7 @@ use crate::protocol::{Code, Fault};
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Puts the layers round these routes.
-pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Stop) -> Router<S> {
+pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Shutdown) -> Router<S> {
     // The last one is the outermost.
     routes
         .layer(middleware::from_fn_with_state(stop, send_on_when_stopping))
@@ -44,7 +44,7 @@ fn span<B>(request: &axum::http::Request<B>) -> Span {
 }
 
 /// Ends keep-alive while the node stops: a proxy that keeps connections opens the next one to another node.
-async fn send_on_when_stopping(State(stop): State<Stop>, request: Request, next: Next) -> Response {
+async fn send_on_when_stopping(State(stop): State<Shutdown>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -29,7 +29,7 @@ pub(super) async fn healthz() -> Json<Fine> {
 
 /// May clients be sent here? Not while the node stops, nor while the database does not answer.
 pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, ApiError> {
-    if shared.stop.has_begun() {
+    if shared.shutdown.has_begun() {
         return Err(Code::Restart.into());
     }
     if let Err(cause) = shared.store.ping_within(PING_TIME_MAX).await {

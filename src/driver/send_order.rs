@@ -16,14 +16,14 @@ const BYTES_MAX: usize = 1024 * 1024;
 
 /// A message on its way to a lane.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct PendingSend {
     pub(super) id: Option<FrameId>,
     pub(super) request: SendRequest,
 }
 
 /// Those that wait, in order.
 #[derive(Debug, Default)]
-pub(super) struct Directing {
+pub(super) struct SendOrder {
     names: HashMap<ExternalId, Unresolved>,
     /// To known chats, behind names.
     behind: VecDeque<Behind>,
@@ -42,7 +42,7 @@ struct Unresolved {
 #[derive(Debug)]
 struct Numbered {
     no: u64,
-    sending: Sending,
+    send: PendingSend,
 }
 
 #[derive(Debug)]
@@ -51,32 +51,33 @@ struct Behind {
     numbered: Numbered,
 }
 
-/// Is it the first send to this name, so that somebody has to ask?
+/// Whether somebody has to ask for a name: for the first send to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    ToBe,
+pub(super) enum Question {
+    ToAsk,
     Already,
 }
 
-/// What may go once a name is resolved, in order.
+/// The sends that may go once a name is resolved, in order.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     /// To these chats.
-    pub(super) sends: Vec<(ChatId, Sending)>,
+    pub(super) sends: Vec<(ChatId, PendingSend)>,
     /// Nowhere: the name has no chat.
-    pub(super) refused: Vec<Sending>,
+    pub(super) refused: Vec<PendingSend>,
 }
 
-impl Directing {
+impl SendOrder {
     pub(super) fn is_empty(&self) -> bool {
         self.sends == 0
     }
 
-    pub(super) const fn sends(&self) -> usize {
+    /// Sends that wait.
+    pub(super) const fn len(&self) -> usize {
         self.sends
     }
 
-    /// May more be taken in?
+    /// Whether more may be taken in.
     pub(super) const fn has_room(&self) -> bool {
         self.sends < SENDS_MAX && self.bytes < BYTES_MAX
     }
@@ -86,32 +87,32 @@ impl Directing {
         self.names.keys()
     }
 
-    /// Does something wait for this name?
+    /// Whether something waits for this name.
     pub(super) fn awaits(&self, name: &ExternalId) -> bool {
         self.names.contains_key(name)
     }
 
     /// Keeps a send until its name is resolved.
-    pub(super) fn hold(&mut self, name: ExternalId, sending: Sending) -> Asked {
-        let numbered = self.numbered(sending);
+    pub(super) fn hold(&mut self, name: ExternalId, send: PendingSend) -> Question {
+        let numbered = self.numbered(send);
         let unresolved = self.names.entry(name).or_insert(Unresolved { sends: Vec::new() });
         unresolved.sends.push(numbered);
-        if unresolved.sends.len() == 1 { Asked::ToBe } else { Asked::Already }
+        if unresolved.sends.len() == 1 { Question::ToAsk } else { Question::Already }
     }
 
     /// A send to a chat that was named by its id: given back if no name before it can mean that chat.
-    pub(super) fn follow(&mut self, chat: ChatId, sending: Sending) -> Option<Sending> {
+    pub(super) fn follow(&mut self, chat: ChatId, send: PendingSend) -> Option<PendingSend> {
         if self.names.is_empty() {
-            return Some(sending);
+            return Some(send);
         }
-        let numbered = self.numbered(sending);
+        let numbered = self.numbered(send);
         self.behind.push_back(Behind { chat, numbered });
         None
     }
 
     /// A send to the chat of a name that is known: no name that is unresolved means it, but the chat's id may have been used.
-    pub(super) fn follow_known(&mut self, chat: ChatId, sending: Sending) -> Option<Sending> {
-        if self.behind.iter().all(|behind| behind.chat != chat) { Some(sending) } else { self.follow(chat, sending) }
+    pub(super) fn follow_known(&mut self, chat: ChatId, send: PendingSend) -> Option<PendingSend> {
+        if self.behind.iter().all(|behind| behind.chat != chat) { Some(send) } else { self.follow(chat, send) }
     }
 
     /// This name has this chat, or none.
@@ -119,17 +120,17 @@ impl Directing {
         let mut released = Released::default();
         let of_name = self.names.remove(name).map_or_else(Vec::new, |unresolved| unresolved.sends);
         match chat {
-            None => released.refused.extend(of_name.into_iter().map(|numbered| numbered.sending)),
+            None => released.refused.extend(of_name.into_iter().map(|numbered| numbered.send)),
             Some(chat) => {
                 let mut of_chat: Vec<_> = of_name.into_iter().chain(self.behind_of(chat)).collect();
                 of_chat.sort_by_key(|numbered| numbered.no);
-                released.sends.extend(of_chat.into_iter().map(|numbered| (chat, numbered.sending)));
+                released.sends.extend(of_chat.into_iter().map(|numbered| (chat, numbered.send)));
             }
         }
         released.sends.extend(self.behind_nothing());
-        for sending in released.sends.iter().map(|(_, sending)| sending).chain(&released.refused) {
+        for send in released.sends.iter().map(|(_, send)| send).chain(&released.refused) {
             self.sends -= 1;
-            self.bytes -= bytes(sending);
+            self.bytes -= bytes(send);
         }
         released
     }
@@ -140,11 +141,11 @@ impl Directing {
         self.behind.shrink_to_fit();
     }
 
-    fn numbered(&mut self, sending: Sending) -> Numbered {
+    fn numbered(&mut self, send: PendingSend) -> Numbered {
         self.last_no += 1;
         self.sends += 1;
-        self.bytes += bytes(&sending);
-        Numbered { no: self.last_no, sending }
+        self.bytes += bytes(&send);
+        Numbered { no: self.last_no, send }
     }
 
     fn behind_of(&mut self, chat: ChatId) -> Vec<Numbered> {
@@ -158,19 +159,19 @@ impl Directing {
     }
 
     /// Those before which no name is unresolved any more.
-    fn behind_nothing(&mut self) -> Vec<(ChatId, Sending)> {
+    fn behind_nothing(&mut self) -> Vec<(ChatId, PendingSend)> {
         if self.behind.is_empty() {
             return Vec::new();
         }
         let firsts = self.names.values().filter_map(|unresolved| unresolved.sends.first());
         let free_below = firsts.map(|first| first.no).min().unwrap_or(u64::MAX);
         let free = self.behind.iter().take_while(|behind| behind.numbered.no < free_below).count();
-        self.behind.drain(..free).map(|behind| (behind.chat, behind.numbered.sending)).collect()
+        self.behind.drain(..free).map(|behind| (behind.chat, behind.numbered.send)).collect()
     }
 }
 
-fn bytes(sending: &Sending) -> usize {
-    sending.request.content.len() + sending.request.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+fn bytes(send: &PendingSend) -> usize {
+    send.request.content.len() + send.request.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
 }
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ const RECONNECT_SPREAD_MAX: Duration = Duration::from_secs(30);
 /// Connections that knock meanwhile are to try again within this time: another node answers, or this one's successor.
 const REFUSAL_MS: u64 = 1_000;
 
-/// Has this node begun to stop? Clones share it.
+/// Whether this node has begun to stop. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<Inner>);
+pub struct Shutdown(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -42,18 +42,18 @@ pub struct Plan {
     /// They are told to stay away for up to so long.
     pub spread: Duration,
     /// A connection whose moment has come waits so long for the last acks of its client.
-    pub last_call: Duration,
+    pub drain_time: Duration,
 }
 
-/// What the stop means for one connection.
+/// When and how one connection is closed by the stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Leave {
-    /// What its client is told to wait after the close.
+pub(super) struct PlannedClose {
+    /// The time that its client is told to wait after the close.
     pub(super) reconnect_after: Duration,
     /// From then on nothing new is emitted, and it is closed as soon as nothing is under way.
     pub(super) at: Instant,
     /// Then it is closed in any case.
-    pub(super) at_the_latest: Instant,
+    pub(super) deadline: Instant,
 }
 
 impl Plan {
@@ -64,20 +64,20 @@ impl Plan {
         let wanted = Duration::from_secs(1) * connections / CLIENTS_A_SECOND;
         let pace = wanted.min(grace * 2 / 5);
         let spread = (wanted - pace).clamp(RECONNECT_SPREAD_MIN, RECONNECT_SPREAD_MAX);
-        Self { begun, connections, pace, spread, last_call: grace / 5 }
+        Self { begun, connections, pace, spread, drain_time: grace / 5 }
     }
 
     /// The place of a connection in the row gives its moment, chance what its client is told.
-    fn leave(&self, place: u32, chance: u16) -> Leave {
+    fn planned_close(&self, place: u32, chance: u16) -> PlannedClose {
         // Who came while the row was counted leaves with the last of it.
         let place = place.min(self.connections);
         let at = self.begun + self.pace * place / self.connections.max(1);
         let reconnect_after = self.spread * u32::from(chance) / u32::from(u16::MAX);
-        Leave { reconnect_after, at, at_the_latest: at + self.last_call }
+        PlannedClose { reconnect_after, at, deadline: at + self.drain_time }
     }
 }
 
-impl Stop {
+impl Shutdown {
     /// Begins. Only the first call counts.
     pub fn begin(&self, connections: usize, grace: Duration) -> Plan {
         let plan = *self.0.plan.get_or_init(|| Plan::new(Instant::now(), connections, grace));
@@ -85,7 +85,7 @@ impl Stop {
         plan
     }
 
-    /// Has it begun?
+    /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
         self.0.begun.is_cancelled()
     }
@@ -96,12 +96,12 @@ impl Stop {
     }
 
     /// When this connection leaves; none before the stop has begun. Asked once by each.
-    pub(super) fn leave(&self, session: SessionId) -> Option<Leave> {
+    pub(super) fn planned_close(&self, session: SessionId) -> Option<PlannedClose> {
         let plan = self.0.plan.get()?;
-        Some(plan.leave(self.0.next.fetch_add(1, Ordering::Relaxed), chance(session)))
+        Some(plan.planned_close(self.0.next.fetch_add(1, Ordering::Relaxed), chance(session)))
     }
 
-    /// What a connection gets that comes too late.
+    /// The fault for a connection that comes too late.
     pub(super) fn refusal(&self) -> Fault {
         let chance = u64::from(chance(SessionId::generate()));
         Fault::plain(Code::Restart).retry_after_ms(REFUSAL_MS / 4 + REFUSAL_MS * 3 / 4 * chance / u64::from(u16::MAX))
@@ -125,9 +125,9 @@ mod tests {
         let now = Instant::now();
         let empty = Plan::new(now, 0, GRACE);
         // Somebody comes while the connections are counted.
-        assert_eq!((empty.pace, empty.leave(0, 0).at), (Duration::ZERO, now));
-        let leave = Plan::new(now, 5_000, Duration::ZERO).leave(4_999, 0);
-        assert_eq!((leave.at, leave.at_the_latest), (now, now));
+        assert_eq!((empty.pace, empty.planned_close(0, 0).at), (Duration::ZERO, now));
+        let leave = Plan::new(now, 5_000, Duration::ZERO).planned_close(4_999, 0);
+        assert_eq!((leave.at, leave.deadline), (now, now));
     }
 
     #[test]
@@ -137,30 +137,30 @@ mod tests {
         assert_eq!((few.pace, few.spread), (Duration::from_millis(100), RECONNECT_SPREAD_MIN));
         let crowd = Plan::new(now, 50_000, GRACE);
         assert_eq!((crowd.pace, crowd.spread), (Duration::from_secs(4), RECONNECT_SPREAD_MAX));
-        let last = crowd.leave(49_999, u16::MAX);
-        assert!(last.at_the_latest <= now + GRACE * 3 / 5 && last.reconnect_after <= RECONNECT_SPREAD_MAX);
+        let last = crowd.planned_close(49_999, u16::MAX);
+        assert!(last.deadline <= now + GRACE * 3 / 5 && last.reconnect_after <= RECONNECT_SPREAD_MAX);
     }
 
     #[test]
     fn connections_leave_one_after_the_other_and_latecomers_with_the_last() {
         let plan = Plan::new(Instant::now(), 1_000, GRACE);
-        let moments: Vec<Instant> = (0..1_000).map(|place| plan.leave(place, 0).at).collect();
+        let moments: Vec<Instant> = (0..1_000).map(|place| plan.planned_close(place, 0).at).collect();
         assert!(moments.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_millis(2)));
-        assert_eq!(plan.leave(5_000, 0).at, plan.begun + plan.pace);
+        assert_eq!(plan.planned_close(5_000, 0).at, plan.begun + plan.pace);
     }
 
     #[test]
     fn a_stop_begins_once() {
-        let stop = Stop::default();
-        assert!(!stop.has_begun() && stop.leave(SessionId::generate()).is_none());
-        let plan = stop.begin(10, GRACE);
-        assert_eq!(stop.begin(10_000, GRACE), plan);
-        assert!(stop.has_begun() && stop.leave(SessionId::generate()).is_some());
+        let shutdown = Shutdown::default();
+        assert!(!shutdown.has_begun() && shutdown.planned_close(SessionId::generate()).is_none());
+        let plan = shutdown.begin(10, GRACE);
+        assert_eq!(shutdown.begin(10_000, GRACE), plan);
+        assert!(shutdown.has_begun() && shutdown.planned_close(SessionId::generate()).is_some());
     }
 
     #[test]
     fn a_refusal_says_when_to_try_again_and_not_to_all_the_same() {
-        let refusals: std::collections::HashSet<Option<u64>> = (0..50).map(|_| Stop::default().refusal().retry_after_ms).collect();
+        let refusals: std::collections::HashSet<Option<u64>> = (0..50).map(|_| Shutdown::default().refusal().retry_after_ms).collect();
         assert!(refusals.len() > 10 && refusals.iter().flatten().all(|ms| (250..=1_000).contains(ms)));
     }
 }

@@ -1,0 +1,52 @@
+//! The client of a session: who it is, and what it asked for when it connected.
+
+use std::sync::Arc;
+
+use crate::domain::{DeviceId, Profile, SessionId, UserId};
+use crate::hub::Mailbox;
+
+/// A client with a session that is registered in the hub.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The session's id: this connection's name in logs.
+    pub session: SessionId,
+    /// The user.
+    pub profile: Arc<Profile>,
+    /// What it asked for.
+    pub options: ConnectOptions,
+    /// The number of this connection of its device; none without a device.
+    pub session_no: Option<i64>,
+    /// Where others tell it something.
+    pub mailbox: Mailbox,
+}
+
+impl Client {
+    /// The number of the user.
+    pub fn user(&self) -> UserId {
+        self.profile.user
+    }
+}
+
+/// What a client asks for when it connects, checked.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// The device.
+    pub device: Option<DeviceId>,
+    /// Envelopes emitted and not yet acked, at most (1 to 500).
+    pub window: u16,
+    /// Envelopes come as batches.
+    pub is_batched: bool,
+    /// Where it goes on.
+    pub resume: Option<Resume>,
+    /// The marks cursor that it kept.
+    pub marks: Option<String>,
+}
+
+/// "I have everything up to this number."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The epoch that the number is of.
+    pub epoch: String,
+    /// The number in the inbox.
+    pub since: i64,
+}

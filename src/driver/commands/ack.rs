@@ -1,0 +1,16 @@
+//! `message:delivered`: the ack.
+
+use crate::driver::tickets::Answer;
+use crate::driver::{Driver, Outgoing};
+use crate::protocol::client::{AckRequest, FrameId};
+use crate::session::{AckTarget, Input};
+
+/// Gives the session an ack. `message:delivered:ok` follows once it is committed.
+pub(super) fn ack<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, request: AckRequest) {
+    let target = match request {
+        AckRequest::Messages(messages) => AckTarget::Messages(messages),
+        AckRequest::UpTo { class, seq } => AckTarget::UpTo(class, seq),
+    };
+    let ticket = driver.tickets.draw(reply_to, Answer::Delivered);
+    driver.handle(Input::Ack { target, ticket });
+}

@@ -1,0 +1,285 @@
+//! Effects: what the session wants done. Reads and writes become operations, the rest goes to the outbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tracing::warn;
+
+use super::settlements::{LaneQueue, Unsettled};
+use super::tickets::Answer;
+use super::{Driver, OperationResult, Outgoing};
+use crate::connection::Purpose;
+use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
+use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::{Code, Fault, server};
+use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
+use crate::store::{Located, PageRequest, Store};
+
+/// Does what an effect says.
+pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
+    match effect {
+        Effect::ReadPage { class, after, limit, scope } => {
+            let request = match scope {
+                Scope::Waiting => PageRequest::Waiting,
+                Scope::Everything => PageRequest::Everything,
+            };
+            read_page(driver, request, class, after, limit);
+        }
+        Effect::Look { class, after, limit } => look(driver, class, after, limit),
+        Effect::Emit(emissions) => emit(driver, emissions),
+        Effect::Settle(settlement) => settle(driver, settlement),
+        Effect::Read { chat, target, ticket } => read(driver, chat, target, ticket),
+        Effect::CountAttempt { envelope, reason, is_final } => count_attempt(driver, &envelope, reason, is_final),
+        Effect::RejectById { message, reason, is_final, ticket } => reject_by_id(driver, message, reason, is_final, ticket),
+        Effect::AdvanceSettled(class) => advance_settled(driver, class),
+        Effect::Drained { class, up_to } => driver.outbox.event(None, &ServerEvent::Drained(server::Drained { class, inbox_seq: up_to })),
+        Effect::Confirm(ticket) => confirm(driver, ticket),
+        Effect::AckAhead { ticket, emitted } => {
+            let reply_to = driver.tickets.frame(ticket);
+            let words = format!("`upTo` is above {emitted}, the highest number emitted on this connection; nothing was changed");
+            driver.refuse(reply_to.as_ref(), Fault::new(Code::AckAhead, words));
+        }
+        Effect::Close(CloseReason::NoAcks) => driver.close(Code::NoAcks),
+        Effect::Close(CloseReason::Stalled) => driver.close(Code::TooSlow),
+    }
+}
+
+/// The slow look. Only if something waits is it a read of its own.
+fn look<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limit: u16) {
+    let (looks, user) = (driver.context.looks.clone(), driver.client.user());
+    let page = page(driver, PageRequest::Look, class, after, limit);
+    driver.run(Box::pin(async move {
+        let page = match looks.empty_page(user, class, after).await {
+            Some(page) => page,
+            None => page.await,
+        };
+        OperationResult::Input(Input::Looked(page))
+    }));
+}
+
+fn read_page<O: Outgoing>(driver: &mut Driver<O>, request: PageRequest, class: Class, after: InboxSeq, limit: u16) {
+    let page = page(driver, request, class, after, limit);
+    // Not an async block: that would have room for the page's future twice.
+    driver.run(Box::pin(page.map(|page| OperationResult::Input(Input::Page(page)))));
+}
+
+fn page<O: Outgoing>(
+    driver: &Driver<O>,
+    request: PageRequest,
+    class: Class,
+    after: InboxSeq,
+    limit: u16,
+) -> impl Future<Output = Page> + Send + use<O> {
+    let (store, health) = (driver.context.store.clone(), driver.context.delivery.health().clone());
+    let (user, metrics, room) = (driver.client.user(), Arc::clone(&driver.context.metrics), driver.outbox.room());
+    let (turns, purpose) = (driver.context.turns.clone(), purpose(driver, class));
+    let name = driver.client.profile.external.clone();
+    async move {
+        // A window of large messages would otherwise be read into memory for a client that takes nothing.
+        room.await;
+        metrics.page_read(class);
+        // However long the database is away, the session gets its page.
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let read = {
+                let _turn = turns.take(purpose, Some(name.clone())).await;
+                // Boxed, as what is rare below: what it needs is there only while it runs. When many clients come at once
+                // thousands of these wait for their turn.
+                Box::pin(store.page(request, user, class, after, limit)).await
+            };
+            match read {
+                Ok(page) => {
+                    metrics.unreadable_rows.inc_by(page.unreadable_rows());
+                    return page;
+                }
+                Err(error) if error.is_unavailable() => {
+                    health.report(&error);
+                    Box::pin(health.back()).await;
+                }
+                Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
+            }
+            Box::pin(tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}
+
+/// Until what waited at connect is settled, the session is part of the crowd that catches up.
+fn purpose<O: Outgoing>(driver: &Driver<O>, class: Class) -> Purpose {
+    if driver.session.is_drained(class) { Purpose::Live } else { Purpose::Drain }
+}
+
+fn emit<O: Outgoing>(driver: &mut Driver<O>, emissions: Vec<Emission>) {
+    let mut run = Vec::with_capacity(emissions.len());
+    for emission in emissions {
+        match emission {
+            Emission::Envelope { envelope, attempt } => {
+                driver.context.metrics.emissions.inc();
+                if attempt > 1 {
+                    driver.context.metrics.redeliveries.inc();
+                }
+                run.push((envelope, attempt));
+            }
+            Emission::Gap { class, from, to, reason } => {
+                put_envelopes(driver, &mut run);
+                let count = to.0 - from.0 + 1;
+                driver.outbox.event(None, &ServerEvent::Gap(server::Gap { class, from_seq: from, to_seq: to, count, reason }));
+            }
+        }
+    }
+    put_envelopes(driver, &mut run);
+}
+
+fn put_envelopes<O: Outgoing>(driver: &mut Driver<O>, run: &mut Vec<(Envelope, u16)>) {
+    if !run.is_empty() {
+        driver.outbox.event(None, &ServerEvent::Envelopes(std::mem::take(run)));
+    }
+}
+
+/// Keeps a settlement until the lane is given what there is.
+fn settle<O: Outgoing>(driver: &mut Driver<O>, settlement: Settlement) {
+    let rows = settlement.rows.iter().map(|row| Located {
+        user: driver.client.user(),
+        class: row.class,
+        seq: row.seq,
+        message: row.message.id,
+        chat: row.message.chat,
+        chat_seq: row.message.seq,
+        sender: row.message.sender.user,
+    });
+    for row in &settlement.rows {
+        let age = driver.context.clock.of_database() - row.message.created_at;
+        driver.context.metrics.accept_to_ack.observe(age.as_seconds_f64().max(0.0));
+    }
+    let acks = Acks {
+        user: Arc::clone(&driver.client.profile),
+        rows: rows.collect(),
+        by_id: settlement.by_id,
+        marks: settlement.marks,
+        device: driver.client.options.device.clone().zip(settlement.device_acked),
+    };
+    driver.settlements.add(settlement.no, acks);
+}
+
+/// Gives the lane what was acked. A job that finds the lane full keeps those behind it waiting.
+pub(super) fn settle_now<O: Outgoing>(driver: &mut Driver<O>) {
+    let Some(Unsettled { first, last, acks }) = driver.settlements.take() else { return };
+    let (written, queue) = match driver.context.delivery.settle_or_wait(acks) {
+        Ok(written) => (written, LaneQueue::HadRoom),
+        Err(wait) => (wait, LaneQueue::WasFull),
+    };
+    if queue == LaneQueue::WasFull {
+        driver.settlements.waits();
+    }
+    driver.run(Box::pin(written.map(move |result| OperationResult::Settled { first, last, result, queue })));
+}
+
+fn read<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, target: ReadTarget, ticket: Option<Ticket>) {
+    settle_now(driver);
+    let reply_to = driver.tickets.frame(ticket);
+    let up_to = match target {
+        ReadTarget::Seq(seq) => ReadUpTo::Seq(seq),
+        ReadTarget::Message(message) => ReadUpTo::Message(message),
+    };
+    let read = driver.context.delivery.read(Arc::clone(&driver.client.profile), chat, up_to);
+    driver.answer(reply_to, async move {
+        match read.await {
+            Ok(ReadDone { up_to }) => {
+                (ServerEvent::ReadOk(server::ReadOk { chat_id: chat, seq: up_to }), Some(Input::ReadUpTo(chat, up_to)))
+            }
+            Err(refusal) => (Fault::from(refusal).into(), None),
+        }
+    });
+}
+
+fn count_attempt<O: Outgoing>(driver: &mut Driver<O>, envelope: &Envelope, reason: String, is_final: bool) {
+    settle_now(driver);
+    let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
+    let target = AttemptTarget::Row(Located {
+        user: driver.client.user(),
+        class,
+        seq,
+        message: envelope.message.id,
+        chat: envelope.message.chat,
+        chat_seq: envelope.message.seq,
+        sender: envelope.message.sender.user,
+    });
+    let counted = driver.context.delivery.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
+    driver.run(Box::pin(async move {
+        // A defect or a stop: leave the row alone, it waits.
+        let outcome = counted.await.unwrap_or(AttemptOutcome::SettledElsewhere);
+        OperationResult::Attempted(message, Input::Attempted { class, seq, outcome }, outcome)
+    }));
+}
+
+fn reject_by_id<O: Outgoing>(driver: &mut Driver<O>, message: MessageId, reason: String, is_final: bool, ticket: Option<Ticket>) {
+    settle_now(driver);
+    let reply_to = driver.tickets.frame(ticket);
+    let target = AttemptTarget::Message(message);
+    let counted = driver.context.delivery.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
+    driver.answer(reply_to, async move { (rejected(message, counted.await), None) });
+}
+
+fn advance_settled<O: Outgoing>(driver: &mut Driver<O>, class: Class) {
+    let (advances, user) = (driver.context.advances.clone(), driver.client.user());
+    driver.run(Box::pin(async move {
+        let settled = advances.advance(user, class).await;
+        OperationResult::Input(Input::SettledAdvanced(class, settled))
+    }));
+}
+
+fn confirm<O: Outgoing>(driver: &mut Driver<O>, ticket: Ticket) {
+    let Some((reply_to, answer)) = driver.tickets.take(ticket) else { return };
+    match answer {
+        Answer::Delivered => driver.outbox.event(Some(&reply_to), &ServerEvent::DeliveredOk),
+        Answer::Reject(message, outcome) => {
+            let outcome = outcome.unwrap_or(AttemptOutcome::SettledElsewhere);
+            driver.outbox.event(Some(&reply_to), &rejected(message, Ok(outcome)));
+        }
+        Answer::Read => {}
+    }
+}
+
+fn rejected(message: MessageId, outcome: Result<AttemptOutcome, Refusal>) -> ServerEvent {
+    match outcome {
+        Ok(outcome) => ServerEvent::RejectOk(server::RejectOk::new(message, outcome)),
+        Err(refusal) => Fault::from(refusal).into(),
+    }
+}
+
+/// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
+pub(super) fn ack_up_to<O: Outgoing>(driver: &mut Driver<O>, settled: InboxSeq, since: InboxSeq) {
+    let (store, delivery, user) = (driver.context.store.clone(), driver.context.delivery.clone(), Arc::clone(&driver.client.profile));
+    driver.run(Box::pin(async move {
+        ack_waiting_up_to(&store, &delivery, user, Class::Chat, settled, since).await;
+        OperationResult::Nothing
+    }));
+}
+
+/// Acks what waits in `(after, up_to]`, a page at a time. Ends early when the node stops: the client resumes again.
+async fn ack_waiting_up_to(store: &Store, delivery: &Delivery, user: Arc<Profile>, class: Class, after: InboxSeq, up_to: InboxSeq) {
+    const PAGE: u16 = 500;
+    loop {
+        let waiting = match store.waiting_up_to(user.user, class, after, up_to, PAGE).await {
+            Ok(waiting) => waiting,
+            Err(error) if error.is_unavailable() => {
+                delivery.health().report(&error);
+                delivery.health().back().await;
+                continue;
+            }
+            Err(error) => return warn!(cause = ?error, "what a client resumed behind could not be read"),
+        };
+        let is_last = waiting.len() < usize::from(PAGE);
+        if !waiting.is_empty() {
+            let acks = Acks { user: Arc::clone(&user), rows: Vec::new(), by_id: waiting, marks: Vec::new(), device: None };
+            if delivery.settle(acks).await.is_err() {
+                return;
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The driver of one session: it turns what a client says into inputs, performs the session's effects against the service,
+//! and hands events to an outbox. It knows no socket: every door runs it, whatever its transport.
+//!
+//! In reading order: `client` (the client of a session), `opening` (from a known user to a session that knows where it
+//! starts), this file (the driver), `commands` (one file for each thing a client says), `effects` (what the session wants
+//! done), `notes` (what others say), `operations` (what runs beside the driver), `settlements` and `send_order` (what waits
+//! for its turn), `receipts` (what a sender is told), `crashes` (clients that end without an ack, again and again).
+//!
+//! Nothing here waits: whatever takes time is an operation that comes back as an [`OperationResult`].
+
+mod client;
+pub mod commands;
+mod crashes;
+mod effects;
+mod notes;
+mod opening;
+mod operations;
+mod outgoing;
+mod receipts;
+mod send_order;
+mod settlements;
+mod tickets;
+
+pub use client::{Client, ConnectOptions, Resume};
+pub use crashes::Crashes;
+pub use opening::{Opened, forget, jittered, open};
+pub use operations::{OperationResult, Operations};
+pub use outgoing::Outgoing;
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use time::OffsetDateTime;
+
+use crate::connection::Shared as Context;
+use crate::domain::{Class, Clock};
+use crate::hub::Reader;
+use crate::protocol::client::FrameId;
+use crate::protocol::event::ServerEvent;
+use crate::protocol::{Code, Fault};
+use crate::session::{Effect, Input, Session, SettlementNo};
+use commands::typing::TypingState;
+use operations::Operation;
+use receipts::Receipts;
+use send_order::SendOrder;
+use settlements::Settlements;
+use tickets::Tickets;
+
+/// Answers that a client may wait for at once, beyond acks; then its frames are not read until some have come.
+const ANSWERS_MAX: usize = 256;
+/// Operations that have ended, taken before the caller looks at everything else again.
+const OPERATIONS_AT_ONCE: usize = 64;
+
+/// One session with everything that its task does for it.
+pub struct Driver<O> {
+    /// Where events go. The door writes from it.
+    pub outbox: O,
+    /// What runs beside the driver. The door waits for it and gives the results to [`Driver::ended`].
+    pub operations: Operations,
+    context: Context,
+    client: Client,
+    session: Session,
+    receipts: Receipts,
+    settlements: Settlements,
+    sends: SendOrder,
+    tickets: Tickets,
+    typing: TypingState,
+    token_expires: Instant,
+    closing: Option<Fault>,
+}
+
+impl<O: Outgoing> Driver<O> {
+    /// Begins a session that is open: tells `ready`, what moved meanwhile, and reads the first pages.
+    pub fn begin(context: Context, opened: Opened, outbox: O, token_expires: OffsetDateTime) -> (Box<Self>, Reader) {
+        let Opened { client, notes, start, resume, ready, overview, receipts, emits_alone: _ } = opened;
+        let settled = start.classes[Class::Chat.index()].settled_seq;
+        let (session, effects) = Session::start(Instant::now(), start);
+        let mut driver = Box::new(Self {
+            outbox,
+            operations: Operations::default(),
+            token_expires: instant_of(token_expires, &context.clock),
+            context,
+            client,
+            session,
+            receipts,
+            settlements: Settlements::default(),
+            sends: SendOrder::default(),
+            tickets: Tickets::default(),
+            typing: TypingState::default(),
+            closing: None,
+        });
+        driver.outbox.event(None, &ServerEvent::Ready(ready));
+        let effects = opening::without_empty_pages(&mut driver.session, effects, overview.ends);
+        notes::tell_marks(&mut driver, overview.marks);
+        if let Some(since) = resume {
+            effects::ack_up_to(&mut driver, settled, since);
+        }
+        opening::greet(&driver, &overview.peers);
+        driver.perform(effects);
+        (driver, notes)
+    }
+
+    /// Gives the session something that happened, and does what it says.
+    pub fn handle(&mut self, input: Input) {
+        let effects = self.session.handle(Instant::now(), input);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        effects.into_iter().for_each(|effect| effects::perform(self, effect));
+    }
+
+    /// Takes what was found in the session's mailbox, and some of what follows.
+    pub fn found(&mut self, first: crate::hub::Found, more: &mut Reader) {
+        notes::found(self, first, more);
+    }
+
+    /// Takes the result of an operation, and of whatever else has ended by now: a commit ends many at once, and one flush
+    /// is enough for all.
+    pub fn ended(&mut self, first: OperationResult) {
+        self.operation_ended(first);
+        for _ in 1..OPERATIONS_AT_ONCE {
+            let Some(Some(result)) = self.operations.next().now_or_never() else { return };
+            self.operation_ended(result);
+        }
+    }
+
+    fn operation_ended(&mut self, result: OperationResult) {
+        match result {
+            OperationResult::Input(input) => self.handle(input),
+            OperationResult::Attempted(message, input, outcome) => {
+                self.tickets.attempted(message, outcome);
+                self.handle(input);
+            }
+            OperationResult::Settled { first, last, result, queue } => {
+                self.settlements.written(queue);
+                match result {
+                    Ok(()) => (first.0..=last.0).for_each(|no| self.handle(Input::Committed(SettlementNo(no)))),
+                    // The client must not believe that its acks are kept: it comes back and repeats them.
+                    Err(refusal) => self.close(Fault::from(refusal).code),
+                }
+            }
+            OperationResult::Answer(reply_to, event, input) => {
+                self.operations.answered();
+                self.outbox.event(reply_to.as_ref(), &event);
+                if let Some(input) = input {
+                    self.handle(input);
+                }
+            }
+            OperationResult::Overview(overview) => notes::overview_read(self, *overview),
+            OperationResult::DirectChat(to, chat) => commands::send::direct_chat_found(self, &to, chat),
+            OperationResult::Audience(chat, users) => commands::typing::audience_found(self, chat, users),
+            OperationResult::Nothing => {}
+        }
+    }
+
+    /// An answer that will come, with an input for the session perhaps.
+    fn answer(&mut self, reply_to: Option<FrameId>, answer: impl Future<Output = (ServerEvent, Option<Input>)> + Send + 'static) {
+        self.operations.push_answer(reply_to, answer);
+    }
+
+    fn run(&mut self, operation: Operation) {
+        self.operations.push(operation);
+    }
+
+    /// Answers with an error.
+    pub fn refuse(&mut self, reply_to: Option<&FrameId>, fault: Fault) {
+        self.outbox.event(reply_to, &fault.into());
+    }
+
+    /// Closes the connection with this code, after what is in the outbox. The first code counts.
+    pub fn close(&mut self, code: Code) {
+        self.closing.get_or_insert_with(|| Fault::plain(code));
+    }
+
+    /// The same with a fault of its own words.
+    pub fn close_with(&mut self, fault: Fault) {
+        self.closing.get_or_insert(fault);
+    }
+
+    /// Whether the connection is to be closed.
+    pub const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// The fault that the connection is to be closed with, if any.
+    pub const fn closing(&mut self) -> Option<Fault> {
+        self.closing.take()
+    }
+
+    /// Whether more may be read from the client: not while it waits for too many answers, or its acks cannot be taken.
+    pub fn may_read(&self) -> bool {
+        let answers = self.operations.answers() + self.sends.len();
+        self.session.may_read() && self.sends.has_room() && answers < ANSWERS_MAX
+    }
+
+    /// Whether [`Driver::settle`] has something to do.
+    pub const fn may_settle(&self) -> bool {
+        self.settlements.may_go()
+    }
+
+    /// Gives the lane what was acked since the last time. To be called once no frame is left that has arrived, so that a burst
+    /// of acks is one job.
+    pub fn settle(&mut self) {
+        effects::settle_now(self);
+    }
+
+    /// Whether every ack and every answer that was under way has arrived.
+    pub fn is_quiet(&self) -> bool {
+        self.session.is_quiet() && self.settlements.is_empty() && self.operations.answers() == 0 && self.sends.is_empty()
+    }
+
+    /// When [`Driver::deadline_passed`] wants to be called, for a connection that stays, or for one that leaves.
+    pub fn deadline(&self, is_leaving: bool) -> Instant {
+        let own = if is_leaving { self.token_expires } else { self.token_expires.min(self.receipts.poll_at()) };
+        self.session.next_deadline().map_or(own, |at| at.min(own))
+    }
+
+    /// Whether the session waits for an [`Input::Deadline`]. Frames that have arrived are to be handled before it.
+    pub fn is_session_due(&self, now: Instant) -> bool {
+        self.session.next_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Does what is due by the clock, besides the session's own deadline.
+    pub fn deadline_passed(&mut self, now: Instant) {
+        if self.token_expires <= now {
+            return self.close(Code::TokenExpired);
+        }
+        // Where no other node is, nothing is lost on the way.
+        if self.receipts.is_poll_due(now) && !self.context.notifier.is_alone() {
+            notes::read_moved_marks(self);
+        }
+    }
+
+    /// Gives back the room that a busier time has left behind.
+    pub fn shrink(&mut self) {
+        self.outbox.shrink();
+        self.session.shrink();
+        self.tickets.shrink();
+        self.sends.shrink();
+        self.receipts.forget(Instant::now());
+    }
+
+    /// The connection has ended: what its client acked and sent before counts, and goes to the lanes.
+    pub fn hand_over(&mut self) {
+        self.settle();
+        commands::send::send_what_waits(self);
+    }
+
+    /// Those who knew of the session are told that its connection has ended, with this code or by its client.
+    pub async fn end(self: Box<Self>, code: Option<Code>) {
+        let (emitted, acked) = (self.session.anything_emitted(), self.session.anything_acked());
+        let Self { context, client, .. } = *self;
+        if emitted {
+            context.crashes.ended(client.user(), client.options.device.as_ref(), acked);
+        }
+        opening::leave(&context, &client, code).await;
+    }
+}
+
+/// The instant at which a token's time is over, by the node's clock as it is now; one that is set later is not followed.
+fn instant_of(at: OffsetDateTime, clock: &Clock) -> Instant {
+    let left = at - clock.now();
+    Instant::now() + Duration::try_from(left).unwrap_or_default().min(Duration::from_secs(86_400 * 365))
+}

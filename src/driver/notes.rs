@@ -1,0 +1,111 @@
+//! What others say: offers, receipts, notices, and "look for yourself".
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::receipts::Next;
+use super::{Driver, OperationResult, Outgoing};
+use crate::domain::Class;
+use crate::hub::{Found, Missed, Note, Reader};
+use crate::protocol::Code;
+use crate::protocol::event::ServerEvent;
+use crate::session::Input;
+use crate::store::{Further, MarksRead, Overview};
+
+/// Between two tries to read marks.
+const MARKS_PAUSE: Duration = Duration::from_secs(1);
+/// Notes taken before the caller looks at everything else again.
+const NOTES_AT_ONCE: usize = 32;
+
+/// Takes what was found in the mailbox, and some of what follows.
+pub(super) fn found<O: Outgoing>(driver: &mut Driver<O>, first: Found, more: &mut Reader) {
+    take(driver, first);
+    for _ in 1..NOTES_AT_ONCE {
+        let Some(found) = more.try_next() else { return };
+        take(driver, found);
+    }
+}
+
+fn take<O: Outgoing>(driver: &mut Driver<O>, found: Found) {
+    match found {
+        Found::Closing(code) => driver.close(code),
+        Found::Note(note) => take_note(driver, note),
+        Found::Missed(missed) => look_for(driver, missed),
+    }
+}
+
+fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
+    match note {
+        Note::Offer(envelope) => driver.handle(Input::Offer(*envelope)),
+        Note::Receipt(receipt) => match driver.receipts.receipt(Instant::now(), receipt) {
+            Some(event) => driver.outbox.event(None, &event),
+            None => read_moved_marks(driver),
+        },
+        Note::ReadUpTo(chat, seq) => driver.handle(Input::ReadUpTo(chat, seq)),
+        Note::Echo(message) => driver.outbox.event(None, &ServerEvent::Echo(message)),
+        Note::Notice(notice) => driver.outbox.event(None, &ServerEvent::Notice(notice)),
+    }
+}
+
+fn look_for<O: Outgoing>(driver: &mut Driver<O>, missed: Missed) {
+    for class in Class::ALL {
+        if missed.wakes(class) {
+            driver.handle(Input::Wake(class));
+        }
+    }
+    if missed.receipts() {
+        read_moved_marks(driver);
+    }
+}
+
+/// Reads the marks that moved since the client was told last; at most one read at a time.
+pub(super) fn read_moved_marks<O: Outgoing>(driver: &mut Driver<O>) {
+    if driver.receipts.begin_read() {
+        read_marks(driver, None);
+    }
+}
+
+/// The first part of a read, or a further one once the client has taken those before.
+fn read_marks<O: Outgoing>(driver: &mut Driver<O>, further: Option<Further>) {
+    let (store, health) = (driver.context.store.clone(), driver.context.delivery.health().clone());
+    let (user, since, device) = (driver.client.user(), driver.receipts.known(), driver.client.options.device.clone());
+    let room = driver.outbox.room();
+    driver.run(Box::pin(async move {
+        if further.is_some() {
+            room.await;
+        }
+        loop {
+            match store.overview(user, since, further.clone(), device.as_ref()).await {
+                Ok(overview) => return OperationResult::Overview(Box::new(overview)),
+                Err(error) if error.is_unavailable() => {
+                    health.report(&error);
+                    health.back().await;
+                }
+                Err(cause) => {
+                    debug!(?cause, "marks that moved could not be read; once more");
+                    tokio::time::sleep(MARKS_PAUSE).await;
+                }
+            }
+        }
+    }));
+}
+
+/// An overview was read. It shows too whether the device has a newer connection at another node, whose word was lost.
+pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, overview: Overview) {
+    if overview.session_no > driver.client.session_no {
+        return driver.close(Code::Displaced);
+    }
+    tell_marks(driver, overview.marks);
+}
+
+/// Tells marks that were read, and reads what is left of them.
+pub(super) fn tell_marks<O: Outgoing>(driver: &mut Driver<O>, read: MarksRead) {
+    let (events, next) = driver.receipts.read(&read);
+    events.iter().for_each(|event| driver.outbox.event(None, event));
+    match next {
+        Next::Done => {}
+        Next::ReadAgain => read_moved_marks(driver),
+        Next::ReadOn(further) => read_marks(driver, Some(further)),
+    }
+}

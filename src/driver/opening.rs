@@ -1,0 +1,251 @@
+//! From a known user to a session that is registered and knows where it starts.
+//!
+//! The order matters. The session registers in the hub and only then reads: what is committed before the read is
+//! read, what is committed after it is offered, and nothing falls between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::client::{Client, ConnectOptions, Resume};
+use super::receipts::{self, Receipts};
+use super::{Context, Driver};
+use crate::auth::Identity;
+use crate::connection::spread;
+use crate::domain::{InboxSeq, Page, SessionId, UserId, limits};
+use crate::hub::{Departure, NotRegistered, Reader, Registered, mailbox};
+use crate::protocol::{Code, Fault, Timestamp, server};
+use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
+use crate::store::{self, MarksRead, Opening, OpeningRequest, Overview, Rest};
+
+/// Clients that found the database away are told to come back after this or up to three times as long.
+const AWAY_RETRY_MS: u64 = 1_000;
+/// What the database's clock says is believed if it took no longer than this.
+const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
+
+/// A session that is registered and knows where it starts.
+pub struct Opened {
+    /// Its client.
+    pub client: Client,
+    /// Whether it emits one envelope at a time until the first ack.
+    pub emits_alone: bool,
+    pub(super) notes: Reader,
+    pub(super) start: Start,
+    /// Everything up to here is acked by `?since=`.
+    pub(super) resume: Option<InboxSeq>,
+    pub(super) ready: Box<server::Ready>,
+    pub(super) overview: Overview,
+    pub(super) receipts: Receipts,
+}
+
+/// Opens a session for this user.
+///
+/// # Errors
+/// `unavailable` or `busy` with a time to come back, `too_many_sessions`, or `displaced` where the device has a newer
+/// connection.
+pub async fn open(context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
+    // A crowd that has waited for a database that is away need not ask it one by one.
+    if context.delivery.health().is_away() {
+        return Err(Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS)));
+    }
+    let opening = read_opening(context, identity, &options).await?;
+    let (mailbox, notes) = mailbox();
+    let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
+    let client = Client { session: SessionId::generate_by(&context.clock), profile, options, session_no, mailbox };
+    register(context, &client)?;
+    let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
+    // Read now that the session is registered: what commits later is offered, and what moves later is told.
+    match context.store.overview(client.user(), known, None, client.options.device.as_ref()).await {
+        // A newer connection of the device, at another node, may have said so before this one was there to hear it.
+        Ok(overview) if overview.session_no > session_no => {
+            forget(context, &client);
+            Err(Fault::plain(Code::Displaced))
+        }
+        Ok(overview) => {
+            // Nothing to tell: the client may have the new cursor at once.
+            let MarksRead { marks, tallies, rest } = &overview.marks;
+            let told = match rest {
+                Rest::None(cursor) if marks.is_empty() && tallies.is_empty() => Some(*cursor),
+                Rest::None(_) | Rest::From(_) => known,
+            };
+            let interval = jittered(context.settings.session.look_interval, client.session);
+            let receipts = Receipts::new(Instant::now(), interval, context.epoch.as_str(), told);
+            let (start, resume) = start(context, &client, &opening);
+            let ready = Box::new(ready(context, &client, &start, resume.is_some(), &receipts, &opening));
+            Ok(Opened { emits_alone: start.emit_alone, client, notes, start, resume, ready, overview, receipts })
+        }
+        Err(error) => {
+            forget(context, &client);
+            Err(away(context, &error))
+        }
+    }
+}
+
+async fn read_opening(context: &Context, identity: &Identity, options: &ConnectOptions) -> Result<Opening, Fault> {
+    let request = OpeningRequest {
+        external: &identity.external,
+        name: identity.name.as_deref(),
+        picture: identity.picture.as_deref(),
+        device: options.device.as_ref(),
+        since: options.resume.as_ref().filter(|resume| resume.epoch == context.epoch.as_str()).map(|resume| resume.since),
+        pending_max: limits::PENDING_EXACT_MAX + 1,
+    };
+    let asked = Instant::now();
+    let opening = context.store.open(request).await.map_err(|error| away(context, &error))?;
+    // An answer that was long under way would be taken for a clock that is behind.
+    if asked.elapsed() < CLOCK_ANSWER_MAX {
+        context.clock.learn(opening.at);
+    }
+    Ok(opening)
+}
+
+fn register(context: &Context, client: &Client) -> Result<(), Fault> {
+    let device = client.options.device.clone().zip(client.session_no);
+    let registered = Registered { session: client.session, device: device.clone(), mailbox: client.mailbox.clone() };
+    context.hub.register(client.user(), registered).map_err(|refused| match refused {
+        NotRegistered::TooMany => Fault::plain(Code::TooManySessions).retry_after_ms(5_000),
+        NotRegistered::Displaced => Fault::plain(Code::Displaced),
+    })?;
+    if let Some((device, session_no)) = &device {
+        context.notifier.displace(client.user(), device, *session_no);
+    }
+    Ok(())
+}
+
+fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, Option<InboxSeq>) {
+    let [chat, event] = opening.inboxes;
+    // Numbers of another epoch, or that were never given, say nothing.
+    let resume = match &client.options.resume {
+        Some(Resume { epoch, since }) if epoch == context.epoch.as_str() && (0..=chat.last_seq.0).contains(since) => Some(InboxSeq(*since)),
+        Some(_) | None => None,
+    };
+    let has_device = client.options.device.is_some();
+    let place = |inbox: crate::store::InboxStart| ClassStart {
+        cursor: if has_device { inbox.acked_seq } else { inbox.settled_seq },
+        last_seq: inbox.last_seq,
+        settled_seq: inbox.settled_seq,
+    };
+    let mut classes = [place(chat), place(event)];
+    if let Some(since) = resume {
+        classes[0].cursor = since;
+    }
+    let scope = if has_device || resume.is_some() { Scope::Everything } else { Scope::Waiting };
+    let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
+    let look_interval = jittered(context.settings.session.look_interval, client.session);
+    let settings = Settings { window: client.options.window, look_interval, ..context.settings.session.clone() };
+    (Start { settings, scope, has_device, classes, emit_alone }, resume)
+}
+
+fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, receipts: &Receipts, opening: &Opening) -> server::Ready {
+    let [chat, event] = start.classes;
+    let pending: u32 = opening.inboxes.iter().map(|inbox| inbox.pending).sum();
+    server::Ready {
+        user_id: client.profile.external.clone(),
+        session_id: client.session,
+        device_id: client.options.device.clone(),
+        window: start.settings.window,
+        pending: pending.min(limits::PENDING_EXACT_MAX),
+        pending_more: pending > limits::PENDING_EXACT_MAX,
+        last_seq: chat.last_seq,
+        settled_seq: chat.settled_seq,
+        event_last_seq: event.last_seq,
+        event_settled_seq: event.settled_seq,
+        epoch: context.epoch.as_str().into(),
+        resumed,
+        marks_cursor: receipts.cursor(),
+        server_time: Timestamp(opening.at),
+    }
+}
+
+/// Says that the user is here, and asks to be told of its direct contacts.
+pub(super) fn greet<O>(driver: &Driver<O>, peers: &[UserId]) {
+    driver.context.presence.arrived(driver.client.user());
+    driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
+}
+
+/// Spreads the slow looks of many sessions that began together over time.
+pub fn jittered(look_interval: Duration, session: SessionId) -> Duration {
+    let spread = u32::from(session.0.as_bytes()[15]);
+    look_interval * (192 + spread / 2) / 256
+}
+
+fn away(context: &Context, error: &store::Error) -> Fault {
+    if error.is_unavailable() {
+        context.delivery.health().report(error);
+        return Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS));
+    }
+    if let store::Error::Held(_) = error {
+        return Fault::plain(Code::Unavailable).retry_after_ms(200);
+    }
+    warn!(cause = ?error, "a connection could not be opened");
+    Fault::plain(Code::Internal)
+}
+
+/// Answers the first pages that would be empty. `ends` was read after the session had registered, as a page is, and
+/// nothing lies between the cursor and the end of its inbox: this is the page that the statement would bring.
+pub(super) fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: [InboxSeq; 2]) -> Vec<Effect> {
+    let answered = effects.into_iter().flat_map(|effect| match effect {
+        Effect::ReadPage { class, after, .. } if after == ends[class.index()] => {
+            let page = Page { class, after, rows: Vec::new(), is_last: true, last_seq: after };
+            session.handle(Instant::now(), Input::Page(page))
+        }
+        effect => vec![effect],
+    });
+    answered.collect()
+}
+
+/// After the end, however it came: the hub forgets the session, and presence learns of a user's last.
+pub(super) async fn leave(context: &Context, client: &Client, code: Option<Code>) {
+    forget(context, client);
+    debug!(session.id = %client.session, code = code.map(Code::as_str), "connection ended");
+    let Some(device) = &client.options.device else { return };
+    if context.epoch.is_over() {
+        return;
+    }
+    let noted = tokio::time::timeout(Duration::from_secs(5), context.store.device_seen(client.user(), device)).await;
+    if !matches!(noted, Ok(Ok(()))) {
+        debug!(user.id = %client.profile.external, "when a device was last seen could not be noted");
+    }
+}
+
+/// The session is taken out of the hub.
+pub fn forget(context: &Context, client: &Client) {
+    if context.hub.unregister(client.user(), client.session) == Departure::Last {
+        context.presence.left(client.user());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Class;
+
+    #[test]
+    fn a_first_page_is_read_unless_nothing_was_behind_the_cursor_after_the_session_had_registered() {
+        let place = |seq| ClassStart { cursor: InboxSeq(seq), last_seq: InboxSeq(seq), settled_seq: InboxSeq(seq) };
+        let settings = Settings {
+            window: 50,
+            page_rows: 50,
+            ack_timeout: Duration::from_secs(30),
+            attempts_max: 5,
+            uncommitted_acks_max: 500,
+            stalled_max: Duration::from_secs(10),
+            look_interval: Duration::from_secs(30),
+            advance_settled_every: 1_000,
+        };
+        let start = Start { settings, scope: Scope::Waiting, has_device: false, classes: [place(7), place(0)], emit_alone: false };
+        let effects = |ends: [i64; 2]| {
+            let (mut session, effects) = Session::start(Instant::now(), start.clone());
+            without_empty_pages(&mut session, effects, ends.map(InboxSeq))
+        };
+        let is_drained = |effect: &Effect| matches!(effect, Effect::Drained { .. });
+        assert!(effects([7, 0]).iter().all(is_drained));
+        // A message was committed between the opening and the registration: nobody offers it, it has to be read.
+        let first = effects([8, 0]);
+        assert!(matches!(
+            first[..],
+            [Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. }, Effect::Drained { class: Class::Event, .. }]
+        ));
+    }
+}

@@ -1,0 +1,89 @@
+//! What runs beside a driver: reads and writes on their way, each with the result that it will come back with.
+
+use std::pin::Pin;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+
+use super::settlements::LaneQueue;
+use crate::delivery::Refusal;
+use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
+use crate::protocol::Fault;
+use crate::protocol::client::FrameId;
+use crate::protocol::event::ServerEvent;
+use crate::session::{Input, SettlementNo};
+use crate::store::{DirectChat, Overview};
+
+/// Something that runs beside the driver.
+pub(super) type Operation = Pin<Box<dyn Future<Output = OperationResult> + Send>>;
+
+/// The result of an operation.
+pub enum OperationResult {
+    /// The session is to know.
+    Input(Input),
+    /// An attempt against this message was counted.
+    Attempted(MessageId, Input, AttemptOutcome),
+    /// Settlements from the first number to the last were written, or cannot be.
+    Settled {
+        /// The first.
+        first: SettlementNo,
+        /// The last.
+        last: SettlementNo,
+        /// Whether they are committed.
+        result: Result<(), Refusal>,
+        /// Whether they had to wait for the lane's queue.
+        queue: LaneQueue,
+    },
+    /// An answer to the client, and perhaps something for the session.
+    Answer(Option<FrameId>, Box<ServerEvent>, Option<Input>),
+    /// Marks that moved.
+    Overview(Box<Overview>),
+    /// The direct chat with this user was found or made, or cannot be.
+    DirectChat(ExternalId, Result<DirectChat, Fault>),
+    /// The members of a chat who are told of typing.
+    Audience(ChatId, Vec<UserId>),
+    /// Nothing to do.
+    Nothing,
+}
+
+/// The operations of one driver.
+#[derive(Default)]
+pub struct Operations {
+    running: FuturesUnordered<Operation>,
+    answers: usize,
+}
+
+impl Operations {
+    /// Waits for the next result. None while nothing runs. May be dropped and called again at any time.
+    pub async fn next(&mut self) -> Option<OperationResult> {
+        self.running.next().await
+    }
+
+    /// Whether nothing runs.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    pub(super) fn push(&mut self, operation: Operation) {
+        self.running.push(operation);
+    }
+
+    pub(super) fn push_answer(
+        &mut self,
+        reply_to: Option<FrameId>,
+        answer: impl Future<Output = (ServerEvent, Option<Input>)> + Send + 'static,
+    ) {
+        self.answers += 1;
+        self.push(Box::pin(answer.map(|(event, input)| OperationResult::Answer(reply_to, Box::new(event), input))));
+    }
+
+    /// Answers that the client waits for.
+    pub(super) const fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// One of them has come.
+    pub(super) const fn answered(&mut self) {
+        self.answers = self.answers.saturating_sub(1);
+    }
+}

@@ -1,0 +1,360 @@
+//! What a sender is told of its messages: receipts as they happen, and marks that moved while it was away, with the cursor
+//! that says what it knows.
+//!
+//! A cursor is handed out only with the last frame of a read, so that a client that stops in the middle asks for all
+//! of it again. Receipts told live carry the cursor of the last read: they may overtake one another, a read may not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::server::StatusException;
+use crate::store::{Further, MarksCursor, MarksRead, Rest};
+
+/// The longest pause between two polls, in intervals.
+const POLL_PAUSES_MAX: u32 = 16;
+
+/// News may be under way between nodes for this long.
+const OVERTAKEN_WITHIN: Duration = Duration::from_secs(60);
+/// Members of chats that are remembered as having read.
+const TOLD_READ_MAX: usize = 1_000;
+
+/// What the client of one session knows of its receipts, and when it has to be looked up.
+#[derive(Debug)]
+pub(super) struct Receipts {
+    epoch: Arc<str>,
+    /// The client knows everything up to here: what it said when it connected, until everything read since has been told.
+    known: Option<MarksCursor>,
+    /// The same as the client gets it.
+    cursor: Arc<str>,
+    poll: MarksPoll,
+    told_read: ToldRead,
+    reading: Reading,
+}
+
+/// Whether marks are being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    No,
+    Yes,
+    /// They are, and have to be read again after it.
+    Again,
+}
+
+/// What follows once marks that were read have been told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    Done,
+    /// They are to be read again: something moved meanwhile.
+    ReadAgain,
+    /// The next part of them is to be read.
+    ReadOn(Further),
+}
+
+impl Receipts {
+    /// Receipts of a client that knows everything up to `known`. It polls at this interval.
+    pub(super) fn new(now: Instant, interval: Duration, epoch: &str, known: Option<MarksCursor>) -> Self {
+        let (poll, told_read) = (MarksPoll::new(now, interval), ToldRead::default());
+        Self { epoch: epoch.into(), known, cursor: cursor_text(epoch, known), poll, told_read, reading: Reading::No }
+    }
+
+    /// The marks cursor for the client.
+    pub(super) fn cursor(&self) -> Arc<str> {
+        Arc::clone(&self.cursor)
+    }
+
+    /// What the next read of marks begins behind.
+    pub(super) const fn known(&self) -> Option<MarksCursor> {
+        self.known
+    }
+
+    /// The event for a receipt as it happens. None: it would take back what was told, so the marks are to be read instead.
+    pub(super) fn receipt(&mut self, now: Instant, receipt: Arc<Receipt>) -> Option<ServerEvent> {
+        if self.told_read.overtook(now, &receipt) { None } else { Some(ServerEvent::Receipt(receipt, self.cursor())) }
+    }
+
+    /// Marks are to be read. False: they are being read, and will be read again after it.
+    pub(super) fn begin_read(&mut self) -> bool {
+        let begins = self.reading == Reading::No;
+        self.reading = if begins { Reading::Yes } else { Reading::Again };
+        begins
+    }
+
+    /// The events of marks that were read, and what follows. After the last part the client knows everything up to it.
+    pub(super) fn read(&mut self, read: &MarksRead) -> (Vec<ServerEvent>, Next) {
+        let events = events(read, &self.cursor, &self.epoch);
+        match &read.rest {
+            Rest::None(cursor) => {
+                self.known = Some(*cursor);
+                self.cursor = cursor_text(&self.epoch, self.known);
+                let before = std::mem::replace(&mut self.reading, Reading::No);
+                (events, if before == Reading::Again { Next::ReadAgain } else { Next::Done })
+            }
+            Rest::From(further) => {
+                if self.reading == Reading::No {
+                    self.reading = Reading::Yes;
+                }
+                (events, Next::ReadOn(further.clone()))
+            }
+        }
+    }
+
+    /// When the marks are to be polled next.
+    pub(super) const fn poll_at(&self) -> Instant {
+        self.poll.at()
+    }
+
+    /// Whether it is time to poll. Then the time after it is set.
+    pub(super) fn is_poll_due(&mut self, now: Instant) -> bool {
+        self.poll.is_due(now)
+    }
+
+    /// The client sent a message: what becomes of it is to be told soon.
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.poll.soon(now);
+    }
+
+    /// Lets go of what nothing can overtake any more.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.told_read.forget(now);
+    }
+}
+
+/// When the marks of a sender are polled, should a receipt have been lost between nodes. The longer it sends
+/// nothing, the less often: what it sent is then told, or waits for somebody who is away.
+#[derive(Debug, Clone, Copy)]
+struct MarksPoll {
+    at: Instant,
+    pause: Duration,
+    interval: Duration,
+}
+
+impl MarksPoll {
+    /// The first poll of one that was told everything at its connect.
+    fn new(now: Instant, interval: Duration) -> Self {
+        Self { at: now + interval, pause: interval, interval }
+    }
+
+    /// The next poll.
+    const fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// Whether it is time. Then the time after it is set.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.at <= now;
+        if is_due {
+            self.pause = (self.pause * 2).min(self.interval * POLL_PAUSES_MAX);
+            self.at = now + self.pause;
+        }
+        is_due
+    }
+
+    /// Something was sent: what becomes of it is to be told soon.
+    fn soon(&mut self, now: Instant) {
+        self.pause = self.interval;
+        self.at = self.at.min(now + self.interval);
+    }
+}
+
+/// What was told as read of late. A recipient may ack at one node and read at another, and the news of the ack come last.
+#[derive(Debug, Default)]
+struct ToldRead(HashMap<(ChatId, ExternalId), (ChatSeq, Instant)>);
+
+impl ToldRead {
+    /// Whether this receipt would take back what was told. Then the marks are to be read instead: they know. Remembers
+    /// what is told as read.
+    fn overtook(&mut self, now: Instant, receipt: &Receipt) -> bool {
+        let Receipt::Moved { chat, first, seq, status, member, .. } = receipt else { return false };
+        match status {
+            Status::Read => {
+                if self.0.len() >= TOLD_READ_MAX {
+                    self.forget(now);
+                }
+                let told = self.0.entry((*chat, member.clone())).or_insert((*seq, now));
+                *told = (told.0.max(*seq), now);
+                false
+            }
+            Status::Delivered if self.0.is_empty() => false,
+            Status::Delivered => self.0.get(&(*chat, member.clone())).is_some_and(|(read, _)| first <= read),
+            Status::Sent | Status::Failed | Status::Expired => false,
+        }
+    }
+
+    /// Lets go of what nothing can overtake any more.
+    fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, (_, told)| now.saturating_duration_since(*told) < OVERTAKEN_WITHIN);
+        // More than that at once: a receipt may then come late, and marks never take back what is known by name.
+        if self.0.len() >= TOLD_READ_MAX {
+            self.0.clear();
+        }
+        self.0.shrink_to_fit();
+    }
+}
+
+/// Reads a cursor. One of another epoch, or that cannot be read, is none.
+pub(super) fn parse_cursor(text: &str, epoch: &str) -> Option<MarksCursor> {
+    // A list: where chats live in several databases, each has a place of its own.
+    text.split(',').filter_map(|place| place.trim().split_once('-')).find_map(|(theirs, number)| {
+        let number = number.parse().ok()?;
+        (theirs == epoch && number > 0).then_some(MarksCursor(number))
+    })
+}
+
+fn cursor_text(epoch: &str, cursor: Option<MarksCursor>) -> Arc<str> {
+    format!("{epoch}-{}", cursor.map_or(0, |cursor| cursor.0)).into()
+}
+
+/// The events of a read; the last carries the new cursor, once everything is told. None when nothing moved.
+fn events(read: &MarksRead, before: &Arc<str>, epoch: &str) -> Vec<ServerEvent> {
+    let after = match read.rest {
+        Rest::None(cursor) => cursor_text(epoch, Some(cursor)),
+        Rest::From(_) => Arc::clone(before),
+    };
+    let mut events: Vec<ServerEvent> = read.marks.iter().flat_map(|mark| events_of(mark, before)).collect();
+    events.extend(read.tallies.iter().map(|tally| ServerEvent::Counted(*tally, Arc::clone(before))));
+    if let Some(ServerEvent::MarkMoved { marks_cursor, .. } | ServerEvent::Counted(_, marks_cursor)) = events.last_mut() {
+        *marks_cursor = after;
+    }
+    events
+}
+
+/// Delivered beyond what is read, then read: a client that applies them in order ends with the truth.
+fn events_of(mark: &MovedMark, cursor: &Arc<str>) -> impl Iterator<Item = ServerEvent> {
+    let event = |seq, status| ServerEvent::MarkMoved {
+        chat: mark.chat,
+        seq,
+        status,
+        member: mark.member.clone(),
+        except: exceptions(mark),
+        marks_cursor: Arc::clone(cursor),
+    };
+    let delivered = (mark.delivered > mark.read || !mark.except.is_empty()).then(|| event(mark.delivered, Status::Delivered));
+    let read = (mark.read > ChatSeq(0)).then(|| event(mark.read, Status::Read));
+    delivered.into_iter().chain(read)
+}
+
+fn exceptions(mark: &MovedMark) -> Vec<StatusException> {
+    let exceptions = mark.except.iter();
+    exceptions.map(|it| StatusException { message_id: it.message, status: it.status, reason: Some(it.reason.clone()) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_that_was_written_is_read_back(epoch in "[0-9a-f]{16}", number in 1..=u64::MAX) {
+            prop_assert_eq!(parse_cursor(&cursor_text(&epoch, Some(MarksCursor(number))), &epoch), Some(MarksCursor(number)));
+        }
+
+        #[test]
+        fn what_is_no_cursor_is_none(text in "[0-9a-f]{0,3}-?[0-9+-]{0,25}|.{0,40}", epoch in "[0-9a-f]{0,3}") {
+            let read = parse_cursor(&text, &epoch);
+            prop_assert!(read.is_none_or(|cursor| cursor.0 > 0 && text.starts_with(&epoch)));
+        }
+    }
+
+    #[test]
+    fn an_ack_whose_news_come_after_those_of_a_read_is_looked_up_and_not_told() {
+        let (chat, now) = (ChatId::generate(), Instant::now());
+        let receipt = |status, first, seq, member: &str| Receipt::Moved {
+            chat,
+            messages: Vec::new(),
+            first: ChatSeq(first),
+            seq: ChatSeq(seq),
+            status,
+            member: ExternalId::try_from(member.to_owned()).unwrap(),
+            at: time::OffsetDateTime::UNIX_EPOCH,
+            reason: None,
+        };
+        let mut told = ToldRead::default();
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 1, 5, "bob")), "nothing was read");
+        assert!(!told.overtook(now, &receipt(Status::Read, 4, 6, "bob")));
+        assert!(!told.overtook(now, &receipt(Status::Read, 2, 2, "bob")), "an older read takes nothing back");
+        assert!(told.overtook(now, &receipt(Status::Delivered, 5, 5, "bob")));
+        assert!(told.overtook(now, &receipt(Status::Delivered, 6, 9, "bob")), "one of them is read");
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 7, 9, "bob")));
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 5, 5, "carol")), "somebody else's");
+        assert!(!told.overtook(now, &receipt(Status::Failed, 5, 5, "bob")), "an end is told in any case");
+        told.forget(now + OVERTAKEN_WITHIN);
+        assert!(!told.overtook(now, &receipt(Status::Delivered, 5, 5, "bob")), "it is remembered for so long and no longer");
+    }
+
+    #[test]
+    fn a_cursor_is_taken_only_from_the_epoch_it_is_of() {
+        let text = cursor_text("abc", Some(MarksCursor(7)));
+        assert_eq!(parse_cursor(&text, "abc"), Some(MarksCursor(7)));
+        assert_eq!(parse_cursor(&text, "other"), None);
+        for bad in ["", "abc", "abc-", "abc-x", "abc-0", "-7"] {
+            assert_eq!(parse_cursor(bad, "abc"), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sender_looks_less_and_less_often_until_it_sends_again() {
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let mut look = MarksPoll::new(begun, second);
+        assert!(!look.is_due(begun));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let at = look.at();
+            assert!(look.is_due(at));
+            pauses.push((look.at() - at).as_secs());
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 16, 16, 16]);
+        let now = look.at() - 10 * second;
+        look.soon(now);
+        assert_eq!(look.at(), now + second);
+    }
+
+    fn receipts() -> Receipts {
+        Receipts::new(Instant::now(), Duration::from_secs(1), "abc", Some(MarksCursor(1)))
+    }
+
+    fn mark(delivered: i64, read: i64) -> MovedMark {
+        let (chat, member) = (ChatId::generate(), ExternalId::try_from("bob".to_owned()).unwrap());
+        MovedMark { chat, member, delivered: ChatSeq(delivered), read: ChatSeq(read), except: Vec::new() }
+    }
+
+    fn all(marks: Vec<MovedMark>, cursor: u64) -> MarksRead {
+        MarksRead { marks, tallies: Vec::new(), rest: Rest::None(MarksCursor(cursor)) }
+    }
+
+    #[test]
+    fn only_the_last_event_of_a_read_carries_its_cursor_and_later_receipts_do() {
+        let mut receipts = receipts();
+        let (events, next) = receipts.read(&all(vec![mark(5, 3), mark(2, 2)], 9));
+        let cursors: Vec<_> = events
+            .into_iter()
+            .map(|event| match event {
+                ServerEvent::MarkMoved { marks_cursor, .. } => marks_cursor.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((cursors, next), (["abc-1", "abc-1", "abc-9"].map(str::to_owned).to_vec(), Next::Done));
+        assert_eq!((receipts.known(), &*receipts.cursor()), (Some(MarksCursor(9)), "abc-9"));
+    }
+
+    #[test]
+    fn what_moves_while_marks_are_read_is_read_once_more_however_often_it_moves() {
+        let mut receipts = receipts();
+        assert!(receipts.begin_read());
+        assert!(!receipts.begin_read() && !receipts.begin_read());
+        assert_eq!(receipts.read(&all(Vec::new(), 2)).1, Next::ReadAgain);
+        assert!(receipts.begin_read());
+        assert_eq!(receipts.read(&all(Vec::new(), 3)).1, Next::Done);
+    }
+
+    #[test]
+    fn a_client_that_knows_nothing_is_given_a_cursor_that_is_of_the_epoch() {
+        let receipts = Receipts::new(Instant::now(), Duration::from_secs(1), "abc", None);
+        assert_eq!(&*receipts.cursor(), "abc-0");
+    }
+}

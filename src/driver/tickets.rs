@@ -1,0 +1,61 @@
+//! Frames of the client that want an answer once their effect is committed: the session names them by a ticket.
+
+use std::collections::HashMap;
+
+use crate::domain::{AttemptOutcome, MessageId};
+use crate::protocol::client::FrameId;
+use crate::session::Ticket;
+
+/// The answer that a ticket stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Answer {
+    /// `message:delivered:ok`.
+    Delivered,
+    /// `message:reject:ok` for this message, with the outcome of the attempt once it is known.
+    Reject(MessageId, Option<AttemptOutcome>),
+    /// `message:read:ok`; its answer comes from the lane.
+    Read,
+}
+
+/// The tickets of one session that are not answered yet. Bounded by what the driver lets its client ask at once.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    open: HashMap<Ticket, (FrameId, Answer)>,
+    last_no: u64,
+}
+
+impl Tickets {
+    /// A ticket for a frame that wants an answer; none for one without an id.
+    pub(super) fn draw(&mut self, reply_to: Option<FrameId>, answer: Answer) -> Option<Ticket> {
+        let reply_to = reply_to?;
+        self.last_no += 1;
+        let ticket = Ticket(self.last_no);
+        self.open.insert(ticket, (reply_to, answer));
+        Some(ticket)
+    }
+
+    /// Takes a ticket: it is answered now, or nobody waits for it.
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<(FrameId, Answer)> {
+        self.open.remove(&ticket)
+    }
+
+    /// The frame of a ticket that is answered otherwise.
+    pub(super) fn frame(&mut self, ticket: Option<Ticket>) -> Option<FrameId> {
+        self.take(ticket?).map(|(frame, _)| frame)
+    }
+
+    /// An attempt against a message was counted: those who rejected it are told so.
+    pub(super) fn attempted(&mut self, message: MessageId, outcome: AttemptOutcome) {
+        for (_, answer) in self.open.values_mut() {
+            if let Answer::Reject(rejected, known) = answer
+                && *rejected == message
+            {
+                *known = Some(outcome);
+            }
+        }
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.open.shrink_to_fit();
+    }
+}
