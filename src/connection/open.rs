@@ -18,7 +18,7 @@ use super::outbox::Outbox;
 use super::shell::Shell;
 use super::turns::{Turn, spread};
 use crate::auth::Identity;
-use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
+use crate::domain::{InboxSeq, Page, PerClass, Profile, SessionId, limits};
 use crate::hub::{Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
@@ -125,7 +125,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
             Err(Fault::plain(Code::Displaced))
         }
         Ok(overview) => {
-            let pending = opening.inboxes.iter().map(|inbox| inbox.pending).sum();
+            let pending = opening.inboxes.values().map(|inbox| inbox.pending).sum();
             // Nothing to tell: the client may have the new cursor at once.
             let MarksRead { marks, tallies, rest } = &overview.marks;
             let told = match rest {
@@ -143,10 +143,12 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
 }
 
 fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
-    let [chat, event] = opening.inboxes;
+    let inboxes = opening.inboxes;
     // Numbers of another epoch, or that were never given, say nothing.
     let resumed = match &who.wishes.resume {
-        Some((epoch, since)) if epoch == shared.epoch.as_str() && (0..=chat.last_seq.0).contains(since) => Resumed::At(InboxSeq(*since)),
+        Some((epoch, since)) if epoch == shared.epoch.as_str() && (0..=inboxes.chat.last_seq.0).contains(since) => {
+            Resumed::At(InboxSeq(*since))
+        }
         Some(_) | None => Resumed::No,
     };
     let has_device = who.wishes.device.is_some();
@@ -155,9 +157,9 @@ fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
         last_seq: inbox.last_seq,
         settled_seq: inbox.settled_seq,
     };
-    let mut classes = [place(chat), place(event)];
+    let mut classes = inboxes.map(place);
     if let Resumed::At(since) = resumed {
-        classes[0].cursor = since;
+        classes.chat.cursor = since;
     }
     let scope = if has_device || matches!(resumed, Resumed::At(_)) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = shared.crashes.emit_alone(who.profile.user, who.wishes.device.as_ref());
@@ -215,7 +217,7 @@ fn begin(
     }
     outbox.text(ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors, at));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
-    let settled = start.classes[Class::Chat.index()].settled_seq;
+    let settled = start.classes.chat.settled_seq;
     let (mut session, effects) = Session::start(Instant::now(), start);
     let effects = without_empty_pages(&mut session, effects, overview.ends);
     let mut shell = Box::new(Shell::new(shared, who, mailbox, outbox, session, identity.expires_at, cursors));
@@ -232,9 +234,9 @@ fn begin(
 
 /// Answers the first pages that would be empty. `ends` was read after the session had registered, as a page is, and
 /// nothing lies between the cursor and the end of its inbox: this is the page that the statement would bring.
-fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: [InboxSeq; 2]) -> Vec<Effect> {
+fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: PerClass<InboxSeq>) -> Vec<Effect> {
     let answered = effects.into_iter().flat_map(|effect| match effect {
-        Effect::ReadPage { class, after, .. } if after == ends[class.index()] => {
+        Effect::ReadPage { class, after, .. } if after == ends[class] => {
             let page = Page { class, after, rows: Vec::new(), is_last: true, last_seq: after };
             session.handle(Instant::now(), Input::Page(page))
         }
@@ -256,7 +258,7 @@ fn ready(
     cursors: &Cursors,
     at: OffsetDateTime,
 ) -> axum::extract::ws::Utf8Bytes {
-    let [chat, event] = start.classes;
+    let PerClass { chat, event } = start.classes;
     server::frame(
         None,
         &server::Ready {
@@ -311,6 +313,7 @@ impl Batching {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Class;
 
     #[test]
     fn a_first_page_is_read_unless_nothing_was_behind_the_cursor_after_the_session_had_registered() {
@@ -325,15 +328,21 @@ mod tests {
             look_interval: Duration::from_secs(30),
             advance_settled_every: 1_000,
         };
-        let start = Start { settings, scope: Scope::Waiting, has_device: false, classes: [place(7), place(0)], emit_alone: false };
-        let effects = |ends: [i64; 2]| {
+        let start = Start {
+            settings,
+            scope: Scope::Waiting,
+            has_device: false,
+            classes: PerClass { chat: place(7), event: place(0) },
+            emit_alone: false,
+        };
+        let effects = |ends: PerClass<i64>| {
             let (mut session, effects) = Session::start(Instant::now(), start.clone());
             without_empty_pages(&mut session, effects, ends.map(InboxSeq))
         };
         let is_drained = |effect: &Effect| matches!(effect, Effect::Drained { .. });
-        assert!(effects([7, 0]).iter().all(is_drained));
+        assert!(effects(PerClass { chat: 7, event: 0 }).iter().all(is_drained));
         // A message was committed between the opening and the registration: nobody offers it, it has to be read.
-        let first = effects([8, 0]);
+        let first = effects(PerClass { chat: 8, event: 0 });
         assert!(matches!(
             first[..],
             [Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. }, Effect::Drained { class: Class::Event, .. }]

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store, enums};
-use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, Profile, UserId};
+use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, PerClass, Profile, UserId};
 
 /// A request to open a connection: the user with its name and picture, the device, the place to resume at.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +40,8 @@ pub struct InboxStart {
 pub struct Opening {
     /// The user.
     pub profile: Profile,
-    /// Per class, in the order of [`Class::ALL`].
-    pub inboxes: [InboxStart; 2],
+    /// Where the connection starts in each inbox.
+    pub inboxes: PerClass<InboxStart>,
     /// For a device: the number of this connection.
     pub session_no: Option<i64>,
     /// The database's clock.
@@ -104,7 +104,7 @@ impl Store {
                 pending: u32::try_from(row.pending).unwrap_or(u32::MAX),
             })
         };
-        let inboxes = [start(Class::Chat)?, start(Class::Event)?];
+        let inboxes = PerClass { chat: start(Class::Chat)?, event: start(Class::Event)? };
         let row = rows.swap_remove(0);
         let profile = Profile { user: UserId(row.user_id), external: external.clone(), name: row.display_name, picture: row.avatar_url };
         Ok(Opening { profile, inboxes, session_no: row.session_no, at: row.at })

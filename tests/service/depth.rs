@@ -274,7 +274,7 @@ async fn opening_brings_settled_seq_to_it(store: &Store, name: &str, [settled, l
     let external = name.to_owned().try_into().unwrap();
     for opening in 1.. {
         let request = OpeningRequest { external: &external, name: None, picture: None, device: None, since: None, pending_max: 1_001 };
-        let start = store.open(request).await.unwrap().inboxes[0];
+        let start = store.open(request).await.unwrap().inboxes.chat;
         if start.settled_seq.0 == settled {
             assert_eq!(start.last_seq.0, last, "{name}");
             break;

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
-    UserId, Wire,
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass,
+    Profile, Status, UserId, Wire,
 };
 use crate::session::{
     AckTarget, ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, SettlementNo, Start, Ticket,
@@ -31,7 +31,7 @@ pub(super) fn chat(n: u128) -> ChatId {
 
 /// The message of an inbox row, unless it was made otherwise.
 pub(super) fn id(class: Class, seq: i64) -> MessageId {
-    MessageId(Uuid::from_u128(class.index() as u128 * 1_000_000 + seq as u128))
+    MessageId(Uuid::from_u128(Class::ALL.iter().position(|of| *of == class).unwrap_or_default() as u128 * 1_000_000 + seq as u128))
 }
 
 pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, message: MessageId) -> Envelope {
@@ -188,7 +188,7 @@ impl Stage {
             settings: settings(),
             scope: Scope::Waiting,
             has_device: false,
-            classes: [class(last_seq), class(0)],
+            classes: PerClass::from_fn(|of| class(if of == CHAT { last_seq } else { 0 })),
             emit_alone: false,
         };
         change(&mut start);
@@ -206,8 +206,8 @@ impl Stage {
 
     pub(super) fn live_with(last_seq: i64, change: impl FnOnce(&mut Start)) -> Self {
         let mut stage = Self::with(last_seq, |start| {
-            start.classes[0].cursor = InboxSeq(last_seq);
-            start.classes[0].settled_seq = InboxSeq(last_seq);
+            start.classes.chat.cursor = InboxSeq(last_seq);
+            start.classes.chat.settled_seq = InboxSeq(last_seq);
             change(start);
         });
         stage.does(short_page(CHAT, last_seq, vec![], last_seq));
@@ -313,7 +313,7 @@ fn settle(settlement: &Settlement) -> String {
     for (chat, mark) in &settlement.marks {
         let _ = write!(text, ", mark {}={mark}", chat.0.as_u128());
     }
-    if let Some([chat, event]) = settlement.device_acked {
+    if let Some(PerClass { chat, event }) = settlement.device_acked {
         let _ = write!(text, ", device {chat} {event}");
     }
     text

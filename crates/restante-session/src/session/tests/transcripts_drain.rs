@@ -261,7 +261,7 @@ fn emission_pauses_while_too_many_acks_are_uncommitted() {
 fn a_resumed_client_gets_everything_behind_its_own_number() {
     let mut stage = Stage::with(5, |start| {
         start.scope = Scope::Everything;
-        start.classes[0].cursor = crate::domain::InboxSeq(3);
+        start.classes.chat.cursor = crate::domain::InboxSeq(3);
     });
     stage.on(short_page(CHAT, 3, vec![delivered(4).into(), row(5).into()], 5), ["emit 4 5"]);
 }

@@ -11,7 +11,7 @@ use super::harness::*;
 fn looking(last_seq: i64) -> Stage {
     Stage::live_with(last_seq, |start| {
         start.settings.look_interval = Duration::from_secs(20);
-        start.classes[0].settled_seq = InboxSeq(1);
+        start.classes.chat.settled_seq = InboxSeq(1);
     })
 }
 
