@@ -16,7 +16,7 @@ use super::outbox::Outbox;
 use super::turns::Crowded;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
-use crate::domain::{DeviceId, limits};
+use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::{Code, Fault, server};
 
@@ -36,8 +36,8 @@ pub struct ConnectQuery {
     pub batch: Option<String>,
     /// The epoch that `since` is of.
     pub epoch: Option<String>,
-    /// "I have everything up to this number."
-    pub since: Option<i64>,
+    /// "I have everything up to these numbers."
+    pub since: Option<String>,
     /// Which receipts are known.
     pub marks: Option<String>,
 }
@@ -48,8 +48,17 @@ pub struct Wishes {
     pub(super) device: Option<DeviceId>,
     pub(super) window: u16,
     pub(super) batch: Batching,
-    pub(super) resume: Option<(String, i64)>,
+    pub(super) resume: Option<Resume>,
     pub(super) marks: Option<String>,
+}
+
+/// Where a client wishes to go on.
+#[derive(Debug, Clone)]
+pub(super) struct Resume {
+    /// The epoch that the numbers are of.
+    pub(super) epoch: String,
+    /// Per class, the highest number that the client has; none: the client says nothing of the class.
+    pub(super) since: PerClass<Option<i64>>,
 }
 
 /// How pages go out.
@@ -74,13 +83,30 @@ impl TryFrom<ConnectQuery> for Wishes {
             Some("1" | "true") => Batching::On,
             Some(_) => return Err(Fault::invalid("batch must be 0 or 1")),
         };
-        let resume = match (query.epoch, query.since) {
-            (Some(epoch), Some(since)) => Some((epoch, since)),
+        let since = query.since.as_deref().map(since).transpose()?;
+        let resume = match (query.epoch, since) {
+            (Some(epoch), Some(since)) => Some(Resume { epoch, since }),
             (_, None) => None,
             (None, Some(_)) => return Err(Fault::invalid("since needs epoch, both from the same connection")),
         };
         Ok(Self { device, window, batch, resume, marks: query.marks })
     }
+}
+
+/// Reads `since`: numbers with their classes, such as `12,event:40`. A number alone is of the chat inbox.
+fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
+    let mut since: PerClass<Option<i64>> = PerClass::default();
+    for pair in text.split(',') {
+        let (class, number) = match pair.split_once(':') {
+            Some((name, number)) => (Class::ALL.into_iter().find(|class| class.as_str() == name), number),
+            None => (Some(Class::Chat), pair),
+        };
+        match (class, number.parse::<i64>()) {
+            (Some(class), Ok(number)) if since[class].is_none() => since[class] = Some(number),
+            (Some(_) | None, _) => return Err(Fault::invalid("since must be a number, or numbers with their classes: 12,event:40")),
+        }
+    }
+    Ok(since)
 }
 
 /// Answers the request for `/ws`: an HTTP error for a token or a wish that is not valid, else the upgrade.

@@ -69,19 +69,13 @@ struct Opened {
     mailbox: Mailbox,
     notes: Reader,
     start: Start,
-    resumed: Resumed,
+    /// Per class, the number up to which `?since=` acks; none where it was not taken.
+    resumed: PerClass<Option<InboxSeq>>,
     pending: u32,
     overview: Overview,
     cursors: Cursors,
     /// The database's clock.
     at: OffsetDateTime,
-}
-
-/// Was `?since=` taken, and up to which number does it ack?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resumed {
-    No,
-    At(InboxSeq),
 }
 
 async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
@@ -94,7 +88,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         name: identity.name.as_deref(),
         picture: identity.picture.as_deref(),
         device: wishes.device.as_ref(),
-        since: wishes.resume.as_ref().filter(|(of, _)| of == shared.epoch.as_str()).map(|(_, since)| *since),
+        since: since(shared, &wishes),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
     let asked = Instant::now();
@@ -142,30 +136,32 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
     }
 }
 
-fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
-    let inboxes = opening.inboxes;
-    // Numbers of another epoch, or that were never given, say nothing.
-    let resumed = match &who.wishes.resume {
-        Some((epoch, since)) if epoch == shared.epoch.as_str() && (0..=inboxes.chat.last_seq.0).contains(since) => {
-            Resumed::At(InboxSeq(*since))
-        }
-        Some(_) | None => Resumed::No,
-    };
+/// The numbers of `?since=`, where they are of this epoch: those of another say nothing.
+fn since(shared: &Shared, wishes: &Wishes) -> PerClass<Option<i64>> {
+    let resume = wishes.resume.as_ref().filter(|resume| resume.epoch == shared.epoch.as_str());
+    resume.map(|resume| resume.since).unwrap_or_default()
+}
+
+fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, PerClass<Option<InboxSeq>>) {
+    let since = since(shared, &who.wishes);
+    // A number that was never given says nothing.
+    let resumed = PerClass::from_fn(|class| since[class].filter(|n| (0..=opening.inboxes[class].last_seq.0).contains(n)).map(InboxSeq));
     let has_device = who.wishes.device.is_some();
-    let place = |inbox: crate::store::InboxStart| ClassStart {
-        cursor: if has_device { inbox.acked_seq } else { inbox.settled_seq },
-        last_seq: inbox.last_seq,
-        settled_seq: inbox.settled_seq,
-    };
-    let mut classes = inboxes.map(place);
-    if let Resumed::At(since) = resumed {
-        classes.chat.cursor = since;
-    }
-    let scope = if has_device || matches!(resumed, Resumed::At(_)) { Scope::Everything } else { Scope::Waiting };
+    let classes = PerClass::from_fn(|class| {
+        let inbox = opening.inboxes[class];
+        let stored = if has_device { inbox.acked_seq } else { inbox.settled_seq };
+        ClassStart { cursor: resumed[class].unwrap_or(stored), last_seq: inbox.last_seq, settled_seq: inbox.settled_seq }
+    });
+    let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = shared.crashes.emit_alone(who.profile.user, who.wishes.device.as_ref());
     let look_interval = jittered(shared.settings.session.look_interval, who.session);
     let settings = Settings { window: who.wishes.window, look_interval, ..shared.settings.session.clone() };
     (Start { settings, scope, has_device, classes, emit_alone }, resumed)
+}
+
+/// Was `?since=` taken for one class at least?
+fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
+    resumed.values().any(Option::is_some)
 }
 
 /// Spreads the slow looks of many sessions that began together over time.
@@ -215,15 +211,17 @@ fn begin(
     if let Some(id) = answer_to {
         outbox.text(server::frame(id.as_ref(), &authenticated(identity)));
     }
-    outbox.text(ready(&who, shared.epoch.as_str(), &start, resumed, pending, &cursors, at));
+    outbox.text(ready(&who, shared.epoch.as_str(), &start, is_any(&resumed), pending, &cursors, at));
     let pace = if start.emit_alone { Pace::Alone } else { Pace::Windowed };
-    let settled = start.classes.chat.settled_seq;
+    let settled = start.classes.map(|class| class.settled_seq);
     let (mut session, effects) = Session::start(Instant::now(), start);
     let effects = without_empty_pages(&mut session, effects, overview.ends);
     let mut shell = Box::new(Shell::new(shared, who, mailbox, outbox, session, identity.expires_at, cursors));
     shell.tell_marks(overview.marks);
-    if let Resumed::At(since) = resumed {
-        shell.ack_up_to(settled, since);
+    for (class, since) in resumed {
+        if let Some(since) = since {
+            shell.ack_up_to(class, settled[class], since);
+        }
     }
     shell.greet(&overview.peers);
     shell.perform(effects);
@@ -253,12 +251,12 @@ fn ready(
     who: &Who,
     epoch: &str,
     start: &Start,
-    resumed: Resumed,
+    resumed: bool,
     pending: u32,
     cursors: &Cursors,
     at: OffsetDateTime,
 ) -> axum::extract::ws::Utf8Bytes {
-    let PerClass { chat, event } = start.classes;
+    let PerClass { chat, alert, event } = start.classes;
     server::frame(
         None,
         &server::Ready {
@@ -270,10 +268,12 @@ fn ready(
             pending_more: pending > limits::PENDING_EXACT_MAX,
             last_seq: chat.last_seq,
             settled_seq: chat.settled_seq,
+            alert_last_seq: alert.last_seq,
+            alert_settled_seq: alert.settled_seq,
             event_last_seq: event.last_seq,
             event_settled_seq: event.settled_seq,
             epoch,
-            resumed: matches!(resumed, Resumed::At(_)),
+            resumed,
             marks_cursor: &cursors.to_tell(epoch),
             server_time: Timestamp(at),
         },
@@ -332,7 +332,7 @@ mod tests {
             settings,
             scope: Scope::Waiting,
             has_device: false,
-            classes: PerClass { chat: place(7), event: place(0) },
+            classes: PerClass { chat: place(7), alert: place(0), event: place(3) },
             emit_alone: false,
         };
         let effects = |ends: PerClass<i64>| {
@@ -340,12 +340,16 @@ mod tests {
             without_empty_pages(&mut session, effects, ends.map(InboxSeq))
         };
         let is_drained = |effect: &Effect| matches!(effect, Effect::Drained { .. });
-        assert!(effects(PerClass { chat: 7, event: 0 }).iter().all(is_drained));
+        assert!(effects(PerClass { chat: 7, alert: 0, event: 3 }).iter().all(is_drained));
         // A message was committed between the opening and the registration: nobody offers it, it has to be read.
-        let first = effects(PerClass { chat: 8, event: 0 });
+        let first = effects(PerClass { chat: 8, alert: 0, event: 3 });
         assert!(matches!(
             first[..],
-            [Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. }, Effect::Drained { class: Class::Event, .. }]
+            [
+                Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. },
+                Effect::Drained { class: Class::Alert, .. },
+                Effect::Drained { class: Class::Event, .. }
+            ]
         ));
     }
 }

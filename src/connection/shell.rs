@@ -256,10 +256,10 @@ impl Shell {
     }
 
     /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
-    pub(super) fn ack_up_to(&mut self, settled: InboxSeq, since: InboxSeq) {
+    pub(super) fn ack_up_to(&mut self, class: Class, settled: InboxSeq, since: InboxSeq) {
         let (store, delivery, user) = (self.shared.store.clone(), self.shared.delivery.clone(), Arc::clone(&self.who.profile));
         self.operations.push(Box::pin(async move {
-            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, settled, since).await;
+            super::perform::ack_waiting_up_to(&store, &delivery, user, class, settled, since).await;
             Done::Nothing
         }));
     }

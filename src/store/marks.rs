@@ -126,7 +126,7 @@ impl Store {
         let requests = if large.is_empty() || !is_all { Vec::new() } else { self.tally_requests(user, &large, since).await? };
         let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
         Ok(Overview {
-            ends: PerClass { chat: InboxSeq(row.chat_last_seq), event: InboxSeq(row.event_last_seq) },
+            ends: PerClass { chat: row.chat_last_seq, alert: row.alert_last_seq, event: row.event_last_seq }.map(InboxSeq),
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
             marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, rest },
             session_no: row.session_no,

@@ -15,18 +15,21 @@ pub enum Class {
     /// Messages of direct chats and groups.
     #[default]
     Chat,
-    /// Events of feeds.
+    /// Urgent events.
+    Alert,
+    /// All other events, those of feeds.
     Event,
 }
 
 impl Class {
     /// All classes, in the order in which they are drained.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Event];
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Alert, Self::Event];
 
     /// The class as the wire and the database spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
+            Self::Alert => "alert",
             Self::Event => "event",
         }
     }
@@ -43,6 +46,8 @@ impl fmt::Display for Class {
 pub struct PerClass<T> {
     /// The value of [`Class::Chat`].
     pub chat: T,
+    /// The value of [`Class::Alert`].
+    pub alert: T,
     /// The value of [`Class::Event`].
     pub event: T,
 }
@@ -50,22 +55,22 @@ pub struct PerClass<T> {
 impl<T> PerClass<T> {
     /// Makes each value from its class, in the order of [`Class::ALL`].
     pub fn from_fn(mut make: impl FnMut(Class) -> T) -> Self {
-        Self { chat: make(Class::Chat), event: make(Class::Event) }
+        Self { chat: make(Class::Chat), alert: make(Class::Alert), event: make(Class::Event) }
     }
 
     /// Turns each value into another, in the order of [`Class::ALL`].
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> PerClass<U> {
-        PerClass { chat: change(self.chat), event: change(self.event) }
+        PerClass { chat: change(self.chat), alert: change(self.alert), event: change(self.event) }
     }
 
     /// References to the values.
     pub const fn as_ref(&self) -> PerClass<&T> {
-        PerClass { chat: &self.chat, event: &self.event }
+        PerClass { chat: &self.chat, alert: &self.alert, event: &self.event }
     }
 
     /// References to the values, to change them.
     pub const fn as_mut(&mut self) -> PerClass<&mut T> {
-        PerClass { chat: &mut self.chat, event: &mut self.event }
+        PerClass { chat: &mut self.chat, alert: &mut self.alert, event: &mut self.event }
     }
 
     /// The classes with their values, in the order of [`Class::ALL`].
@@ -89,6 +94,7 @@ impl<T> Index<Class> for PerClass<T> {
     fn index(&self, class: Class) -> &T {
         match class {
             Class::Chat => &self.chat,
+            Class::Alert => &self.alert,
             Class::Event => &self.event,
         }
     }
@@ -98,6 +104,7 @@ impl<T> IndexMut<Class> for PerClass<T> {
     fn index_mut(&mut self, class: Class) -> &mut T {
         match class {
             Class::Chat => &mut self.chat,
+            Class::Alert => &mut self.alert,
             Class::Event => &mut self.event,
         }
     }
@@ -107,7 +114,7 @@ impl<T> IntoIterator for PerClass<T> {
     type Item = (Class, T);
     type IntoIter = std::array::IntoIter<(Class, T), { Class::ALL.len() }>;
     fn into_iter(self) -> Self::IntoIter {
-        [(Class::Chat, self.chat), (Class::Event, self.event)].into_iter()
+        [(Class::Chat, self.chat), (Class::Alert, self.alert), (Class::Event, self.event)].into_iter()
     }
 }
 

@@ -11,7 +11,7 @@ use super::window::{Flight, Phase};
 use super::{Effect, Emission, Emitted, Pace, Session};
 
 impl Session {
-    /// Does whatever what just happened made possible. Chat goes before events, in the window and on the wire.
+    /// Does what the last input made possible. Classes go in the order of [`Class::ALL`], in the window and on the wire.
     pub(super) fn carry_on(&mut self, now: Instant) {
         for class in Class::ALL {
             self.emit_buffered(now, class);

@@ -1,6 +1,6 @@
 //! What makes a transcript readable: a session on a clock that is moved by hand, short words for rows and pages, and
-//! effects as text. A row is called by its inbox number, one of the class `event` with an `e` before it; unless a test says
-//! otherwise all chat rows are of chat 1, with the chat's number equal to the inbox number, and all events of chat 2.
+//! effects as text. A row is called by its inbox number, one of the class `alert` with an `a` before it, one of the class `event` with an `e`; unless a test says
+//! otherwise all chat rows are of chat 1, with the chat's number equal to the inbox number, all events of chat 2 and all alerts of chat 3.
 
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
@@ -18,6 +18,7 @@ use crate::session::{
 };
 
 pub(super) const CHAT: Class = Class::Chat;
+pub(super) const ALERT: Class = Class::Alert;
 pub(super) const EVENT: Class = Class::Event;
 
 static SENDER: LazyLock<Arc<Profile>> = LazyLock::new(|| {
@@ -60,6 +61,11 @@ pub(super) fn event(seq: i64) -> Envelope {
     envelope(EVENT, seq, chat(2), seq, id(EVENT, seq))
 }
 
+/// A waiting alert.
+pub(super) fn alert(seq: i64) -> Envelope {
+    envelope(ALERT, seq, chat(3), seq, id(ALERT, seq))
+}
+
 /// A waiting chat row of another chat, or another number of it.
 pub(super) fn row_of(seq: i64, chat_no: u128, chat_seq: i64) -> Envelope {
     envelope(CHAT, seq, chat(chat_no), chat_seq, id(CHAT, seq))
@@ -90,6 +96,10 @@ pub(super) fn rows(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
 
 pub(super) fn events(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
     seqs.into_iter().map(|seq| event(seq).into()).collect()
+}
+
+pub(super) fn alerts(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
+    seqs.into_iter().map(|seq| alert(seq).into()).collect()
 }
 
 /// A page that is not the last.
@@ -195,7 +205,10 @@ impl Stage {
         let now = Instant::now();
         let (session, effects) = Session::start(now, start);
         let first = texts(&effects);
-        assert!(first.len() == 2 && first.iter().all(|effect| effect.starts_with("read page")), "the first effects: {first:?}");
+        assert!(
+            first.len() == Class::ALL.len() && first.iter().all(|effect| effect.starts_with("read page")),
+            "the first effects: {first:?}"
+        );
         Self { session, now }
     }
 
@@ -211,8 +224,10 @@ impl Stage {
             change(start);
         });
         stage.does(short_page(CHAT, last_seq, vec![], last_seq));
+        stage.does(short_page(ALERT, 0, vec![], 0));
         stage.does(short_page(EVENT, 0, vec![], 0));
         stage.does(settled_advanced(last_seq));
+        stage.does(Input::SettledAdvanced(ALERT, InboxSeq(0)));
         stage.does(Input::SettledAdvanced(EVENT, InboxSeq(0)));
         stage
     }
@@ -266,6 +281,7 @@ pub(super) fn texts(effects: &[Effect]) -> Vec<String> {
 fn number(class: Class, seq: InboxSeq) -> String {
     match class {
         Class::Chat => format!("{seq}"),
+        Class::Alert => format!("a{seq}"),
         Class::Event => format!("e{seq}"),
     }
 }
@@ -313,8 +329,8 @@ fn settle(settlement: &Settlement) -> String {
     for (chat, mark) in &settlement.marks {
         let _ = write!(text, ", mark {}={mark}", chat.0.as_u128());
     }
-    if let Some(PerClass { chat, event }) = settlement.device_acked {
-        let _ = write!(text, ", device {chat} {event}");
+    if let Some(PerClass { chat, alert, event }) = settlement.device_acked {
+        let _ = write!(text, ", device {chat} {alert} {event}");
     }
     text
 }

@@ -73,8 +73,11 @@ impl World {
     }
 
     fn accept(&mut self) {
-        let is_event = self.rng.u8(..4) == 0;
-        let (class, chat) = if is_event { (Class::Event, 9) } else { (Class::Chat, self.rng.u128(1..4)) };
+        let (class, chat) = match self.rng.u8(..6) {
+            0 => (Class::Alert, 8),
+            1 => (Class::Event, 9),
+            2.. => (Class::Chat, self.rng.u128(1..4)),
+        };
         let own_before = self.rng.i64(0..2);
         let envelope = self.db.accept(class, chat, own_before);
         self.offer(&envelope);
