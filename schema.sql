@@ -1329,7 +1329,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_needs_read_committed() IS 'Raises in a transaction of another isolation level. Functions that lock and then read would read what was before the lock: with one snapshot for the whole transaction a later statement sees no more than an earlier one.';
 
-CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint, p_pending_max integer, p_classes inbox_class[]) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint)
+CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[]) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1412,12 +1412,11 @@ begin
         from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);
     end if;
   end if;
-  if p_device is not null or p_since between 0 and v_last[1] then
+  -- A number that was never given says nothing.
+  if p_device is not null or p_since is not null and exists (select from unnest(p_since, v_last) u (since, last) where u.since between 0 and u.last) then
     -- It gets every row behind its cursor, whether it waits or not.
-    v_cursor := v_acked;
-    if p_since between 0 and v_last[1] then
-      v_cursor[1] := p_since;
-    end if;
+    select array_agg(case when u.since between 0 and u.last then u.since else u.acked end order by u.n) into v_cursor
+      from unnest(p_since, v_last, v_acked) with ordinality u (since, last, acked, n);
     select array_agg(q.pending) into v_pending
       from (
         select w.pending from unnest(p_classes, v_cursor) with ordinality u (class, cursor, n)
@@ -1457,7 +1456,7 @@ begin
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
 
-COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint, p_pending_max integer, p_classes inbox_class[]) IS 'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for, chat first: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of the chat inbox that was given once, every row behind it); for a device its new session_no.';
+COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[]) IS 'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no.';
 
 CREATE FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE

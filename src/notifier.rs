@@ -260,8 +260,8 @@ mod tests {
         }
         let echo = finds(Heard::News(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
-        assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake event", "marks"]);
-        assert_eq!(finds(Heard::Missed), ["wake chat", "wake event", "marks"]);
+        assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake alert", "wake event", "marks"]);
+        assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks"]);
         assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake event"]);
         assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks"]);
     }

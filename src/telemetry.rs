@@ -149,11 +149,7 @@ impl Metrics {
 
     /// Counts a page read.
     pub fn page_read(&self, class: Class) {
-        let class = match class {
-            Class::Chat => "chat",
-            Class::Event => "event",
-        };
-        self.page_reads.of(class).inc();
+        self.page_reads.of(class.as_str()).inc();
     }
 
     /// Counts the end of a connection; `None`: the client closed it, or it was lost.

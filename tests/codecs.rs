@@ -160,7 +160,7 @@ proptest! {
         url.query_pairs_mut().append_pair("batch", if batch { "1" } else { "0" });
         let uri: Uri = url.as_str().parse().unwrap();
         let Query(query) = Query::<ConnectQuery>::try_from_uri(&uri).unwrap();
-        prop_assert_eq!((&query.device, query.window, query.since), (&device, window, since));
+        prop_assert_eq!((&query.device, query.window, &query.since), (&device, window, &since.map(|since| since.to_string())));
         prop_assert_eq!((&query.epoch, &query.marks, query.token.as_ref()), (&epoch, &marks, Some(&token)));
         let may_be = window.is_none_or(|window| (1..=500).contains(&window)) && (since.is_none() || epoch.is_some());
         prop_assert_eq!(ConnectOptions::try_from(query).is_ok(), may_be);
@@ -189,13 +189,15 @@ proptest! {
         let device = device.map(|text| DeviceId::try_from(text).unwrap());
         let data = server::Ready {
             user_id: user.clone(), session_id: SessionId(session), device_id: device.clone(), window, pending, pending_more: flags[0],
-            last_seq: InboxSeq(numbers[0]), settled_seq: InboxSeq(numbers[1]), event_last_seq: InboxSeq(numbers[1]),
+            last_seq: InboxSeq(numbers[0]), settled_seq: InboxSeq(numbers[1]), alert_last_seq: InboxSeq(numbers[0]),
+            alert_settled_seq: InboxSeq(numbers[1]), event_last_seq: InboxSeq(numbers[1]),
             event_settled_seq: InboxSeq(numbers[0]), epoch: epoch.as_str().into(), resumed: flags[1], marks_cursor: "e-1".into(), server_time: Timestamp(at),
         };
         let Event::Ready(read) = told(&server::frame(None, &data)) else { panic!() };
         prop_assert_eq!((&read.user_id, read.device_id.map(|text| DeviceId::try_from(text).unwrap())), (&user, device));
         prop_assert_eq!((read.window, read.pending, read.pending_more, read.resumed), (window, u64::from(pending), flags[0], flags[1]));
         prop_assert_eq!((read.last_seq.0, read.settled_seq.0, read.event_last_seq.0), (numbers[0], numbers[1], numbers[1]));
+        prop_assert_eq!((read.alert_last_seq.0, read.alert_settled_seq.0), (numbers[0], numbers[1]));
         prop_assert_eq!((read.epoch, read.marks_cursor.as_deref()), (epoch, Some("e-1")));
     }
 

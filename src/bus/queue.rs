@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::news::{News, letters};
-use crate::domain::{Class, DeviceId, NodeId, UserId};
+use crate::domain::{DeviceId, NodeId, PerClass, UserId};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -30,7 +30,7 @@ pub enum Posted {
 pub(super) struct Queue {
     lines: VecDeque<String>,
     bytes: usize,
-    wakes: [BTreeSet<UserId>; 2],
+    wakes: PerClass<BTreeSet<UserId>>,
     marks: BTreeSet<UserId>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
     look: bool,
@@ -95,7 +95,7 @@ impl Queue {
 
     fn put_short(&mut self, news: &News) -> Posted {
         let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match news {
-            News::Wake(class, users) => (&mut self.wakes[class.index()], users),
+            News::Wake(class, users) => (&mut self.wakes[*class], users),
             News::LookAtMarks(users) => (&mut self.marks, users),
             News::Displaced(user, device, number) => {
                 if self.displaced.len() < NAMES_MAX {
@@ -123,7 +123,7 @@ impl Queue {
     /// Turns the shortened news into lines, once the lines before them are taken. "Look" replaces all of them.
     fn write_out(&mut self) {
         if std::mem::take(&mut self.look) {
-            self.wakes.iter_mut().for_each(BTreeSet::clear);
+            self.wakes.values_mut().for_each(BTreeSet::clear);
             self.marks.clear();
             self.displaced.clear();
             self.lines.extend(News::Look.lines().unwrap_or_default());
@@ -131,8 +131,8 @@ impl Queue {
         if self.bytes > BYTES_MAX / 2 {
             return;
         }
-        for class in Class::ALL {
-            let users: Vec<UserId> = std::mem::take(&mut self.wakes[class.index()]).into_iter().collect();
+        for (class, users) in std::mem::take(&mut self.wakes) {
+            let users: Vec<UserId> = users.into_iter().collect();
             self.lines.extend(News::Wake(class, users).lines().unwrap_or_default());
         }
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
@@ -146,7 +146,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId};
+    use crate::domain::{ChatId, ChatKind, ChatSeq, Class, ExternalId};
     use crate::protocol::event::{Encoded, Notice};
 
     fn told(queue: &mut Queue) -> Vec<News> {
@@ -217,7 +217,7 @@ mod tests {
         for user in 0..100_000 {
             queue.put(&News::Wake(Class::Chat, vec![UserId(user)]));
         }
-        assert!(queue.wakes[0].len() <= NAMES_MAX);
+        assert!(queue.wakes.chat.len() <= NAMES_MAX);
         let short: Vec<News> =
             told(&mut queue).into_iter().filter(|news| !matches!(news, News::Notice(..) | News::LookAtMarks(_))).collect();
         assert!(matches!(short[..], [News::Look]), "{} news", short.len());

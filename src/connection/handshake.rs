@@ -14,7 +14,7 @@ use super::closing::{answer_close, fault_of, refuse};
 use super::turns::Crowded;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
-use crate::domain::{DeviceId, limits};
+use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::{Code, Fault};
@@ -35,8 +35,8 @@ pub struct ConnectQuery {
     pub batch: Option<String>,
     /// The epoch that `since` is of.
     pub epoch: Option<String>,
-    /// "I have everything up to this number."
-    pub since: Option<i64>,
+    /// "I have everything up to these numbers."
+    pub since: Option<String>,
     /// Which receipts are known.
     pub marks: Option<String>,
 }
@@ -54,13 +54,30 @@ impl TryFrom<ConnectQuery> for ConnectOptions {
             Some("1" | "true") => true,
             Some(_) => return Err(Fault::invalid("batch must be 0 or 1")),
         };
-        let resume = match (query.epoch, query.since) {
+        let since = query.since.as_deref().map(since).transpose()?;
+        let resume = match (query.epoch, since) {
             (Some(epoch), Some(since)) => Some(Resume { epoch, since }),
             (_, None) => None,
             (None, Some(_)) => return Err(Fault::invalid("since needs epoch, both from the same connection")),
         };
         Ok(Self { device, window, is_batched, resume, marks: query.marks })
     }
+}
+
+/// Reads `since`: numbers with their classes, such as `12,event:40`. A number alone is of the chat inbox.
+fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
+    let mut since: PerClass<Option<i64>> = PerClass::default();
+    for pair in text.split(',') {
+        let (class, number) = match pair.split_once(':') {
+            Some((name, number)) => (Class::ALL.into_iter().find(|class| class.as_str() == name), number),
+            None => (Some(Class::Chat), pair),
+        };
+        match (class, number.parse::<i64>()) {
+            (Some(class), Ok(number)) if since[class].is_none() => since[class] = Some(number),
+            (Some(_) | None, _) => return Err(Fault::invalid("since must be a number, or numbers with their classes: 12,event:40")),
+        }
+    }
+    Ok(since)
 }
 
 /// Answers the request for `/ws`: an HTTP error for a token or a wish that is not valid, else the upgrade.

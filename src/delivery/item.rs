@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use crate::domain::{ChatId, ChatSeq, Clock, DeviceId, InboxSeq, MessageId, Profile, SessionId};
+use crate::domain::{ChatId, ChatSeq, Clock, DeviceId, InboxSeq, MessageId, PerClass, Profile, SessionId};
 use crate::protocol::client::SendRequest;
 use crate::protocol::server::SentAnswer;
 use crate::protocol::{Code, Fault, Timestamp};
@@ -133,7 +133,7 @@ pub struct Acks {
     /// Marks that the session proposes for the chats of `rows`.
     pub marks: Vec<(ChatId, ChatSeq)>,
     /// A device, and how far it has acked per class.
-    pub device: Option<(DeviceId, [InboxSeq; 2])>,
+    pub device: Option<(DeviceId, PerClass<InboxSeq>)>,
 }
 
 impl Acks {
@@ -203,12 +203,13 @@ mod tests {
         let user = Arc::new(Profile { user: UserId(1), external, name: None, picture: None });
         let device = DeviceId::try_from("phone".to_owned()).expect("a name is an id");
         let [one, two] = [1, 2].map(|n| ChatId(Uuid::from_u128(n)));
+        let cursor_of = |seq| PerClass { chat: InboxSeq(seq), ..PerClass::default() };
         let acks = |message, marks: &[(ChatId, i64)], cursor: Option<i64>| Acks {
             user: Arc::clone(&user),
             rows: Vec::new(),
             by_id: vec![MessageId(Uuid::from_u128(message))],
             marks: marks.iter().map(|(chat, seq)| (*chat, ChatSeq(*seq))).collect(),
-            device: cursor.map(|seq| (device.clone(), [InboxSeq(seq), InboxSeq(0)])),
+            device: cursor.map(|seq| (device.clone(), cursor_of(seq))),
         };
         let mut joined = acks(1, &[(one, 4)], Some(4));
         joined.join(acks(2, &[(one, 5)], Some(5)));
@@ -216,6 +217,6 @@ mod tests {
         joined.join(acks(4, &[], Some(7)));
         assert_eq!(joined.by_id, [1, 2, 3, 4].map(|n| MessageId(Uuid::from_u128(n))));
         assert_eq!(joined.marks, [(one, ChatSeq(5)), (two, ChatSeq(1))]);
-        assert_eq!(joined.device, Some((device, [InboxSeq(7), InboxSeq(0)])));
+        assert_eq!(joined.device, Some((device, cursor_of(7))));
     }
 }

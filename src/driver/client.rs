@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{DeviceId, Profile, SessionId, UserId};
+use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
 use crate::hub::Mailbox;
 
 /// A client with a session that is registered in the hub.
@@ -42,11 +42,11 @@ pub struct ConnectOptions {
     pub marks: Option<String>,
 }
 
-/// "I have everything up to this number."
+/// "I have everything up to these numbers."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// The epoch that the number is of.
+    /// The epoch that the numbers are of.
     pub epoch: String,
-    /// The number in the inbox.
-    pub since: i64,
+    /// Per class, the highest number that the client has; none: the client says nothing of the class.
+    pub since: PerClass<Option<i64>>,
 }

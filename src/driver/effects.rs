@@ -250,10 +250,10 @@ fn rejected(message: MessageId, outcome: Result<AttemptOutcome, Refusal>) -> Ser
 }
 
 /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
-pub(super) fn ack_up_to<O: Outgoing>(driver: &mut Driver<O>, settled: InboxSeq, since: InboxSeq) {
+pub(super) fn ack_up_to<O: Outgoing>(driver: &mut Driver<O>, class: Class, settled: InboxSeq, since: InboxSeq) {
     let (store, delivery, user) = (driver.context.store.clone(), driver.context.delivery.clone(), Arc::clone(&driver.client.profile));
     driver.run(Box::pin(async move {
-        ack_waiting_up_to(&store, &delivery, user, Class::Chat, settled, since).await;
+        ack_waiting_up_to(&store, &delivery, user, class, settled, since).await;
         OperationResult::Nothing
     }));
 }

@@ -33,7 +33,7 @@ use futures_util::FutureExt;
 use time::OffsetDateTime;
 
 use crate::connection::Shared as Context;
-use crate::domain::{Class, Clock};
+use crate::domain::Clock;
 use crate::hub::Reader;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
@@ -72,8 +72,8 @@ pub struct Driver<O> {
 impl<O: Outgoing> Driver<O> {
     /// Begins a session that is open: tells `ready`, what moved meanwhile, and reads the first pages.
     pub fn begin(context: Context, opened: Opened, outbox: O, token_expires: OffsetDateTime) -> (Box<Self>, Reader) {
-        let Opened { client, notes, start, resume, ready, overview, receipts, emits_alone: _ } = opened;
-        let settled = start.classes[Class::Chat.index()].settled_seq;
+        let Opened { client, notes, start, resumed, ready, overview, receipts, emits_alone: _ } = opened;
+        let settled = start.classes.map(|class| class.settled_seq);
         let (session, effects) = Session::start(Instant::now(), start);
         let mut driver = Box::new(Self {
             outbox,
@@ -92,8 +92,10 @@ impl<O: Outgoing> Driver<O> {
         driver.outbox.event(None, &ServerEvent::Ready(ready));
         let effects = opening::without_empty_pages(&mut driver.session, effects, overview.ends);
         notes::tell_marks(&mut driver, overview.marks);
-        if let Some(since) = resume {
-            effects::ack_up_to(&mut driver, settled, since);
+        for (class, since) in resumed {
+            if let Some(since) = since {
+                effects::ack_up_to(&mut driver, class, settled[class], since);
+            }
         }
         opening::greet(&driver, &overview.peers);
         driver.perform(effects);

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::client::{Client, ConnectOptions, Resume};
+use super::client::{Client, ConnectOptions};
 use super::receipts::{self, Receipts};
 use super::{Context, Driver};
 use crate::auth::Identity;
 use crate::connection::spread;
-use crate::domain::{InboxSeq, Page, SessionId, UserId, limits};
+use crate::domain::{InboxSeq, Page, PerClass, SessionId, UserId, limits};
 use crate::hub::{Departure, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
@@ -32,8 +32,8 @@ pub struct Opened {
     pub emits_alone: bool,
     pub(super) notes: Reader,
     pub(super) start: Start,
-    /// Everything up to here is acked by `?since=`.
-    pub(super) resume: Option<InboxSeq>,
+    /// Per class, the number up to which `?since=` acks; none where it was not taken.
+    pub(super) resumed: PerClass<Option<InboxSeq>>,
     pub(super) ready: Box<server::Ready>,
     pub(super) overview: Overview,
     pub(super) receipts: Receipts,
@@ -71,9 +71,9 @@ pub async fn open(context: &Context, identity: &Identity, options: ConnectOption
             };
             let interval = jittered(context.settings.session.look_interval, client.session);
             let receipts = Receipts::new(Instant::now(), interval, context.epoch.as_str(), told);
-            let (start, resume) = start(context, &client, &opening);
-            let ready = Box::new(ready(context, &client, &start, resume.is_some(), &receipts, &opening));
-            Ok(Opened { emits_alone: start.emit_alone, client, notes, start, resume, ready, overview, receipts })
+            let (start, resumed) = start(context, &client, &opening);
+            let ready = Box::new(ready(context, &client, &start, is_any(&resumed), &receipts, &opening));
+            Ok(Opened { emits_alone: start.emit_alone, client, notes, start, resumed, ready, overview, receipts })
         }
         Err(error) => {
             forget(context, &client);
@@ -88,7 +88,7 @@ async fn read_opening(context: &Context, identity: &Identity, options: &ConnectO
         name: identity.name.as_deref(),
         picture: identity.picture.as_deref(),
         device: options.device.as_ref(),
-        since: options.resume.as_ref().filter(|resume| resume.epoch == context.epoch.as_str()).map(|resume| resume.since),
+        since: since(context, options),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
     let asked = Instant::now();
@@ -113,33 +113,37 @@ fn register(context: &Context, client: &Client) -> Result<(), Fault> {
     Ok(())
 }
 
-fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, Option<InboxSeq>) {
-    let [chat, event] = opening.inboxes;
-    // Numbers of another epoch, or that were never given, say nothing.
-    let resume = match &client.options.resume {
-        Some(Resume { epoch, since }) if epoch == context.epoch.as_str() && (0..=chat.last_seq.0).contains(since) => Some(InboxSeq(*since)),
-        Some(_) | None => None,
-    };
+/// The numbers of `?since=`, where they are of this epoch: those of another say nothing.
+fn since(context: &Context, options: &ConnectOptions) -> PerClass<Option<i64>> {
+    let resume = options.resume.as_ref().filter(|resume| resume.epoch == context.epoch.as_str());
+    resume.map(|resume| resume.since).unwrap_or_default()
+}
+
+fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerClass<Option<InboxSeq>>) {
+    let since = since(context, &client.options);
+    // A number that was never given says nothing.
+    let resumed = PerClass::from_fn(|class| since[class].filter(|n| (0..=opening.inboxes[class].last_seq.0).contains(n)).map(InboxSeq));
     let has_device = client.options.device.is_some();
-    let place = |inbox: crate::store::InboxStart| ClassStart {
-        cursor: if has_device { inbox.acked_seq } else { inbox.settled_seq },
-        last_seq: inbox.last_seq,
-        settled_seq: inbox.settled_seq,
-    };
-    let mut classes = [place(chat), place(event)];
-    if let Some(since) = resume {
-        classes[0].cursor = since;
-    }
-    let scope = if has_device || resume.is_some() { Scope::Everything } else { Scope::Waiting };
+    let classes = PerClass::from_fn(|class| {
+        let inbox = opening.inboxes[class];
+        let stored = if has_device { inbox.acked_seq } else { inbox.settled_seq };
+        ClassStart { cursor: resumed[class].unwrap_or(stored), last_seq: inbox.last_seq, settled_seq: inbox.settled_seq }
+    });
+    let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
     let look_interval = jittered(context.settings.session.look_interval, client.session);
     let settings = Settings { window: client.options.window, look_interval, ..context.settings.session.clone() };
-    (Start { settings, scope, has_device, classes, emit_alone }, resume)
+    (Start { settings, scope, has_device, classes, emit_alone }, resumed)
+}
+
+/// Whether `?since=` was taken for one class at least.
+fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
+    resumed.values().any(Option::is_some)
 }
 
 fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, receipts: &Receipts, opening: &Opening) -> server::Ready {
-    let [chat, event] = start.classes;
-    let pending: u32 = opening.inboxes.iter().map(|inbox| inbox.pending).sum();
+    let PerClass { chat, alert, event } = start.classes;
+    let pending: u32 = opening.inboxes.values().map(|inbox| inbox.pending).sum();
     server::Ready {
         user_id: client.profile.external.clone(),
         session_id: client.session,
@@ -149,6 +153,8 @@ fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, recei
         pending_more: pending > limits::PENDING_EXACT_MAX,
         last_seq: chat.last_seq,
         settled_seq: chat.settled_seq,
+        alert_last_seq: alert.last_seq,
+        alert_settled_seq: alert.settled_seq,
         event_last_seq: event.last_seq,
         event_settled_seq: event.settled_seq,
         epoch: context.epoch.as_str().into(),
@@ -184,9 +190,9 @@ fn away(context: &Context, error: &store::Error) -> Fault {
 
 /// Answers the first pages that would be empty. `ends` was read after the session had registered, as a page is, and
 /// nothing lies between the cursor and the end of its inbox: this is the page that the statement would bring.
-pub(super) fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: [InboxSeq; 2]) -> Vec<Effect> {
+pub(super) fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: PerClass<InboxSeq>) -> Vec<Effect> {
     let answered = effects.into_iter().flat_map(|effect| match effect {
-        Effect::ReadPage { class, after, .. } if after == ends[class.index()] => {
+        Effect::ReadPage { class, after, .. } if after == ends[class] => {
             let page = Page { class, after, rows: Vec::new(), is_last: true, last_seq: after };
             session.handle(Instant::now(), Input::Page(page))
         }
@@ -234,18 +240,28 @@ mod tests {
             look_interval: Duration::from_secs(30),
             advance_settled_every: 1_000,
         };
-        let start = Start { settings, scope: Scope::Waiting, has_device: false, classes: [place(7), place(0)], emit_alone: false };
-        let effects = |ends: [i64; 2]| {
+        let start = Start {
+            settings,
+            scope: Scope::Waiting,
+            has_device: false,
+            classes: PerClass { chat: place(7), alert: place(0), event: place(3) },
+            emit_alone: false,
+        };
+        let effects = |ends: PerClass<i64>| {
             let (mut session, effects) = Session::start(Instant::now(), start.clone());
             without_empty_pages(&mut session, effects, ends.map(InboxSeq))
         };
         let is_drained = |effect: &Effect| matches!(effect, Effect::Drained { .. });
-        assert!(effects([7, 0]).iter().all(is_drained));
+        assert!(effects(PerClass { chat: 7, alert: 0, event: 3 }).iter().all(is_drained));
         // A message was committed between the opening and the registration: nobody offers it, it has to be read.
-        let first = effects([8, 0]);
+        let first = effects(PerClass { chat: 8, alert: 0, event: 3 });
         assert!(matches!(
             first[..],
-            [Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. }, Effect::Drained { class: Class::Event, .. }]
+            [
+                Effect::ReadPage { class: Class::Chat, after: InboxSeq(7), .. },
+                Effect::Drained { class: Class::Alert, .. },
+                Effect::Drained { class: Class::Event, .. }
+            ]
         ));
     }
 }

@@ -8,16 +8,12 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, Receipt};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, PerClass, Receipt};
 use crate::protocol::Code;
 use crate::protocol::event::{Encoded, Notice};
 
 /// Notes that fit into a mailbox. Beyond it a session is behind, and looks for itself.
 const NOTES_MAX: usize = 256;
-
-const CHAT: u8 = 1;
-const EVENT: u8 = 2;
-const RECEIPTS: u8 = 4;
 
 /// Something a session is told.
 #[derive(Debug, Clone)]
@@ -47,24 +43,20 @@ pub enum Found {
 
 /// The kinds of news that the session reads from the database: notes did not fit, or the teller knew no more than the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Missed(u8);
+pub struct Missed {
+    wakes: PerClass<bool>,
+    receipts: bool,
+}
 
 impl Missed {
     /// Something may wait in this inbox.
-    pub const fn wakes(self, class: Class) -> bool {
-        self.0 & bit(class) != 0
+    pub fn wakes(self, class: Class) -> bool {
+        self.wakes[class]
     }
 
     /// Receipts: the marks tell.
     pub const fn receipts(self) -> bool {
-        self.0 & RECEIPTS != 0
-    }
-}
-
-const fn bit(class: Class) -> u8 {
-    match class {
-        Class::Chat => CHAT,
-        Class::Event => EVENT,
+        self.receipts
     }
 }
 
@@ -98,17 +90,11 @@ pub fn mailbox() -> (Mailbox, Reader) {
 impl Mailbox {
     /// Puts a note in. One that does not fit becomes a mark, or, when nothing depends on it, is dropped.
     pub fn put(&self, note: Note) {
-        let mark = match &note {
-            Note::Offer(envelope) => bit(envelope.class),
-            Note::Receipt(_) => RECEIPTS,
-            Note::ReadUpTo(..) | Note::Echo(_) | Note::Notice(_) => 0,
-        };
-        self.change(|content| {
-            if content.notes.len() < NOTES_MAX {
-                content.notes.push_back(note);
-            } else {
-                content.missed.0 |= mark;
-            }
+        self.change(|content| match &note {
+            _ if content.notes.len() < NOTES_MAX => content.notes.push_back(note),
+            Note::Offer(envelope) => content.missed.wakes[envelope.class] = true,
+            Note::Receipt(_) => content.missed.receipts = true,
+            Note::ReadUpTo(..) | Note::Echo(_) | Note::Notice(_) => {}
         });
     }
 
@@ -119,17 +105,17 @@ impl Mailbox {
 
     /// Something may wait.
     pub fn wake(&self, class: Class) {
-        self.change(|content| content.missed.0 |= bit(class));
+        self.change(|content| content.missed.wakes[class] = true);
     }
 
     /// Receipts may have been missed.
     pub fn look_at_marks(&self) {
-        self.change(|content| content.missed.0 |= RECEIPTS);
+        self.change(|content| content.missed.receipts = true);
     }
 
     /// Anything may have been missed.
     pub fn look(&self) {
-        self.change(|content| content.missed.0 |= CHAT | EVENT | RECEIPTS);
+        self.change(|content| content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true });
     }
 
     /// Close with this code. The first one counts.

@@ -57,7 +57,7 @@ events! {
         device_id: Option<DeviceId>,
         /// Envelopes emitted and not yet acked, at most, per class.
         window: u16,
-        /// Messages that wait in both inboxes; exact up to 1,000.
+        /// Messages that wait in all inboxes; exact up to 1,000.
         pending: u32,
         /// More waits than `pending` says.
         pending_more: bool,
@@ -65,13 +65,17 @@ events! {
         last_seq: InboxSeq,
         /// Nothing at or below this number of the chat inbox waits any more.
         settled_seq: InboxSeq,
+        /// The highest number of the alert inbox.
+        alert_last_seq: InboxSeq,
+        /// Nothing at or below this number of the alert inbox waits any more.
+        alert_settled_seq: InboxSeq,
         /// The highest number of the event inbox.
         event_last_seq: InboxSeq,
         /// Nothing at or below this number of the event inbox waits any more.
         event_settled_seq: InboxSeq,
         /// Numbers are comparable within one epoch only.
         epoch: Arc<str>,
-        /// Was `?since=` taken?
+        /// Was `?since=` taken, for one class at least?
         resumed: bool,
         /// Receipts up to here are known once those that follow have been processed.
         marks_cursor: Arc<str>,

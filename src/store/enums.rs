@@ -30,7 +30,7 @@ enums! {
     /// [`domain::Role`].
     Role = "member_role" { Member Admin }
     /// [`domain::Class`].
-    Class = "inbox_class" { Chat Event }
+    Class = "inbox_class" { Chat Alert Event }
     /// [`domain::Status`].
     Status = "delivery_status" { Sent Delivered Read Failed Expired }
 }

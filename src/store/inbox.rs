@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store, enums};
-use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, Profile, UserId};
+use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, PerClass, Profile, UserId};
 
 /// A request to open a connection: the user with its name and picture, the device, the place to resume at.
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +16,8 @@ pub struct OpeningRequest<'a> {
     pub picture: Option<&'a str>,
     /// Its device.
     pub device: Option<&'a DeviceId>,
-    /// In the chat inbox it has everything up to here. A number that was never given says nothing.
-    pub since: Option<i64>,
+    /// In these inboxes it has everything up to here. A number that was never given says nothing.
+    pub since: PerClass<Option<i64>>,
     /// So far what it will be given is counted.
     pub pending_max: u32,
 }
@@ -40,8 +40,8 @@ pub struct InboxStart {
 pub struct Opening {
     /// The user.
     pub profile: Profile,
-    /// Per class, in the order of [`Class::ALL`].
-    pub inboxes: [InboxStart; 2],
+    /// Where the connection starts in each inbox.
+    pub inboxes: PerClass<InboxStart>,
     /// For a device: the number of this connection.
     pub session_no: Option<i64>,
     /// The database's clock.
@@ -83,13 +83,14 @@ impl Store {
     pub async fn open(&self, request: OpeningRequest<'_>) -> Result<Opening> {
         let OpeningRequest { external, name, picture, device, since, pending_max } = request;
         let (device, pending_max) = (device.map(DeviceId::as_str), i32::try_from(pending_max).unwrap_or(i32::MAX));
+        let since = Class::ALL.map(|class| since[class]);
         let mut rows = sqlx::query_file!(
             "src/store/sql/open.sql",
             external.as_str(),
             name,
             picture,
             device,
-            since,
+            &since as &[Option<i64>],
             pending_max,
             &Class::ALL.map(enums::Class::from) as &[enums::Class]
         )
@@ -104,7 +105,7 @@ impl Store {
                 pending: u32::try_from(row.pending).unwrap_or(u32::MAX),
             })
         };
-        let inboxes = [start(Class::Chat)?, start(Class::Event)?];
+        let inboxes = PerClass { chat: start(Class::Chat)?, alert: start(Class::Alert)?, event: start(Class::Event)? };
         let row = rows.swap_remove(0);
         let profile = Profile { user: UserId(row.user_id), external: external.clone(), name: row.display_name, picture: row.avatar_url };
         Ok(Opening { profile, inboxes, session_no: row.session_no, at: row.at })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Result, Store, enums};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, Tally, UserId};
+use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, PerClass, Tally, UserId};
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
@@ -73,8 +73,8 @@ pub struct TallyRequest {
 /// A user's inboxes and chats in one snapshot.
 #[derive(Debug)]
 pub struct Overview {
-    /// `last_seq` of the inboxes, in the order of [`Class::ALL`](crate::domain::Class::ALL).
-    pub ends: [InboxSeq; 2],
+    /// `last_seq` of the inboxes.
+    pub ends: PerClass<InboxSeq>,
     /// Those the user has a direct chat with, at most 1,000.
     pub peers: Vec<UserId>,
     /// The marks that moved.
@@ -126,7 +126,7 @@ impl Store {
         let requests = if large.is_empty() || !is_all { Vec::new() } else { self.tally_requests(user, &large, since).await? };
         let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
         Ok(Overview {
-            ends: [InboxSeq(row.chat_last_seq), InboxSeq(row.event_last_seq)],
+            ends: PerClass { chat: row.chat_last_seq, alert: row.alert_last_seq, event: row.event_last_seq }.map(InboxSeq),
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
             marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, rest },
             session_no: row.session_no,

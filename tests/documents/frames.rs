@@ -80,6 +80,8 @@ fn frames_of_sessions() -> Vec<Value> {
         pending_more: false,
         last_seq: InboxSeq(2),
         settled_seq: InboxSeq(0),
+        alert_last_seq: InboxSeq(0),
+        alert_settled_seq: InboxSeq(0),
         event_last_seq: InboxSeq(0),
         event_settled_seq: InboxSeq(0),
         epoch: "7326d5eaf7eef228".into(),

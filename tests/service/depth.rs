@@ -4,7 +4,7 @@
 //! of thousands of rows (depth.sql), so whatever walks one of them is found, and the planner is asked before
 //! it has looked at them and after.
 
-use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, PageRow, UserId};
+use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, PageRow, PerClass, UserId};
 use restante::store::{
     self, ExactMark, ExpiryCursor, LockPatience, OpeningRequest, PLANNING, PageRequest, Place, ReadRequest, SettleBatch, Store,
 };
@@ -118,10 +118,10 @@ fn calls(member: &Member) -> Vec<String> {
         "select restante_needs_read_committed(), restante_presence_lock(), restante_wake_channel()".to_owned(),
         format!("select restante_wake(array[{user}]), restante_look_at_marks(array[{user}])"),
         "select restante_is_alive(n, now()) from nodes n".to_owned(),
-        format!("select restante_open('{name}', null, null, null, null, 1001, '{{chat,event}}')"),
+        format!("select restante_open('{name}', null, null, null, null, 1001, '{{chat,alert,event}}')"),
         format!("select restante_open('{name}', null, null, null, null, 1001, '{{chat,chat}}')"),
-        format!("select restante_open('{name}', null, null, 'device-1', null, 1001, '{{chat,event}}')"),
-        format!("select restante_open('{name}', null, null, 'new', 0, 1001, '{{chat,event}}')"),
+        format!("select restante_open('{name}', null, null, 'device-1', null, 1001, '{{chat,alert,event}}')"),
+        format!("select restante_open('{name}', null, null, 'new', '{{0}}', 1001, '{{chat,alert,event}}')"),
         format!(
             "select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5), restante_put_back('{first}', '{name}')"
         ),
@@ -273,8 +273,9 @@ async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {
 async fn opening_brings_settled_seq_to_it(store: &Store, name: &str, [settled, last]: [i64; 2]) {
     let external = name.to_owned().try_into().unwrap();
     for opening in 1.. {
-        let request = OpeningRequest { external: &external, name: None, picture: None, device: None, since: None, pending_max: 1_001 };
-        let start = store.open(request).await.unwrap().inboxes[0];
+        let request =
+            OpeningRequest { external: &external, name: None, picture: None, device: None, since: PerClass::default(), pending_max: 1_001 };
+        let start = store.open(request).await.unwrap().inboxes.chat;
         if start.settled_seq.0 == settled {
             assert_eq!(start.last_seq.0, last, "{name}");
             break;

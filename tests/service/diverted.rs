@@ -55,7 +55,7 @@ const DIVERSIONS: &str = "
 const CALLS: [&str; 27] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
-    "select restante_open('bob', 'Bob', null, 'phone', 0, 100, '{chat,event}')",
+    "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
     "select restante_settle('{$user}', '{chat}', '{2}', '{$user}', '{$chat}', '{0}', '{$user}', '{$chat}', '{$user}', '{phone}', '{chat}', '{1}')",
     "select restante_settle('{$user}', '{chat}', '{3}', '{$user}', '{$chat}', '{0}', '{}', '{}', '{}', '{}', '{}', '{}')",
     "select restante_attempt('{$user}', '{chat}', '{1}', '{no}', '{true}', 5)",

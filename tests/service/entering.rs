@@ -131,7 +131,7 @@ async fn ready_comes_first_and_says_where_the_client_stands() {
         assert!(text.as_str().is_some_and(|text| !text.is_empty()));
     }
     let expected = json!({"userId": "bob", "deviceId": "phone", "window": 20, "pending": 3, "pendingMore": false, "lastSeq": 3,
-        "settledSeq": 0, "eventLastSeq": 0, "eventSettledSeq": 0, "resumed": false});
+        "settledSeq": 0, "alertLastSeq": 0, "alertSettledSeq": 0, "eventLastSeq": 0, "eventSettledSeq": 0, "resumed": false});
     assert_eq!(data, expected);
     node.stop().await;
 }
@@ -141,7 +141,10 @@ async fn wishes_that_cannot_be_granted_are_refused_before_the_upgrade() {
     let db = database().await;
     let node = Node::start(db.options()).await;
     let long = format!("device={}", "d".repeat(65));
-    for wish in ["window=0", "window=501", "window=-1", "window=many", "batch=2", "device=", "since=7", "since=x&epoch=e", &long] {
+    let numbers = ["", "x", "1,2", "chat:1,1", "event:", "event:1,event:2", "post:1", "event:1,", "1:event"];
+    let numbers = numbers.map(|since| format!("epoch=e&since={since}"));
+    let wishes = ["window=0", "window=501", "window=-1", "window=many", "batch=2", "device=", "since=7", "since=event:7", &long];
+    for wish in wishes.into_iter().chain(numbers.iter().map(String::as_str)) {
         let request = request(node.addr(), &format!("?token={}&{wish}", token("bob")), &[]);
         assert_eq!(refused(request).await, 400, "{wish}");
     }

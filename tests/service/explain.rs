@@ -52,7 +52,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
                 "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false, '100ms'"
             ),
         ),
-        ("advance_settled", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[]")),
+        ("advance_settled", format!("array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[]")),
         ("applied", "0".to_owned()),
         ("collations", String::new()),
         ("in_the_way", "1".to_owned()),
@@ -86,7 +86,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("shape", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500, 2000")),
         ("expiry_horizon", String::new()),
-        ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
+        ("glance", format!("array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("history_keys", format!("{user}, '{chat}', null, 30, 50")),
         ("is_busy", "1".to_owned()),
@@ -280,7 +280,7 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
     };
     let first = [
         format!(
-            "select count(*) from users u, restante_open(u.external_id, 'name', null, 'device-1', 1, 1001, '{{chat,event}}') where u.id = {user}"
+            "select count(*) from users u, restante_open(u.external_id, 'name', null, 'device-1', '{{1,1,1}}', 1001, '{{chat,alert,event}}') where u.id = {user}"
         ),
         format!("select restante_discard('{two}', (select external_id from users where id = {user}))"),
         format!("select restante_discard('{two}', (select external_id from users where id = {user}))"),

@@ -44,7 +44,7 @@ async fn multiple_offline_messages_in_order() {
     let messages = bob.receive(120).await;
     assert_eq!(contents(&messages), expected);
     bob.ack_up_to(120).await;
-    // Of the two inboxes either may be announced first: each is read for itself.
+    // The inboxes may be announced in any order: each is read for itself.
     bob.wait("drained", |frame| frame["event"] == "queue:drained" && frame["data"] == json!({"class": "chat", "inboxSeq": 120})).await;
     bob.wait("drained", |frame| frame["event"] == "queue:drained" && frame["data"] == json!({"class": "event", "inboxSeq": 0})).await;
     node.stop().await;

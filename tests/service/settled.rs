@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use restante::domain::{Class, Profile, UserId};
+use restante::domain::{Class, PerClass, Profile, UserId};
 use restante::store::{Inbox, OpeningRequest, PageRequest, Store};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
@@ -75,7 +75,8 @@ async fn advancing_and_opening_beside_an_accept_that_is_not_committed_leave_its_
     let advanced = spawn(&db.options(), format!("select restante_advance_settled({}, 'chat')", bob.0)).await.unwrap();
     let opened = spawn(
         &db.options(),
-        "select settled_seq from restante_open('bob', null, null, 'phone', null, 1001, '{chat,event}') where class = 'chat'".to_owned(),
+        "select settled_seq from restante_open('bob', null, null, 'phone', null, 1001, '{chat,alert,event}') where class = 'chat'"
+            .to_owned(),
     )
     .await
     .unwrap();
@@ -85,7 +86,8 @@ async fn advancing_and_opening_beside_an_accept_that_is_not_committed_leave_its_
     assert_eq!(after, Some(0), "it waits");
     spawn(
         &db.options(),
-        "select settled_seq from restante_open('bob', null, null, 'tablet', null, 1001, '{chat,event}') where class = 'chat'".to_owned(),
+        "select settled_seq from restante_open('bob', null, null, 'tablet', null, 1001, '{chat,alert,event}') where class = 'chat'"
+            .to_owned(),
     )
     .await
     .unwrap();
@@ -103,7 +105,7 @@ async fn opening_writes_nothing_where_the_first_row_behind_settled_seq_waits() {
     let pool = db.pool(1).await;
     let (accept, bob) = accepting(&db, &pool).await;
     accept.commits().await;
-    let open = "select settled_seq from restante_open('bob', null, null, null, null, 1001, '{chat,event}') where class = 'chat'";
+    let open = "select settled_seq from restante_open('bob', null, null, null, null, 1001, '{chat,alert,event}') where class = 'chat'";
     let mut transaction = pool.begin().await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&mut *transaction).await.unwrap(), 0);
     let written = "select pg_current_xact_id_if_assigned()::text";
@@ -149,7 +151,7 @@ async fn definition(pool: &PgPool) -> String {
 }
 
 fn opening(user: &Profile) -> OpeningRequest<'_> {
-    OpeningRequest { external: &user.external, name: None, picture: None, device: None, since: None, pending_max: 10 }
+    OpeningRequest { external: &user.external, name: None, picture: None, device: None, since: PerClass::default(), pending_max: 10 }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

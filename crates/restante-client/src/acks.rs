@@ -11,7 +11,7 @@ use serde_json::json;
 use super::news::{Envelope, Ready};
 use super::{AckStyle, encode};
 use restante_session::domain::limits::IDS_MAX;
-use restante_session::domain::{Class, InboxSeq, MessageId};
+use restante_session::domain::{Class, InboxSeq, MessageId, PerClass};
 
 /// The messages that have had their effect.
 #[derive(Debug, Default)]
@@ -56,13 +56,13 @@ pub(super) struct Acks {
     /// Taken on a connection that has ended: named by id, since `upTo` covers only what a connection emitted itself.
     inherited: Vec<MessageId>,
     /// Per class, the highest number taken on this connection.
-    highest: [InboxSeq; 2],
+    highest: PerClass<InboxSeq>,
     last: Option<MessageId>,
 }
 
 impl Acks {
-    pub(super) const fn new(style: AckStyle) -> Self {
-        Self { style, pending: Vec::new(), inherited: Vec::new(), highest: [InboxSeq(0); 2], last: None }
+    pub(super) fn new(style: AckStyle) -> Self {
+        Self { style, pending: Vec::new(), inherited: Vec::new(), highest: PerClass::default(), last: None }
     }
 
     /// This envelope has had its effect (now, or when it came before).
@@ -79,27 +79,26 @@ impl Acks {
     /// The connection ended. What had not left is named on the next one.
     pub(super) fn disconnected(&mut self) {
         self.inherited.extend(self.pending.drain(..).map(|taken| taken.message));
-        self.highest = [InboxSeq(0); 2];
+        self.highest = PerClass::default();
     }
 
     /// Everything that waits, as frames; nothing waits afterwards.
     pub(super) fn frames(&mut self) -> Vec<String> {
         let mut by_id = std::mem::take(&mut self.inherited);
-        let mut up_to = [None; 2];
+        let mut up_to: PerClass<Option<InboxSeq>> = PerClass::default();
         for taken in self.pending.drain(..) {
-            let highest = &mut self.highest[taken.class.index()];
+            let highest = &mut self.highest[taken.class];
             let is_in_order = taken.number > *highest;
             *highest = (*highest).max(taken.number);
             match self.style {
-                AckStyle::UpTo if is_in_order => up_to[taken.class.index()] = Some(taken.number),
+                AckStyle::UpTo if is_in_order => up_to[taken.class] = Some(taken.number),
                 AckStyle::UpTo | AckStyle::Ids => by_id.push(taken.message),
             }
         }
         let named = by_id.chunks(IDS_MAX).map(|ids| encode("message:delivered", None, &json!({"messageIds": ids})));
-        let ranges = Class::ALL.into_iter().filter_map(|class| {
-            let number = up_to[class.index()]?;
-            Some(encode("message:delivered", None, &json!({"upTo": number, "class": class})))
-        });
+        let ranges = up_to
+            .into_iter()
+            .filter_map(|(class, number)| Some(encode("message:delivered", None, &json!({"upTo": number?, "class": class}))));
         named.chain(ranges).collect()
     }
 

@@ -28,6 +28,12 @@ pub struct Ready {
     pub last_seq: InboxSeq,
     /// Everything up to here waits no more in the chat inbox.
     pub settled_seq: InboxSeq,
+    /// The last number of the alert inbox.
+    #[serde(default)]
+    pub alert_last_seq: InboxSeq,
+    /// Everything up to here waits no more in the alert inbox.
+    #[serde(default)]
+    pub alert_settled_seq: InboxSeq,
     /// The last number of the event inbox.
     #[serde(default)]
     pub event_last_seq: InboxSeq,
@@ -49,6 +55,7 @@ impl Ready {
     pub const fn settled(&self, class: Class) -> InboxSeq {
         match class {
             Class::Chat => self.settled_seq,
+            Class::Alert => self.alert_settled_seq,
             Class::Event => self.event_settled_seq,
         }
     }

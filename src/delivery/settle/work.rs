@@ -258,7 +258,7 @@ fn settle_batch(acks: &[(Acks, Reply<()>)], located: Vec<Located>, which: Try) -
         }
         if let Some((device, acked)) = &acks.device {
             // What stands at its beginning has not moved.
-            for (class, acked) in Class::ALL.into_iter().zip(acked).filter(|(_, acked)| acked.0 > 0) {
+            for (class, acked) in acked.iter().filter(|(_, acked)| acked.0 > 0) {
                 let cursor = devices.entry((acks.user.user, device, class)).or_default();
                 *cursor = (*cursor).max(*acked);
             }

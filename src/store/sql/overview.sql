@@ -2,6 +2,7 @@
 -- A chat's members are looked at once, up to the number from which on only counts are told.
 select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snapshot()::text as "snapshot!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat' order by i.step desc limit 1) as "chat_last_seq!",
+       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'alert' order by i.step desc limit 1) as "alert_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event' order by i.step desc limit 1) as "event_last_seq!",
        exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8)) as "ended!",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",

@@ -27,7 +27,9 @@ pub struct Record {
 pub enum Class {
     /// Messages.
     Chat,
-    /// Feeds.
+    /// Urgent events.
+    Alert,
+    /// All other events, those of feeds.
     Event,
 }
 

@@ -53,30 +53,6 @@ pub struct ChatSeq(pub i64);
 #[serde(transparent)]
 pub struct InboxSeq(pub i64);
 
-/// Which of a user's two inboxes: messages between people, or feed events. Each has its own numbers and window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Class {
-    /// Messages of direct chats and groups.
-    #[default]
-    Chat,
-    /// Events of feeds.
-    Event,
-}
-
-impl Class {
-    /// Both classes, in the order in which they are served.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Event];
-
-    /// The place of this class in an array of two.
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Chat => 0,
-            Self::Event => 1,
-        }
-    }
-}
-
 /// Why a text is not an id. `Display` is fit for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be 1 to {chars_max} characters without NUL")]
@@ -162,12 +138,3 @@ macro_rules! display_as_inner {
     })* };
 }
 display_as_inner!(UserId, ExternalId, DeviceId, ChatId, MessageId, SessionId, NodeId, ChatSeq, InboxSeq);
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Chat => "chat",
-            Self::Event => "event",
-        })
-    }
-}

@@ -5,6 +5,7 @@
 //! characters long wherever it turns up.
 
 mod chat;
+mod class;
 mod clock;
 mod dead_letter;
 mod envelope;
@@ -17,10 +18,11 @@ mod receipt;
 mod status;
 
 pub use chat::{ChatKind, Role};
+pub use class::{Class, PerClass};
 pub use clock::Clock;
 pub use dead_letter::DeadLetter;
 pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
-pub use ids::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
+pub use ids::{ChatId, ChatSeq, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use nesting::depth_fits;
 pub use page::{AttemptOutcome, Page, PageRow};
 pub use printable::printable;

@@ -24,7 +24,7 @@ impl Session {
         match target {
             AckTarget::Messages(ids) => self.ack_messages(now, ids, &mut settling),
             AckTarget::UpTo(class, n) => {
-                let emitted = self.inboxes[class.index()].emitted;
+                let emitted = self.inboxes[class].emitted;
                 if n > emitted {
                     self.out.push(Effect::AckAhead { ticket, emitted });
                     return;
@@ -61,7 +61,7 @@ impl Session {
         }
         if let Some(device) = &mut self.device {
             // The client counts the gaps up to `n` among what it has.
-            device[class.index()].ack(n);
+            device[class].ack(n);
         }
     }
 
@@ -77,7 +77,7 @@ impl Session {
         let message = envelope.message.clone();
         self.marks.ack(message.chat, message.seq);
         if let Some(device) = &mut self.device {
-            device[envelope.class.index()].ack(envelope.inbox_seq);
+            device[envelope.class].ack(envelope.inbox_seq);
         }
         settling.rows.push(AckedRow { class: envelope.class, seq: envelope.inbox_seq, message });
     }
@@ -101,7 +101,7 @@ impl Session {
         chats.dedup();
         let marks = chats.into_iter().filter_map(|chat| Some((chat, self.marks.propose(chat)?))).collect();
         self.device_has_news();
-        let device_acked = self.device.as_mut().map(|device| device.each_mut().map(super::DeviceCursor::tell));
+        let device_acked = self.device.as_mut().map(|device| device.as_mut().map(super::DeviceCursor::tell));
         let settlement = Settlement { no: self.commits.next_no(), rows, by_id, marks, device_acked };
         self.commits.add(&settlement);
         self.out.push(Effect::Settle(settlement));
@@ -112,8 +112,8 @@ impl Session {
         let Some(device) = &mut self.device else { return false };
         let mut news = false;
         for class in Class::ALL {
-            let held = [self.window.lowest(class), self.inboxes[class.index()].lowest_buffered()];
-            let cursor = &mut device[class.index()];
+            let held = [self.window.lowest(class), self.inboxes[class].lowest_buffered()];
+            let cursor = &mut device[class];
             cursor.advance(held.into_iter().flatten().min());
             news |= cursor.has_news();
         }
@@ -131,8 +131,8 @@ impl Session {
     pub(super) fn committed(&mut self, no: SettlementNo) {
         let rows = self.commits.commit(no);
         for class in Class::ALL {
-            let acked = &mut self.inboxes[class.index()].acked_since_advance;
-            *acked = acked.saturating_add(rows[class.index()]);
+            let acked = &mut self.inboxes[class].acked_since_advance;
+            *acked = acked.saturating_add(rows[class]);
             self.advance_settled_when_due(class);
         }
     }
@@ -165,7 +165,7 @@ impl Session {
         }
         match self.scope {
             Scope::Waiting => {
-                for envelope in self.inboxes.iter_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
+                for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
                     self.mark_acked(&envelope, &mut settling);
                 }
             }
@@ -187,7 +187,7 @@ impl Session {
                 self.ended(flight);
             }
         }
-        for envelope in self.inboxes.iter_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
+        for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
             self.marks.pass(envelope.message.chat, envelope.message.seq);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use crate::domain::{Class, InboxSeq, MessageId};
+use crate::domain::{Class, InboxSeq, MessageId, PerClass};
 
 use super::{Settlement, SettlementNo, Ticket};
 
@@ -70,8 +70,8 @@ impl Commits {
     }
 
     /// A settlement was committed. Returns how many rows of each class it held; an unknown number holds none.
-    pub(super) fn commit(&mut self, no: SettlementNo) -> [u32; 2] {
-        let mut rows = [0; 2];
+    pub(super) fn commit(&mut self, no: SettlementNo) -> PerClass<u32> {
+        let mut rows = PerClass::default();
         let place = no.0.checked_sub(self.committed() + 1).and_then(|place| usize::try_from(place).ok());
         let Some(made) = place.and_then(|place| self.open.get_mut(place)) else { return rows };
         if made.state == State::Committed {
@@ -80,7 +80,7 @@ impl Commits {
         made.state = State::Committed;
         self.acks -= made.acks;
         for row in std::mem::take(&mut made.rows) {
-            rows[row.class.index()] += 1;
+            rows[row.class] += 1;
             self.messages.remove(&row.message);
         }
         while self.open.front().is_some_and(|made| made.state == State::Committed) {

@@ -53,7 +53,7 @@ impl Session {
         if let Some(since) = self.pulse.unread_since {
             return Some(since + self.settings.stalled_max);
         }
-        let looks = self.inboxes.iter().filter_map(|inbox| inbox.look.due());
+        let looks = self.inboxes.values().filter_map(|inbox| inbox.look.due());
         looks.chain(self.window.first_due()).min()
     }
 
@@ -157,7 +157,7 @@ impl Session {
 
     fn give_up(&mut self, class: Class, seq: InboxSeq) {
         if let Some(device) = &mut self.device {
-            device[class.index()].give_up(seq);
+            device[class].give_up(seq);
         }
         self.free(class, seq);
     }
@@ -171,7 +171,7 @@ impl Session {
     pub(super) fn database_back(&mut self, now: Instant) {
         let Some(since) = self.pulse.away_since.take() else { return };
         let away = now.saturating_duration_since(since);
-        for inbox in &mut self.inboxes {
+        for inbox in self.inboxes.values_mut() {
             // Postponed rather than started anew, so that not all sessions look at once.
             inbox.look.postpone(away);
         }

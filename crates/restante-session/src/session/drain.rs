@@ -11,7 +11,7 @@ use super::window::{Flight, Phase};
 use super::{Effect, Emission, Emitted, Pace, Session};
 
 impl Session {
-    /// Does whatever what just happened made possible. Chat goes before events, in the window and on the wire.
+    /// Does what the last input made possible. Classes go in the order of [`Class::ALL`], in the window and on the wire.
     pub(super) fn carry_on(&mut self, now: Instant) {
         for class in Class::ALL {
             self.emit_buffered(now, class);
@@ -31,7 +31,7 @@ impl Session {
 
     /// Takes a page.
     pub(super) fn page(&mut self, page: Page) {
-        let inbox = &mut self.inboxes[page.class.index()];
+        let inbox = &mut self.inboxes[page.class];
         for (chat, seq) in inbox.page(page) {
             self.marks.hold(chat, seq);
         }
@@ -40,7 +40,7 @@ impl Session {
     /// Takes an offer, or remembers that something waits.
     pub(super) fn offer(&mut self, now: Instant, envelope: Envelope) {
         let has_room = self.has_room(envelope.class);
-        match self.inboxes[envelope.class.index()].offer(envelope, has_room) {
+        match self.inboxes[envelope.class].offer(envelope, has_room) {
             Offered::Emit(envelope) => {
                 self.marks.hold(envelope.message.chat, envelope.message.seq);
                 self.emit_first(now, envelope);
@@ -67,12 +67,12 @@ impl Session {
 
     fn emit_buffered(&mut self, now: Instant, class: Class) {
         while !self.is_paused() && !self.is_leaving() {
-            match self.inboxes[class.index()].buffer.front() {
+            match self.inboxes[class].buffer.front() {
                 Some(PageRow::Envelope(_)) if !self.has_room(class) => return,
                 Some(PageRow::Envelope(_) | PageRow::Gap { .. }) => {}
                 None => return,
             }
-            match self.inboxes[class.index()].buffer.pop_front() {
+            match self.inboxes[class].buffer.pop_front() {
                 Some(PageRow::Envelope(envelope)) => self.emit_first(now, envelope),
                 Some(PageRow::Gap { from, to, reason }) => {
                     self.note_emitted(class, to);
@@ -86,7 +86,7 @@ impl Session {
     /// Emits an envelope that this session has not emitted before.
     fn emit_first(&mut self, now: Instant, envelope: Envelope) {
         let attempt = envelope.attempts.saturating_add(1);
-        let behind = self.inboxes[envelope.class.index()].emitted;
+        let behind = self.inboxes[envelope.class].emitted;
         self.note_emitted(envelope.class, envelope.inbox_seq);
         if self.emitted == Emitted::Nothing {
             self.emitted = Emitted::Envelopes;
@@ -110,7 +110,7 @@ impl Session {
     }
 
     fn note_emitted(&mut self, class: Class, seq: InboxSeq) {
-        let emitted = &mut self.inboxes[class.index()].emitted;
+        let emitted = &mut self.inboxes[class].emitted;
         *emitted = seq.max(*emitted);
     }
 
@@ -124,7 +124,7 @@ impl Session {
         if self.is_leaving() {
             return;
         }
-        if let Some(after) = self.inboxes[class.index()].wants_page() {
+        if let Some(after) = self.inboxes[class].wants_page() {
             let limit = self.settings.page_rows;
             self.out.push(Effect::ReadPage { class, after, limit, scope: self.scope });
         }
@@ -132,7 +132,7 @@ impl Session {
 
     /// Once nothing that waited at connect is buffered or in flight, `queue:drained` waits for the commits made so far.
     fn watch_drain(&mut self, class: Class) {
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         let is_acked = self.window.lowest(class).is_none_or(|seq| seq > inbox.target);
         match inbox.drain {
             Drain::UnderWay if is_acked && inbox.emitted_what_waited() => {
@@ -148,7 +148,7 @@ impl Session {
             match waiter {
                 Waiter::Ticket(ticket) => self.out.push(Effect::Confirm(ticket)),
                 Waiter::Drained(class) => {
-                    let inbox = &mut self.inboxes[class.index()];
+                    let inbox = &mut self.inboxes[class];
                     inbox.drain = Drain::Told;
                     let (up_to, is_settled) = (inbox.target, inbox.settled >= inbox.target);
                     self.out.push(Effect::Drained { class, up_to });
@@ -162,7 +162,7 @@ impl Session {
     }
 
     pub(super) fn advance_settled(&mut self, class: Class) {
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         match inbox.advance {
             Advance::UnderWay => {}
             Advance::Idle => {
@@ -175,7 +175,7 @@ impl Session {
 
     /// After so many acks since the last time, and not before the drain has ended.
     pub(super) fn advance_settled_when_due(&mut self, class: Class) {
-        let inbox = &self.inboxes[class.index()];
+        let inbox = &self.inboxes[class];
         if inbox.drain == Drain::Told && inbox.acked_since_advance >= self.settings.advance_settled_every {
             self.advance_settled(class);
         }
@@ -183,7 +183,7 @@ impl Session {
 
     /// Takes the answer.
     pub(super) fn settled_advanced(&mut self, class: Class, seq: InboxSeq) {
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         inbox.settled = inbox.settled.max(seq);
         inbox.advance = Advance::Idle;
         self.advance_settled_when_due(class);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page};
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PerClass};
 
 /// The limits one session works with.
 #[derive(Debug, Clone)]
@@ -56,8 +56,8 @@ pub struct Start {
     pub scope: Scope,
     /// Does it keep a device's cursor? (Then every [`Settlement`] carries `device_acked`.)
     pub has_device: bool,
-    /// Per class, in the order of [`Class::ALL`].
-    pub classes: [ClassStart; 2],
+    /// Where each class begins.
+    pub classes: PerClass<ClassStart>,
     /// Connections before this one ended again and again without one ack: emit one envelope alone until the first ack.
     pub emit_alone: bool,
 }
@@ -180,7 +180,7 @@ pub struct Settlement {
     /// Per chat of `rows`: the proposed `delivered_seq`.
     pub marks: Vec<(ChatId, ChatSeq)>,
     /// For a device: per class, everything up to here has been acked by it.
-    pub device_acked: Option<[InboxSeq; 2]>,
+    pub device_acked: Option<PerClass<InboxSeq>>,
 }
 
 /// Something to put on the wire, in order.

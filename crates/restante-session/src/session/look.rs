@@ -57,7 +57,7 @@ impl Asked {
 impl Session {
     /// Looks, if it is time and no drain is under way (which looks harder).
     pub(super) fn look_when_due(&mut self, now: Instant, class: Class) {
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         if inbox.look.due().is_none_or(|due| due > now) {
             return;
         }
@@ -76,7 +76,7 @@ impl Session {
 
     /// Takes the strays of a look, and treats numbers above the cursor as a wake.
     pub(super) fn looked(&mut self, now: Instant, page: Page) {
-        let inbox = &mut self.inboxes[page.class.index()];
+        let inbox = &mut self.inboxes[page.class];
         let next = Look::Due(now + self.settings.look_interval);
         let asked = match std::mem::replace(&mut inbox.look, next) {
             Look::UnderWay(asked) => asked,

@@ -27,7 +27,7 @@ mod tests;
 
 use std::time::Instant;
 
-use crate::domain::{Class, InboxSeq};
+use crate::domain::{Class, InboxSeq, PerClass};
 
 pub use io::*;
 
@@ -44,12 +44,11 @@ use window::Window;
 pub struct Session {
     settings: Settings,
     scope: Scope,
-    /// One per class, in the order of [`Class::ALL`].
-    inboxes: [Inbox; 2],
+    inboxes: PerClass<Inbox>,
     window: Window,
     marks: Marks,
-    /// For a device: one per class.
-    device: Option<[DeviceCursor; 2]>,
+    /// Only for a device.
+    device: Option<PerClass<DeviceCursor>>,
     commits: Commits,
     pulse: Pulse,
     pace: Pace,
@@ -64,7 +63,7 @@ pub struct Session {
 /// How much may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// One envelope over both classes: the one that crashes its client must be found.
+    /// One envelope over all classes: the one that crashes its client must be found.
     Alone,
     /// The window.
     Windowed,
@@ -129,7 +128,7 @@ impl Session {
             Input::Page(page) => self.page(page),
             Input::Looked(page) => self.looked(now, page),
             Input::Offer(envelope) => self.offer(now, envelope),
-            Input::Wake(class) => self.inboxes[class.index()].nudge(Nudge::Woken),
+            Input::Wake(class) => self.inboxes[class].nudge(Nudge::Woken),
             Input::Ack { target, ticket } => self.ack(now, target, ticket),
             Input::Reject { message, reason, is_final, ticket } => self.reject(now, message, reason, is_final, ticket),
             Input::Read { chat, target, ticket } => self.read(now, chat, target, ticket),
@@ -146,7 +145,7 @@ impl Session {
 
     /// Gives back the room that a busier time has left behind. Changes nothing else.
     pub fn shrink(&mut self) {
-        self.inboxes.iter_mut().for_each(|inbox| inbox.buffer.shrink_to_fit());
+        self.inboxes.values_mut().for_each(|inbox| inbox.buffer.shrink_to_fit());
         self.window.shrink();
         self.marks.shrink();
         self.commits.shrink();
@@ -181,7 +180,7 @@ impl Session {
 
     /// Has everything that waited at connect been settled, and the client been told?
     pub fn is_drained(&self, class: Class) -> bool {
-        self.inboxes[class.index()].drain == inbox::Drain::Told
+        self.inboxes[class].drain == inbox::Drain::Told
     }
 
     /// Envelopes emitted and not acked.
@@ -191,7 +190,7 @@ impl Session {
 
     /// Rows and gaps read ahead.
     pub fn buffered(&self, class: Class) -> usize {
-        self.inboxes[class.index()].buffer.len()
+        self.inboxes[class].buffer.len()
     }
 
     /// Acks on their way to the database.
@@ -201,7 +200,7 @@ impl Session {
 
     /// The highest number taken.
     pub fn cursor(&self, class: Class) -> InboxSeq {
-        self.inboxes[class.index()].cursor
+        self.inboxes[class].cursor
     }
 
     /// Was any envelope put on the wire?

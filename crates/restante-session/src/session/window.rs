@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, PerClass};
 
 /// An envelope on the wire.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Flight {
     pub(super) redeliveries: u16,
     /// The highest number of its class that was emitted before it. Below its own, but for a stray.
     pub(super) behind: InboxSeq,
-    /// Its place in the order of emission, over both classes.
+    /// Its place in the order of emission, over all classes.
     pub(super) emission: u64,
     /// Silence is counted from here: its emission, or when the database came back.
     pub(super) since: Instant,
@@ -82,7 +82,7 @@ impl Flight {
 #[derive(Debug)]
 pub(super) struct Window {
     ack_timeout: Duration,
-    flights: [BTreeMap<InboxSeq, Flight>; 2],
+    flights: PerClass<BTreeMap<InboxSeq, Flight>>,
     by_message: HashMap<MessageId, (Class, InboxSeq)>,
     due: BTreeSet<(Instant, Class, InboxSeq)>,
     emissions: u64,
@@ -90,7 +90,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(ack_timeout: Duration) -> Self {
-        Self { ack_timeout, flights: Default::default(), by_message: HashMap::new(), due: BTreeSet::new(), emissions: 0 }
+        Self { ack_timeout, flights: PerClass::default(), by_message: HashMap::new(), due: BTreeSet::new(), emissions: 0 }
     }
 
     /// Puts an envelope in flight, as the newest in the order of emission. What it replaces comes back: a row that
@@ -102,7 +102,7 @@ impl Window {
         self.emissions += 1;
         let phase = Phase::AwaitingAck { due };
         let flight = Flight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, phase };
-        self.flights[class.index()].insert(seq, flight);
+        self.flights[class].insert(seq, flight);
         self.by_message.insert(message, (class, seq));
         self.due.insert((due, class, seq));
         replaced
@@ -120,7 +120,7 @@ impl Window {
 
     /// Changes what is awaited for an envelope.
     pub(super) fn set_phase(&mut self, class: Class, seq: InboxSeq, phase: Phase) {
-        let Some(flight) = self.flights[class.index()].get_mut(&seq) else { return };
+        let Some(flight) = self.flights[class].get_mut(&seq) else { return };
         if let Some(due) = flight.phase.due() {
             self.due.remove(&(due, class, seq));
         }
@@ -132,7 +132,7 @@ impl Window {
 
     /// Frees a slot.
     pub(super) fn remove(&mut self, class: Class, seq: InboxSeq) -> Option<Flight> {
-        let flight = self.flights[class.index()].remove(&seq)?;
+        let flight = self.flights[class].remove(&seq)?;
         self.by_message.remove(&flight.envelope.message.id);
         if let Some(due) = flight.phase.due() {
             self.due.remove(&(due, class, seq));
@@ -141,7 +141,7 @@ impl Window {
     }
 
     pub(super) fn get(&mut self, class: Class, seq: InboxSeq) -> Option<&mut Flight> {
-        self.flights[class.index()].get_mut(&seq)
+        self.flights[class].get_mut(&seq)
     }
 
     /// Where a message is in flight.
@@ -150,40 +150,40 @@ impl Window {
     }
 
     pub(super) fn len(&self, class: Class) -> usize {
-        self.flights[class.index()].len()
+        self.flights[class].len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.flights.iter().all(BTreeMap::is_empty)
+        self.flights.values().all(BTreeMap::is_empty)
     }
 
     /// Is an ack, or the database's word on an attempt, still to come?
     pub(super) fn awaits_anything(&self) -> bool {
         let awaits = |flight: &Flight| matches!(flight.phase, Phase::AwaitingAck { .. } | Phase::Counting(_));
-        self.flights.iter().flat_map(BTreeMap::values).any(awaits)
+        self.flights.values().flat_map(BTreeMap::values).any(awaits)
     }
 
     /// The lowest number in flight.
     pub(super) fn lowest(&self, class: Class) -> Option<InboxSeq> {
-        self.flights[class.index()].first_key_value().map(|(seq, _)| *seq)
+        self.flights[class].first_key_value().map(|(seq, _)| *seq)
     }
 
     /// The numbers in flight, ascending.
     pub(super) fn numbers(&self, class: Class) -> impl Iterator<Item = InboxSeq> + '_ {
-        self.flights[class.index()].keys().copied()
+        self.flights[class].keys().copied()
     }
 
     /// The numbers in flight up to `n` that a client who has got `n` has got too: of a stray, which was emitted after
     /// higher numbers, only a number above those tells.
     pub(super) fn up_to(&self, class: Class, n: InboxSeq) -> Vec<(Class, InboxSeq)> {
-        let flights = self.flights[class.index()].range(..=n).filter(|(_, flight)| flight.behind < n);
+        let flights = self.flights[class].range(..=n).filter(|(_, flight)| flight.behind < n);
         flights.map(|(seq, _)| (class, *seq)).collect()
     }
 
     /// Where the messages of a chat are in flight, up to a number of the chat.
     pub(super) fn of_chat(&self, chat: ChatId, up_to: ChatSeq) -> Vec<(Class, InboxSeq)> {
         let is_of_chat = |flight: &&Flight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
-        let flights = self.flights.iter().flat_map(BTreeMap::values).filter(is_of_chat);
+        let flights = self.flights.values().flat_map(BTreeMap::values).filter(is_of_chat);
         flights.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
     }
 
@@ -192,7 +192,7 @@ impl Window {
         self.due.first().map(|(due, ..)| *due)
     }
 
-    /// What is due by now: chat before events, each in the order of its numbers.
+    /// What is due by now: class by class in their order, each in the order of its numbers.
     pub(super) fn all_due(&self, now: Instant) -> Vec<(Class, InboxSeq)> {
         let mut due: Vec<_> = self.due.iter().take_while(|(due, ..)| *due <= now).map(|(_, class, seq)| (*class, *seq)).collect();
         due.sort_unstable();

@@ -187,6 +187,7 @@ impl Actor {
 const fn class(class: domain::Class) -> Class {
     match class {
         domain::Class::Chat => Class::Chat,
+        domain::Class::Alert => Class::Alert,
         domain::Class::Event => Class::Event,
     }
 }

@@ -155,8 +155,7 @@ const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.
   from message_status s join users u on u.id = s.user_id
   left join (select message_id, user_id, count(*) over (partition by sender_id order by ended_xid desc) - 1 as later from endings) e
     on e.message_id = s.message_id and e.user_id = s.user_id";
-const INBOXES: &str = "select u.external_id, i.class::text, i.last_seq, i.settled_seq from inboxes i join users u on u.id = i.user_id
-  where i.class <> 'alert'";
+const INBOXES: &str = "select u.external_id, i.class::text, i.last_seq, i.settled_seq from inboxes i join users u on u.id = i.user_id";
 const GAPS: &str = "select u.external_id, g.class::text, g.seq from inbox_gaps g join users u on u.id = g.user_id";
 const MEMBERS: &str = "select m.chat_id, u.external_id, m.joined_seq, m.left_seq, k.delivered_seq, k.read_seq
   from chat_members m join users u on u.id = m.user_id join marks k on k.chat_id = m.chat_id and k.user_id = m.user_id";

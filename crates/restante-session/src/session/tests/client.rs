@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, Status};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, PerClass, Status};
 use crate::session::{AckTarget, Emission, Input, ReadTarget, Ticket};
 
 use super::database::Database;
@@ -16,16 +16,16 @@ pub(super) struct Client {
     /// Messages that it has said it has, on any connection.
     own: HashSet<MessageId>,
     /// Per class: numbers it got as an envelope or in a gap.
-    known: [BTreeSet<i64>; 2],
+    known: PerClass<BTreeSet<i64>>,
     /// Per class: how far its cursor has been checked.
-    checked: [InboxSeq; 2],
+    checked: PerClass<InboxSeq>,
 }
 
 /// What it remembers of its connection.
 #[derive(Default)]
 pub(super) struct Received {
     envelopes: Vec<Envelope>,
-    highest: [InboxSeq; 2],
+    highest: PerClass<InboxSeq>,
     unacked: Vec<MessageId>,
     /// Every message that its frames named, in their order.
     pub(super) claims: Vec<MessageId>,
@@ -38,8 +38,8 @@ impl Client {
             seen: HashSet::new(),
             order: HashMap::new(),
             own: HashSet::new(),
-            known: Default::default(),
-            checked: Default::default(),
+            known: PerClass::default(),
+            checked: PerClass::default(),
         }
     }
 
@@ -54,15 +54,15 @@ impl Client {
     ) -> Option<Input> {
         match emission {
             Emission::Gap { class, from, to, .. } => {
-                self.known[class.index()].extend(from.0..=to.0);
-                got.highest[class.index()] = to.max(got.highest[class.index()]);
+                self.known[class].extend(from.0..=to.0);
+                got.highest[class] = to.max(got.highest[class]);
                 None
             }
             Emission::Envelope { envelope, .. } => {
                 self.first_sight(db, &envelope);
                 let (class, seq) = (envelope.class, envelope.inbox_seq);
-                self.known[class.index()].insert(seq.0);
-                got.highest[class.index()] = seq.max(got.highest[class.index()]);
+                self.known[class].insert(seq.0);
+                got.highest[class] = seq.max(got.highest[class]);
                 got.envelopes.push(envelope.clone());
                 if calm { Some(self.ack(db, got, vec![envelope.message.id], None)) } else { self.answer(rng, db, got, &envelope) }
             }
@@ -116,8 +116,8 @@ impl Client {
             }
             5 => Some(self.ack(db, got, vec![MessageId(uuid::Uuid::from_u128(u128::MAX))], ticket)),
             6 => {
-                let class = if rng.bool() { Class::Chat } else { Class::Event };
-                Some(self.ack_up_to(db, got, class, got.highest[class.index()], ticket))
+                let class = rng.choice(Class::ALL).unwrap_or_default();
+                Some(self.ack_up_to(db, got, class, got.highest[class], ticket))
             }
             7 => Some(Input::Ack { target: AckTarget::UpTo(Class::Chat, InboxSeq(i64::from(rng.u16(1_000..)))), ticket: None }),
             8.. => {
@@ -160,15 +160,15 @@ impl Client {
     pub(super) fn check_cursor(&mut self, db: &Database) {
         let Some(device) = self.device else { return };
         for class in Class::ALL {
-            let acked = db.devices[device][class.index()];
-            for n in self.checked[class.index()].0 + 1..=acked.0 {
+            let acked = db.devices[device][class];
+            for n in self.checked[class].0 + 1..=acked.0 {
                 let row = db.row(class, n);
                 let said = row.is_some_and(|row| self.own.contains(&row.message.id));
                 let is_over = row.is_none_or(|row| matches!(row.status, Status::Failed | Status::Expired));
-                let got = self.known[class.index()].contains(&n);
+                let got = self.known[class].contains(&n);
                 assert!(said || is_over && got, "I6: the cursor of device {device} is {acked} of {class}, and it has not acked {n}");
             }
-            self.checked[class.index()] = acked;
+            self.checked[class] = acked;
         }
     }
 

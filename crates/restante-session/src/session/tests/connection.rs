@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::domain::{ChatId, Class, InboxSeq, MessageId};
+use crate::domain::{ChatId, Class, InboxSeq, MessageId, PerClass};
 use crate::session::{Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, Ticket};
 
 use super::client::Received;
@@ -32,9 +32,9 @@ pub(super) struct Connection {
     pub(super) answers: Vec<Input>,
     pub(super) settlements: VecDeque<Settlement>,
     pub(super) received: Received,
-    pub(super) emitted: [InboxSeq; 2],
+    pub(super) emitted: PerClass<InboxSeq>,
     pub(super) emitted_messages: HashSet<MessageId>,
-    pub(super) drained: [u32; 2],
+    pub(super) drained: PerClass<u32>,
     /// With each ticket how many claims were made up to its frame.
     pub(super) tickets: HashMap<Ticket, usize>,
     pub(super) confirmed: HashSet<Ticket>,
@@ -42,7 +42,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: usize, session: Session, scope: Scope, emitted: [InboxSeq; 2]) -> Self {
+    pub(super) fn new(client: usize, session: Session, scope: Scope, emitted: PerClass<InboxSeq>) -> Self {
         Self {
             client,
             session,
@@ -56,7 +56,7 @@ impl Connection {
             received: Received::default(),
             emitted,
             emitted_messages: HashSet::new(),
-            drained: [0; 2],
+            drained: PerClass::default(),
             tickets: HashMap::new(),
             confirmed: HashSet::new(),
             is_closed: false,
@@ -89,7 +89,7 @@ impl Connection {
                 Emission::Envelope { envelope, .. } => (envelope.class, envelope.inbox_seq, envelope.inbox_seq),
                 Emission::Gap { class, from, to, .. } => (*class, *from, *to),
             };
-            let last = &mut self.emitted[class.index()];
+            let last = &mut self.emitted[class];
             match emission {
                 Emission::Envelope { envelope, .. } if self.emitted_messages.contains(&envelope.message.id) && from <= *last => continue,
                 Emission::Envelope { envelope, .. } => {
@@ -107,7 +107,7 @@ impl Connection {
     }
 
     pub(super) fn drained(&mut self, db: &Database, class: Class, up_to: InboxSeq) {
-        self.drained[class.index()] += 1;
+        self.drained[class] += 1;
         let waits = db.rows().find(|(of, seq, row)| *of == class && *seq <= up_to && row.status.waits());
         assert!(waits.is_none(), "drained up to {up_to} of {class}, and {:?} waits", waits.map(|(_, seq, _)| seq));
     }

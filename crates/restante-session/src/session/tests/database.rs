@@ -1,10 +1,12 @@
-//! The database of the model world: one user's two inboxes in memory, with the guards that the schema has. Each function
+//! The database of the model world: one user's inboxes in memory, with the guards that the schema has. Each function
 //! is one transaction. It keeps its own invariants (I4, I5, I8, marks, device cursors) and panics when one is broken.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Status};
+use crate::domain::{
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass, Status,
+};
 use crate::session::{ReadTarget, Scope, Settlement};
 
 use super::harness::{chat, envelope, gap_because};
@@ -24,11 +26,11 @@ struct Stored {
 }
 
 pub(super) struct Database {
-    inboxes: [Stored; 2],
+    inboxes: PerClass<Stored>,
     chats: HashMap<ChatId, i64>,
     marks: HashMap<ChatId, ChatSeq>,
-    /// Per device and class.
-    pub(super) devices: [[InboxSeq; 2]; 2],
+    /// How far each device has acked.
+    pub(super) devices: [PerClass<InboxSeq>; 2],
     places: HashMap<MessageId, (Class, i64)>,
     /// Messages that some client has said it has: only those may be delivered.
     pub(super) claimed: HashSet<MessageId>,
@@ -41,10 +43,10 @@ pub(super) struct Database {
 impl Database {
     pub(super) fn new(attempts_max: u16) -> Self {
         Self {
-            inboxes: Default::default(),
+            inboxes: PerClass::default(),
             chats: HashMap::new(),
             marks: HashMap::new(),
-            devices: [[InboxSeq(0); 2]; 2],
+            devices: Default::default(),
             places: HashMap::new(),
             claimed: HashSet::new(),
             requeued: HashSet::new(),
@@ -60,7 +62,7 @@ impl Database {
         *chat_seq += 1 + own_before;
         let chat_seq = *chat_seq;
         let id = MessageId(uuid::Uuid::from_u128(self.places.len() as u128 + 1));
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         inbox.last_seq += 1;
         let envelope = envelope(class, inbox.last_seq, chat, chat_seq, id);
         inbox.rows.insert(inbox.last_seq, Row { message: envelope.message.clone(), status: Status::Sent, attempts: 0 });
@@ -69,30 +71,29 @@ impl Database {
     }
 
     pub(super) fn last_seq(&self, class: Class) -> InboxSeq {
-        InboxSeq(self.inboxes[class.index()].last_seq)
+        InboxSeq(self.inboxes[class].last_seq)
     }
 
     pub(super) fn settled_seq(&self, class: Class) -> InboxSeq {
-        InboxSeq(self.inboxes[class.index()].settled_seq)
+        InboxSeq(self.inboxes[class].settled_seq)
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = (Class, InboxSeq, &Row)> {
-        let of = |class: Class| self.inboxes[class.index()].rows.iter().map(move |(seq, row)| (class, InboxSeq(*seq), row));
-        of(Class::Chat).chain(of(Class::Event))
+        self.inboxes.iter().flat_map(|(class, inbox)| inbox.rows.iter().map(move |(seq, row)| (class, InboxSeq(*seq), row)))
     }
 
     pub(super) fn row(&self, class: Class, seq: i64) -> Option<&Row> {
-        self.inboxes[class.index()].rows.get(&seq)
+        self.inboxes[class].rows.get(&seq)
     }
 
     pub(super) fn status(&self, message: MessageId) -> Status {
         let (class, seq) = self.places[&message];
-        self.inboxes[class.index()].rows[&seq].status
+        self.inboxes[class].rows[&seq].status
     }
 
     /// What a page reads, from one snapshot.
     pub(super) fn page(&self, class: Class, after: InboxSeq, limit: u16, scope: Scope) -> Page {
-        let inbox = &self.inboxes[class.index()];
+        let inbox = &self.inboxes[class];
         let mut rows: Vec<PageRow> = Vec::new();
         let mut is_last = true;
         for seq in after.0 + 1..=inbox.last_seq {
@@ -113,7 +114,7 @@ impl Database {
     }
 
     fn page_row(&self, class: Class, seq: i64) -> PageRow {
-        let inbox = &self.inboxes[class.index()];
+        let inbox = &self.inboxes[class];
         let Some(row) = inbox.rows.get(&seq) else { return gap_because(seq, inbox.gaps[&seq]) };
         match row.status {
             Status::Failed => gap_because(seq, GapReason::Failed),
@@ -150,15 +151,15 @@ impl Database {
         }
         if let (Some(device), Some(acked)) = (device, settlement.device_acked) {
             for class in Class::ALL {
-                let stored = &mut self.devices[device][class.index()];
-                *stored = acked[class.index()].max(*stored);
+                let stored = &mut self.devices[device][class];
+                *stored = acked[class].max(*stored);
             }
         }
         self.check_marks();
     }
 
     fn deliver(&mut self, class: Class, seq: i64) {
-        let Some(row) = self.inboxes[class.index()].rows.get_mut(&seq) else { return };
+        let Some(row) = self.inboxes[class].rows.get_mut(&seq) else { return };
         if row.status.may_become(Status::Delivered) {
             assert!(self.claimed.contains(&row.message.id), "I5: {class} {seq} is delivered and no client has acked it");
             row.status = Status::Delivered;
@@ -172,10 +173,10 @@ impl Database {
             ReadTarget::Seq(seq) => seq,
             ReadTarget::Message(id) => {
                 let (class, seq) = self.places.get(&id)?;
-                self.inboxes[class.index()].rows[seq].message.seq
+                self.inboxes[*class].rows[seq].message.seq
             }
         };
-        let rows = self.inboxes.iter_mut().flat_map(|inbox| inbox.rows.values_mut());
+        let rows = self.inboxes.values_mut().flat_map(|inbox| inbox.rows.values_mut());
         for row in rows.filter(|row| row.message.chat == chat && row.message.seq <= up_to && row.status.may_become(Status::Read)) {
             assert!(self.claimed.contains(&row.message.id), "I5: {} is read and no client has read it", row.message.id);
             row.status = Status::Read;
@@ -186,7 +187,7 @@ impl Database {
 
     pub(super) fn count_attempt(&mut self, class: Class, seq: InboxSeq, is_final: bool) -> AttemptOutcome {
         let attempts_max = self.attempts_max;
-        match self.inboxes[class.index()].rows.get_mut(&seq.0) {
+        match self.inboxes[class].rows.get_mut(&seq.0) {
             Some(row) if row.status.waits() => {
                 row.attempts += 1;
                 if is_final || row.attempts >= attempts_max {
@@ -206,7 +207,7 @@ impl Database {
     }
 
     pub(super) fn advance_settled(&mut self, class: Class) -> InboxSeq {
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         let lowest = inbox.rows.iter().find(|(_, row)| row.status.waits()).map(|(seq, _)| *seq);
         inbox.settled_seq = lowest.map_or(inbox.last_seq, |seq| seq - 1);
         InboxSeq(inbox.settled_seq)
@@ -214,7 +215,7 @@ impl Database {
 
     /// Ends the n-th waiting row.
     pub(super) fn expire(&mut self, n: usize) {
-        let mut rows = self.inboxes.iter_mut().flat_map(|inbox| inbox.rows.values_mut()).filter(|row| row.status.waits());
+        let mut rows = self.inboxes.values_mut().flat_map(|inbox| inbox.rows.values_mut()).filter(|row| row.status.waits());
         if let Some(row) = rows.nth(n) {
             row.status = Status::Expired;
         }
@@ -224,7 +225,7 @@ impl Database {
     pub(super) fn requeue(&mut self, n: usize) -> Option<Envelope> {
         let failed = self.rows().filter(|(.., row)| row.status == Status::Failed).nth(n);
         let (class, old) = failed.map(|(class, seq, _)| (class, seq.0))?;
-        let inbox = &mut self.inboxes[class.index()];
+        let inbox = &mut self.inboxes[class];
         let row = inbox.rows.remove(&old)?;
         inbox.gaps.insert(old, GapReason::Requeued);
         inbox.last_seq += 1;

@@ -18,7 +18,7 @@ fn seq(rng: &mut fastrand::Rng) -> i64 {
 }
 
 fn class(rng: &mut fastrand::Rng) -> Class {
-    Class::ALL[rng.usize(..2)]
+    rng.choice(Class::ALL).unwrap_or_default()
 }
 
 fn garbled(rng: &mut fastrand::Rng) -> Envelope {

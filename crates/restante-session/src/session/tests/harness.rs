@@ -1,6 +1,6 @@
 //! What makes a transcript readable: a session on a clock that is moved by hand, short words for rows and pages, and
-//! effects as text. A row is called by its inbox number, one of the class `event` with an `e` before it; unless a test says
-//! otherwise all chat rows are of chat 1, with the chat's number equal to the inbox number, and all events of chat 2.
+//! effects as text. A row is called by its inbox number, one of the class `alert` with an `a` before it, one of the class `event` with an `e`; unless a test says
+//! otherwise all chat rows are of chat 1, with the chat's number equal to the inbox number, all events of chat 2 and all alerts of chat 3.
 
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
@@ -10,14 +10,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, Profile, Status,
-    UserId, Wire,
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass,
+    Profile, Status, UserId, Wire,
 };
 use crate::session::{
     AckTarget, ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, SettlementNo, Start, Ticket,
 };
 
 pub(super) const CHAT: Class = Class::Chat;
+pub(super) const ALERT: Class = Class::Alert;
 pub(super) const EVENT: Class = Class::Event;
 
 static SENDER: LazyLock<Arc<Profile>> = LazyLock::new(|| {
@@ -31,7 +32,7 @@ pub(super) fn chat(n: u128) -> ChatId {
 
 /// The message of an inbox row, unless it was made otherwise.
 pub(super) fn id(class: Class, seq: i64) -> MessageId {
-    MessageId(Uuid::from_u128(class.index() as u128 * 1_000_000 + seq as u128))
+    MessageId(Uuid::from_u128(Class::ALL.iter().position(|of| *of == class).unwrap_or_default() as u128 * 1_000_000 + seq as u128))
 }
 
 pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, message: MessageId) -> Envelope {
@@ -58,6 +59,11 @@ pub(super) fn row(seq: i64) -> Envelope {
 /// A waiting event.
 pub(super) fn event(seq: i64) -> Envelope {
     envelope(EVENT, seq, chat(2), seq, id(EVENT, seq))
+}
+
+/// A waiting alert.
+pub(super) fn alert(seq: i64) -> Envelope {
+    envelope(ALERT, seq, chat(3), seq, id(ALERT, seq))
 }
 
 /// A waiting chat row of another chat, or another number of it.
@@ -90,6 +96,10 @@ pub(super) fn rows(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
 
 pub(super) fn events(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
     seqs.into_iter().map(|seq| event(seq).into()).collect()
+}
+
+pub(super) fn alerts(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
+    seqs.into_iter().map(|seq| alert(seq).into()).collect()
 }
 
 /// A page that is not the last.
@@ -188,14 +198,17 @@ impl Stage {
             settings: settings(),
             scope: Scope::Waiting,
             has_device: false,
-            classes: [class(last_seq), class(0)],
+            classes: PerClass::from_fn(|of| class(if of == CHAT { last_seq } else { 0 })),
             emit_alone: false,
         };
         change(&mut start);
         let now = Instant::now();
         let (session, effects) = Session::start(now, start);
         let first = texts(&effects);
-        assert!(first.len() == 2 && first.iter().all(|effect| effect.starts_with("read page")), "the first effects: {first:?}");
+        assert!(
+            first.len() == Class::ALL.len() && first.iter().all(|effect| effect.starts_with("read page")),
+            "the first effects: {first:?}"
+        );
         Self { session, now }
     }
 
@@ -206,13 +219,15 @@ impl Stage {
 
     pub(super) fn live_with(last_seq: i64, change: impl FnOnce(&mut Start)) -> Self {
         let mut stage = Self::with(last_seq, |start| {
-            start.classes[0].cursor = InboxSeq(last_seq);
-            start.classes[0].settled_seq = InboxSeq(last_seq);
+            start.classes.chat.cursor = InboxSeq(last_seq);
+            start.classes.chat.settled_seq = InboxSeq(last_seq);
             change(start);
         });
         stage.does(short_page(CHAT, last_seq, vec![], last_seq));
+        stage.does(short_page(ALERT, 0, vec![], 0));
         stage.does(short_page(EVENT, 0, vec![], 0));
         stage.does(settled_advanced(last_seq));
+        stage.does(Input::SettledAdvanced(ALERT, InboxSeq(0)));
         stage.does(Input::SettledAdvanced(EVENT, InboxSeq(0)));
         stage
     }
@@ -266,6 +281,7 @@ pub(super) fn texts(effects: &[Effect]) -> Vec<String> {
 fn number(class: Class, seq: InboxSeq) -> String {
     match class {
         Class::Chat => format!("{seq}"),
+        Class::Alert => format!("a{seq}"),
         Class::Event => format!("e{seq}"),
     }
 }
@@ -313,8 +329,8 @@ fn settle(settlement: &Settlement) -> String {
     for (chat, mark) in &settlement.marks {
         let _ = write!(text, ", mark {}={mark}", chat.0.as_u128());
     }
-    if let Some([chat, event]) = settlement.device_acked {
-        let _ = write!(text, ", device {chat} {event}");
+    if let Some(PerClass { chat, alert, event }) = settlement.device_acked {
+        let _ = write!(text, ", device {chat} {alert} {event}");
     }
     text
 }

@@ -159,6 +159,16 @@ fn events_have_their_own_window_and_chat_goes_first() {
 }
 
 #[test]
+fn each_class_has_its_own_window_and_what_may_go_out_together_goes_in_the_order_chat_alert_event() {
+    let mut stage = Stage::with(2, |start| start.settings.window = 1);
+    stage.on(short_page(EVENT, 0, events([1, 2]), 2), ["emit e1", "drained e0"]);
+    stage.on(short_page(ALERT, 0, alerts([1, 2]), 2), ["emit a1", "drained a0"]);
+    stage.on(short_page(CHAT, 0, rows([1, 2]), 2), ["emit 1"]);
+    let first = [(EVENT, 1), (ALERT, 1), (CHAT, 1)].map(|(class, seq)| id(class, seq));
+    stage.on(ack_ids(first), ["settle #1: e1 a1 1, mark 1=1, mark 2=1, mark 3=1", "emit 2 a2 e2"]);
+}
+
+#[test]
 fn after_ackless_connections_one_envelope_is_emitted_alone_until_the_first_ack() {
     let mut stage = Stage::with(3, |start| start.emit_alone = true);
     stage.on(short_page(CHAT, 0, rows([1, 2, 3]), 3), ["emit 1"]);
@@ -261,7 +271,7 @@ fn emission_pauses_while_too_many_acks_are_uncommitted() {
 fn a_resumed_client_gets_everything_behind_its_own_number() {
     let mut stage = Stage::with(5, |start| {
         start.scope = Scope::Everything;
-        start.classes[0].cursor = crate::domain::InboxSeq(3);
+        start.classes.chat.cursor = crate::domain::InboxSeq(3);
     });
     stage.on(short_page(CHAT, 3, vec![delivered(4).into(), row(5).into()], 5), ["emit 4 5"]);
 }

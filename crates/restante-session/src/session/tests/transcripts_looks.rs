@@ -11,11 +11,11 @@ use super::harness::*;
 fn looking(last_seq: i64) -> Stage {
     Stage::live_with(last_seq, |start| {
         start.settings.look_interval = Duration::from_secs(20);
-        start.classes[0].settled_seq = InboxSeq(1);
+        start.classes.chat.settled_seq = InboxSeq(1);
     })
 }
 
-const LOOKS: [&str; 2] = ["look after 4 limit 50", "look after e0 limit 50"];
+const LOOKS: [&str; 3] = ["look after 4 limit 50", "look after a0 limit 50", "look after e0 limit 50"];
 
 #[test]
 fn a_live_session_looks_for_itself_from_settled_seq_on() {
@@ -51,7 +51,7 @@ fn strays_wait_for_room_in_the_order_of_their_numbers() {
     stage.does(offer(5));
     stage.does(offer(6));
     stage.on(short_page(CHAT, 5, rows([6, 7]), 7), []);
-    stage.at_deadline(20, ["look after 4 limit 53", "look after e0 limit 50"]);
+    stage.at_deadline(20, ["look after 4 limit 53", "look after a0 limit 50", "look after e0 limit 50"]);
     stage.on(looked(4, rows([2, 3, 5, 6, 7]), 7), []);
     stage.on(ack([5]), ["settle #1: 5, mark 1=1", "emit 2"]);
     stage.on(ack([2]), ["settle #2: 2, mark 1=2", "emit 3"]);
@@ -62,7 +62,7 @@ fn strays_wait_for_room_in_the_order_of_their_numbers() {
 fn an_ack_up_to_a_number_covers_no_stray_that_was_emitted_after_it() {
     let mut stage = looking(4);
     stage.does(offer(5));
-    stage.at_deadline(20, ["look after 4 limit 51", "look after e0 limit 50"]);
+    stage.at_deadline(20, ["look after 4 limit 51", "look after a0 limit 50", "look after e0 limit 50"]);
     stage.on(looked(4, rows([2]), 5), ["emit 2"]);
     stage.on(ack_up_to(5), ["settle #1: 5, mark 1=1"]);
     stage.on(offer(6), ["emit 6"]);
@@ -76,7 +76,7 @@ fn a_row_that_is_settled_while_the_look_is_under_way_is_no_stray() {
         stage.does(offer(seq));
     }
     stage.on(ack([5]), ["settle #1: 5, mark 1=5"]);
-    stage.at_deadline(20, ["look after 4 limit 53", "look after e0 limit 50"]);
+    stage.at_deadline(20, ["look after 4 limit 53", "look after a0 limit 50", "look after e0 limit 50"]);
     stage.on(ack([6]), ["settle #2: 6, mark 1=6"]);
     stage.on(committed(1), []);
     stage.on(committed(2), []);
@@ -97,7 +97,7 @@ fn a_row_that_came_after_the_look_was_asked_is_no_stray() {
 fn there_is_no_look_while_a_drain_is_under_way() {
     let mut stage = looking(4);
     stage.on(Input::Wake(CHAT), ["read page after 4"]);
-    stage.at_deadline(20, ["look after e0 limit 50"]);
+    stage.at_deadline(20, ["look after a0 limit 50", "look after e0 limit 50"]);
     stage.on(short_page(CHAT, 4, vec![], 4), []);
     stage.at_deadline(20, ["look after 4 limit 50"]);
 }
@@ -113,7 +113,7 @@ fn a_look_starts_where_settled_seq_has_got_to() {
     let mut stage = looking(4);
     stage.on(settled_advanced(9), []);
     stage.on(settled_advanced(6), []);
-    stage.at_deadline(20, ["look after 9 limit 50", "look after e0 limit 50"]);
+    stage.at_deadline(20, ["look after 9 limit 50", "look after a0 limit 50", "look after e0 limit 50"]);
 }
 
 #[test]

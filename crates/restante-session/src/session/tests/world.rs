@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::domain::{Class, Envelope, InboxSeq};
+use crate::domain::{Class, Envelope, InboxSeq, PerClass};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Settlement, Start, Ticket};
 
 use super::client::Client;
@@ -73,8 +73,11 @@ impl World {
     }
 
     fn accept(&mut self) {
-        let is_event = self.rng.u8(..4) == 0;
-        let (class, chat) = if is_event { (Class::Event, 9) } else { (Class::Chat, self.rng.u128(1..4)) };
+        let (class, chat) = match self.rng.u8(..6) {
+            0 => (Class::Alert, 8),
+            1 => (Class::Event, 9),
+            2.. => (Class::Chat, self.rng.u128(1..4)),
+        };
         let own_before = self.rng.i64(0..2);
         let envelope = self.db.accept(class, chat, own_before);
         self.offer(&envelope);
@@ -102,11 +105,10 @@ impl World {
             return;
         }
         let device = self.clients[client].device;
-        let class = |class: Class| {
-            let cursor = device.map_or(self.db.settled_seq(class), |device| self.db.devices[device][class.index()]);
+        let classes = PerClass::from_fn(|class| {
+            let cursor = device.map_or(self.db.settled_seq(class), |device| self.db.devices[device][class]);
             ClassStart { cursor, last_seq: self.db.last_seq(class), settled_seq: self.db.settled_seq(class) }
-        };
-        let classes = Class::ALL.map(class);
+        });
         let scope = if device.is_some() { Scope::Everything } else { Scope::Waiting };
         let emit_alone = self.rng.u8(..4) == 0;
         let start = Start { settings: self.settings.clone(), scope, has_device: device.is_some(), classes, emit_alone };
@@ -347,14 +349,14 @@ impl World {
             self.fire();
         }
         for connection in &self.connections {
-            assert_eq!(connection.drained, [1, 1], "queue:drained is told once");
+            assert_eq!(connection.drained, PerClass::from_fn(|_| 1), "queue:drained is told once");
             assert!(connection.tickets.keys().all(|ticket| connection.confirmed.contains(ticket)), "every ticket is confirmed");
         }
     }
 
     fn is_at_rest(&self) -> bool {
         let everything = self.clients.iter().all(|client| client.has_everything(&self.db));
-        let in_flight = |connection: &Connection| Class::ALL.map(|class| connection.session.in_flight(class)) != [0, 0];
+        let in_flight = |connection: &Connection| Class::ALL.iter().any(|class| connection.session.in_flight(*class) > 0);
         self.db.waiting() == 0 && everything && self.is_idle() && !self.connections.iter().any(in_flight)
     }
 
