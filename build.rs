@@ -17,6 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for variable in ["SQLX_OFFLINE", "SQLX_OFFLINE_DIR"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
+    // Line tables make a backtrace useful; compressed they take a third of the room, and the standard library reads them so.
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--compress-debug-sections=zlib");
+    }
     if asks_a_database() {
         return Ok(());
     }
