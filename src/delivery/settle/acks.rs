@@ -122,8 +122,8 @@ impl AckBatch {
         let mut rows: Vec<Located> = parts.iter().flat_map(|part| part.rows).chain(located).copied().collect();
         rows.sort_unstable_by_key(Located::key);
         rows.dedup_by_key(|row| row.key());
-        let is_to_compute = |part: &Part, row: &Located| !part.is_last || which == Try::Again || proposed.is_below(row);
-        let to_compute = parts.iter().flat_map(|part| part.rows.iter().filter(|row| is_to_compute(part, row)));
+        // For a part that is not the last nothing is proposed: all its rows lie above.
+        let to_compute = parts.iter().flat_map(|part| part.rows).filter(|row| which == Try::Again || proposed.is_below(row));
         let exact = members_of(located.iter().chain(to_compute));
         let (marks, devices) = proposed.columns();
         SettleBatch { rows, marks, exact, devices }
