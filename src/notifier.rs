@@ -25,6 +25,12 @@ impl Notifier {
         Self { hub, bus, metrics }
     }
 
+    /// Nobody is connected, here or elsewhere.
+    #[cfg(test)]
+    pub fn to_nobody(metrics: Arc<Metrics>) -> Self {
+        Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
+    }
+
     /// May this user be connected somewhere?
     pub fn may_be_there(&self, user: UserId) -> bool {
         self.hub.is_here(user) || !self.bus.is_alone()

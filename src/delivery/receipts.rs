@@ -61,6 +61,19 @@ impl Receipts {
         Self { news, notifier, metrics }
     }
 
+    /// Receipts that nobody hears; their metrics count what was told.
+    #[cfg(test)]
+    pub(super) fn unheard() -> Self {
+        let metrics = Arc::new(Metrics::default());
+        Self { news: mpsc::channel(1).0, notifier: Notifier::to_nobody(Arc::clone(&metrics)), metrics }
+    }
+
+    /// The rows that were told to have come to this status.
+    #[cfg(test)]
+    pub(super) fn told(&self, status: &'static str) -> u64 {
+        self.metrics.rows_settled.of(status).get()
+    }
+
     /// Rows of several users have moved to this status. `member` names a user as it is shown.
     pub fn moved(
         &self,

@@ -59,8 +59,8 @@ pub use settings::{
     with_direct_settings, with_settings,
 };
 pub use settle::{
-    AttemptBatch, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, SettleBatch, SettledRows,
-    count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
+    AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch,
+    SettledRows, count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
 pub use slots::Slots;

@@ -27,6 +27,24 @@ pub struct Located {
     pub sender: UserId,
 }
 
+/// The primary key of a row of the queue. Its order is that in which rows are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// The recipient.
+    pub user: UserId,
+    /// Its inbox.
+    pub class: Class,
+    /// The row's number there.
+    pub seq: InboxSeq,
+}
+
+impl Located {
+    /// Its primary key.
+    pub const fn key(&self) -> RowKey {
+        RowKey { user: self.user, class: self.class, seq: self.seq }
+    }
+}
+
 /// A mark that a session proposes.
 #[derive(Debug, Clone, Copy)]
 pub struct MarkProposal {
@@ -150,7 +168,7 @@ async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], 
 }
 
 /// A read of a member: everything up to a number.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadRequest {
     /// The member.
     pub user: UserId,
@@ -212,30 +230,36 @@ pub async fn read(
     Ok(done)
 }
 
-/// The numbers of messages in the chats they are said to be of, by place; those that are not have no entry.
-pub async fn seqs_of_messages(connection: &mut PgConnection, named: &[(ChatId, MessageId)]) -> Result<HashMap<usize, ChatSeq>> {
+/// The numbers of messages in the chats they are said to be of; a message of another chat has no entry.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn seqs_of_messages(
+    connection: &mut PgConnection,
+    named: &[(ChatId, MessageId)],
+) -> Result<HashMap<(ChatId, MessageId), ChatSeq>> {
     let chats: Vec<uuid::Uuid> = named.iter().map(|(chat, _)| chat.0).collect();
     let ids: Vec<uuid::Uuid> = named.iter().map(|(_, message)| message.0).collect();
     let rows = sqlx::query_file!("src/store/sql/seqs_of_messages.sql", &chats, &ids).fetch_all(connection).await?;
-    Ok(rows.into_iter().filter_map(|row| Some((usize::try_from(row.ord - 1).ok()?, ChatSeq(row.seq)))).collect())
+    Ok(rows.into_iter().filter_map(|row| Some((*named.get(usize::try_from(row.ord - 1).ok()?)?, ChatSeq(row.seq)))).collect())
 }
 
-/// Attempts to count. A row may stand in it once.
-#[derive(Debug, Default)]
-pub struct AttemptBatch {
-    /// The rows.
-    pub rows: Vec<Located>,
-    /// Per row: why.
-    pub reasons: Vec<String>,
-    /// Per row: is it the last one, whatever the count?
-    pub finals: Vec<bool>,
+/// An attempt to count against a row.
+#[derive(Debug, Clone)]
+pub struct AttemptRequest {
+    /// The row.
+    pub row: Located,
+    /// Why the attempt failed.
+    pub reason: String,
+    /// It is the last attempt, whatever the count.
+    pub is_final: bool,
 }
 
 /// An attempt that was counted.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptedRow {
-    /// Its place in the batch.
-    pub place: usize,
+    /// The row.
+    pub row: Located,
     /// Attempts so far.
     pub attempts: u16,
     /// It is failed now.
@@ -244,23 +268,28 @@ pub struct AttemptedRow {
     pub at: OffsetDateTime,
 }
 
-/// Counts attempts against rows that still wait; rows that do not are left out of the answer.
+/// Counts attempts against rows that still wait; rows that do not are left out of the answer. A row may stand among the requests once.
+///
+/// # Errors
+/// Those of the statement. `Held`: another session kept a lock for longer than the lane waits.
 pub async fn count_attempts(
     connection: &mut PgConnection,
-    batch: &AttemptBatch,
+    requests: &[AttemptRequest],
     attempts_max: u16,
     patience: LockPatience,
 ) -> Result<Vec<AttemptedRow>> {
-    let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
-    let classes: Vec<enums::Class> = batch.rows.iter().map(|row| row.class.into()).collect();
-    let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
+    let users: Vec<i64> = requests.iter().map(|request| request.row.user.0).collect();
+    let classes: Vec<enums::Class> = requests.iter().map(|request| request.row.class.into()).collect();
+    let seqs: Vec<i64> = requests.iter().map(|request| request.row.seq.0).collect();
+    let reasons: Vec<String> = requests.iter().map(|request| request.reason.clone()).collect();
+    let finals: Vec<bool> = requests.iter().map(|request| request.is_final).collect();
     let rows = sqlx::query_file!(
         "src/store/sql/count_attempts.sql",
         &users,
         &classes as &[enums::Class],
         &seqs,
-        &batch.reasons,
-        &batch.finals,
+        &reasons,
+        &finals,
         i32::from(attempts_max),
         patience.value()
     )
@@ -270,7 +299,7 @@ pub async fn count_attempts(
         .into_iter()
         .filter_map(|row| {
             let (place, attempts) = (usize::try_from(row.ord - 1).ok()?, u16::try_from(row.attempts).unwrap_or(u16::MAX));
-            Some(AttemptedRow { place, attempts, failed: row.failed, at: row.counted_at })
+            Some(AttemptedRow { row: requests.get(place)?.row, attempts, failed: row.failed, at: row.counted_at })
         })
         .collect())
 }

@@ -12,7 +12,7 @@ use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusa
 use restante::domain::{ChatId, MessageId, NodeId};
 use restante::hub::Hub;
 use restante::notifier::Notifier;
-use restante::store::{self, AcceptBatch, AttemptBatch, Epoch, LockPatience, ReadRequest, SettleBatch, Store};
+use restante::store::{self, AcceptBatch, AttemptRequest, Epoch, LockPatience, ReadRequest, SettleBatch, Store};
 use restante::telemetry::Metrics;
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -366,7 +366,7 @@ async fn a_lanes_patience_comes_with_its_statement_whatever_its_connection_was_t
         metadata: vec![None],
         expires: vec![None],
     };
-    let attempt = AttemptBatch { rows: rows.clone(), reasons: vec!["held".to_owned()], finals: vec![false] };
+    let attempt = [AttemptRequest { row: rows[0], reason: "held".to_owned(), is_final: false }];
     let read = [ReadRequest { user: bob.user, chat, up_to: rows[0].chat_seq }];
     let settle = SettleBatch { rows, ..SettleBatch::default() };
     let lock_rows = format!("select from message_status where user_id = {} for update", bob.user.0);

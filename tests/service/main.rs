@@ -25,6 +25,7 @@ mod hostile;
 mod http;
 mod invariants;
 mod leaving;
+mod long_jobs;
 mod looks;
 mod marks;
 #[cfg(feature = "nats")]

@@ -2,13 +2,13 @@
 //! has the disk to itself while messages wait to be stored. Nobody waits for it but the sender's receipt, since what is
 //! delivered was delivered before its ack came.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Job;
+use super::job::Job;
+use super::queue::Queue;
 
 /// From the beginning of one transaction of a lane to that of the next, while there are few acks.
 const LINGER: Duration = Duration::from_millis(5);
@@ -31,24 +31,24 @@ impl Linger {
         Self { began: None, alone: 0 }
     }
 
-    /// Returns when the next transaction is to begin, with what came meanwhile in `waiting`.
-    pub(super) async fn wait(&mut self, waiting: &mut VecDeque<Job>, jobs: &mut mpsc::Receiver<Job>) {
+    /// Returns when the next transaction is to begin, with what came meanwhile in `queue`.
+    pub(super) async fn wait(&mut self, queue: &mut Queue, jobs: &mut mpsc::Receiver<Job>) {
         let until = self.began.map_or_else(Instant::now, |began| began + LINGER);
         if self.alone > 0 {
             self.alone -= 1;
-        } else if Instant::now() < until && are_few(waiting) {
-            let before = waiting.len();
+        } else if Instant::now() < until && are_few(queue) {
+            let before = queue.len();
             let mut timer = std::pin::pin!(sleep_until(until));
-            while are_few(waiting) {
+            while are_few(queue) {
                 tokio::select! {
                     job = jobs.recv() => match job {
-                        Some(job) => waiting.push_back(job),
+                        Some(job) => queue.push(job),
                         None => break,
                     },
                     () = &mut timer => break,
                 }
             }
-            if waiting.len() == before {
+            if queue.len() == before {
                 self.alone = ALONE;
             }
         }
@@ -57,44 +57,43 @@ impl Linger {
 }
 
 /// Acks, and not many. Somebody waits for the outcome of everything else.
-fn are_few(waiting: &VecDeque<Job>) -> bool {
-    waiting.len() < MANY && waiting.iter().all(|job| matches!(job, Job::Acks(..))) && waiting.iter().map(Job::rows).sum::<usize>() < MANY
+fn are_few(queue: &Queue) -> bool {
+    let first: Vec<&Job> = queue.ready().take(MANY).collect();
+    first.len() < MANY && first.iter().all(|job| matches!(job, Job::Ack(_))) && first.iter().map(|job| job.rows()).sum::<usize>() < MANY
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::oneshot;
-
     use super::*;
-    use crate::delivery::{Acks, ReadUpTo};
-    use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
+    use crate::delivery::ReadUpTo;
+    use crate::delivery::settle::job::samples;
+    use crate::domain::ChatSeq;
 
-    fn who() -> Arc<Profile> {
-        Arc::new(Profile { user: UserId(1), external: "alice".to_owned().try_into().unwrap(), name: None, picture: None })
-    }
-
-    fn acks(count: usize) -> Job {
-        let by_id = (0..count).map(|_| MessageId::generate()).collect();
-        Job::Acks(Acks { user: who(), rows: Vec::new(), by_id, marks: Vec::new(), device: None }, oneshot::channel().0)
+    fn acks(rows: i64) -> Job {
+        Job::Ack(samples::ack_job(samples::acks(1, 1..=rows)).0)
     }
 
     fn read() -> Job {
-        Job::Read { user: who(), chat: ChatId::generate(), up_to: ReadUpTo::Seq(ChatSeq(1)), reply: oneshot::channel().0 }
+        Job::Read(samples::read_job(1, ReadUpTo::Seq(ChatSeq(1))).0)
+    }
+
+    fn queued(job: Job) -> Queue {
+        let mut queue = Queue::default();
+        queue.push(job);
+        queue
     }
 
     /// A lane that has just written, and its queue.
     async fn just_written() -> (Linger, mpsc::Sender<Job>, mpsc::Receiver<Job>) {
         let (queue, mut jobs) = mpsc::channel(100);
         let mut linger = Linger::new();
-        linger.wait(&mut [acks(1)].into(), &mut jobs).await;
+        linger.wait(&mut queued(acks(1)), &mut jobs).await;
         (linger, queue, jobs)
     }
 
     /// How long `linger` keeps what waits, and how many jobs there are then.
     async fn kept(linger: &mut Linger, jobs: &mut mpsc::Receiver<Job>, first: Job) -> (Duration, usize) {
-        let (began, mut waiting) = (Instant::now(), VecDeque::from([first]));
+        let (began, mut waiting) = (Instant::now(), queued(first));
         linger.wait(&mut waiting, jobs).await;
         (began.elapsed(), waiting.len())
     }
@@ -113,7 +112,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_acks_and_whatever_else_somebody_waits_for_go_at_once() {
         let (mut linger, queue, mut jobs) = just_written().await;
-        assert_eq!(kept(&mut linger, &mut jobs, acks(MANY)).await, (Duration::ZERO, 1));
+        assert_eq!(kept(&mut linger, &mut jobs, acks(i64::try_from(MANY).unwrap())).await, (Duration::ZERO, 1));
         assert_eq!(kept(&mut linger, &mut jobs, read()).await, (Duration::ZERO, 1));
         queue.send(read()).await.unwrap();
         assert_eq!(kept(&mut linger, &mut jobs, acks(1)).await, (Duration::ZERO, 2));

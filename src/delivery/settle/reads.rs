@@ -1,0 +1,169 @@
+//! The reads of one transaction. It marks a bounded number of rows, which they share: of a long read it writes a part.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::job::{Job, ReadJob};
+use crate::delivery::item::{ReadDone, ReadUpTo, Refusal};
+use crate::delivery::link::Link;
+use crate::delivery::receipts::Receipts;
+use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
+use crate::store::{self, Error, LockPatience, ReadRequest, ReadRows};
+
+/// Rows that the reads of one transaction mark: about 50 ms on a small machine.
+const READ_ROWS_MAX: i32 = 2_000;
+
+/// Reads that are written together.
+#[derive(Debug)]
+pub(super) struct ReadBatch {
+    jobs: Vec<ReadJob>,
+}
+
+/// The numbers of messages up to which is read.
+type Found = HashMap<(ChatId, MessageId), ChatSeq>;
+
+/// What is committed.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    found: Found,
+    /// A request that is missing is that of a user who never was a member.
+    done: BTreeMap<ReadRequest, ReadRows>,
+}
+
+impl ReadJob {
+    /// What to ask for; none where the message it names is not one of the chat.
+    fn request(&self, found: &Found) -> Option<ReadRequest> {
+        let up_to = match self.up_to {
+            ReadUpTo::Seq(seq) => seq,
+            ReadUpTo::Message(message) => *found.get(&(self.chat, message))?,
+        };
+        Some(ReadRequest { user: self.user.user, chat: self.chat, up_to })
+    }
+
+    /// Its part is committed: the rest of it, or the reply if there is none.
+    fn go_on(self, read: &Read) -> Option<Job> {
+        let outcome = match self.request(&read.found) {
+            None => Err(Refusal::NotFound),
+            Some(request) => match read.done.get(&request) {
+                None => Err(Refusal::NotAMember),
+                Some(rows) if rows.more => {
+                    return Some(Job::Read(Self { up_to: ReadUpTo::Seq(request.up_to), is_begun: true, ..self }));
+                }
+                Some(rows) => Ok(ReadDone { up_to: rows.up_to }),
+            },
+        };
+        // The asker may be gone.
+        let _ = self.reply.send(outcome);
+        None
+    }
+}
+
+impl ReadBatch {
+    pub(super) const fn new(jobs: Vec<ReadJob>) -> Self {
+        Self { jobs }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Marks a part of what they ask for.
+    ///
+    /// # Errors
+    /// Those of the statements. Nothing is marked then, or that is not known.
+    pub(super) async fn run(&self, link: &mut Link, patience: LockPatience) -> Result<Read, Error> {
+        let line = link.get().await?;
+        let named = self.named();
+        let found = match named.is_empty() {
+            true => HashMap::new(),
+            false => line.overdue.answer(store::seqs_of_messages(line.connection, &named)).await?,
+        };
+        let requests = self.prepare(&found);
+        if requests.is_empty() {
+            return Ok(Read { found, ..Read::default() });
+        }
+        let mut rows = line.overdue.answer(store::read(line.connection, &requests, READ_ROWS_MAX, patience)).await?;
+        let done = requests.into_iter().enumerate().filter_map(|(place, request)| Some((request, rows.remove(&place)?)));
+        Ok(Read { done: done.collect(), found })
+    }
+
+    /// The messages whose numbers are to be found first.
+    fn named(&self) -> Vec<(ChatId, MessageId)> {
+        let named = self.jobs.iter().filter_map(|job| match job.up_to {
+            ReadUpTo::Message(message) => Some((job.chat, message)),
+            ReadUpTo::Seq(_) => None,
+        });
+        named.collect()
+    }
+
+    /// What to ask for, each once.
+    fn prepare(&self, found: &Found) -> Vec<ReadRequest> {
+        let requests: BTreeSet<ReadRequest> = self.jobs.iter().filter_map(|job| job.request(found)).collect();
+        requests.into_iter().collect()
+    }
+
+    /// It is committed: tells senders, replies to the jobs that are finished, and returns the rests of the others.
+    pub(super) fn answer(self, read: &Read, receipts: &Receipts) -> Vec<Job> {
+        let members: HashMap<UserId, &Profile> = self.jobs.iter().map(|job| (job.user.user, &*job.user)).collect();
+        for (request, rows) in &read.done {
+            if let Some(member) = members.get(&request.user) {
+                receipts.read(member, request.chat, rows);
+            }
+        }
+        self.jobs.into_iter().filter_map(|job| job.go_on(read)).collect()
+    }
+
+    pub(super) fn into_jobs(self) -> Vec<Job> {
+        self.jobs.into_iter().map(Job::Read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::delivery::settle::job::samples::{CHAT, message, read_job};
+    use crate::store::ReadRow;
+
+    fn request(user: i64, up_to: i64) -> ReadRequest {
+        ReadRequest { user: UserId(user), chat: CHAT, up_to: ChatSeq(up_to) }
+    }
+
+    /// A read that has marked one row, up to this number.
+    fn rows(up_to: i64, more: bool) -> ReadRows {
+        let row = ReadRow { message: message(up_to), chat_seq: ChatSeq(up_to), sender: UserId(7) };
+        ReadRows { rows: vec![row], at: OffsetDateTime::UNIX_EPOCH, up_to: ChatSeq(up_to), more }
+    }
+
+    #[test]
+    fn what_is_read_twice_is_asked_for_once_and_what_is_not_found_is_not_asked_for() {
+        let up_to = [ReadUpTo::Seq(ChatSeq(4)), ReadUpTo::Message(message(4)), ReadUpTo::Message(message(9)), ReadUpTo::Seq(ChatSeq(2))];
+        let batch = ReadBatch::new(up_to.into_iter().map(|up_to| read_job(1, up_to).0).collect());
+        assert_eq!(batch.named(), [(CHAT, message(4)), (CHAT, message(9))]);
+        let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
+        assert_eq!(batch.prepare(&found), [request(1, 2), request(1, 4)]);
+    }
+
+    #[test]
+    fn a_read_is_answered_when_nothing_is_left_of_it_and_each_part_is_told_once() {
+        let asked = [
+            (1, ReadUpTo::Seq(ChatSeq(4))),
+            (1, ReadUpTo::Message(message(4))),
+            (2, ReadUpTo::Message(message(4))),
+            (3, ReadUpTo::Seq(ChatSeq(4))),
+            (1, ReadUpTo::Message(message(9))),
+        ];
+        let (jobs, mut answers): (Vec<_>, Vec<_>) = asked.into_iter().map(|(user, up_to)| read_job(user, up_to)).unzip();
+        let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
+        let done = BTreeMap::from([(request(1, 4), rows(4, false)), (request(2, 4), rows(2, true))]);
+        let receipts = Receipts::unheard();
+        let rest = ReadBatch::new(jobs).answer(&Read { found, done }, &receipts);
+        assert_eq!(receipts.told("read"), 2);
+        let [Job::Read(rest)] = &*rest else { panic!("one is left: {rest:?}") };
+        assert_eq!((rest.user.user, rest.up_to, rest.is_begun), (UserId(2), ReadUpTo::Seq(ChatSeq(4)), true));
+        assert!(answers.remove(2).try_recv().is_err(), "it is answered before all of it is read");
+        let answers: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect();
+        let done = Ok(ReadDone { up_to: ChatSeq(4) });
+        assert_eq!(answers, [done, done, Err(Refusal::NotAMember), Err(Refusal::NotFound)]);
+    }
+}
