@@ -154,8 +154,8 @@ fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, PerClass<Opti
     });
     let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = shared.crashes.emit_alone(who.profile.user, who.wishes.device.as_ref());
-    let look_interval = jittered(shared.settings.session.look_interval, who.session);
-    let settings = Settings { window: who.wishes.window, look_interval, ..shared.settings.session.clone() };
+    let poll_interval = jittered(shared.settings.session.poll_interval, who.session);
+    let settings = Settings { window: who.wishes.window, poll_interval, ..shared.settings.session.clone() };
     (Start { settings, scope, has_device, classes, emit_alone }, resumed)
 }
 
@@ -164,10 +164,10 @@ fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
     resumed.values().any(Option::is_some)
 }
 
-/// Spreads the slow looks of many sessions that began together over time.
-pub(super) fn jittered(look_interval: Duration, session: SessionId) -> Duration {
+/// Spreads the fallback polls of many sessions that began together over time.
+pub(super) fn jittered(poll_interval: Duration, session: SessionId) -> Duration {
     let spread = u32::from(session.0.as_bytes()[15]);
-    look_interval * (192 + spread / 2) / 256
+    poll_interval * (192 + spread / 2) / 256
 }
 
 fn away(shared: &Shared, error: &store::Error) -> Fault {
@@ -325,8 +325,8 @@ mod tests {
             attempts_max: 5,
             uncommitted_acks_max: 500,
             stalled_max: Duration::from_secs(10),
-            look_interval: Duration::from_secs(30),
-            advance_settled_every: 1_000,
+            poll_interval: Duration::from_secs(30),
+            low_watermark_every: 1_000,
         };
         let start = Start {
             settings,

@@ -26,13 +26,13 @@ impl Shell {
                 };
                 self.read_page(request, class, after, limit);
             }
-            Effect::Look { class, after, limit } => self.look(class, after, limit),
+            Effect::Poll { class, after, limit } => self.poll(class, after, limit),
             Effect::Emit(emissions) => self.emit(&emissions),
             Effect::Settle(settlement) => self.settle(settlement),
             Effect::Read { chat, target, ticket } => self.read(chat, target, ticket),
             Effect::CountAttempt { envelope, reason, is_final } => self.count_attempt(&envelope, reason, is_final),
             Effect::RejectById { message, reason, is_final, ticket } => self.reject_by_id(message, reason, is_final, ticket),
-            Effect::AdvanceSettled(class) => self.advance_settled(class),
+            Effect::AdvanceLowWatermark(class) => self.advance_low_watermark(class),
             Effect::Drained { class, up_to } => self.outbox.text(server::frame(None, &server::Drained { class, inbox_seq: up_to })),
             Effect::Confirm(ticket) => self.confirm(ticket),
             Effect::AckAhead { ticket, emitted } => {
@@ -45,8 +45,8 @@ impl Shell {
         }
     }
 
-    /// The slow look. Only if something waits is it a read of its own.
-    fn look(&mut self, class: Class, after: InboxSeq, limit: u16) {
+    /// The fallback poll. Only if something waits is it a read of its own.
+    fn poll(&mut self, class: Class, after: InboxSeq, limit: u16) {
         let (looks, user) = (self.shared.looks.clone(), self.who.profile.user);
         let page = self.page(PageRequest::Look, class, after, limit);
         self.operations.push(Box::pin(async move {
@@ -54,7 +54,7 @@ impl Shell {
                 Some(page) => page,
                 None => page.await,
             };
-            Done::Happened(Input::Looked(page))
+            Done::Happened(Input::Polled(page))
         }));
     }
 
@@ -224,11 +224,11 @@ impl Shell {
         self.answer(async move { (rejected(id.as_ref(), message, counted.await), None) });
     }
 
-    fn advance_settled(&mut self, class: Class) {
+    fn advance_low_watermark(&mut self, class: Class) {
         let (advances, user) = (self.shared.advances.clone(), self.who.profile.user);
         self.operations.push(Box::pin(async move {
             let settled = advances.advance(user, class).await;
-            Done::Happened(Input::SettledAdvanced(class, settled))
+            Done::Happened(Input::LowWatermarkAdvanced(class, settled))
         }));
     }
 

@@ -139,7 +139,7 @@ impl Shell {
             heartbeat_at: now + shared.settings.heartbeat,
             token_expires: instant_of(token_expires, &shared.clock),
             told_read: ToldRead::default(),
-            marks_look: SlowLook::new(now, jittered(shared.settings.session.look_interval, who.session)),
+            marks_look: SlowLook::new(now, jittered(shared.settings.session.poll_interval, who.session)),
             shared,
             who,
             mailbox,
