@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::Utf8Bytes;
 
-use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status, Tally};
+use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, ReceiptCounts, Status};
 use crate::protocol::Timestamp;
 use crate::protocol::server::{StatusCounts, StatusException, StatusList, StatusUpTo, frame};
 use crate::store::{MarksCursor, MarksRead, Rest};
@@ -126,7 +126,7 @@ pub(super) fn frames(read: &MarksRead, before: &str, epoch: &str) -> Vec<Utf8Byt
         Rest::None(cursor) => cursor_text(epoch, cursor),
         Rest::From(_) => before.to_owned(),
     };
-    let steps: Vec<Step<'_>> = read.marks.iter().flat_map(steps_of).chain(read.tallies.iter().map(Step::Count)).collect();
+    let steps: Vec<Step<'_>> = read.marks.iter().flat_map(steps_of).chain(read.counts.iter().map(Step::Count)).collect();
     let last = steps.len().saturating_sub(1);
     let cursor = |place| if place == last { after.as_str() } else { before };
     steps.iter().enumerate().map(|(place, step)| step.frame(cursor(place))).collect()
@@ -134,7 +134,7 @@ pub(super) fn frames(read: &MarksRead, before: &str, epoch: &str) -> Vec<Utf8Byt
 
 enum Step<'a> {
     UpTo { chat: ChatId, seq: ChatSeq, status: Status, member: &'a ExternalId, except: Vec<StatusException> },
-    Count(&'a Tally),
+    Count(&'a ReceiptCounts),
 }
 
 /// Delivered beyond what is read, then read: a client that applies them in order ends with the truth.
@@ -156,21 +156,21 @@ impl Step<'_> {
             Step::UpTo { chat, seq, status, member, except } => {
                 frame(None, &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor })
             }
-            Step::Count(tally) => counts(tally, Some(marks_cursor)),
+            Step::Count(counts) => counts_frame(counts, Some(marks_cursor)),
         }
     }
 }
 
-fn counts(tally: &Tally, marks_cursor: Option<&str>) -> Utf8Bytes {
+fn counts_frame(counts: &ReceiptCounts, marks_cursor: Option<&str>) -> Utf8Bytes {
     frame(
         None,
         &StatusCounts {
-            chat_id: tally.chat,
-            message_id: tally.message,
-            seq: tally.seq,
-            delivered_count: tally.delivered,
-            read_count: tally.read,
-            member_count: tally.members,
+            chat_id: counts.chat,
+            message_id: counts.message,
+            seq: counts.seq,
+            delivered_count: counts.delivered,
+            read_count: counts.read,
+            member_count: counts.members,
             marks_cursor,
         },
     )
@@ -192,7 +192,7 @@ pub(super) fn receipt_frame(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes 
                 marks_cursor: Some(marks_cursor),
             },
         ),
-        Receipt::Counted(tally) => counts(tally, Some(marks_cursor)),
+        Receipt::Counted(counts) => counts_frame(counts, Some(marks_cursor)),
     }
 }
 
@@ -278,7 +278,7 @@ mod tests {
             read: ChatSeq(read),
             except: Vec::new(),
         };
-        let read = MarksRead { marks: vec![mark(5, 3), mark(2, 2)], tallies: Vec::new(), rest: Rest::None(MarksCursor(9)) };
+        let read = MarksRead { marks: vec![mark(5, 3), mark(2, 2)], counts: Vec::new(), rest: Rest::None(MarksCursor(9)) };
         let frames = frames(&read, "abc-1", "abc");
         assert_eq!(frames.len(), 3);
         assert!(frames[..2].iter().all(|frame| frame.contains("abc-1")) && frames[2].contains("abc-9"));

@@ -121,9 +121,9 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         Ok(overview) => {
             let pending = opening.inboxes.values().map(|inbox| inbox.pending).sum();
             // Nothing to tell: the client may have the new cursor at once.
-            let MarksRead { marks, tallies, rest } = &overview.marks;
+            let MarksRead { marks, counts, rest } = &overview.marks;
             let told = match rest {
-                Rest::None(cursor) if marks.is_empty() && tallies.is_empty() => Some(*cursor),
+                Rest::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
                 Rest::None(_) | Rest::From(_) => known,
             };
             let cursors = Cursors { told };

@@ -24,5 +24,5 @@ pub use envelope::{Envelope, GapReason, Message, Profile, Wire};
 pub use ids::{ChatId, ChatSeq, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use nesting::depth_fits;
 pub use page::{AttemptOutcome, Page, PageRow};
-pub use receipt::{Exception, MovedMark, Receipt, Tally};
+pub use receipt::{Exception, MovedMark, Receipt, ReceiptCounts};
 pub use status::Status;
