@@ -183,7 +183,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::domain::{ChatId, ExternalId, MessageId, NodeId, Profile, Tally, Wire};
+    use crate::domain::{ChatId, ExternalId, MessageId, NodeId, Profile, ReceiptCounts, Wire};
     use crate::hub::{Found, Reader, Registered, mailbox};
 
     const ANNA: UserId = UserId(1);
@@ -247,7 +247,7 @@ mod tests {
 
     fn counted() -> Arc<Receipt> {
         let (chat, message) = (ChatId::generate(), MessageId::generate());
-        Arc::new(Receipt::Counted(Tally { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 60 }))
+        Arc::new(Receipt::Counted(ReceiptCounts { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 60 }))
     }
 
     #[test]

@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, Status, Tally, UserId, Wire,
+    ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, ReceiptCounts, Status, UserId,
+    Wire,
 };
 use crate::protocol::event::{Encoded, Notice};
 
@@ -153,7 +154,7 @@ enum Line {
     #[serde(rename = "r")]
     Moved(i64, Box<WrittenReceipt>),
     #[serde(rename = "c")]
-    Counted(i64, WrittenTally),
+    Counted(i64, WrittenReceiptCounts),
     #[serde(rename = "u")]
     ReadUpTo(i64, ChatId, ChatSeq),
     #[serde(rename = "n")]
@@ -200,7 +201,7 @@ struct WrittenReceipt {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct WrittenTally {
+struct WrittenReceiptCounts {
     c: ChatId,
     m: MessageId,
     s: ChatSeq,
@@ -224,7 +225,7 @@ impl Line {
             Self::Wake(class, numbers) => News::Wake(class, users(numbers)),
             Self::LookAtMarks(numbers) => News::LookAtMarks(users(numbers)),
             Self::Moved(sender, receipt) => News::Receipt(UserId(sender), Arc::new(receipt.read()?)),
-            Self::Counted(sender, tally) => News::Receipt(UserId(sender), Arc::new(Receipt::Counted(tally.into()))),
+            Self::Counted(sender, counts) => News::Receipt(UserId(sender), Arc::new(Receipt::Counted(counts.into()))),
             Self::ReadUpTo(user, chat, seq) => News::ReadUpTo(UserId(user), chat, seq),
             Self::Notice(numbers, notice) => News::Notice(users(numbers), Encoded::new(notice)),
             Self::Watched(user, notice) => News::Watched(UserId(user), Encoded::new(notice)),
@@ -249,7 +250,7 @@ impl From<&News> for Line {
                     let (m, e, r) = (messages.clone(), member.clone(), reason.clone());
                     Self::Moved(sender.0, Box::new(WrittenReceipt { c: *chat, m, f: *first, s: *seq, t: *status, e, a: micros(*at), r }))
                 }
-                Receipt::Counted(tally) => Self::Counted(sender.0, (*tally).into()),
+                Receipt::Counted(counts) => Self::Counted(sender.0, (*counts).into()),
             },
             News::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
             News::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
@@ -310,14 +311,14 @@ impl WrittenReceipt {
     }
 }
 
-impl From<Tally> for WrittenTally {
-    fn from(tally: Tally) -> Self {
-        Self { c: tally.chat, m: tally.message, s: tally.seq, d: tally.delivered, r: tally.read, n: tally.members }
+impl From<ReceiptCounts> for WrittenReceiptCounts {
+    fn from(counts: ReceiptCounts) -> Self {
+        Self { c: counts.chat, m: counts.message, s: counts.seq, d: counts.delivered, r: counts.read, n: counts.members }
     }
 }
 
-impl From<WrittenTally> for Tally {
-    fn from(written: WrittenTally) -> Self {
+impl From<WrittenReceiptCounts> for ReceiptCounts {
+    fn from(written: WrittenReceiptCounts) -> Self {
         Self { chat: written.c, message: written.m, seq: written.s, delivered: written.d, read: written.r, members: written.n }
     }
 }
@@ -367,14 +368,14 @@ mod tests {
         let (chat, messages) = (ChatId::generate(), vec![MessageId::generate()]);
         let at = time::macros::datetime!(2026-11-01 12:00:00.000001 UTC);
         let user = ExternalId::try_from("anna \"1\"\n".to_owned()).unwrap();
-        let tally = Tally { chat, message: messages[0], seq: ChatSeq(1), delivered: 4, read: 2, members: 9 };
+        let counts = ReceiptCounts { chat, message: messages[0], seq: ChatSeq(1), delivered: 4, read: 2, members: 9 };
         let (reason, status, first, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(2), ChatSeq(4));
         vec![
             offer("line\nline \u{1F600}".to_owned(), 2),
             News::Wake(Class::Event, vec![UserId(1), UserId(i64::MAX)]),
             News::LookAtMarks(vec![UserId(5)]),
             News::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
-            News::Receipt(UserId(1), Arc::new(Receipt::Counted(tally))),
+            News::Receipt(UserId(1), Arc::new(Receipt::Counted(counts))),
             News::ReadUpTo(UserId(1), chat, ChatSeq(3)),
             News::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: user.clone(), typing: true })),
             News::Notice(

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, Status, UserId};
 use crate::notifier::Notifier;
-use crate::store::{Located, ReadRows, Store, TallyRequest};
+use crate::store::{Located, ReadRows, ReceiptCountsRequest, Store};
 use crate::telemetry::Metrics;
 
 #[cfg(doc)]
@@ -194,16 +194,16 @@ impl Teller {
     }
 
     async fn count(&mut self) {
-        let requests: Vec<TallyRequest> = std::mem::take(&mut self.to_count)
+        let requests: Vec<ReceiptCountsRequest> = std::mem::take(&mut self.to_count)
             .into_iter()
-            .map(|((chat, sender), (seq, message))| TallyRequest { chat, sender, message, seq })
+            .map(|((chat, sender), (seq, message))| ReceiptCountsRequest { chat, sender, message, seq })
             .collect();
-        match self.store.tallies(&requests).await {
-            Ok(tallies) => {
-                for tally in tallies {
-                    let Some(request) = requests.iter().find(|request| request.message == tally.message) else { continue };
+        match self.store.receipt_counts(&requests).await {
+            Ok(all) => {
+                for counts in all {
+                    let Some(request) = requests.iter().find(|request| request.message == counts.message) else { continue };
                     self.metrics.receipts.inc();
-                    self.notifier.receipt(request.sender, Receipt::Counted(tally));
+                    self.notifier.receipt(request.sender, Receipt::Counted(counts));
                 }
             }
             // They are counted again with the next ack, or by the sender's next look at the marks.

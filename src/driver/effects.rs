@@ -27,13 +27,13 @@ pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
             };
             read_page(driver, request, class, after, limit);
         }
-        Effect::Look { class, after, limit } => look(driver, class, after, limit),
+        Effect::Poll { class, after, limit } => poll(driver, class, after, limit),
         Effect::Emit(emissions) => emit(driver, emissions),
         Effect::Settle(settlement) => settle(driver, settlement),
         Effect::Read { chat, target, ticket } => read(driver, chat, target, ticket),
         Effect::CountAttempt { envelope, reason, is_final } => count_attempt(driver, &envelope, reason, is_final),
         Effect::RejectById { message, reason, is_final, ticket } => reject_by_id(driver, message, reason, is_final, ticket),
-        Effect::AdvanceSettled(class) => advance_settled(driver, class),
+        Effect::AdvanceLowWatermark(class) => advance_low_watermark(driver, class),
         Effect::Drained { class, up_to } => driver.outbox.event(None, &ServerEvent::Drained(server::Drained { class, inbox_seq: up_to })),
         Effect::Confirm(ticket) => confirm(driver, ticket),
         Effect::AckAhead { ticket, emitted } => {
@@ -46,8 +46,8 @@ pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
     }
 }
 
-/// The slow look. Only if something waits is it a read of its own.
-fn look<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limit: u16) {
+/// The fallback poll. Only if something waits is it a read of its own.
+fn poll<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limit: u16) {
     let (looks, user) = (driver.context.looks.clone(), driver.client.user());
     let page = page(driver, PageRequest::Look, class, after, limit);
     driver.run(Box::pin(async move {
@@ -55,7 +55,7 @@ fn look<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limi
             Some(page) => page,
             None => page.await,
         };
-        OperationResult::Input(Input::Looked(page))
+        OperationResult::Input(Input::Polled(page))
     }));
 }
 
@@ -222,11 +222,11 @@ fn reject_by_id<O: Outgoing>(driver: &mut Driver<O>, message: MessageId, reason:
     driver.answer(reply_to, async move { (rejected(message, counted.await), None) });
 }
 
-fn advance_settled<O: Outgoing>(driver: &mut Driver<O>, class: Class) {
+fn advance_low_watermark<O: Outgoing>(driver: &mut Driver<O>, class: Class) {
     let (advances, user) = (driver.context.advances.clone(), driver.client.user());
     driver.run(Box::pin(async move {
         let settled = advances.advance(user, class).await;
-        OperationResult::Input(Input::SettledAdvanced(class, settled))
+        OperationResult::Input(Input::LowWatermarkAdvanced(class, settled))
     }));
 }
 

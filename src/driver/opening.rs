@@ -64,12 +64,12 @@ pub async fn open(context: &Context, identity: &Identity, options: ConnectOption
         }
         Ok(overview) => {
             // Nothing to tell: the client may have the new cursor at once.
-            let MarksRead { marks, tallies, rest } = &overview.marks;
+            let MarksRead { marks, counts, rest } = &overview.marks;
             let told = match rest {
-                Rest::None(cursor) if marks.is_empty() && tallies.is_empty() => Some(*cursor),
+                Rest::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
                 Rest::None(_) | Rest::From(_) => known,
             };
-            let interval = jittered(context.settings.session.look_interval, client.session);
+            let interval = jittered(context.settings.session.poll_interval, client.session);
             let receipts = Receipts::new(Instant::now(), interval, context.epoch.as_str(), told);
             let (start, resumed) = start(context, &client, &opening);
             let ready = Box::new(ready(context, &client, &start, is_any(&resumed), &receipts, &opening));
@@ -131,8 +131,8 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     });
     let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
-    let look_interval = jittered(context.settings.session.look_interval, client.session);
-    let settings = Settings { window: client.options.window, look_interval, ..context.settings.session.clone() };
+    let poll_interval = jittered(context.settings.session.poll_interval, client.session);
+    let settings = Settings { window: client.options.window, poll_interval, ..context.settings.session.clone() };
     (Start { settings, scope, has_device, classes, emit_alone }, resumed)
 }
 
@@ -170,10 +170,10 @@ pub(super) fn greet<O>(driver: &Driver<O>, peers: &[UserId]) {
     driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
 }
 
-/// Spreads the slow looks of many sessions that began together over time.
-pub fn jittered(look_interval: Duration, session: SessionId) -> Duration {
+/// Spreads the fallback polls of many sessions that began together over time.
+pub fn jittered(poll_interval: Duration, session: SessionId) -> Duration {
     let spread = u32::from(session.0.as_bytes()[15]);
-    look_interval * (192 + spread / 2) / 256
+    poll_interval * (192 + spread / 2) / 256
 }
 
 fn away(context: &Context, error: &store::Error) -> Fault {
@@ -237,8 +237,8 @@ mod tests {
             attempts_max: 5,
             uncommitted_acks_max: 500,
             stalled_max: Duration::from_secs(10),
-            look_interval: Duration::from_secs(30),
-            advance_settled_every: 1_000,
+            poll_interval: Duration::from_secs(30),
+            low_watermark_every: 1_000,
         };
         let start = Start {
             settings,

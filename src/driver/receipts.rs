@@ -215,7 +215,7 @@ fn events(read: &MarksRead, before: &Arc<str>, epoch: &str) -> Vec<ServerEvent> 
         Rest::From(_) => Arc::clone(before),
     };
     let mut events: Vec<ServerEvent> = read.marks.iter().flat_map(|mark| events_of(mark, before)).collect();
-    events.extend(read.tallies.iter().map(|tally| ServerEvent::Counted(*tally, Arc::clone(before))));
+    events.extend(read.counts.iter().map(|counts| ServerEvent::Counted(*counts, Arc::clone(before))));
     if let Some(ServerEvent::MarkMoved { marks_cursor, .. } | ServerEvent::Counted(_, marks_cursor)) = events.last_mut() {
         *marks_cursor = after;
     }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn all(marks: Vec<MovedMark>, cursor: u64) -> MarksRead {
-        MarksRead { marks, tallies: Vec::new(), rest: Rest::None(MarksCursor(cursor)) }
+        MarksRead { marks, counts: Vec::new(), rest: Rest::None(MarksCursor(cursor)) }
     }
 
     #[test]

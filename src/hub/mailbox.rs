@@ -194,7 +194,7 @@ fn locked(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{MessageId, Tally};
+    use crate::domain::{MessageId, ReceiptCounts};
 
     #[tokio::test]
     async fn what_does_not_fit_is_told_after_what_did() {
@@ -242,6 +242,6 @@ mod tests {
 
     fn receipt() -> Receipt {
         let (chat, message) = (ChatId::generate(), MessageId::generate());
-        Receipt::Counted(Tally { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 1 })
+        Receipt::Counted(ReceiptCounts { chat, message, seq: ChatSeq(1), delivered: 1, read: 0, members: 1 })
     }
 }

@@ -9,7 +9,7 @@ use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::server::{
     Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline, UserOnline, frame,
 };
-use crate::domain::{Receipt, Tally};
+use crate::domain::{Receipt, ReceiptCounts};
 
 /// Writes events for one kind of client.
 pub trait Codec {
@@ -51,7 +51,7 @@ impl Codec for JsonFrames {
                 reply_to,
                 &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor },
             ),
-            ServerEvent::Counted(tally, marks_cursor) => of_counts(tally, marks_cursor),
+            ServerEvent::Counted(counts, marks_cursor) => of_counts(counts, marks_cursor),
             ServerEvent::DeliveredOk => frame(reply_to, &DeliveredOk {}),
             ServerEvent::RejectOk(done) => frame(reply_to, done),
             ServerEvent::ReadOk(done) => frame(reply_to, done),
@@ -91,20 +91,20 @@ fn of_receipt(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
                 marks_cursor: Some(marks_cursor),
             },
         ),
-        Receipt::Counted(tally) => of_counts(tally, marks_cursor),
+        Receipt::Counted(counts) => of_counts(counts, marks_cursor),
     }
 }
 
-fn of_counts(tally: &Tally, marks_cursor: &str) -> Utf8Bytes {
+fn of_counts(counts: &ReceiptCounts, marks_cursor: &str) -> Utf8Bytes {
     frame(
         None,
         &StatusCounts {
-            chat_id: tally.chat,
-            message_id: tally.message,
-            seq: tally.seq,
-            delivered_count: tally.delivered,
-            read_count: tally.read,
-            member_count: tally.members,
+            chat_id: counts.chat,
+            message_id: counts.message,
+            seq: counts.seq,
+            delivered_count: counts.delivered,
+            read_count: counts.read,
+            member_count: counts.members,
             marks_cursor: Some(marks_cursor),
         },
     )

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::Fault;
 use super::server::{Drained, Draining, Gap, PresenceState, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
-use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, Receipt, Status, Tally};
+use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, Receipt, ReceiptCounts, Status};
 
 /// An event for one client.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub enum ServerEvent {
         marks_cursor: Arc<str>,
     },
     /// `message:status` with counts, in a chat too large to name members. The text is the marks cursor.
-    Counted(Tally, Arc<str>),
+    Counted(ReceiptCounts, Arc<str>),
     /// `message:delivered:ok`.
     DeliveredOk,
     /// `message:reject:ok`.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Result, Store, enums};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, PerClass, Tally, UserId};
+use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, PerClass, ReceiptCounts, UserId};
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
@@ -25,7 +25,7 @@ pub struct MarksRead {
     /// Marks by member, in small chats. While there is more, only what ended otherwise, without marks.
     pub marks: Vec<MovedMark>,
     /// Counts, in large ones.
-    pub tallies: Vec<Tally>,
+    pub counts: Vec<ReceiptCounts>,
     /// Is that all?
     pub rest: Rest,
 }
@@ -59,7 +59,7 @@ struct Look {
 
 /// A message in a large chat whose counts are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TallyRequest {
+pub struct ReceiptCountsRequest {
     /// The chat.
     pub chat: ChatId,
     /// The sender, who is not counted.
@@ -123,12 +123,12 @@ impl Store {
         }
         let since = since.as_deref().unwrap_or("0");
         let is_all = matches!(rest, Rest::None(_));
-        let requests = if large.is_empty() || !is_all { Vec::new() } else { self.tally_requests(user, &large, since).await? };
-        let tallies = if requests.is_empty() { Vec::new() } else { self.tallies(&requests).await? };
+        let requests = if large.is_empty() || !is_all { Vec::new() } else { self.receipt_counts_requests(user, &large, since).await? };
+        let counts = if requests.is_empty() { Vec::new() } else { self.receipt_counts(&requests).await? };
         Ok(Overview {
             ends: PerClass { chat: row.chat_last_seq, alert: row.alert_last_seq, event: row.event_last_seq }.map(InboxSeq),
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
-            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), tallies, rest },
+            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), counts, rest },
             session_no: row.session_no,
         })
     }
@@ -200,26 +200,31 @@ impl Store {
         Ok(endings)
     }
 
-    async fn tally_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<TallyRequest>> {
-        let rows = sqlx::query_file!("src/store/sql/tallies_since.sql", user.0, chats, since).fetch_all(self.database()).await?;
+    async fn receipt_counts_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<ReceiptCountsRequest>> {
+        let rows = sqlx::query_file!("src/store/sql/receipt_counts_since.sql", user.0, chats, since).fetch_all(self.database()).await?;
         Ok(rows
             .into_iter()
-            .map(|row| TallyRequest { chat: ChatId(row.chat_id), sender: user, message: MessageId(row.message_id), seq: ChatSeq(row.seq) })
+            .map(|row| ReceiptCountsRequest {
+                chat: ChatId(row.chat_id),
+                sender: user,
+                message: MessageId(row.message_id),
+                seq: ChatSeq(row.seq),
+            })
             .collect())
     }
 
     /// Counts, for messages in large chats, the members that have them.
-    pub async fn tallies(&self, requests: &[TallyRequest]) -> Result<Vec<Tally>> {
+    pub async fn receipt_counts(&self, requests: &[ReceiptCountsRequest]) -> Result<Vec<ReceiptCounts>> {
         let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
         let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
         let seqs: Vec<i64> = requests.iter().map(|request| request.seq.0).collect();
-        let rows = sqlx::query_file!("src/store/sql/tallies.sql", &chats, &senders, &seqs).fetch_all(self.database()).await?;
+        let rows = sqlx::query_file!("src/store/sql/receipt_counts.sql", &chats, &senders, &seqs).fetch_all(self.database()).await?;
         Ok(rows
             .into_iter()
             .filter_map(|row| {
                 let request = requests.get(usize::try_from(row.ord - 1).ok()?)?;
                 let (chat, message, seq) = (request.chat, request.message, request.seq);
-                Some(Tally { chat, message, seq, delivered: row.delivered, read: row.read, members: row.members })
+                Some(ReceiptCounts { chat, message, seq, delivered: row.delivered, read: row.read, members: row.members })
             })
             .collect())
     }

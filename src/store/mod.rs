@@ -43,7 +43,7 @@ pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use history::{HistoryPage, HistoryRange};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, Place};
-pub use marks::{Further, MarksCursor, MarksRead, Overview, Rest, TallyRequest};
+pub use marks::{Further, MarksCursor, MarksRead, Overview, ReceiptCountsRequest, Rest};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;

@@ -92,7 +92,7 @@ const LANDED: [(&str, i64); 11] = [
     ("select count(*) from public.endings where ended = 'discarded'", 1),
     ("select count(*) from public.endings where ended = 'expired'", 1),
     ("select count(*) from public.chat_members where left_seq is not null", 1),
-    ("select count(*) from public.device_cursors", 2),
+    ("select count(*) from public.device_cursors", 3),
     ("select count(*) from public.last_seen", 1),
     ("select count(*) from public.nodes", 0),
 ];

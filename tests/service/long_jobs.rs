@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{Either, join_all, select};
 use restante::delivery::{Acks, ReadUpTo};
-use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, Profile};
+use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass, Profile};
 use restante::store::{self, Located};
 use sqlx::PgPool;
 
@@ -76,7 +76,8 @@ impl Long {
     /// Bob's phone acks these rows, and says that it has come to the end.
     fn ack(&self, rows: Vec<Located>, by_id: Vec<MessageId>) -> impl Future<Output = bool> + use<> {
         let device = DeviceId::try_from("phone".to_owned()).unwrap();
-        let (marks, device) = (vec![(self.chat, self.last())], Some((device, [InboxSeq(self.messages.into()), InboxSeq(0)])));
+        let (marks, device) =
+            (vec![(self.chat, self.last())], Some((device, PerClass { chat: InboxSeq(self.messages.into()), ..PerClass::default() })));
         delivery(&self.node).settle(Acks { user: Arc::clone(&self.bob), rows, by_id, marks, device }).map(|done| done.is_ok())
     }
 

@@ -26,5 +26,5 @@ pub use ids::{ChatId, ChatSeq, DeviceId, ExternalId, InboxSeq, InvalidId, Messag
 pub use nesting::depth_fits;
 pub use page::{AttemptOutcome, Page, PageRow};
 pub use printable::printable;
-pub use receipt::{Exception, MovedMark, Receipt, Tally};
+pub use receipt::{Exception, MovedMark, Receipt, ReceiptCounts};
 pub use status::Status;

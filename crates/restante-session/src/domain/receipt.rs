@@ -27,12 +27,12 @@ pub enum Receipt {
         reason: Option<String>,
     },
     /// How far a message got among the members of a large chat.
-    Counted(Tally),
+    Counted(ReceiptCounts),
 }
 
 /// How many members of a large chat have a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub struct ReceiptCounts {
     /// The chat.
     pub chat: ChatId,
     /// The message.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId};
 
 use super::commits::Waiter;
-use super::window::{Cause, Counting, Flight, Phase};
-use super::{AckTarget, AckedRow, Effect, Emitted, Pace, ReadTarget, Scope, Session, Settlement, SettlementNo, Ticket};
+use super::window::{Cause, Counting, InFlight, Phase};
+use super::{AckTarget, AckedRow, Effect, ReadTarget, Scope, Session, Settlement, SettlementNo, Ticket};
 
 /// What one frame settles.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Session {
             }
         }
         if !settling.by_id.is_empty() {
-            self.pulse.acked(now);
+            self.liveness.acked(now);
         }
     }
 
@@ -84,10 +84,9 @@ impl Session {
 
     /// The client spoke about something that is in flight: it is alive, and got past its first envelope.
     fn heard(&mut self, now: Instant, emission: u64) {
-        self.pulse.acked(now);
-        self.pulse.acked_emission(emission);
-        self.pace = Pace::Windowed;
-        self.emitted = Emitted::Acked;
+        self.liveness.acked(now);
+        self.liveness.acked_emission(emission);
+        self.progress.ack();
     }
 
     /// Makes a settlement of it, unless there is nothing to write.
@@ -131,9 +130,8 @@ impl Session {
     pub(super) fn committed(&mut self, no: SettlementNo) {
         let rows = self.commits.commit(no);
         for class in Class::ALL {
-            let acked = &mut self.inboxes[class].acked_since_advance;
-            *acked = acked.saturating_add(rows[class]);
-            self.advance_settled_when_due(class);
+            self.inboxes[class].low_watermark.count_acks(rows[class]);
+            self.advance_low_watermark_when_due(class);
         }
     }
 
@@ -253,7 +251,7 @@ impl Session {
 
 /// A reject of something whose attempt is being counted: not counted twice, but it waits for the same answer, the
 /// envelope is not emitted again at once, and a final one is counted next.
-fn join_count(flight: &mut Flight, cause: Cause, reason: String) {
+fn join_count(flight: &mut InFlight, cause: Cause, reason: String) {
     let Some(counting) = flight.counting() else { return };
     match (counting.cause, cause) {
         (Cause::FinalReject, _) => {}

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use crate::domain::{AttemptOutcome, Class, InboxSeq, Status};
 
+use super::fallback_poll::FallbackPoll;
 use super::window::{Cause, Phase};
 use super::{CloseReason, Effect, Life, Scope, Session};
 
 /// When the client last gave a sign of life, and what keeps deadlines from firing.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     /// The last ack, reject or read that named something.
     acked_at: Option<Instant>,
     /// The newest emission that was acked. An older one that was not has been skipped.
@@ -22,7 +23,7 @@ pub(super) struct Pulse {
     unread_since: Option<Instant>,
 }
 
-impl Pulse {
+impl Liveness {
     pub(super) fn acked(&mut self, now: Instant) {
         self.acked_at = Some(now);
     }
@@ -38,7 +39,7 @@ enum Verdict {
     /// Something emitted later was acked: this one was skipped.
     Skipped,
     /// The client acks, only nothing later than this one yet.
-    LookAgain(Instant),
+    CheckAgain(Instant),
     /// Nothing at all was acked for the whole time.
     Gone,
     /// The pause after a reject is over.
@@ -47,14 +48,14 @@ enum Verdict {
 
 impl Session {
     pub(super) fn first_deadline(&self) -> Option<Instant> {
-        if self.pulse.away_since.is_some() {
+        if self.liveness.away_since.is_some() {
             return None;
         }
-        if let Some(since) = self.pulse.unread_since {
+        if let Some(since) = self.liveness.unread_since {
             return Some(since + self.settings.stalled_max);
         }
-        let looks = self.inboxes.values().filter_map(|inbox| inbox.look.due());
-        looks.chain(self.window.first_due()).min()
+        let polls = self.polls.values().filter_map(FallbackPoll::due);
+        polls.chain(self.window.first_due()).min()
     }
 
     /// Does what is due by now; nothing, when nothing is.
@@ -62,7 +63,7 @@ impl Session {
         if self.next_deadline().is_none_or(|due| due > now) {
             return;
         }
-        if self.pulse.unread_since.is_some() {
+        if self.liveness.unread_since.is_some() {
             return self.close(CloseReason::Stalled);
         }
         let due: Vec<_> = self.window.all_due(now).into_iter().filter_map(|at| Some((at, self.verdict(now, at)?))).collect();
@@ -72,13 +73,13 @@ impl Session {
         for ((class, seq), verdict) in due {
             match verdict {
                 Verdict::Skipped => self.count_attempt(now, class, seq, Cause::Timeout, "ack timeout".to_owned(), None),
-                Verdict::LookAgain(due) => self.window.set_phase(class, seq, Phase::AwaitingAck { due }),
+                Verdict::CheckAgain(due) => self.window.set_phase(class, seq, Phase::AwaitingAck { due }),
                 Verdict::PauseOver => self.emit_again(now, class, seq),
                 Verdict::Gone => {}
             }
         }
         for class in Class::ALL {
-            self.look_when_due(now, class);
+            self.poll_when_due(now, class);
         }
     }
 
@@ -87,11 +88,11 @@ impl Session {
         match flight.phase() {
             Phase::Counting(_) => None,
             Phase::BackingOff { .. } => Some(Verdict::PauseOver),
-            Phase::AwaitingAck { .. } if self.pulse.newest_acked > flight.emission => Some(Verdict::Skipped),
+            Phase::AwaitingAck { .. } if self.liveness.newest_acked > flight.emission => Some(Verdict::Skipped),
             Phase::AwaitingAck { .. } => {
-                let quiet_since = self.pulse.acked_at.map_or(flight.since, |acked| acked.max(flight.since));
+                let quiet_since = self.liveness.acked_at.map_or(flight.since, |acked| acked.max(flight.since));
                 let due = quiet_since + self.settings.ack_timeout;
-                Some(if due > now { Verdict::LookAgain(due) } else { Verdict::Gone })
+                Some(if due > now { Verdict::CheckAgain(due) } else { Verdict::Gone })
             }
         }
     }
@@ -164,27 +165,25 @@ impl Session {
 
     /// From now on no deadline fires.
     pub(super) fn database_away(&mut self, now: Instant) {
-        self.pulse.away_since.get_or_insert(now);
+        self.liveness.away_since.get_or_insert(now);
     }
 
     /// Deadlines count again, those of acks from now.
     pub(super) fn database_back(&mut self, now: Instant) {
-        let Some(since) = self.pulse.away_since.take() else { return };
+        let Some(since) = self.liveness.away_since.take() else { return };
         let away = now.saturating_duration_since(since);
-        for inbox in self.inboxes.values_mut() {
-            // Postponed rather than started anew, so that not all sessions look at once.
-            inbox.look.postpone(away);
-        }
+        // Postponed rather than started anew, so that not all sessions poll at once.
+        self.polls.values_mut().for_each(|poll| poll.postpone(away));
         self.window.restart(now);
-        self.pulse.unread_since = self.pulse.unread_since.map(|_| now);
+        self.liveness.unread_since = self.liveness.unread_since.map(|_| now);
     }
 
     /// Notices when the socket is no longer read, and when it is again.
     pub(super) fn watch_reading(&mut self, now: Instant) {
-        match (self.pulse.unread_since, self.may_read()) {
-            (None, false) => self.pulse.unread_since = Some(now),
+        match (self.liveness.unread_since, self.may_read()) {
+            (None, false) => self.liveness.unread_since = Some(now),
             (Some(_), true) => {
-                self.pulse.unread_since = None;
+                self.liveness.unread_since = None;
                 // No ack could arrive meanwhile: it is not the client's silence.
                 self.window.restart(now);
             }

@@ -6,9 +6,10 @@ use std::time::Instant;
 use crate::domain::{Class, Envelope, InboxSeq, Page, PageRow};
 
 use super::commits::Waiter;
-use super::inbox::{Advance, Drain, Offered};
-use super::window::{Flight, Phase};
-use super::{Effect, Emission, Emitted, Pace, Session};
+use super::inbox::{Drain, Offered};
+use super::progress::Pace;
+use super::window::{InFlight, Phase};
+use super::{Effect, Emission, Session};
 
 impl Session {
     /// Does what the last input made possible. Classes go in the order of [`Class::ALL`], in the window and on the wire.
@@ -16,9 +17,7 @@ impl Session {
         for class in Class::ALL {
             self.emit_buffered(now, class);
         }
-        if !self.emissions.is_empty() {
-            self.out.push(Effect::Emit(std::mem::take(&mut self.emissions)));
-        }
+        self.out.end_emissions();
         for class in Class::ALL {
             self.watch_drain(class);
         }
@@ -53,7 +52,7 @@ impl Session {
         if self.is_leaving() {
             return false;
         }
-        let room = match self.pace {
+        let room = match self.progress.pace() {
             Pace::Alone => self.window.is_empty(),
             Pace::Windowed => self.window.len(class) < usize::from(self.settings.window.max(1)),
         };
@@ -76,7 +75,7 @@ impl Session {
                 Some(PageRow::Envelope(envelope)) => self.emit_first(now, envelope),
                 Some(PageRow::Gap { from, to, reason }) => {
                     self.note_emitted(class, to);
-                    self.emissions.push(Emission::Gap { class, from, to, reason });
+                    self.out.emit(Emission::Gap { class, from, to, reason });
                 }
                 None => return,
             }
@@ -88,10 +87,8 @@ impl Session {
         let attempt = envelope.attempts.saturating_add(1);
         let behind = self.inboxes[envelope.class].emitted;
         self.note_emitted(envelope.class, envelope.inbox_seq);
-        if self.emitted == Emitted::Nothing {
-            self.emitted = Emitted::Envelopes;
-        }
-        self.emissions.push(Emission::Envelope { envelope: envelope.clone(), attempt });
+        self.progress.emit();
+        self.out.emit(Emission::Envelope { envelope: envelope.clone(), attempt });
         if let Some(replaced) = self.window.emit(now, envelope, attempt, behind) {
             self.ended(replaced);
         }
@@ -105,7 +102,7 @@ impl Session {
         }
         self.window.emit_again(now, class, seq);
         if let Some(flight) = self.window.get(class, seq) {
-            self.emissions.push(Emission::Envelope { envelope: flight.envelope.clone(), attempt: flight.attempt });
+            self.out.emit(Emission::Envelope { envelope: flight.envelope.clone(), attempt: flight.attempt });
         }
     }
 
@@ -115,7 +112,7 @@ impl Session {
     }
 
     /// A slot was freed without an ack here: the row failed, moved, or somebody else settled it.
-    pub(super) fn ended(&mut self, flight: Flight) {
+    pub(super) fn ended(&mut self, flight: InFlight) {
         self.marks.pass(flight.envelope.message.chat, flight.envelope.message.seq);
         self.commits.release(flight.envelope.class, flight.envelope.inbox_seq);
     }
@@ -150,42 +147,35 @@ impl Session {
                 Waiter::Drained(class) => {
                     let inbox = &mut self.inboxes[class];
                     inbox.drain = Drain::Told;
-                    let (up_to, is_settled) = (inbox.target, inbox.settled >= inbox.target);
+                    let (up_to, is_settled) = (inbox.target, inbox.low_watermark.seq() >= inbox.target);
                     self.out.push(Effect::Drained { class, up_to });
                     // Nothing waited in the first place.
                     if !is_settled {
-                        self.advance_settled(class);
+                        self.advance_low_watermark(class);
                     }
                 }
             }
         }
     }
 
-    pub(super) fn advance_settled(&mut self, class: Class) {
-        let inbox = &mut self.inboxes[class];
-        match inbox.advance {
-            Advance::UnderWay => {}
-            Advance::Idle => {
-                inbox.advance = Advance::UnderWay;
-                inbox.acked_since_advance = 0;
-                self.out.push(Effect::AdvanceSettled(class));
-            }
+    /// Asks the database to move the low watermark on, unless it has been asked.
+    pub(super) fn advance_low_watermark(&mut self, class: Class) {
+        if self.inboxes[class].low_watermark.ask() {
+            self.out.push(Effect::AdvanceLowWatermark(class));
         }
     }
 
     /// After so many acks since the last time, and not before the drain has ended.
-    pub(super) fn advance_settled_when_due(&mut self, class: Class) {
+    pub(super) fn advance_low_watermark_when_due(&mut self, class: Class) {
         let inbox = &self.inboxes[class];
-        if inbox.drain == Drain::Told && inbox.acked_since_advance >= self.settings.advance_settled_every {
-            self.advance_settled(class);
+        if inbox.drain == Drain::Told && inbox.low_watermark.is_due(self.settings.low_watermark_every) {
+            self.advance_low_watermark(class);
         }
     }
 
     /// Takes the answer.
-    pub(super) fn settled_advanced(&mut self, class: Class, seq: InboxSeq) {
-        let inbox = &mut self.inboxes[class];
-        inbox.settled = inbox.settled.max(seq);
-        inbox.advance = Advance::Idle;
-        self.advance_settled_when_due(class);
+    pub(super) fn low_watermark_advanced(&mut self, class: Class, seq: InboxSeq) {
+        self.inboxes[class].low_watermark.answer(seq);
+        self.advance_low_watermark_when_due(class);
     }
 }

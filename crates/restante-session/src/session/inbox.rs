@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use crate::domain::{ChatId, ChatSeq, Envelope, InboxSeq, Page, PageRow};
 
-use super::{ClassStart, look::Look};
+use super::ClassStart;
+use super::low_watermark::LowWatermark;
 
 /// What is known about rows above the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +41,6 @@ pub(super) enum Drain {
     Told,
 }
 
-/// Is `settled_seq` being advanced?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Advance {
-    /// No.
-    Idle,
-    /// Asked for.
-    UnderWay,
-}
-
 /// What is to be done with an offer.
 #[derive(Debug)]
 pub(super) enum Offered {
@@ -67,16 +59,11 @@ pub(super) struct Inbox {
     pub(super) emitted: InboxSeq,
     /// `last_seq` at connect: what [`Drain`] is about.
     pub(super) target: InboxSeq,
-    /// `settled_seq` as far as it is known.
-    pub(super) settled: InboxSeq,
-    /// Taken and not yet emitted, ascending. At most one page and one look.
+    pub(super) low_watermark: LowWatermark,
+    /// Taken and not yet emitted, ascending. At most one page and one fallback poll.
     pub(super) buffer: VecDeque<PageRow>,
     pub(super) supply: Supply,
     pub(super) drain: Drain,
-    pub(super) advance: Advance,
-    /// Committed acks since `settled_seq` was last advanced.
-    pub(super) acked_since_advance: u32,
-    pub(super) look: Look,
     /// Has a first page arrived? Before it nothing is drained, not even an empty inbox.
     first_page: FirstPage,
 }
@@ -90,18 +77,15 @@ enum FirstPage {
 }
 
 impl Inbox {
-    pub(super) fn new(start: ClassStart, look: Look) -> Self {
+    pub(super) fn new(start: ClassStart) -> Self {
         Self {
             cursor: start.cursor,
             emitted: start.cursor,
             target: start.last_seq,
-            settled: start.settled_seq,
+            low_watermark: LowWatermark::at(start.settled_seq),
             buffer: VecDeque::new(),
             supply: Supply::MayWait,
             drain: Drain::UnderWay,
-            advance: Advance::Idle,
-            acked_since_advance: 0,
-            look,
             first_page: FirstPage::Awaited,
         }
     }
@@ -160,7 +144,7 @@ impl Inbox {
             Nudge::Offered(seq) => seq <= page.last_seq,
             Nudge::Woken => false,
         };
-        // A full page that moved nothing would be asked for again and again: leave the rest to the slow look.
+        // A full page that moved nothing would be asked for again and again: leave the rest to the fallback poll.
         let goes_on = !page.is_last && self.cursor > before;
         self.supply = if goes_on || !saw_everything { Supply::MayWait } else { Supply::Live };
         self.first_page = match self.first_page {

@@ -13,7 +13,7 @@ pub struct Settings {
     pub window: u16,
     /// Rows read at once.
     pub page_rows: u16,
-    /// An envelope unacked for this long is looked at.
+    /// An envelope unacked for this long is checked.
     pub ack_timeout: Duration,
     /// After so many attempts a row is failed; a device's redelivery of a settled row is given up.
     pub attempts_max: u16,
@@ -21,10 +21,10 @@ pub struct Settings {
     pub uncommitted_acks_max: usize,
     /// Acks that cannot be taken for this long close the connection.
     pub stalled_max: Duration,
-    /// How often the session looks for waiting rows by itself.
-    pub look_interval: Duration,
-    /// After so many acks `settled_seq` is advanced.
-    pub advance_settled_every: u32,
+    /// The pause between two fallback polls of a class.
+    pub poll_interval: Duration,
+    /// After so many committed acks the low watermark is advanced.
+    pub low_watermark_every: u32,
 }
 
 /// Which rows of the inbox a session drains.
@@ -43,7 +43,7 @@ pub struct ClassStart {
     pub cursor: InboxSeq,
     /// The inbox's `last_seq` at connect: what is at or below it "waited at connect".
     pub last_seq: InboxSeq,
-    /// `settled_seq` at connect: where the slow look starts.
+    /// `settled_seq` at connect: the low watermark, where the fallback poll starts.
     pub settled_seq: InboxSeq,
 }
 
@@ -93,8 +93,8 @@ pub enum ReadTarget {
 pub enum Input {
     /// The answer to [`Effect::ReadPage`]. Each is answered exactly once, however long the database is away.
     Page(Page),
-    /// The answer to [`Effect::Look`]: waiting rows from `settled_seq` on, whether in flight or not. Answered exactly once.
-    Looked(Page),
+    /// The answer to [`Effect::Poll`]: waiting rows from `settled_seq` on, whether in flight or not. Answered exactly once.
+    Polled(Page),
     /// A message was just committed for this user; it comes with its envelope, but only as a hint.
     Offer(Envelope),
     /// Something may wait.
@@ -140,8 +140,8 @@ pub enum Input {
         /// What became of it.
         outcome: AttemptOutcome,
     },
-    /// The answer to [`Effect::AdvanceSettled`].
-    SettledAdvanced(Class, InboxSeq),
+    /// The answer to [`Effect::AdvanceLowWatermark`].
+    LowWatermarkAdvanced(Class, InboxSeq),
     /// The database stopped answering. Until [`Input::DatabaseBack`] no deadline fires.
     DatabaseAway,
     /// It answers again.
@@ -229,8 +229,8 @@ pub enum Effect {
         /// Which rows.
         scope: Scope,
     },
-    /// Read waiting rows (`sent`) above `after`, at most `limit`: the slow look.
-    Look {
+    /// Read waiting rows (`sent`) above `after`, at most `limit`: the fallback poll.
+    Poll {
         /// The inbox.
         class: Class,
         /// Exclusive lower bound.
@@ -271,8 +271,8 @@ pub enum Effect {
         /// To be answered.
         ticket: Option<Ticket>,
     },
-    /// Advance `settled_seq`. Answered by [`Input::SettledAdvanced`].
-    AdvanceSettled(Class),
+    /// Advance the low watermark (`settled_seq`). Answered by [`Input::LowWatermarkAdvanced`].
+    AdvanceLowWatermark(Class),
     /// `queue:drained`.
     Drained {
         /// The inbox.

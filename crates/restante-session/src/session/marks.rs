@@ -5,8 +5,8 @@
 //! at or below the mark is in `sent`, requeued rows excepted.* Why it holds: a user's rows of one chat have inbox numbers
 //! in the order of their chat numbers, and the session takes every row that waits in the order of the inbox. So every
 //! row below the lowest one it holds was acked, or had ended otherwise when the page was read. It leans on two
-//! things: settlements of one session are committed in their order, and the drain misses nothing: were the slow
-//! look ever to find a waiting row below the cursor (a promoted replica that lost a commit, say), a mark proposed
+//! things: settlements of one session are committed in their order, and the drain misses nothing: were the fallback
+//! poll ever to find a waiting row below the cursor (a promoted replica that lost a commit, say), a mark proposed
 //! earlier covers it until it is acked again.
 
 use std::collections::{BTreeMap, HashMap};

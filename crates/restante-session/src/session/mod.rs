@@ -3,13 +3,15 @@
 //! Pure: no socket, no clock, no database. [`Session::handle`] takes what happened and says what to do;
 //! [`Session::next_deadline`] says when it wants to be asked again. The connection task does the rest.
 //!
-//! Reading order: `io` (the contract), `inbox` (one class: cursor, buffer, reading), `window` (in flight), `drain`
+//! Reading order: `io` (the contract), `inbox` (one class: cursor, buffer, reading), `low_watermark`, `window` (in flight), `drain`
 //! (from the inbox through the window to the wire), `ack` (what the client says), `commits` (acks on their way to the
-//! database), `marks` and `device` (what an ack may claim), `deadlines` and `look` (what happens when nothing does).
+//! database), `marks` and `device` (what an ack may claim), `deadlines` and `fallback_poll` (what happens when nothing does).
 
 mod io;
+mod output;
 
 mod inbox;
+mod low_watermark;
 mod window;
 
 mod ack;
@@ -20,7 +22,8 @@ mod device;
 mod marks;
 
 mod deadlines;
-mod look;
+mod fallback_poll;
+mod progress;
 
 #[cfg(test)]
 mod tests;
@@ -32,11 +35,13 @@ use crate::domain::{Class, InboxSeq, PerClass};
 pub use io::*;
 
 use commits::Commits;
-use deadlines::Pulse;
+use deadlines::Liveness;
 use device::DeviceCursor;
+use fallback_poll::FallbackPoll;
 use inbox::{Inbox, Nudge};
-use look::Look;
 use marks::Marks;
+use output::Output;
+use progress::{Pace, Progress};
 use window::Window;
 
 /// The state machine. It never blocks and never panics; an answer it did not ask for is ignored.
@@ -45,28 +50,16 @@ pub struct Session {
     settings: Settings,
     scope: Scope,
     inboxes: PerClass<Inbox>,
+    polls: PerClass<FallbackPoll>,
     window: Window,
     marks: Marks,
     /// Only for a device.
     device: Option<PerClass<DeviceCursor>>,
     commits: Commits,
-    pulse: Pulse,
-    pace: Pace,
+    liveness: Liveness,
+    progress: Progress,
     life: Life,
-    emitted: Emitted,
-    /// Collected while one input is handled.
-    out: Vec<Effect>,
-    /// What goes on the wire for this input, in one effect.
-    emissions: Vec<Emission>,
-}
-
-/// How much may be in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    /// One envelope over all classes: the one that crashes its client must be found.
-    Alone,
-    /// The window.
-    Windowed,
+    out: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,36 +70,26 @@ enum Life {
     Closed,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Emitted {
-    Nothing,
-    Envelopes,
-    /// At least one of them was acked, rejected or read.
-    Acked,
-}
-
 impl Session {
     /// A session and its first effects: the first page of each class. Register in the hub before.
     pub fn start(now: Instant, start: Start) -> (Self, Vec<Effect>) {
-        let look = || Look::Due(now + start.settings.look_interval);
         let device = |start: ClassStart| DeviceCursor::new(start.cursor);
         let mut session = Self {
             scope: start.scope,
-            inboxes: start.classes.map(|class| Inbox::new(class, look())),
+            inboxes: start.classes.map(Inbox::new),
+            polls: PerClass::from_fn(|_| FallbackPoll::Due(now + start.settings.poll_interval)),
             window: Window::new(start.settings.ack_timeout),
             marks: Marks::default(),
             device: start.has_device.then(|| start.classes.map(device)),
             commits: Commits::default(),
-            pulse: Pulse::default(),
-            pace: if start.emit_alone { Pace::Alone } else { Pace::Windowed },
+            liveness: Liveness::default(),
+            progress: Progress::new(if start.emit_alone { Pace::Alone } else { Pace::Windowed }),
             life: Life::Open,
-            emitted: Emitted::Nothing,
-            out: Vec::new(),
-            emissions: Vec::new(),
+            out: Output::default(),
             settings: start.settings,
         };
         session.carry_on(now);
-        let effects = std::mem::take(&mut session.out);
+        let effects = session.out.take();
         (session, effects)
     }
 
@@ -118,15 +101,15 @@ impl Session {
         }
         match self.life {
             Life::Open | Life::Leaving => self.carry_on(now),
-            Life::Closed => self.emissions.clear(),
+            Life::Closed => {}
         }
-        std::mem::take(&mut self.out)
+        self.out.take()
     }
 
     fn take(&mut self, now: Instant, input: Input) {
         match input {
             Input::Page(page) => self.page(page),
-            Input::Looked(page) => self.looked(now, page),
+            Input::Polled(page) => self.polled(now, page),
             Input::Offer(envelope) => self.offer(now, envelope),
             Input::Wake(class) => self.inboxes[class].nudge(Nudge::Woken),
             Input::Ack { target, ticket } => self.ack(now, target, ticket),
@@ -135,7 +118,7 @@ impl Session {
             Input::ReadUpTo(chat, seq) => self.read_elsewhere(chat, seq),
             Input::Committed(no) => self.committed(no),
             Input::Attempted { class, seq, outcome } => self.attempted(now, class, seq, outcome),
-            Input::SettledAdvanced(class, seq) => self.settled_advanced(class, seq),
+            Input::LowWatermarkAdvanced(class, seq) => self.low_watermark_advanced(class, seq),
             Input::DatabaseAway => self.database_away(now),
             Input::DatabaseBack => self.database_back(now),
             Input::Deadline => self.deadline(now),
@@ -205,17 +188,11 @@ impl Session {
 
     /// Was any envelope put on the wire?
     pub fn anything_emitted(&self) -> bool {
-        match self.emitted {
-            Emitted::Nothing => false,
-            Emitted::Envelopes | Emitted::Acked => true,
-        }
+        self.progress.anything_emitted()
     }
 
     /// Was anything that was emitted here acked, rejected or read?
     pub fn anything_acked(&self) -> bool {
-        match self.emitted {
-            Emitted::Nothing | Emitted::Envelopes => false,
-            Emitted::Acked => true,
-        }
+        self.progress.anything_acked()
     }
 }

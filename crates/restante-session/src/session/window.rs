@@ -9,7 +9,7 @@ use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, PerCl
 
 /// An envelope on the wire.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     pub(super) envelope: Envelope,
     /// The attempt that the wire was told last.
     pub(super) attempt: u16,
@@ -27,7 +27,7 @@ pub(super) struct Flight {
 /// What is awaited for an envelope in flight.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The client's ack; at `due` it is looked at.
+    /// The client's ack; at `due` it is checked.
     AwaitingAck { due: Instant },
     /// The database's word on an attempt. The slot stays taken.
     Counting(Counting),
@@ -64,7 +64,7 @@ impl Phase {
     }
 }
 
-impl Flight {
+impl InFlight {
     pub(super) fn phase(&self) -> &Phase {
         &self.phase
     }
@@ -82,7 +82,7 @@ impl Flight {
 #[derive(Debug)]
 pub(super) struct Window {
     ack_timeout: Duration,
-    flights: PerClass<BTreeMap<InboxSeq, Flight>>,
+    in_flight: PerClass<BTreeMap<InboxSeq, InFlight>>,
     by_message: HashMap<MessageId, (Class, InboxSeq)>,
     due: BTreeSet<(Instant, Class, InboxSeq)>,
     emissions: u64,
@@ -90,19 +90,19 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(ack_timeout: Duration) -> Self {
-        Self { ack_timeout, flights: PerClass::default(), by_message: HashMap::new(), due: BTreeSet::new(), emissions: 0 }
+        Self { ack_timeout, in_flight: PerClass::default(), by_message: HashMap::new(), due: BTreeSet::new(), emissions: 0 }
     }
 
     /// Puts an envelope in flight, as the newest in the order of emission. What it replaces comes back: a row that
     /// was requeued is in flight under its old number until the new one is emitted.
-    pub(super) fn emit(&mut self, now: Instant, envelope: Envelope, attempt: u16, behind: InboxSeq) -> Option<Flight> {
+    pub(super) fn emit(&mut self, now: Instant, envelope: Envelope, attempt: u16, behind: InboxSeq) -> Option<InFlight> {
         let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
         let replaced = self.find(message).and_then(|(class, seq)| self.remove(class, seq));
         let due = now + self.ack_timeout;
         self.emissions += 1;
         let phase = Phase::AwaitingAck { due };
-        let flight = Flight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, phase };
-        self.flights[class].insert(seq, flight);
+        let flight = InFlight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, phase };
+        self.in_flight[class].insert(seq, flight);
         self.by_message.insert(message, (class, seq));
         self.due.insert((due, class, seq));
         replaced
@@ -120,7 +120,7 @@ impl Window {
 
     /// Changes what is awaited for an envelope.
     pub(super) fn set_phase(&mut self, class: Class, seq: InboxSeq, phase: Phase) {
-        let Some(flight) = self.flights[class].get_mut(&seq) else { return };
+        let Some(flight) = self.in_flight[class].get_mut(&seq) else { return };
         if let Some(due) = flight.phase.due() {
             self.due.remove(&(due, class, seq));
         }
@@ -131,8 +131,8 @@ impl Window {
     }
 
     /// Frees a slot.
-    pub(super) fn remove(&mut self, class: Class, seq: InboxSeq) -> Option<Flight> {
-        let flight = self.flights[class].remove(&seq)?;
+    pub(super) fn remove(&mut self, class: Class, seq: InboxSeq) -> Option<InFlight> {
+        let flight = self.in_flight[class].remove(&seq)?;
         self.by_message.remove(&flight.envelope.message.id);
         if let Some(due) = flight.phase.due() {
             self.due.remove(&(due, class, seq));
@@ -140,8 +140,8 @@ impl Window {
         Some(flight)
     }
 
-    pub(super) fn get(&mut self, class: Class, seq: InboxSeq) -> Option<&mut Flight> {
-        self.flights[class].get_mut(&seq)
+    pub(super) fn get(&mut self, class: Class, seq: InboxSeq) -> Option<&mut InFlight> {
+        self.in_flight[class].get_mut(&seq)
     }
 
     /// Where a message is in flight.
@@ -150,44 +150,44 @@ impl Window {
     }
 
     pub(super) fn len(&self, class: Class) -> usize {
-        self.flights[class].len()
+        self.in_flight[class].len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.flights.values().all(BTreeMap::is_empty)
+        self.in_flight.values().all(BTreeMap::is_empty)
     }
 
     /// Is an ack, or the database's word on an attempt, still to come?
     pub(super) fn awaits_anything(&self) -> bool {
-        let awaits = |flight: &Flight| matches!(flight.phase, Phase::AwaitingAck { .. } | Phase::Counting(_));
-        self.flights.values().flat_map(BTreeMap::values).any(awaits)
+        let awaits = |flight: &InFlight| matches!(flight.phase, Phase::AwaitingAck { .. } | Phase::Counting(_));
+        self.in_flight.values().flat_map(BTreeMap::values).any(awaits)
     }
 
     /// The lowest number in flight.
     pub(super) fn lowest(&self, class: Class) -> Option<InboxSeq> {
-        self.flights[class].first_key_value().map(|(seq, _)| *seq)
+        self.in_flight[class].first_key_value().map(|(seq, _)| *seq)
     }
 
     /// The numbers in flight, ascending.
     pub(super) fn numbers(&self, class: Class) -> impl Iterator<Item = InboxSeq> + '_ {
-        self.flights[class].keys().copied()
+        self.in_flight[class].keys().copied()
     }
 
     /// The numbers in flight up to `n` that a client who has got `n` has got too: of a stray, which was emitted after
     /// higher numbers, only a number above those tells.
     pub(super) fn up_to(&self, class: Class, n: InboxSeq) -> Vec<(Class, InboxSeq)> {
-        let flights = self.flights[class].range(..=n).filter(|(_, flight)| flight.behind < n);
-        flights.map(|(seq, _)| (class, *seq)).collect()
+        let in_flight = self.in_flight[class].range(..=n).filter(|(_, flight)| flight.behind < n);
+        in_flight.map(|(seq, _)| (class, *seq)).collect()
     }
 
     /// Where the messages of a chat are in flight, up to a number of the chat.
     pub(super) fn of_chat(&self, chat: ChatId, up_to: ChatSeq) -> Vec<(Class, InboxSeq)> {
-        let is_of_chat = |flight: &&Flight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
-        let flights = self.flights.values().flat_map(BTreeMap::values).filter(is_of_chat);
-        flights.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
+        let is_of_chat = |flight: &&InFlight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
+        let in_flight = self.in_flight.values().flat_map(BTreeMap::values).filter(is_of_chat);
+        in_flight.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
     }
 
-    /// When the first envelope is to be looked at.
+    /// When the first envelope is to be checked.
     pub(super) fn first_due(&self) -> Option<Instant> {
         self.due.first().map(|(due, ..)| *due)
     }

@@ -12,7 +12,7 @@ use super::database::Database;
 /// A request to the database that was not performed yet.
 pub(super) enum Request {
     Page { class: Class, after: InboxSeq, limit: u16, scope: Scope },
-    Look { class: Class, after: InboxSeq, limit: u16 },
+    Poll { class: Class, after: InboxSeq, limit: u16 },
     Attempt { class: Class, seq: InboxSeq, is_final: bool },
     Reject { message: MessageId, is_final: bool },
     Read { chat: ChatId, target: ReadTarget },
@@ -73,9 +73,9 @@ impl Connection {
     pub(super) fn request(&mut self, request: Request) {
         let same = |other: &Request| match (other, &request) {
             (Request::Page { class, .. }, Request::Page { class: new, .. }) => class == new,
-            (Request::Look { class, .. }, Request::Look { class: new, .. }) => class == new,
+            (Request::Poll { class, .. }, Request::Poll { class: new, .. }) => class == new,
             (Request::Advance(class), Request::Advance(new)) => class == new,
-            (Request::Page { .. } | Request::Look { .. } | Request::Advance(_), _) => false,
+            (Request::Page { .. } | Request::Poll { .. } | Request::Advance(_), _) => false,
             (Request::Attempt { .. } | Request::Reject { .. } | Request::Read { .. }, _) => false,
         };
         assert!(!self.requests.iter().any(same), "two reads or advances of one class are under way");

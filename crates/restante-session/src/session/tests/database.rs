@@ -126,8 +126,8 @@ impl Database {
         }
     }
 
-    /// What a look reads.
-    pub(super) fn look(&self, class: Class, after: InboxSeq, limit: u16) -> Page {
+    /// The rows that a fallback poll reads.
+    pub(super) fn poll(&self, class: Class, after: InboxSeq, limit: u16) -> Page {
         let mut page = self.page(class, after, u16::MAX, Scope::Waiting);
         page.rows.retain(|row| matches!(row, PageRow::Envelope(_)));
         page.is_last = page.rows.len() < usize::from(limit);
@@ -206,7 +206,7 @@ impl Database {
         }
     }
 
-    pub(super) fn advance_settled(&mut self, class: Class) -> InboxSeq {
+    pub(super) fn advance_low_watermark(&mut self, class: Class) -> InboxSeq {
         let inbox = &mut self.inboxes[class];
         let lowest = inbox.rows.iter().find(|(_, row)| row.status.waits()).map(|(seq, _)| *seq);
         inbox.settled_seq = lowest.map_or(inbox.last_seq, |seq| seq - 1);

@@ -38,7 +38,7 @@ fn input(rng: &mut fastrand::Rng) -> Input {
     let outcomes = [AttemptOutcome::Counted(rng.u16(..)), AttemptOutcome::Failed(rng.u16(..)), AttemptOutcome::SettledElsewhere];
     match rng.u8(..14) {
         0 => Input::Page(page(rng)),
-        1 => Input::Looked(page(rng)),
+        1 => Input::Polled(page(rng)),
         2 => Input::Offer(garbled(rng)),
         3 => Input::Wake(class(rng)),
         4 => Input::Ack { target: AckTarget::Messages(vec![message, id(CHAT, rng.i64(1..12)), message]), ticket },
@@ -48,7 +48,7 @@ fn input(rng: &mut fastrand::Rng) -> Input {
         8 => Input::ReadUpTo(chat(rng.u128(1..4)), ChatSeq(seq(rng))),
         9 => Input::Committed(SettlementNo(rng.choice([0, 1, 2, 3, 4, 5, u64::MAX]).unwrap_or(0))),
         10 => Input::Attempted { class: class(rng), seq: InboxSeq(seq(rng)), outcome: outcomes[rng.usize(..3)] },
-        11 => Input::SettledAdvanced(class(rng), InboxSeq(seq(rng))),
+        11 => Input::LowWatermarkAdvanced(class(rng), InboxSeq(seq(rng))),
         12 => rng.choice([Input::DatabaseAway, Input::DatabaseBack, Input::Leave]).unwrap_or(Input::Deadline),
         13.. => Input::Deadline,
     }

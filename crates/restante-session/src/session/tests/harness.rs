@@ -112,8 +112,8 @@ pub(super) fn short_page(class: Class, after: i64, rows: Vec<PageRow>, last_seq:
     Input::Page(Page { class, after: InboxSeq(after), rows, is_last: true, last_seq: InboxSeq(last_seq) })
 }
 
-pub(super) fn looked(after: i64, rows: Vec<PageRow>, last_seq: i64) -> Input {
-    Input::Looked(Page { class: CHAT, after: InboxSeq(after), rows, is_last: true, last_seq: InboxSeq(last_seq) })
+pub(super) fn polled(after: i64, rows: Vec<PageRow>, last_seq: i64) -> Input {
+    Input::Polled(Page { class: CHAT, after: InboxSeq(after), rows, is_last: true, last_seq: InboxSeq(last_seq) })
 }
 
 pub(super) fn offer(seq: i64) -> Input {
@@ -171,8 +171,8 @@ pub(super) fn attempted(seq: i64, outcome: AttemptOutcome) -> Input {
     Input::Attempted { class: CHAT, seq: InboxSeq(seq), outcome }
 }
 
-pub(super) fn settled_advanced(seq: i64) -> Input {
-    Input::SettledAdvanced(CHAT, InboxSeq(seq))
+pub(super) fn low_watermark_advanced(seq: i64) -> Input {
+    Input::LowWatermarkAdvanced(CHAT, InboxSeq(seq))
 }
 
 /// A session and its clock.
@@ -226,9 +226,9 @@ impl Stage {
         stage.does(short_page(CHAT, last_seq, vec![], last_seq));
         stage.does(short_page(ALERT, 0, vec![], 0));
         stage.does(short_page(EVENT, 0, vec![], 0));
-        stage.does(settled_advanced(last_seq));
-        stage.does(Input::SettledAdvanced(ALERT, InboxSeq(0)));
-        stage.does(Input::SettledAdvanced(EVENT, InboxSeq(0)));
+        stage.does(low_watermark_advanced(last_seq));
+        stage.does(Input::LowWatermarkAdvanced(ALERT, InboxSeq(0)));
+        stage.does(Input::LowWatermarkAdvanced(EVENT, InboxSeq(0)));
         stage
     }
 
@@ -260,7 +260,7 @@ impl Stage {
     }
 }
 
-/// The defaults of the product, with a look so rare that it is out of the way.
+/// The defaults of the product, with a fallback poll so rare that it is out of the way.
 pub(super) fn settings() -> Settings {
     Settings {
         window: 50,
@@ -269,8 +269,8 @@ pub(super) fn settings() -> Settings {
         attempts_max: 5,
         uncommitted_acks_max: 500,
         stalled_max: Duration::from_secs(10),
-        look_interval: Duration::from_secs(100_000),
-        advance_settled_every: 1_000,
+        poll_interval: Duration::from_secs(100_000),
+        low_watermark_every: 1_000,
     }
 }
 
@@ -289,7 +289,7 @@ fn number(class: Class, seq: InboxSeq) -> String {
 fn text(effect: &Effect) -> String {
     match effect {
         Effect::ReadPage { class, after, .. } => format!("read page after {}", number(*class, *after)),
-        Effect::Look { class, after, limit } => format!("look after {} limit {limit}", number(*class, *after)),
+        Effect::Poll { class, after, limit } => format!("poll after {} limit {limit}", number(*class, *after)),
         Effect::Emit(emissions) => format!("emit {}", emissions.iter().map(emission).collect::<Vec<_>>().join(" ")),
         Effect::Settle(settlement) => settle(settlement),
         Effect::Read { chat, target: ReadTarget::Seq(seq), .. } => format!("mark chat {} read to {seq}", chat.0.as_u128()),
@@ -300,7 +300,7 @@ fn text(effect: &Effect) -> String {
             format!("count {}: {reason}{}", number(envelope.class, envelope.inbox_seq), if *is_final { ", final" } else { "" })
         }
         Effect::RejectById { message, reason, .. } => format!("reject message {}: {reason}", message.0.as_u128()),
-        Effect::AdvanceSettled(class) => format!("advance settled of {class}"),
+        Effect::AdvanceLowWatermark(class) => format!("advance low watermark of {class}"),
         Effect::Drained { class, up_to } => format!("drained {}", number(*class, *up_to)),
         Effect::Confirm(ticket) => format!("confirm {}", ticket.0),
         Effect::AckAhead { emitted, .. } => format!("ack ahead of {emitted}"),
@@ -338,7 +338,7 @@ fn settle(settlement: &Settlement) -> String {
 /// An input in a few words, for a trace.
 pub(super) fn input_text(input: &Input) -> String {
     match input {
-        Input::Page(page) | Input::Looked(page) => {
+        Input::Page(page) | Input::Polled(page) => {
             let numbers: Vec<_> = page.rows.iter().map(row_text).collect();
             format!("page after {}: {}; last {} {}", page.after, numbers.join(" "), page.last_seq, page.is_last)
         }

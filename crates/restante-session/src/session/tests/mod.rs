@@ -8,7 +8,7 @@ mod transcripts_deadlines;
 mod transcripts_devices;
 mod transcripts_drain;
 mod transcripts_leaving;
-mod transcripts_looks;
+mod transcripts_polls;
 mod transcripts_rejects_and_reads;
 
 mod client;

@@ -48,7 +48,7 @@ fn a_trailing_gap_is_covered_by_an_ack_up_to_it() {
     stage.on(ack_up_to(1), ["settle #1: 1, mark 1=1, device 1 0 0"]);
     stage.on(with_ticket(ack_up_to(3), 1), ["settle #2:, device 3 0 0"]);
     stage.on(ack_up_to(3), []);
-    stage.on(committed(1), ["drained 3", "advance settled of chat"]);
+    stage.on(committed(1), ["drained 3", "advance low watermark of chat"]);
     stage.on(committed(2), ["confirm 1"]);
 }
 

@@ -194,7 +194,7 @@ fn drained_is_told_once_when_what_waited_at_connect_is_acked_and_committed() {
     stage.on(ack([2]), ["settle #1: 2"]);
     stage.on(ack([1]), ["settle #2: 1, mark 1=2"]);
     stage.on(committed(2), []);
-    stage.on(committed(1), ["drained 2", "advance settled of chat"]);
+    stage.on(committed(1), ["drained 2", "advance low watermark of chat"]);
     stage.on(ack([3]), ["settle #3: 3, mark 1=3"]);
     stage.on(committed(3), []);
 }
@@ -210,7 +210,7 @@ fn an_empty_inbox_is_drained_after_its_first_page_and_has_nothing_to_settle() {
 #[test]
 fn an_inbox_whose_rows_ended_meanwhile_is_drained_after_its_last_page() {
     let mut stage = Stage::waiting(40);
-    stage.on(short_page(CHAT, 0, vec![gap(1, 40)], 40), ["emit gap 1-40", "drained 40", "advance settled of chat"]);
+    stage.on(short_page(CHAT, 0, vec![gap(1, 40)], 40), ["emit gap 1-40", "drained 40", "advance low watermark of chat"]);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn drained_does_not_wait_for_what_came_later() {
     let mut stage = Stage::waiting(1);
     stage.on(full_page(CHAT, 0, rows([1, 2])), ["emit 1 2", "read page after 2"]);
     stage.on(ack([1]), ["settle #1: 1, mark 1=1"]);
-    stage.on(committed(1), ["drained 1", "advance settled of chat"]);
+    stage.on(committed(1), ["drained 1", "advance low watermark of chat"]);
 }
 
 #[test]
@@ -228,28 +228,28 @@ fn drained_waits_for_buffered_rows_and_for_attempts() {
     stage.on(reject_for_good(1), ["count 1: never, final"]);
     stage.on(attempted(1, AttemptOutcome::Failed(5)), ["emit 2"]);
     stage.on(reject_for_good(2), ["count 2: never, final"]);
-    stage.on(attempted(2, AttemptOutcome::Failed(5)), ["drained 2", "advance settled of chat"]);
+    stage.on(attempted(2, AttemptOutcome::Failed(5)), ["drained 2", "advance low watermark of chat"]);
 }
 
 #[test]
-fn settled_seq_is_advanced_after_so_many_committed_acks_and_once_at_a_time() {
-    let mut stage = Stage::live_with(0, |start| start.settings.advance_settled_every = 2);
+fn the_low_watermark_is_advanced_after_so_many_committed_acks_and_once_at_a_time() {
+    let mut stage = Stage::live_with(0, |start| start.settings.low_watermark_every = 2);
     for seq in 1..=5 {
         stage.does(offer(seq));
     }
     stage.on(ack([1]), ["settle #1: 1, mark 1=1"]);
     stage.on(ack([2]), ["settle #2: 2, mark 1=2"]);
     stage.on(committed(1), []);
-    stage.on(committed(2), ["advance settled of chat"]);
+    stage.on(committed(2), ["advance low watermark of chat"]);
     stage.on(ack([3, 4]), ["settle #3: 3 4, mark 1=4"]);
     stage.on(committed(3), []);
-    stage.on(settled_advanced(2), ["advance settled of chat"]);
-    stage.on(settled_advanced(4), []);
+    stage.on(low_watermark_advanced(2), ["advance low watermark of chat"]);
+    stage.on(low_watermark_advanced(4), []);
 }
 
 #[test]
-fn settled_seq_is_not_advanced_during_the_drain() {
-    let mut stage = Stage::with(9, |start| start.settings.advance_settled_every = 1);
+fn the_low_watermark_is_not_advanced_during_the_drain() {
+    let mut stage = Stage::with(9, |start| start.settings.low_watermark_every = 1);
     stage.on(full_page(CHAT, 0, rows([1, 2])), ["emit 1 2", "read page after 2"]);
     stage.on(ack([1]), ["settle #1: 1, mark 1=1"]);
     stage.on(committed(1), []);

@@ -124,7 +124,7 @@ fn a_settled_row_that_a_device_rejects_is_redelivered_here_alone() {
     stage.on(short_page(CHAT, 0, vec![delivered(1).into()], 1), ["emit 1"]);
     stage.on(with_ticket(reject(1), 2), ["confirm 2"]);
     stage.at_deadline(1, ["emit 1(attempt 2)"]);
-    stage.on(reject_for_good(1), ["drained 1", "advance settled of chat"]);
+    stage.on(reject_for_good(1), ["drained 1", "advance low watermark of chat"]);
 }
 
 #[test]

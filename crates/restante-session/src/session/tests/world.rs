@@ -29,7 +29,7 @@ pub(super) struct World {
 }
 
 const CLIENTS: [Option<usize>; 4] = [None, None, Some(0), Some(1)];
-const LOOK: Duration = Duration::from_secs(70);
+const POLL: Duration = Duration::from_secs(70);
 
 impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
@@ -41,8 +41,8 @@ impl World {
             attempts_max: rng.u16(2..4),
             uncommitted_acks_max: rng.usize(1..8),
             stalled_max: Duration::from_secs(10),
-            look_interval: LOOK,
-            advance_settled_every: rng.u32(1..5),
+            poll_interval: POLL,
+            low_watermark_every: rng.u32(1..5),
         };
         let db = Database::new(settings.attempts_max);
         let clients = CLIENTS.map(Client::new).into();
@@ -162,7 +162,7 @@ impl World {
         let request = connection.requests.swap_remove(n);
         let answer = match request {
             Request::Page { class, after, limit, scope } => Some(Input::Page(self.db.page(class, after, limit, scope))),
-            Request::Look { class, after, limit } => Some(Input::Looked(self.db.look(class, after, limit))),
+            Request::Poll { class, after, limit } => Some(Input::Polled(self.db.poll(class, after, limit))),
             Request::Attempt { class, seq, is_final } => {
                 Some(Input::Attempted { class, seq, outcome: self.db.count_attempt(class, seq, is_final) })
             }
@@ -170,7 +170,7 @@ impl World {
                 self.db.reject_by_id(message, is_final);
                 None
             }
-            Request::Advance(class) => Some(Input::SettledAdvanced(class, self.db.advance_settled(class))),
+            Request::Advance(class) => Some(Input::LowWatermarkAdvanced(class, self.db.advance_low_watermark(class))),
             Request::Read { chat, target } => {
                 let read = self.db.read(chat, target).map(|up_to| Input::ReadUpTo(chat, up_to));
                 for other in &mut self.connections {
@@ -294,7 +294,7 @@ impl World {
             assert!(!connection.is_closed, "an effect after the close: {effect:?}");
             match effect {
                 Effect::ReadPage { class, after, limit, scope } => connection.request(Request::Page { class, after, limit, scope }),
-                Effect::Look { class, after, limit } => connection.request(Request::Look { class, after, limit }),
+                Effect::Poll { class, after, limit } => connection.request(Request::Poll { class, after, limit }),
                 Effect::Emit(emissions) => connection.emit(emissions),
                 Effect::Settle(settlement) => connection.settlements.push_back(settlement),
                 Effect::Read { chat, target, .. } => connection.requests.push(Request::Read { chat, target }),
@@ -303,7 +303,7 @@ impl World {
                     connection.requests.push(Request::Attempt { class, seq, is_final });
                 }
                 Effect::RejectById { message, is_final, .. } => connection.requests.push(Request::Reject { message, is_final }),
-                Effect::AdvanceSettled(class) => connection.request(Request::Advance(class)),
+                Effect::AdvanceLowWatermark(class) => connection.request(Request::Advance(class)),
                 Effect::Drained { class, up_to } => connection.drained(&self.db, class, up_to),
                 Effect::Confirm(ticket) => connection.confirm(&self.db, ticket),
                 Effect::AckAhead { emitted, .. } => assert!(emitted < InboxSeq(1_000), "only bogus numbers are ahead"),

@@ -1,4 +1,4 @@
--- tallies_since: those of these large chats where a mark moved since a transaction, and my newest message there; primary keys of chat_members and marks, (chat_id, seq) of messages
+-- receipt_counts_since: those of these large chats where a mark moved since a transaction, and my newest message there; primary keys of chat_members and marks, (chat_id, seq) of messages
 select c.chat_id as "chat_id!", n.id as "message_id!", n.seq as "seq!"
 from unnest($2::uuid[]) c (chat_id)
 cross join lateral (

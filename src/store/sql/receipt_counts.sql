@@ -1,4 +1,4 @@
--- tallies: how many members of large chats have a message, and have read it; primary keys of chat_members and marks
+-- receipt_counts: how many members of large chats have a message, and have read it; primary keys of chat_members and marks
 select u.ord as "ord!", count(*) filter (where k.delivered_seq >= u.seq) as "delivered!", count(*) filter (where k.read_seq >= u.seq) as "read!", count(*) as "members!"
 from unnest($1::uuid[], $2::bigint[], $3::bigint[]) with ordinality u (chat_id, sender_id, seq, ord)
 join chat_members cm on cm.chat_id = u.chat_id and cm.left_seq is null and cm.user_id <> u.sender_id and cm.joined_seq < u.seq

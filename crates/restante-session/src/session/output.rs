@@ -1,0 +1,35 @@
+//! The effects of one input, in order. Emissions are collected apart: what one input puts on the wire is one effect.
+
+use super::{Effect, Emission};
+
+/// Collected while one input is handled.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    effects: Vec<Effect>,
+    emissions: Vec<Emission>,
+}
+
+impl Output {
+    /// Adds an effect.
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Adds something to the next [`Effect::Emit`].
+    pub(super) fn emit(&mut self, emission: Emission) {
+        self.emissions.push(emission);
+    }
+
+    /// Makes one effect of the emissions so far, if there are any.
+    pub(super) fn end_emissions(&mut self) {
+        if !self.emissions.is_empty() {
+            self.effects.push(Effect::Emit(std::mem::take(&mut self.emissions)));
+        }
+    }
+
+    /// Takes all effects out. Emissions that [`Output::end_emissions`] has not seen are dropped: the connection closes.
+    pub(super) fn take(&mut self) -> Vec<Effect> {
+        self.emissions.clear();
+        std::mem::take(&mut self.effects)
+    }
+}

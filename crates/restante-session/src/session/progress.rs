@@ -1,0 +1,63 @@
+//! How far the client has got with its first envelopes. A client that crashes at an envelope connects again and again and acks
+//! nothing; then envelopes are emitted alone, so that the one at fault is found.
+
+/// What the client was given and has answered.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pace: Pace,
+    emitted: Emitted,
+}
+
+/// How much may be in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// One envelope over all classes: the one that crashes its client must be found.
+    Alone,
+    /// The window.
+    Windowed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Emitted {
+    Nothing,
+    Envelopes,
+    /// At least one of them was acked, rejected or read.
+    Acked,
+}
+
+impl Progress {
+    pub(super) const fn new(pace: Pace) -> Self {
+        Self { pace, emitted: Emitted::Nothing }
+    }
+
+    pub(super) const fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// An envelope was emitted.
+    pub(super) const fn emit(&mut self) {
+        self.emitted = match self.emitted {
+            Emitted::Nothing | Emitted::Envelopes => Emitted::Envelopes,
+            Emitted::Acked => Emitted::Acked,
+        };
+    }
+
+    /// The client acked, rejected or read something that was emitted: it got past its first envelope.
+    pub(super) const fn ack(&mut self) {
+        (self.pace, self.emitted) = (Pace::Windowed, Emitted::Acked);
+    }
+
+    pub(super) const fn anything_emitted(&self) -> bool {
+        match self.emitted {
+            Emitted::Nothing => false,
+            Emitted::Envelopes | Emitted::Acked => true,
+        }
+    }
+
+    pub(super) const fn anything_acked(&self) -> bool {
+        match self.emitted {
+            Emitted::Nothing | Emitted::Envelopes => false,
+            Emitted::Acked => true,
+        }
+    }
+}
