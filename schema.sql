@@ -676,51 +676,6 @@ end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live, has any gone without leaving?';
 
-CREATE FUNCTION restante_bury(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET jit TO 'off'
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-#variable_conflict use_column
-declare
-  v_node uuid;
-  v_seen timestamptz;
-begin
-  perform restante_needs_read_committed();
-  perform restante_presence_lock();
-  select n.node_id, least(n.seen_at, clock_timestamp()) into v_node, v_seen
-    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and not restante_is_alive(n, clock_timestamp())
-   order by n.node_id limit 1 for update;
-  if not found then
-    return;
-  end if;
-  return query
-    with gone as (
-      delete from presence_leases l
-       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
-       where l.user_id = x.user_id and l.node_id = v_node
-      returning l.user_id
-    ), noted as (
-      insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
-        on conflict (user_id) do update set seen_at = least(greatest(s.seen_at, excluded.seen_at), clock_timestamp())
-        returning s.user_id, s.seen_at
-    )
-    select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> v_node);
-  -- Whoever is left is taken out by the next call.
-  delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
-end $$;
-
-COMMENT ON FUNCTION restante_bury(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
-
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1650,6 +1605,51 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+
+CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_node uuid;
+  v_seen timestamptz;
+begin
+  perform restante_needs_read_committed();
+  perform restante_presence_lock();
+  select n.node_id, least(n.seen_at, clock_timestamp()) into v_node, v_seen
+    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and not restante_is_alive(n, clock_timestamp())
+   order by n.node_id limit 1 for update;
+  if not found then
+    return;
+  end if;
+  return query
+    with gone as (
+      delete from presence_leases l
+       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
+       where l.user_id = x.user_id and l.node_id = v_node
+      returning l.user_id
+    ), noted as (
+      insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
+        on conflict (user_id) do update set seen_at = least(greatest(s.seen_at, excluded.seen_at), clock_timestamp())
+        returning s.user_id, s.seen_at
+    )
+    select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
+     where not exists (
+       select from presence_leases l
+       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+       where l.user_id = o.user_id and l.node_id <> v_node);
+  -- The next call takes out the leases that are left.
+  delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
+end $$;
+
+COMMENT ON FUNCTION restante_reap(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
 
 CREATE FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) RETURNS TABLE(outcome text, user_id bigint, external_id text, left_seq bigint, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
     LANGUAGE plpgsql

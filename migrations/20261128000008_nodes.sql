@@ -108,7 +108,7 @@ end $$;
 comment on function restante_depart(uuid, bigint[], bigint[]) is
   'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
 
-create function restante_bury(p_users_max integer)
+create function restante_reap(p_users_max integer)
 returns table (user_id bigint, external_id text, at timestamptz)
 language plpgsql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
@@ -143,8 +143,8 @@ begin
        select from presence_leases l
        cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
        where l.user_id = o.user_id and l.node_id <> v_node);
-  -- Whoever is left is taken out by the next call.
+  -- The next call takes out the leases that are left.
   delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
 end $$;
-comment on function restante_bury(integer) is
+comment on function restante_reap(integer) is
   'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';

@@ -9,7 +9,7 @@ use super::{Node, Presence, PresenceSettings};
 use crate::store::{self, Beat};
 
 /// Leases of a node that has gone, taken out by one statement.
-const BURIED_AT_ONCE: i32 = 1_000;
+const REAPED_AT_ONCE: i32 = 1_000;
 /// A statement that takes longer is not waited for: the next heartbeat is due.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -50,7 +50,7 @@ impl Registry {
             if !any_gone {
                 return Ok(());
             }
-            let offline = self.node.store.bury(BURIED_AT_ONCE).await?;
+            let offline = self.node.store.reap(REAPED_AT_ONCE).await?;
             debug!(users = offline.len(), "users of a node that has gone are offline");
             offline.iter().for_each(|user| self.node.say_offline(user));
         }

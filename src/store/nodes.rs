@@ -16,7 +16,7 @@ pub struct Beat {
     pub came: bool,
     /// The nodes that live, this one too.
     pub live: Vec<NodeId>,
-    /// Some node has gone and is to be buried.
+    /// Some node has gone and is to be taken out.
     pub any_gone: bool,
 }
 
@@ -76,8 +76,8 @@ impl Store {
 
     /// Takes out a node that has gone, and at most so many of its leases. Returns those of its users who are online nowhere
     /// now; each is returned to one caller only.
-    pub async fn bury(&self, users_max: i32) -> Result<Vec<Presented>> {
-        let rows = sqlx::query_file!("src/store/sql/bury.sql", users_max).fetch_all(self.database()).await?;
+    pub async fn reap(&self, users_max: i32) -> Result<Vec<Presented>> {
+        let rows = sqlx::query_file!("src/store/sql/reap.sql", users_max).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 

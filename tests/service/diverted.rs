@@ -79,7 +79,7 @@ const CALLS: [&str; 27] = [
     "select restante_depart('00000000-0000-0000-0000-00000000000a', '{$user}', '{10}')",
     "select restante_arrive('00000000-0000-0000-0000-00000000000a', '{$user}')",
     "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)",
-    "select restante_bury(10)",
+    "select restante_reap(10)",
 ];
 
 /// What must have come of the calls, in the schema's own tables.

@@ -64,7 +64,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("arrive", format!("'{nil}', array[{user}]")),
         ("audience", format!("{user}, '{chat}'")),
         ("beat", format!("'{nil}', 8000")),
-        ("bury", "1000".to_owned()),
+        ("reap", "1000".to_owned()),
         ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5, '5ms'")),
         ("add_members", format!("'{chat}', {user}, array[{user}], 5000")),
         ("catch_up_marks", "4".to_owned()),
@@ -315,7 +315,7 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
             "select count(*) from restante_depart('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[], array[2500]::bigint[])"
         ),
         "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)".to_owned(),
-        "select count(*) from restante_bury(1000)".to_owned(),
+        "select count(*) from restante_reap(1000)".to_owned(),
     ];
     run(connection, "begin").await;
     for step in first.into_iter().chain(lanes(known)).chain(last) {

@@ -142,7 +142,7 @@ async fn a_node_that_was_taken_for_dead_lists_itself_and_its_users_again() {
     let paused = "update nodes n set gone_at = clock_timestamp()
                   where exists (select from presence_leases l join users u on u.id = l.user_id where l.node_id = n.node_id and u.external_id = 'bob')";
     sqlx::query(paused).execute(&pool).await.unwrap();
-    sqlx::query("select count(*) from restante_bury(1000)").execute(&pool).await.unwrap();
+    sqlx::query("select count(*) from restante_reap(1000)").execute(&pool).await.unwrap();
     until_true(&pool, "select count(*) = 2 from nodes").await;
     until_true(&pool, "select count(*) = 2 from presence_leases").await;
     assert_eq!(state(&mut alice, "bob").await["online"], true);
