@@ -31,7 +31,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("http", &["connection", "delivery", "presence", "reach", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
     ("connection", &["delivery", "presence", "reach", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
-    ("jobs", &["delivery", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
+    ("jobs", &["delivery", "presence", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("delivery", &["reach", "session", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("presence", &["reach", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("reach", &["hub", "bus", "telemetry", "protocol", "domain"]),

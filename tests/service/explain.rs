@@ -52,7 +52,10 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
                 "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false, '100ms'"
             ),
         ),
+        ("acquire_job", format!("'expire', '{nil}', 8000")),
+        ("advance_job", format!("'expire', '{nil}', 1, 'x', 8000")),
         ("advance_settled", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[]")),
+        ("any_node_gone", String::new()),
         ("applied", "0".to_owned()),
         ("collations", String::new()),
         ("in_the_way", "1".to_owned()),
@@ -85,12 +88,10 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("epoch", String::new()),
         ("shape", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500, 2000")),
-        ("expiry_horizon", String::new()),
         ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("history_keys", format!("{user}, '{chat}', null, 30, 50")),
         ("is_busy", "1".to_owned()),
-        ("keep_expiry_horizon", "now()".to_owned()),
         ("large_chats", format!("array['{chat}']::uuid[], 51")),
         ("leave", format!("'{nil}', 2500")),
         ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[], true")),
@@ -111,6 +112,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("put_back", format!("'{one}', '{name}'")),
         ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'")),
         ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
+        ("release_job", format!("'expire', '{nil}', 1")),
         ("remove_members", format!("'{chat}', {user}, array[{user}]")),
         ("room", String::new()),
         ("seqs_of_messages", format!("array['{chat}']::uuid[], array['{one}']::uuid[]")),
@@ -316,6 +318,10 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         ),
         "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)".to_owned(),
         "select count(*) from restante_reap(1000)".to_owned(),
+        "select count(*) from restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
+        "select count(*) from restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
+        "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'x', 8000)".to_owned(),
+        "select restante_release_job('expire', '00000000-0000-0000-0000-00000000000a', 1)".to_owned(),
     ];
     run(connection, "begin").await;
     for step in first.into_iter().chain(lanes(known)).chain(last) {

@@ -23,6 +23,7 @@ mod held;
 mod hostile;
 mod http;
 mod invariants;
+mod jobs;
 mod leaving;
 mod looks;
 mod marks;
