@@ -146,7 +146,7 @@ impl<J: Job> Runner<J> {
         }
     }
 
-    /// Does this node hold the job? Asks for it, or renews the lease, unless a pass has just renewed it.
+    /// Asks for the job, or renews the lease, unless a pass has just renewed it. True: this node holds the job.
     async fn hold(&mut self, now: Instant) -> store::Result<bool> {
         let LeaseTimes { length, look_interval } = self.node.times;
         if self.held.as_ref().is_some_and(|held| now.duration_since(held.renewed) < look_interval * 3 / 2) {

@@ -72,7 +72,7 @@ impl Store {
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
-    /// Has any node gone that is listed still? [`Self::reap`] takes it out.
+    /// True: a node has gone that is listed still. [`Self::reap`] takes it out.
     ///
     /// # Errors
     /// As for any statement.

@@ -157,7 +157,7 @@ async fn a_node_that_stops_gives_the_job_back_and_another_goes_on_at_once() {
     let pool = db.pool(4).await;
     let mut one = Counter::start(&pool, LONG, 5);
     let mut other = Counter::start(&pool, LONG, 1);
-    // Whichever asked first.
+    // Either may ask first.
     let first = tokio::select! { _ = one.begins() => true, _ = other.begins() => false };
     let (mut holder, mut waiting) = if first { (one, other) } else { (other, one) };
     let enough = 10;

@@ -67,7 +67,8 @@ impl Running {
     async fn passes(&mut self, count: usize) -> Vec<u64> {
         let mut begun = Vec::new();
         for _ in 0..count {
-            begun.push((self.begun.recv().await.unwrap() - self.start).as_secs());
+            let next = timeout(Duration::from_secs(3_600), self.begun.recv()).await.expect("a pass begins");
+            begun.push((next.unwrap() - self.start).as_secs());
         }
         begun
     }
