@@ -423,6 +423,40 @@ end $$;
 
 COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
 
+CREATE FUNCTION restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer) RETURNS TABLE(lease_no bigint, cursor text, passed_ms bigint)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_lease interval := p_lease_ms * interval '1 millisecond';
+begin
+  perform restante_needs_read_committed();
+  -- An update that waits for another node's compares the row anew, by the clock of then: one of the two gets the job.
+  update jobs j
+     set holder = p_node, lease_no = j.lease_no + case when j.holder = p_node then 0 else 1 end,
+         renewed_at = clock_timestamp(), leased_until = clock_timestamp() + v_lease
+   where j.name = p_name and (j.holder = p_node or not restante_is_leased(j, clock_timestamp()));
+  if not found then
+    -- A job that is new has no row yet.
+    insert into jobs (name, holder, lease_no, renewed_at, leased_until)
+      select p_name, p_node, 1, clock_timestamp(), clock_timestamp() + v_lease
+       where not exists (select from jobs j where j.name = p_name)
+        on conflict do nothing;
+  end if;
+  return query
+    select case when j.holder = p_node then j.lease_no end, j.cursor, (extract(epoch from clock_timestamp() - j.passed_at) * 1000)::bigint
+      from jobs j where j.name = p_name;
+end $$;
+
+COMMENT ON FUNCTION restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer) IS 'A node asks for a job, or renews the lease that it has, for so many milliseconds. Returns the number of its lease (null: another node holds the job), the cursor, and how many milliseconds ago a pass last succeeded. Waits for no pass: the row is locked for a moment only.';
+
 CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -489,6 +523,25 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+
+CREATE FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  update jobs j
+     set cursor = p_cursor, passed_at = clock_timestamp(),
+         renewed_at = clock_timestamp(), leased_until = clock_timestamp() + p_lease_ms * interval '1 millisecond'
+   where j.name = p_name and j.holder = p_node and j.lease_no = p_lease_no;
+  return found;
+end $$;
+
+COMMENT ON FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) IS 'A pass has succeeded: stores where the next one begins, and renews the lease. False, and nothing is changed: another node has taken the job since.';
 
 CREATE FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) RETURNS bigint
     LANGUAGE plpgsql
@@ -648,7 +701,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) IS 'Counts an attempt against rows that still wait; the last one, or a final one, fails the row. Rows that do not wait are passed over. A row may stand in a call once.';
 
-CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(came boolean, live uuid[], any_gone boolean)
+CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(came boolean, live uuid[])
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
@@ -669,57 +722,12 @@ begin
       on conflict (node_id) do update set seen_at = v_now, gone_at = excluded.gone_at, lives = excluded.lives;
   end if;
   -- A handful of rows, by the key from its beginning.
-  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving), coalesce(bool_or(not restante_is_alive(n, v_now)), false) into live, any_gone
+  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving) into live
     from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000';
   return next;
 end $$;
 
-COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live, has any gone without leaving?';
-
-CREATE FUNCTION restante_bury(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET jit TO 'off'
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-#variable_conflict use_column
-declare
-  v_node uuid;
-  v_seen timestamptz;
-begin
-  perform restante_needs_read_committed();
-  perform restante_presence_lock();
-  select n.node_id, least(n.seen_at, clock_timestamp()) into v_node, v_seen
-    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and not restante_is_alive(n, clock_timestamp())
-   order by n.node_id limit 1 for update;
-  if not found then
-    return;
-  end if;
-  return query
-    with gone as (
-      delete from presence_leases l
-       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
-       where l.user_id = x.user_id and l.node_id = v_node
-      returning l.user_id
-    ), noted as (
-      insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
-        on conflict (user_id) do update set seen_at = least(greatest(s.seen_at, excluded.seen_at), clock_timestamp())
-        returning s.user_id, s.seen_at
-    )
-    select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> v_node);
-  -- Whoever is left is taken out by the next call.
-  delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
-end $$;
-
-COMMENT ON FUNCTION restante_bury(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
+COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, and which nodes live?';
 
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -1273,6 +1281,55 @@ end $$;
 
 COMMENT ON FUNCTION restante_is_alive(p_node nodes, p_at timestamp with time zone) IS 'Does this node live? A gone_at further ahead than a heartbeat is good for was written before the clock was set back, and is not believed.';
 
+CREATE TABLE jobs (
+    name text NOT NULL COLLATE pg_catalog."C",
+    cursor text DEFAULT ''::text NOT NULL,
+    passed_at timestamp with time zone,
+    holder uuid,
+    lease_no bigint DEFAULT 0 NOT NULL,
+    renewed_at timestamp with time zone,
+    leased_until timestamp with time zone,
+    CONSTRAINT a_cursor_has_at_most_1000_characters CHECK ((char_length(cursor) <= 1000)),
+    CONSTRAINT a_lease_ends_after_it_was_renewed CHECK ((leased_until > renewed_at)),
+    CONSTRAINT a_lease_has_a_holder_a_beginning_and_an_end CHECK ((num_nulls(holder, renewed_at, leased_until) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT a_lease_number_is_never_negative CHECK ((lease_no >= 0))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
+
+COMMENT ON COLUMN jobs.name IS 'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. presence: no job; it is locked by each transaction that changes who is online.';
+
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. Empty: from the beginning.';
+
+COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
+
+COMMENT ON COLUMN jobs.holder IS 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
+
+COMMENT ON COLUMN jobs.lease_no IS 'Grows by one with each new holder. A pass stores its cursor only under the number that it began with: a holder whose lease ran out in the middle of a pass changes nothing of its successor''s.';
+
+COMMENT ON COLUMN jobs.renewed_at IS 'When the holder last said that it goes on.';
+
+COMMENT ON COLUMN jobs.leased_until IS 'From then on any node may take the job, unless the holder renews the lease before.';
+
+COMMENT ON CONSTRAINT a_cursor_has_at_most_1000_characters ON jobs IS 'A cursor is a place, and no list.';
+
+COMMENT ON CONSTRAINT a_lease_ends_after_it_was_renewed ON jobs IS 'Each renewal gives it time.';
+
+COMMENT ON CONSTRAINT a_lease_has_a_holder_a_beginning_and_an_end ON jobs IS 'All of it, or none.';
+
+COMMENT ON CONSTRAINT a_lease_number_is_never_negative ON jobs IS 'It counts holders.';
+
+CREATE FUNCTION restante_is_leased(p_job jobs, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return coalesce(p_job.renewed_at <= p_at and p_job.leased_until > p_at, false);
+end $$;
+
+COMMENT ON FUNCTION restante_is_leased(p_job jobs, p_at timestamp with time zone) IS 'Does a node hold this job? A lease that was renewed later than now was written before the clock was set back, and is not believed.';
+
 CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
     LANGUAGE sql
     SET enable_seqscan TO 'off'
@@ -1649,6 +1706,68 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+
+CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_node uuid;
+  v_seen timestamptz;
+begin
+  perform restante_needs_read_committed();
+  perform restante_presence_lock();
+  select n.node_id, least(n.seen_at, clock_timestamp()) into v_node, v_seen
+    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and not restante_is_alive(n, clock_timestamp())
+   order by n.node_id limit 1 for update;
+  if not found then
+    return;
+  end if;
+  return query
+    with gone as (
+      delete from presence_leases l
+       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
+       where l.user_id = x.user_id and l.node_id = v_node
+      returning l.user_id
+    ), noted as (
+      insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
+        on conflict (user_id) do update set seen_at = least(greatest(s.seen_at, excluded.seen_at), clock_timestamp())
+        returning s.user_id, s.seen_at
+    )
+    select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
+     where not exists (
+       select from presence_leases l
+       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+       where l.user_id = o.user_id and l.node_id <> v_node);
+  -- The next call takes out the leases that are left.
+  delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
+end $$;
+
+COMMENT ON FUNCTION restante_reap(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
+
+CREATE FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  update jobs j set holder = null, renewed_at = null, leased_until = null
+   where j.name = p_name and j.holder = p_node and j.lease_no = p_lease_no;
+  return found;
+end $$;
+
+COMMENT ON FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) IS 'A node gives a job back, so that another need not wait for the end of its lease. False: it has lost the job already.';
 
 CREATE FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) RETURNS TABLE(outcome text, user_id bigint, external_id text, left_seq bigint, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2205,18 +2324,6 @@ COMMENT ON COLUMN inboxes.step IS 'last_seq / 16. Spreads old row versions over 
 COMMENT ON COLUMN inboxes.last_seq IS 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
 
 COMMENT ON COLUMN inboxes.settled_seq IS 'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
-
-CREATE TABLE jobs (
-    name text NOT NULL COLLATE pg_catalog."C",
-    horizon timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE jobs IS 'Chores that the nodes share: how far each has got, and a row to lock where one at a time may do it.';
-
-COMMENT ON COLUMN jobs.name IS 'expiry: ends messages whose time has come. presence: changes who is online, one at a time.';
-
-COMMENT ON COLUMN jobs.horizon IS 'expiry: everything that expired up to here has ended. A node that starts goes on from shortly before it.';
 
 CREATE TABLE last_seen (
     user_id bigint NOT NULL,

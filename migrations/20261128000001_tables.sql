@@ -443,12 +443,34 @@ create index leases_of_a_node on presence_leases (node_id, user_id);
 comment on index leases_of_a_node is 'The users of a node that has gone.';
 
 create table jobs (
-  name    text collate "C" not null,
-  horizon timestamptz not null default 'epoch',
-  constraint a_job_is_listed_once primary key (name)
+  name         text collate "C" not null,
+  cursor       text not null default '',
+  passed_at    timestamptz,
+  holder       uuid,
+  lease_no     bigint not null default 0,
+  renewed_at   timestamptz,
+  leased_until timestamptz,
+  constraint a_job_is_listed_once primary key (name),
+  constraint a_cursor_has_at_most_1000_characters check (char_length(cursor) <= 1000),
+  constraint a_lease_number_is_never_negative check (lease_no >= 0),
+  constraint a_lease_has_a_holder_a_beginning_and_an_end check (num_nulls(holder, renewed_at, leased_until) in (0, 3)),
+  constraint a_lease_ends_after_it_was_renewed check (leased_until > renewed_at)
 ) with (fillfactor = 50);
-comment on table jobs is 'Chores that the nodes share: how far each has got, and a row to lock where one at a time may do it.';
-comment on column jobs.name is 'expiry: ends messages whose time has come. presence: changes who is online, one at a time.';
-comment on column jobs.horizon is 'expiry: everything that expired up to here has ended. A node that starts goes on from shortly before it.';
+comment on table jobs is
+  'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
+comment on column jobs.name is
+  'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. presence: no job; it is locked by each transaction that changes who is online.';
+comment on column jobs.cursor is
+  'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. Empty: from the beginning.';
+comment on column jobs.passed_at is 'When a pass last succeeded, at whatever node.';
+comment on column jobs.holder is 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
+comment on column jobs.lease_no is
+  'Grows by one with each new holder. A pass stores its cursor only under the number that it began with: a holder whose lease ran out in the middle of a pass changes nothing of its successor''s.';
+comment on column jobs.renewed_at is 'When the holder last said that it goes on.';
+comment on column jobs.leased_until is 'From then on any node may take the job, unless the holder renews the lease before.';
+comment on constraint a_cursor_has_at_most_1000_characters on jobs is 'A cursor is a place, and no list.';
+comment on constraint a_lease_number_is_never_negative on jobs is 'It counts holders.';
+comment on constraint a_lease_has_a_holder_a_beginning_and_an_end on jobs is 'All of it, or none.';
+comment on constraint a_lease_ends_after_it_was_renewed on jobs is 'Each renewal gives it time.';
 comment on index a_job_is_listed_once is 'Finds and locks one job.';
-insert into jobs (name) values ('expiry'), ('presence');
+insert into jobs (name) values ('expire'), ('presence'), ('reap');

@@ -1,4 +1,4 @@
--- The nodes that live, and which users each says to be online.
+-- The nodes that live, which users each says to be online, and which job each does for all.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function restante_is_alive(p_node nodes, p_at timestamptz) returns boolean
@@ -12,7 +12,7 @@ comment on function restante_is_alive(nodes, timestamptz) is
   'Does this node live? A gone_at further ahead than a heartbeat is good for was written before the clock was set back, and is not believed.';
 
 create function restante_beat(p_node uuid, p_lives_ms integer)
-returns table (came boolean, live uuid[], any_gone boolean)
+returns table (came boolean, live uuid[])
 language plpgsql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set search_path from current
@@ -28,12 +28,12 @@ begin
       on conflict (node_id) do update set seen_at = v_now, gone_at = excluded.gone_at, lives = excluded.lives;
   end if;
   -- A handful of rows, by the key from its beginning.
-  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving), coalesce(bool_or(not restante_is_alive(n, v_now)), false) into live, any_gone
+  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving) into live
     from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000';
   return next;
 end $$;
 comment on function restante_beat(uuid, integer) is
-  'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live, has any gone without leaving?';
+  'The heartbeat of a node, good for so many milliseconds: was it listed before, and which nodes live?';
 
 create function restante_leave(p_node uuid, p_grace_ms integer) returns void
 language sql volatile
@@ -108,7 +108,7 @@ end $$;
 comment on function restante_depart(uuid, bigint[], bigint[]) is
   'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
 
-create function restante_bury(p_users_max integer)
+create function restante_reap(p_users_max integer)
 returns table (user_id bigint, external_id text, at timestamptz)
 language plpgsql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
@@ -143,8 +143,78 @@ begin
        select from presence_leases l
        cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
        where l.user_id = o.user_id and l.node_id <> v_node);
-  -- Whoever is left is taken out by the next call.
+  -- The next call takes out the leases that are left.
   delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
 end $$;
-comment on function restante_bury(integer) is
+comment on function restante_reap(integer) is
   'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
+
+create function restante_is_leased(p_job jobs, p_at timestamptz) returns boolean
+language plpgsql immutable
+set search_path from current
+as $$
+begin
+  return coalesce(p_job.renewed_at <= p_at and p_job.leased_until > p_at, false);
+end $$;
+comment on function restante_is_leased(jobs, timestamptz) is
+  'Does a node hold this job? A lease that was renewed later than now was written before the clock was set back, and is not believed.';
+
+create function restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer)
+returns table (lease_no bigint, cursor text, passed_ms bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_lease interval := p_lease_ms * interval '1 millisecond';
+begin
+  perform restante_needs_read_committed();
+  -- An update that waits for another node's compares the row anew, by the clock of then: one of the two gets the job.
+  update jobs j
+     set holder = p_node, lease_no = j.lease_no + case when j.holder = p_node then 0 else 1 end,
+         renewed_at = clock_timestamp(), leased_until = clock_timestamp() + v_lease
+   where j.name = p_name and (j.holder = p_node or not restante_is_leased(j, clock_timestamp()));
+  if not found then
+    -- A job that is new has no row yet.
+    insert into jobs (name, holder, lease_no, renewed_at, leased_until)
+      select p_name, p_node, 1, clock_timestamp(), clock_timestamp() + v_lease
+       where not exists (select from jobs j where j.name = p_name)
+        on conflict do nothing;
+  end if;
+  return query
+    select case when j.holder = p_node then j.lease_no end, j.cursor, (extract(epoch from clock_timestamp() - j.passed_at) * 1000)::bigint
+      from jobs j where j.name = p_name;
+end $$;
+comment on function restante_acquire_job(text, uuid, integer) is
+  'A node asks for a job, or renews the lease that it has, for so many milliseconds. Returns the number of its lease (null: another node holds the job), the cursor, and how many milliseconds ago a pass last succeeded. Waits for no pass: the row is locked for a moment only.';
+
+create function restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) returns boolean
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+begin
+  perform restante_needs_read_committed();
+  update jobs j
+     set cursor = p_cursor, passed_at = clock_timestamp(),
+         renewed_at = clock_timestamp(), leased_until = clock_timestamp() + p_lease_ms * interval '1 millisecond'
+   where j.name = p_name and j.holder = p_node and j.lease_no = p_lease_no;
+  return found;
+end $$;
+comment on function restante_advance_job(text, uuid, bigint, text, integer) is
+  'A pass has succeeded: stores where the next one begins, and renews the lease. False, and nothing is changed: another node has taken the job since.';
+
+create function restante_release_job(p_name text, p_node uuid, p_lease_no bigint) returns boolean
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+begin
+  perform restante_needs_read_committed();
+  update jobs j set holder = null, renewed_at = null, leased_until = null
+   where j.name = p_name and j.holder = p_node and j.lease_no = p_lease_no;
+  return found;
+end $$;
+comment on function restante_release_job(text, uuid, bigint) is
+  'A node gives a job back, so that another need not wait for the end of its lease. False: it has lost the job already.';

@@ -285,7 +285,7 @@ impl App {
         nodes.start(&tasks, &stop_lanes);
         let node =
             presence::Node { store: store.clone(), hub: Arc::clone(&hub), notifier: notifier.clone(), bus, metrics: Arc::clone(&metrics) };
-        let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;
+        let presence = Presence::start(node.clone(), PRESENCE, &tasks, &stop_lanes).await?;
         room::look(config, &database, &store, &metrics).await;
 
         let turns = Turns::new(config.pool_size, config.openings_waiting_max, Arc::clone(&metrics));
@@ -293,7 +293,7 @@ impl App {
         let looks = Looks::start(store.clone(), health.clone(), turns.clone(), config.look_interval, &tasks, &stop_lanes);
         let advances = Advances::start(store.clone(), health, turns.clone(), &tasks, &stop_lanes);
         let shared = connection::Shared {
-            store: store.clone(),
+            store,
             delivery: delivery.clone(),
             hub,
             notifier,
@@ -310,8 +310,7 @@ impl App {
             tasks: connections.clone(),
             shutdown: Shutdown::default(),
         };
-        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::finish(store.clone(), delivery.clone())));
-        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store, delivery)));
+        jobs::start(&node, &delivery, &tasks, &stop_lanes);
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());
         unless_started.disarm();

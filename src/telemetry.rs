@@ -4,13 +4,18 @@
 //! labels come from closed sets, never from clients.
 
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry, Unit};
+use tokio::time::Instant;
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
@@ -48,17 +53,59 @@ fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::
     }
 }
 
-/// A metric for each value of one label.
+/// A metric for each value of one label, or for each combination of the values of `N` labels.
 #[derive(Debug, Clone)]
-pub struct Labelled<M, C = fn() -> M> {
-    label: &'static str,
-    family: Family<[(&'static str, &'static str); 1], M, C>,
+pub struct Labelled<M, const N: usize = 1, C = fn() -> M> {
+    labels: [&'static str; N],
+    family: Family<[(&'static str, &'static str); N], M, C>,
 }
 
-impl<M: Clone, C: MetricConstructor<M>> Labelled<M, C> {
+impl<M: Clone, C: MetricConstructor<M>> Labelled<M, 1, C> {
     /// The metric for this value of the label.
     pub fn of(&self, value: &'static str) -> M {
-        self.family.get_or_create(&[(self.label, value)]).clone()
+        self.of_all([value])
+    }
+}
+
+impl<M: Clone, const N: usize, C: MetricConstructor<M>> Labelled<M, N, C> {
+    /// The metric for these values of the labels, in the order of the labels.
+    pub fn of_all(&self, values: [&'static str; N]) -> M {
+        let labels = std::array::from_fn(|n| (self.labels[n], values[n]));
+        self.family.get_or_create(&labels).clone()
+    }
+}
+
+/// A gauge that shows an age in seconds, and grows by itself: it is computed when the metrics are read. Clones share the age.
+#[derive(Debug, Clone)]
+pub struct AgeGauge {
+    /// An instant, and the age at that instant.
+    set: Arc<Mutex<(Instant, Duration)>>,
+}
+
+impl AgeGauge {
+    /// This is the age now.
+    pub fn set(&self, age: Duration) {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), age);
+    }
+
+    /// The age by now.
+    pub fn get(&self) -> Duration {
+        let (at, age) = *self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        age.saturating_add(at.elapsed())
+    }
+}
+
+impl TypedMetric for AgeGauge {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for AgeGauge {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.encode_gauge(&self.get().as_secs_f64())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }
 
@@ -83,6 +130,7 @@ macro_rules! metrics {
     (@unit) => { None };
     (@unit $unit:ident) => { Some(Unit::$unit) };
     (@metric labelled $field:ident) => { $field.family.clone() };
+    (@metric labelled_by $field:ident) => { $field.family.clone() };
     (@metric $kind:ident $field:ident) => { $field.clone() };
 }
 
@@ -127,6 +175,13 @@ metrics! {
     listener_connects: Counter = counter(), "listener_connects", "Times that the connection that listens was made; more than one: it was lost";
     live_nodes: Gauge = gauge(), "live_nodes", "Nodes that live, this one too";
     presence_leases: Gauge = gauge(), "presence_leases", "Users whom this node says to be online";
+    job_passes: Labelled<Counter, 2> = labelled_by(["job", "outcome"], counter), "job_passes",
+        "Passes of jobs at this node, by outcome: done, more (another one follows at once), failed, fenced (another node had taken the job meanwhile)";
+    job_pass_duration: Labelled<Histogram> = labelled("job", seconds), "job_pass_duration" in Seconds, "Time of one pass of a job at this node";
+    job_rows: Labelled<Counter> = labelled("job", counter), "job_rows", "Rows that passes of a job have worked off at this node";
+    job_success_age: Labelled<AgeGauge> = labelled("job", age), "job_success_age" in Seconds,
+        "Time since a pass of a job last succeeded: at whatever node, where one node does it for all";
+    job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";
 }
 
 impl Metrics {
@@ -190,8 +245,17 @@ fn items() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 13))
 }
 
+/// An age that begins now.
+fn age() -> AgeGauge {
+    AgeGauge { set: Arc::new(Mutex::new((Instant::now(), Duration::ZERO))) }
+}
+
 fn labelled<M: Clone>(label: &'static str, constructor: fn() -> M) -> Labelled<M> {
-    Labelled { label, family: Family::new_with_constructor(constructor) }
+    labelled_by([label], constructor)
+}
+
+fn labelled_by<M: Clone, const N: usize>(labels: [&'static str; N], constructor: fn() -> M) -> Labelled<M, N> {
+    Labelled { labels, family: Family::new_with_constructor(constructor) }
 }
 
 #[cfg(test)]
@@ -205,12 +269,16 @@ mod tests {
         metrics.settled(Status::Delivered, 3);
         metrics.accept_to_ack.observe(0.002);
         metrics.lane_batch_duration.of("accept").observe(1.0);
+        metrics.job_passes.of_all(["expire", "done"]).inc();
+        metrics.job_success_age.of("expire").set(Duration::from_secs(90));
         let text = metrics.render();
         for line in [
             r#"restante_messages_refused_total{code="busy"} 1"#,
             r#"restante_rows_settled_total{status="delivered"} 3"#,
             "restante_accept_to_ack_seconds_count 1",
             r#"restante_lane_batch_duration_seconds_count{lane="accept"} 1"#,
+            r#"restante_job_passes_total{job="expire",outcome="done"} 1"#,
+            r#"restante_job_success_age_seconds{job="expire"} 90."#,
             "# HELP restante_sessions Connections that are authenticated now.",
             "restante_database_away 0",
         ] {

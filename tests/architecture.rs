@@ -34,7 +34,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &["connection", "delivery", "presence", "notifier", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"],
     ),
     ("connection", &["delivery", "presence", "notifier", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
-    ("jobs", &["delivery", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
+    ("jobs", &["delivery", "presence", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("delivery", &["notifier", "session", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("presence", &["notifier", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("notifier", &["hub", "bus", "telemetry", "protocol", "domain"]),

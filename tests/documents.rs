@@ -226,12 +226,12 @@ fn metric_rows() -> Vec<String> {
 fn metric_row(entry: &str) -> String {
     let (declared, made) = entry.split_once(" = ").unwrap();
     let (maker, words) = made.split_once("),").unwrap();
-    let label = quoted(maker).next().map_or_else(String::new, |label| format!("`{label}`"));
+    let labels: Vec<String> = quoted(maker).map(|label| format!("`{label}`")).collect();
     let (name, help) = (quoted(words).next().unwrap(), quoted(words).nth(1).unwrap());
     let unit = if words.contains(" in Seconds") { "_seconds" } else { "" };
     let kind = ["Counter", "Gauge", "Histogram"].into_iter().find(|kind| declared.contains(kind)).unwrap();
     let end = if kind == "Counter" { "_total" } else { "" };
-    format!("| `restante_{name}{unit}{end}` | {} | {label} | {help} |", kind.to_lowercase())
+    format!("| `restante_{name}{unit}{end}` | {} | {} | {help} |", kind.to_lowercase(), labels.join(" "))
 }
 
 #[test]

@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::debug;
-
+use super::{DoneBy, Job, Passed, Rest};
 use crate::delivery::Delivery;
 use crate::domain::Status;
 use crate::store::{self, Store};
@@ -19,27 +17,46 @@ const MESSAGES_AT_ONCE: i32 = 1_000;
 /// Members whose marks move in one transaction, each past 5,000 messages at most.
 const MEMBERS_AT_ONCE: i32 = 4;
 
-/// Runs until it is dropped.
-pub async fn run(store: Store, delivery: Delivery) {
-    let mut every = interval(EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        every.tick().await;
-        if let Err(cause) = pass(&store, &delivery).await {
-            debug!(?cause, "what was left unfinished could not be finished; the next pass goes on");
-        }
+/// The job.
+#[derive(Debug)]
+pub(super) struct Finish {
+    store: Store,
+    delivery: Delivery,
+}
+
+impl Finish {
+    pub(super) const fn new(store: Store, delivery: Delivery) -> Self {
+        Self { store, delivery }
+    }
+
+    /// Ends a part of what waits for one member that has left. None: nothing is left that no other node works on.
+    async fn end_departures(&self) -> store::Result<Option<usize>> {
+        let Some(part) = self.store.end_departures(MESSAGES_AT_ONCE).await? else { return Ok(None) };
+        let rows: Vec<_> = part.rows.iter().collect();
+        self.delivery.receipts().moved(&rows, Status::Expired, part.at, Some("left".to_owned()), |_| Some(part.member.clone()));
+        Ok(Some(rows.len()))
     }
 }
 
-async fn pass(store: &Store, delivery: &Delivery) -> store::Result<()> {
-    // As a rule there is nothing, and each of the pool's connections would otherwise make plans for it.
-    let unfinished = store.unfinished().await?;
-    while unfinished.departures
-        && let Some(part) = store.end_departures(MESSAGES_AT_ONCE).await?
-    {
-        let rows: Vec<_> = part.rows.iter().collect();
-        delivery.receipts().moved(&rows, Status::Expired, part.at, Some("left".to_owned()), |_| Some(part.member.clone()));
+impl Job for Finish {
+    fn name(&self) -> &'static str {
+        "finish"
     }
-    while unfinished.marks && store.catch_up_marks(MEMBERS_AT_ONCE).await? {}
-    Ok(())
+
+    fn interval(&self) -> Duration {
+        EVERY
+    }
+
+    fn done_by(&self) -> DoneBy {
+        DoneBy::AnyNode
+    }
+
+    async fn pass(&mut self, _cursor: &str) -> store::Result<Passed> {
+        // As a rule there is nothing, and each of the pool's connections would otherwise make plans for it.
+        let unfinished = self.store.unfinished().await?;
+        let ended = if unfinished.departures { self.end_departures().await? } else { None };
+        let any_moved = unfinished.marks && self.store.catch_up_marks(MEMBERS_AT_ONCE).await?;
+        let rest = if ended.is_some() || any_moved { Rest::More } else { Rest::Nothing };
+        Ok(Passed { rows: ended.unwrap_or_default(), rest, cursor: None })
+    }
 }

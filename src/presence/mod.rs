@@ -114,6 +114,18 @@ impl Presence {
 }
 
 impl Node {
+    /// Takes out a node that has gone, with at most `users_max` of its leases, and tells the contacts of users who are online nowhere
+    /// now. Returns how many users that are. To be called until [`Store::any_node_gone`] says that none is left.
+    ///
+    /// # Errors
+    /// When the statement fails; what it took out nevertheless is told to nobody.
+    pub async fn reap(&self, users_max: i32) -> store::Result<usize> {
+        let offline = self.store.reap(users_max).await?;
+        debug!(users = offline.len(), "users of a node that has gone are offline");
+        offline.iter().for_each(|user| self.say_offline(user));
+        Ok(offline.len())
+    }
+
     fn me(&self) -> NodeId {
         self.bus.me()
     }

@@ -1,4 +1,4 @@
-//! The heartbeat of this node, and what it learns with it: who else lives, and who has gone without leaving.
+//! The heartbeat of this node, and what it learns with it: who else lives.
 
 use std::time::Duration;
 
@@ -8,8 +8,6 @@ use tracing::{debug, info};
 use super::{Node, Presence, PresenceSettings};
 use crate::store::{self, Beat};
 
-/// Leases of a node that has gone, taken out by one statement.
-const BURIED_AT_ONCE: i32 = 1_000;
 /// A statement that takes longer is not waited for: the next heartbeat is due.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -34,25 +32,18 @@ impl Registry {
     }
 
     async fn beat(&self) -> store::Result<()> {
-        loop {
-            self.node.bus.ask();
-            let Beat { came, live, any_gone } = self.node.store.beat(self.node.me(), self.settings.lives).await?;
-            self.node.metrics.live_nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
-            if self.node.bus.know(live) {
-                // What it committed last it may have told nobody.
-                info!("another node has gone; sessions look for themselves");
-                self.node.notifier.look();
-            }
-            if came {
-                self.node.say_hello();
-                self.presence.renew();
-            }
-            if !any_gone {
-                return Ok(());
-            }
-            let offline = self.node.store.bury(BURIED_AT_ONCE).await?;
-            debug!(users = offline.len(), "users of a node that has gone are offline");
-            offline.iter().for_each(|user| self.node.say_offline(user));
+        self.node.bus.ask();
+        let Beat { came, live } = self.node.store.beat(self.node.me(), self.settings.lives).await?;
+        self.node.metrics.live_nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
+        if self.node.bus.know(live) {
+            // What it committed last it may have told nobody.
+            info!("another node has gone; sessions look for themselves");
+            self.node.notifier.look();
         }
+        if came {
+            self.node.say_hello();
+            self.presence.renew();
+        }
+        Ok(())
     }
 }

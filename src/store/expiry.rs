@@ -44,17 +44,6 @@ pub struct ExpiredPage {
 }
 
 impl Store {
-    /// Up to where everything that expired has ended, as far as any node has said.
-    pub async fn expiry_horizon(&self) -> Result<OffsetDateTime> {
-        Ok(sqlx::query_file_scalar!("src/store/sql/expiry_horizon.sql").fetch_one(self.database()).await?)
-    }
-
-    /// Everything that expired up to here has ended; an earlier time than is known changes nothing.
-    pub async fn keep_expiry_horizon(&self, horizon: OffsetDateTime) -> Result<()> {
-        sqlx::query_file!("src/store/sql/keep_expiry_horizon.sql", horizon).execute(self.database()).await?;
-        Ok(())
-    }
-
     /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon, at most `rows_max` rows,
     /// and waits for nobody.
     pub async fn expire(&self, after: ExpiryCursor, horizon: OffsetDateTime, messages_max: i32, rows_max: i32) -> Result<ExpiredPage> {

@@ -14,6 +14,7 @@ mod error;
 mod expiry;
 mod history;
 mod inbox;
+mod jobs;
 mod marks;
 mod membership;
 mod nodes;
@@ -43,6 +44,7 @@ pub use error::Error;
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use history::{HistoryPage, HistoryRange};
 pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, Place};
+pub use jobs::{Acquired, JobLease};
 pub use marks::{Further, MarksCursor, MarksRead, Overview, ReceiptCountsRequest, Rest};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
 pub use nodes::{Beat, Presented, Room};
@@ -162,4 +164,9 @@ impl Store {
     pub async fn clock(&self) -> Result<time::OffsetDateTime> {
         Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(self.database()).await?)
     }
+}
+
+/// Whole milliseconds, as functions of the schema take them.
+fn ms(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Result, Store};
+use super::{Result, Store, ms};
 use crate::domain::{ExternalId, NodeId, UserId};
 
 /// The answer to a heartbeat.
@@ -16,8 +16,6 @@ pub struct Beat {
     pub came: bool,
     /// The nodes that live, this one too.
     pub live: Vec<NodeId>,
-    /// Some node has gone and is to be buried.
-    pub any_gone: bool,
 }
 
 /// A user who came online, or went offline: at the first node, from the last.
@@ -50,7 +48,7 @@ impl Store {
     /// This node lives, and does so for this long without another heartbeat.
     pub async fn beat(&self, node: NodeId, lives: Duration) -> Result<Beat> {
         let row = sqlx::query_file!("src/store/sql/beat.sql", node.0, ms(lives)).fetch_one(self.database()).await?;
-        Ok(Beat { came: row.came, live: row.live.into_iter().map(NodeId).collect(), any_gone: row.any_gone })
+        Ok(Beat { came: row.came, live: row.live.into_iter().map(NodeId).collect() })
     }
 
     /// This node ends as planned; its users count as online for this long, and may come to other nodes meanwhile.
@@ -74,10 +72,18 @@ impl Store {
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
+    /// True: a node has gone that is listed still. [`Self::reap`] takes it out.
+    ///
+    /// # Errors
+    /// As for any statement.
+    pub async fn any_node_gone(&self) -> Result<bool> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/any_node_gone.sql").fetch_one(self.database()).await?)
+    }
+
     /// Takes out a node that has gone, and at most so many of its leases. Returns those of its users who are online nowhere
     /// now; each is returned to one caller only.
-    pub async fn bury(&self, users_max: i32) -> Result<Vec<Presented>> {
-        let rows = sqlx::query_file!("src/store/sql/bury.sql", users_max).fetch_all(self.database()).await?;
+    pub async fn reap(&self, users_max: i32) -> Result<Vec<Presented>> {
+        let rows = sqlx::query_file!("src/store/sql/reap.sql", users_max).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
@@ -90,8 +96,4 @@ impl Store {
 
 fn presented(user: i64, external: String, at: OffsetDateTime) -> Option<Presented> {
     Some(Presented { user: UserId(user), external: ExternalId::try_from(external).ok()?, at })
-}
-
-fn ms(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

@@ -52,7 +52,7 @@ const DIVERSIONS: &str = "
 
 /// What applications, operators and the service call, in an order in which each does something. `$user`, `$chat` and `$message` are
 /// what the first three have made.
-const CALLS: [&str; 27] = [
+const CALLS: [&str; 30] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -79,11 +79,14 @@ const CALLS: [&str; 27] = [
     "select restante_depart('00000000-0000-0000-0000-00000000000a', '{$user}', '{10}')",
     "select restante_arrive('00000000-0000-0000-0000-00000000000a', '{$user}')",
     "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)",
-    "select restante_bury(10)",
+    "select restante_reap(10)",
+    "select restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000), restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)",
+    "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'here', 8000)",
+    "select restante_release_job('a new one', '00000000-0000-0000-0000-00000000000a', 1)",
 ];
 
 /// What must have come of the calls, in the schema's own tables.
-const LANDED: [(&str, i64); 11] = [
+const LANDED: [(&str, i64); 13] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 7),
     ("select count(*) from public.message_status", 7),
@@ -95,6 +98,8 @@ const LANDED: [(&str, i64); 11] = [
     ("select count(*) from public.device_cursors", 3),
     ("select count(*) from public.last_seen", 1),
     ("select count(*) from public.nodes", 0),
+    ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),
+    ("select count(*) from public.jobs where name = 'a new one' and lease_no = 1 and holder is null", 1),
 ];
 
 async fn all_landed(pool: &PgPool) {

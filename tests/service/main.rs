@@ -24,6 +24,7 @@ mod held;
 mod hostile;
 mod http;
 mod invariants;
+mod jobs;
 mod leaving;
 mod long_jobs;
 mod looks;

@@ -133,6 +133,38 @@ async fn users_of_a_killed_node_go_offline_with_its_last_heartbeat_and_one_node_
 }
 
 #[tokio::test]
+async fn users_of_a_killed_node_that_had_the_job_of_reaping_go_offline_once_when_another_node_has_taken_it_over() {
+    let db = database().await;
+    let (runtime, first) = node_to_kill(db.options()).await;
+    let pool = db.pool(2).await;
+    until_true(&pool, "select holder is not null from jobs where name = 'reap'").await;
+    let (one, other) = (Node::with(db.options(), never).await, Node::with(db.options(), never).await);
+    know_one_another(&[&first, &one, &other]).await;
+    direct(&pool, "alice", "bob").await;
+    direct(&pool, "carol", "bob").await;
+    let (mut alice, mut carol) = (one.connect("alice").await, other.connect("carol").await);
+    let _bob = first.connect("bob").await;
+    alice.event("user:online").await;
+    carol.event("user:online").await;
+    runtime.shutdown_background();
+    let killed = clock(&pool).await;
+    let (told, also_told) = tokio::join!(alice.event("user:offline"), carol.event("user:offline"));
+    let noticed = clock(&pool).await;
+    assert!(noticed - killed < time::Duration::seconds(15), "{}", noticed - killed);
+    assert_eq!((&told["userId"], &told), (&json!("bob"), &also_told));
+    until_true(&pool, "select count(*) = 2 from nodes").await;
+    assert_eq!(number(&pool, "select lease_no from jobs where name = 'reap'").await, 2);
+    for socket in [&mut alice, &mut carol] {
+        assert!(of_presence(socket.until_pong().await).is_empty(), "once");
+    }
+    let held = |node: &Node| node.app().shared().metrics.job_held.of("reap").get();
+    assert_eq!(held(&one) + held(&other), 1);
+    std::mem::forget(first);
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_was_taken_for_dead_lists_itself_and_its_users_again() {
     let (_db, one, other, pool) = two_nodes().await;
     direct(&pool, "alice", "bob").await;
@@ -142,7 +174,7 @@ async fn a_node_that_was_taken_for_dead_lists_itself_and_its_users_again() {
     let paused = "update nodes n set gone_at = clock_timestamp()
                   where exists (select from presence_leases l join users u on u.id = l.user_id where l.node_id = n.node_id and u.external_id = 'bob')";
     sqlx::query(paused).execute(&pool).await.unwrap();
-    sqlx::query("select count(*) from restante_bury(1000)").execute(&pool).await.unwrap();
+    sqlx::query("select count(*) from restante_reap(1000)").execute(&pool).await.unwrap();
     until_true(&pool, "select count(*) = 2 from nodes").await;
     until_true(&pool, "select count(*) = 2 from presence_leases").await;
     assert_eq!(state(&mut alice, "bob").await["online"], true);

@@ -1,2 +1,2 @@
 -- beat: the heartbeat of a node; the function reads nodes by its primary key
-select came as "came!", live as "live!", any_gone as "any_gone!" from restante_beat($1, $2)
+select came as "came!", live as "live!" from restante_beat($1, $2)
