@@ -199,10 +199,11 @@ impl Teller {
             .collect();
         match self.store.tallies(&requests).await {
             Ok(tallies) => {
+                let senders: HashMap<MessageId, UserId> = requests.iter().map(|request| (request.message, request.sender)).collect();
                 for tally in tallies {
-                    let Some(request) = requests.iter().find(|request| request.message == tally.message) else { continue };
+                    let Some(sender) = senders.get(&tally.message) else { continue };
                     self.metrics.receipts.inc();
-                    self.reach.receipt(request.sender, Receipt::Counted(tally));
+                    self.reach.receipt(*sender, Receipt::Counted(tally));
                 }
             }
             // They are counted again with the next ack, or by the sender's next look at the marks.
