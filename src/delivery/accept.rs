@@ -23,7 +23,7 @@ use super::routes::Routes;
 use super::{BUSY_RETRY, LaneSettings};
 use crate::domain::{Message, MessageId, Wire};
 use crate::protocol::{Code, Fault};
-use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockPatience};
+use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
 
 /// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
 /// at the same moment finds room; who keeps sending while the database is slow is told so.
@@ -247,7 +247,7 @@ impl Lane {
                 }
             }
         }
-        let rows = match overdue.answer(store::accept(connection, &columns(part), skip_held, LockPatience::Usual)).await {
+        let rows = match overdue.answer(store::accept(connection, &columns(part), skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {

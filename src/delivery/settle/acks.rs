@@ -14,7 +14,7 @@ use crate::delivery::item::Acks;
 use crate::delivery::link::{Line, Link};
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, MessageId, Status, UserId};
-use crate::store::{self, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, SettleBatch};
+use crate::store::{self, DeviceCursor, Error, ExactMark, Located, LockTimeout, MarkProposal, SettleBatch};
 
 /// Acks that are written together.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl AckBatch {
     ///
     /// # Errors
     /// Those of the statements. Some rows may be settled then; [`Self::tell`] knows which.
-    pub(super) async fn run(&mut self, link: &mut Link, which: Try, patience: LockPatience) -> Result<(), Error> {
+    pub(super) async fn run(&mut self, link: &mut Link, which: Try, lock_timeout: LockTimeout) -> Result<(), Error> {
         let mut line = link.get().await?;
         let named = self.named();
         let located = match named.is_empty() {
@@ -83,21 +83,26 @@ impl AckBatch {
             false => line.overdue.answer(store::locate(line.connection, &named)).await?,
         };
         let batch = self.prepare(&located, which);
-        let left = self.settle(&mut line, batch, patience).await?;
+        let left = self.settle(&mut line, batch, lock_timeout).await?;
         if left.is_empty() {
             return Ok(());
         }
         // Acked before, as a rule. But a row may have got another number since it was emitted, and waits there.
         let waiting = line.overdue.answer(store::locate_waiting(line.connection, &left)).await?;
         if !waiting.is_empty() {
-            self.settle(&mut line, where_they_stand(waiting), patience).await?;
+            self.settle(&mut line, where_they_stand(waiting), lock_timeout).await?;
         }
         Ok(())
     }
 
     /// One transaction. Returns the messages whose rows have not moved.
-    async fn settle(&mut self, line: &mut Line<'_>, batch: SettleBatch, patience: LockPatience) -> Result<Vec<(UserId, MessageId)>, Error> {
-        let settled = line.overdue.answer(store::settle(line.connection, &batch, patience)).await?;
+    async fn settle(
+        &mut self,
+        line: &mut Line<'_>,
+        batch: SettleBatch,
+        lock_timeout: LockTimeout,
+    ) -> Result<Vec<(UserId, MessageId)>, Error> {
+        let settled = line.overdue.answer(store::settle(line.connection, &batch, lock_timeout)).await?;
         let left = not_moved(&batch.rows, &settled.moved);
         let rows = settled.moved.iter().filter_map(|place| batch.rows.get(*place).copied()).collect();
         self.settled.push(Settled { rows, at: settled.at });

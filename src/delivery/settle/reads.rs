@@ -7,7 +7,7 @@ use crate::delivery::item::{ReadDone, ReadUpTo, Refusal};
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
-use crate::store::{self, Error, LockPatience, ReadRequest, ReadRows};
+use crate::store::{self, Error, LockTimeout, ReadRequest, ReadRows};
 
 /// Rows that the reads of one transaction mark: about 50 ms on a small machine.
 const READ_ROWS_MAX: i32 = 2_000;
@@ -70,7 +70,7 @@ impl ReadBatch {
     ///
     /// # Errors
     /// Those of the statements. Nothing is marked then, or that is not known.
-    pub(super) async fn run(&self, link: &mut Link, patience: LockPatience) -> Result<Read, Error> {
+    pub(super) async fn run(&self, link: &mut Link, lock_timeout: LockTimeout) -> Result<Read, Error> {
         let line = link.get().await?;
         let named = self.named();
         let found = match named.is_empty() {
@@ -81,7 +81,7 @@ impl ReadBatch {
         if requests.is_empty() {
             return Ok(Read { found, ..Read::default() });
         }
-        let mut rows = line.overdue.answer(store::read(line.connection, &requests, READ_ROWS_MAX, patience)).await?;
+        let mut rows = line.overdue.answer(store::read(line.connection, &requests, READ_ROWS_MAX, lock_timeout)).await?;
         let done = requests.into_iter().enumerate().filter_map(|(place, request)| Some((request, rows.remove(&place)?)));
         Ok(Read { done: done.collect(), found })
     }
