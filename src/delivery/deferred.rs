@@ -52,7 +52,7 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// Must an item of this chat wait?
+    /// True where items of this chat are deferred: another item of it must wait.
     pub(super) fn holds(&self, chat: ChatId) -> bool {
         self.chats.contains_key(&chat)
     }
@@ -91,8 +91,8 @@ impl Deferred {
         excess
     }
 
-    /// What has waited for longer than `patience`, to be refused. An item that may have been stored already is not refused: its
-    /// sender would believe that it was not stored.
+    /// Takes the items that have waited for longer than `patience`; the lane refuses them. An item that may have been stored already
+    /// stays: its sender would believe that it was not stored.
     pub(super) fn take_late(&mut self, now: Instant, patience: Duration) -> Vec<Queued> {
         let is_late = |queued: &Queued| now - queued.since > patience && queued.uncertain.is_none();
         let mut late = Vec::new();

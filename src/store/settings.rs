@@ -104,7 +104,7 @@ fn with_defaults(options: PgConnectOptions, version: u32) -> PgConnectOptions {
 /// its transaction: a lane may not have the same server connection twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockTimeout {
-    /// 100 ms: what is held then is put aside.
+    /// 100 ms: what is held then is deferred.
     Usual,
     /// 5 ms, for what is known to be held.
     Retry,

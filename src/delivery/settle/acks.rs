@@ -20,7 +20,7 @@ use crate::store::{self, DeviceCursor, Error, ExactMark, Located, LockTimeout, M
 #[derive(Debug)]
 pub(super) struct AckBatch {
     jobs: Vec<AckJob>,
-    /// What is committed of them, and not told yet.
+    /// Commits whose receipts are not told yet.
     settled: Vec<Settled>,
 }
 
@@ -31,7 +31,7 @@ struct Settled {
     at: OffsetDateTime,
 }
 
-/// What one transaction settles of a job.
+/// The rows of a job that one transaction settles.
 #[derive(Debug)]
 struct Part<'a> {
     acks: &'a Acks,
@@ -153,7 +153,7 @@ impl AckBatch {
     }
 }
 
-/// What sessions propose: the furthest mark per member, the furthest cursor per device.
+/// Proposals of sessions: the furthest mark per member, the furthest cursor per device.
 #[derive(Debug, Default)]
 struct Proposed<'a> {
     marks: BTreeMap<(ChatId, UserId), ChatSeq>,
@@ -175,7 +175,7 @@ impl<'a> Proposed<'a> {
             *mark = (*mark).max(*seq);
         }
         if let Some((device, acked)) = &acks.device {
-            // What stands at its beginning has not moved.
+            // A cursor at its beginning has not moved.
             for (class, acked) in Class::ALL.into_iter().zip(acked).filter(|(_, acked)| acked.0 > 0) {
                 let cursor = self.cursors.entry(CursorKey { user, device, class }).or_default();
                 *cursor = (*cursor).max(*acked);
@@ -183,7 +183,7 @@ impl<'a> Proposed<'a> {
         }
     }
 
-    /// Is the mark that is proposed for its chat below this row?
+    /// True where no mark that is proposed for its chat reaches this row.
     fn is_below(&self, row: &Located) -> bool {
         self.marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq)
     }

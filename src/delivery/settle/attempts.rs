@@ -18,7 +18,7 @@ pub(super) struct AttemptBatch {
 /// The rows of messages that attempts name, by recipient and message.
 type Found = HashMap<(UserId, MessageId), Located>;
 
-/// What is committed.
+/// The result of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     found: Found,

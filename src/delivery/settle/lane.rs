@@ -28,12 +28,12 @@ const DEFERRED_PAUSE: Duration = Duration::from_millis(200);
 /// Deferred users are tried again for this time at most, before the others have their turn.
 const RETRY_TIME: Duration = Duration::from_millis(50);
 
-/// Is it known that nothing of a batch is written yet?
+/// How much is known of earlier tries of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Try {
-    /// It is.
+    /// Nothing of it is written yet.
     First,
-    /// The database went away, and nobody knows.
+    /// It may be written already: the database went away during a try.
     Again,
 }
 
@@ -174,7 +174,7 @@ impl Lane {
         while Instant::now() < end
             && let Some(jobs) = self.queue.take_deferred(Instant::now())
         {
-            // It may have been a try whose outcome is not known after which they were found to be held.
+            // An earlier try may have ended with its outcome unknown.
             self.write(jobs, Try::Again, LockTimeout::Retry).await;
         }
     }
@@ -195,7 +195,7 @@ impl Lane {
             }
         }
         self.link.pause();
-        // What has come meanwhile goes before the rests.
+        // Jobs that have come meanwhile go before the rests.
         self.gather_more();
         self.queue.give_back(unfinished, Instant::now() + DEFERRED_PAUSE);
     }

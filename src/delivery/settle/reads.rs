@@ -21,7 +21,7 @@ pub(super) struct ReadBatch {
 /// The numbers of messages up to which is read.
 type Found = HashMap<(ChatId, MessageId), ChatSeq>;
 
-/// What is committed.
+/// The result of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     found: Found,
@@ -30,7 +30,7 @@ pub(super) struct Read {
 }
 
 impl ReadJob {
-    /// What to ask for; none where the message it names is not one of the chat.
+    /// The request of this job; none where the message it names is not one of the chat.
     fn request(&self, found: &Found) -> Option<ReadRequest> {
         let up_to = match self.up_to {
             ReadUpTo::Seq(seq) => seq,
@@ -95,7 +95,7 @@ impl ReadBatch {
         named.collect()
     }
 
-    /// What to ask for, each once.
+    /// The requests of all jobs, each once.
     fn prepare(&self, found: &Found) -> Vec<ReadRequest> {
         let requests: BTreeSet<ReadRequest> = self.jobs.iter().filter_map(|job| job.request(found)).collect();
         requests.into_iter().collect()
