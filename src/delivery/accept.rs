@@ -1,7 +1,7 @@
 //! The lanes that accept messages.
 //!
 //! A batch is one transaction. Whatever keeps it from being written is pinned on as few items as possible: a chat
-//! that somebody holds is put aside with its messages, an item that PostgreSQL refuses is found by halving, and when
+//! that somebody holds is deferred with its messages, an item that PostgreSQL refuses is found by halving, and when
 //! the connection dies in the middle the same batch is repeated with the same ids.
 
 use std::collections::VecDeque;
@@ -15,14 +15,15 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 use uuid::Uuid;
 
-use super::batch::{Aside, ITEMS_MAX, Queued, columns, take};
+use super::batch::{ITEMS_MAX, Queued, columns, take};
+use super::deferred::{Deferred, Held};
 use super::item::{Accepted, Refusal, SendItem};
 use super::link::{Line, Link, Shared};
 use super::routes::Routes;
 use super::{BUSY_RETRY, LaneSettings};
 use crate::domain::{Message, MessageId, Wire};
 use crate::protocol::{Code, Fault};
-use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockPatience};
+use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
 
 /// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
 /// at the same moment finds room; who keeps sending while the database is slow is told so.
@@ -80,7 +81,7 @@ enum Failure {
 struct Lane {
     items: mpsc::Receiver<Queued>,
     waiting: VecDeque<Queued>,
-    aside: Aside,
+    deferred: Deferred,
     link: Link,
     shared: Shared,
     routes: Arc<Routes>,
@@ -95,7 +96,7 @@ impl Lane {
         Self {
             items,
             waiting: VecDeque::new(),
-            aside: Aside::default(),
+            deferred: Deferred::default(),
             link: Link::new(settings.connect_to.clone(), shared),
             shared: shared.clone(),
             routes: Arc::clone(routes),
@@ -107,11 +108,13 @@ impl Lane {
 
     async fn run(mut self) {
         while self.gather().await {
-            self.retry_aside().await;
-            while !self.waiting.is_empty() {
-                // Here too: under load nothing else would be reached, and what was put aside would wait for its end.
-                self.retry_aside().await;
-                self.put_aside_what_must_wait();
+            loop {
+                // At each turn: under load nothing else would be reached, and what is deferred would wait for its end.
+                self.retry_deferred().await;
+                if self.waiting.is_empty() {
+                    break;
+                }
+                self.defer_what_must_wait();
                 let batch = take(&mut self.waiting, &self.routes);
                 let cautious = self.cautious_until.is_some_and(|until| Instant::now() < until);
                 self.write(batch, cautious).await;
@@ -121,14 +124,14 @@ impl Lane {
         self.link.close().await;
     }
 
-    /// Waits for something to do: an item, or the time to try again what was put aside. False: the lane ends.
+    /// Waits for something to do: an item, or the time to try again what is deferred. False: the lane ends.
     async fn gather(&mut self) -> bool {
-        let retry = self.aside.next_try();
+        let retry = self.deferred.next_try();
         let mut incoming = Vec::new();
         tokio::select! {
             taken = self.items.recv_many(&mut incoming, ITEMS_MAX) => {
                 self.waiting.extend(incoming);
-                taken > 0 || self.wait_for_aside().await
+                taken > 0 || self.wait_for_deferred().await
             }
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => true,
             () = self.shared.stop.cancelled(), if !self.items.is_closed() => {
@@ -139,9 +142,9 @@ impl Lane {
         }
     }
 
-    /// The queue is closed and empty: only what was put aside is left.
-    async fn wait_for_aside(&self) -> bool {
-        let Some(at) = self.aside.next_try() else { return false };
+    /// The queue is closed and empty: only what is deferred is left.
+    async fn wait_for_deferred(&self) -> bool {
+        let Some(at) = self.deferred.next_try() else { return false };
         sleep_until(at).await;
         true
     }
@@ -154,62 +157,51 @@ impl Lane {
         self.shared.metrics.lane_queue_items.of("accept").set(i64::try_from(self.items.len() + self.waiting.len()).unwrap_or(i64::MAX));
     }
 
-    /// A chat's messages stay in order: behind one that was put aside come all later ones.
-    fn put_aside_what_must_wait(&mut self) {
-        if self.aside.chats() > 0 {
-            let (aside, go_on) =
-                std::mem::take(&mut self.waiting).into_iter().partition(|queued: &Queued| self.aside.holds(queued.item.chat));
-            self.waiting = go_on;
-            let aside: VecDeque<Queued> = aside;
-            aside.into_iter().for_each(|queued| self.put_aside(queued));
-        }
-    }
-
-    /// The same for a part of a batch, another part of which was put aside meanwhile.
-    fn put_aside_behind(&mut self, part: Vec<Queued>) -> Vec<Queued> {
-        if self.aside.chats() == 0 {
-            return part;
-        }
-        let (aside, go_on): (Vec<_>, Vec<_>) = part.into_iter().partition(|queued| self.aside.holds(queued.item.chat));
-        aside.into_iter().for_each(|queued| self.put_aside(queued));
-        go_on
-    }
-
-    fn put_aside(&mut self, queued: Queued) {
-        if self.aside.is_full() {
-            return self.refuse(queued, Refusal::Busy(BUSY_RETRY));
-        }
-        self.aside.put(queued, Instant::now());
-        self.shared.metrics.held_chats.set(i64::try_from(self.aside.chats()).unwrap_or(i64::MAX));
-    }
-
-    async fn retry_aside(&mut self) {
-        let now = Instant::now();
-        if self.aside.next_try().is_none_or(|at| at > now) {
+    /// A chat's messages stay in order: behind one that is deferred come all later ones.
+    fn defer_what_must_wait(&mut self) {
+        if self.deferred.chats() == 0 {
             return;
         }
-        let pause = self.aside.pause();
-        let (mut again, late) = self.aside.take(now, self.held_patience);
-        late.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
-        while !again.is_empty() {
-            let batch = take(&mut again, &self.routes);
-            self.write(batch, true).await;
+        let now = Instant::now();
+        for queued in std::mem::take(&mut self.waiting) {
+            if !self.deferred.holds(queued.item.chat) {
+                self.waiting.push_back(queued);
+            } else if let Some(excess) = self.deferred.put(queued, now) {
+                self.refuse(excess, Refusal::Busy(BUSY_RETRY));
+            }
         }
-        self.aside.tried(Instant::now(), pause);
-        self.shared.metrics.held_chats.set(i64::try_from(self.aside.chats()).unwrap_or(i64::MAX));
     }
 
-    /// Writes a batch, in as many transactions as it takes, until every item has its answer or is put aside.
+    fn defer(&mut self, held: Held) {
+        let excess = self.deferred.put_held(held, Instant::now());
+        excess.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
+        self.shared.metrics.held_chats.set(i64::try_from(self.deferred.chats()).unwrap_or(i64::MAX));
+    }
+
+    /// Tries a transaction's worth of what is deferred, when it is time.
+    async fn retry_deferred(&mut self) {
+        let now = Instant::now();
+        if self.deferred.next_try().is_none_or(|at| at > now) {
+            return;
+        }
+        let late = self.deferred.take_late(now, self.held_patience);
+        late.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
+        let batch = self.deferred.take(&self.routes);
+        self.write(batch, true).await;
+        self.deferred.tried(Instant::now());
+    }
+
+    /// Writes a batch, in as many transactions as it takes, until every item has its answer or is deferred.
     async fn write(&mut self, batch: Vec<Queued>, skip_held: bool) {
         let mut parts = vec![batch];
-        let (mut skip_held, mut taken) = (skip_held, 0);
+        let (mut skip_held, mut taken, mut held) = (skip_held, 0, Held::default());
         while let Some(part) = parts.pop() {
-            let part = self.put_aside_behind(part);
+            let part = held.keep_behind(part);
             if part.is_empty() {
                 continue;
             }
             match self.try_once(&part, skip_held).await {
-                Ok(rows) => self.answer(part, rows).await,
+                Ok(rows) => self.answer(part, rows, &mut held).await,
                 Err(Failure::Away { cause, is_certain }) => {
                     self.shared.health.report(&cause);
                     let part = self.wait_for_database(part, is_certain).await;
@@ -223,7 +215,7 @@ impl Lane {
                     skip_held = true;
                     parts.push(part);
                 }
-                Err(Failure::Refused(Error::Held(_))) if part.len() == 1 => part.into_iter().for_each(|queued| self.put_aside(queued)),
+                Err(Failure::Refused(Error::Held(_))) if part.len() == 1 => part.into_iter().for_each(|queued| held.put(queued)),
                 // Another node has just stored one of these ids, for another chat: this time it will be seen.
                 Err(Failure::Refused(Error::Taken(_))) if taken < TAKEN_MAX => {
                     taken += 1;
@@ -239,6 +231,7 @@ impl Lane {
             }
         }
         self.link.pause();
+        self.defer(held);
     }
 
     async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
@@ -254,7 +247,7 @@ impl Lane {
                 }
             }
         }
-        let rows = match overdue.answer(store::accept(connection, &columns(part), skip_held, LockPatience::Usual)).await {
+        let rows = match overdue.answer(store::accept(connection, &columns(part), skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
@@ -298,7 +291,7 @@ impl Lane {
         }
     }
 
-    async fn answer(&mut self, part: Vec<Queued>, rows: Vec<AcceptedRow>) {
+    async fn answer(&mut self, part: Vec<Queued>, rows: Vec<AcceptedRow>, held: &mut Held) {
         let mut repeated: Vec<MessageId> = Vec::new();
         let mut queued: Vec<Option<Queued>> = part.into_iter().map(Some).collect();
         for row in rows {
@@ -320,7 +313,7 @@ impl Lane {
                 AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
                 AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
                 AcceptOutcome::TooLate => self.refuse(item, Refusal::TooLate),
-                AcceptOutcome::Held => self.put_aside(item),
+                AcceptOutcome::Held => held.put(item),
             }
         }
         if !repeated.is_empty() {

@@ -1,8 +1,7 @@
 //! The batch of one transaction of an accept lane: bounded in items, rows and bytes, an id at most once, and no item
-//! of a chat that is put aside.
+//! of a chat that is deferred.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
@@ -86,82 +85,16 @@ pub(super) fn columns(batch: &[Queued]) -> AcceptBatch {
     columns
 }
 
-/// Items of chats that somebody else holds: they wait here, in order, and delay nobody.
-#[derive(Debug, Default)]
-pub(super) struct Aside {
-    chats: HashMap<ChatId, VecDeque<Queued>>,
-    items: usize,
-    next_try: Option<Instant>,
-    pause: Duration,
-}
-
-/// Items put aside at most, per lane.
-const ASIDE_MAX: usize = 2_000;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-impl Aside {
-    pub(super) fn holds(&self, chat: ChatId) -> bool {
-        self.chats.contains_key(&chat)
-    }
-
-    pub(super) fn chats(&self) -> usize {
-        self.chats.len()
-    }
-
-    /// When to try again.
-    pub(super) const fn next_try(&self) -> Option<Instant> {
-        self.next_try
-    }
-
-    /// Are there too many already?
-    pub(super) const fn is_full(&self) -> bool {
-        self.items >= ASIDE_MAX
-    }
-
-    /// Puts an item behind those of its chat.
-    pub(super) fn put(&mut self, queued: Queued, now: Instant) {
-        self.items += 1;
-        self.chats.entry(queued.item.chat).or_default().push_back(queued);
-        if self.next_try.is_none() {
-            self.pause = FIRST_PAUSE;
-            self.next_try = Some(now + self.pause);
-        }
-    }
-
-    /// Takes everything out to be tried again, and what has waited too long, to be refused.
-    pub(super) fn take(&mut self, now: Instant, patience: Duration) -> (VecDeque<Queued>, Vec<Queued>) {
-        let (mut again, mut late) = (VecDeque::new(), Vec::new());
-        for queued in self.chats.drain().flat_map(|(_, items)| items) {
-            // An item that may have been stored already is not refused: its sender would believe that it was not stored.
-            if now - queued.since > patience && queued.uncertain.is_none() { late.push(queued) } else { again.push_back(queued) }
-        }
-        self.items = 0;
-        self.next_try = None;
-        (again, late)
-    }
-
-    /// After a try: what is here again waits longer.
-    pub(super) fn tried(&mut self, now: Instant, pause_before: Duration) {
-        if self.next_try.is_some() {
-            self.pause = (pause_before * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-            self.next_try = Some(now + self.pause);
-        }
-    }
-
-    pub(super) const fn pause(&self) -> Duration {
-        self.pause
-    }
-}
-
+/// Items for tests.
 #[cfg(test)]
-mod tests {
+pub(super) mod samples {
     use std::sync::Arc;
 
     use super::*;
     use crate::domain::{ExternalId, Profile, UserId};
 
-    fn queued(chat: ChatId, id: MessageId) -> Queued {
+    /// An item of this chat that nobody waits for.
+    pub(in crate::delivery) fn queued(chat: ChatId, id: MessageId) -> Queued {
         let external = ExternalId::try_from("alice".to_owned()).unwrap();
         let sender = Arc::new(Profile { user: UserId(1), external, name: None, picture: None });
         let item = SendItem {
@@ -176,6 +109,12 @@ mod tests {
         };
         Queued { item, reply: oneshot::channel().0, since: Instant::now(), uncertain: None }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::queued;
+    use super::*;
 
     fn waiting(chat: ChatId, items: usize) -> VecDeque<Queued> {
         (0..items).map(|_| queued(chat, MessageId::generate())).collect()

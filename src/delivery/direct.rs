@@ -20,7 +20,7 @@ use tracing::{debug, error};
 use super::{BUSY_RETRY, Health, LaneSettings, Limits, Refusal, link};
 use crate::domain::{ChatId, ExternalId, UserId};
 use crate::protocol::{Code, Fault};
-use crate::store::{self, DirectBatch, DirectChat, Error, LockPatience, Store};
+use crate::store::{self, DirectBatch, DirectChat, Error, LockTimeout, Store};
 use crate::telemetry::Metrics;
 use known::Known;
 
@@ -244,8 +244,8 @@ impl Resolver {
             let may_make = self.open.get(pair).is_some_and(|open| open.step == Step::Make);
             batch.push(pair.0, &pair.1, may_make);
         }
-        let patience = if self.is_cautious() { LockPatience::Retry } else { LockPatience::Usual };
-        let found = self.store.direct_chats(&batch, patience).await?;
+        let lock_timeout = if self.is_cautious() { LockTimeout::Retry } else { LockTimeout::Usual };
+        let found = self.store.direct_chats(&batch, lock_timeout).await?;
         self.metrics.lane_batch_items.of("direct").observe(f64::from(u32::try_from(part.len()).unwrap_or(u32::MAX)));
         self.metrics.lane_batch_duration.of("direct").observe(started.elapsed().as_secs_f64());
         Ok(found)

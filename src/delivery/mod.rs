@@ -4,11 +4,12 @@
 //! under way and commits that as one: alone on the machine a message waits for nobody, under load a batch pays one
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
-//! In reading order: `item` what is asked, `accept` and `settle` the two kinds of lanes, `routes` which lane,
+//! In reading order: `item` what is asked, `accept` (with `batch` and `deferred`) and `settle` the two kinds of lanes, `routes` which lane,
 //! `link` a lane's connection, `direct` which chat a name means, `receipts` what senders are told, `health` whether the database is there.
 
 mod accept;
 mod batch;
+mod deferred;
 mod direct;
 mod health;
 mod item;

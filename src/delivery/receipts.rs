@@ -200,10 +200,11 @@ impl Teller {
             .collect();
         match self.store.receipt_counts(&requests).await {
             Ok(all) => {
+                let senders: HashMap<MessageId, UserId> = requests.iter().map(|request| (request.message, request.sender)).collect();
                 for counts in all {
-                    let Some(request) = requests.iter().find(|request| request.message == counts.message) else { continue };
+                    let Some(sender) = senders.get(&counts.message) else { continue };
                     self.metrics.receipts.inc();
-                    self.notifier.receipt(request.sender, Receipt::Counted(counts));
+                    self.notifier.receipt(*sender, Receipt::Counted(counts));
                 }
             }
             // They are counted again with the next ack, or by the sender's next look at the marks.

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, LockPatience, Result, enums};
+use super::{Error, LockTimeout, Result, enums};
 use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, UserId};
 
 /// Messages to accept, as columns. An id must not stand in a batch twice.
@@ -68,7 +68,7 @@ pub async fn accept(
     connection: &mut PgConnection,
     batch: &AcceptBatch,
     skip_held: bool,
-    patience: LockPatience,
+    lock_timeout: LockTimeout,
 ) -> Result<Vec<AcceptedRow>> {
     let answer = sqlx::query_file!(
         "src/store/sql/accept.sql",
@@ -80,7 +80,7 @@ pub async fn accept(
         &batch.metadata as &[Option<String>],
         &batch.expires as &[Option<OffsetDateTime>],
         skip_held,
-        patience.value()
+        lock_timeout.value()
     )
     .fetch_one(connection)
     .await?;

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Error, LockPatience, Result, Store};
+use super::{Error, LockTimeout, Result, Store};
 use crate::domain::{ChatId, ExternalId, UserId};
 
 /// Direct chats that are asked for, as columns.
@@ -35,9 +35,9 @@ impl DirectBatch {
 
 impl Store {
     /// The chats of a batch in its order; none: not there, and not to be made. All of them or, on an error, none.
-    pub async fn direct_chats(&self, asked: &DirectBatch, patience: LockPatience) -> Result<Vec<Option<DirectChat>>> {
+    pub async fn direct_chats(&self, asked: &DirectBatch, lock_timeout: LockTimeout) -> Result<Vec<Option<DirectChat>>> {
         let DirectBatch { users, others, make } = asked;
-        let found = sqlx::query_file!("src/store/sql/direct_chats.sql", users, others, make, patience.value());
+        let found = sqlx::query_file!("src/store/sql/direct_chats.sql", users, others, make, lock_timeout.value());
         let found = found.fetch_one(self.database()).await?;
         let (chats, made) = (found.chats.unwrap_or_default(), found.made.unwrap_or_else(|| vec![false; users.len()]));
         if chats.len() != users.len() || made.len() != users.len() {

@@ -57,8 +57,8 @@ pub use premises::{Premises, ToDo, own_line};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use sequences::{Sequence, sequences_behind};
 pub use settings::{
-    CannotUse, DEFAULTS, LockPatience, PLANNING, SETTINGS, check_connections, check_direct, is_shared, server_version,
-    with_direct_settings, with_settings,
+    CannotUse, DEFAULTS, LockTimeout, PLANNING, SETTINGS, check_connections, check_direct, is_shared, server_version, with_direct_settings,
+    with_settings,
 };
 pub use settle::{
     AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch,

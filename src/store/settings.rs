@@ -23,7 +23,7 @@ pub const PLANNING: [(&str, &str); 6] = [
 ];
 
 /// The settings of every connection, as PostgreSQL shows them. A statement that waits for a lock for a shorter time sets that
-/// itself ([`LockPatience`]).
+/// itself ([`LockTimeout`]).
 pub const SETTINGS: [(&str, &str); 8] = [
     ("lock_timeout", "1s"),
     ("default_transaction_isolation", "read committed"),
@@ -103,8 +103,8 @@ fn with_defaults(options: PgConnectOptions, version: u32) -> PgConnectOptions {
 /// How long a statement of a lane waits for a lock that somebody else holds. It is said with the statement and counts for
 /// its transaction: a lane may not have the same server connection twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LockPatience {
-    /// 100 ms: what is held then is put aside.
+pub enum LockTimeout {
+    /// 100 ms: what is held then is deferred.
     Usual,
     /// 5 ms, for what is known to be held.
     Retry,
@@ -112,7 +112,7 @@ pub enum LockPatience {
     OfConnection,
 }
 
-impl LockPatience {
+impl LockTimeout {
     /// A value of `lock_timeout`; none: what the connection began with.
     pub(super) const fn value(self) -> Option<&'static str> {
         match self {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{LockPatience, Result, enums};
+use super::{LockTimeout, Result, enums};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, UserId};
 
 /// A row of the queue, and what its receipt needs.
@@ -101,7 +101,7 @@ pub struct SettledRows {
 }
 
 /// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
-pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience: LockPatience) -> Result<SettledRows> {
+pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_timeout: LockTimeout) -> Result<SettledRows> {
     let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
     let classes: Vec<enums::Class> = batch.rows.iter().map(|row| row.class.into()).collect();
     let seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq.0).collect();
@@ -128,7 +128,7 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, patience
         &devices,
         &device_classes as &[enums::Class],
         &device_seqs,
-        patience.value()
+        lock_timeout.value()
     )
     .fetch_one(connection)
     .await?;
@@ -208,12 +208,12 @@ pub async fn read(
     connection: &mut PgConnection,
     requests: &[ReadRequest],
     rows_max: i32,
-    patience: LockPatience,
+    lock_timeout: LockTimeout,
 ) -> Result<BTreeMap<usize, ReadRows>> {
     let users: Vec<i64> = requests.iter().map(|request| request.user.0).collect();
     let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
     let up_to: Vec<i64> = requests.iter().map(|request| request.up_to.0).collect();
-    let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max, patience.value());
+    let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max, lock_timeout.value());
     let rows = rows.fetch_all(connection).await?;
     let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
     for row in rows {
@@ -276,7 +276,7 @@ pub async fn count_attempts(
     connection: &mut PgConnection,
     requests: &[AttemptRequest],
     attempts_max: u16,
-    patience: LockPatience,
+    lock_timeout: LockTimeout,
 ) -> Result<Vec<AttemptedRow>> {
     let users: Vec<i64> = requests.iter().map(|request| request.row.user.0).collect();
     let classes: Vec<enums::Class> = requests.iter().map(|request| request.row.class.into()).collect();
@@ -291,7 +291,7 @@ pub async fn count_attempts(
         &reasons,
         &finals,
         i32::from(attempts_max),
-        patience.value()
+        lock_timeout.value()
     )
     .fetch_all(connection)
     .await?;

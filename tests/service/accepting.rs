@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use restante::delivery::Refusal;
 use restante::domain::{ChatId, ChatSeq, MessageId, UserId};
-use restante::store::{self, AcceptBatch, AcceptOutcome, LockPatience};
+use restante::store::{self, AcceptBatch, AcceptOutcome, LockTimeout};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -39,7 +39,7 @@ async fn every_item_of_a_batch_has_an_outcome_of_its_own() {
     let ids: Vec<Uuid> = (0..7).map(|_| Uuid::now_v7()).collect();
     let mut first = AcceptBatch::default();
     push(&mut first, ids[0], chat.0, alice.user);
-    store::accept(&mut connection, &first, false, LockPatience::OfConnection).await.unwrap();
+    store::accept(&mut connection, &first, false, LockTimeout::OfConnection).await.unwrap();
 
     let mut batch = AcceptBatch::default();
     push(&mut batch, ids[1], chat.0, alice.user);
@@ -47,7 +47,7 @@ async fn every_item_of_a_batch_has_an_outcome_of_its_own() {
     push(&mut batch, ids[2], chat.0, eve.user);
     push(&mut batch, ids[3], Uuid::now_v7(), alice.user);
     push(&mut batch, ids[4], chat.0, bob.user);
-    let rows = store::accept(&mut connection, &batch, false, LockPatience::OfConnection).await.unwrap();
+    let rows = store::accept(&mut connection, &batch, false, LockTimeout::OfConnection).await.unwrap();
     let outcomes: Vec<_> = rows.iter().map(|row| (row.place, row.outcome, row.seq.0, row.recipients.len())).collect();
     assert_eq!(
         outcomes,
@@ -62,7 +62,7 @@ async fn every_item_of_a_batch_has_an_outcome_of_its_own() {
     let mut conflict = AcceptBatch::default();
     push(&mut conflict, ids[0], chat.0, bob.user);
     assert_eq!(
-        store::accept(&mut connection, &conflict, false, LockPatience::OfConnection).await.unwrap()[0].outcome,
+        store::accept(&mut connection, &conflict, false, LockTimeout::OfConnection).await.unwrap()[0].outcome,
         AcceptOutcome::Conflict
     );
     assert_ledger(&pool).await;
@@ -204,7 +204,7 @@ fn accepting(options: &PgConnectOptions, id: Uuid, chat: ChatId, sender: UserId)
     tokio::spawn(async move {
         let mut batch = AcceptBatch::default();
         push(&mut batch, id, chat.0, sender);
-        store::accept(&mut options.connect().await.unwrap(), &batch, false, LockPatience::OfConnection).await
+        store::accept(&mut options.connect().await.unwrap(), &batch, false, LockTimeout::OfConnection).await
     })
 }
 
@@ -219,7 +219,7 @@ async fn writers_of_one_chat_or_inbox_wait_for_each_other_and_number_on() {
         push(&mut first, Uuid::now_v7(), chat.0, alice.user);
         let mut connection = db.options().connect().await.unwrap();
         let mut transaction = connection.begin().await.unwrap();
-        store::accept(&mut transaction, &first, false, LockPatience::OfConnection).await.unwrap();
+        store::accept(&mut transaction, &first, false, LockTimeout::OfConnection).await.unwrap();
         let second = accepting(&db.options(), Uuid::now_v7(), other, sender);
         until(&pool, "the second waits for the first", SOMEBODY_WAITS).await;
         transaction.commit().await.unwrap();
@@ -238,7 +238,7 @@ async fn an_id_that_is_being_stored_for_another_chat_takes_no_number_and_is_a_du
     push(&mut first, Uuid::now_v7(), here.0, alice.user);
     let mut connection = db.options().connect().await.unwrap();
     let mut transaction = connection.begin().await.unwrap();
-    store::accept(&mut transaction, &first, false, LockPatience::OfConnection).await.unwrap();
+    store::accept(&mut transaction, &first, false, LockTimeout::OfConnection).await.unwrap();
     let second = accepting(&db.options(), first.ids[0], there, alice.user);
     until(&pool, "the second waits for the first", SOMEBODY_WAITS).await;
     transaction.commit().await.unwrap();

@@ -6,7 +6,7 @@
 
 use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, PageRow, PerClass, UserId};
 use restante::store::{
-    self, ExactMark, ExpiryCursor, LockPatience, OpeningRequest, PLANNING, PageRequest, Place, ReadRequest, SettleBatch, Store,
+    self, ExactMark, ExpiryCursor, LockTimeout, OpeningRequest, PLANNING, PageRequest, Place, ReadRequest, SettleBatch, Store,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -288,7 +288,7 @@ async fn opening_brings_settled_seq_to_it(store: &Store, name: &str, [settled, l
 async fn marks_catch_up(store: &Store, connection: &mut PgConnection, user: UserId) {
     let rows = store::locate(connection, &[(user, message(DEEP))]).await.unwrap();
     let batch = SettleBatch { rows, exact: vec![ExactMark { user, chat: deep() }], ..SettleBatch::default() };
-    store::settle(connection, &batch, LockPatience::OfConnection).await.unwrap();
+    store::settle(connection, &batch, LockTimeout::OfConnection).await.unwrap();
     let mut parts = 0;
     while store.catch_up_marks(4).await.unwrap() {
         parts += 1;
@@ -301,7 +301,7 @@ async fn reads_go_on(connection: &mut PgConnection, user: UserId) {
     let mut read = 0;
     for part in 1.. {
         let request = [ReadRequest { user, chat: deep(), up_to: ChatSeq(up_to) }];
-        let done = store::read(connection, &request, 2_000, LockPatience::OfConnection).await.unwrap().remove(&0).unwrap();
+        let done = store::read(connection, &request, 2_000, LockTimeout::OfConnection).await.unwrap().remove(&0).unwrap();
         read += done.rows.len();
         assert_eq!(done.up_to.0, DEEP - TAIL + i64::try_from(read).unwrap());
         if !done.more {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use restante::domain::{ChatId, ExternalId, UserId};
 use restante::protocol::Code;
-use restante::store::{DirectBatch, DirectChat, Error, LockPatience, Store};
+use restante::store::{DirectBatch, DirectChat, Error, LockTimeout, Store};
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ fn name(text: &str) -> ExternalId {
 async fn ask(store: &Store, asked: &[(i64, &str, bool)]) -> Result<Vec<Option<DirectChat>>, Error> {
     let mut batch = DirectBatch::default();
     asked.iter().for_each(|(user, other, make)| batch.push(UserId(*user), &name(other), *make));
-    store.direct_chats(&batch, LockPatience::Usual).await
+    store.direct_chats(&batch, LockTimeout::Usual).await
 }
 
 /// The names of those who are in a chat.
@@ -97,7 +97,7 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
                 let asked: Vec<_> = asked.iter().map(|(user, other)| (*user, other.as_str(), true)).collect();
                 let mut batch = DirectBatch::default();
                 asked.iter().for_each(|(user, other, make)| batch.push(UserId(*user), &name(other), *make));
-                let found = store.direct_chats(&batch, LockPatience::OfConnection).await;
+                let found = store.direct_chats(&batch, LockTimeout::OfConnection).await;
                 let pairs = asked.into_iter().map(|(user, other, _)| (user, other.to_owned()));
                 found.map(|found| pairs.zip(found.into_iter().map(|found| found.unwrap().chat)).collect::<Vec<_>>())
             })
@@ -132,7 +132,7 @@ async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
             let mut batch = DirectBatch::default();
             batch.push(UserId(one), &name(other), true);
             batch.push(UserId(one), &name(first), true);
-            waits.direct_chats(&batch, LockPatience::OfConnection).await
+            waits.direct_chats(&batch, LockTimeout::OfConnection).await
         });
         until_true(&pool, SOMEBODY_WAITS).await;
         let free = ask(&store, &[(one, other, true)]).await;
@@ -223,7 +223,7 @@ async fn a_chat_that_was_found_once_is_remembered_for_its_own_two_users() {
     assert_eq!(node.connect("bob").await.send("alice", "4").await["chatId"], chat);
     assert_ne!(node.connect("carol").await.send("bob", "5").await["chatId"], chat);
     assert_eq!(seen(), (2, 3, 3));
-    assert_eq!(store(&node).direct_chats(&DirectBatch::default(), LockPatience::Usual).await.unwrap(), []);
+    assert_eq!(store(&node).direct_chats(&DirectBatch::default(), LockTimeout::Usual).await.unwrap(), []);
     assert_ledger(&pool).await;
     node.stop().await;
 }

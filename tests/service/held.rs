@@ -12,7 +12,7 @@ use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusa
 use restante::domain::{ChatId, MessageId, NodeId};
 use restante::hub::Hub;
 use restante::notifier::Notifier;
-use restante::store::{self, AcceptBatch, AttemptRequest, Epoch, LockPatience, ReadRequest, SettleBatch, Store};
+use restante::store::{self, AcceptBatch, AttemptRequest, Epoch, LockTimeout, ReadRequest, SettleBatch, Store};
 use restante::telemetry::Metrics;
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -371,13 +371,13 @@ async fn a_lanes_patience_comes_with_its_statement_whatever_its_connection_was_t
     let settle = SettleBatch { rows, ..SettleBatch::default() };
     let lock_rows = format!("select from message_status where user_id = {} for update", bob.user.0);
     let holder = Holder::holds(&db.options(), &format!("{}; {lock_rows}", lock_chat(chat))).await;
-    for patience in [LockPatience::Usual, LockPatience::Retry] {
+    for lock_timeout in [LockTimeout::Usual, LockTimeout::Retry] {
         let all = async {
             [
-                store::accept(&mut connection, &accept, false, patience).await.err(),
-                store::settle(&mut connection, &settle, patience).await.err(),
-                store::count_attempts(&mut connection, &attempt, 5, patience).await.err(),
-                store::read(&mut connection, &read, 100, patience).await.err(),
+                store::accept(&mut connection, &accept, false, lock_timeout).await.err(),
+                store::settle(&mut connection, &settle, lock_timeout).await.err(),
+                store::count_attempts(&mut connection, &attempt, 5, lock_timeout).await.err(),
+                store::read(&mut connection, &read, 100, lock_timeout).await.err(),
             ]
         };
         let refused = tokio::time::timeout(PATIENCE, all).await.expect("a lane waits for as long as somebody holds a lock");

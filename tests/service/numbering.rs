@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use restante::domain::{ChatId, Class};
-use restante::store::{self, AcceptBatch, AcceptOutcome, AcceptedRow, LockPatience, Store};
+use restante::store::{self, AcceptBatch, AcceptOutcome, AcceptedRow, LockTimeout, Store};
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgPool;
 use time::{Duration, OffsetDateTime};
@@ -170,7 +170,7 @@ async fn every_batch_has_the_outcomes_and_numbers_that_its_items_would_have_one_
             None => None,
         };
         let expected = model.accept(&batch, &chats, &held);
-        let rows = store::accept(&mut connection, &batch, skip_held, LockPatience::OfConnection).await.unwrap();
+        let rows = store::accept(&mut connection, &batch, skip_held, LockTimeout::OfConnection).await.unwrap();
         assert_eq!(rows.into_iter().map(answer).collect::<Vec<_>>(), expected, "round {round} of seed {seed}");
         known.extend(batch.ids.iter().copied().zip(batch.senders.iter().copied()));
         if let Some(holder) = holder {
@@ -210,7 +210,7 @@ async fn what_the_database_does_not_do_as_it_is_told_undoes_the_whole_batch() {
         for n in 0..6 {
             push(&mut batch, Uuid::now_v7(), if n % 2 == 0 { one.0 } else { other.0 }, alice.0, None);
         }
-        let refused = store::accept(&mut connection, &batch, false, LockPatience::OfConnection).await;
+        let refused = store::accept(&mut connection, &batch, false, LockTimeout::OfConnection).await;
         let Err(store::Error::Failed(sqlx::Error::Database(error))) = refused else { panic!("{defect}: {refused:?}") };
         assert_eq!(error.code().as_deref(), Some("XX001"), "{defect}");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use restante::domain::{ChatId, ChatSeq, UserId};
-use restante::store::{self, ExactMark, Located, LockPatience, ReadRequest, ReadRows, SettleBatch, Store};
+use restante::store::{self, ExactMark, Located, LockTimeout, ReadRequest, ReadRows, SettleBatch, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
 use crate::support::ledger::{Holder, assert_ledger, group, number, until, users};
@@ -26,7 +26,7 @@ fn request(user: UserId, chat: ChatId, up_to: i64) -> ReadRequest {
 }
 
 async fn read(connection: &mut PgConnection, requests: &[ReadRequest], rows_max: i32) -> BTreeMap<usize, ReadRows> {
-    store::read(connection, requests, rows_max, LockPatience::OfConnection).await.unwrap()
+    store::read(connection, requests, rows_max, LockTimeout::OfConnection).await.unwrap()
 }
 
 /// Of each request: how many rows it moved, up to where it is done, whether there is more.
@@ -163,7 +163,7 @@ async fn writers_that_name_the_same_rows_and_marks_in_opposite_orders_do_not_wai
         for part in acked.chunks(16) {
             let exact = [carol, bob].iter().flat_map(|user| [other, one].map(|chat| ExactMark { user: *user, chat })).collect();
             let batch = SettleBatch { rows: part.to_vec(), exact, ..SettleBatch::default() };
-            store::settle(&mut connection, &batch, LockPatience::OfConnection).await.unwrap();
+            store::settle(&mut connection, &batch, LockTimeout::OfConnection).await.unwrap();
         }
     });
     let reading =
@@ -173,7 +173,7 @@ async fn writers_that_name_the_same_rows_and_marks_in_opposite_orders_do_not_wai
                 let mut connection = options.connect().await.unwrap();
                 for up_to in (4..=120).step_by(4) {
                     let requests = order.map(|(user, chat)| request(user, chat, up_to));
-                    store::read(&mut connection, &requests, 1_000, LockPatience::OfConnection).await.unwrap();
+                    store::read(&mut connection, &requests, 1_000, LockTimeout::OfConnection).await.unwrap();
                 }
             })
         });

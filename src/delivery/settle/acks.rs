@@ -14,13 +14,13 @@ use crate::delivery::item::Acks;
 use crate::delivery::link::{Line, Link};
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, MessageId, Status, UserId};
-use crate::store::{self, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, SettleBatch};
+use crate::store::{self, DeviceCursor, Error, ExactMark, Located, LockTimeout, MarkProposal, SettleBatch};
 
 /// Acks that are written together.
 #[derive(Debug)]
 pub(super) struct AckBatch {
     jobs: Vec<AckJob>,
-    /// What is committed of them, and not told yet.
+    /// Commits whose receipts are not told yet.
     settled: Vec<Settled>,
 }
 
@@ -31,7 +31,7 @@ struct Settled {
     at: OffsetDateTime,
 }
 
-/// What one transaction settles of a job.
+/// The rows of a job that one transaction settles.
 #[derive(Debug)]
 struct Part<'a> {
     acks: &'a Acks,
@@ -75,7 +75,7 @@ impl AckBatch {
     ///
     /// # Errors
     /// Those of the statements. Some rows may be settled then; [`Self::tell`] knows which.
-    pub(super) async fn run(&mut self, link: &mut Link, which: Try, patience: LockPatience) -> Result<(), Error> {
+    pub(super) async fn run(&mut self, link: &mut Link, which: Try, lock_timeout: LockTimeout) -> Result<(), Error> {
         let mut line = link.get().await?;
         let named = self.named();
         let located = match named.is_empty() {
@@ -83,21 +83,26 @@ impl AckBatch {
             false => line.overdue.answer(store::locate(line.connection, &named)).await?,
         };
         let batch = self.prepare(&located, which);
-        let left = self.settle(&mut line, batch, patience).await?;
+        let left = self.settle(&mut line, batch, lock_timeout).await?;
         if left.is_empty() {
             return Ok(());
         }
         // Acked before, as a rule. But a row may have got another number since it was emitted, and waits there.
         let waiting = line.overdue.answer(store::locate_waiting(line.connection, &left)).await?;
         if !waiting.is_empty() {
-            self.settle(&mut line, where_they_stand(waiting), patience).await?;
+            self.settle(&mut line, where_they_stand(waiting), lock_timeout).await?;
         }
         Ok(())
     }
 
     /// One transaction. Returns the messages whose rows have not moved.
-    async fn settle(&mut self, line: &mut Line<'_>, batch: SettleBatch, patience: LockPatience) -> Result<Vec<(UserId, MessageId)>, Error> {
-        let settled = line.overdue.answer(store::settle(line.connection, &batch, patience)).await?;
+    async fn settle(
+        &mut self,
+        line: &mut Line<'_>,
+        batch: SettleBatch,
+        lock_timeout: LockTimeout,
+    ) -> Result<Vec<(UserId, MessageId)>, Error> {
+        let settled = line.overdue.answer(store::settle(line.connection, &batch, lock_timeout)).await?;
         let left = not_moved(&batch.rows, &settled.moved);
         let rows = settled.moved.iter().filter_map(|place| batch.rows.get(*place).copied()).collect();
         self.settled.push(Settled { rows, at: settled.at });
@@ -148,7 +153,7 @@ impl AckBatch {
     }
 }
 
-/// What sessions propose: the furthest mark per member, the furthest cursor per device.
+/// Proposals of sessions: the furthest mark per member, the furthest cursor per device.
 #[derive(Debug, Default)]
 struct Proposed<'a> {
     marks: BTreeMap<(ChatId, UserId), ChatSeq>,
@@ -170,7 +175,7 @@ impl<'a> Proposed<'a> {
             *mark = (*mark).max(*seq);
         }
         if let Some((device, acked)) = &acks.device {
-            // What stands at its beginning has not moved.
+            // A cursor at its beginning has not moved.
             for (class, acked) in acked.iter().filter(|(_, acked)| acked.0 > 0) {
                 let cursor = self.cursors.entry(CursorKey { user, device, class }).or_default();
                 *cursor = (*cursor).max(*acked);
@@ -178,7 +183,7 @@ impl<'a> Proposed<'a> {
         }
     }
 
-    /// Is the mark that is proposed for its chat below this row?
+    /// True where no mark that is proposed for its chat reaches this row.
     fn is_below(&self, row: &Located) -> bool {
         self.marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq)
     }

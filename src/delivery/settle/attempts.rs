@@ -7,7 +7,7 @@ use crate::delivery::item::{AttemptTarget, Refusal};
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
 use crate::domain::{AttemptOutcome, MessageId, Status, UserId};
-use crate::store::{self, AttemptRequest, AttemptedRow, Error, Located, LockPatience, RowKey};
+use crate::store::{self, AttemptRequest, AttemptedRow, Error, Located, LockTimeout, RowKey};
 
 /// Attempts that are counted together.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct AttemptBatch {
 /// The rows of messages that attempts name, by recipient and message.
 type Found = HashMap<(UserId, MessageId), Located>;
 
-/// What is committed.
+/// The result of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     found: Found,
@@ -65,7 +65,7 @@ impl AttemptBatch {
     ///
     /// # Errors
     /// Those of the statements. Nothing is counted then, or that is not known.
-    pub(super) async fn run(&self, link: &mut Link, attempts_max: u16, patience: LockPatience) -> Result<Counted, Error> {
+    pub(super) async fn run(&self, link: &mut Link, attempts_max: u16, lock_timeout: LockTimeout) -> Result<Counted, Error> {
         let line = link.get().await?;
         let named = self.named();
         let located = match named.is_empty() {
@@ -74,7 +74,7 @@ impl AttemptBatch {
         };
         let found: Found = located.into_iter().map(|row| ((row.user, row.message), row)).collect();
         let requests = self.prepare(&found);
-        let rows = line.overdue.answer(store::count_attempts(line.connection, &requests, attempts_max, patience)).await?;
+        let rows = line.overdue.answer(store::count_attempts(line.connection, &requests, attempts_max, lock_timeout)).await?;
         Ok(Counted { found, rows: rows.into_iter().map(|counted| (counted.row.key(), counted)).collect() })
     }
 

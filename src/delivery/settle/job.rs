@@ -59,7 +59,7 @@ impl Job {
         }
     }
 
-    /// Is it the rest of a read, of which nobody knows how much is left?
+    /// True for the rest of a read. Nobody knows how much of it is left.
     pub(super) const fn is_rest_of_read(&self) -> bool {
         matches!(self, Self::Read(ReadJob { is_begun: true, .. }))
     }

@@ -21,19 +21,19 @@ use crate::delivery::item::Refusal;
 use crate::delivery::link::{Link, Shared};
 use crate::delivery::receipts::Receipts;
 use crate::domain::UserId;
-use crate::store::{Error, LockPatience};
+use crate::store::{Error, LockTimeout};
 
 /// A user whose rows another session holds is left alone for this time before the next try.
 const DEFERRED_PAUSE: Duration = Duration::from_millis(200);
 /// Deferred users are tried again for this time at most, before the others have their turn.
 const RETRY_TIME: Duration = Duration::from_millis(50);
 
-/// Is it known that nothing of a batch is written yet?
+/// How much is known of earlier tries of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Try {
-    /// It is.
+    /// Nothing of it is written yet.
     First,
-    /// The database went away, and nobody knows.
+    /// It may be written already: the database went away during a try.
     Again,
 }
 
@@ -132,7 +132,7 @@ impl Lane {
                 }
                 self.linger.wait(&mut self.queue, &mut self.jobs).await;
                 let jobs = self.queue.take();
-                self.write(jobs, Try::First, LockPatience::Usual).await;
+                self.write(jobs, Try::First, LockTimeout::Usual).await;
             }
         }
         self.link.close().await;
@@ -174,18 +174,18 @@ impl Lane {
         while Instant::now() < end
             && let Some(jobs) = self.queue.take_deferred(Instant::now())
         {
-            // It may have been a try whose outcome is not known after which they were found to be held.
-            self.write(jobs, Try::Again, LockPatience::Retry).await;
+            // An earlier try may have ended with its outcome unknown.
+            self.write(jobs, Try::Again, LockTimeout::Retry).await;
         }
     }
 
     /// Writes jobs until each has its answer or is given back to the queue.
-    async fn write(&mut self, jobs: Vec<Job>, which: Try, patience: LockPatience) {
+    async fn write(&mut self, jobs: Vec<Job>, which: Try, lock_timeout: LockTimeout) {
         let mut parts: Vec<Part> = Part::of(jobs, which).collect();
         let mut unfinished = Unfinished::default();
         while let Some(Part { batch, which }) = parts.pop() {
             let Some(batch) = Batch::by_kind(unfinished.keep_behind(batch.into_jobs())).pop() else { continue };
-            match self.try_once(batch, which, patience).await {
+            match self.try_once(batch, which, lock_timeout).await {
                 Ok(rest) => unfinished.rest(rest),
                 Err(Unwritten { jobs, cause: cause @ (Error::Unavailable(_) | Error::Busy(_)) }) => {
                     let jobs = self.wait_for_database(jobs, &cause).await;
@@ -195,7 +195,7 @@ impl Lane {
             }
         }
         self.link.pause();
-        // What has come meanwhile goes before the rests.
+        // Jobs that have come meanwhile go before the rests.
         self.gather_more();
         self.queue.give_back(unfinished, Instant::now() + DEFERRED_PAUSE);
     }
@@ -214,20 +214,20 @@ impl Lane {
     }
 
     /// Writes a batch. Returns the rests of jobs that were written in part.
-    async fn try_once(&mut self, batch: Batch, which: Try, patience: LockPatience) -> Result<Vec<Job>, Unwritten> {
+    async fn try_once(&mut self, batch: Batch, which: Try, lock_timeout: LockTimeout) -> Result<Vec<Job>, Unwritten> {
         let (started, items) = (std::time::Instant::now(), batch.len());
         let written = match batch {
-            Batch::Acks(batch) => self.settle(batch, which, patience).await,
-            Batch::Attempts(batch) => self.count_attempts(batch, patience).await,
-            Batch::Reads(batch) => self.read(batch, patience).await,
+            Batch::Acks(batch) => self.settle(batch, which, lock_timeout).await,
+            Batch::Attempts(batch) => self.count_attempts(batch, lock_timeout).await,
+            Batch::Reads(batch) => self.read(batch, lock_timeout).await,
         };
         self.shared.metrics.lane_batch_items.of("settle").observe(f64::from(u32::try_from(items).unwrap_or(u32::MAX)));
         self.shared.metrics.lane_batch_duration.of("settle").observe(started.elapsed().as_secs_f64());
         written
     }
 
-    async fn settle(&mut self, mut batch: AckBatch, which: Try, patience: LockPatience) -> Result<Vec<Job>, Unwritten> {
-        let ran = batch.run(&mut self.link, which, patience).await;
+    async fn settle(&mut self, mut batch: AckBatch, which: Try, lock_timeout: LockTimeout) -> Result<Vec<Job>, Unwritten> {
+        let ran = batch.run(&mut self.link, which, lock_timeout).await;
         batch.tell(&self.receipts);
         match ran {
             Ok(()) => Ok(batch.answer()),
@@ -235,8 +235,8 @@ impl Lane {
         }
     }
 
-    async fn count_attempts(&mut self, batch: AttemptBatch, patience: LockPatience) -> Result<Vec<Job>, Unwritten> {
-        match batch.run(&mut self.link, self.attempts_max, patience).await {
+    async fn count_attempts(&mut self, batch: AttemptBatch, lock_timeout: LockTimeout) -> Result<Vec<Job>, Unwritten> {
+        match batch.run(&mut self.link, self.attempts_max, lock_timeout).await {
             Ok(counted) => {
                 self.shared.metrics.attempts.inc_by(counted.len() as u64);
                 batch.answer(&counted, &self.receipts);
@@ -246,8 +246,8 @@ impl Lane {
         }
     }
 
-    async fn read(&mut self, batch: ReadBatch, patience: LockPatience) -> Result<Vec<Job>, Unwritten> {
-        match batch.run(&mut self.link, patience).await {
+    async fn read(&mut self, batch: ReadBatch, lock_timeout: LockTimeout) -> Result<Vec<Job>, Unwritten> {
+        match batch.run(&mut self.link, lock_timeout).await {
             Ok(read) => Ok(batch.answer(&read, &self.receipts)),
             Err(cause) => Err(Unwritten { jobs: batch.into_jobs(), cause }),
         }

@@ -84,7 +84,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// May this job go along? The first one always goes: of an ack with more rows a part is written.
+    /// True where this job may go along. The first one always goes: of an ack with more rows a part is written.
     fn has_room_for(&self, job: &Job) -> bool {
         self.jobs.is_empty() || (self.jobs.len() < JOBS_MAX && self.rows + job.rows() <= ROWS_MAX)
     }
@@ -96,12 +96,12 @@ impl Queue {
         self.jobs
     }
 
-    /// May more jobs come in?
+    /// True where more jobs may come in.
     pub(super) const fn has_room(&self) -> bool {
         self.jobs < QUEUE_MAX
     }
 
-    /// Is there nothing that may be written now?
+    /// True where nothing may be written now: all users that have jobs are deferred.
     pub(super) fn is_idle(&self) -> bool {
         self.turns.is_empty()
     }
@@ -219,7 +219,7 @@ mod tests {
         queue
     }
 
-    /// Whose these jobs are, and how many rows each settles.
+    /// The user of each job, and how many rows it settles.
     fn told<'j>(jobs: impl IntoIterator<Item = &'j Job>) -> Vec<(i64, usize)> {
         jobs.into_iter().map(|job| (job.user().0, job.rows())).collect()
     }
@@ -250,7 +250,7 @@ mod tests {
         queue.give_back(rests(part), Instant::now());
         queue.push(acks(DAVE, 4));
         assert_eq!(told(queue.ready()), [(CAROL, 1), (CAROL, 3), (BOB, 1), (BOB, 2), (DAVE, 4)]);
-        // What bob acked later waits as long as something of the read is left.
+        // The later ack of bob waits until nothing of the read is left.
         let part = queue.take();
         assert_eq!(told(&part), [(CAROL, 1), (CAROL, 3), (BOB, 1), (DAVE, 4)]);
         queue.push(acks(CAROL, 5));

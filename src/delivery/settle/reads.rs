@@ -7,7 +7,7 @@ use crate::delivery::item::{ReadDone, ReadUpTo, Refusal};
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
-use crate::store::{self, Error, LockPatience, ReadRequest, ReadRows};
+use crate::store::{self, Error, LockTimeout, ReadRequest, ReadRows};
 
 /// Rows that the reads of one transaction mark: about 50 ms on a small machine.
 const READ_ROWS_MAX: i32 = 2_000;
@@ -21,7 +21,7 @@ pub(super) struct ReadBatch {
 /// The numbers of messages up to which is read.
 type Found = HashMap<(ChatId, MessageId), ChatSeq>;
 
-/// What is committed.
+/// The result of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     found: Found,
@@ -30,7 +30,7 @@ pub(super) struct Read {
 }
 
 impl ReadJob {
-    /// What to ask for; none where the message it names is not one of the chat.
+    /// The request of this job; none where the message it names is not one of the chat.
     fn request(&self, found: &Found) -> Option<ReadRequest> {
         let up_to = match self.up_to {
             ReadUpTo::Seq(seq) => seq,
@@ -70,7 +70,7 @@ impl ReadBatch {
     ///
     /// # Errors
     /// Those of the statements. Nothing is marked then, or that is not known.
-    pub(super) async fn run(&self, link: &mut Link, patience: LockPatience) -> Result<Read, Error> {
+    pub(super) async fn run(&self, link: &mut Link, lock_timeout: LockTimeout) -> Result<Read, Error> {
         let line = link.get().await?;
         let named = self.named();
         let found = match named.is_empty() {
@@ -81,7 +81,7 @@ impl ReadBatch {
         if requests.is_empty() {
             return Ok(Read { found, ..Read::default() });
         }
-        let mut rows = line.overdue.answer(store::read(line.connection, &requests, READ_ROWS_MAX, patience)).await?;
+        let mut rows = line.overdue.answer(store::read(line.connection, &requests, READ_ROWS_MAX, lock_timeout)).await?;
         let done = requests.into_iter().enumerate().filter_map(|(place, request)| Some((request, rows.remove(&place)?)));
         Ok(Read { done: done.collect(), found })
     }
@@ -95,7 +95,7 @@ impl ReadBatch {
         named.collect()
     }
 
-    /// What to ask for, each once.
+    /// The requests of all jobs, each once.
     fn prepare(&self, found: &Found) -> Vec<ReadRequest> {
         let requests: BTreeSet<ReadRequest> = self.jobs.iter().filter_map(|job| job.request(found)).collect();
         requests.into_iter().collect()

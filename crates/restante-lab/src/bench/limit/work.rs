@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::super::load::texts;
-use restante::store::{self, AcceptBatch, AcceptOutcome, Located, LockPatience, MarkProposal, SettleBatch};
+use restante::store::{self, AcceptBatch, AcceptOutcome, Located, LockTimeout, MarkProposal, SettleBatch};
 use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, UserId};
 
 /// What is written, and by which statement.
@@ -126,14 +126,14 @@ impl Batch {
         let (wanted, written) = match self {
             Self::StoreRows(columns) => (columns.ids.len(), columns.write(connection).await?),
             Self::StoreAccept(batch) => {
-                let rows = store::accept(connection, batch, false, LockPatience::Usual).await?;
+                let rows = store::accept(connection, batch, false, LockTimeout::Usual).await?;
                 (batch.ids.len(), rows.iter().filter(|row| row.outcome == AcceptOutcome::Accepted).count())
             }
             Self::AckRows { users, classes, seqs } => {
                 let done = sqlx::query(ACK_ROWS).bind(users).bind(classes).bind(seqs).execute(connection).await?;
                 (users.len(), done.rows_affected() as usize)
             }
-            Self::AckSettle(batch) => (batch.rows.len(), store::settle(connection, batch, LockPatience::Usual).await?.moved.len()),
+            Self::AckSettle(batch) => (batch.rows.len(), store::settle(connection, batch, LockTimeout::Usual).await?.moved.len()),
         };
         ensure!(wanted == written, "{written} of a batch of {wanted} were written");
         Ok(())

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Numbering, Progress};
-use restante::store::{self, AcceptBatch, AcceptOutcome, LockPatience};
+use restante::store::{self, AcceptBatch, AcceptOutcome, LockTimeout};
 
 /// As many as the service takes at most.
 const BATCH_MAX: usize = 500;
@@ -33,7 +33,7 @@ pub async fn accept_all(
 
 async fn accept(database: &PgPool, ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> anyhow::Result<()> {
     let (count, batch) = (ids.len(), texts(ids, chats, senders, content));
-    let rows = store::accept(&mut *database.acquire().await?, &batch, false, LockPatience::OfConnection).await?;
+    let rows = store::accept(&mut *database.acquire().await?, &batch, false, LockTimeout::OfConnection).await?;
     let accepted = rows.iter().filter(|row| row.outcome == AcceptOutcome::Accepted).count();
     ensure!(accepted == count, "{accepted} of {count} messages were accepted");
     Ok(())
