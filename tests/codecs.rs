@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use restante::auth::TokenVerifier;
 use restante::connection::{ConnectQuery, Wishes};
 use restante::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status, UserId,
-    Wire,
+    ChatId, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status,
+    UserId,
 };
 use restante::protocol::client::{AckRequest, ClientEvent, ReadUpTo, SendTarget, parse};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
@@ -73,7 +73,7 @@ fn message() -> impl Strategy<Value = Message> {
             metadata: metadata.map(|text| RawValue::from_string(text.to_owned()).unwrap()),
             created_at,
             expires_at,
-            wire: Wire::default(),
+            extension: Extension::default(),
         },
     )
 }
