@@ -183,7 +183,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::domain::{ChatId, ExternalId, MessageId, NodeId, Profile, ReceiptCounts, Wire};
+    use crate::domain::{ChatId, Extension, ExternalId, MessageId, NodeId, Profile, ReceiptCounts};
     use crate::hub::{Found, Reader, Registered, mailbox};
 
     const ANNA: UserId = UserId(1);
@@ -235,7 +235,7 @@ mod tests {
             metadata: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: None,
-            wire: Wire::default(),
+            extension: Extension::default(),
         };
         News::Offer { class: Class::Chat, message: Arc::new(message), places }
     }

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use restante::auth::TokenVerifier;
 use restante::connection::ConnectQuery;
 use restante::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status, UserId,
-    Wire,
+    ChatId, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status,
+    UserId,
 };
 use restante::driver::ConnectOptions;
 use restante::protocol::client::{AckRequest, ClientEvent, ReadUpTo, SendTarget, parse};
@@ -74,7 +74,7 @@ fn message() -> impl Strategy<Value = Message> {
             metadata: metadata.map(|text| RawValue::from_string(text.to_owned()).unwrap()),
             created_at,
             expires_at,
-            wire: Wire::default(),
+            extension: Extension::default(),
         },
     )
 }

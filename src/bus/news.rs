@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, ReceiptCounts, Status, UserId,
-    Wire,
+    ChatId, ChatSeq, Class, DeviceId, Extension, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, ReceiptCounts, Status,
+    UserId,
 };
 use crate::protocol::event::{Encoded, Notice};
 
@@ -298,7 +298,7 @@ impl WrittenMessage {
             metadata: self.m,
             created_at: instant(self.a)?,
             expires_at,
-            wire: Wire::default(),
+            extension: Extension::default(),
         })
     }
 }
@@ -354,7 +354,7 @@ mod tests {
             metadata: Some(RawValue::from_string(r#"{"a": [1, 2.50]}"#.to_owned()).unwrap()),
             created_at: time::macros::datetime!(2026-11-01 12:00:00.123456 UTC),
             expires_at: Some(time::macros::datetime!(2026-11-02 12:00 UTC)),
-            wire: Wire::default(),
+            extension: Extension::default(),
         })
     }
 

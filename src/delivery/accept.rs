@@ -21,7 +21,7 @@ use super::item::{Accepted, Refusal, SendItem};
 use super::link::{Line, Link, Shared};
 use super::routes::Routes;
 use super::{BUSY_RETRY, LaneSettings};
-use crate::domain::{Message, MessageId, Wire};
+use crate::domain::{Extension, Message, MessageId};
 use crate::protocol::{Code, Fault};
 use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
 
@@ -402,6 +402,6 @@ fn message(item: &SendItem, row: &AcceptedRow) -> Message {
         metadata: item.metadata.clone(),
         created_at: row.created_at,
         expires_at: item.expires_at,
-        wire: Wire::default(),
+        extension: Extension::default(),
     }
 }

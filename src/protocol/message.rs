@@ -4,7 +4,6 @@
 //! and kept beside it; each recipient's class, number and attempt are spliced in front of it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
@@ -130,16 +129,20 @@ pub fn sent_echo_frame(message: &Message) -> Utf8Bytes {
     format!(r#"{{"event":"message:sent","data":{{"duplicate":false,{}}}}}"#, fragment(message)).into()
 }
 
-/// The fields of [`MessageData`] as JSON without the braces, made at the first call.
-fn fragment(message: &Message) -> &str {
-    message.wire.get_or_make(|| {
+/// The fields of [`MessageData`] as JSON without the braces.
+struct Fragment(Box<str>);
+
+/// The fragment of a message: written at the first call, and kept beside the message for all its recipients.
+pub(super) fn fragment(message: &Message) -> &str {
+    let kept = message.extension.get_or_init(|| {
         // Room for all of it, unless much has to be escaped: growing would copy it several times.
         let metadata_bytes = message.metadata.as_ref().map_or(0, |metadata| metadata.get().len());
         let mut json = Vec::with_capacity(OTHER_FIELDS_BYTES + message.content.len() + metadata_bytes);
         serde_json::to_writer(&mut json, &MessageData::from(message)).expect("strings and numbers only: serialising cannot fail");
         let json = std::str::from_utf8(&json).expect("serde_json writes UTF-8");
-        Arc::from(&json[1..json.len() - 1])
-    })
+        Fragment(json[1..json.len() - 1].into())
+    });
+    &kept.expect("nothing else is kept beside a message").0
 }
 
 /// The fields of [`ReceiveData`].

@@ -11,7 +11,7 @@ use time::macros::datetime;
 use uuid::Uuid;
 
 use super::client::{AckRequest, ClientEvent, Frame, FrameError, ReadUpTo, SendTarget, parse};
-use super::message::{MessageData, ReceiveData, batch_frames, receive_frame, sent_echo_frame};
+use super::message::{MessageData, ReceiveData, batch_frames, fragment, receive_frame, sent_echo_frame};
 use super::server::{Pong, SentAnswer, StatusUpTo, frame};
 use super::{Code, Fault};
 use crate::domain::*;
@@ -129,7 +129,7 @@ fn with_content(content: String) -> Message {
         metadata: None,
         created_at: NOW,
         expires_at: None,
-        wire: Wire::default(),
+        extension: Extension::default(),
     }
 }
 
@@ -244,12 +244,12 @@ fn a_token_is_never_printed() {
 #[test]
 fn the_fragment_is_written_once_for_all_recipients() {
     let message = Arc::new(with_content("x".to_owned()));
-    let first = Arc::clone(message.wire.get_or_make(|| Arc::from("\"once\":1")));
-    assert_eq!(
-        &*receive_frame(&envelope(&message, 5), 2),
-        r#"{"event":"message:receive","data":{"class":"chat","inboxSeq":5,"attempt":2,"once":1}}"#
-    );
-    assert!(Arc::ptr_eq(&first, message.wire.get_or_make(|| unreachable!())));
+    assert_eq!(format!("{:?}", message.extension), "Extension(empty)");
+    let frame = receive_frame(&envelope(&message, 5), 2);
+    let first = fragment(&message);
+    assert!(frame.ends_with(&format!(r#""inboxSeq":5,"attempt":2,{first}}}}}"#)), "{frame}");
+    assert!(receive_frame(&envelope(&message, 6), 1).ends_with(&format!("{first}}}}}")));
+    assert!(std::ptr::eq(first, fragment(&message)), "it is the same text, not an equal one");
 }
 
 #[test]

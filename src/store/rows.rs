@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Result};
-use crate::domain::{ChatId, ChatSeq, ExternalId, Message, MessageId, Profile, UserId, Wire, depth_fits, limits};
+use crate::domain::{ChatId, ChatSeq, Extension, ExternalId, Message, MessageId, Profile, UserId, depth_fits, limits};
 
 /// The senders of a page, by number.
 pub(super) type Senders = HashMap<i64, Arc<Profile>>;
@@ -63,7 +63,7 @@ impl MessageRow {
             metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
             created_at,
             expires_at: self.expires_at,
-            wire: Wire::default(),
+            extension: Extension::default(),
         }))
     }
 }

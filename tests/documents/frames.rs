@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use restante::domain::{
-    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile,
-    SessionId, Status, UserId, Wire,
+    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId,
+    Profile, SessionId, Status, UserId,
 };
 use restante::protocol::client::{self, FrameId};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
@@ -40,7 +40,7 @@ fn message() -> Arc<Message> {
         metadata: Some(RawValue::from_string(r#"{"color": "green"}"#.to_owned()).unwrap()),
         created_at: AT,
         expires_at: Some(datetime!(2027-01-01 0:00 UTC)),
-        wire: Wire::default(),
+        extension: Extension::default(),
     })
 }
 

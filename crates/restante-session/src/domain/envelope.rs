@@ -1,12 +1,12 @@
 //! Messages and envelopes: what is stored once, and what one recipient gets.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, Status, UserId};
+use super::{ChatId, ChatSeq, Class, Extension, ExternalId, InboxSeq, MessageId, Status, UserId};
 
 /// How a user is shown to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,27 +42,8 @@ pub struct Message {
     pub created_at: OffsetDateTime,
     /// From then on it is not delivered any more.
     pub expires_at: Option<OffsetDateTime>,
-    /// Its encoded form, kept by the protocol; empty at first.
-    pub wire: Wire,
-}
-
-/// A place beside a message for its text on the wire, which is the same for every recipient and so made only once.
-///
-/// A clone begins empty: whoever clones a message may change it.
-#[derive(Debug, Default)]
-pub struct Wire(OnceLock<Arc<str>>);
-
-impl Wire {
-    /// The text, made now if this is the first call.
-    pub fn get_or_make(&self, make: impl FnOnce() -> Arc<str>) -> &Arc<str> {
-        self.0.get_or_init(make)
-    }
-}
-
-impl Clone for Wire {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
+    /// A place where a codec keeps the encoded form, which is the same for every recipient; empty at first.
+    pub extension: Extension,
 }
 
 /// A message on its way to one recipient.

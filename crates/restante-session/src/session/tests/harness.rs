@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass,
-    Profile, Status, UserId, Wire,
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow,
+    PerClass, Profile, Status, UserId,
 };
 use crate::session::{
     AckTarget, ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, SettlementNo, Start, Ticket,
@@ -46,7 +46,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         metadata: None,
         created_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
-        wire: Wire::default(),
+        extension: Extension::default(),
     };
     Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message) }
 }
