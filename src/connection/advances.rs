@@ -8,9 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Turns;
 use super::gathered::{Gathered, Pace, Question};
-use crate::delivery::Health;
 use crate::domain::{Class, InboxSeq, UserId};
-use crate::store::{self, Inbox, Store};
+use crate::store::{self, Health, Inbox, Store};
 
 /// Inboxes in one statement. It holds their rows for that long: 64 take about 10 ms.
 const ADVANCES_AT_ONCE: usize = 64;

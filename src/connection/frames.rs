@@ -9,14 +9,14 @@ use super::directing::{self, Released, Sending};
 use super::handshake::verify;
 use super::open::authenticated;
 use super::shell::{Done, Shell, instant_of};
-use crate::delivery::SendItem;
+use crate::delivery::{Refusal, SendItem};
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
 use crate::protocol::client::{
     self, AckRequest, ClientEvent, Frame, FrameId, ReadRequest, ReadUpTo, RejectRequest, SendRequest, SendTarget,
 };
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{AckTarget, Input, ReadTarget, Ticket};
-use crate::store::{self, DirectChat};
+use crate::store::DirectChat;
 
 /// What a ticket is to be answered with.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) enum Asked {
 /// The direct chat with this user has been found or made.
 pub(super) struct Directed {
     to: ExternalId,
-    chat: Result<DirectChat, Fault>,
+    chat: Result<DirectChat, Refusal>,
 }
 
 /// Typing is told at most so often per connection; more is dropped, nobody misses it.
@@ -119,9 +119,9 @@ impl Shell {
     }
 
     fn send(&mut self, id: Option<FrameId>, request: SendRequest) {
-        if let Err(fault) = self.shared.delivery.limits().check_send(self.who.profile.user) {
-            self.shared.metrics.refused(fault.code);
-            return self.refuse(id.as_ref(), &fault);
+        if let Err(refusal) = self.shared.delivery.limits().check_send(self.who.profile.user) {
+            self.shared.metrics.refused(refusal.code());
+            return self.refuse(id.as_ref(), &refusal.into());
         }
         let sending = Sending { id, request };
         match &sending.request.target {
@@ -152,10 +152,10 @@ impl Shell {
     pub(super) fn directed(&mut self, directed: Directed) {
         let Directed { to, chat } = directed;
         let Released { sends, refused } = self.directing.resolved(&to, chat.as_ref().ok().map(|found| found.chat));
-        if let Err(fault) = chat {
+        if let Err(refusal) = chat {
             for Sending { id, .. } in refused {
-                self.shared.metrics.refused(fault.code);
-                self.refuse(id.as_ref(), &fault);
+                self.shared.metrics.refused(refusal.code());
+                self.refuse(id.as_ref(), &refusal.into());
             }
         }
         sends.into_iter().for_each(|(chat, sending)| self.send_to(chat, sending));
@@ -209,7 +209,7 @@ impl Shell {
             }
             let seen = match seen {
                 Ok(seen) => seen,
-                Err(error) => return (server::frame(id.as_ref(), &read_fault(&error)), None),
+                Err(error) => return (server::frame(id.as_ref(), &Fault::from(Refusal::of(&error, "reading presence"))), None),
             };
             let users = users.into_iter().map(|user| {
                 let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
@@ -248,13 +248,4 @@ impl Shell {
 enum Watch {
     No,
     Yes,
-}
-
-/// What a failed read is to a client.
-pub(super) fn read_fault(error: &store::Error) -> Fault {
-    if error.is_unavailable() {
-        return Fault::plain(Code::Unavailable).retry_after_ms(1_000);
-    }
-    tracing::warn!(cause = ?error, "something a client asked for could not be read");
-    Fault::plain(Code::Internal)
 }

@@ -11,8 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{Purpose, Turns};
-use crate::delivery::Health;
-use crate::store;
+use crate::store::{self, Health};
 
 /// Something that can be asked for many at once.
 pub(super) trait Question: Copy + Send + Sync + 'static {
@@ -114,10 +113,7 @@ impl<Q: Question> Asker<Q> {
             };
             match answered {
                 Ok(answers) => return answers,
-                Err(error) if error.is_unavailable() => {
-                    self.health.report(&error);
-                    self.health.back().await;
-                }
+                Err(error) if error.is_unavailable() => self.health.back().await,
                 Err(cause) => {
                     warn!(?cause, "{} failed for {} inboxes at once", Q::NAME, questions.len());
                     return Vec::new();

@@ -8,9 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Turns;
 use super::gathered::{Gathered, Pace, Question};
-use crate::delivery::Health;
 use crate::domain::{Class, InboxSeq, Page, UserId};
-use crate::store::{self, Glance, Place, Store};
+use crate::store::{self, Glance, Health, Place, Store};
 
 /// Looks in one statement.
 const LOOKS_AT_ONCE: usize = 1_000;

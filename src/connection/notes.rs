@@ -87,10 +87,7 @@ impl Shell {
             loop {
                 match store.overview(user, since, further.clone(), device.as_ref()).await {
                     Ok(overview) => return Done::Overview(Box::new(overview)),
-                    Err(error) if error.is_unavailable() => {
-                        health.report(&error);
-                        health.back().await;
-                    }
+                    Err(error) if error.is_unavailable() => health.back().await,
                     Err(cause) => {
                         debug!(?cause, "marks that moved could not be read; once more");
                         tokio::time::sleep(MARKS_PAUSE).await;

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use time::OffsetDateTime;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, info_span};
 
 use super::Shared;
 use super::handshake::{Batching, Socket, Wishes, refuse};
 use super::marks::{self, Cursors};
 use super::outbox::Outbox;
 use super::shell::Shell;
-use super::turns::{Turn, spread};
+use super::turns::Turn;
 use crate::auth::Identity;
+use crate::delivery::Refusal;
 use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
 use crate::hub::{Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
@@ -25,8 +26,6 @@ use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
 use crate::store::{self, MarksRead, Opening, OpeningRequest, Overview, Rest};
 
-/// Clients that found the database away are told to come back after this or up to three times as long.
-const AWAY_RETRY_MS: u64 = 1_000;
 /// What the database's clock says is believed if it took no longer than this.
 const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
 
@@ -87,7 +86,7 @@ enum Resumed {
 async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
     // A crowd that has waited for a database that is away need not ask it one by one.
     if shared.delivery.health().is_away() {
-        return Err(Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS)));
+        return Err(Refusal::Unavailable.to_one_of_a_crowd());
     }
     let request = OpeningRequest {
         external: &identity.external,
@@ -98,7 +97,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
     let asked = Instant::now();
-    let opening = shared.store.open(request).await.map_err(|error| away(shared, &error))?;
+    let opening = shared.store.open(request).await.map_err(|error| refused(&error))?;
     // An answer that was long under way would be taken for a clock that is behind.
     if asked.elapsed() < CLOCK_ANSWER_MAX {
         shared.clock.learn(opening.at);
@@ -137,7 +136,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         }
         Err(error) => {
             forget(shared, &who);
-            Err(away(shared, &error))
+            Err(refused(&error))
         }
     }
 }
@@ -172,16 +171,9 @@ pub(super) fn jittered(look_interval: Duration, session: SessionId) -> Duration 
     look_interval * (192 + spread / 2) / 256
 }
 
-fn away(shared: &Shared, error: &store::Error) -> Fault {
-    if error.is_unavailable() {
-        shared.delivery.health().report(error);
-        return Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS));
-    }
-    if let store::Error::Held(_) = error {
-        return Fault::plain(Code::Unavailable).retry_after_ms(200);
-    }
-    warn!(cause = ?error, "a connection could not be opened");
-    Fault::plain(Code::Internal)
+/// What a client is told whose session could not be opened.
+fn refused(cause: &store::Error) -> Fault {
+    Refusal::of(cause, "opening a session").to_one_of_a_crowd()
 }
 
 /// How much a session emits at once to begin with.

@@ -87,10 +87,7 @@ impl Shell {
                         metrics.unreadable_rows.inc_by(page.unreadable_rows());
                         return page;
                     }
-                    Err(error) if error.is_unavailable() => {
-                        health.report(&error);
-                        Box::pin(health.back()).await;
-                    }
+                    Err(error) if error.is_unavailable() => Box::pin(health.back()).await,
                     Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
                 }
                 Box::pin(tokio::time::sleep(pause)).await;
@@ -270,7 +267,6 @@ pub(super) async fn ack_waiting_up_to(
         let waiting = match store.waiting_up_to(user.user, class, after, up_to, PAGE).await {
             Ok(waiting) => waiting,
             Err(error) if error.is_unavailable() => {
-                delivery.health().report(&error);
                 delivery.health().back().await;
                 continue;
             }

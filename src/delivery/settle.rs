@@ -11,12 +11,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
-use tracing::error;
 
-use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
+use super::item::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo};
 use super::link::{Line, Link, Shared};
 use super::receipts::Receipts;
-use super::{LaneSettings, Writing, lane_of_user};
+use super::{LaneSettings, Refusal, Writing, lane_of_user};
 use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, Profile, Status, UserId};
 use crate::store::{self, AttemptBatch, DeviceCursor, Error, ExactMark, Located, LockPatience, MarkProposal, ReadRequest, SettleBatch};
 

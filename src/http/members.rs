@@ -10,10 +10,9 @@ use super::announce::{MembershipChange, announce};
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, Payload};
 use crate::connection::Shared;
+use crate::delivery::Refusal;
 use crate::domain::{ChatId, ChatSeq, ExternalId, Profile, UserId, limits};
 use crate::protocol::fields::Fields;
-use crate::protocol::{Code, Fault};
-use crate::store::NotAllowed;
 
 /// The members that joined.
 #[derive(Debug, Serialize)]
@@ -46,7 +45,7 @@ pub(super) async fn add(
 ) -> Result<Json<AddedBody>, ApiError> {
     let users = users(&shared, &caller, &body).await?;
     let joined = shared.store.add_members(caller.user, chat, &users).await;
-    let joined = joined.map_err(|cause| ApiError::from_store(&shared, &cause))??;
+    let joined = joined.map_err(|cause| ApiError::from_store(&shared, &cause))?.map_err(Refusal::from)?;
     let added = joined.users.iter().map(|(_, external)| external.clone()).collect();
     let joined_seq = joined.seq;
     announce(&shared, chat, &caller, &MembershipChange::Joined(joined));
@@ -62,7 +61,7 @@ pub(super) async fn remove(
 ) -> Result<Json<RemovedBody>, ApiError> {
     let users = users(&shared, &caller, &body).await?;
     let left = shared.store.remove_members(caller.user, chat, &users).await;
-    let left = left.map_err(|cause| ApiError::from_store(&shared, &cause))??;
+    let left = left.map_err(|cause| ApiError::from_store(&shared, &cause))?.map_err(Refusal::from)?;
     let removed = left.users.iter().map(|(_, external)| external.clone()).collect();
     let left_seq = left.seq;
     announce(&shared, chat, &caller, &MembershipChange::Left(left));
@@ -78,15 +77,4 @@ async fn users(shared: &Shared, caller: &Arc<Profile>, body: &[u8]) -> Result<Ve
     }
     let known = shared.store.users(&names).await.map_err(|cause| ApiError::from_store(shared, &cause))?;
     Ok(known.into_values().collect())
-}
-
-impl From<NotAllowed> for Fault {
-    fn from(refused: NotAllowed) -> Self {
-        match refused {
-            NotAllowed::NotAMember => Self::plain(Code::NotAMember),
-            NotAllowed::NotAGroup => Self::new(Code::Conflict, "nobody joins or leaves a direct chat"),
-            NotAllowed::NoAdmin => Self::new(Code::Forbidden, "only an admin of the group may do this"),
-            NotAllowed::TooMany => Self::new(Code::TooManyMembers, format!("a group has at most {} members", limits::MEMBERS_MAX)),
-        }
-    }
 }

@@ -26,9 +26,9 @@ pub(super) async fn send(
     Payload(body): Payload,
 ) -> Result<Json<SentAnswer>, ApiError> {
     let request = parse_body(&body, SendRequest::parse)?;
-    let counted = |fault: Fault| {
-        shared.metrics.refused(fault.code);
-        fault
+    let counted = |refusal: delivery::Refusal| {
+        shared.metrics.refused(refusal.code());
+        refusal
     };
     shared.delivery.limits().check_send(caller.user).map_err(counted)?;
     let chat = match &request.target {

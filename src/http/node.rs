@@ -32,10 +32,7 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, A
     if shared.stop.has_begun() {
         return Err(Code::Restart.into());
     }
-    if let Err(cause) = shared.store.ping_within(PING_TIME_MAX).await {
-        shared.delivery.health().report(&cause);
-        return Err(Refusal::Unavailable.into());
-    }
+    shared.store.ping_within(PING_TIME_MAX).await.map_err(|cause| Refusal::of(&cause, "a ping"))?;
     Ok(Json(Fine { status: "ready" }))
 }
 

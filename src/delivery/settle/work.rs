@@ -25,9 +25,8 @@ impl Lane {
             match cause {
                 Error::Unavailable(_) | Error::Busy(_) => {
                     self.link.broken();
-                    self.shared.health.report(&cause);
                     tokio::select! {
-                        () = self.shared.health.back() => parts.push((left, Try::Again)),
+                        () = self.shared.store.health().back() => parts.push((left, Try::Again)),
                         () = self.shared.stop.cancelled() => left.into_iter().for_each(|job| job.fail(Refusal::Unavailable)),
                     }
                 }
@@ -36,8 +35,8 @@ impl Lane {
                     match (users.len(), cause) {
                         (1, Error::Held(_)) => self.put_aside(users.into_values().flatten().collect()),
                         (1, cause) => {
-                            error!(?cause, "acks could not be stored");
-                            users.into_values().flatten().for_each(|job| job.fail(Refusal::Internal));
+                            let refusal = Refusal::of(&cause, "storing acks");
+                            users.into_values().flatten().for_each(|job| job.fail(refusal));
                         }
                         // Find whose it is: each user for itself.
                         _ => {
