@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::Bus;
 use crate::config::{Config, for_half_the_processors};
-use crate::connection::{self, Advances, ConnectionSettings, Crashes, Looks, Stop, Turns};
+use crate::connection::{self, ConnectionSettings, Crashes, Stop};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
 use crate::http;
@@ -32,6 +32,7 @@ use crate::hub::Hub;
 use crate::jobs;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::reach::Reach;
+use crate::service::{Parts, Service, ServiceSettings};
 use crate::session;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use crate::telemetry::Metrics;
@@ -166,6 +167,8 @@ impl StartError {
 pub struct App {
     addr: SocketAddr,
     shape: Shape,
+    store: Store,
+    delivery: Delivery,
     shared: connection::Shared,
     /// Cancelled when connections are gone: the port is closed, requests that are under way are answered.
     stop_listening: CancellationToken,
@@ -286,13 +289,16 @@ impl App {
         let presence = Presence::start(node, PRESENCE, &tasks, &stop_lanes).await?;
         room::look(config, &database, &store, &metrics).await;
 
-        let turns = Turns::new(config.pool_size, config.openings_waiting_max, Arc::clone(&metrics));
-        let health = delivery.health().clone();
-        let looks = Looks::start(store.clone(), health.clone(), turns.clone(), config.look_interval, &tasks, &stop_lanes);
-        let advances = Advances::start(store.clone(), health, turns.clone(), &tasks, &stop_lanes);
-        let shared = connection::Shared {
+        let parts = Parts {
             store: store.clone(),
             delivery: delivery.clone(),
+            hub: Arc::clone(&hub),
+            reach: reach.clone(),
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+        };
+        let shared = connection::Shared {
+            service: Service::start(parts, service_settings(config), &tasks, &stop_lanes),
             hub,
             reach,
             presence,
@@ -301,21 +307,19 @@ impl App {
             clock,
             epoch,
             crashes: Arc::new(Crashes::default()),
-            turns,
-            looks,
-            advances,
             settings: Arc::new(connection_settings(config)),
             tasks: connections.clone(),
             stop: Stop::default(),
         };
         tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::finish(store.clone(), delivery.clone())));
-        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store, delivery)));
+        tasks.spawn(stop_lanes.clone().run_until_cancelled_owned(jobs::expire(store.clone(), delivery.clone())));
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());
         unless_started.disarm();
         let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.metrics), stop_listening.clone()));
         info!(%addr, "listening");
-        Ok(Self { addr, shape, shared, stop_listening, stop_lanes, connections, listening, tasks, grace: config.shutdown_grace })
+        let grace = config.shutdown_grace;
+        Ok(Self { addr, shape, store, delivery, shared, stop_listening, stop_lanes, connections, listening, tasks, grace })
     }
 
     /// Where it listens.
@@ -326,6 +330,16 @@ impl App {
     /// The state that its connections share, for tests that look inside.
     pub const fn shared(&self) -> &connection::Shared {
         &self.shared
+    }
+
+    /// The database, for tests that look inside.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The lanes, for tests that look inside.
+    pub const fn delivery(&self) -> &Delivery {
+        &self.delivery
     }
 
     /// For [`App::start_anew`].
@@ -366,7 +380,7 @@ impl App {
             {
                 debug!(?cause, "other nodes were not told that this one ends; they will notice");
             }
-            self.shared.store.pool().close().await;
+            self.store.pool().close().await;
         };
         if timeout_at(begun + grace, rest).await.is_err() {
             warn!("some work did not end in time; what was not confirmed is repeated by its sender");
@@ -414,6 +428,10 @@ fn connection_settings(config: &Config) -> ConnectionSettings {
         auth_timeout: config.auth_timeout,
         heartbeat: config.heartbeat,
     }
+}
+
+fn service_settings(config: &Config) -> ServiceSettings {
+    ServiceSettings { pool_size: config.pool_size, openings_waiting_max: config.openings_waiting_max, look_interval: config.look_interval }
 }
 
 fn serve_settings(config: &Config) -> http::ServeSettings {

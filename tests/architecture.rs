@@ -14,6 +14,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "http",
             "connection",
+            "service",
             "jobs",
             "delivery",
             "presence",
@@ -29,8 +30,12 @@ const KNOWS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
-    ("http", &["connection", "delivery", "presence", "reach", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
-    ("connection", &["delivery", "presence", "reach", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
+    ("http", &["connection", "service", "auth", "telemetry", "protocol", "domain"]),
+    (
+        "connection",
+        &["service", "delivery", "presence", "reach", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"],
+    ),
+    ("service", &["delivery", "presence", "reach", "hub", "store", "telemetry", "protocol", "domain"]),
     ("jobs", &["delivery", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("delivery", &["reach", "session", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("presence", &["reach", "store", "hub", "bus", "telemetry", "protocol", "domain"]),

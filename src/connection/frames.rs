@@ -9,12 +9,13 @@ use super::directing::{self, Released, Sending};
 use super::handshake::verify;
 use super::open::authenticated;
 use super::shell::{Done, Shell, instant_of};
-use crate::delivery::{Refusal, SendItem};
+use crate::delivery::Refusal;
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
 use crate::protocol::client::{
     self, AckRequest, ClientEvent, Frame, FrameId, ReadRequest, ReadUpTo, RejectRequest, SendRequest, SendTarget,
 };
 use crate::protocol::{Code, Fault, Timestamp, server};
+use crate::service::PresenceOf;
 use crate::session::{AckTarget, Input, ReadTarget, Ticket};
 use crate::store::DirectChat;
 
@@ -119,8 +120,7 @@ impl Shell {
     }
 
     fn send(&mut self, id: Option<FrameId>, request: SendRequest) {
-        if let Err(refusal) = self.shared.delivery.limits().check_send(self.who.profile.user) {
-            self.shared.metrics.refused(refusal.code());
+        if let Err(refusal) = self.shared.service.check_send(self.who.profile.user) {
             return self.refuse(id.as_ref(), &refusal.into());
         }
         let sending = Sending { id, request };
@@ -136,15 +136,15 @@ impl Shell {
 
     /// To a user: at once where the chat is known, and nothing waits that must not be overtaken.
     fn direct(&mut self, to: ExternalId, sending: Sending) {
-        let (delivery, user) = (&self.shared.delivery, self.who.profile.user);
+        let (service, user) = (&self.shared.service, self.who.profile.user);
         if !self.directing.awaits(&to)
-            && let Some(chat) = delivery.known_direct_chat(user, &to)
+            && let Some(chat) = service.known_direct_chat(user, &to)
         {
             let goes = self.directing.follow_known(chat, sending);
             return goes.into_iter().for_each(|sending| self.send_to(chat, sending));
         }
         if self.directing.hold(to.clone(), sending) == directing::Asked::ToBe {
-            let asked = delivery.ask_direct_chat(user, to.clone());
+            let asked = service.ask_direct_chat(user, to.clone());
             self.operations.push(Box::pin(async move { Done::Directed(Box::new(Directed { to, chat: asked.await })) }));
         }
     }
@@ -164,8 +164,7 @@ impl Shell {
     fn send_to(&mut self, chat: ChatId, sending: Sending) {
         self.marks_look.soon(Instant::now());
         let Sending { id, request } = sending;
-        let item = SendItem::new(Arc::clone(&self.who.profile), Some(self.who.session), chat, request, &self.shared.clock);
-        let sent = self.shared.delivery.send(item);
+        let sent = self.shared.service.send_to(Arc::clone(&self.who.profile), Some(self.who.session), chat, request);
         self.answer(async move {
             match sent.await {
                 Ok(accepted) => (server::frame(id.as_ref(), &server::SentAnswer::from(accepted)), None),
@@ -181,41 +180,36 @@ impl Shell {
         if directing.is_empty() {
             return;
         }
-        let (delivery, clock) = (self.shared.delivery.clone(), self.shared.clock.clone());
-        let (profile, session) = (Arc::clone(&self.who.profile), self.who.session);
+        let (service, profile, session) = (self.shared.service.clone(), Arc::clone(&self.who.profile), self.who.session);
         self.shared.tasks.spawn(async move {
             let asking = directing.names().cloned().map(|to| {
-                let asked = delivery.ask_direct_chat(profile.user, to.clone());
+                let asked = service.ask_direct_chat(profile.user, to.clone());
                 async move { (to, asked.await) }
             });
             for (to, chat) in join_all(asking.collect::<Vec<_>>()).await {
                 for (chat, Sending { request, .. }) in directing.resolved(&to, chat.ok().map(|found| found.chat)).sends {
-                    drop(delivery.send(SendItem::new(Arc::clone(&profile), Some(session), chat, request, &clock)));
+                    drop(service.send_to(Arc::clone(&profile), Some(session), chat, request));
                 }
             }
         });
     }
 
     fn presence(&mut self, id: Option<FrameId>, users: Vec<ExternalId>, watch: Watch) {
-        let (store, hub) = (self.shared.store.clone(), Arc::clone(&self.shared.hub));
-        let (asker, session, mailbox) = (self.who.profile.user, self.who.session, self.mailbox.clone());
+        let (service, asker) = (self.shared.service.clone(), Arc::clone(&self.who.profile));
+        let (session, mailbox) = (self.who.session, self.mailbox.clone());
         self.answer(async move {
-            let mut seen = store.presence(asker, &users).await;
-            if let (Watch::Yes, Ok(known)) = (watch, &seen) {
-                let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
-                hub.watch(session, &mailbox, &watched);
-                // Once more: whoever came or went before this was not told.
-                seen = store.presence(asker, &users).await;
-            }
+            let seen = match watch {
+                Watch::No => service.presence(&asker, users).await,
+                Watch::Yes => service.subscribe_presence(&asker, (session, &mailbox), users).await,
+            };
             let seen = match seen {
                 Ok(seen) => seen,
-                Err(error) => return (server::frame(id.as_ref(), &Fault::from(Refusal::of(&error, "reading presence"))), None),
+                Err(refusal) => return (server::frame(id.as_ref(), &Fault::from(refusal)), None),
             };
-            let users = users.into_iter().map(|user| {
-                let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
-                let online = known.is_some_and(|known| known.online || hub.is_here(known.user));
-                let last_seen = known.and_then(|known| known.last_seen).map(Timestamp);
-                server::Presence { user_id: user, online, last_seen }
+            let users = seen.into_iter().map(|PresenceOf { user, online, last_seen }| server::Presence {
+                user_id: user,
+                online,
+                last_seen: last_seen.map(Timestamp),
             });
             (server::frame(id.as_ref(), &server::PresenceState { users: users.collect() }), None)
         });
@@ -229,10 +223,10 @@ impl Shell {
         }
         self.typing.last = Some(now);
         self.typing.wanted = Some((chat, typing));
-        let (store, user) = (self.shared.store.clone(), self.who.profile.user);
+        let (service, user) = (self.shared.service.clone(), Arc::clone(&self.who.profile));
         self.operations.push(Box::pin(async move {
             // Not a member, or the database is away: nobody is told.
-            Done::Audience(chat, store.audience(user, chat).await.unwrap_or_default())
+            Done::Audience(chat, service.typing_audience(&user, chat).await.unwrap_or_default())
         }));
     }
 

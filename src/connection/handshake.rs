@@ -13,9 +13,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::outbox::Outbox;
-use super::turns::Crowded;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
+use crate::delivery::Refusal;
 use crate::domain::{DeviceId, limits};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::{Code, Fault, server};
@@ -88,8 +88,8 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     if shared.stop.has_begun() {
         return Err(shared.stop.refusal());
     }
-    if shared.turns.is_crowded() {
-        return Err(Fault::from(Crowded));
+    if shared.service.is_crowded() {
+        return Err(Refusal::Crowded.to_one_of_a_crowd());
     }
     let token = auth::socket_token(headers, query.token.as_deref());
     let wishes = Wishes::try_from(query)?;

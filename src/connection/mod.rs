@@ -4,8 +4,8 @@
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (from the user to `ready`), `shell`
 //! (the loop), `frames` (what the client says), `directing` (which sends wait for
 //! their chat), `perform` (what the session wants), `notes` (what others say),
-//! `marks` (what a sender that was away is told), `outbox` (the way out), `turns` (whose read is next),
-//! `gathered` (what many sessions ask at once: `looks` and `advances`), `stop` (who leaves when).
+//! `marks` (what a sender that was away is told), `outbox` (the way out), `stop` (who leaves when). The database is asked through
+//! the service.
 
 mod handshake;
 mod open;
@@ -17,21 +17,14 @@ mod frames;
 mod notes;
 mod perform;
 
-mod advances;
 mod crashes;
-mod gathered;
-mod looks;
 mod marks;
 mod outbox;
 mod stop;
-mod turns;
 
-pub use advances::Advances;
 pub use crashes::Crashes;
 pub use handshake::{ConnectQuery, Wishes, bounded, fault_of, upgrade};
-pub use looks::Looks;
 pub use stop::Stop;
-pub use turns::{Purpose, Turn, Turns};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +32,13 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::TokenVerifier;
-use crate::delivery::Delivery;
 use crate::domain::Clock;
 use crate::hub::Hub;
 use crate::presence::Presence;
 use crate::reach::Reach;
+use crate::service::Service;
 use crate::session;
-use crate::store::{Epoch, Store};
+use crate::store::Epoch;
 use crate::telemetry::Metrics;
 
 /// How connections behave.
@@ -62,10 +55,8 @@ pub struct ConnectionSettings {
 /// What every connection of a node shares. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// The database.
-    pub store: Store,
-    /// The lanes.
-    pub delivery: Delivery,
+    /// What users can do.
+    pub service: Service,
     /// The sessions of this node.
     pub hub: Arc<Hub>,
     /// The sessions of every node.
@@ -82,12 +73,6 @@ pub struct Shared {
     pub epoch: Epoch,
     /// Who ends connections without an ack, again and again.
     pub crashes: Arc<Crashes>,
-    /// Whose read is next.
-    pub turns: Turns,
-    /// Slow looks.
-    pub looks: Looks,
-    /// Where inboxes are settled up to.
-    pub advances: Advances,
     /// How connections behave.
     pub settings: Arc<ConnectionSettings>,
     /// Connections run here, so that a stop can wait for them.

@@ -1,19 +1,17 @@
 //! What others say: offers, receipts, typing, and "look for yourself".
 
-use std::time::{Duration, Instant};
-
-use tracing::debug;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::marks::{self, receipt_frame};
 use super::shell::{Done, MarksReading, Shell};
 use crate::domain::{Class, UserId};
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
+use crate::service::OverviewQuery;
 use crate::session::Input;
 use crate::store::{Further, MarksRead, Overview, Rest};
 
-/// Between two tries to read marks.
-const MARKS_PAUSE: Duration = Duration::from_secs(1);
 /// Notes taken before the loop looks at everything else again.
 const NOTES_AT_ONCE: usize = 32;
 
@@ -77,23 +75,13 @@ impl Shell {
 
     /// The first part of a look, or a further one once the client has taken those before.
     fn read_marks(&mut self, further: Option<Further>) {
-        let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
-        let (user, since, device) = (self.who.profile.user, self.cursors.told, self.who.wishes.device.clone());
-        let room = self.outbox.room();
+        let (service, room) = (self.shared.service.clone(), self.outbox.room());
+        let (user, since, device) = (Arc::clone(&self.who.profile), self.cursors.told, self.who.wishes.device.clone());
         self.operations.push(Box::pin(async move {
             if further.is_some() {
                 room.await;
             }
-            loop {
-                match store.overview(user, since, further.clone(), device.as_ref()).await {
-                    Ok(overview) => return Done::Overview(Box::new(overview)),
-                    Err(error) if error.is_unavailable() => health.back().await,
-                    Err(cause) => {
-                        debug!(?cause, "marks that moved could not be read; once more");
-                        tokio::time::sleep(MARKS_PAUSE).await;
-                    }
-                }
-            }
+            Done::Overview(Box::new(service.overview(OverviewQuery { user, since, further, device }).await))
         }));
     }
 

@@ -16,18 +16,15 @@ use super::handshake::{Batching, Socket, Wishes, refuse};
 use super::marks::{self, Cursors};
 use super::outbox::Outbox;
 use super::shell::Shell;
-use super::turns::Turn;
 use crate::auth::Identity;
 use crate::delivery::Refusal;
 use crate::domain::{Class, InboxSeq, Page, Profile, SessionId, limits};
 use crate::hub::{Departure, Mailbox, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::client::FrameId;
 use crate::protocol::{Code, Fault, Timestamp, server};
+use crate::service::Admission;
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
-use crate::store::{self, MarksRead, Opening, OpeningRequest, Overview, Rest};
-
-/// What the database's clock says is believed if it took no longer than this.
-const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
+use crate::store::{MarksRead, Opening, OpeningRequest, Overview, Rest};
 
 /// Who a connection is.
 #[derive(Debug, Clone)]
@@ -42,12 +39,12 @@ pub(super) struct Who {
 /// Opens a session and starts the task that runs it. `answer_to`: a first frame `authenticate` waits for its answer.
 pub(super) async fn run(shared: Shared, socket: Socket, identity: Identity, wishes: Wishes, answer_to: Option<Option<FrameId>>) {
     let admitted = tokio::select! {
-        turn = shared.turns.take_to_open(&identity.external) => turn.map_err(Fault::from),
+        permit = shared.service.admit_opening(&identity.external) => permit.map_err(Refusal::to_one_of_a_crowd),
         () = shared.stop.begun() => Err(shared.stop.refusal()),
     };
     let opened = match admitted {
-        // Boxed, so that whoever waits for a turn takes little room.
-        Ok(turn) => Box::pin(open_with(turn, &shared, &identity, wishes)).await,
+        // Boxed, so that what waits for a permit takes little room.
+        Ok(permit) => Box::pin(open_with(permit, &shared, &identity, wishes)).await,
         Err(fault) => Err(fault),
     };
     match opened {
@@ -83,11 +80,7 @@ enum Resumed {
     At(InboxSeq),
 }
 
-async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
-    // A crowd that has waited for a database that is away need not ask it one by one.
-    if shared.delivery.health().is_away() {
-        return Err(Refusal::Unavailable.to_one_of_a_crowd());
-    }
+async fn open_with(permit: Admission, shared: &Shared, identity: &Identity, wishes: Wishes) -> Result<Opened, Fault> {
     let request = OpeningRequest {
         external: &identity.external,
         name: identity.name.as_deref(),
@@ -96,12 +89,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
         since: wishes.resume.as_ref().filter(|(of, _)| of == shared.epoch.as_str()).map(|(_, since)| *since),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
-    let asked = Instant::now();
-    let opening = shared.store.open(request).await.map_err(|error| refused(&error))?;
-    // An answer that was long under way would be taken for a clock that is behind.
-    if asked.elapsed() < CLOCK_ANSWER_MAX {
-        shared.clock.learn(opening.at);
-    }
+    let opening = shared.service.open(&permit, request).await.map_err(Refusal::to_one_of_a_crowd)?;
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
     let who = Who { session: SessionId::generate_by(&shared.clock), profile, wishes, session_no };
     let (mailbox, notes) = mailbox();
@@ -117,7 +105,7 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
     let (start, resumed) = start(shared, &who, &opening);
     let known = who.wishes.marks.as_deref().and_then(|text| marks::parse_cursor(text, shared.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
-    match shared.store.overview(who.profile.user, known, None, who.wishes.device.as_ref()).await {
+    match shared.service.first_overview(&permit, &who.profile, known, who.wishes.device.as_ref()).await {
         // A newer connection of the device, at another node, may have said so before this one was there to hear it.
         Ok(overview) if overview.session_no > session_no => {
             forget(shared, &who);
@@ -134,9 +122,9 @@ async fn open_with(_turn: Turn, shared: &Shared, identity: &Identity, wishes: Wi
             let cursors = Cursors { told };
             Ok(Opened { who, mailbox, notes, start, resumed, pending, overview, cursors, at: opening.at })
         }
-        Err(error) => {
+        Err(refusal) => {
             forget(shared, &who);
-            Err(refused(&error))
+            Err(refusal.to_one_of_a_crowd())
         }
     }
 }
@@ -169,11 +157,6 @@ fn start(shared: &Shared, who: &Who, opening: &Opening) -> (Start, Resumed) {
 pub(super) fn jittered(look_interval: Duration, session: SessionId) -> Duration {
     let spread = u32::from(session.0.as_bytes()[15]);
     look_interval * (192 + spread / 2) / 256
-}
-
-/// What a client is told whose session could not be opened.
-fn refused(cause: &store::Error) -> Fault {
-    Refusal::of(cause, "opening a session").to_one_of_a_crowd()
 }
 
 /// How much a session emits at once to begin with.
@@ -282,7 +265,7 @@ pub(super) async fn leave(shared: &Shared, who: &Who, ended: Ended) {
     if shared.epoch.is_over() {
         return;
     }
-    let noted = tokio::time::timeout(Duration::from_secs(5), shared.store.device_seen(who.profile.user, device)).await;
+    let noted = tokio::time::timeout(Duration::from_secs(5), shared.service.device_seen(&who.profile, device)).await;
     if !matches!(noted, Ok(Ok(()))) {
         debug!(user.id = %who.profile.external, "when a device was last seen could not be noted");
     }

@@ -1,20 +1,18 @@
 //! What the session wants done: reads, writes, frames.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use futures_util::FutureExt;
-use tracing::warn;
 
-use super::Purpose;
 use super::frames::Asked;
 use super::shell::{Done, Shell, Unsettled};
-use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
+use crate::delivery::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
+use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page};
 use crate::protocol::{Code, Fault, message, server};
+use crate::service::{PageQuery, Purpose};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
-use crate::store::{Located, PageRequest, Store};
+use crate::store::{Located, PageRequest};
 
 impl Shell {
     pub(super) fn effect(&mut self, effect: Effect) {
@@ -47,10 +45,10 @@ impl Shell {
 
     /// The slow look. Only if something waits is it a read of its own.
     fn look(&mut self, class: Class, after: InboxSeq, limit: u16) {
-        let (looks, user) = (self.shared.looks.clone(), self.who.profile.user);
+        let (service, user) = (self.shared.service.clone(), self.who.profile.user);
         let page = self.page(PageRequest::Look, class, after, limit);
         self.operations.push(Box::pin(async move {
-            let page = match looks.empty_page(user, class, after).await {
+            let page = match service.empty_page(user, class, after).await {
                 Some(page) => page,
                 None => page.await,
             };
@@ -65,35 +63,8 @@ impl Shell {
     }
 
     fn page(&self, request: PageRequest, class: Class, after: InboxSeq, limit: u16) -> impl Future<Output = Page> + Send + use<> {
-        let (store, health) = (self.shared.store.clone(), self.shared.delivery.health().clone());
-        let (user, metrics, room) = (self.who.profile.user, Arc::clone(&self.shared.metrics), self.outbox.room());
-        let (turns, purpose) = (self.shared.turns.clone(), self.purpose(class));
-        let name = self.who.profile.external.clone();
-        async move {
-            // A window of large messages would otherwise be read into memory for a client that takes nothing.
-            room.await;
-            metrics.page_read(class);
-            // However long the database is away, the session gets its page.
-            let mut pause = Duration::from_millis(20);
-            loop {
-                let read = {
-                    let _turn = turns.take(purpose, Some(name.clone())).await;
-                    // Boxed, as what is rare below: what it needs is there only while it runs. When many clients come at once
-                    // thousands of these wait for their turn.
-                    Box::pin(store.page(request, user, class, after, limit)).await
-                };
-                match read {
-                    Ok(page) => {
-                        metrics.unreadable_rows.inc_by(page.unreadable_rows());
-                        return page;
-                    }
-                    Err(error) if error.is_unavailable() => Box::pin(health.back()).await,
-                    Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
-                }
-                Box::pin(tokio::time::sleep(pause)).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
-        }
+        let (user, purpose) = (Arc::clone(&self.who.profile), self.purpose(class));
+        self.shared.service.page(PageQuery { request, user, class, after, limit, purpose }, self.outbox.room())
     }
 
     /// Until what waited at connect is settled, the session is part of the crowd that catches up.
@@ -169,7 +140,7 @@ impl Shell {
             return;
         }
         let Some(Unsettled { first, last, acks }) = self.unsettled.take() else { return };
-        match self.shared.delivery.settle_or_wait(acks) {
+        match self.shared.service.settle_or_wait(acks) {
             Ok(written) => self.operations.push(Box::pin(async move { Done::Settled([first, last], written.await) })),
             Err(wait) => self.settling = Some(Box::pin(async move { Done::Settled([first, last], wait.await) })),
         }
@@ -182,7 +153,7 @@ impl Shell {
             ReadTarget::Seq(seq) => ReadUpTo::Seq(seq),
             ReadTarget::Message(message) => ReadUpTo::Message(message),
         };
-        let read = self.shared.delivery.read(Arc::clone(&self.who.profile), chat, up_to);
+        let read = self.shared.service.read(Arc::clone(&self.who.profile), chat, up_to);
         self.answer(async move {
             match read.await {
                 Ok(ReadDone { up_to }) => {
@@ -205,7 +176,7 @@ impl Shell {
             chat_seq: envelope.message.seq,
             sender: envelope.message.sender.user,
         });
-        let counted = self.shared.delivery.count_attempt(Attempt { user: Arc::clone(&self.who.profile), target, reason, is_final });
+        let counted = self.shared.service.count_attempt(Attempt { user: Arc::clone(&self.who.profile), target, reason, is_final });
         self.operations.push(Box::pin(async move {
             // A defect or a stop: leave the row alone, it waits.
             let outcome = counted.await.unwrap_or(AttemptOutcome::SettledElsewhere);
@@ -217,14 +188,14 @@ impl Shell {
         self.settle_unsettled();
         let id = ticket.and_then(|ticket| self.tickets.remove(&ticket)).map(|(id, _)| id);
         let target = AttemptTarget::Message(message);
-        let counted = self.shared.delivery.count_attempt(Attempt { user: Arc::clone(&self.who.profile), target, reason, is_final });
+        let counted = self.shared.service.count_attempt(Attempt { user: Arc::clone(&self.who.profile), target, reason, is_final });
         self.answer(async move { (rejected(id.as_ref(), message, counted.await), None) });
     }
 
     fn advance_settled(&mut self, class: Class) {
-        let (advances, user) = (self.shared.advances.clone(), self.who.profile.user);
+        let (service, user) = (self.shared.service.clone(), self.who.profile.user);
         self.operations.push(Box::pin(async move {
-            let settled = advances.advance(user, class).await;
+            let settled = service.advance_low_watermark(user, class).await;
             Done::Happened(Input::SettledAdvanced(class, settled))
         }));
     }
@@ -250,37 +221,5 @@ pub(super) fn rejected(
     match outcome {
         Ok(outcome) => server::frame(id, &server::RejectOk::new(message, outcome)),
         Err(refusal) => server::frame(id, &Fault::from(refusal)),
-    }
-}
-
-/// Acks what waits in `(after, up_to]`, a page at a time. Ends early when the node stops: the client resumes again.
-pub(super) async fn ack_waiting_up_to(
-    store: &Store,
-    delivery: &Delivery,
-    user: Arc<Profile>,
-    class: Class,
-    after: InboxSeq,
-    up_to: InboxSeq,
-) {
-    const PAGE: u16 = 500;
-    loop {
-        let waiting = match store.waiting_up_to(user.user, class, after, up_to, PAGE).await {
-            Ok(waiting) => waiting,
-            Err(error) if error.is_unavailable() => {
-                delivery.health().back().await;
-                continue;
-            }
-            Err(error) => return warn!(cause = ?error, "what a client resumed behind could not be read"),
-        };
-        let is_last = waiting.len() < usize::from(PAGE);
-        if !waiting.is_empty() {
-            let acks = Acks { user: Arc::clone(&user), rows: Vec::new(), by_id: waiting, marks: Vec::new(), device: None };
-            if delivery.settle(acks).await.is_err() {
-                return;
-            }
-        }
-        if is_last {
-            return;
-        }
     }
 }

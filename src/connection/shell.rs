@@ -182,7 +182,7 @@ impl Shell {
 
     /// The loop. Returns why the connection ended; none: the client left, or was lost.
     async fn live(&mut self, mut sink: Sink, mut incoming: Incoming, mut notes: Reader) -> Option<Code> {
-        let mut health = self.shared.delivery.health().subscribe();
+        let mut health = self.shared.service.health().subscribe();
         let stop = self.shared.stop.clone();
         let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
         if *health.borrow_and_update() {
@@ -257,9 +257,9 @@ impl Shell {
 
     /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
     pub(super) fn ack_up_to(&mut self, settled: InboxSeq, since: InboxSeq) {
-        let (store, delivery, user) = (self.shared.store.clone(), self.shared.delivery.clone(), Arc::clone(&self.who.profile));
+        let (service, user) = (self.shared.service.clone(), Arc::clone(&self.who.profile));
         self.operations.push(Box::pin(async move {
-            super::perform::ack_waiting_up_to(&store, &delivery, user, Class::Chat, settled, since).await;
+            service.ack_waiting_up_to(user, Class::Chat, settled, since).await;
             Done::Nothing
         }));
     }

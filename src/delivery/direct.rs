@@ -313,10 +313,10 @@ impl Resolver {
 
 /// Gives everybody the answer. Only the first is told that a chat is new.
 fn send(replies: Vec<Reply>, answer: &Result<DirectChat, Refusal>) {
-    let mut answer = answer.clone();
+    let mut answer = *answer;
     for reply in replies {
         // The caller may be gone.
-        let was_heard = reply.send(answer.clone()).is_ok();
+        let was_heard = reply.send(answer).is_ok();
         if let (true, Ok(found)) = (was_heard, &mut answer) {
             found.is_new = false;
         }

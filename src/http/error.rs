@@ -5,21 +5,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::connection::Shared;
-use crate::delivery::Refusal;
 use crate::protocol::Fault;
-use crate::store;
 
 /// A refusal on its way out. Its status is that of its code.
 #[derive(Debug)]
 pub(super) struct ApiError(Fault);
-
-impl ApiError {
-    /// The answer for a failed statement. Logs the cause.
-    pub(super) fn from_store(_shared: &Shared, cause: &store::Error) -> Self {
-        Refusal::of(cause, "a request").into()
-    }
-}
 
 impl<T: Into<Fault>> From<T> for ApiError {
     fn from(fault: T) -> Self {

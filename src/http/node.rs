@@ -1,7 +1,5 @@
 //! The routes for operators and load balancers: health, readiness, metrics.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -10,12 +8,8 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use crate::connection::Shared;
-use crate::delivery::Refusal;
 use crate::protocol::Code;
 use crate::telemetry::METRICS_CONTENT_TYPE;
-
-/// The database has so long to answer.
-const PING_TIME_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 pub(super) struct Fine {
@@ -32,7 +26,7 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, A
     if shared.stop.has_begun() {
         return Err(Code::Restart.into());
     }
-    shared.store.ping_within(PING_TIME_MAX).await.map_err(|cause| Refusal::of(&cause, "a ping"))?;
+    shared.service.check_ready().await?;
     Ok(Json(Fine { status: "ready" }))
 }
 

@@ -66,6 +66,12 @@ impl Health {
         let _ = self.subscribe().wait_for(|away| !away).await;
     }
 
+    /// Waits until the database is away: returns at once while it is.
+    pub async fn gone(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.subscribe().wait_for(|away| *away).await;
+    }
+
     /// The outage is over. Only the task that has asked the database says so.
     pub fn is_back(&self) {
         self.0.outages.fetch_add(1, Ordering::Release);

@@ -44,7 +44,7 @@ pub use error::{Error, Failure};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
-pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, Place};
+pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place};
 pub use marks::{Further, MarksCursor, MarksRead, Overview, Rest, TallyRequest};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
 pub use nodes::{Beat, Presented, Room};

@@ -86,7 +86,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("shape", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500, 2000")),
         ("expiry_horizon", String::new()),
-        ("glance", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
+        ("peek", format!("array[{user}, {user}], array['chat', 'event']::inbox_class[], array[10, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("history_keys", format!("{user}, '{chat}', null, 30, 50")),
         ("is_busy", "1".to_owned()),

@@ -47,7 +47,7 @@ async fn while_the_database_is_read_only_senders_are_told_to_come_again_and_nobo
     execute(&db.options(), READ_ONLY).await;
 
     let send = json!({"messageId": Uuid::now_v7(), "to": "bob", "content": "meanwhile"});
-    let outages = node.app().shared().delivery.health().outages();
+    let outages = node.app().delivery().health().outages();
     // Its connection has just ended: whether it was stored is not known, so it is kept, and repeated.
     let unknown = alice.ask_later("message:send", json!({"to": "bob", "content": "unknown"})).await;
     let away = &node.app().shared().metrics.database_away;
@@ -56,7 +56,7 @@ async fn while_the_database_is_read_only_senders_are_told_to_come_again_and_nobo
     for _ in 0..20 {
         assert_unavailable(&alice.ask("message:send", send.clone()).await);
     }
-    assert_eq!(node.app().shared().delivery.health().outages(), outages, "it was taken for good while it was not");
+    assert_eq!(node.app().delivery().health().outages(), outages, "it was taken for good while it was not");
     let (status, refused) = node.api("alice").post("/v1/messages", send.clone()).await;
     assert_eq!((status, &refused["error"]["code"]), (503, &json!("unavailable")), "{refused}");
     assert_eq!(node.api("alice").get("/readyz").await.0, 503);

@@ -1,6 +1,6 @@
 //! Telling connected users that they joined or left a chat, and senders that nothing waits for those who left.
 
-use crate::connection::Shared;
+use super::Service;
 use crate::domain::{ChatId, ChatKind, Profile, Status};
 use crate::protocol::server::{self, ChatAdded, ChatRemoved};
 use crate::store::{Joined, Left};
@@ -16,7 +16,7 @@ pub(super) enum MembershipChange {
 
 /// Tells all whom it concerns and who are connected, to whatever node. Others find it when they connect: the list of their
 /// chats, and what ended.
-pub(super) fn announce(shared: &Shared, chat: ChatId, by: &Profile, change: &MembershipChange) {
+pub(super) fn announce(shared: &Service, chat: ChatId, by: &Profile, change: &MembershipChange) {
     match change {
         MembershipChange::Joined(joined) => {
             let added = ChatAdded {
