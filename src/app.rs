@@ -24,15 +24,16 @@ use tracing::{debug, info, warn};
 use crate::auth::TokenVerifier;
 use crate::bus::Bus;
 use crate::config::{Config, for_half_the_processors};
-use crate::connection::{self, Advances, ConnectionSettings, Looks, Shutdown, Turns};
+use crate::connection::{self, ConnectionSettings, Shutdown};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
-use crate::driver::Crashes;
+use crate::driver::{Context, Crashes};
 use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
 use crate::notifier::Notifier;
 use crate::presence::{self, Presence, PresenceSettings};
+use crate::service::{Parts, Service, ServiceSettings};
 use crate::session;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use crate::telemetry::Metrics;
@@ -167,6 +168,8 @@ impl StartError {
 pub struct App {
     addr: SocketAddr,
     shape: Shape,
+    store: Store,
+    delivery: Delivery,
     shared: connection::Shared,
     /// Cancelled when connections are gone: the port is closed, requests that are under way are answered.
     stop_listening: CancellationToken,
@@ -180,7 +183,7 @@ pub struct App {
 
 /// State that a stopped node hands to the node that starts in its place.
 #[derive(Debug, Clone)]
-pub struct Legacy {
+pub struct Predecessor {
     clock: Clock,
     shape: Shape,
 }
@@ -251,8 +254,13 @@ impl App {
 
     /// Starts a node in the place of one whose epoch is over. It migrates nothing: an error that may pass says that not all is
     /// there that was there before.
-    pub async fn start_anew(legacy: &Legacy, config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
-        let started = Self::start_on(Schema::AsBefore(legacy.shape), legacy.clock.clone(), config, database, secret);
+    pub async fn start_anew(
+        predecessor: &Predecessor,
+        config: &Config,
+        database: Database,
+        secret: &SecretString,
+    ) -> Result<Self, StartError> {
+        let started = Self::start_on(Schema::AsBefore(predecessor.shape), predecessor.clock.clone(), config, database, secret);
         // Whatever it waits for may be a server that has gone without a word.
         tokio::time::timeout(START_TIME_MAX, started).await.unwrap_or(Err(StartError::TooSlow))
     }
@@ -288,13 +296,16 @@ impl App {
         let presence = Presence::start(node.clone(), PRESENCE, &tasks, &stop_lanes).await?;
         room::look(config, &database, &store, &metrics).await;
 
-        let turns = Turns::new(config.pool_size, config.openings_waiting_max, Arc::clone(&metrics));
-        let health = delivery.health().clone();
-        let looks = Looks::start(store.clone(), health.clone(), turns.clone(), config.look_interval, &tasks, &stop_lanes);
-        let advances = Advances::start(store.clone(), health, turns.clone(), &tasks, &stop_lanes);
-        let shared = connection::Shared {
-            store,
+        let parts = Parts {
+            store: store.clone(),
             delivery: delivery.clone(),
+            hub: Arc::clone(&hub),
+            notifier: notifier.clone(),
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+        };
+        let context = Context {
+            service: Service::start(parts, service_settings(config), &tasks, &stop_lanes),
             hub,
             notifier,
             presence,
@@ -303,20 +314,19 @@ impl App {
             clock,
             epoch,
             crashes: Arc::new(Crashes::default()),
-            turns,
-            looks,
-            advances,
-            settings: Arc::new(connection_settings(config)),
+            session: Arc::new(session_settings(config)),
             tasks: connections.clone(),
-            shutdown: Shutdown::default(),
         };
+        let settings = ConnectionSettings { auth_timeout: config.auth_timeout, heartbeat: config.heartbeat };
+        let shared = connection::Shared { context, settings, shutdown: Shutdown::default() };
         jobs::start(&node, &delivery, &tasks, &stop_lanes);
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());
         unless_started.disarm();
-        let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.metrics), stop_listening.clone()));
+        let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.context.metrics), stop_listening.clone()));
         info!(%addr, "listening");
-        Ok(Self { addr, shape, shared, stop_listening, stop_lanes, connections, listening, tasks, grace: config.shutdown_grace })
+        let grace = config.shutdown_grace;
+        Ok(Self { addr, shape, store, delivery, shared, stop_listening, stop_lanes, connections, listening, tasks, grace })
     }
 
     /// Where it listens.
@@ -324,30 +334,40 @@ impl App {
         self.addr
     }
 
-    /// The state that its connections share, for tests that look inside.
-    pub const fn shared(&self) -> &connection::Shared {
-        &self.shared
+    /// The parts that its sessions share, for tests that look inside.
+    pub const fn context(&self) -> &Context {
+        &self.shared.context
+    }
+
+    /// The database, for tests that look inside.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The lanes, for tests that look inside.
+    pub const fn delivery(&self) -> &Delivery {
+        &self.delivery
     }
 
     /// For [`App::start_anew`].
-    pub fn legacy(&self) -> Legacy {
-        Legacy { clock: self.shared.clock.clone(), shape: self.shape }
+    pub fn predecessor(&self) -> Predecessor {
+        Predecessor { clock: self.shared.context.clock.clone(), shape: self.shape }
     }
 
     /// Waits until the database turns out to be another one, or to have been restored or promoted: what this node has given
     /// its clients means nothing there. It refuses such a database whatever it is asked, so all there is to do is to
     /// stop, and to start anew.
     pub async fn epoch_over(&self) {
-        self.shared.epoch.over().await;
+        self.shared.context.epoch.over().await;
     }
 
     /// Stops in order, within the grace: not ready, sockets closed with 1012 one after the other, then the port closed,
     /// then lanes written out. Once the epoch is over there is nothing to wait for, and it is quick.
     pub async fn stop(self) {
         let begun = Instant::now();
-        let grace = if self.shared.epoch.is_over() { self.grace.min(GRACE_WITHOUT_DATABASE) } else { self.grace };
+        let grace = if self.shared.context.epoch.is_over() { self.grace.min(GRACE_WITHOUT_DATABASE) } else { self.grace };
         let plan = self.shared.shutdown.begin(self.connections.len(), grace);
-        self.shared.metrics.draining.set(1);
+        self.shared.context.metrics.draining.set(1);
         info!(connections = self.connections.len(), pace_ms = plan.pace.as_millis(), "stopping: connections take leave");
         self.connections.close();
         if timeout_at(begun + grace * 3 / 4, self.connections.wait()).await.is_err() {
@@ -362,12 +382,12 @@ impl App {
         self.tasks.close();
         let rest = async {
             self.tasks.wait().await;
-            if !self.shared.epoch.is_over()
-                && let Err(cause) = self.shared.presence.leave().await
+            if !self.shared.context.epoch.is_over()
+                && let Err(cause) = self.shared.context.presence.leave().await
             {
                 debug!(?cause, "other nodes were not told that this one ends; they will notice");
             }
-            self.shared.store.pool().close().await;
+            self.store.pool().close().await;
         };
         if timeout_at(begun + grace, rest).await.is_err() {
             warn!("some work did not end in time; what was not confirmed is repeated by its sender");
@@ -400,21 +420,21 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
     }
 }
 
-fn connection_settings(config: &Config) -> ConnectionSettings {
-    ConnectionSettings {
-        session: session::Settings {
-            window: limits::WINDOW_DEFAULT,
-            page_rows: limits::PAGE_ROWS,
-            ack_timeout: config.ack_timeout,
-            attempts_max: config.attempts_max,
-            uncommitted_acks_max: 500,
-            stalled_max: Duration::from_secs(10),
-            poll_interval: config.look_interval,
-            low_watermark_every: 1_000,
-        },
-        auth_timeout: config.auth_timeout,
-        heartbeat: config.heartbeat,
+fn session_settings(config: &Config) -> session::Settings {
+    session::Settings {
+        window: limits::WINDOW_DEFAULT,
+        page_rows: limits::PAGE_ROWS,
+        ack_timeout: config.ack_timeout,
+        attempts_max: config.attempts_max,
+        uncommitted_acks_max: 500,
+        stalled_max: Duration::from_secs(10),
+        poll_interval: config.look_interval,
+        low_watermark_every: 1_000,
     }
+}
+
+fn service_settings(config: &Config) -> ServiceSettings {
+    ServiceSettings { pool_size: config.pool_size, openings_waiting_max: config.openings_waiting_max, look_interval: config.look_interval }
 }
 
 fn serve_settings(config: &Config) -> http::ServeSettings {

@@ -12,6 +12,7 @@
 //! - [`notifier`]: everybody who is connected, through the hub here and over the bus elsewhere
 //! - [`presence`]: which nodes live, and who is online at which
 //! - [`delivery`]: the lanes that accept and settle in batches, and the hints that follow each commit
+//! - [`service`]: what a user can do, the same behind every door
 //! - [`auth`]: whose token is it
 //! - [`connection`]: the shell, a task per socket: frames in, session, effects out
 //! - [`http`]: the routes as one table, handlers, errors as answers
@@ -42,6 +43,7 @@ pub mod notifier;
 pub mod presence;
 pub mod protocol;
 pub mod secret;
+pub mod service;
 pub mod store;
 pub mod telemetry;
 

@@ -149,8 +149,8 @@ metrics! {
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
     unreadable_rows: Counter = counter(), "unreadable_rows", "Rows of inboxes that could not be read, each time that a page came by one";
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,
-        "Time that connections waited for a turn at the database, by purpose: opening, drain, live";
-    turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Connections that wait for a turn at the database, by purpose";
+        "Time that work waited to be admitted to the database, by purpose: opening, drain, live, request";
+    turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Work that waits to be admitted to the database, by purpose";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
     draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";
     sessions_emitting_alone: Gauge = gauge(), "sessions_emitting_alone",

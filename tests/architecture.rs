@@ -17,6 +17,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "http",
             "connection",
+            "service",
             "jobs",
             "delivery",
             "presence",
@@ -32,11 +33,10 @@ const KNOWS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
-    (
-        "http",
-        &["connection", "delivery", "presence", "notifier", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"],
-    ),
-    ("connection", &["delivery", "presence", "notifier", "session", "store", "hub", "bus", "auth", "telemetry", "protocol", "domain"]),
+    ("http", &["connection", "service", "auth", "telemetry", "protocol", "domain"]),
+    ("connection", &["driver", "service", "delivery", "session", "hub", "auth", "telemetry", "protocol", "domain"]),
+    ("driver", &["service", "delivery", "presence", "notifier", "session", "store", "hub", "auth", "telemetry", "protocol", "domain"]),
+    ("service", &["delivery", "presence", "notifier", "hub", "store", "telemetry", "protocol", "domain"]),
     ("jobs", &["delivery", "presence", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("delivery", &["notifier", "session", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("presence", &["notifier", "store", "hub", "bus", "telemetry", "protocol", "domain"]),

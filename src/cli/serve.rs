@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::exit::{Exit, UsageError};
 use super::host::{Host, known_secret};
-use crate::app::{self, App, Legacy};
+use crate::app::{self, App, Predecessor};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
@@ -102,22 +102,22 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
         if !is_told {
             warn!("the database is another one, or was restored or promoted: clients are sent away, and this node starts anew");
         }
-        let legacy = app.legacy();
+        let predecessor = app.predecessor();
         app.stop().await;
         if is_told {
             return Ok(());
         }
         app = tokio::select! {
             () = &mut told_to_stop => return Ok(()),
-            started = start_anew(&legacy, &config, host) => started?,
+            started = start_anew(&predecessor, &config, host) => started?,
         };
     }
 }
 
 /// Tries until the database is there: whoever restores or promotes it may not be done yet.
-async fn start_anew(legacy: &Legacy, config: &Config, host: &Host) -> anyhow::Result<App> {
+async fn start_anew(predecessor: &Predecessor, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
-        match App::start_anew(legacy, config, host.database.clone(), host.secret()?).await {
+        match App::start_anew(predecessor, config, host.database.clone(), host.secret()?).await {
             Err(error) if error.may_pass() => warn!(cause = ?error, "the node could not be started anew; once more"),
             started => return Ok(started?),
         }

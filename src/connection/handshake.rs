@@ -11,9 +11,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::closing::{answer_close, fault_of, refuse};
-use super::turns::Crowded;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
+use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
@@ -85,13 +85,13 @@ pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, q
     if shared.shutdown.has_begun() {
         return Err(shared.shutdown.refusal());
     }
-    if shared.turns.is_crowded() {
-        return Err(Fault::from(Crowded));
+    if shared.context.service.is_crowded() {
+        return Err(Refusal::Crowded.to_one_of_a_crowd());
     }
     let token = auth::socket_token(headers, query.token.as_deref());
     let options = ConnectOptions::try_from(query)?;
-    let identity = token.map(|token| commands::verify(&shared, &token)).transpose()?;
-    let tasks = shared.tasks.clone();
+    let identity = token.map(|token| commands::verify(&shared.context, &token)).transpose()?;
+    let tasks = shared.context.tasks.clone();
     Ok(bounded(upgrade)
         .protocols([auth::SUBPROTOCOL])
         .on_upgrade(move |socket| async move {
@@ -120,8 +120,8 @@ async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, o
         Some(identity) => (identity, None),
         None => match Box::pin(first_frame(&shared, &mut socket)).await {
             Ok((identity, id)) => (identity, Some(id)),
-            Err(Some(FrameError { id, fault })) => return refuse(&shared.metrics, socket, id.as_ref(), &fault).await,
-            Err(None) => return shared.metrics.connection_closed(None),
+            Err(Some(FrameError { id, fault })) => return refuse(&shared.context.metrics, socket, id.as_ref(), &fault).await,
+            Err(None) => return shared.context.metrics.connection_closed(None),
         },
     };
     open::run(shared, socket, identity, options, answer_to).await;
@@ -141,7 +141,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
     };
     let frame = client::parse(&text).map_err(|error| refused(error.id, Fault::new(Code::NotAuthenticated, error.fault.message)))?;
     match frame.event {
-        ClientEvent::Authenticate { token } => match commands::verify(shared, &token) {
+        ClientEvent::Authenticate { token } => match commands::verify(&shared.context, &token) {
             Ok(identity) => Ok((identity, frame.id)),
             Err(fault) => Err(refused(frame.id, fault)),
         },

@@ -13,77 +13,30 @@ mod shutdown;
 mod task;
 mod writer;
 
-mod advances;
-mod gathered;
-mod looks;
-mod turns;
-
-pub use advances::Advances;
 pub use closing::fault_of;
 pub use handshake::{ConnectQuery, bounded, upgrade};
-pub use looks::Looks;
 pub use shutdown::Shutdown;
-pub use turns::{Purpose, Turn, Turns, spread};
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::task::TaskTracker;
-
-use crate::auth::TokenVerifier;
-use crate::delivery::Delivery;
-use crate::domain::Clock;
-use crate::hub::Hub;
-use crate::notifier::Notifier;
-use crate::presence::Presence;
-use crate::session;
-use crate::store::{Epoch, Store};
-use crate::telemetry::Metrics;
+use crate::driver::Context;
 
 /// How connections behave.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct ConnectionSettings {
-    /// What sessions start with; the window is the client's wish.
-    pub session: session::Settings,
     /// Time for the first frame `authenticate`.
     pub auth_timeout: Duration,
     /// Time between pings; a connection that misses two is closed.
     pub heartbeat: Duration,
 }
 
-/// What every connection of a node shares. Cheap to clone.
+/// The parts of a node that its connections share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// The database.
-    pub store: Store,
-    /// The lanes.
-    pub delivery: Delivery,
-    /// The sessions of this node.
-    pub hub: Arc<Hub>,
-    /// The sessions of every node.
-    pub notifier: Notifier,
-    /// Who is online.
-    pub presence: Presence,
-    /// What operators see.
-    pub metrics: Arc<Metrics>,
-    /// Whose token is it?
-    pub verifier: Arc<TokenVerifier>,
-    /// This node's clock.
-    pub clock: Clock,
-    /// Which database the numbers are of.
-    pub epoch: Epoch,
-    /// Who ends connections without an ack, again and again.
-    pub crashes: Arc<crate::driver::Crashes>,
-    /// Whose read is next.
-    pub turns: Turns,
-    /// Slow looks.
-    pub looks: Looks,
-    /// Where inboxes are settled up to.
-    pub advances: Advances,
+    /// The parts that sessions need.
+    pub context: Context,
     /// How connections behave.
-    pub settings: Arc<ConnectionSettings>,
-    /// Connections run here, so that a stop can wait for them.
-    pub tasks: TaskTracker,
+    pub settings: ConnectionSettings,
     /// Whether the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
     pub shutdown: Shutdown,
 }

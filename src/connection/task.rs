@@ -78,7 +78,7 @@ pub(super) fn run(
 
 impl Task {
     async fn run(mut self: Box<Self>, emits_alone: bool, sink: Sink, incoming: Incoming, notes: Reader) {
-        let metrics = std::sync::Arc::clone(&self.shared.metrics);
+        let metrics = std::sync::Arc::clone(&self.shared.context.metrics);
         metrics.sessions.inc();
         if emits_alone {
             metrics.sessions_emitting_alone.inc();
@@ -95,7 +95,7 @@ impl Task {
 
     /// The loop. Returns why the connection ended; none: the client left, or was lost.
     async fn live(&mut self, mut sink: Sink, mut incoming: Incoming, mut notes: Reader) -> Option<Code> {
-        let mut health = self.shared.delivery.health().subscribe();
+        let mut health = self.shared.context.service.health().subscribe();
         let shutdown = self.shared.shutdown.clone();
         let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
         if *health.borrow_and_update() {

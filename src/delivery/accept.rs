@@ -12,17 +12,16 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::{debug, error_span};
 use uuid::Uuid;
 
 use super::batch::{ITEMS_MAX, Queued, columns, take};
 use super::deferred::{Deferred, Held};
-use super::item::{Accepted, Refusal, SendItem};
+use super::item::{Accepted, SendItem};
 use super::link::{Line, Link, Shared};
 use super::routes::Routes;
-use super::{BUSY_RETRY, LaneSettings};
+use super::{LaneSettings, Refusal};
 use crate::domain::{Extension, Message, MessageId};
-use crate::protocol::{Code, Fault};
 use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
 
 /// Items that may wait for one lane: half a second's work of a lane on a small machine. A crowd that sends a message each
@@ -61,7 +60,7 @@ impl AcceptLanes {
         lane.try_send(queued).map_err(|refused| {
             self.routes.leave(chat);
             match refused {
-                mpsc::error::TrySendError::Full(_) => Refusal::Busy(BUSY_RETRY),
+                mpsc::error::TrySendError::Full(_) => Refusal::BUSY,
                 mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable,
             }
         })
@@ -72,7 +71,7 @@ impl AcceptLanes {
 #[derive(Debug)]
 enum Failure {
     /// The database is away; certainly nothing was stored, or that is not known.
-    Away { cause: Error, is_certain: bool },
+    Away { is_certain: bool },
     /// It answered, and stored nothing.
     Refused(Error),
 }
@@ -167,14 +166,14 @@ impl Lane {
             if !self.deferred.holds(queued.item.chat) {
                 self.waiting.push_back(queued);
             } else if let Some(excess) = self.deferred.put(queued, now) {
-                self.refuse(excess, Refusal::Busy(BUSY_RETRY));
+                self.refuse(excess, Refusal::BUSY);
             }
         }
     }
 
     fn defer(&mut self, held: Held) {
         let excess = self.deferred.put_held(held, Instant::now());
-        excess.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
+        excess.into_iter().for_each(|queued| self.refuse(queued, Refusal::BUSY));
         self.shared.metrics.held_chats.set(i64::try_from(self.deferred.chats()).unwrap_or(i64::MAX));
     }
 
@@ -185,7 +184,7 @@ impl Lane {
             return;
         }
         let late = self.deferred.take_late(now, self.held_patience);
-        late.into_iter().for_each(|queued| self.refuse(queued, Refusal::Busy(BUSY_RETRY)));
+        late.into_iter().for_each(|queued| self.refuse(queued, Refusal::BUSY));
         let batch = self.deferred.take(&self.routes);
         self.write(batch, true).await;
         self.deferred.tried(Instant::now());
@@ -202,8 +201,7 @@ impl Lane {
             }
             match self.try_once(&part, skip_held).await {
                 Ok(rows) => self.answer(part, rows, &mut held).await,
-                Err(Failure::Away { cause, is_certain }) => {
-                    self.shared.health.report(&cause);
+                Err(Failure::Away { is_certain }) => {
                     let part = self.wait_for_database(part, is_certain).await;
                     if !part.is_empty() {
                         parts.push(part);
@@ -236,7 +234,7 @@ impl Lane {
 
     async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
         let started = std::time::Instant::now();
-        let nothing_sent = |cause| Failure::Away { cause, is_certain: true };
+        let nothing_sent = |_| Failure::Away { is_certain: true };
         let Line { connection, overdue } = self.link.get().await.map_err(nothing_sent)?;
         if self.clock.is_none() {
             match overdue.answer(store::database_clock(connection)).await {
@@ -252,7 +250,7 @@ impl Lane {
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
                 self.link.broken();
-                return Err(Failure::Away { is_certain: cause.is_certainly_undone(), cause });
+                return Err(Failure::Away { is_certain: cause.is_certainly_undone() });
             }
             Err(cause) => return Err(Failure::Refused(cause)),
         };
@@ -274,7 +272,7 @@ impl Lane {
                 unknown.push(queued);
             }
         }
-        let health = self.shared.health.clone();
+        let health = self.shared.store.health().clone();
         let back = health.back();
         tokio::pin!(back);
         let waiting = std::mem::take(&mut self.waiting);
@@ -339,22 +337,13 @@ impl Lane {
 
     fn refuse(&self, queued: Queued, refusal: Refusal) {
         self.routes.leave(queued.item.chat);
-        self.shared.metrics.refused(Fault::from(refusal).code);
+        self.shared.metrics.refused(refusal.code());
         let _ = queued.reply.send(Err(refusal));
     }
 
     fn refuse_for(&self, queued: Queued, cause: &Error) {
-        match cause {
-            Error::Invalid(_) => {
-                debug!(message.id = %queued.item.id, cause = ?cause, "the database refuses a value of a message");
-                self.refuse(queued, Refusal::Invalid);
-            }
-            Error::Busy(_) | Error::Held(_) => self.refuse(queued, Refusal::Busy(BUSY_RETRY)),
-            Error::Unavailable(_) | Error::Taken(_) | Error::Failed(_) => {
-                error!(message.id = %queued.item.id, code = Code::Internal.as_str(), cause = ?cause, "a message could not be stored");
-                self.refuse(queued, Refusal::Internal);
-            }
-        }
+        let refusal = error_span!("message", message.id = %queued.item.id).in_scope(|| Refusal::of(cause, "storing a message"));
+        self.refuse(queued, refusal);
     }
 
     /// The hints that went missing with the connection. If this fails too, the sessions look for themselves.

@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::item::{Accepted, Refusal, SendItem};
+use super::Refusal;
+use super::item::{Accepted, SendItem};
 use super::routes::Routes;
 use crate::domain::{ChatId, MessageId};
 use crate::store::AcceptBatch;

@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::{error, error_span};
 
-use super::{BUSY_RETRY, Health, LaneSettings, Limits, Refusal, link};
+use super::{LaneSettings, Limits, Refusal, link};
 use crate::domain::{ChatId, ExternalId, UserId};
-use crate::protocol::{Code, Fault};
-use crate::store::{self, DirectBatch, DirectChat, Error, LockTimeout, Store};
+use crate::protocol::Code;
+use crate::store::{self, DirectBatch, DirectChat, Error, Health, LockTimeout, Store};
 use crate::telemetry::Metrics;
 use known::Known;
 
@@ -41,7 +41,7 @@ const TAKEN_MAX: u32 = 5;
 
 /// A user, and the name of the other one.
 type Pair = (UserId, ExternalId);
-type Reply = oneshot::Sender<Result<DirectChat, Fault>>;
+type Reply = oneshot::Sender<Result<DirectChat, Refusal>>;
 
 /// Where direct chats are asked for. Clones share it.
 #[derive(Debug, Clone)]
@@ -59,7 +59,6 @@ impl DirectChats {
         let resolver = Resolver {
             store: store.clone(),
             limits: limits.clone(),
-            health: shared.health.clone(),
             metrics: Arc::clone(&shared.metrics),
             stop: shared.stop.clone(),
             known: known.clone(),
@@ -71,25 +70,25 @@ impl DirectChats {
             held_patience: settings.held_patience,
         };
         tasks.spawn(resolver.run());
-        Self { ask, known, health: shared.health.clone() }
+        Self { ask, known, health: store.health().clone() }
     }
 
     pub(super) fn known(&self, user: UserId, other: &ExternalId) -> Option<ChatId> {
         self.known.find(&(user, other.clone()))
     }
 
-    pub(super) fn ask(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Fault>> + Send + use<> {
+    pub(super) fn ask(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let queued = if self.health.is_away() { Err(Refusal::Unavailable) } else { self.queue((user, other), reply) };
         async move {
             queued?;
-            answer.await.unwrap_or_else(|_| Err(Refusal::Unavailable.into()))
+            answer.await.unwrap_or(Err(Refusal::Unavailable))
         }
     }
 
     fn queue(&self, pair: Pair, reply: Reply) -> Result<(), Refusal> {
         self.ask.try_send((pair, reply)).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Refusal::Busy(BUSY_RETRY),
+            mpsc::error::TrySendError::Full(_) => Refusal::BUSY,
             mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable,
         })
     }
@@ -115,7 +114,6 @@ enum Step {
 struct Resolver {
     store: Store,
     limits: Limits,
-    health: Health,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     known: Known,
@@ -185,7 +183,7 @@ impl Resolver {
         if open.replies.len() < REPLIES_MAX {
             open.replies.push(reply);
         } else {
-            let _ = reply.send(Err(Refusal::Busy(BUSY_RETRY).into()));
+            let _ = reply.send(Err(Refusal::BUSY));
         }
     }
 
@@ -215,10 +213,7 @@ impl Resolver {
                 Ok(found) => part.into_iter().zip(found).for_each(|(pair, chat)| self.found(pair, chat)),
                 // The database is there, and has no connection to spare for now.
                 Err(Error::Busy(_)) => part.into_iter().for_each(|pair| self.put_aside(pair)),
-                Err(cause) if cause.is_unavailable() => {
-                    self.health.report(&cause);
-                    return self.refuse_all();
-                }
+                Err(cause) if cause.is_unavailable() => return self.refuse_all(),
                 Err(Error::Held(_)) if !self.is_cautious() => {
                     self.cautious_until = Some(Instant::now() + CAUTIOUS);
                     parts.push(part);
@@ -268,11 +263,11 @@ impl Resolver {
                     open.step = Step::Make;
                     self.waiting.push_back(pair);
                 }
-                Err(fault) => self.answer(&pair, &Err(fault)),
+                Err(refusal) => self.answer(&pair, &Err(refusal)),
             },
             (None, Step::Make) => {
                 error!(user.id = pair.0.0, code = Code::Internal.as_str(), "a direct chat was to be made, and was not");
-                self.answer(&pair, &Err(Refusal::Internal.into()));
+                self.answer(&pair, &Err(Refusal::Internal));
             }
         }
     }
@@ -281,13 +276,10 @@ impl Resolver {
     fn failed(&mut self, pair: Pair, cause: &Error) {
         match cause {
             Error::Held(_) => self.put_aside(pair),
-            Error::Invalid(_) => {
-                debug!(user.id = pair.0.0, cause = ?cause, "the database refuses a name");
-                self.answer(&pair, &Err(Refusal::Invalid.into()));
-            }
-            Error::Unavailable(_) | Error::Busy(_) | Error::Taken(_) | Error::Failed(_) => {
-                error!(user.id = pair.0.0, code = Code::Internal.as_str(), cause = ?cause, "a direct chat could not be found or made");
-                self.answer(&pair, &Err(Refusal::Internal.into()));
+            Error::Unavailable(_) | Error::Busy(_) | Error::Taken(_) | Error::Invalid(_) | Error::Failed(_) => {
+                let refused =
+                    error_span!("direct chat", user.id = pair.0.0).in_scope(|| Refusal::of(cause, "finding or making a direct chat"));
+                self.answer(&pair, &Err(refused));
             }
         }
     }
@@ -298,7 +290,7 @@ impl Resolver {
         let Some(open) = self.open.get_mut(&pair) else { return };
         let since = *open.held_since.get_or_insert(now);
         if now - since > self.held_patience || self.aside.len() >= ASIDE_MAX {
-            return self.answer(&pair, &Err(Refusal::Busy(BUSY_RETRY).into()));
+            return self.answer(&pair, &Err(Refusal::BUSY));
         }
         self.aside.push_back((now + HELD_PAUSE, pair));
     }
@@ -308,11 +300,11 @@ impl Resolver {
         self.waiting.clear();
         self.aside.clear();
         for (_, open) in self.open.drain() {
-            send(open.replies, &Err(Refusal::Unavailable.into()));
+            send(open.replies, &Err(Refusal::Unavailable));
         }
     }
 
-    fn answer(&mut self, pair: &Pair, answer: &Result<DirectChat, Fault>) {
+    fn answer(&mut self, pair: &Pair, answer: &Result<DirectChat, Refusal>) {
         if let Some(open) = self.open.remove(pair) {
             send(open.replies, answer);
         }
@@ -320,11 +312,11 @@ impl Resolver {
 }
 
 /// Gives everybody the answer. Only the first is told that a chat is new.
-fn send(replies: Vec<Reply>, answer: &Result<DirectChat, Fault>) {
-    let mut answer = answer.clone();
+fn send(replies: Vec<Reply>, answer: &Result<DirectChat, Refusal>) {
+    let mut answer = *answer;
     for reply in replies {
         // The caller may be gone.
-        let was_heard = reply.send(answer.clone()).is_ok();
+        let was_heard = reply.send(answer).is_ok();
         if let (true, Ok(found)) = (was_heard, &mut answer) {
             found.is_new = false;
         }

@@ -1,15 +1,14 @@
 //! The requests to lanes, and their answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use crate::domain::{ChatId, ChatSeq, Clock, DeviceId, InboxSeq, MessageId, PerClass, Profile, SessionId};
+use crate::protocol::Timestamp;
 use crate::protocol::client::SendRequest;
 use crate::protocol::server::SentAnswer;
-use crate::protocol::{Code, Fault, Timestamp};
 use crate::store::Located;
 
 /// A message to accept.
@@ -72,51 +71,6 @@ impl From<Accepted> for SentAnswer {
             seq: accepted.seq,
             created_at: Timestamp(accepted.created_at),
             duplicate: accepted.duplicate,
-        }
-    }
-}
-
-/// Why something was not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A queue is full, or somebody holds the chat. Nothing was stored.
-    #[error("busy")]
-    Busy(Duration),
-    /// The database does not answer.
-    #[error("the database does not answer")]
-    Unavailable,
-    /// Not a member, or no such chat.
-    #[error("not a member")]
-    NotAMember,
-    /// No such message in that chat or inbox.
-    #[error("no such message")]
-    NotFound,
-    /// The id belongs to another sender's message.
-    #[error("the id belongs to another sender's message")]
-    Conflict,
-    /// Its `expiresAt` has passed.
-    #[error("its expiry has passed")]
-    TooLate,
-    /// The database refuses a value of it.
-    #[error("the database refuses a value")]
-    Invalid,
-    /// A defect; it has been logged.
-    #[error("internal")]
-    Internal,
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        let ms = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        match refusal {
-            Refusal::Busy(pause) => Self::plain(Code::Busy).retry_after_ms(ms(pause)),
-            Refusal::Unavailable => Self::plain(Code::Unavailable).retry_after_ms(1_000),
-            Refusal::NotAMember => Self::plain(Code::NotAMember),
-            Refusal::NotFound => Self::plain(Code::NotFound),
-            Refusal::Conflict => Self::new(Code::Conflict, "this messageId belongs to a message of another sender"),
-            Refusal::TooLate => Self::invalid("`expiresAt` must lie in the future"),
-            Refusal::Invalid => Self::invalid("the database refuses a value of this message"),
-            Refusal::Internal => Self::plain(Code::Internal),
         }
     }
 }

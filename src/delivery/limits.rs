@@ -9,8 +9,8 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Refusal;
 use crate::domain::UserId;
-use crate::protocol::{Code, Fault};
 
 /// `SEND_RATE` is messages in this time.
 const RATE_PERIOD: Duration = Duration::from_secs(10);
@@ -57,21 +57,29 @@ impl Limits {
     }
 
     /// May this user send a message now? Counts it.
-    pub fn check_send(&self, user: UserId) -> Result<(), Fault> {
-        self.check(|both| &both.sends, user, Code::RateLimited)
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`]: not yet.
+    pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
+        self.check(|both| &both.sends, user, Refusal::RateLimited)
     }
 
     /// May this user begin a direct chat now? Counts it.
-    pub fn check_direct_chat(&self, user: UserId) -> Result<(), Fault> {
-        self.check(|both| &both.chats, user, Code::TooManyChats)
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyChats`]: not yet.
+    pub fn check_direct_chat(&self, user: UserId) -> Result<(), Refusal> {
+        self.check(|both| &both.chats, user, Refusal::TooManyChats)
     }
 
-    fn check(&self, which: impl Fn(&Both) -> &DefaultKeyedRateLimiter<UserId>, user: UserId, code: Code) -> Result<(), Fault> {
+    fn check(
+        &self,
+        which: impl Fn(&Both) -> &DefaultKeyedRateLimiter<UserId>,
+        user: UserId,
+        refusal: fn(Duration) -> Refusal,
+    ) -> Result<(), Refusal> {
         let Some(both) = &self.both else { return Ok(()) };
-        which(both).check_key(&user).map_err(|not_until| {
-            let wait = not_until.wait_time_from(self.clock.now());
-            Fault::plain(code).retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1))
-        })
+        which(both).check_key(&user).map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now())))
     }
 }
 
@@ -113,9 +121,8 @@ mod tests {
         for _ in 0..10 {
             limits.check_send(UserId(1)).unwrap();
         }
-        let fault = limits.check_send(UserId(1)).unwrap_err();
-        assert_eq!(fault.code, Code::RateLimited);
-        assert!(fault.retry_after_ms.unwrap() <= 2_000);
+        let refused = limits.check_send(UserId(1)).unwrap_err();
+        assert!(matches!(refused, Refusal::RateLimited(wait) if wait <= Duration::from_secs(2)), "{refused:?}");
         limits.check_send(UserId(2)).unwrap();
     }
 

@@ -1,13 +1,11 @@
 //! A lane's own connection to the database: made when needed, made anew when it broke.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
-use super::Health;
 use crate::notifier::Notifier;
 use crate::store::{Epoch, Error, Loan, Overdue, Store};
 use crate::telemetry::Metrics;
@@ -37,7 +35,6 @@ impl ConnectTo {
 pub(super) struct Shared {
     pub(super) notifier: Notifier,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) health: Health,
     pub(super) store: Store,
     pub(super) stop: CancellationToken,
 }
@@ -47,7 +44,6 @@ pub(super) struct Shared {
 pub(super) struct Link {
     to: ConnectTo,
     connection: Option<Held>,
-    health: Health,
     store: Store,
     stop: CancellationToken,
     /// Outages before the connection was made.
@@ -67,18 +63,16 @@ pub(super) struct Line<'l> {
     pub(super) overdue: &'l Overdue,
 }
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 impl Link {
     pub(super) fn new(to: ConnectTo, shared: &Shared) -> Self {
-        let (health, store, stop) = (shared.health.clone(), shared.store.clone(), shared.stop.clone());
-        Self { to, connection: None, health, store, stop, made_after: 0 }
+        let (store, stop) = (shared.store.clone(), shared.stop.clone());
+        Self { to, connection: None, store, stop, made_after: 0 }
     }
 
     /// The connection, made now if there is none. An error says that nothing was sent.
     pub(super) async fn get(&mut self) -> Result<Line<'_>, Error> {
         // One from before an outage would fail, and its failure would look like another outage.
-        let outages = self.health.outages();
+        let outages = self.store.health().outages();
         if std::mem::replace(&mut self.made_after, outages) != outages {
             self.connection = None;
         }
@@ -94,13 +88,10 @@ impl Link {
     }
 
     async fn make(&self) -> Result<Held, Error> {
-        if !self.store.slots().are_taken() {
-            match tokio::time::timeout(CONNECT_TIMEOUT, self.to.connect()).await {
-                Ok(Ok(made)) => return Ok(Held::Own(made)),
-                Ok(Err(error)) if self.store.slots().report(&error) => {}
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
-            }
+        if !self.store.slots().are_taken()
+            && let Some(made) = self.store.connected(self.to.connect()).await?
+        {
+            return Ok(Held::Own(made));
         }
         self.lent().await.map(Held::Lent)
     }

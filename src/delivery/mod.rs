@@ -5,7 +5,8 @@
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
 //! In reading order: `item` what is asked, `accept` (with `batch` and `deferred`) and `settle` the two kinds of lanes, `routes` which lane,
-//! `link` a lane's connection, `direct` which chat a name means, `receipts` what senders are told, `health` whether the database is there.
+//! `link` a lane's connection, `direct` which chat a name means, `receipts` what senders are told, `refusal` what a failure is to a caller,
+//! `health` the task that asks a database that is away until it is back.
 
 mod accept;
 mod batch;
@@ -16,14 +17,15 @@ mod item;
 mod limits;
 mod link;
 mod receipts;
+mod refusal;
 mod routes;
 mod settle;
 
-pub use health::Health;
-pub use item::{Accepted, Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal, SendItem};
+pub use item::{Accepted, Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, SendItem};
 pub use limits::{Limits, RateSettings};
 pub use link::ConnectTo;
 pub use receipts::Receipts;
+pub use refusal::Refusal;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,8 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, UserId};
 use crate::notifier::Notifier;
-use crate::protocol::Fault;
-use crate::store::{DirectChat, Store};
+use crate::store::{DirectChat, Health, Store};
 use crate::telemetry::Metrics;
 
 /// How the lanes are laid out.
@@ -77,15 +78,15 @@ impl Delivery {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let health = Health::start(store.clone(), Arc::clone(metrics), tasks, stop.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(health::watch_over(store.clone(), Arc::clone(metrics))));
         let receipts = Receipts::start(store.clone(), notifier.clone(), Arc::clone(metrics), tasks, stop.clone());
         let (metrics, of_lanes) = (Arc::clone(metrics), store.clone());
-        let shared = link::Shared { notifier: notifier.clone(), metrics, health: health.clone(), store: of_lanes, stop: stop.clone() };
+        let shared = link::Shared { notifier: notifier.clone(), metrics, store: of_lanes, stop: stop.clone() };
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);
         let direct = direct::DirectChats::start(settings, store, &limits, &shared, tasks);
-        Self { accept, settle, receipts, health, limits, direct }
+        Self { accept, settle, receipts, health: store.health().clone(), limits, direct }
     }
 
     /// Queues a message. The answer comes after its commit; a full queue and an absent database refuse at once.
@@ -147,12 +148,12 @@ impl Delivery {
     }
 
     /// The same from the database: found, or made when it is missing and the user may begin another.
-    pub fn ask_direct_chat(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Fault>> + Send + use<> {
+    pub fn ask_direct_chat(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Refusal>> + Send + use<> {
         self.direct.ask(user, other)
     }
 
     /// The direct chat of this user with the one of this name, wherever it is known.
-    pub async fn direct_chat(&self, user: UserId, other: &ExternalId) -> Result<DirectChat, Fault> {
+    pub async fn direct_chat(&self, user: UserId, other: &ExternalId) -> Result<DirectChat, Refusal> {
         match self.known_direct_chat(user, other) {
             Some(chat) => Ok(DirectChat { chat, is_new: false }),
             None => self.ask_direct_chat(user, other.clone()).await,
@@ -167,9 +168,6 @@ impl Delivery {
 
 /// Acks on their way to a commit.
 pub type Writing = std::pin::Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
-
-/// When a queue is full: how long a sender should wait. About what a full queue takes to be written.
-const BUSY_RETRY: Duration = Duration::from_millis(500);
 
 /// The lane of a user.
 fn lane_of_user(user: UserId, lanes: usize) -> usize {

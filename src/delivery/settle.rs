@@ -21,10 +21,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::item::{Acks, Attempt, ReadDone, ReadUpTo, Refusal};
+use super::item::{Acks, Attempt, ReadDone, ReadUpTo};
 use super::link::Shared;
 use super::receipts::Receipts;
-use super::{LaneSettings, Writing, lane_of_user};
+use super::{LaneSettings, Refusal, Writing, lane_of_user};
 use crate::domain::{AttemptOutcome, ChatId, Profile, UserId};
 use job::{AckJob, AttemptJob, Job, ReadJob};
 use lane::Lane;

@@ -1,21 +1,19 @@
 //! Effects: what the session wants done. Reads and writes become operations, the rest goes to the outbox.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::warn;
 
 use super::settlements::{LaneQueue, Unsettled};
 use super::tickets::Answer;
 use super::{Driver, OperationResult, Outgoing};
-use crate::connection::Purpose;
-use crate::delivery::{Acks, Attempt, AttemptTarget, Delivery, ReadDone, ReadUpTo, Refusal};
-use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page, Profile};
+use crate::delivery::{Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, Refusal};
+use crate::domain::{AttemptOutcome, ChatId, Class, Envelope, InboxSeq, MessageId, Page};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault, server};
+use crate::service::{PageQuery, Purpose};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
-use crate::store::{Located, PageRequest, Store};
+use crate::store::{Located, PageRequest};
 
 /// Does what an effect says.
 pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
@@ -48,10 +46,10 @@ pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
 
 /// The fallback poll. Only if something waits is it a read of its own.
 fn poll<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limit: u16) {
-    let (looks, user) = (driver.context.looks.clone(), driver.client.user());
+    let (service, user) = (driver.context.service.clone(), driver.client.user());
     let page = page(driver, PageRequest::Look, class, after, limit);
     driver.run(Box::pin(async move {
-        let page = match looks.empty_page(user, class, after).await {
+        let page = match service.empty_page(user, class, after).await {
             Some(page) => page,
             None => page.await,
         };
@@ -72,38 +70,8 @@ fn page<O: Outgoing>(
     after: InboxSeq,
     limit: u16,
 ) -> impl Future<Output = Page> + Send + use<O> {
-    let (store, health) = (driver.context.store.clone(), driver.context.delivery.health().clone());
-    let (user, metrics, room) = (driver.client.user(), Arc::clone(&driver.context.metrics), driver.outbox.room());
-    let (turns, purpose) = (driver.context.turns.clone(), purpose(driver, class));
-    let name = driver.client.profile.external.clone();
-    async move {
-        // A window of large messages would otherwise be read into memory for a client that takes nothing.
-        room.await;
-        metrics.page_read(class);
-        // However long the database is away, the session gets its page.
-        let mut pause = Duration::from_millis(20);
-        loop {
-            let read = {
-                let _turn = turns.take(purpose, Some(name.clone())).await;
-                // Boxed, as what is rare below: what it needs is there only while it runs. When many clients come at once
-                // thousands of these wait for their turn.
-                Box::pin(store.page(request, user, class, after, limit)).await
-            };
-            match read {
-                Ok(page) => {
-                    metrics.unreadable_rows.inc_by(page.unreadable_rows());
-                    return page;
-                }
-                Err(error) if error.is_unavailable() => {
-                    health.report(&error);
-                    Box::pin(health.back()).await;
-                }
-                Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
-            }
-            Box::pin(tokio::time::sleep(pause)).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
-        }
-    }
+    let (user, purpose) = (Arc::clone(&driver.client.profile), purpose(driver, class));
+    driver.context.service.page(PageQuery { request, user, class, after, limit, purpose }, driver.outbox.room())
 }
 
 /// Until what waited at connect is settled, the session is part of the crowd that catches up.
@@ -166,7 +134,7 @@ fn settle<O: Outgoing>(driver: &mut Driver<O>, settlement: Settlement) {
 /// Gives the lane what was acked. A job that finds the lane full keeps those behind it waiting.
 pub(super) fn settle_now<O: Outgoing>(driver: &mut Driver<O>) {
     let Some(Unsettled { first, last, acks }) = driver.settlements.take() else { return };
-    let (written, queue) = match driver.context.delivery.settle_or_wait(acks) {
+    let (written, queue) = match driver.context.service.settle_or_wait(acks) {
         Ok(written) => (written, LaneQueue::HadRoom),
         Err(wait) => (wait, LaneQueue::WasFull),
     };
@@ -183,7 +151,7 @@ fn read<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, target: ReadTarget, t
         ReadTarget::Seq(seq) => ReadUpTo::Seq(seq),
         ReadTarget::Message(message) => ReadUpTo::Message(message),
     };
-    let read = driver.context.delivery.read(Arc::clone(&driver.client.profile), chat, up_to);
+    let read = driver.context.service.read(Arc::clone(&driver.client.profile), chat, up_to);
     driver.answer(reply_to, async move {
         match read.await {
             Ok(ReadDone { up_to }) => {
@@ -206,7 +174,7 @@ fn count_attempt<O: Outgoing>(driver: &mut Driver<O>, envelope: &Envelope, reaso
         chat_seq: envelope.message.seq,
         sender: envelope.message.sender.user,
     });
-    let counted = driver.context.delivery.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
+    let counted = driver.context.service.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
     driver.run(Box::pin(async move {
         // A defect or a stop: leave the row alone, it waits.
         let outcome = counted.await.unwrap_or(AttemptOutcome::SettledElsewhere);
@@ -218,14 +186,14 @@ fn reject_by_id<O: Outgoing>(driver: &mut Driver<O>, message: MessageId, reason:
     settle_now(driver);
     let reply_to = driver.tickets.frame(ticket);
     let target = AttemptTarget::Message(message);
-    let counted = driver.context.delivery.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
+    let counted = driver.context.service.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
     driver.answer(reply_to, async move { (rejected(message, counted.await), None) });
 }
 
 fn advance_low_watermark<O: Outgoing>(driver: &mut Driver<O>, class: Class) {
-    let (advances, user) = (driver.context.advances.clone(), driver.client.user());
+    let (service, user) = (driver.context.service.clone(), driver.client.user());
     driver.run(Box::pin(async move {
-        let settled = advances.advance(user, class).await;
+        let settled = service.advance_low_watermark(user, class).await;
         OperationResult::Input(Input::LowWatermarkAdvanced(class, settled))
     }));
 }
@@ -251,35 +219,9 @@ fn rejected(message: MessageId, outcome: Result<AttemptOutcome, Refusal>) -> Ser
 
 /// An ack for everything up to a number, from a client that resumes: not more than what waits, a page at a time.
 pub(super) fn ack_up_to<O: Outgoing>(driver: &mut Driver<O>, class: Class, settled: InboxSeq, since: InboxSeq) {
-    let (store, delivery, user) = (driver.context.store.clone(), driver.context.delivery.clone(), Arc::clone(&driver.client.profile));
+    let (service, user) = (driver.context.service.clone(), Arc::clone(&driver.client.profile));
     driver.run(Box::pin(async move {
-        ack_waiting_up_to(&store, &delivery, user, class, settled, since).await;
+        service.ack_waiting_up_to(user, class, settled, since).await;
         OperationResult::Nothing
     }));
-}
-
-/// Acks what waits in `(after, up_to]`, a page at a time. Ends early when the node stops: the client resumes again.
-async fn ack_waiting_up_to(store: &Store, delivery: &Delivery, user: Arc<Profile>, class: Class, after: InboxSeq, up_to: InboxSeq) {
-    const PAGE: u16 = 500;
-    loop {
-        let waiting = match store.waiting_up_to(user.user, class, after, up_to, PAGE).await {
-            Ok(waiting) => waiting,
-            Err(error) if error.is_unavailable() => {
-                delivery.health().report(&error);
-                delivery.health().back().await;
-                continue;
-            }
-            Err(error) => return warn!(cause = ?error, "what a client resumed behind could not be read"),
-        };
-        let is_last = waiting.len() < usize::from(PAGE);
-        if !waiting.is_empty() {
-            let acks = Acks { user: Arc::clone(&user), rows: Vec::new(), by_id: waiting, marks: Vec::new(), device: None };
-            if delivery.settle(acks).await.is_err() {
-                return;
-            }
-        }
-        if is_last {
-            return;
-        }
-    }
 }

@@ -27,18 +27,25 @@ pub use opening::{Opened, forget, jittered, open};
 pub use operations::{OperationResult, Operations};
 pub use outgoing::Outgoing;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use time::OffsetDateTime;
+use tokio_util::task::TaskTracker;
 
-use crate::connection::Shared as Context;
+use crate::auth::TokenVerifier;
 use crate::domain::Clock;
-use crate::hub::Reader;
+use crate::hub::{Hub, Reader};
+use crate::notifier::Notifier;
+use crate::presence::Presence;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault};
-use crate::session::{Effect, Input, Session, SettlementNo};
+use crate::service::Service;
+use crate::session::{self, Effect, Input, Session, SettlementNo};
+use crate::store::Epoch;
+use crate::telemetry::Metrics;
 use commands::typing::TypingState;
 use operations::Operation;
 use receipts::Receipts;
@@ -50,6 +57,33 @@ use tickets::Tickets;
 const ANSWERS_MAX: usize = 256;
 /// Operations that have ended, taken before the caller looks at everything else again.
 const OPERATIONS_AT_ONCE: usize = 64;
+
+/// The parts of a node that its sessions share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// What users can do.
+    pub service: Service,
+    /// The sessions of this node.
+    pub hub: Arc<Hub>,
+    /// The way to the sessions of every node.
+    pub notifier: Notifier,
+    /// The users who are online.
+    pub presence: Presence,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// Tells the user of a token.
+    pub verifier: Arc<TokenVerifier>,
+    /// This node's clock.
+    pub clock: Clock,
+    /// The epoch of the database: numbers are comparable within one only.
+    pub epoch: Epoch,
+    /// Clients that end without an ack, again and again.
+    pub crashes: Arc<Crashes>,
+    /// What sessions start with; the window is the client's wish.
+    pub session: Arc<session::Settings>,
+    /// Connections run here, so that a stop can wait for them.
+    pub tasks: TaskTracker,
+}
 
 /// One session with everything that its task does for it.
 pub struct Driver<O> {

@@ -1,8 +1,7 @@
 //! What others say: offers, receipts, notices, and "look for yourself".
 
-use std::time::{Duration, Instant};
-
-use tracing::debug;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::receipts::Next;
 use super::{Driver, OperationResult, Outgoing};
@@ -10,11 +9,10 @@ use crate::domain::Class;
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
 use crate::protocol::event::ServerEvent;
+use crate::service::OverviewQuery;
 use crate::session::Input;
 use crate::store::{Further, MarksRead, Overview};
 
-/// Between two tries to read marks.
-const MARKS_PAUSE: Duration = Duration::from_secs(1);
 /// Notes taken before the caller looks at everything else again.
 const NOTES_AT_ONCE: usize = 32;
 
@@ -68,26 +66,14 @@ pub(super) fn read_moved_marks<O: Outgoing>(driver: &mut Driver<O>) {
 
 /// The first part of a read, or a further one once the client has taken those before.
 fn read_marks<O: Outgoing>(driver: &mut Driver<O>, further: Option<Further>) {
-    let (store, health) = (driver.context.store.clone(), driver.context.delivery.health().clone());
-    let (user, since, device) = (driver.client.user(), driver.receipts.known(), driver.client.options.device.clone());
-    let room = driver.outbox.room();
+    let (service, room) = (driver.context.service.clone(), driver.outbox.room());
+    let (user, since) = (Arc::clone(&driver.client.profile), driver.receipts.known());
+    let device = driver.client.options.device.clone();
     driver.run(Box::pin(async move {
         if further.is_some() {
             room.await;
         }
-        loop {
-            match store.overview(user, since, further.clone(), device.as_ref()).await {
-                Ok(overview) => return OperationResult::Overview(Box::new(overview)),
-                Err(error) if error.is_unavailable() => {
-                    health.report(&error);
-                    health.back().await;
-                }
-                Err(cause) => {
-                    debug!(?cause, "marks that moved could not be read; once more");
-                    tokio::time::sleep(MARKS_PAUSE).await;
-                }
-            }
-        }
+        OperationResult::Overview(Box::new(service.overview(OverviewQuery { user, since, further, device }).await))
     }));
 }
 

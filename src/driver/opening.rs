@@ -6,23 +6,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::client::{Client, ConnectOptions};
 use super::receipts::{self, Receipts};
 use super::{Context, Driver};
 use crate::auth::Identity;
-use crate::connection::spread;
+use crate::delivery::Refusal;
 use crate::domain::{InboxSeq, Page, PerClass, SessionId, UserId, limits};
 use crate::hub::{Departure, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
+use crate::service::Admission;
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
-use crate::store::{self, MarksRead, Opening, OpeningRequest, Overview, Rest};
-
-/// Clients that found the database away are told to come back after this or up to three times as long.
-const AWAY_RETRY_MS: u64 = 1_000;
-/// What the database's clock says is believed if it took no longer than this.
-const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
+use crate::store::{MarksRead, Opening, OpeningRequest, Overview, Rest};
 
 /// A session that is registered and knows where it starts.
 pub struct Opened {
@@ -44,19 +40,23 @@ pub struct Opened {
 /// # Errors
 /// `unavailable` or `busy` with a time to come back, `too_many_sessions`, or `displaced` where the device has a newer
 /// connection.
-pub async fn open(context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
-    // A crowd that has waited for a database that is away need not ask it one by one.
-    if context.delivery.health().is_away() {
-        return Err(Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS)));
-    }
-    let opening = read_opening(context, identity, &options).await?;
+pub async fn open(permit: &Admission, context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
+    let request = OpeningRequest {
+        external: &identity.external,
+        name: identity.name.as_deref(),
+        picture: identity.picture.as_deref(),
+        device: options.device.as_ref(),
+        since: since(context, &options),
+        pending_max: limits::PENDING_EXACT_MAX + 1,
+    };
+    let opening = context.service.open(permit, request).await.map_err(Refusal::to_one_of_a_crowd)?;
     let (mailbox, notes) = mailbox();
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
     let client = Client { session: SessionId::generate_by(&context.clock), profile, options, session_no, mailbox };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
-    match context.store.overview(client.user(), known, None, client.options.device.as_ref()).await {
+    match context.service.first_overview(permit, &client.profile, known, client.options.device.as_ref()).await {
         // A newer connection of the device, at another node, may have said so before this one was there to hear it.
         Ok(overview) if overview.session_no > session_no => {
             forget(context, &client);
@@ -69,35 +69,17 @@ pub async fn open(context: &Context, identity: &Identity, options: ConnectOption
                 Rest::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
                 Rest::None(_) | Rest::From(_) => known,
             };
-            let interval = jittered(context.settings.session.poll_interval, client.session);
+            let interval = jittered(context.session.poll_interval, client.session);
             let receipts = Receipts::new(Instant::now(), interval, context.epoch.as_str(), told);
             let (start, resumed) = start(context, &client, &opening);
             let ready = Box::new(ready(context, &client, &start, is_any(&resumed), &receipts, &opening));
             Ok(Opened { emits_alone: start.emit_alone, client, notes, start, resumed, ready, overview, receipts })
         }
-        Err(error) => {
+        Err(refusal) => {
             forget(context, &client);
-            Err(away(context, &error))
+            Err(refusal.to_one_of_a_crowd())
         }
     }
-}
-
-async fn read_opening(context: &Context, identity: &Identity, options: &ConnectOptions) -> Result<Opening, Fault> {
-    let request = OpeningRequest {
-        external: &identity.external,
-        name: identity.name.as_deref(),
-        picture: identity.picture.as_deref(),
-        device: options.device.as_ref(),
-        since: since(context, options),
-        pending_max: limits::PENDING_EXACT_MAX + 1,
-    };
-    let asked = Instant::now();
-    let opening = context.store.open(request).await.map_err(|error| away(context, &error))?;
-    // An answer that was long under way would be taken for a clock that is behind.
-    if asked.elapsed() < CLOCK_ANSWER_MAX {
-        context.clock.learn(opening.at);
-    }
-    Ok(opening)
 }
 
 fn register(context: &Context, client: &Client) -> Result<(), Fault> {
@@ -131,8 +113,8 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     });
     let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
-    let poll_interval = jittered(context.settings.session.poll_interval, client.session);
-    let settings = Settings { window: client.options.window, poll_interval, ..context.settings.session.clone() };
+    let poll_interval = jittered(context.session.poll_interval, client.session);
+    let settings = Settings { window: client.options.window, poll_interval, ..Settings::clone(&context.session) };
     (Start { settings, scope, has_device, classes, emit_alone }, resumed)
 }
 
@@ -176,18 +158,6 @@ pub fn jittered(poll_interval: Duration, session: SessionId) -> Duration {
     poll_interval * (192 + spread / 2) / 256
 }
 
-fn away(context: &Context, error: &store::Error) -> Fault {
-    if error.is_unavailable() {
-        context.delivery.health().report(error);
-        return Fault::plain(Code::Unavailable).retry_after_ms(spread(AWAY_RETRY_MS));
-    }
-    if let store::Error::Held(_) = error {
-        return Fault::plain(Code::Unavailable).retry_after_ms(200);
-    }
-    warn!(cause = ?error, "a connection could not be opened");
-    Fault::plain(Code::Internal)
-}
-
 /// Answers the first pages that would be empty. `ends` was read after the session had registered, as a page is, and
 /// nothing lies between the cursor and the end of its inbox: this is the page that the statement would bring.
 pub(super) fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, ends: PerClass<InboxSeq>) -> Vec<Effect> {
@@ -209,7 +179,7 @@ pub(super) async fn leave(context: &Context, client: &Client, code: Option<Code>
     if context.epoch.is_over() {
         return;
     }
-    let noted = tokio::time::timeout(Duration::from_secs(5), context.store.device_seen(client.user(), device)).await;
+    let noted = tokio::time::timeout(Duration::from_secs(5), context.service.device_seen(&client.profile, device)).await;
     if !matches!(noted, Ok(Ok(()))) {
         debug!(user.id = %client.profile.external, "when a device was last seen could not be noted");
     }

@@ -8,7 +8,6 @@ use futures_util::{FutureExt, StreamExt};
 use super::settlements::LaneQueue;
 use crate::delivery::Refusal;
 use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
-use crate::protocol::Fault;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -39,7 +38,7 @@ pub enum OperationResult {
     /// Marks that moved.
     Overview(Box<Overview>),
     /// The direct chat with this user was found or made, or cannot be.
-    DirectChat(ExternalId, Result<DirectChat, Fault>),
+    DirectChat(ExternalId, Result<DirectChat, Refusal>),
     /// The members of a chat who are told of typing.
     Audience(ChatId, Vec<UserId>),
     /// Nothing to do.

@@ -6,14 +6,12 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::announce::{MembershipChange, announce};
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, Params, Payload, limit};
-use crate::connection::Shared;
 use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Profile, Role, limits};
 use crate::protocol::fields::Fields;
 use crate::protocol::{Code, Fault, Timestamp};
-use crate::store::{ChatView, DirectChat, Joined, Member, MemberMarks};
+use crate::service::{ChatDetails, ChatList, ChatView, Member, MemberMarks, MembersPart, NewChat, NewChatResult, Service};
 
 const CHATS_DEFAULT: u16 = 50;
 const CHATS_MAX: u16 = 100;
@@ -103,102 +101,62 @@ pub(super) struct ShowParams {
 
 /// `GET /v1/chats?after=&limit=`: the caller's chats in the order of their ids.
 pub(super) async fn list(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<ListBody>, ApiError> {
     let limit = limit(params.limit, CHATS_DEFAULT, CHATS_MAX)?;
-    let found = shared.store.chats(caller.user, params.after.map(ChatId), limit + 1).await;
-    let mut chats: Vec<ChatBody> = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.into_iter().map(ChatBody::from).collect();
-    let more = chats.len() > usize::from(limit);
-    chats.truncate(usize::from(limit));
-    let next = if more { chats.last().map(|chat| chat.chat_id) } else { None };
-    Ok(Json(ListBody { chats, next }))
+    let ChatList { chats, next } = service.chats(&caller, params.after.map(ChatId), limit).await?;
+    Ok(Json(ListBody { chats: chats.into_iter().map(ChatBody::from).collect(), next }))
 }
 
 /// `GET /v1/chats/{chatId}?membersAfter=&limit=`: one chat, with its members and their marks.
 pub(super) async fn show(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     ChatPath(chat): ChatPath,
     Params(params): Params<ShowParams>,
 ) -> Result<Json<ShowBody>, ApiError> {
     let limit = limit(params.limit, MEMBERS_DEFAULT, MEMBERS_MAX)?;
-    let refused = |cause| ApiError::from_store(&shared, &cause);
-    let view = shared.store.chat(caller.user, chat).await.map_err(refused)?.ok_or(Code::NotAMember)?;
-    let mut members = shared.store.members(caller.user, chat, params.members_after.as_ref(), limit + 1).await.map_err(refused)?;
-    let more = members.len() > usize::from(limit);
-    members.truncate(usize::from(limit));
-    let members_next = if more { members.last().map(|member| member.profile.external.clone()) } else { None };
-    let member_count = shared.store.member_count(chat).await.map_err(refused)?;
-    Ok(Json(ShowBody { chat: view.into(), member_count, members: members.into_iter().map(MemberBody::from).collect(), members_next }))
+    let part = MembersPart { after: params.members_after.as_ref(), limit };
+    let ChatDetails { chat, member_count, members, members_next } = service.chat(&caller, chat, part).await?;
+    let members = members.into_iter().map(MemberBody::from).collect();
+    Ok(Json(ShowBody { chat: chat.into(), member_count, members, members_next }))
 }
 
-/// The request of `POST /v1/chats`.
-enum CreateRequest {
-    Direct(ExternalId),
-    Group { title: Option<String>, members: Vec<ExternalId> },
-}
-
-impl CreateRequest {
-    fn parse(body: &[u8], caller: &Profile) -> Result<Self, Fault> {
-        let fields = Fields::of_body(body, ["kind", "title", "members"])?;
-        let title = fields.optional::<String>("title")?;
-        if title.as_ref().is_some_and(|title| title.chars().count() > limits::TITLE_CHARS_MAX) {
-            return Err(Fault::invalid(format!("`title` must be at most {} characters", limits::TITLE_CHARS_MAX)));
-        }
-        // The caller is one of them anyway.
-        let mut members: Vec<ExternalId> = fields.optional_list("members", limits::MEMBERS_MAX)?.unwrap_or_default();
-        let named_itself = members.contains(&caller.external);
-        members.retain(|member| *member != caller.external);
-        members.sort_unstable();
-        members.dedup();
-        match fields.required::<String>("kind")?.as_str() {
-            "group" if members.len() >= limits::MEMBERS_MAX => Err(Fault::plain(Code::TooManyMembers)),
-            "group" => Ok(Self::Group { title, members }),
-            "direct" => match (members.pop(), members.is_empty(), named_itself) {
-                (Some(other), true, _) => Ok(Self::Direct(other)),
-                (None, _, true) => Ok(Self::Direct(caller.external.clone())),
-                (Some(_), false, _) | (None, _, false) => Err(Fault::invalid("`members` of a direct chat must name one user")),
-            },
-            _ => Err(Fault::invalid("`kind` must be \"direct\" or \"group\"")),
-        }
+/// Reads the request of `POST /v1/chats`.
+fn new_chat(body: &[u8], caller: &Profile) -> Result<NewChat, Fault> {
+    let fields = Fields::of_body(body, ["kind", "title", "members"])?;
+    let title = fields.optional::<String>("title")?;
+    if title.as_ref().is_some_and(|title| title.chars().count() > limits::TITLE_CHARS_MAX) {
+        return Err(Fault::invalid(format!("`title` must be at most {} characters", limits::TITLE_CHARS_MAX)));
+    }
+    // The caller is one of them anyway.
+    let mut members: Vec<ExternalId> = fields.optional_list("members", limits::MEMBERS_MAX)?.unwrap_or_default();
+    let named_itself = members.contains(&caller.external);
+    members.retain(|member| *member != caller.external);
+    members.sort_unstable();
+    members.dedup();
+    match fields.required::<String>("kind")?.as_str() {
+        "group" if members.len() >= limits::MEMBERS_MAX => Err(Fault::plain(Code::TooManyMembers)),
+        "group" => Ok(NewChat::Group { title, members }),
+        "direct" => match (members.pop(), members.is_empty(), named_itself) {
+            (Some(other), true, _) => Ok(NewChat::Direct(other)),
+            (None, _, true) => Ok(NewChat::Direct(caller.external.clone())),
+            (Some(_), false, _) | (None, _, false) => Err(Fault::invalid("`members` of a direct chat must name one user")),
+        },
+        _ => Err(Fault::invalid("`kind` must be \"direct\" or \"group\"")),
     }
 }
 
 /// `POST /v1/chats {kind, title?, members}`: 201, or 200 for a direct chat that was there already.
 pub(super) async fn create(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<ChatBody>), ApiError> {
-    let refused = |cause| ApiError::from_store(&shared, &cause);
-    let request = CreateRequest::parse(&body, &caller)?;
-    let (status, chat) = match request {
-        CreateRequest::Direct(other) => {
-            let DirectChat { chat, is_new } = shared.delivery.direct_chat(caller.user, &other).await?;
-            (if is_new { StatusCode::CREATED } else { StatusCode::OK }, chat)
-        }
-        CreateRequest::Group { title, members } => {
-            // A group reaches strangers as a message does, so making one counts as one.
-            shared.delivery.limits().check_send(caller.user)?;
-            (StatusCode::CREATED, create_group(&shared, &caller, title, &members).await?)
-        }
-    };
-    let view = shared.store.chat(caller.user, chat).await.map_err(refused)?.ok_or(Code::Internal)?;
-    Ok((status, Json(view.into())))
-}
-
-async fn create_group(shared: &Shared, caller: &Profile, title: Option<String>, members: &[ExternalId]) -> Result<ChatId, ApiError> {
-    let refused = |cause| ApiError::from_store(shared, &cause);
-    let known = if members.is_empty() { Default::default() } else { shared.store.users(members).await.map_err(refused)? };
-    let numbers: Vec<_> = known.values().copied().collect();
-    let chat = ChatId::generate_by(&shared.clock);
-    shared.store.create_group(chat, caller.user, title.as_deref(), &numbers).await.map_err(refused)?;
-    let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
-    users.push((caller.user, caller.external.clone()));
-    announce(shared, chat, caller, &MembershipChange::Joined(Joined { users, seq: ChatSeq(0), title }));
-    Ok(chat)
+    let NewChatResult { chat, is_new } = service.create_chat(&caller, new_chat(&body, &caller)?).await?;
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(chat.into())))
 }
 
 impl From<ChatView> for ChatBody {

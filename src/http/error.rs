@@ -5,32 +5,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::connection::Shared;
-use crate::delivery::Refusal;
-use crate::protocol::{Code, Fault};
-use crate::store;
+use crate::protocol::Fault;
 
 /// A refusal on its way out. Its status is that of its code.
 #[derive(Debug)]
 pub(super) struct ApiError(Fault);
-
-impl ApiError {
-    /// The answer for a failed statement. Logs the cause, and reports a database that is away.
-    pub(super) fn from_store(shared: &Shared, cause: &store::Error) -> Self {
-        match cause {
-            store::Error::Unavailable(_) => {
-                shared.delivery.health().report(cause);
-                Refusal::Unavailable.into()
-            }
-            store::Error::Busy(_) | store::Error::Held(_) => Fault::plain(Code::Busy).retry_after_ms(500).into(),
-            store::Error::Invalid(_) => Fault::invalid("the database refuses a value of this request").into(),
-            store::Error::Taken(_) | store::Error::Failed(_) => {
-                tracing::error!(?cause, "a request failed");
-                Code::Internal.into()
-            }
-        }
-    }
-}
 
 impl<T: Into<Fault>> From<T> for ApiError {
     fn from(fault: T) -> Self {

@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::auth::{self, AuthError, Scope};
+use crate::auth::{self, AuthError, Identity, Scope};
 use crate::connection::Shared;
 use crate::domain::{ChatId, ExternalId, MessageId, Profile};
 use crate::protocol::{Code, Fault};
+use crate::service::SignIn;
 
 /// The user of the request's bearer token, made on first sight.
 #[derive(Debug)]
@@ -24,9 +25,9 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
         let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-        let identity = shared.verifier.verify(token.expose_secret(), shared.clock.now())?;
-        let signed_in = shared.store.sign_in(identity.external, identity.name, identity.picture).await;
-        signed_in.map(|profile| Self(Arc::new(profile))).map_err(|cause| ApiError::from_store(shared, &cause))
+        let identity = shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?;
+        let Identity { external, name, picture, .. } = identity;
+        Ok(Self(shared.context.service.sign_in(SignIn { external, name, picture }).await?))
     }
 }
 
@@ -38,7 +39,7 @@ impl FromRequestParts<Shared> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
         let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-        let identity = shared.verifier.verify(token.expose_secret(), shared.clock.now())?;
+        let identity = shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?;
         if !identity.scope.allows(Scope::ADMIN) {
             return Err(Fault::new(Code::Forbidden, "this takes a token with the scope `admin`").into());
         }

@@ -1,19 +1,15 @@
 //! Joining and leaving groups.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use super::announce::{MembershipChange, announce};
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, Payload};
-use crate::connection::Shared;
-use crate::domain::{ChatId, ChatSeq, ExternalId, Profile, UserId, limits};
+use crate::domain::{ChatId, ChatSeq, ExternalId, limits};
+use crate::protocol::Fault;
 use crate::protocol::fields::Fields;
-use crate::protocol::{Code, Fault};
-use crate::store::NotAllowed;
+use crate::service::{MembersAdded, MembersRemoved, Service};
 
 /// The members that joined.
 #[derive(Debug, Serialize)]
@@ -39,54 +35,26 @@ pub(super) struct RemovedBody {
 
 /// `POST /v1/chats/{chatId}/members {userIds}`: for admins.
 pub(super) async fn add(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     ChatPath(chat): ChatPath,
     Payload(body): Payload,
 ) -> Result<Json<AddedBody>, ApiError> {
-    let users = users(&shared, &caller, &body).await?;
-    let joined = shared.store.add_members(caller.user, chat, &users).await;
-    let joined = joined.map_err(|cause| ApiError::from_store(&shared, &cause))??;
-    let added = joined.users.iter().map(|(_, external)| external.clone()).collect();
-    let joined_seq = joined.seq;
-    announce(&shared, chat, &caller, &MembershipChange::Joined(joined));
-    Ok(Json(AddedBody { chat_id: chat, added, joined_seq }))
+    let MembersAdded { users, joined_seq } = service.add_members(&caller, chat, &user_ids(&body)?).await?;
+    Ok(Json(AddedBody { chat_id: chat, added: users, joined_seq }))
 }
 
 /// `DELETE /v1/chats/{chatId}/members {userIds}`: oneself, or for admins anybody. What waits for them in this chat ends.
 pub(super) async fn remove(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     ChatPath(chat): ChatPath,
     Payload(body): Payload,
 ) -> Result<Json<RemovedBody>, ApiError> {
-    let users = users(&shared, &caller, &body).await?;
-    let left = shared.store.remove_members(caller.user, chat, &users).await;
-    let left = left.map_err(|cause| ApiError::from_store(&shared, &cause))??;
-    let removed = left.users.iter().map(|(_, external)| external.clone()).collect();
-    let left_seq = left.seq;
-    announce(&shared, chat, &caller, &MembershipChange::Left(left));
-    Ok(Json(RemovedBody { chat_id: chat, removed, left_seq }))
+    let MembersRemoved { users, left_seq } = service.remove_members(&caller, chat, &user_ids(&body)?).await?;
+    Ok(Json(RemovedBody { chat_id: chat, removed: users, left_seq }))
 }
 
-async fn users(shared: &Shared, caller: &Arc<Profile>, body: &[u8]) -> Result<Vec<UserId>, ApiError> {
-    let names: Vec<ExternalId> = Fields::of_body(body, ["userIds"])?.list("userIds", limits::IDS_MAX)?;
-    // It costs as much as a message to everybody concerned, and counts as one.
-    shared.delivery.limits().check_send(caller.user)?;
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let known = shared.store.users(&names).await.map_err(|cause| ApiError::from_store(shared, &cause))?;
-    Ok(known.into_values().collect())
-}
-
-impl From<NotAllowed> for Fault {
-    fn from(refused: NotAllowed) -> Self {
-        match refused {
-            NotAllowed::NotAMember => Self::plain(Code::NotAMember),
-            NotAllowed::NotAGroup => Self::new(Code::Conflict, "nobody joins or leaves a direct chat"),
-            NotAllowed::NoAdmin => Self::new(Code::Forbidden, "only an admin of the group may do this"),
-            NotAllowed::TooMany => Self::new(Code::TooManyMembers, format!("a group has at most {} members", limits::MEMBERS_MAX)),
-        }
-    }
+fn user_ids(body: &[u8]) -> Result<Vec<ExternalId>, Fault> {
+    Fields::of_body(body, ["userIds"])?.list("userIds", limits::IDS_MAX)
 }

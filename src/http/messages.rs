@@ -7,36 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit};
-use crate::connection::Shared;
-use crate::delivery::{self, SendItem};
 use crate::domain::ChatSeq;
-use crate::protocol::client::{ReadUpTo, SendRequest, SendTarget, parse_body};
+use crate::protocol::client::{ReadUpTo, SendRequest, parse_body};
 use crate::protocol::message::MessageData;
 use crate::protocol::server::{MessageStatuses, ReadOk, RecipientStatus, SentAnswer};
-use crate::protocol::{Code, Fault, Timestamp};
-use crate::store::HistoryRange;
+use crate::protocol::{Fault, Timestamp};
+use crate::service::{self, HistoryRange, Service};
 
 const HISTORY_DEFAULT: u16 = 50;
 const HISTORY_MAX: u16 = 200;
 
 /// `POST /v1/messages`: the data of `message:send`. Answered when the message is stored.
 pub(super) async fn send(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     Payload(body): Payload,
 ) -> Result<Json<SentAnswer>, ApiError> {
     let request = parse_body(&body, SendRequest::parse)?;
-    let counted = |fault: Fault| {
-        shared.metrics.refused(fault.code);
-        fault
-    };
-    shared.delivery.limits().check_send(caller.user).map_err(counted)?;
-    let chat = match &request.target {
-        SendTarget::Chat(chat) => *chat,
-        SendTarget::User(to) => shared.delivery.direct_chat(caller.user, to).await.map_err(counted)?.chat,
-    };
-    let accepted = shared.delivery.send(SendItem::new(caller, None, chat, request, &shared.clock)).await?;
-    Ok(Json(accepted.into()))
+    Ok(Json(service.send(caller, request).await?.into()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,7 +44,7 @@ struct HistoryBody<'a> {
 
 /// `GET /v1/chats/{chatId}/messages?before=&after=&limit=`: by `seq`, the newest ones when neither is given.
 pub(super) async fn history(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     ChatPath(chat): ChatPath,
     Params(params): Params<HistoryParams>,
@@ -67,35 +55,32 @@ pub(super) async fn history(
         (before, None) => HistoryRange::Before(ChatSeq(before.unwrap_or(i64::MAX))),
     };
     let limit = limit(params.limit, HISTORY_DEFAULT, HISTORY_MAX)?;
-    let found = shared.store.history(caller.user, chat, range, limit).await;
-    let page = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.ok_or(Code::NotAMember)?;
+    let page = service.history(&caller, chat, range, limit).await?;
     Ok(Json(HistoryBody { messages: page.messages.iter().map(MessageData::from).collect(), more: page.more }).into_response())
 }
 
 /// `POST /v1/chats/{chatId}/read`: the data of `message:read`, without the chat. Answered when it is committed.
 pub(super) async fn read(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     ChatPath(chat): ChatPath,
     Payload(body): Payload,
 ) -> Result<Json<ReadOk>, ApiError> {
     let up_to = match parse_body(&body, ReadUpTo::parse)? {
-        ReadUpTo::Seq(seq) => delivery::ReadUpTo::Seq(seq),
-        ReadUpTo::Message(message) => delivery::ReadUpTo::Message(message),
+        ReadUpTo::Seq(seq) => service::ReadUpTo::Seq(seq),
+        ReadUpTo::Message(message) => service::ReadUpTo::Message(message),
     };
-    let done = shared.delivery.read(caller, chat, up_to).await?;
+    let done = service.read(caller, chat, up_to).await?;
     Ok(Json(ReadOk { chat_id: chat, seq: done.up_to }))
 }
 
 /// `GET /v1/messages/{messageId}/status`: for its sender and its recipients.
 pub(super) async fn status(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     MessagePath(message): MessagePath,
 ) -> Result<Json<MessageStatuses>, ApiError> {
-    let found = shared.store.statuses(caller.user, message).await;
-    let found = found.map_err(|cause| ApiError::from_store(&shared, &cause))?.ok_or(Code::NotFound)?;
-    let statuses = found.into_iter().map(|row| RecipientStatus {
+    let statuses = service.statuses(&caller, message).await?.into_iter().map(|row| RecipientStatus {
         user_id: row.user,
         status: row.status,
         delivered_at: row.delivered_at.map(Timestamp),

@@ -1,11 +1,10 @@
-//! HTTP: everything that a person can do over the socket, and what operators look at. The routes as one table.
+//! HTTP, a door: everything that a person can do over the socket, and what operators look at. The routes as one table.
 //!
-//! Handlers are thin: they read a request, ask the store or the lanes, and write an answer. No SQL, no JSON shapes of
+//! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
-//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `announce` tells connected users, `layers` is round all of it,
-//! `serve` brings it connections.
+//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it, `serve` brings it connections.
 
 mod error;
 mod extract;
@@ -18,20 +17,20 @@ mod messages;
 mod node;
 mod presence;
 
-mod announce;
 mod layers;
 mod serve;
 
 pub use serve::{ServeSettings, serve};
 
 use axum::Router;
-use axum::extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};
+use axum::extract::{FromRef, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::connection::{self, ConnectQuery, Shared};
 use crate::protocol::{Code, Fault};
+use crate::service::Service;
 use error::ApiError;
 use extract::Params;
 
@@ -60,6 +59,12 @@ pub fn router(shared: Shared) -> Router {
         .fallback(async || ApiError::from(Fault::new(Code::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed));
     layers::around(routes, shared.shutdown.clone()).with_state(shared)
+}
+
+impl FromRef<Shared> for Service {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.context.service.clone()
+    }
 }
 
 async fn socket(

@@ -1,7 +1,5 @@
 //! The routes for operators and load balancers: health, readiness, metrics.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -10,12 +8,8 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use crate::connection::Shared;
-use crate::delivery::Refusal;
 use crate::protocol::Code;
 use crate::telemetry::METRICS_CONTENT_TYPE;
-
-/// The database has so long to answer.
-const PING_TIME_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 pub(super) struct Fine {
@@ -32,14 +26,11 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, A
     if shared.shutdown.has_begun() {
         return Err(Code::Restart.into());
     }
-    if let Err(cause) = shared.store.ping_within(PING_TIME_MAX).await {
-        shared.delivery.health().report(&cause);
-        return Err(Refusal::Unavailable.into());
-    }
+    shared.context.service.check_ready().await?;
     Ok(Json(Fine { status: "ready" }))
 }
 
 /// The metrics of this node, for whoever can reach it: they name no user.
 pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], shared.metrics.render())
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], shared.context.metrics.render())
 }

@@ -5,23 +5,22 @@ use axum::extract::State;
 
 use super::error::ApiError;
 use super::extract::{Caller, Params};
-use crate::connection::Shared;
 use crate::domain::{ExternalId, limits};
 use crate::protocol::server::{Presence, PresenceState};
 use crate::protocol::{Fault, Timestamp};
+use crate::service::{PresenceOf, Service};
 
 /// `GET /v1/presence?userIds=a,b`: users with whom the caller shares no chat are offline and were never seen.
 pub(super) async fn show(
-    State(shared): State<Shared>,
+    State(service): State<Service>,
     Caller(caller): Caller,
     Params(params): Params<Vec<(String, String)>>,
 ) -> Result<Json<PresenceState>, ApiError> {
-    let users = user_ids(&params)?;
-    let seen = shared.store.presence(caller.user, &users).await.map_err(|cause| ApiError::from_store(&shared, &cause))?;
-    let users = users.into_iter().map(|user| {
-        let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
-        let online = known.is_some_and(|known| known.online || shared.hub.is_here(known.user));
-        Presence { user_id: user, online, last_seen: known.and_then(|known| known.last_seen).map(Timestamp) }
+    let seen = service.presence(&caller, user_ids(&params)?).await?;
+    let users = seen.into_iter().map(|PresenceOf { user, online, last_seen }| Presence {
+        user_id: user,
+        online,
+        last_seen: last_seen.map(Timestamp),
     });
     Ok(Json(PresenceState { users: users.collect() }))
 }

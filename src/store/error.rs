@@ -25,20 +25,62 @@ pub enum Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match &error {
+        match Kind::of(&error) {
+            Kind::Busy => Self::Busy(error),
+            Kind::Unavailable => Self::Unavailable(error),
+            Kind::Held => Self::Held(error),
+            Kind::Taken => Self::Taken(error),
+            Kind::Invalid => Self::Invalid(error),
+            Kind::Failed => Self::Failed(error),
+        }
+    }
+}
+
+/// The variant of [`Error`] that an error of sqlx becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Busy,
+    Unavailable,
+    Held,
+    Taken,
+    Invalid,
+    Failed,
+}
+
+impl Kind {
+    fn of(error: &sqlx::Error) -> Self {
+        match error {
             sqlx::Error::Database(refusal) => match refusal.code().as_deref().unwrap_or_default() {
-                "55P03" | "40P01" | "40001" => Self::Held(error),
-                "23505" => Self::Taken(error),
-                code if AWAY.iter().any(|(class, _)| code.starts_with(class)) => Self::Unavailable(error),
-                code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Invalid(error),
-                _ => Self::Failed(error),
+                "55P03" | "40P01" | "40001" => Self::Held,
+                "23505" => Self::Taken,
+                code if AWAY.iter().any(|(class, _)| code.starts_with(class)) => Self::Unavailable,
+                code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Invalid,
+                _ => Self::Failed,
             },
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-                Self::Unavailable(error)
+                Self::Unavailable
             }
-            sqlx::Error::PoolTimedOut => Self::Busy(error),
-            _ => Self::Failed(error),
+            sqlx::Error::PoolTimedOut => Self::Busy,
+            _ => Self::Failed,
         }
+    }
+}
+
+/// An error of a statement, as the store or as sqlx has it.
+pub trait Failure: From<sqlx::Error> {
+    /// The reason why the database is away, in words for the log; none where the error does not say that it is away.
+    fn outage(&self) -> Option<String>;
+}
+
+impl Failure for sqlx::Error {
+    fn outage(&self) -> Option<String> {
+        (Kind::of(self) == Kind::Unavailable).then(|| reason(self))
+    }
+}
+
+impl Failure for Error {
+    fn outage(&self) -> Option<String> {
+        self.is_away().then(|| self.reason())
     }
 }
 
@@ -97,16 +139,22 @@ impl Error {
 
     /// Why, in words for the log. They hold nothing that came from outside but the system's and PostgreSQL's own errors.
     pub fn reason(&self) -> String {
-        let (Self::Unavailable(cause) | Self::Busy(cause) | Self::Held(cause)) = self else { return self.to_string() };
-        match cause {
-            sqlx::Error::Database(refusal) => {
-                let code = refusal.code().unwrap_or_default();
-                let known = AWAY.iter().find(|(class, _)| code.starts_with(class));
-                format!("{} ({code})", known.map_or("it refuses", |(_, words)| *words))
-            }
-            sqlx::Error::Io(error) => error.to_string(),
-            other => other.to_string(),
+        match self {
+            Self::Unavailable(cause) | Self::Busy(cause) | Self::Held(cause) => reason(cause),
+            Self::Taken(_) | Self::Invalid(_) | Self::Failed(_) => self.to_string(),
         }
+    }
+}
+
+fn reason(cause: &sqlx::Error) -> String {
+    match cause {
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code().unwrap_or_default();
+            let known = AWAY.iter().find(|(class, _)| code.starts_with(class));
+            format!("{} ({code})", known.map_or("it refuses", |(_, words)| *words))
+        }
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
     }
 }
 

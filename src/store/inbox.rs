@@ -70,7 +70,7 @@ pub struct Place {
 
 /// The end of an inbox, and whether a row waits there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glance {
+pub struct Peek {
     /// The highest number given.
     pub last_seq: InboxSeq,
     /// Does anything wait behind the place?
@@ -111,21 +111,21 @@ impl Store {
         Ok(Opening { profile, inboxes, session_no: row.session_no, at: row.at })
     }
 
-    /// Glances at many inboxes, in one snapshot; in the order of the places. None: there is no such inbox.
-    pub async fn glance(&self, places: &[Place]) -> Result<Vec<Option<Glance>>> {
+    /// Peeks at many inboxes, in one snapshot; in the order of the places. None: there is no such inbox.
+    pub async fn peek(&self, places: &[Place]) -> Result<Vec<Option<Peek>>> {
         let users: Vec<i64> = places.iter().map(|place| place.user.0).collect();
         let classes: Vec<enums::Class> = places.iter().map(|place| place.class.into()).collect();
         let after: Vec<i64> = places.iter().map(|place| place.after.0).collect();
         let rows =
-            sqlx::query_file!("src/store/sql/glance.sql", &users, &classes as &[enums::Class], &after).fetch_all(self.database()).await?;
-        let mut glances = vec![None; places.len()];
+            sqlx::query_file!("src/store/sql/peek.sql", &users, &classes as &[enums::Class], &after).fetch_all(self.database()).await?;
+        let mut peeks = vec![None; places.len()];
         for row in rows {
-            let place = usize::try_from(row.ord - 1).ok().and_then(|place| glances.get_mut(place));
-            if let Some(glance) = place {
-                *glance = Some(Glance { last_seq: InboxSeq(row.last_seq), waits: row.waits });
+            let place = usize::try_from(row.ord - 1).ok().and_then(|place| peeks.get_mut(place));
+            if let Some(peek) = place {
+                *peek = Some(Peek { last_seq: InboxSeq(row.last_seq), waits: row.waits });
             }
         }
-        Ok(glances)
+        Ok(peeks)
     }
 
     /// Moves each inbox's `settled_seq` up to the first row that waits and returns it, in the order of the inboxes; never

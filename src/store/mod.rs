@@ -12,6 +12,7 @@ mod enums;
 mod epoch;
 mod error;
 mod expiry;
+mod health;
 mod history;
 mod inbox;
 mod jobs;
@@ -40,10 +41,11 @@ pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
 pub use direct::{DirectBatch, DirectChat};
 pub use epoch::Epoch;
-pub use error::Error;
+pub use error::{Error, Failure};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
+pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
-pub use inbox::{Glance, Inbox, InboxStart, Opening, OpeningRequest, Place};
+pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place};
 pub use jobs::{Acquired, JobLease};
 pub use marks::{Further, MarksCursor, MarksRead, Overview, ReceiptCountsRequest, Rest};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
@@ -86,25 +88,27 @@ pub struct Store {
     pool: PgPool,
     overdue: Overdue,
     slots: Slots,
+    health: Health,
 }
 
 impl Store {
     /// A store on this pool.
     pub fn new(pool: PgPool) -> Self {
-        let options = (*pool.connect_options()).clone();
-        Self { pool, overdue: Overdue::new(options.clone()), slots: Slots::new(options) }
+        let (options, health) = ((*pool.connect_options()).clone(), Health::new());
+        Self { pool, overdue: Overdue::new(options.clone(), health.clone()), slots: Slots::new(options), health }
     }
 
     /// A store on a pool of its own, which connects when it is needed.
     pub fn connect_lazily(pool: PgPoolOptions, to: PgConnectOptions) -> Self {
-        let (overdue, slots) = (Overdue::new(to.clone()), Slots::new(to.clone()));
+        let health = Health::new();
+        let (overdue, slots) = (Overdue::new(to.clone(), health.clone()), Slots::new(to.clone()));
         let known = overdue.clone();
         // Asked whether it is there, a dead connection would say nothing.
         let pool = pool.test_before_acquire(false).before_acquire(move |_, meta| {
             let is_good = known.is_good(meta.age);
             Box::pin(async move { Ok(is_good) })
         });
-        Self { pool: pool.connect_lazy_with(to), overdue, slots }
+        Self { pool: pool.connect_lazy_with(to), overdue, slots, health }
     }
 
     /// The pool, for the migrations and for tests.
@@ -120,6 +124,11 @@ impl Store {
     /// Whether more connections can be made.
     pub const fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// Whether the database answers.
+    pub const fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The pool that runs all of its statements.
@@ -149,14 +158,14 @@ impl Store {
             (false, false) => return Ok(()),
         };
         self.renew();
-        Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other(why))))
+        self.health.learn(Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other(why)))))
     }
 
     /// The same, for somebody who waits no longer than that. Without a connection by then it is busy, without an answer away.
     pub async fn ping_within(&self, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
         let lent = timeout_at(until, self.lend()).await.unwrap_or(Err(Error::Busy(sqlx::Error::PoolTimedOut)))?;
-        let late = |_| Err(Error::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        let late = |_| self.health.learn(Err(Error::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))));
         timeout_at(until, self.ping_over(lent)).await.unwrap_or_else(late)
     }
 

@@ -16,6 +16,9 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
+use super::Health;
+use super::error::Failure;
+
 /// Time after which the server is asked about a statement that has not answered, and then between two questions.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A backend that has worked for less may work on another's statement, and a statement may be on its way for the rest of the time.
@@ -32,6 +35,7 @@ pub struct Overdue(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: PgConnectOptions,
+    health: Health,
     /// The last question. Those who wait ask once for all.
     asked: tokio::sync::Mutex<Option<Question>>,
     /// Connections that were made before are not to be used again.
@@ -50,18 +54,22 @@ struct Question {
 
 impl Overdue {
     /// Asks over connections that are made with these options: those with which the statements' own were made.
-    pub fn new(options: PgConnectOptions) -> Self {
-        Self(Arc::new(Inner { options, asked: tokio::sync::Mutex::default(), renewed: Mutex::default() }))
+    pub(super) fn new(options: PgConnectOptions, health: Health) -> Self {
+        Self(Arc::new(Inner { options, health, asked: tokio::sync::Mutex::default(), renewed: Mutex::default() }))
     }
 
-    /// The answer of a statement, or that there will be none ([`sqlx::Error::Io`], `TimedOut`): the connection is then to be closed.
-    pub async fn answer<T, E: From<sqlx::Error>>(&self, statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    /// Waits for the answer of a statement. What it says of the database is known from then on ([`Health`]).
+    ///
+    /// # Errors
+    /// The statement's own, or that there will be no answer ([`sqlx::Error::Io`], `TimedOut`): the connection is then to be closed.
+    pub async fn answer<T, E: Failure>(&self, statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let mut statement = pin!(statement);
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = &mut statement => answer,
             () = self.given_up(Instant::now()) => Err(no_answer().into()),
-        }
+        };
+        self.0.health.learn(answer)
     }
 
     /// Ends when what was asked then will not be answered.

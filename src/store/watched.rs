@@ -16,6 +16,8 @@ use super::{Error, Overdue, Slots, Store};
 
 /// A connection that is not had by then may not be to be had, or all may be in use: it is time to ask.
 const SUSPICIOUS: Duration = Duration::from_millis(300);
+/// For making a connection beside the pool.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pool as statements see it: each has a connection for itself.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,22 @@ impl Store {
     /// Lends a connection of the pool, as to a statement.
     pub async fn lend(&self) -> Result<Loan, Error> {
         Ok(Loan(Watched(self).borrow().await?))
+    }
+
+    /// Waits for a connection that somebody makes for itself, 5 s at most. None: the server has no more of them to give, and those
+    /// of the pool are shared ([`Store::lend`]).
+    ///
+    /// # Errors
+    /// The connection could not be made. What that says of the database is known from then on ([`Health`](super::Health)).
+    pub async fn connected(
+        &self,
+        connecting: impl Future<Output = Result<PgConnection, sqlx::Error>>,
+    ) -> Result<Option<PgConnection>, Error> {
+        let made = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        match made {
+            Err(error) if self.slots.report(&error) => Ok(None),
+            made => Ok(Some(self.health.learn(made)?)),
+        }
     }
 
     /// A connection of the pool. [`sqlx::Error::PoolTimedOut`] says that the server is there, and all connections that it lets this
@@ -99,7 +117,8 @@ fn not_in_time() -> sqlx::Error {
 
 impl Watched<'_> {
     async fn borrow(self) -> Result<Borrowed, sqlx::Error> {
-        let (connection, overdue, slots) = (self.0.acquire().await?, self.0.overdue.clone(), self.0.slots.clone());
+        let connection = self.0.health.learn(self.0.acquire().await)?;
+        let (overdue, slots) = (self.0.overdue.clone(), self.0.slots.clone());
         Ok(Borrowed { connection: Some(connection), overdue, slots })
     }
 

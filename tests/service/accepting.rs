@@ -366,7 +366,7 @@ async fn a_client_is_told_busy_and_when_to_come_again() {
     let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
     // More than may be put aside for chats that somebody holds.
     let held: Vec<_> = (0..2_000).map(|n| tokio::spawn(delivery(&node).send(text(&alice, chat, n.to_string())))).collect();
-    let shared = Arc::clone(&node.app().shared().metrics);
+    let shared = Arc::clone(&node.app().context().metrics);
     crate::support::wait_until("the chat is put aside", || shared.held_chats.get() == 1).await;
     let id = Uuid::now_v7();
     let mut refused = send_as(&mut socket, id, &json!(chat)).await;

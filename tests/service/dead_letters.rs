@@ -187,7 +187,7 @@ async fn a_requeue_reaches_a_recipient_on_another_node_and_the_sender_on_a_third
     anna.ask("message:reject", json!({"messageId": again["messageId"], "reason": "still no", "final": true})).await;
     let (_, list) = admin.get(LIST).await;
     assert_eq!((&list["deadLetters"][0]["reason"], &list["deadLetters"][1]), (&json!("still no"), &Value::Null));
-    assert!(nodes[0].app().shared().metrics.render().contains(r#"restante_dead_letters_total{action="requeued"} 2"#));
+    assert!(nodes[0].app().context().metrics.render().contains(r#"restante_dead_letters_total{action="requeued"} 2"#));
     assert_ledger(&pool).await;
     for node in nodes {
         node.stop().await;

@@ -266,7 +266,7 @@ async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {
     let everything = store.page(PageRequest::Everything, user, Class::Chat, InboxSeq(0), 50).await.unwrap();
     assert_eq!(everything.rows.len(), 50);
     let place = Place { user, class: Class::Chat, after: InboxSeq(0) };
-    assert!(store.glance(&[place]).await.unwrap()[0].unwrap().waits);
+    assert!(store.peek(&[place]).await.unwrap()[0].unwrap().waits);
 }
 
 /// Each opening a part, until it is exact.

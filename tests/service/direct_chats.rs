@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_util::future::join_all;
+use restante::delivery::Refusal;
 use restante::domain::{ChatId, ExternalId, UserId};
 use restante::protocol::Code;
 use restante::store::{DirectBatch, DirectChat, Error, LockTimeout, Store};
@@ -173,7 +174,7 @@ async fn a_name_that_is_held_or_refused_by_the_database_takes_no_others_along() 
     let held = tokio::spawn(asked("held"));
     // They are queued before the task runs: one statement looks for all, and one would make all.
     let answers = join_all(["ben", "refused", "cleo", "dave"].map(asked)).await;
-    let codes: Vec<_> = answers.iter().map(|answer| answer.as_ref().map(|found| found.is_new).map_err(|fault| fault.code)).collect();
+    let codes: Vec<_> = answers.iter().map(|answer| answer.as_ref().map(|found| found.is_new).map_err(|refusal| refusal.code())).collect();
     assert_eq!(codes, [Ok(true), Err(Code::Invalid), Ok(true), Ok(true)]);
     assert!(!held.is_finished(), "it is asked for again");
     holder.commits().await;
@@ -193,8 +194,8 @@ async fn whoever_begins_a_chat_pays_once_for_it_and_nothing_for_one_that_is_ther
     // One pair asked for by several at once is one chat.
     let answers = join_all(["ben"; 5].map(asked)).await;
     assert_eq!(answers.iter().map(|answer| answer.as_ref().unwrap().is_new).collect::<Vec<_>>(), [true, false, false, false, false]);
-    let fault = asked("cleo").await.unwrap_err();
-    assert!(fault.code == Code::TooManyChats && fault.retry_after_ms.is_some());
+    let refusal = asked("cleo").await.unwrap_err();
+    assert!(matches!(refusal, Refusal::TooManyChats(wait) if !wait.is_zero()), "{refusal:?}");
     assert_eq!(number(&pool, "select count(*) from users where external_id = 'cleo'").await, 0, "refused before anything is made");
     assert_eq!(asked("dave").await.unwrap(), DirectChat { chat: ChatId(there), is_new: false });
     assert!(!asked("ben").await.unwrap().is_new);
@@ -210,7 +211,7 @@ async fn a_chat_that_was_found_once_is_remembered_for_its_own_two_users() {
     let db = database().await;
     let pool = db.pool(2).await;
     let node = Node::start(db.options()).await;
-    let metrics = &node.app().shared().metrics;
+    let metrics = &node.app().context().metrics;
     let seen = || (metrics.direct_chat_hits.get(), metrics.direct_chat_misses.get(), metrics.direct_chats_known.get());
     let mut alice = node.connect("alice").await;
     let chat = alice.send("bob", "1").await["chatId"].clone();

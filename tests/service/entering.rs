@@ -168,7 +168,7 @@ async fn one_session_more_than_allowed_is_refused() {
     assert!(error["data"]["retryAfterMs"].as_u64().is_some());
     assert_eq!(more.closed().await, Some(4429));
     sockets.pop().unwrap().close().await;
-    wait_until("a place is free", || node.app().shared().hub.sessions() == 19).await;
+    wait_until("a place is free", || node.app().context().hub.sessions() == 19).await;
     node.connect("bob").await;
     node.stop().await;
 }

@@ -88,7 +88,7 @@ pub fn values(known: &Known) -> HashMap<&'static str, String> {
         ("epoch", String::new()),
         ("shape", String::new()),
         ("expire", format!("'epoch', '{nil}', now(), 500, 2000")),
-        ("glance", format!("array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]")),
+        ("peek", format!("array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]")),
         ("history", format!("{user}, '{chat}', null, 30, 50")),
         ("history_keys", format!("{user}, '{chat}', null, 30, 50")),
         ("is_busy", "1".to_owned()),

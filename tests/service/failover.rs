@@ -25,7 +25,7 @@ fn assert_unavailable(answer: &Value) {
 }
 
 async fn until_it_answers(node: &Node) {
-    let away = &node.app().shared().metrics.database_away;
+    let away = &node.app().context().metrics.database_away;
     wait_until("the database answers again", || away.get() == 0).await;
 }
 
@@ -47,16 +47,16 @@ async fn while_the_database_is_read_only_senders_are_told_to_come_again_and_nobo
     execute(&db.options(), READ_ONLY).await;
 
     let send = json!({"messageId": Uuid::now_v7(), "to": "bob", "content": "meanwhile"});
-    let outages = node.app().shared().delivery.health().outages();
+    let outages = node.app().delivery().health().outages();
     // Its connection has just ended: whether it was stored is not known, so it is kept, and repeated.
     let unknown = alice.ask_later("message:send", json!({"to": "bob", "content": "unknown"})).await;
-    let away = &node.app().shared().metrics.database_away;
+    let away = &node.app().context().metrics.database_away;
     wait_until("it is noticed", || away.get() == 1).await;
     let acked = bob.ask_later("message:delivered", json!({"messageId": before["messageId"]})).await;
     for _ in 0..20 {
         assert_unavailable(&alice.ask("message:send", send.clone()).await);
     }
-    assert_eq!(node.app().shared().delivery.health().outages(), outages, "it was taken for good while it was not");
+    assert_eq!(node.app().delivery().health().outages(), outages, "it was taken for good while it was not");
     let (status, refused) = node.api("alice").post("/v1/messages", send.clone()).await;
     assert_eq!((status, &refused["error"]["code"]), (503, &json!("unavailable")), "{refused}");
     assert_eq!(node.api("alice").get("/readyz").await.0, 503);
@@ -202,10 +202,10 @@ async fn a_node_is_led_to_a_standby_and_then_to_what_it_was_promoted_to_and_nobo
 
     pair.first.server().fence().unwrap();
     pair.lead_to(&second);
-    let away = &node.app().shared().metrics.database_away;
+    let away = &node.app().context().metrics.database_away;
     wait_until("the outage is noticed", || away.get() == 1).await;
     assert_unavailable(&alice.ask("message:send", json!({"to": "bob", "content": "too soon"})).await);
-    assert!(!node.app().shared().epoch.is_over(), "a standby is not another database");
+    assert!(!node.app().context().epoch.is_over(), "a standby is not another database");
     let pair = blocking(move || {
         pair.second.promote().unwrap();
         pair

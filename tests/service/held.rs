@@ -185,7 +185,7 @@ async fn a_chat_that_was_held_is_taken_up_again_while_the_lane_is_under_load() {
         .collect();
     let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
     let waiting: Vec<_> = (0..700).map(|n| tokio::spawn(delivery(&node).send(text(&alice, held, n.to_string())))).collect();
-    let metrics = Arc::clone(&node.app().shared().metrics);
+    let metrics = Arc::clone(&node.app().context().metrics);
     wait_until("the chat is put aside", || metrics.held_chats.get() == 1).await;
     holder.commits().await;
     // Well before the end of its patience, and while the load goes on.
@@ -214,7 +214,7 @@ async fn a_message_that_is_put_aside_is_not_overtaken_by_the_next_of_its_chat() 
     );
     let mut holder = Holder::holds(&db.options(), &accept).await;
     let mut sending = pin!(join_all(messages.into_iter().map(|item| delivery(&node).send(item))));
-    let metrics = Arc::clone(&node.app().shared().metrics);
+    let metrics = Arc::clone(&node.app().context().metrics);
     // What waits is asked for once, so that it is queued.
     assert!(sending.as_mut().now_or_never().is_none());
     wait_until("it is put aside", || metrics.held_chats.get() == 1).await;
@@ -299,7 +299,7 @@ async fn an_open_transaction_that_has_sent_from_sql_blocks_nobody() {
     }
     let send = |chat: &ChatId| format!("select restante_send('{chat}', 'alice', 'from SQL');");
     let holder = Holder::holds(&db.options(), &chats.iter().map(send).collect::<String>()).await;
-    let metrics = Arc::clone(&node.app().shared().metrics);
+    let metrics = Arc::clone(&node.app().context().metrics);
     for round in 0..5 {
         let answers = join_all(chats.iter().map(|chat| delivery(&node).send(text(&alice, *chat, round.to_string())))).await;
         assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|accepted| accepted.seq.0 == round + 1)), "{answers:?}");

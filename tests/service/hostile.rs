@@ -49,7 +49,7 @@ impl Bystanders {
     /// They are all that is left, whatever came and went.
     async fn are_alone_on(mut self, node: Node) {
         self.exchange().await;
-        let shared = node.app().shared();
+        let shared = node.app().context();
         wait_until("only two connections are left", || shared.hub.sessions() == 2 && shared.tasks.len() == 2).await;
         node.stop().await;
     }
@@ -151,7 +151,7 @@ async fn one_connection_more_than_the_node_may_have_is_refused_until_another_end
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 5\r\n"), "{answer}");
     let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!((&body["error"]["code"], &body["error"]["retryAfterMs"]), (&json!("unavailable"), &json!(5000)));
-    assert_eq!(node.app().shared().metrics.connections_refused.get(), 1);
+    assert_eq!(node.app().context().metrics.connections_refused.get(), 1);
 
     drop(silent);
     let mut last = loop {
@@ -285,7 +285,7 @@ async fn a_storm_of_acks_harms_nobody_else_and_leaves_nothing_behind() {
         }
     }
     assert_eq!(mallory.answer(&last).await["event"], "message:delivered:ok");
-    let shared = node.app().shared();
+    let shared = node.app().context();
     wait_until("no lane holds anything", || shared.metrics.lane_queue_items.of("settle").get() == 0).await;
     mallory.close().await;
     bystanders.are_alone_on(node).await;

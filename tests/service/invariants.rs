@@ -419,12 +419,12 @@ async fn i12_window_page_queue_and_sessions_are_bounded_and_a_slow_client_costs_
         acked += first;
         bob.ack_up_to(acked).await;
     }
-    let pages = node.app().shared().metrics.page_reads.of("chat").get();
+    let pages = node.app().context().metrics.page_reads.of("chat").get();
     assert!(pages <= 3, "{pages} pages of 50 for 77 emitted: read ahead by one at most");
 
     let mut carol = node.connect("carol").await;
     a_greedy_one_fills_its_outbox_and_no_more(&node, &pool, &mut carol).await;
-    let emitted = node.app().shared().metrics.emissions.get();
+    let emitted = node.app().context().metrics.emissions.get();
 
     // One who takes nothing in while much is said to it: its mailbox and its outbox end, and nobody else waits.
     let silent = node.open(Connect::user("silent")).await;
@@ -445,7 +445,7 @@ async fn i12_window_page_queue_and_sessions_are_bounded_and_a_slow_client_costs_
         .await,
         300
     );
-    assert!(node.app().shared().metrics.emissions.get() <= emitted + 50 + 1, "a window for the silent one and no more");
+    assert!(node.app().context().metrics.emissions.get() <= emitted + 50 + 1, "a window for the silent one and no more");
     drop(silent);
     node.stop().await;
 }

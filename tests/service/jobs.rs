@@ -223,7 +223,7 @@ async fn what_expires_in_a_crowd_ends_in_passes_of_a_page_each_and_the_cursor_fo
     until_true(&pool, "select count(*) = 1200 from message_status where status = 'expired'").await;
     let at_once = "select max(rows) from (select count(*) as rows from message_status group by xmin::text) x";
     assert_eq!(number(&pool, at_once).await, 500);
-    let metrics = &node.app().shared().metrics;
+    let metrics = &node.app().context().metrics;
     wait_until("the sweep ends", || metrics.job_passes.of_all(["expire", "done"]).get() > 0).await;
     assert_eq!(metrics.job_passes.of_all(["expire", "more"]).get(), 3);
     assert_eq!(metrics.job_rows.of("expire").get(), 1_200);
@@ -240,7 +240,7 @@ async fn what_expires_in_a_crowd_ends_in_passes_of_a_page_each_and_the_cursor_fo
 async fn with_two_nodes_what_expires_is_told_once_also_after_the_node_that_does_it_has_stopped() {
     let (_db, one, other, pool) = two_nodes().await;
     direct(&pool, "alice", "bob").await;
-    let held = |node: &Node| node.app().shared().metrics.job_held.of("expire").get();
+    let held = |node: &Node| node.app().context().metrics.job_held.of("expire").get();
     wait_until("a node has the job", || held(&one) + held(&other) == 1).await;
     let (holder, next) = if held(&one) == 1 { (one, other) } else { (other, one) };
     let mut alice = next.connect("alice").await;
@@ -258,7 +258,7 @@ async fn with_two_nodes_what_expires_is_told_once_also_after_the_node_that_does_
     holder.stop().await;
     expires(&mut alice).await;
     assert_eq!(held(&next), 1);
-    let passes = &next.app().shared().metrics.job_passes;
+    let passes = &next.app().context().metrics.job_passes;
     let before = passes.of_all(["expire", "done"]).get();
     wait_until("two more sweeps", || passes.of_all(["expire", "done"]).get() >= before + 2).await;
     let more = alice.until_pong().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use restante::config::Config;
 use restante::domain::{Class, InboxSeq, UserId};
-use restante::store::{Glance, Place, Store};
+use restante::store::{Peek, Place, Store};
 
 use crate::support::{Node, database, direct, fill, until_true, users};
 
@@ -15,7 +15,7 @@ const LOSE_THE_ACK: &str = "
     update message_status set status = 'sent', delivered_at = null;
     commit";
 
-/// Broken by a glance that never sees anything wait: it never came again.
+/// Broken by a peek that never sees anything wait: it never came again.
 #[tokio::test]
 async fn a_row_below_the_cursor_that_waits_and_of_which_nobody_tells_is_found() {
     let db = database().await;
@@ -35,7 +35,7 @@ async fn a_row_below_the_cursor_that_waits_and_of_which_nobody_tells_is_found() 
 }
 
 #[tokio::test]
-async fn a_glance_tells_for_each_place_whether_anything_waits_behind_it() {
+async fn a_peek_tells_for_each_place_whether_anything_waits_behind_it() {
     let db = database().await;
     let pool = db.pool(1).await;
     let chat = direct(&pool, "alice", "bob").await;
@@ -51,7 +51,7 @@ async fn a_glance_tells_for_each_place_whether_anything_waits_behind_it() {
         place(alice, Class::Chat, 0),
         place(bob, Class::Chat, 0),
     ];
-    let seen = |last_seq, waits| Some(Glance { last_seq: InboxSeq(last_seq), waits });
+    let seen = |last_seq, waits| Some(Peek { last_seq: InboxSeq(last_seq), waits });
     let expected = vec![seen(3, false), seen(3, true), None, seen(0, false), seen(0, false), seen(3, true)];
-    assert_eq!(Store::new(pool).glance(&places).await.unwrap(), expected);
+    assert_eq!(Store::new(pool).peek(&places).await.unwrap(), expected);
 }

@@ -128,7 +128,7 @@ async fn two_nodes_at(urls: [String; 2]) -> (Database, Node, Node) {
     know_one_another(&[&one, &other]).await;
     // Each has heard itself over NATS: that is a look, besides the one at its LISTEN.
     for node in [&one, &other] {
-        wait_until("the node hears itself", || node.app().shared().metrics.wakes.of("look").get() >= 2).await;
+        wait_until("the node hears itself", || node.app().context().metrics.wakes.of("look").get() >= 2).await;
     }
     (db, one, other)
 }
@@ -148,7 +148,7 @@ async fn messages_receipts_and_typing_go_from_node_to_node_over_nats() {
     }
     alice.tell("typing", json!({"chatId": chat, "typing": true})).await;
     assert_eq!(bob.event("typing").await["userId"], "alice");
-    assert!(other.app().shared().metrics.bus_received.of("offer").get() >= 1, "offers come along");
+    assert!(other.app().context().metrics.bus_received.of("offer").get() >= 1, "offers come along");
     one.stop().await;
     other.stop().await;
 }

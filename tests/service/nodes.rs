@@ -27,14 +27,14 @@ pub async fn two_nodes() -> (Database, Node, Node, PgPool) {
 
 pub async fn know_one_another(nodes: &[&Node]) {
     for node in nodes {
-        let live = &node.app().shared().metrics.live_nodes;
-        let others = node.app().shared();
+        let live = &node.app().context().metrics.live_nodes;
+        let others = node.app().context();
         wait_until("the nodes know one another", || !others.notifier.is_alone() && live.get() >= 1).await;
     }
 }
 
 fn sent(node: &Node, kind: &'static str) -> u64 {
-    node.app().shared().metrics.bus_sent.of(kind).get()
+    node.app().context().metrics.bus_sent.of(kind).get()
 }
 
 #[tokio::test]
@@ -57,10 +57,10 @@ async fn a_message_accepted_at_one_node_is_received_at_another_and_its_receipts_
     );
     bob.ask("message:read", json!({"chatId": chat, "seq": 1})).await;
     assert_eq!(alice.event("message:status").await["status"], "read");
-    let reads = other.app().shared().metrics.page_reads.of("chat").get();
+    let reads = other.app().context().metrics.page_reads.of("chat").get();
     alice.send("bob", "without a read").await;
     bob.event("message:receive").await;
-    assert_eq!(other.app().shared().metrics.page_reads.of("chat").get(), reads, "the envelope came along");
+    assert_eq!(other.app().context().metrics.page_reads.of("chat").get(), reads, "the envelope came along");
     assert!(sent(&one, "offer") >= 2 && sent(&other, "receipt") >= 2);
     one.stop().await;
     other.stop().await;
@@ -78,7 +78,7 @@ async fn what_does_not_fit_into_a_notification_is_received_all_the_same() {
     assert_eq!(bob.event("message:receive").await["content"], large.as_str());
     alice.ask("message:send", json!({"chatId": chat, "content": "to many"})).await;
     assert_eq!(bob.event("message:receive").await["content"], "to many");
-    assert!(one.app().shared().metrics.bus_degraded.of("offer").get() >= 2);
+    assert!(one.app().context().metrics.bus_degraded.of("offer").get() >= 2);
     one.stop().await;
     other.stop().await;
 }
@@ -162,7 +162,7 @@ async fn a_connection_that_was_overtaken_while_it_opened_yields() {
     sqlx::raw_sql(overtake).execute(&pool).await.unwrap();
     let mut overtaken = Socket::raw(one.addr(), Connect::user("bob").device("phone")).await.unwrap();
     assert_eq!(overtaken.closed().await, Some(4509));
-    assert_eq!(one.app().shared().hub.sessions(), 0, "it is forgotten");
+    assert_eq!(one.app().context().hub.sessions(), 0, "it is forgotten");
     let mut newest = other.open(Connect::user("bob").device("phone")).await;
     newest.until_pong().await;
     one.stop().await;
@@ -202,7 +202,7 @@ async fn a_message_arrives_although_the_listeners_backend_was_terminated() {
         // By name, or up to a mark: the receipt was lost, or not.
         alice.wait("delivered", |frame| frame["event"] == "message:status" && frame["data"]["seq"] == round + 1).await;
     }
-    assert!(other.app().shared().metrics.listener_connects.get() >= 3);
+    assert!(other.app().context().metrics.listener_connects.get() >= 3);
     one.stop().await;
     other.stop().await;
 }
@@ -256,7 +256,7 @@ async fn a_node_that_is_alone_tells_nobody_anything() {
     let message = bob.event("message:receive").await;
     bob.ack(&message).await;
     alice.event("message:status").await;
-    let text = node.app().shared().metrics.render();
+    let text = node.app().context().metrics.render();
     assert!(!text.contains("restante_bus_sent_total{") && !text.contains("restante_bus_degraded_total{"), "{text}");
     assert!(text.contains("restante_live_nodes 1"), "{text}");
     node.stop().await;

@@ -90,7 +90,7 @@ async fn a_planned_stop_is_nobodys_news_for_who_comes_to_another_node_and_tells_
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(state(&mut bob, "alice").await["online"], true);
     until_true(&pool, "select count(*) = 1 from nodes").await;
-    assert_eq!(one.app().shared().metrics.wakes.of("look").get(), 1, "the first LISTEN; who leaves has told everything");
+    assert_eq!(one.app().context().metrics.wakes.of("look").get(), 1, "the first LISTEN; who leaves has told everything");
     one.stop().await;
 }
 
@@ -126,7 +126,7 @@ async fn users_of_a_killed_node_go_offline_with_its_last_heartbeat_and_one_node_
         assert!(of_presence(socket.until_pong().await).is_empty(), "once");
     }
     until_true(&pool, "select count(*) = 2 from nodes").await;
-    assert!(one.app().shared().metrics.wakes.of("look").get() > 1, "what the dead node did not tell is looked for");
+    assert!(one.app().context().metrics.wakes.of("look").get() > 1, "what the dead node did not tell is looked for");
     std::mem::forget(third);
     one.stop().await;
     other.stop().await;
@@ -157,7 +157,7 @@ async fn users_of_a_killed_node_that_had_the_job_of_reaping_go_offline_once_when
     for socket in [&mut alice, &mut carol] {
         assert!(of_presence(socket.until_pong().await).is_empty(), "once");
     }
-    let held = |node: &Node| node.app().shared().metrics.job_held.of("reap").get();
+    let held = |node: &Node| node.app().context().metrics.job_held.of("reap").get();
     assert_eq!(held(&one) + held(&other), 1);
     std::mem::forget(first);
     one.stop().await;

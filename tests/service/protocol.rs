@@ -353,7 +353,7 @@ async fn a_client_that_answers_no_pings_is_closed() {
     // A client answers pings while it reads; this one does not read.
     let mut silent = node.connect("silent").await;
     let mut lively = node.connect("lively").await;
-    let metrics = std::sync::Arc::clone(&node.app().shared().metrics);
+    let metrics = std::sync::Arc::clone(&node.app().context().metrics);
     let begun = std::time::Instant::now();
     while metrics.connections_closed.of("no_acks").get() == 0 {
         assert!(begun.elapsed() < PATIENCE, "it has missed many pings");
@@ -417,6 +417,6 @@ async fn a_client_that_floods_harms_nobody_else_and_cannot_outstay_its_token() {
     // How many is the machine's business.
     assert!(rounds > 0, "nothing came through while it flooded");
     flood.await.unwrap();
-    wait_until("it is closed", || node.app().shared().metrics.connections_closed.of("token_expired").get() == 1).await;
+    wait_until("it is closed", || node.app().context().metrics.connections_closed.of("token_expired").get() == 1).await;
     node.stop().await;
 }

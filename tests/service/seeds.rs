@@ -118,7 +118,7 @@ async fn too_many_pending() {
     fill(&pool, chat, "alice", WAITING).await;
     let mut bob = node.connect("bob").await;
     assert_eq!((&bob.ready["pending"], &bob.ready["pendingMore"]), (&json!(1_000), &json!(true)));
-    let metrics = &node.app().shared().metrics;
+    let metrics = &node.app().context().metrics;
     for page in 1..=u64::try_from(WAITING / 50).unwrap() {
         let messages = bob.receive(50).await;
         let last = messages[49]["inboxSeq"].as_u64().unwrap();

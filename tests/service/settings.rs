@@ -155,7 +155,7 @@ async fn whatever_the_role_is_set_to_nothing_is_refused_and_no_connection_is_end
 
     let gone: Vec<_> = before.difference(&stand.backends().await).copied().collect();
     assert_eq!(gone, Vec::<i32>::new(), "connections were ended");
-    assert_eq!(node.app().shared().delivery.health().outages(), 0);
+    assert_eq!(node.app().delivery().health().outages(), 0);
     let choices = [("synchronous_commit", "remote_write"), ("idle_in_transaction_session_timeout", "1min")];
     for (name, expected) in SETTINGS.into_iter().chain(DEFAULTS).chain(choices) {
         let set: String = sqlx::query_scalar("select current_setting($1)").bind(name).fetch_one(pool).await.unwrap();

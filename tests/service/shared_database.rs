@@ -98,8 +98,8 @@ async fn two_schemas_of_one_database_neither_hear_nor_block_one_another() {
     let db = empty_database("").await;
     let (first, second) = (within(&db.options(), "one"), within(&db.options(), "\"Another One\""));
     let (one, other) = (Node::start(first.clone()).await, Node::start(second.clone()).await);
-    assert_ne!(one.app().shared().epoch.as_str(), other.app().shared().epoch.as_str());
-    assert!(one.app().shared().notifier.is_alone() && other.app().shared().notifier.is_alone());
+    assert_ne!(one.app().context().epoch.as_str(), other.app().context().epoch.as_str());
+    assert!(one.app().context().notifier.is_alone() && other.app().context().notifier.is_alone());
     let channels = ["one", "\"Another One\""].map(|schema| format!("select {schema}.restante_wake_channel()"));
     let own = db.pool(2).await;
     let mut names = Vec::new();

@@ -95,7 +95,6 @@ async fn a_pool_whose_connections_are_all_in_use_is_no_database_that_is_away() {
     let (one, other) = (store(&node).lend().await.unwrap(), store(&node).lend().await.unwrap());
     let busy = store(&node).clock().await.unwrap_err();
     assert!(matches!(busy, Error::Busy(_)), "{busy:?}");
-    delivery(&node).health().report(&busy);
     assert_eq!(node.api("alice").get("/readyz").await.0, 503, "it is not ready all the same");
     assert!(!delivery(&node).health().is_away());
     drop((one, other));

@@ -33,14 +33,14 @@ async fn a_start_that_fails_half_way_leaves_nothing_of_it_behind() {
 async fn a_start_anew_that_is_not_answered_is_given_up_and_may_be_tried_again() {
     let db = database().await;
     let node = Node::start(db.options()).await;
-    let legacy = node.app().legacy();
+    let predecessor = node.app().predecessor();
     node.stop().await;
     let proxy = StallingProxy::start(&db.options());
     // The first is the one that migrations would use; the next are asked whether a pooler is in between.
     proxy.carry_only(1);
     let through = Database::new(proxy.options(&db.options()));
     let (config, secret) = (config(), secret().into());
-    let started = timeout(3 * PATIENCE, App::start_anew(&legacy, &config, through, &secret)).await;
+    let started = timeout(3 * PATIENCE, App::start_anew(&predecessor, &config, through, &secret)).await;
     let error = started.expect("it is given up after half a minute").unwrap_err();
     assert!(matches!(error, StartError::TooSlow) && error.may_pass(), "{error:?}");
 }

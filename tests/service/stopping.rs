@@ -75,7 +75,7 @@ async fn what_arrives_before_a_connection_is_closed_is_served_and_nothing_new_is
     let db = database().await;
     let node = patient_node(db.options()).await;
     let (mut bob, message) = with_something_in_flight(&node).await;
-    let (mut idle, metrics, dora) = (node.connect("idle").await, Arc::clone(&node.app().shared().metrics), node.api("dora"));
+    let (mut idle, metrics, dora) = (node.connect("idle").await, Arc::clone(&node.app().context().metrics), node.api("dora"));
     let stop = stopping(node);
     // The one that has nothing under way is closed at once, with its place in the row after Bob's or before it.
     assert_eq!(idle.closed().await, Some(1012));

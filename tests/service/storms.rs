@@ -1,23 +1,25 @@
 //! Many clients at once: who is live is served beside them, nobody waits for ever, and all of them get everything.
 
 use futures_util::future::join_all;
-use restante::connection::{Purpose, Turn};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use restante::service::{Admission, Purpose};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 
 use crate::support::ledger::assert_ledger;
 use crate::support::{Connect, Node, PATIENCE, Socket, database, direct, fill, statuses, token, wait_until};
 
-/// All turns that a crowd may have.
-async fn crowd(node: &Node) -> Vec<Turn> {
-    let turns = &node.app().shared().turns;
-    join_all((0..turns.crowd_at_once()).map(|_| turns.take(Purpose::Drain, None))).await
+/// All permits that a crowd may have.
+async fn crowd(node: &Node) -> Vec<Admission> {
+    let admission = node.app().context().service.admission();
+    join_all((0..admission.crowd_at_once()).map(|_| admission.admit(Purpose::Drain, None))).await
 }
 
 /// Waits until so many openings wait.
 async fn openings_wait(node: &Node, count: usize) {
     let line = format!("restante_turns_waiting{{purpose=\"opening\"}} {count}\n");
-    let metrics = &node.app().shared().metrics;
+    let metrics = &node.app().context().metrics;
     wait_until("the openings wait", || metrics.render().contains(&line)).await;
 }
 
@@ -67,12 +69,12 @@ async fn who_comes_when_too_many_wait_is_told_when_to_come_back() {
     assert_eq!(early.closed().await, Some(4503));
     drop(held);
     first.event("ready").await;
-    assert!(node.app().shared().metrics.render().contains(r#"restante_connections_closed_total{reason="busy"} 1"#));
+    assert!(node.app().context().metrics.render().contains(r#"restante_connections_closed_total{reason="busy"} 1"#));
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_those_who_wait_for_a_turn() {
+async fn a_stop_does_not_wait_for_those_who_wait_to_be_admitted() {
     let db = database().await;
     let node = Node::start(db.options()).await;
     let held = crowd(&node).await;
@@ -124,5 +126,37 @@ async fn a_crowd_larger_than_the_pool_gets_everything_once_and_the_living_go_on_
         assert!(statuses(&pool, &format!("user-{user}")).await.iter().all(|status| status == "delivered"));
     }
     assert_ledger(&pool).await;
+    node.stop().await;
+}
+
+/// All permits that requests may have.
+fn requests(node: &Node) -> Vec<Admission> {
+    let admission = node.app().context().service.admission();
+    std::iter::from_fn(|| admission.admit(Purpose::Request, None).now_or_never()).collect()
+}
+
+/// Broken by a request that takes a connection of the pool past the admission queue, and by a user without a bound.
+#[tokio::test]
+async fn while_requests_have_all_that_is_theirs_messages_are_delivered_and_a_user_with_too_many_is_told_that_it_is_busy() {
+    const WAITING: usize = 64;
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    anna.send("ben", "before").await;
+    ben.receive(1).await;
+    let held = requests(&node);
+    let dora = node.api("dora");
+    let mut asked: FuturesUnordered<_> = (0..=WAITING).map(|_| dora.get("/v1/chats")).collect();
+    let (status, refused) = asked.next().await.unwrap();
+    assert_eq!((status, &refused["error"]["code"], &refused["error"]["retryAfterMs"]), (503, &json!("busy"), &json!(500)), "{refused}");
+    let presence = anna.ask_later("presence:get", json!({"userIds": ["ben"]})).await;
+    let sent = anna.send("ben", "beside the requests").await;
+    assert_eq!(ben.receive(1).await[0]["messageId"], sent["messageId"]);
+    let line = format!("restante_turns_waiting{{purpose=\"request\"}} {}\n", WAITING + 1);
+    let metrics = &node.app().context().metrics;
+    wait_until("the requests wait", || metrics.render().contains(&line)).await;
+    drop(held);
+    assert_eq!(anna.answer(&presence).await["event"], "presence:state");
+    assert!(asked.map(|(status, _)| status).collect::<Vec<_>>().await.iter().all(|status| *status == 200));
     node.stop().await;
 }

@@ -75,12 +75,12 @@ pub async fn sent(delivery: &Delivery, item: SendItem) -> Accepted {
 
 /// What the lanes of a node are asked through.
 pub fn delivery(node: &Node) -> &Delivery {
-    &node.app().shared().delivery
+    node.app().delivery()
 }
 
 /// The store of a node.
 pub fn store(node: &Node) -> &Store {
-    &node.app().shared().store
+    node.app().store()
 }
 
 /// Somebody else with `psql` and an open transaction.

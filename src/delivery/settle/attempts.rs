@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::job::{AttemptJob, Job};
-use crate::delivery::item::{AttemptTarget, Refusal};
+use crate::delivery::Refusal;
+use crate::delivery::item::AttemptTarget;
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
 use crate::domain::{AttemptOutcome, MessageId, Status, UserId};

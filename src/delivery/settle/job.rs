@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::delivery::item::{Acks, Attempt, ReadDone, ReadUpTo, Refusal};
+use crate::delivery::Refusal;
+use crate::delivery::item::{Acks, Attempt, ReadDone, ReadUpTo};
 use crate::domain::{AttemptOutcome, ChatId, Profile, UserId};
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;

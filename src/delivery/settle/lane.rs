@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
-use tracing::error;
 
 use super::acks::AckBatch;
 use super::attempts::AttemptBatch;
@@ -17,7 +16,7 @@ use super::linger::Linger;
 use super::queue::{JOBS_MAX, Queue, Unfinished};
 use super::reads::ReadBatch;
 use crate::delivery::LaneSettings;
-use crate::delivery::item::Refusal;
+use crate::delivery::Refusal;
 use crate::delivery::link::{Link, Shared};
 use crate::delivery::receipts::Receipts;
 use crate::domain::UserId;
@@ -187,8 +186,8 @@ impl Lane {
             let Some(batch) = Batch::by_kind(unfinished.keep_behind(batch.into_jobs())).pop() else { continue };
             match self.try_once(batch, which, lock_timeout).await {
                 Ok(rest) => unfinished.rest(rest),
-                Err(Unwritten { jobs, cause: cause @ (Error::Unavailable(_) | Error::Busy(_)) }) => {
-                    let jobs = self.wait_for_database(jobs, &cause).await;
+                Err(Unwritten { jobs, cause: Error::Unavailable(_) | Error::Busy(_) }) => {
+                    let jobs = self.wait_for_database(jobs).await;
                     parts.extend(Part::of(jobs, Try::Again));
                 }
                 Err(refused) => parts.extend(refuse(refused, which, &mut unfinished)),
@@ -201,11 +200,10 @@ impl Lane {
     }
 
     /// The database is away: jobs wait until it is back. Returns none if the node stops meanwhile.
-    async fn wait_for_database(&mut self, jobs: Vec<Job>, cause: &Error) -> Vec<Job> {
+    async fn wait_for_database(&mut self, jobs: Vec<Job>) -> Vec<Job> {
         self.link.broken();
-        self.shared.health.report(cause);
         tokio::select! {
-            () = self.shared.health.back() => jobs,
+            () = self.shared.store.health().back() => jobs,
             () = self.shared.stop.cancelled() => {
                 jobs.into_iter().for_each(|job| job.fail(Refusal::Unavailable));
                 Vec::new()
@@ -266,8 +264,8 @@ fn refuse(Unwritten { jobs, cause }: Unwritten, which: Try, unfinished: &mut Unf
         _ if !is_one => return users.into_values().rev().flat_map(|jobs| Part::of(jobs, which)).collect(),
         Error::Held(_) => users.into_values().for_each(|jobs| unfinished.held(jobs)),
         cause => {
-            error!(?cause, "acks could not be stored");
-            users.into_values().flatten().for_each(|job| job.fail(Refusal::Internal));
+            let refusal = Refusal::of(&cause, "storing acks");
+            users.into_values().flatten().for_each(|job| job.fail(refusal));
         }
     }
     Vec::new()

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::job::{Job, ReadJob};
-use crate::delivery::item::{ReadDone, ReadUpTo, Refusal};
+use crate::delivery::Refusal;
+use crate::delivery::item::{ReadDone, ReadUpTo};
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};

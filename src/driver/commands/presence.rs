@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::domain::{ExternalId, UserId};
+use crate::domain::ExternalId;
 use crate::driver::{Driver, Outgoing};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
-use crate::protocol::{Code, Fault, Timestamp, server};
-use crate::store;
+use crate::protocol::{Fault, Timestamp, server};
+use crate::service::PresenceOf;
 
 /// Whether the client wants to know of changes too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,35 +27,21 @@ pub(super) fn subscribe<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<Fr
 }
 
 fn answer<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, users: Vec<ExternalId>, watch: Watch) {
-    let (store, hub) = (driver.context.store.clone(), Arc::clone(&driver.context.hub));
-    let (asker, session, mailbox) = (driver.client.user(), driver.client.session, driver.client.mailbox.clone());
+    let (service, asker) = (driver.context.service.clone(), Arc::clone(&driver.client.profile));
+    let (session, mailbox) = (driver.client.session, driver.client.mailbox.clone());
     driver.answer(reply_to, async move {
-        let mut seen = store.presence(asker, &users).await;
-        if let (Watch::Yes, Ok(known)) = (watch, &seen) {
-            let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
-            hub.watch(session, &mailbox, &watched);
-            // Once more: whoever came or went before this was not told.
-            seen = store.presence(asker, &users).await;
-        }
-        let seen = match seen {
-            Ok(seen) => seen,
-            Err(error) => return (read_fault(&error).into(), None),
+        let seen = match watch {
+            Watch::No => service.presence(&asker, users).await,
+            Watch::Yes => service.subscribe_presence(&asker, (session, &mailbox), users).await,
         };
-        let users = users.into_iter().map(|user| {
-            let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
-            let online = known.is_some_and(|known| known.online || hub.is_here(known.user));
-            let last_seen = known.and_then(|known| known.last_seen).map(Timestamp);
-            server::Presence { user_id: user, online, last_seen }
-        });
-        (ServerEvent::Presence(server::PresenceState { users: users.collect() }), None)
+        match seen {
+            Ok(seen) => (ServerEvent::Presence(server::PresenceState { users: seen.into_iter().map(shown).collect() }), None),
+            Err(refusal) => (Fault::from(refusal).into(), None),
+        }
     });
 }
 
-/// What a failed read is to a client.
-fn read_fault(error: &store::Error) -> Fault {
-    if error.is_unavailable() {
-        return Fault::plain(Code::Unavailable).retry_after_ms(1_000);
-    }
-    tracing::warn!(cause = ?error, "something a client asked for could not be read");
-    Fault::plain(Code::Internal)
+fn shown(presence: PresenceOf) -> server::Presence {
+    let PresenceOf { user, online, last_seen } = presence;
+    server::Presence { user_id: user, online, last_seen: last_seen.map(Timestamp) }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
-use crate::delivery::SendItem;
+use crate::delivery::Refusal;
 use crate::domain::{ChatId, ExternalId};
 use crate::driver::send_order::{PendingSend, Question, Released};
 use crate::driver::{Driver, OperationResult, Outgoing};
@@ -16,9 +16,8 @@ use crate::store::DirectChat;
 
 /// Sends a message: at once, or behind sends whose chat is not known yet. `message:sent` follows once it is committed.
 pub(super) fn send<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, request: SendRequest) {
-    if let Err(fault) = driver.context.delivery.limits().check_send(driver.client.user()) {
-        driver.context.metrics.refused(fault.code);
-        return driver.refuse(reply_to.as_ref(), fault);
+    if let Err(refusal) = driver.context.service.check_send(driver.client.user()) {
+        return driver.refuse(reply_to.as_ref(), refusal.into());
     }
     let send = PendingSend { id: reply_to, request };
     match &send.request.target {
@@ -34,9 +33,9 @@ pub(super) fn send<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId
 
 /// To a user: at once where the chat is known, and nothing waits that must not be overtaken.
 fn send_to_user<O: Outgoing>(driver: &mut Driver<O>, to: ExternalId, send: PendingSend) {
-    let (delivery, user) = (&driver.context.delivery, driver.client.user());
+    let (service, user) = (&driver.context.service, driver.client.user());
     if !driver.sends.awaits(&to)
-        && let Some(chat) = delivery.known_direct_chat(user, &to)
+        && let Some(chat) = service.known_direct_chat(user, &to)
     {
         if let Some(send) = driver.sends.follow_known(chat, send) {
             send_to(driver, chat, send);
@@ -44,18 +43,18 @@ fn send_to_user<O: Outgoing>(driver: &mut Driver<O>, to: ExternalId, send: Pendi
         return;
     }
     if driver.sends.hold(to.clone(), send) == Question::ToAsk {
-        let asked = delivery.ask_direct_chat(user, to.clone());
+        let asked = service.ask_direct_chat(user, to.clone());
         driver.run(Box::pin(async move { OperationResult::DirectChat(to, asked.await) }));
     }
 }
 
 /// The direct chat with this user was found or made, or cannot be: what waited for it goes on.
-pub(in crate::driver) fn direct_chat_found<O: Outgoing>(driver: &mut Driver<O>, to: &ExternalId, chat: Result<DirectChat, Fault>) {
+pub(in crate::driver) fn direct_chat_found<O: Outgoing>(driver: &mut Driver<O>, to: &ExternalId, chat: Result<DirectChat, Refusal>) {
     let Released { sends, refused } = driver.sends.resolved(to, chat.as_ref().ok().map(|found| found.chat));
-    if let Err(fault) = chat {
+    if let Err(refusal) = chat {
         for PendingSend { id, .. } in refused {
-            driver.context.metrics.refused(fault.code);
-            driver.refuse(id.as_ref(), fault.clone());
+            driver.context.metrics.refused(refusal.code());
+            driver.refuse(id.as_ref(), refusal.into());
         }
     }
     sends.into_iter().for_each(|(chat, send)| send_to(driver, chat, send));
@@ -65,7 +64,7 @@ fn send_to<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, send: PendingSend)
     driver.receipts.sent(Instant::now());
     let PendingSend { id, request } = send;
     let (profile, session) = (Arc::clone(&driver.client.profile), driver.client.session);
-    let sent = driver.context.delivery.send(SendItem::new(profile, Some(session), chat, request, &driver.context.clock));
+    let sent = driver.context.service.send_to(profile, Some(session), chat, request);
     driver.answer(id, async move {
         match sent.await {
             Ok(accepted) => (ServerEvent::Sent(accepted.into()), None),
@@ -81,16 +80,15 @@ pub(in crate::driver) fn send_what_waits<O: Outgoing>(driver: &mut Driver<O>) {
     if sends.is_empty() {
         return;
     }
-    let (delivery, clock) = (driver.context.delivery.clone(), driver.context.clock.clone());
-    let (profile, session) = (Arc::clone(&driver.client.profile), driver.client.session);
+    let (service, profile, session) = (driver.context.service.clone(), Arc::clone(&driver.client.profile), driver.client.session);
     driver.context.tasks.spawn(async move {
         let asking = sends.names().cloned().map(|to| {
-            let asked = delivery.ask_direct_chat(profile.user, to.clone());
+            let asked = service.ask_direct_chat(profile.user, to.clone());
             async move { (to, asked.await) }
         });
         for (to, chat) in join_all(asking.collect::<Vec<_>>()).await {
             for (chat, PendingSend { request, .. }) in sends.resolved(&to, chat.ok().map(|found| found.chat)).sends {
-                drop(delivery.send(SendItem::new(Arc::clone(&profile), Some(session), chat, request, &clock)));
+                drop(service.send_to(Arc::clone(&profile), Some(session), chat, request));
             }
         }
     });

@@ -1,5 +1,6 @@
 //! `typing`: told to the members of a chat who are there, kept nowhere.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::{ChatId, UserId};
@@ -24,10 +25,10 @@ pub(super) fn typing<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, typing: 
         return;
     }
     driver.typing = TypingState { last: Some(now), wanted: Some((chat, typing)) };
-    let (store, user) = (driver.context.store.clone(), driver.client.user());
+    let (service, user) = (driver.context.service.clone(), Arc::clone(&driver.client.profile));
     driver.run(Box::pin(async move {
         // Not a member, or the database is away: nobody is told.
-        OperationResult::Audience(chat, store.audience(user, chat).await.unwrap_or_default())
+        OperationResult::Audience(chat, service.typing_audience(&user, chat).await.unwrap_or_default())
     }));
 }
 

@@ -101,17 +101,17 @@ pub async fn a_greedy_one_fills_its_outbox_and_no_more(node: &Node, pool: &PgPoo
     let chat = direct(pool, "alice", "greedy").await;
     fill(pool, chat, "alice", 500).await;
     sqlx::query("update messages set content = repeat(E'\\x01', 32000) where chat_id = $1").bind(chat).execute(pool).await.unwrap();
-    let emitted = node.app().shared().metrics.emissions.get();
+    let emitted = node.app().context().metrics.emissions.get();
     let mut greedy = node.open(Connect::user("greedy").with("window", 500)).await;
-    wait_until("the outbox is full", || node.app().shared().metrics.emissions.get() > emitted).await;
+    wait_until("the outbox is full", || node.app().context().metrics.emissions.get() > emitted).await;
     let mut seen = 0;
-    while seen != node.app().shared().metrics.emissions.get() {
-        seen = node.app().shared().metrics.emissions.get();
+    while seen != node.app().context().metrics.emissions.get() {
+        seen = node.app().context().metrics.emissions.get();
         for _ in 0..50 {
             carol.send("carol", "time passes").await;
         }
     }
-    let for_greedy = node.app().shared().metrics.emissions.get() - emitted;
+    let for_greedy = node.app().context().metrics.emissions.get() - emitted;
     assert!(for_greedy <= 250, "{for_greedy} of 200 KB each");
     assert_eq!(greedy.receive(500).await.len(), 500);
 }

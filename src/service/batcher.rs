@@ -1,6 +1,6 @@
-//! What many sessions ask of the database, as one statement: whatever was asked while the last one ran is in the next.
+//! The batcher: questions of many sessions as one statement. Whatever was asked while the last one ran is in the next.
 //!
-//! It knows nothing of what is asked; `looks` and `advances` do.
+//! It knows nothing of what is asked; `fallback_poll` and `low_watermark` do.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,13 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{Purpose, Turns};
-use crate::delivery::Health;
+use super::{AdmissionQueue, Purpose};
 use crate::store;
 
 /// Something that can be asked for many at once.
 pub(super) trait Question: Copy + Send + Sync + 'static {
-    /// What each of them learns.
+    /// The answer to each of them.
     type Answer: Send + 'static;
     /// For the log, when it fails.
     const NAME: &'static str;
@@ -25,7 +24,7 @@ pub(super) trait Question: Copy + Send + Sync + 'static {
     fn answer(questions: &[Self], store: &store::Store) -> impl Future<Output = store::Result<Vec<Option<Self::Answer>>>> + Send;
 }
 
-/// How it is gathered.
+/// How questions come together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     /// Questions in one statement, and waiting for the next.
@@ -34,9 +33,9 @@ pub(super) struct Pace {
     pub(super) pause: Duration,
 }
 
-/// Where sessions ask. Clones share it.
+/// The way in for the questions. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Gathered<Q: Question>(mpsc::Sender<Asked<Q>>);
+pub(super) struct Batcher<Q: Question>(mpsc::Sender<Asked<Q>>);
 
 #[derive(Debug)]
 struct Asked<Q: Question> {
@@ -47,24 +46,16 @@ struct Asked<Q: Question> {
 /// The task behind it.
 struct Asker<Q: Question> {
     store: store::Store,
-    health: Health,
-    turns: Turns,
+    admission: AdmissionQueue,
     asked: mpsc::Receiver<Asked<Q>>,
     pace: Pace,
 }
 
-impl<Q: Question> Gathered<Q> {
+impl<Q: Question> Batcher<Q> {
     /// Starts the task; it ends when `stop` is cancelled.
-    pub(super) fn start(
-        store: store::Store,
-        health: Health,
-        turns: Turns,
-        pace: Pace,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub(super) fn start(store: store::Store, admission: AdmissionQueue, pace: Pace, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let (ask, asked) = mpsc::channel(pace.at_once);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(Asker { store, health, turns, asked, pace }.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Asker { store, admission, asked, pace }.run()));
         Self(ask)
     }
 
@@ -85,7 +76,7 @@ impl<Q: Question> Asker<Q> {
                 self.answer(&mut asked).await;
             }
             if asked.is_empty() {
-                // Nobody is left who could ask.
+                // No session is left that could ask.
                 return;
             }
             self.answer(&mut asked).await;
@@ -100,7 +91,7 @@ impl<Q: Question> Asker<Q> {
         let questions: Vec<Q> = asked.iter().map(|asked| asked.question).collect();
         let answers = self.answers(&questions).await;
         for (Asked { answer, .. }, found) in asked.drain(..).zip(answers) {
-            // Whoever asked may be gone.
+            // The session that asked may be gone.
             let _ = found.map(|found| answer.send(found));
         }
         asked.clear();
@@ -109,15 +100,12 @@ impl<Q: Question> Asker<Q> {
     async fn answers(&self, questions: &[Q]) -> Vec<Option<Q::Answer>> {
         loop {
             let answered = {
-                let _turn = self.turns.take(Purpose::Live, None).await;
+                let _admission = self.admission.admit(Purpose::Live, None).await;
                 Q::answer(questions, &self.store).await
             };
             match answered {
                 Ok(answers) => return answers,
-                Err(error) if error.is_unavailable() => {
-                    self.health.report(&error);
-                    self.health.back().await;
-                }
+                Err(error) if error.is_unavailable() => self.store.health().back().await,
                 Err(cause) => {
                     warn!(?cause, "{} failed for {} inboxes at once", Q::NAME, questions.len());
                     return Vec::new();

@@ -1,4 +1,4 @@
--- glance: of many inboxes at once whether anything waits from settled_seq on, for sessions that look for themselves; primary keys of inboxes and message_status
+-- peek: of many inboxes at once whether anything waits from settled_seq on, for sessions that look for themselves; primary keys of inboxes and message_status
 -- Beyond 50,000 numbers it is not looked: there something may wait.
 select u.ord as "ord!", i.last_seq as "last_seq!", i.last_seq > u.after + 50000 or exists (
     select from message_status r

@@ -1,6 +1,6 @@
 //! Telling connected users that they joined or left a chat, and senders that nothing waits for those who left.
 
-use crate::connection::Shared;
+use super::Service;
 use crate::domain::{ChatId, ChatKind, Profile, Status};
 use crate::protocol::event::Notice;
 use crate::store::{Joined, Left};
@@ -16,19 +16,19 @@ pub(super) enum MembershipChange {
 
 /// Tells all whom it concerns and who are connected, to whatever node. Others find it when they connect: the list of their
 /// chats, and what ended.
-pub(super) fn announce(shared: &Shared, chat: ChatId, by: &Profile, change: &MembershipChange) {
+pub(super) fn announce(service: &Service, chat: ChatId, by: &Profile, change: &MembershipChange) {
     match change {
         MembershipChange::Joined(joined) => {
             let (title, by) = (joined.title.clone(), by.external.clone());
             let added = Notice::Added { chat, kind: ChatKind::Group, title, joined_seq: joined.seq, by };
-            shared.notifier.notice(joined.users.iter().map(|(user, _)| *user).collect(), added);
+            service.notifier.notice(joined.users.iter().map(|(user, _)| *user).collect(), added);
         }
         MembershipChange::Left(left) => {
             let removed = Notice::Removed { chat, left_seq: left.seq, by: by.external.clone() };
-            shared.notifier.notice(left.users.iter().map(|(user, _)| *user).collect(), removed);
+            service.notifier.notice(left.users.iter().map(|(user, _)| *user).collect(), removed);
             let member = |user| left.users.iter().find(|(known, _)| *known == user).map(|(_, external)| external.clone());
             let ended: Vec<_> = left.ended.iter().collect();
-            shared.delivery.receipts().moved(&ended, Status::Expired, left.at, Some("left".to_owned()), member);
+            service.delivery.receipts().moved(&ended, Status::Expired, left.at, Some("left".to_owned()), member);
         }
     }
 }

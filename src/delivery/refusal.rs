@@ -1,0 +1,192 @@
+//! The one table of refusals: what a failed statement is to its caller, and what a client is told.
+//!
+//! Every door and every lane translates by it: an error of the store becomes a [`Refusal`], a refusal becomes a
+//! [`Fault`] with a code and perhaps a time to try again. A defect is logged where it becomes a refusal, and nowhere else.
+
+use std::time::Duration;
+
+use tracing::{debug, error};
+
+use crate::domain::{InboxSeq, SessionId, limits};
+use crate::protocol::{Code, Fault};
+use crate::store::{Error, NotAllowed};
+
+/// When a queue is full or a lock is held: how long a client should wait. About what a full queue takes to be written.
+const BUSY_RETRY: Duration = Duration::from_millis(500);
+/// When the database is away.
+const AWAY_RETRY: Duration = Duration::from_millis(1_000);
+/// When too many clients come at once.
+const CROWDED_RETRY: Duration = Duration::from_millis(2_000);
+
+/// Why something was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A queue is full, no connection is free, or somebody holds what it needs. Nothing was stored. With the time to wait.
+    #[error("busy")]
+    Busy(Duration),
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    Unavailable,
+    /// Too many clients connect at once.
+    #[error("too many clients come at once")]
+    Crowded,
+    /// The user sends too much. With the time to wait.
+    #[error("too much in too short a time")]
+    RateLimited(Duration),
+    /// The user begins too many direct chats. With the time to wait.
+    #[error("too many direct chats")]
+    TooManyChats(Duration),
+    /// Not a member, or no such chat.
+    #[error("not a member")]
+    NotAMember,
+    /// Direct chats and feeds have no members that come and go.
+    #[error("not a group")]
+    NotAGroup,
+    /// Only an admin of the group may do this.
+    #[error("no admin of the group")]
+    NotAnAdmin,
+    /// The group would have more members than allowed.
+    #[error("too many members")]
+    TooManyMembers,
+    /// No such message in that chat or inbox.
+    #[error("no such message")]
+    NotFound,
+    /// The id belongs to another sender's message.
+    #[error("the id belongs to another sender's message")]
+    Conflict,
+    /// Its `expiresAt` has passed.
+    #[error("its expiry has passed")]
+    TooLate,
+    /// An ack names a number above this one, the highest of the inbox.
+    #[error("above the end of the inbox")]
+    AckAhead(InboxSeq),
+    /// The database refuses a value of it.
+    #[error("the database refuses a value")]
+    Invalid,
+    /// A defect; it has been logged.
+    #[error("internal")]
+    Internal,
+}
+
+impl Refusal {
+    /// Try again after the usual time.
+    pub const BUSY: Self = Self::Busy(BUSY_RETRY);
+
+    /// The refusal that a failed statement becomes, with its cause in the log where that is a defect. `what` was asked, in
+    /// words for the log.
+    pub fn of(cause: &Error, what: &'static str) -> Self {
+        let refusal = Self::from(cause);
+        match refusal {
+            Self::Internal => error!(code = refusal.code().as_str(), ?cause, "{what} failed"),
+            Self::Invalid => debug!(?cause, "the database refuses a value of {what}"),
+            _ => {}
+        }
+        refusal
+    }
+
+    /// The code that a client sees.
+    pub fn code(self) -> Code {
+        Fault::from(self).code
+    }
+
+    /// What one client of a crowd is told: the time to try again is spread, between the usual one and three times as long, or
+    /// the crowd would only come again.
+    pub fn to_one_of_a_crowd(self) -> Fault {
+        let mut fault = Fault::from(self);
+        fault.retry_after_ms = fault.retry_after_ms.map(spread);
+        fault
+    }
+}
+
+/// This or up to three times as long, by chance.
+fn spread(ms: u64) -> u64 {
+    let [.., high, low] = *SessionId::generate().0.as_bytes();
+    ms + 2 * ms * u64::from(u16::from_be_bytes([high, low])) / u64::from(u16::MAX)
+}
+
+impl From<&Error> for Refusal {
+    fn from(cause: &Error) -> Self {
+        match cause {
+            Error::Unavailable(_) => Self::Unavailable,
+            Error::Busy(_) | Error::Held(_) => Self::BUSY,
+            Error::Invalid(_) => Self::Invalid,
+            Error::Taken(_) | Error::Failed(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<NotAllowed> for Refusal {
+    fn from(refused: NotAllowed) -> Self {
+        match refused {
+            NotAllowed::NotAMember => Self::NotAMember,
+            NotAllowed::NotAGroup => Self::NotAGroup,
+            NotAllowed::NoAdmin => Self::NotAnAdmin,
+            NotAllowed::TooMany => Self::TooManyMembers,
+        }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let ms = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        match refusal {
+            Refusal::Busy(pause) => Self::plain(Code::Busy).retry_after_ms(ms(pause)),
+            Refusal::Unavailable => Self::plain(Code::Unavailable).retry_after_ms(ms(AWAY_RETRY)),
+            Refusal::Crowded => Self::plain(Code::Busy).retry_after_ms(ms(CROWDED_RETRY)),
+            Refusal::RateLimited(pause) => Self::plain(Code::RateLimited).retry_after_ms(ms(pause).max(1)),
+            Refusal::TooManyChats(pause) => Self::plain(Code::TooManyChats).retry_after_ms(ms(pause).max(1)),
+            Refusal::NotAMember => Self::plain(Code::NotAMember),
+            Refusal::NotAGroup => Self::new(Code::Conflict, "nobody joins or leaves a direct chat"),
+            Refusal::NotAnAdmin => Self::new(Code::Forbidden, "only an admin of the group may do this"),
+            Refusal::TooManyMembers => Self::new(Code::TooManyMembers, format!("a group has at most {} members", limits::MEMBERS_MAX)),
+            Refusal::NotFound => Self::plain(Code::NotFound),
+            Refusal::Conflict => Self::new(Code::Conflict, "this messageId belongs to a message of another sender"),
+            Refusal::TooLate => Self::invalid("`expiresAt` must lie in the future"),
+            Refusal::AckAhead(end) => {
+                Self::new(Code::AckAhead, format!("`upTo` is above {end}, the highest number of the inbox; nothing was changed"))
+            }
+            Refusal::Invalid => Self::invalid("the database refuses a value of this request"),
+            Refusal::Internal => Self::plain(Code::Internal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn told(error: sqlx::Error) -> (Code, Option<u64>) {
+        let fault = Fault::from(Refusal::from(&Error::from(error)));
+        (fault.code, fault.retry_after_ms)
+    }
+
+    #[test]
+    fn an_error_of_the_store_is_told_the_same_by_every_door() {
+        let cause = || sqlx::Error::PoolTimedOut;
+        let table = [
+            (Error::Unavailable(cause()), Code::Unavailable, Some(1_000)),
+            (Error::Busy(cause()), Code::Busy, Some(500)),
+            (Error::Held(cause()), Code::Busy, Some(500)),
+            (Error::Invalid(cause()), Code::Invalid, None),
+            (Error::Taken(cause()), Code::Internal, None),
+            (Error::Failed(cause()), Code::Internal, None),
+        ];
+        for (error, code, retry) in table {
+            let fault = Fault::from(Refusal::of(&error, "a test"));
+            assert_eq!((fault.code, fault.retry_after_ms), (code, retry), "{error:?}");
+        }
+        assert_eq!(told(sqlx::Error::PoolTimedOut), (Code::Busy, Some(500)), "a busy pool is no database that is away");
+        assert_eq!(told(sqlx::Error::PoolClosed), (Code::Unavailable, Some(1_000)));
+    }
+
+    #[test]
+    fn the_clients_of_a_crowd_are_told_times_of_their_own() {
+        for (refusal, from) in [(Refusal::Unavailable, 1_000), (Refusal::Crowded, 2_000)] {
+            let told: HashSet<_> = (0..50).map(|_| refusal.to_one_of_a_crowd().retry_after_ms).collect();
+            assert!(told.len() > 10 && told.iter().flatten().all(|ms| (from..=3 * from).contains(ms)), "{told:?}");
+        }
+        assert_eq!(Refusal::NotAMember.to_one_of_a_crowd().retry_after_ms, None);
+    }
+}

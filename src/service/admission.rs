@@ -1,0 +1,291 @@
+//! The admission queue: permits to ask something of the database, for whatever a client can cause outside of the lanes.
+//!
+//! When thousands of clients come back at once they wait here and not in the pool, whose waiters have their statements
+//! ready, some 4 KB each. There are three lines: clients that are catching up (openings and the drains behind them), sessions that are
+//! live, and requests (what a client asks for, over the socket or HTTP). All permits together are fewer than the
+//! pool has connections, so lanes and chores always find one. A crowd and requests never have all permits, so live delivery goes
+//! on beside them. Within a line users take turns. Openings are refused once too many wait, or after some patience; the requests of
+//! one user are refused once too many of them wait.
+//!
+//! It knows nothing of what is asked.
+
+mod line;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::delivery::Refusal;
+use crate::domain::ExternalId;
+use crate::telemetry::Metrics;
+use line::{Line, PerUser};
+
+/// An opening waits for so long. Clients give up a connection that says nothing after ten seconds or so.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Requests of one user: so many run at the same time, and so many wait.
+const REQUESTS_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 64 };
+
+/// The purpose of an admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To open a session.
+    Opening,
+    /// To read a page of what waited when the client connected.
+    Drain,
+    /// To read for a session that is live.
+    Live,
+    /// To do what a client asks for.
+    Request,
+}
+
+/// The permits of one node. Clones share them.
+#[derive(Debug, Clone)]
+pub struct AdmissionQueue(Arc<Inner>);
+
+/// A permit. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Admission {
+    /// None: it belongs to nobody any more.
+    queue: Option<Arc<Inner>>,
+    line: usize,
+    user: Name,
+}
+
+/// How many permits there are at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    /// Of all lines together.
+    all: usize,
+    /// Of those who are catching up.
+    crowd: usize,
+    /// Of requests.
+    requests: usize,
+    /// Of these two together: the rest stays for sessions that are live.
+    crowd_and_requests: usize,
+}
+
+impl Share {
+    /// For a pool of this size. A quarter of it stays for lanes and chores. A crowd cannot have a third of the permits, and a crowd and
+    /// requests together cannot have a sixth. Requests hold a third of the pool at most.
+    fn of(pool_size: u32) -> Self {
+        let pool = usize::try_from(pool_size).unwrap_or(usize::MAX);
+        let all = (pool - pool / 4 - usize::from(pool < 4)).max(1);
+        let crowd = (all - all / 3).max(1);
+        let for_live = (all / 6).max(usize::from(all >= 3));
+        Self { all, crowd, requests: (pool / 3).max(1), crowd_and_requests: all - for_live }
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    share: Share,
+    openings_max: usize,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Permits that are given, per line.
+    running: [usize; LINES],
+    lines: [Line; LINES],
+    /// Per line, when it was given a permit last: counted in permits.
+    admitted_at: [u64; LINES],
+    admitted: u64,
+    openings_waiting: usize,
+}
+
+const CROWD: usize = 0;
+const LIVE: usize = 1;
+const REQUESTS: usize = 2;
+const LINES: usize = 3;
+
+/// The user of an admission; none: the node itself.
+type Name = Option<ExternalId>;
+
+impl Purpose {
+    const fn line(self) -> usize {
+        match self {
+            Self::Opening | Self::Drain => CROWD,
+            Self::Live => LIVE,
+            Self::Request => REQUESTS,
+        }
+    }
+
+    /// The label of the metrics.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Drain => "drain",
+            Self::Live => "live",
+            Self::Request => "request",
+        }
+    }
+}
+
+impl AdmissionQueue {
+    /// For a pool of this size. So many openings may wait.
+    pub fn new(pool_size: u32, openings_max: u32, metrics: Arc<Metrics>) -> Self {
+        let openings_max = usize::try_from(openings_max).unwrap_or(usize::MAX);
+        let lines = [Line::new(PerUser::UNBOUNDED), Line::new(PerUser::UNBOUNDED), Line::new(REQUESTS_OF_A_USER)];
+        let state = State { running: [0; LINES], lines, admitted_at: [0; LINES], admitted: 0, openings_waiting: 0 };
+        Self(Arc::new(Inner { share: Share::of(pool_size), openings_max, metrics, state: Mutex::new(state) }))
+    }
+
+    /// How many clients may catch up at the same time.
+    pub fn crowd_at_once(&self) -> usize {
+        self.0.share.crowd
+    }
+
+    /// Waits for a permit, however long. A request of a user is not bounded by this: it comes by [`AdmissionQueue::admit_request`].
+    pub async fn admit(&self, purpose: Purpose, user: Name) -> Admission {
+        match self.0.ask(purpose, user) {
+            Ok(admission) => admission,
+            Err(ticket) => ticket.admitted().await,
+        }
+    }
+
+    /// Waits for a permit to do what this user asks for.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: as many requests of this user wait already as may.
+    pub async fn admit_request(&self, user: &ExternalId) -> Result<Admission, Refusal> {
+        let user = Some(user.clone());
+        if !self.0.lock().lines[REQUESTS].may_wait(&user) {
+            return Err(Refusal::BUSY);
+        }
+        Ok(self.admit(Purpose::Request, user).await)
+    }
+
+    /// Waits for a permit to open a session.
+    ///
+    /// # Errors
+    /// [`Refusal::Crowded`]: too many wait, or this one has waited for 8 s.
+    pub async fn admit_opening(&self, user: &ExternalId) -> Result<Admission, Refusal> {
+        if self.is_crowded() {
+            return Err(Refusal::Crowded);
+        }
+        tokio::time::timeout(PATIENCE, self.admit(Purpose::Opening, Some(user.clone()))).await.map_err(|_| Refusal::Crowded)
+    }
+
+    /// Would another opening be refused at once?
+    pub fn is_crowded(&self) -> bool {
+        self.0.lock().openings_waiting >= self.0.openings_max
+    }
+}
+
+/// A place in a line. Dropped, it is free again.
+#[derive(Debug)]
+struct Ticket {
+    queue: Arc<Inner>,
+    purpose: Purpose,
+    no: u64,
+    user: Name,
+    since: Instant,
+    answer: oneshot::Receiver<Admission>,
+}
+
+impl Ticket {
+    async fn admitted(mut self) -> Admission {
+        // A sender that is dropped is gone with the node: then nothing should wait for ever.
+        (&mut self.answer).await.unwrap_or(Admission { queue: None, line: self.purpose.line(), user: None })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.lines[self.purpose.line()].leave(&self.user, self.no);
+        if self.purpose == Purpose::Opening {
+            state.openings_waiting -= 1;
+        }
+        drop(state);
+        self.queue.metrics.turns_waiting.of(self.purpose.as_str()).dec();
+        self.queue.metrics.turn_wait.of(self.purpose.as_str()).observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+impl Inner {
+    /// A permit at once, or a place in the line.
+    fn ask(self: &Arc<Self>, purpose: Purpose, user: Name) -> Result<Admission, Ticket> {
+        let line = purpose.line();
+        let mut state = self.lock();
+        if state.lines[line].is_idle() && state.lines[line].may_run(&user) && self.has_room(&state, line) {
+            state.lines[line].begin(&user);
+            state.count(line);
+            drop(state);
+            self.metrics.turn_wait.of(purpose.as_str()).observe(0.0);
+            return Ok(Admission { queue: Some(Arc::clone(self)), line, user });
+        }
+        let (sender, answer) = oneshot::channel();
+        let no = state.lines[line].enter(&user, sender);
+        if purpose == Purpose::Opening {
+            state.openings_waiting += 1;
+        }
+        drop(state);
+        self.metrics.turns_waiting.of(purpose.as_str()).inc();
+        Err(Ticket { queue: Arc::clone(self), purpose, no, user, since: Instant::now(), answer })
+    }
+
+    fn has_room(&self, state: &State, line: usize) -> bool {
+        let [crowd, live, requests] = state.running;
+        let is_below_shared = crowd + requests < self.share.crowd_and_requests;
+        crowd + live + requests < self.share.all
+            && match line {
+                CROWD => crowd < self.share.crowd && is_below_shared,
+                REQUESTS => requests < self.share.requests && is_below_shared,
+                _ => true,
+            }
+    }
+
+    /// A permit is back: those who are next are admitted.
+    fn release(self: &Arc<Self>, line: usize, user: &Name) {
+        let mut state = self.lock();
+        state.running[line] -= 1;
+        state.lines[line].end(user);
+        while let Some(line) = self.next_line(&state) {
+            let Some((user, sender)) = state.lines[line].next() else { return };
+            state.count(line);
+            if let Err(mut admission) = sender.send(Admission { queue: Some(Arc::clone(self)), line, user }) {
+                // Its client has just gone away. Not dropped as it is: that would come here again, and the lock is held.
+                admission.queue = None;
+                state.running[line] -= 1;
+                state.lines[line].end(&admission.user);
+            }
+        }
+    }
+
+    /// A line without a permit goes first, the one that has waited longest before others: none is ever starved. Else live sessions go
+    /// first, and a crowd last.
+    fn next_line(&self, state: &State) -> Option<usize> {
+        let ready = |line: &usize| !state.lines[*line].is_idle() && self.has_room(state, *line);
+        let starved = [CROWD, LIVE, REQUESTS].into_iter().filter(|line| state.running[*line] == 0 && ready(line));
+        starved.min_by_key(|line| state.admitted_at[*line]).or_else(|| [LIVE, REQUESTS, CROWD].into_iter().find(ready))
+    }
+
+    /// Nothing panics while it is held, and numbers that are left in the middle would be true all the same.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts a permit that is given.
+    fn count(&mut self, line: usize) {
+        self.running[line] += 1;
+        self.admitted += 1;
+        self.admitted_at[line] = self.admitted;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            queue.release(self.line, &self.user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

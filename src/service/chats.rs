@@ -1,0 +1,126 @@
+//! Chats: listing them, looking at one, making one.
+
+use super::announce::{MembershipChange, announce};
+use super::{ChatView, Member, Refusal, Service};
+use crate::domain::{ChatId, ChatSeq, ExternalId, Profile};
+use crate::store::{DirectChat, Joined};
+
+/// A part of a user's chats, in the order of their ids.
+#[derive(Debug, Clone)]
+pub struct ChatList {
+    /// The chats.
+    pub chats: Vec<ChatView>,
+    /// More follow behind this chat; none: these were the last.
+    pub next: Option<ChatId>,
+}
+
+/// A chat with a part of its members.
+#[derive(Debug, Clone)]
+pub struct ChatDetails {
+    /// The chat as the caller sees it.
+    pub chat: ChatView,
+    /// How many are in it.
+    pub member_count: i64,
+    /// Members in the order in which the service met them.
+    pub members: Vec<Member>,
+    /// More follow behind this member; none: these were the last.
+    pub members_next: Option<ExternalId>,
+}
+
+/// A part of a chat's members.
+#[derive(Debug, Clone, Copy)]
+pub struct MembersPart<'a> {
+    /// Behind this member; none: from the first on.
+    pub after: Option<&'a ExternalId>,
+    /// At most so many.
+    pub limit: u16,
+}
+
+/// A chat to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewChat {
+    /// The direct chat with this user, who may be the caller itself.
+    Direct(ExternalId),
+    /// A group, whose admin is the caller.
+    Group {
+        /// Its title.
+        title: Option<String>,
+        /// Its members beside the caller, each once.
+        members: Vec<ExternalId>,
+    },
+}
+
+/// A chat that is there.
+#[derive(Debug, Clone)]
+pub struct NewChatResult {
+    /// The chat as the caller sees it.
+    pub chat: ChatView,
+    /// It was made for this request.
+    pub is_new: bool,
+}
+
+impl Service {
+    /// The caller's chats behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    pub async fn chats(&self, caller: &Profile, after: Option<ChatId>, limit: u16) -> Result<ChatList, Refusal> {
+        // One more than wanted tells whether there are more.
+        let mut chats = self.ask(&caller.external, "listing chats", self.store.chats(caller.user, after, limit + 1)).await?;
+        let has_more = chats.len() > usize::from(limit);
+        chats.truncate(usize::from(limit));
+        let next = chats.last().filter(|_| has_more).map(|chat| chat.chat);
+        Ok(ChatList { chats, next })
+    }
+
+    /// One chat of the caller, with a part of its members.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAMember`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    pub async fn chat(&self, caller: &Profile, chat: ChatId, part: MembersPart<'_>) -> Result<ChatDetails, Refusal> {
+        let read = async {
+            let Some(view) = self.store.chat(caller.user, chat).await? else { return Ok(None) };
+            let members = self.store.members(caller.user, chat, part.after, part.limit + 1).await?;
+            Ok(Some((view, members, self.store.member_count(chat).await?)))
+        };
+        let found = self.ask(&caller.external, "reading a chat", read).await?;
+        let (view, mut members, member_count) = found.ok_or(Refusal::NotAMember)?;
+        let has_more = members.len() > usize::from(part.limit);
+        members.truncate(usize::from(part.limit));
+        let members_next = members.last().filter(|_| has_more).map(|member| member.profile.external.clone());
+        Ok(ChatDetails { chat: view, member_count, members, members_next })
+    }
+
+    /// Makes a chat; a direct chat that is there already is found.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`] for a group, [`Refusal::TooManyChats`] for a direct chat, [`Refusal::Busy`],
+    /// [`Refusal::Unavailable`], or a defect.
+    pub async fn create_chat(&self, caller: &Profile, new: NewChat) -> Result<NewChatResult, Refusal> {
+        let DirectChat { chat, is_new } = match new {
+            NewChat::Direct(other) => self.delivery.direct_chat(caller.user, &other).await?,
+            NewChat::Group { title, members } => {
+                // A group reaches strangers as a message does, so making one counts as one.
+                self.delivery.limits().check_send(caller.user)?;
+                DirectChat { chat: self.create_group(caller, title, &members).await?, is_new: true }
+            }
+        };
+        let view = self.ask(&caller.external, "reading a new chat", self.store.chat(caller.user, chat)).await?;
+        Ok(NewChatResult { chat: view.ok_or(Refusal::Internal)?, is_new })
+    }
+
+    async fn create_group(&self, caller: &Profile, title: Option<String>, members: &[ExternalId]) -> Result<ChatId, Refusal> {
+        let chat = ChatId::generate_by(&self.clock);
+        let making = async {
+            let known = if members.is_empty() { Default::default() } else { self.store.users(members).await? };
+            let numbers: Vec<_> = known.values().copied().collect();
+            self.store.create_group(chat, caller.user, title.as_deref(), &numbers).await?;
+            Ok(known)
+        };
+        let known = self.ask(&caller.external, "making a group", making).await?;
+        let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
+        users.push((caller.user, caller.external.clone()));
+        announce(self, chat, caller, &MembershipChange::Joined(Joined { users, seq: ChatSeq(0), title }));
+        Ok(chat)
+    }
+}

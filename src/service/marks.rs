@@ -1,0 +1,51 @@
+//! Marks that moved: what a sender that was away, or was not told, reads of all its chats at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::Service;
+use crate::domain::{DeviceId, Profile};
+use crate::store::{Further, MarksCursor, Overview};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An overview that a session wants.
+#[derive(Debug, Clone)]
+pub struct OverviewQuery {
+    /// The user.
+    pub user: Arc<Profile>,
+    /// What has moved since then; none: the latest marks.
+    pub since: Option<MarksCursor>,
+    /// The place from which a look goes on; none: it begins.
+    pub further: Option<Further>,
+    /// The device of the connection.
+    pub device: Option<DeviceId>,
+}
+
+impl Service {
+    /// Looks at all chats of a user at once. However long the database is away or busy, the session gets its answer.
+    pub async fn overview(&self, query: OverviewQuery) -> Overview {
+        let OverviewQuery { user, since, further, device } = query;
+        loop {
+            let read = match self.admission.admit_request(&user.external).await {
+                Ok(_admission) => self.store.overview(user.user, since, further.clone(), device.as_ref()).await,
+                Err(_) => {
+                    // The user asks for too much at once: this waits as what could not be read.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            match read {
+                Ok(overview) => return overview,
+                Err(error) if error.is_unavailable() => self.health().back().await,
+                Err(cause) => {
+                    debug!(?cause, "marks that moved could not be read; once more");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Presence of users: online, or since when not. Users with whom the asker shares no chat are offline and were never seen.
+
+use time::OffsetDateTime;
+
+use super::{Refusal, Service};
+use crate::domain::{ExternalId, Profile, SessionId, UserId};
+use crate::hub::Mailbox;
+use crate::store::Known;
+
+/// The presence of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceOf {
+    /// The user.
+    pub user: ExternalId,
+    /// It is connected, to whatever node.
+    pub online: bool,
+    /// When its last connection ended, by the database's clock; none: never, as far as is known.
+    pub last_seen: Option<OffsetDateTime>,
+}
+
+impl Service {
+    /// The presence of these users, in their order.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    pub async fn presence(&self, asker: &Profile, users: Vec<ExternalId>) -> Result<Vec<PresenceOf>, Refusal> {
+        let seen = self.ask(&asker.external, "reading presence", self.store.presence(asker.user, &users)).await?;
+        Ok(self.presence_of(users, &seen))
+    }
+
+    /// The same, and from now on the session is told of each change.
+    ///
+    /// # Errors
+    /// The same; then it may be told of changes all the same.
+    pub async fn subscribe_presence(
+        &self,
+        asker: &Profile,
+        (session, mailbox): (SessionId, &Mailbox),
+        users: Vec<ExternalId>,
+    ) -> Result<Vec<PresenceOf>, Refusal> {
+        let read = async {
+            let known = self.store.presence(asker.user, &users).await?;
+            let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
+            self.hub.watch(session, mailbox, &watched);
+            // Once more: nobody was told of a user that came or went before this.
+            self.store.presence(asker.user, &users).await
+        };
+        let seen = self.ask(&asker.external, "reading presence", read).await?;
+        Ok(self.presence_of(users, &seen))
+    }
+
+    fn presence_of(&self, users: Vec<ExternalId>, seen: &[(ExternalId, Known)]) -> Vec<PresenceOf> {
+        let presence = users.into_iter().map(|user| {
+            let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
+            let online = known.is_some_and(|known| known.online || self.hub.is_here(known.user));
+            PresenceOf { user, online, last_seen: known.and_then(|known| known.last_seen) }
+        });
+        presence.collect()
+    }
+}
