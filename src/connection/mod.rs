@@ -55,7 +55,7 @@ pub struct ConnectionSettings {
 /// What every connection of a node shares. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// What users can do.
+    /// The way in for everything that a client asks for.
     pub service: Service,
     /// The sessions of this node.
     pub hub: Arc<Hub>,
