@@ -27,7 +27,7 @@ pub(super) async fn watch_over(store: Store, metrics: Arc<Metrics>) {
         // One from before could still lead to the server that was.
         store.renew();
         metrics.database_away.set(0);
-        health.is_back();
+        health.recovered();
     }
 }
 

@@ -89,7 +89,7 @@ impl Refusal {
         Fault::from(self).code
     }
 
-    /// What one client of a crowd is told: the time to try again is spread, between the usual one and three times as long, or
+    /// The fault for one client of a crowd: its time to try again is spread between the usual one and three times as long, or
     /// the crowd would only come again.
     pub fn to_one_of_a_crowd(self) -> Fault {
         let mut fault = Fault::from(self);

@@ -61,7 +61,7 @@ const OPERATIONS_AT_ONCE: usize = 64;
 /// The parts of a node that its sessions share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What users can do.
+    /// The way in for everything that a client asks for.
     pub service: Service,
     /// The sessions of this node.
     pub hub: Arc<Hub>,

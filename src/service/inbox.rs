@@ -115,7 +115,7 @@ impl Service {
         }
     }
 
-    /// What waits above a number in an inbox of the caller, oldest first, at most `limit` rows.
+    /// Rows that wait above a number in an inbox of the caller, oldest first, at most `limit`.
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct OverviewQuery {
     /// The user.
     pub user: Arc<Profile>,
-    /// What has moved since then; none: the latest marks.
+    /// Only marks that have moved since then; none: the latest marks.
     pub since: Option<MarksCursor>,
     /// The place from which a look goes on; none: it begins.
     pub further: Option<Further>,

@@ -109,7 +109,7 @@ impl Service {
         &self.admission
     }
 
-    /// Whether the database answers.
+    /// The state of the database: away, or there.
     pub const fn health(&self) -> &Health {
         self.store.health()
     }

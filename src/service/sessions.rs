@@ -1,4 +1,4 @@
-//! Who asks: a user signs in with a request, and a session is opened for a connection.
+//! Users and sessions: a user signs in with a request, and a session is opened for a connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::{Admission, Purpose, Refusal, Service};
 use crate::domain::{DeviceId, ExternalId, Profile};
 use crate::store::{MarksCursor, Opening, OpeningRequest, Overview};
 
-/// What the database's clock says is believed if it took no longer than this.
+/// The time of the database's clock is believed if its answer took no longer than this.
 const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// The user of a token, as the token describes it.

@@ -73,7 +73,7 @@ impl Health {
     }
 
     /// The outage is over. Only the task that has asked the database says so.
-    pub fn is_back(&self) {
+    pub fn recovered(&self) {
         self.0.outages.fetch_add(1, Ordering::Release);
         self.0.away.send_replace(false);
     }
@@ -97,7 +97,7 @@ mod tests {
         let gone = || sqlx::Error::Io(std::io::Error::other("gone"));
         let _ = health.learn(failed(gone()));
         assert_eq!((health.is_away(), health.outages(), health.reason()), (true, 0, "gone".to_owned()));
-        health.is_back();
+        health.recovered();
         assert_eq!((health.is_away(), health.outages()), (false, 1));
         let _ = health.learn(Err::<(), _>(gone()));
         assert!(health.is_away(), "sqlx's own errors say the same");

@@ -126,7 +126,7 @@ impl Store {
         &self.slots
     }
 
-    /// Whether the database answers.
+    /// The state of the database: away, or there.
     pub const fn health(&self) -> &Health {
         &self.health
     }

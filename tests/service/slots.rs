@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use crate::support::ledger::{assert_ledger, delivery, group, store, text, until, users};
-use crate::support::{Line, Log, Node, PATIENCE, PrivateServer, database};
+use crate::support::{Connect, Line, Log, Node, PATIENCE, PrivateServer, Socket, database};
 
 const ADMIN: &str = "postgres";
 
@@ -91,13 +91,25 @@ async fn while_the_server_takes_no_more_connections_nothing_is_refused_and_the_l
 #[tokio::test]
 async fn a_pool_whose_connections_are_all_in_use_is_no_database_that_is_away() {
     let db = database().await;
-    let node = Node::with(db.options(), |config| config.pool_size = 2).await;
-    let (one, other) = (store(&node).lend().await.unwrap(), store(&node).lend().await.unwrap());
+    let node = Node::with(db.options(), |config| config.pool_size = 8).await;
+    let mut alice = node.connect("alice").await;
+    for _ in 0..2 {
+        alice.event("queue:drained").await;
+    }
+    let all = join_all((0..8).map(|_| store(&node).lend())).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
     let busy = store(&node).clock().await.unwrap_err();
     assert!(matches!(busy, Error::Busy(_)), "{busy:?}");
     assert_eq!(node.api("alice").get("/readyz").await.0, 503, "it is not ready all the same");
+    let refused = alice.ask("presence:get", json!({"userIds": ["bob"]})).await;
+    assert_eq!((&refused["data"]["code"], &refused["data"]["retryAfterMs"]), (&json!("busy"), &json!(500)), "{refused}");
+    // A client that connects is told the same, with a time of its own.
+    let mut bob = Socket::raw(node.addr(), Connect::user("bob")).await.unwrap();
+    let refused = bob.event("error").await;
+    assert_eq!((&refused["code"], bob.closed().await), (&json!("busy"), Some(4503)), "{refused}");
+    assert!(refused["retryAfterMs"].as_u64().is_some_and(|ms| (500..=1_500).contains(&ms)), "{refused}");
     assert!(!delivery(&node).health().is_away());
-    drop((one, other));
+    drop(all);
     store(&node).clock().await.unwrap();
     assert_eq!(delivery(&node).health().outages(), 0);
     node.stop().await;

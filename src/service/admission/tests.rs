@@ -208,7 +208,7 @@ async fn too_many_openings_are_refused_with_a_waiting_time_of_their_own() {
     let told: std::collections::HashSet<_> = (0..50).map(|_| refusal.to_one_of_a_crowd().retry_after_ms.unwrap()).collect();
     assert!(told.len() > 10 && told.iter().all(|ms| (2_000..=6_000).contains(ms)), "{told:?}");
     assert_eq!(refusal.code(), Code::Busy);
-    // What a session reads that has been opened is never refused.
+    // A session that has been opened is never refused its reads.
     let _drain = waiting(&queue, Purpose::Drain, "opened");
 }
 
