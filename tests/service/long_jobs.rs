@@ -133,7 +133,7 @@ async fn a_later_ack_of_the_same_user_is_committed_behind_its_long_read() {
     let read = pin!(long.read());
     let first = long.fill_first_transaction();
     let acked = pin!(long.ack(Vec::new(), Vec::new()));
-    let Either::Right((read, acked)) = select(acked, read).await else { panic!("the ack overtakes the read") };
+    let Either::Left((read, acked)) = select(read, acked).await else { panic!("the ack overtakes the read") };
     assert!(read);
     assert!(acked.await, "the device's cursor passes rows that are not settled");
     first.await;

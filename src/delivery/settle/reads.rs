@@ -10,7 +10,7 @@ use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
 use crate::store::{self, Error, LockTimeout, ReadRequest, ReadRows};
 
-/// Rows that the reads of one transaction mark: about 50 ms on a small machine.
+/// Rows that the reads of one transaction mark: a part of a long read.
 const READ_ROWS_MAX: i32 = 2_000;
 
 /// Reads that are written together.
