@@ -2,7 +2,7 @@
 //!
 //! A lease lasts for seconds and is renewed by each pass, so another node takes a job over soon after its holder has died or
 //! hangs. The number of the lease fences the cursor: a pass that ends after its lease stores nothing. An error ends a pass, and never
-//! the runner.
+//! the runner; a node whose passes fail for as long as a lease lasts lets another node try.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub struct Runner<J> {
     held: Option<Held>,
     /// When the next pass begins.
     due: Instant,
+    /// Until then this node leaves the lease to others.
+    asks_from: Instant,
     failures: Failures,
 }
 
@@ -104,7 +106,8 @@ impl<J: Job> Runner<J> {
         if job.done_by() == DoneBy::OneNode {
             node.metrics.job_held.of(job.name());
         }
-        Self { job, node, held: None, due: Instant::now(), failures: Failures::default() }
+        let now = Instant::now();
+        Self { job, node, held: None, due: now, asks_from: now, failures: Failures::default() }
     }
 
     /// Makes pass after pass until `stop` is cancelled; then gives the lease back, within two seconds.
@@ -131,7 +134,7 @@ impl<J: Job> Runner<J> {
             looked => looked.map(drop),
         };
         if let Err(cause) = done {
-            self.failed(&cause, now);
+            self.failed(&cause, now).await;
         }
         match self.job.done_by() {
             DoneBy::OneNode => self.due.min(now + self.node.times.look_interval).max(now),
@@ -152,6 +155,10 @@ impl<J: Job> Runner<J> {
         if self.held.as_ref().is_some_and(|held| now.duration_since(held.renewed) < look_interval * 3 / 2) {
             return Ok(true);
         }
+        if self.held.is_none() && now < self.asks_from {
+            self.due = self.asks_from;
+            return Ok(false);
+        }
         let Acquired { lease, passed_ago } = self.node.store.acquire_job(self.job.name(), self.node.id, length).await?;
         if let Some(age) = passed_ago {
             self.node.metrics.job_success_age.of(self.job.name()).set(age);
@@ -159,7 +166,9 @@ impl<J: Job> Runner<J> {
         let Some(lease) = lease else {
             self.lose();
             self.due = now + look_interval;
-            self.recovered();
+            if self.failures.began_before(now, passed_ago) {
+                self.recovered();
+            }
             return Ok(false);
         };
         if self.held.as_ref().is_none_or(|held| held.lease.number != lease.number) {
@@ -209,7 +218,7 @@ impl<J: Job> Runner<J> {
         Ok(is_holder)
     }
 
-    fn failed(&mut self, cause: &store::Error, now: Instant) {
+    async fn failed(&mut self, cause: &store::Error, now: Instant) {
         self.count(Outcome::Failed);
         self.due = now + self.job.interval();
         if self.held.as_ref().is_some_and(|held| held.renewed.elapsed() >= self.node.times.length) {
@@ -218,6 +227,11 @@ impl<J: Job> Runner<J> {
         debug!(job = self.job.name(), ?cause, "a pass of the job has failed; it is made again");
         if self.failures.failed(now) {
             warn!(job = self.job.name(), ?cause, seconds = LONG.as_secs(), "the job has failed for long; it is tried again and again");
+        }
+        if self.held.is_some() && self.failures.lasted(now) >= self.node.times.length {
+            // The cause may be this node's alone.
+            self.asks_from = now + self.node.times.look_interval * 2;
+            self.release().await;
         }
     }
 
@@ -262,6 +276,16 @@ impl Failures {
         let is_news = !self.is_told && now.duration_since(since) >= LONG;
         self.is_told |= is_news;
         is_news
+    }
+
+    /// The time since the first one.
+    fn lasted(&self, now: Instant) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
+    /// Did they begin before another node's pass, which succeeded that long ago?
+    fn began_before(&self, now: Instant, passed_ago: Option<Duration>) -> bool {
+        passed_ago.is_some_and(|ago| ago < self.lasted(now))
     }
 
     /// The last one was none. True if somebody was told of those before.

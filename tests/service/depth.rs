@@ -118,6 +118,7 @@ fn calls(member: &Member) -> Vec<String> {
         "select restante_needs_read_committed(), restante_presence_lock(), restante_wake_channel()".to_owned(),
         format!("select restante_wake(array[{user}]), restante_look_at_marks(array[{user}])"),
         "select restante_is_alive(n, now()) from nodes n".to_owned(),
+        "select restante_is_leased(j, now()) from jobs j".to_owned(),
         format!("select restante_open('{name}', null, null, null, null, 1001, '{{chat,alert,event}}')"),
         format!("select restante_open('{name}', null, null, null, null, 1001, '{{chat,chat}}')"),
         format!("select restante_open('{name}', null, null, 'device-1', null, 1001, '{{chat,alert,event}}')"),

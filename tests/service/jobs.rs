@@ -23,7 +23,7 @@ const SHORT: LeaseTimes = LeaseTimes { length: Duration::from_secs(1), look_inte
 /// A lease that does not run out within a test.
 const LONG: LeaseTimes = LeaseTimes { length: Duration::from_secs(600), look_interval: Duration::from_millis(50) };
 
-/// Counts: a pass takes one permit, and the cursor is how many passes there were.
+/// Counts: a pass takes one permit, and the cursor is how many passes there were. It fails once there are no more permits to come.
 struct Counting {
     permits: Arc<Semaphore>,
     begun: mpsc::UnboundedSender<u64>,
@@ -45,7 +45,7 @@ impl Job for Counting {
     async fn pass(&mut self, cursor: &str) -> store::Result<Passed> {
         let count: u64 = if cursor.is_empty() { 0 } else { cursor.parse().unwrap() };
         self.begun.send(count).unwrap();
-        self.permits.acquire().await.unwrap().forget();
+        self.permits.acquire().await.map_err(|_| store::Error::from(sqlx::Error::PoolTimedOut))?.forget();
         Ok(Passed { rows: 1, rest: Rest::Nothing, cursor: Some((count + 1).to_string()) })
     }
 }
@@ -171,6 +171,26 @@ async fn a_node_that_stops_gives_the_job_back_and_another_goes_on_at_once() {
     assert!(goes_on >= 3 && stopped.elapsed() < Duration::from_secs(5), "{goes_on} after {:?}", stopped.elapsed());
     waiting.stop().await;
     assert_eq!(number(&pool, "select count(*) from jobs where name = 'counting' and holder is null and leased_until is null").await, 1);
+}
+
+#[tokio::test]
+async fn a_node_whose_passes_fail_for_as_long_as_a_lease_lasts_leaves_the_job_to_another() {
+    let db = database().await;
+    let pool = db.pool(4).await;
+    let mut one = Counter::start(&pool, SHORT, 3);
+    while one.begins().await < 3 {}
+    let mut other = Counter::start(&pool, SHORT, Semaphore::MAX_PERMITS);
+    one.permits.close();
+    assert_eq!(other.begins().await, 3, "it goes on where the last pass that succeeded ended");
+    assert!(one.passes("failed") > 1, "it was tried again first");
+    wait_until("the job stays where it succeeds", || other.passes("done") > 100).await;
+    assert!(other.holds() && !one.holds());
+    assert_eq!(number(&pool, LEASE_NO).await, 2);
+    // Alone again, it does not give up.
+    other.stop().await;
+    let failed = one.passes("failed");
+    wait_until("it is tried", || one.passes("failed") > failed).await;
+    one.stop().await;
 }
 
 #[tokio::test]
