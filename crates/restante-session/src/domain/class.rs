@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 
 use serde::{Deserialize, Serialize};
 
-/// Which of a user's inboxes. Each has its own numbers and its own window.
+/// The class of an inbox: a user has one inbox of each class, with its own numbers and its own window.
 ///
 /// The order of the variants is that of the database's enum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]

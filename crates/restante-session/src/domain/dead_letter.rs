@@ -21,14 +21,14 @@ pub struct DeadLetter {
     pub chat_seq: ChatSeq,
     /// The type that the sender gave it.
     pub message_type: String,
-    /// Why it failed, as the sender was told.
+    /// The reason of the failure, as the sender was told.
     pub reason: String,
     /// The last error of an attempt: the client's words, or that no ack came in time; none: no attempt failed.
     pub last_error: Option<String>,
     /// Attempts that were counted.
     pub attempts: u16,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     pub accepted_at: OffsetDateTime,
-    /// When it failed.
+    /// The time at which it failed.
     pub failed_at: OffsetDateTime,
 }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::{ChatId, ChatSeq, Class, Extension, ExternalId, InboxSeq, MessageId, Status, UserId};
 
-/// How a user is shown to others.
+/// The form in which a user is shown to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// The number inside the schema.
@@ -61,7 +61,7 @@ pub struct Envelope {
     pub message: Arc<Message>,
 }
 
-/// Why an inbox number will never come.
+/// The reason why an inbox number will never come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GapReason {

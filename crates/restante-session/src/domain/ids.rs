@@ -53,7 +53,7 @@ pub struct ChatSeq(pub i64);
 #[serde(transparent)]
 pub struct InboxSeq(pub i64);
 
-/// Why a text is not an id. `Display` is fit for a client.
+/// The reason why a text is not an id. `Display` is fit for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be 1 to {chars_max} characters without NUL")]
 pub struct InvalidId {

@@ -12,7 +12,7 @@ pub const BATCH_FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const CONTENT_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a message's metadata, as JSON text.
 pub const METADATA_BYTES_MAX: usize = 8 * 1024;
-/// How deeply arrays and objects may be nested in any JSON from a client.
+/// Levels to which arrays and objects may be nested in any JSON from a client.
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Characters of a message type.
 pub const MESSAGE_TYPE_CHARS_MAX: usize = 64;

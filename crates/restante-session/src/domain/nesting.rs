@@ -1,6 +1,6 @@
 //! A cheap scan of JSON text: how deeply it is nested, before any parser recurses into it, ours or a client's.
 
-/// Are arrays and objects nested at most `depth_max` deep? Needs no valid JSON and never recurses.
+/// True if arrays and objects are nested at most `depth_max` deep. The text need not be valid JSON; the scan never recurses.
 pub fn depth_fits(text: &str, depth_max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {

@@ -13,7 +13,7 @@ pub enum PageRow {
         from: InboxSeq,
         /// Last number.
         to: InboxSeq,
-        /// Why.
+        /// The reason.
         reason: GapReason,
     },
 }
@@ -21,7 +21,7 @@ pub enum PageRow {
 /// A page of one inbox, read in one snapshot together with the inbox's `last_seq`.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Which inbox.
+    /// The class of the inbox.
     pub class: Class,
     /// The exclusive lower bound that was asked for.
     pub after: InboxSeq,
@@ -34,12 +34,12 @@ pub struct Page {
 }
 
 impl Page {
-    /// Is there nothing to emit?
+    /// True if there is no envelope to emit.
     pub fn is_all_gaps(&self) -> bool {
         self.rows.iter().all(|row| matches!(row, PageRow::Gap { .. }))
     }
 
-    /// How many rows are there and cannot be read.
+    /// The number of rows that are there and cannot be read.
     pub fn unreadable_rows(&self) -> u64 {
         let gaps = self.rows.iter().map(|row| match row {
             PageRow::Gap { from, to, reason: GapReason::Unreadable } => u64::try_from(to.0 - from.0 + 1).unwrap_or_default(),

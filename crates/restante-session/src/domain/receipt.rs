@@ -19,18 +19,18 @@ pub enum Receipt {
         seq: ChatSeq,
         /// Their new status.
         status: Status,
-        /// For whom.
+        /// The recipient.
         member: ExternalId,
-        /// When, by the database's clock.
+        /// The time, by the database's clock.
         at: OffsetDateTime,
-        /// Why, when they failed or expired.
+        /// The reason, if they failed or expired.
         reason: Option<String>,
     },
-    /// How far a message got among the members of a large chat.
+    /// The counts of a message in a large chat.
     Counted(ReceiptCounts),
 }
 
-/// How many members of a large chat have a message.
+/// The number of members of a large chat that have a message, and that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceiptCounts {
     /// The chat.
@@ -54,7 +54,7 @@ pub struct Exception {
     pub message: MessageId,
     /// `failed` or `expired`.
     pub status: Status,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 

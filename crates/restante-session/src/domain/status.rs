@@ -22,7 +22,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// May a row go from this status to `next`? (An operator's requeue is no status change: it makes a new number.)
+    /// True if a row may go from this status to `next`. An operator's requeue is no status change: it makes a new number.
     pub const fn may_become(self, next: Self) -> bool {
         match (self, next) {
             (Self::Sent, Self::Delivered | Self::Read | Self::Failed | Self::Expired) | (Self::Delivered, Self::Read) => true,
@@ -32,7 +32,7 @@ impl Status {
         }
     }
 
-    /// Does a row in this status still wait for its recipient?
+    /// True if a row in this status still waits for its recipient.
     pub const fn waits(self) -> bool {
         matches!(self, Self::Sent)
     }

@@ -1,4 +1,4 @@
-//! What the client says about what it got: acks, rejects, reads. An ack frees its slot at once and goes to the database
+//! The client's answers to what it got: acks, rejects, reads. An ack frees its slot at once and goes to the database
 //! as a settlement; reading is the stronger ack.
 
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use super::commits::Waiter;
 use super::window::{Cause, Counting, InFlight, Phase};
 use super::{AckTarget, AckedRow, Effect, ReadTarget, Scope, Session, Settlement, SettlementNo, Ticket};
 
-/// What one frame settles.
+/// The rows that one frame settles.
 #[derive(Debug, Default)]
 struct Settling {
     rows: Vec<AckedRow>,
@@ -45,7 +45,7 @@ impl Session {
             }
             match self.window.find(id) {
                 Some((class, seq)) => self.ack_in_flight(now, class, seq, settling),
-                // Acked here a moment ago; whoever waits for this frame waits for that commit too.
+                // Acked here a moment ago: the answer to this frame waits for that commit too.
                 None if self.commits.is_under_way(id) => {}
                 None => settling.by_id.push(id),
             }

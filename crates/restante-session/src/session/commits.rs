@@ -1,5 +1,5 @@
-//! Acks on their way to the database, and who waits for them: a client that wants `…:ok`, or `queue:drained`.
-//! Commits are reported in any order; whoever waits is told when everything made before it is committed.
+//! Acks on their way to the database, and the waiters for them: a client that wants `…:ok`, or `queue:drained`. Commits are
+//! reported in any order; a waiter is told when everything made before it is committed.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -7,7 +7,7 @@ use crate::domain::{Class, InboxSeq, MessageId, PerClass};
 
 use super::{Settlement, SettlementNo, Ticket};
 
-/// Who is told once everything made so far is committed.
+/// A waiter is told once everything made so far is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
     /// A client's frame.
@@ -89,7 +89,7 @@ impl Commits {
         rows
     }
 
-    /// Someone waits until everything made so far is committed.
+    /// Adds a waiter, which waits until everything made so far is committed.
     pub(super) fn wait(&mut self, waiter: Waiter) {
         self.waiters.push_back((self.made, waiter));
     }
@@ -130,12 +130,12 @@ impl Commits {
         self.acks
     }
 
-    /// How many wait.
+    /// The number of waiters.
     pub(super) fn waiting(&self) -> usize {
         self.waiters.len() + self.rejects_len
     }
 
-    /// Was this message's row acked here, and is that not committed yet?
+    /// True if this message's row was acked here and that is not committed yet.
     pub(super) fn is_under_way(&self, message: MessageId) -> bool {
         self.messages.contains(&message)
     }

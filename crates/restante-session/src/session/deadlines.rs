@@ -1,5 +1,5 @@
-//! What happens when nothing does. Time-outs tell a client that skips an envelope from one that is gone: the first costs
-//! the envelope an attempt, the second the connection. No deadline fires while the database is away, for acks could
+//! Deadlines: what a session does when no input comes. Time-outs tell a client that skips an envelope from one that is gone: the
+//! first costs the envelope an attempt, the second the connection. No deadline fires while the database is away, for acks could
 //! not be committed then, and none for an ack while acks are not read.
 
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::fallback_poll::FallbackPoll;
 use super::window::{Cause, Phase};
 use super::{CloseReason, Effect, Life, Scope, Session};
 
-/// When the client last gave a sign of life, and what keeps deadlines from firing.
+/// The client's last sign of life, and the states in which no deadline fires.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     /// The last ack, reject or read that named something.
@@ -33,7 +33,7 @@ impl Liveness {
     }
 }
 
-/// What becomes of an envelope whose time is up.
+/// The decision on an envelope whose time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     /// Something emitted later was acked: this one was skipped.
@@ -58,7 +58,7 @@ impl Session {
         polls.chain(self.window.first_due()).min()
     }
 
-    /// Does what is due by now; nothing, when nothing is.
+    /// Performs everything that is due by now.
     pub(super) fn deadline(&mut self, now: Instant) {
         if self.next_deadline().is_none_or(|due| due > now) {
             return;
@@ -102,7 +102,7 @@ impl Session {
         self.out.push(Effect::Close(reason));
     }
 
-    /// Takes the database's word on an attempt. One for an envelope that has been acked meanwhile is ignored.
+    /// Takes the database's answer to an attempt. One for an envelope that has been acked meanwhile is ignored.
     pub(super) fn attempted(&mut self, now: Instant, class: Class, seq: InboxSeq, outcome: AttemptOutcome) {
         let Some(flight) = self.window.get(class, seq) else { return };
         let Some(counting) = flight.counting() else { return };

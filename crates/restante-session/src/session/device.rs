@@ -1,5 +1,5 @@
-//! How far a device has got without a hole: the `acked_seq` that its next page starts behind. It may be too low, then
-//! something comes twice; were it too high, something would never come.
+//! The cursor of a device: the `acked_seq` behind which its next page starts. If it is too low, something comes twice; if it were
+//! too high, something would never come.
 
 use crate::domain::InboxSeq;
 
@@ -13,7 +13,7 @@ pub(super) struct DeviceCursor {
     acked: InboxSeq,
     /// The lowest row that was given up within this session: it comes again at the next connect.
     given_up: Option<InboxSeq>,
-    /// What the last settlement carried.
+    /// The value that the last settlement carried.
     told: InboxSeq,
 }
 
@@ -40,7 +40,7 @@ impl DeviceCursor {
         self.covered
     }
 
-    /// Is there something that no settlement has carried yet?
+    /// True if it has moved since the last settlement carried it.
     pub(super) fn has_news(&self) -> bool {
         self.covered > self.told
     }

@@ -12,7 +12,7 @@ use super::window::{InFlight, Phase};
 use super::{Effect, Emission, Session};
 
 impl Session {
-    /// Does what the last input made possible. Classes go in the order of [`Class::ALL`], in the window and on the wire.
+    /// Performs everything that the last input made possible. Classes go in the order of [`Class::ALL`], in the window and on the wire.
     pub(super) fn carry_on(&mut self, now: Instant) {
         for class in Class::ALL {
             self.emit_buffered(now, class);

@@ -8,7 +8,7 @@ use crate::domain::{Class, Envelope, InboxSeq, Page, PageRow};
 use super::inbox::{Nudge, Supply, into_envelope};
 use super::{Effect, Session};
 
-/// Where the fallback poll of one class stands.
+/// The state of the fallback poll of one class.
 #[derive(Debug)]
 pub(super) enum FallbackPoll {
     /// The next one is at this time.
@@ -27,7 +27,7 @@ pub(super) struct Asked {
 }
 
 impl FallbackPoll {
-    /// When the next one is due.
+    /// The time at which the next one is due; none while one is under way.
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Self::Due(due) => Some(*due),

@@ -8,7 +8,7 @@ use crate::domain::{ChatId, ChatSeq, Envelope, InboxSeq, Page, PageRow};
 use super::ClassStart;
 use super::low_watermark::LowWatermark;
 
-/// What is known about rows above the cursor.
+/// The knowledge about rows above the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supply {
     /// More may wait; the next page has not been asked for.
@@ -30,7 +30,7 @@ pub(super) enum Nudge {
     Woken,
 }
 
-/// How far `queue:drained` is.
+/// The way to `queue:drained`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drain {
     /// Something that waited at connect is still to be taken or acked.
@@ -41,7 +41,7 @@ pub(super) enum Drain {
     Told,
 }
 
-/// What is to be done with an offer.
+/// The answer to an offer.
 #[derive(Debug)]
 pub(super) enum Offered {
     /// It is the next row and nothing is in its way: the cursor is past it now, emit it.
@@ -64,7 +64,7 @@ pub(super) struct Inbox {
     pub(super) buffer: VecDeque<PageRow>,
     pub(super) supply: Supply,
     pub(super) drain: Drain,
-    /// Has a first page arrived? Before it nothing is drained, not even an empty inbox.
+    /// Before the first page has arrived nothing is drained, not even an empty inbox.
     first_page: FirstPage,
 }
 
@@ -113,7 +113,7 @@ impl Inbox {
         Offered::Nothing
     }
 
-    /// Where to read from, if a page should be read now: nothing is buffered, none is under way, more may wait.
+    /// The number to read behind, if a page should be read now: nothing is buffered, none is under way, more may wait.
     /// The window does not matter here: the next page is read before it is empty.
     pub(super) fn wants_page(&mut self) -> Option<InboxSeq> {
         match self.supply {
@@ -206,7 +206,7 @@ impl Inbox {
         self.buffer.front().map(first_number)
     }
 
-    /// Has everything that waited at connect been taken and emitted, so that only acks are missing?
+    /// True if everything that waited at connect was taken and emitted, so that only acks are missing.
     pub(super) fn emitted_what_waited(&self) -> bool {
         let taken = match self.first_page {
             FirstPage::Awaited => false,

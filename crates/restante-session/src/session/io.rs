@@ -1,5 +1,5 @@
-//! What goes into a session and what comes out of it: the whole contract between the state machine and
-//! the task around it. Plain values; nothing here touches a socket, a clock or the database.
+//! The inputs and effects of a session: the whole contract between the state machine and the task around it. They are plain
+//! values; nothing here touches a socket, a clock or the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct Settings {
     pub low_watermark_every: u32,
 }
 
-/// Which rows of the inbox a session drains.
+/// The rows of an inbox that a session drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Rows in `sent`, shared with the user's other connections: a connection without a device.
@@ -36,7 +36,7 @@ pub enum Scope {
     Everything,
 }
 
-/// Where one class begins.
+/// The place in an inbox where a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassStart {
     /// Everything up to here is not emitted: `settled_seq`, the device's `acked_seq`, or `since`.
@@ -47,16 +47,16 @@ pub struct ClassStart {
     pub settled_seq: InboxSeq,
 }
 
-/// What a session begins with.
+/// The state that a session begins with.
 #[derive(Debug, Clone)]
 pub struct Start {
     /// Its limits.
     pub settings: Settings,
-    /// Which rows it drains.
+    /// The rows that it drains.
     pub scope: Scope,
-    /// Does it keep a device's cursor? (Then every [`Settlement`] carries `device_acked`.)
+    /// True if it keeps a device's cursor. Then every [`Settlement`] carries `device_acked`.
     pub has_device: bool,
-    /// Where each class begins.
+    /// The place where each class begins.
     pub classes: PerClass<ClassStart>,
     /// Connections before this one ended again and again without one ack: emit one envelope alone until the first ack.
     pub emit_alone: bool,
@@ -70,7 +70,7 @@ pub struct Ticket(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SettlementNo(pub u64);
 
-/// What an ack names.
+/// The messages that an ack names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AckTarget {
     /// These messages, emitted on this connection or not.
@@ -79,7 +79,7 @@ pub enum AckTarget {
     UpTo(Class, InboxSeq),
 }
 
-/// What a read names.
+/// The end of what a read covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadTarget {
     /// Up to this number of the chat.
@@ -101,7 +101,7 @@ pub enum Input {
     Wake(Class),
     /// `message:delivered`.
     Ack {
-        /// What it names.
+        /// The messages that it names.
         target: AckTarget,
         /// Set when the client wants `message:delivered:ok`.
         ticket: Option<Ticket>,
@@ -137,7 +137,7 @@ pub enum Input {
         class: Class,
         /// Its number.
         seq: InboxSeq,
-        /// What became of it.
+        /// The outcome.
         outcome: AttemptOutcome,
     },
     /// The answer to [`Effect::AdvanceLowWatermark`].
@@ -188,7 +188,7 @@ pub struct Settlement {
 pub enum Emission {
     /// `message:receive` (or a part of `message:batch`). The wire's `attempt` is `attempt`.
     Envelope {
-        /// What.
+        /// The envelope.
         envelope: Envelope,
         /// 1 for the first emission that the database knows of.
         attempt: u16,
@@ -201,12 +201,12 @@ pub enum Emission {
         from: InboxSeq,
         /// Last number.
         to: InboxSeq,
-        /// Why.
+        /// The reason.
         reason: GapReason,
     },
 }
 
-/// Why a session wants its connection closed. (Both are close code 4503.)
+/// The reason why a session wants its connection closed. Both are close code 4503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
     /// Nothing at all was acked for the whole ack time-out.
@@ -226,7 +226,7 @@ pub enum Effect {
         after: InboxSeq,
         /// Rows.
         limit: u16,
-        /// Which rows.
+        /// The rows that are wanted.
         scope: Scope,
     },
     /// Read waiting rows (`sent`) above `after`, at most `limit`: the fallback poll.

@@ -6,14 +6,14 @@ use crate::domain::InboxSeq;
 /// Nothing at or below the low watermark waits.
 #[derive(Debug)]
 pub(super) struct LowWatermark {
-    /// Where it stands, as far as is known. It may stand further on in the database.
+    /// The last value that the database told. The one in the database may be higher.
     seq: InboxSeq,
     request: Request,
     /// Acks that were committed since it was last asked for.
     acked: u32,
 }
 
-/// Has the database been asked to move the low watermark?
+/// The request to move the low watermark on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     None,
@@ -25,17 +25,17 @@ impl LowWatermark {
         Self { seq, request: Request::None, acked: 0 }
     }
 
-    /// Where it stands, as far as is known.
+    /// The last value that the database told.
     pub(super) const fn seq(&self) -> InboxSeq {
         self.seq
     }
 
-    /// So many acks have been committed.
+    /// Counts acks that were committed.
     pub(super) const fn count_acks(&mut self, acks: u32) {
         self.acked = self.acked.saturating_add(acks);
     }
 
-    /// Have at least so many acks been committed since it was last asked for?
+    /// True if at least so many acks were committed since it was last asked for.
     pub(super) const fn is_due(&self, acks: u32) -> bool {
         self.acked >= acks
     }

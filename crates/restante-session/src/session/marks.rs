@@ -1,8 +1,8 @@
-//! Which marks an ack may propose: per chat, what of it the session holds (buffered or in flight) and how far it was
-//! acked. Only chats of which something is held are remembered.
+//! The marks that an ack may propose: per chat, the rows that the session holds (buffered or in flight) and the highest number
+//! that was acked. Only chats of which something is held are remembered.
 //!
-//! What a proposal claims: *once the settlement that carries it has been committed, no row of this user in this chat
-//! at or below the mark is in `sent`, requeued rows excepted.* Why it holds: a user's rows of one chat have inbox numbers
+//! The claim of a proposal: *once the settlement that carries it has been committed, no row of this user in this chat
+//! at or below the mark is in `sent`, requeued rows excepted.* It holds because a user's rows of one chat have inbox numbers
 //! in the order of their chat numbers, and the session takes every row that waits in the order of the inbox. So every
 //! row below the lowest one it holds was acked, or had ended otherwise when the page was read. It leans on two
 //! things: settlements of one session are committed in their order, and the drain misses nothing: were the fallback
@@ -49,7 +49,7 @@ impl Marks {
         }
     }
 
-    /// How far the chat has got without a hole, as far as this session can tell.
+    /// The highest number up to which the chat has no hole, as far as this session can tell.
     pub(super) fn propose(&mut self, chat: ChatId) -> Option<ChatSeq> {
         let held = self.chats.get(&chat)?;
         let mark = match held.waiting.first_key_value() {
@@ -68,7 +68,7 @@ impl Marks {
         self.chats.shrink_to_fit();
     }
 
-    /// How many chats are remembered.
+    /// The number of chats that are remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.chats.len()

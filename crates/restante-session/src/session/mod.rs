@@ -1,4 +1,4 @@
-//! One client's delivery state: what it has been given, what it has acked, what comes next.
+//! One client's delivery state: what it was given, what it has acked, what comes next.
 //!
 //! Pure: no socket, no clock, no database. [`Session::handle`] takes what happened and says what to do;
 //! [`Session::next_deadline`] says when it wants to be asked again. The connection task does the rest.
@@ -134,7 +134,7 @@ impl Session {
         self.commits.shrink();
     }
 
-    /// When [`Input::Deadline`] is to be given, unless something else changes it before.
+    /// The time at which [`Input::Deadline`] is to be given. Any input may change it.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.life {
             Life::Open => self.first_deadline(),
@@ -142,8 +142,8 @@ impl Session {
         }
     }
 
-    /// Is nothing under way: no ack to come for what was emitted, none to be committed? What a client rejected and is to
-    /// get again is nobody's business any more once the session leaves.
+    /// True if nothing is under way: every envelope that was emitted is acked, and every ack is committed. An envelope that the client
+    /// rejected does not count: once the session leaves, the next one emits it.
     pub fn is_quiet(&self) -> bool {
         !self.window.awaits_anything() && self.commits.uncommitted() == 0
     }
@@ -155,13 +155,13 @@ impl Session {
         }
     }
 
-    /// May the socket be read? While it may not, no ack can be lost; after a while the session closes.
+    /// True if the socket may be read. While it is not read no ack can be lost; after a while the session closes.
     pub fn may_read(&self) -> bool {
         let bound = self.settings.uncommitted_acks_max.saturating_mul(2);
         self.commits.uncommitted() < bound && self.commits.waiting() < bound
     }
 
-    /// Has everything that waited at connect been settled, and the client been told?
+    /// True if everything that waited at connect is settled and the client was told.
     pub fn is_drained(&self, class: Class) -> bool {
         self.inboxes[class].drain == inbox::Drain::Told
     }
@@ -186,12 +186,12 @@ impl Session {
         self.inboxes[class].cursor
     }
 
-    /// Was any envelope put on the wire?
+    /// True if any envelope was emitted.
     pub fn anything_emitted(&self) -> bool {
         self.progress.anything_emitted()
     }
 
-    /// Was anything that was emitted here acked, rejected or read?
+    /// True if any envelope that was emitted here was acked, rejected or read.
     pub fn anything_acked(&self) -> bool {
         self.progress.anything_acked()
     }

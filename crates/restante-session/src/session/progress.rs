@@ -1,14 +1,14 @@
-//! How far the client has got with its first envelopes. A client that crashes at an envelope connects again and again and acks
-//! nothing; then envelopes are emitted alone, so that the one at fault is found.
+//! The client's progress with its first envelopes. A client that crashes at an envelope connects again and again and acks
+//! nothing. Then each envelope is emitted alone, so that the one at fault is found.
 
-/// What the client was given and has answered.
+/// The progress of one connection.
 #[derive(Debug)]
 pub(super) struct Progress {
     pace: Pace,
     emitted: Emitted,
 }
 
-/// How much may be in flight.
+/// The number of envelopes that may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
     /// One envelope over all classes: the one that crashes its client must be found.

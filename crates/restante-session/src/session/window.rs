@@ -1,5 +1,5 @@
-//! What is in flight: emitted and not yet acked, per class, with its place in the order of emission and what is
-//! awaited for it. Finding an envelope by message, by number or by due time is cheap; nothing here grows beyond
+//! The envelopes in flight: emitted and not yet acked, per class, each with its place in the order of emission and with the
+//! event that it waits for. Finding an envelope by message, by number or by due time is cheap; nothing here grows beyond
 //! the window.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,12 +24,12 @@ pub(super) struct InFlight {
     phase: Phase,
 }
 
-/// What is awaited for an envelope in flight.
+/// The event that an envelope in flight waits for.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The client's ack; at `due` it is checked.
     AwaitingAck { due: Instant },
-    /// The database's word on an attempt. The slot stays taken.
+    /// The database's answer to an attempt. The slot stays taken.
     Counting(Counting),
     /// The client rejected it; it is emitted again at `until`.
     BackingOff { until: Instant },
@@ -43,7 +43,7 @@ pub(super) struct Counting {
     pub(super) final_next: Option<String>,
 }
 
-/// Why an attempt is counted.
+/// The reason why an attempt is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// No ack in time: emit it again at once.
@@ -144,7 +144,7 @@ impl Window {
         self.in_flight[class].get_mut(&seq)
     }
 
-    /// Where a message is in flight.
+    /// The place of a message that is in flight.
     pub(super) fn find(&self, message: MessageId) -> Option<(Class, InboxSeq)> {
         self.by_message.get(&message).copied()
     }
@@ -157,7 +157,7 @@ impl Window {
         self.in_flight.values().all(BTreeMap::is_empty)
     }
 
-    /// Is an ack, or the database's word on an attempt, still to come?
+    /// True if an ack, or the database's answer to an attempt, is still to come.
     pub(super) fn awaits_anything(&self) -> bool {
         let awaits = |flight: &InFlight| matches!(flight.phase, Phase::AwaitingAck { .. } | Phase::Counting(_));
         self.in_flight.values().flat_map(BTreeMap::values).any(awaits)
@@ -173,26 +173,26 @@ impl Window {
         self.in_flight[class].keys().copied()
     }
 
-    /// The numbers in flight up to `n` that a client who has got `n` has got too: of a stray, which was emitted after
+    /// The numbers in flight up to `n` that a client which has got `n` has got too: of a stray, which was emitted after
     /// higher numbers, only a number above those tells.
     pub(super) fn up_to(&self, class: Class, n: InboxSeq) -> Vec<(Class, InboxSeq)> {
         let in_flight = self.in_flight[class].range(..=n).filter(|(_, flight)| flight.behind < n);
         in_flight.map(|(seq, _)| (class, *seq)).collect()
     }
 
-    /// Where the messages of a chat are in flight, up to a number of the chat.
+    /// The places of the messages of a chat that are in flight, up to a number of the chat.
     pub(super) fn of_chat(&self, chat: ChatId, up_to: ChatSeq) -> Vec<(Class, InboxSeq)> {
         let is_of_chat = |flight: &&InFlight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
         let in_flight = self.in_flight.values().flat_map(BTreeMap::values).filter(is_of_chat);
         in_flight.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
     }
 
-    /// When the first envelope is to be checked.
+    /// The time at which the first envelope is to be checked.
     pub(super) fn first_due(&self) -> Option<Instant> {
         self.due.first().map(|(due, ..)| *due)
     }
 
-    /// What is due by now: class by class in their order, each in the order of its numbers.
+    /// The envelopes that are due by now: class by class in the order of [`Class::ALL`], each in the order of its numbers.
     pub(super) fn all_due(&self, now: Instant) -> Vec<(Class, InboxSeq)> {
         let mut due: Vec<_> = self.due.iter().take_while(|(due, ..)| *due <= now).map(|(_, class, seq)| (*class, *seq)).collect();
         due.sort_unstable();

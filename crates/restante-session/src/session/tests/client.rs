@@ -21,7 +21,7 @@ pub(super) struct Client {
     checked: PerClass<InboxSeq>,
 }
 
-/// What it remembers of its connection.
+/// The memory that a client has of its connection.
 #[derive(Default)]
 pub(super) struct Received {
     envelopes: Vec<Envelope>,

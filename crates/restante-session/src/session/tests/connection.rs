@@ -112,7 +112,7 @@ impl Connection {
         assert!(waits.is_none(), "drained up to {up_to} of {class}, and {:?} waits", waits.map(|(_, seq, _)| seq));
     }
 
-    /// What was confirmed is committed: everything its frame and those before named.
+    /// Checks that everything which the confirmed frame and those before it named is committed.
     pub(super) fn confirm(&mut self, db: &Database, ticket: Ticket) {
         assert!(self.confirmed.insert(ticket), "{ticket:?} is confirmed twice");
         let claims = self.tickets.get(&ticket).map_or(0, |claims| *claims);

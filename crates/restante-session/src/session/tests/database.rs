@@ -29,7 +29,7 @@ pub(super) struct Database {
     inboxes: PerClass<Stored>,
     chats: HashMap<ChatId, i64>,
     marks: HashMap<ChatId, ChatSeq>,
-    /// How far each device has acked.
+    /// Per device, the numbers up to which it has acked.
     pub(super) devices: [PerClass<InboxSeq>; 2],
     places: HashMap<MessageId, (Class, i64)>,
     /// Messages that some client has said it has: only those may be delivered.
@@ -91,7 +91,7 @@ impl Database {
         self.inboxes[class].rows[&seq].status
     }
 
-    /// What a page reads, from one snapshot.
+    /// The page that a read brings, from one snapshot.
     pub(super) fn page(&self, class: Class, after: InboxSeq, limit: u16, scope: Scope) -> Page {
         let inbox = &self.inboxes[class];
         let mut rows: Vec<PageRow> = Vec::new();
@@ -250,7 +250,7 @@ impl Database {
         }
     }
 
-    /// How many wait.
+    /// The number of rows that wait.
     pub(super) fn waiting(&self) -> usize {
         self.rows().filter(|(.., row)| row.status.waits()).count()
     }

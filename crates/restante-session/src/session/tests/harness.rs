@@ -1,4 +1,4 @@
-//! What makes a transcript readable: a session on a clock that is moved by hand, short words for rows and pages, and
+//! The parts of a readable transcript: a session on a clock that is moved by hand, short words for rows and pages, and
 //! effects as text. A row is called by its inbox number, one of the class `alert` with an `a` before it, one of the class `event` with an `e`; unless a test says
 //! otherwise all chat rows are of chat 1, with the chat's number equal to the inbox number, all events of chat 2 and all alerts of chat 3.
 
