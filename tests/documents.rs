@@ -117,7 +117,7 @@ fn every_limit_of_the_protocol_is_in_its_table() {
 fn every_rule_and_fault_of_the_torture_is_in_its_table() {
     let document = read("docs/torture.md");
     for (source, table) in
-        [("crates/restante-lab/src/torture/checker/findings.rs", "\nrules! {"), ("crates/restante-lab/src/torture/plan.rs", "\nkinds! {")]
+        [("crates/restante-judge/src/findings.rs", "\nrules! {"), ("crates/restante-lab/src/torture/plan.rs", "\nkinds! {")]
     {
         let source = read(source);
         let lines: Vec<&str> =

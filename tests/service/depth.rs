@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::explain::{Known, run, statements, texts, values};
 use crate::support::database;
-use crate::support::ledger::{assert_ledger, number};
+use crate::support::fixtures::{assert_consistent, number};
 
 /// So many numbers of an inbox are looked at, at most, …
 const WINDOW: i64 = 50_000;
@@ -254,7 +254,7 @@ async fn to_the_end(pool: &PgPool) {
     assert_eq!(number(pool, &marks(lagging.user)).await, DEEP);
     assert_eq!(number(pool, "select count(*) from marks_behind").await, 0);
     drop(connection);
-    assert_ledger(pool).await;
+    assert_consistent(pool).await;
 }
 
 async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {

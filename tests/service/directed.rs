@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::ledger::{Holder, assert_ledger, number};
+use crate::support::fixtures::{Holder, assert_consistent, number};
 use crate::support::{Database, Node, Socket, database, direct, until_true};
 
 /// Nobody can be found or made by name: what is sent to a name waits.
@@ -53,7 +53,7 @@ async fn sends_to_one_user_keep_their_order_while_the_chat_is_made_and_others_do
     assert_eq!(alice.send("bob", "10").await["seq"], 11);
     let wanted: Vec<String> = (0..=10).map(|n| n.to_string()).collect();
     assert_eq!(contents(&pool, "alice", "bob").await, wanted);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -108,7 +108,7 @@ async fn a_chat_that_is_named_by_its_id_in_between_keeps_its_place() {
     alice.send("carol", "9").await;
     let wanted: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     assert_eq!(contents(&pool, "alice", "carol").await, wanted);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -144,7 +144,7 @@ async fn acks_are_taken_and_committed_while_sends_wait_for_their_chat() {
     alice.ack(&message).await;
     holder.commits().await;
     assert_eq!(alice.answer(&waits).await["event"], "message:sent");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -186,6 +186,6 @@ async fn what_was_sent_before_the_client_left_is_sent_though_its_chat_was_not_ma
     holder.commits().await;
     until_true(&pool, "select count(*) = 5 from messages").await;
     assert_eq!(contents(&pool, "alice", "bob").await, ["0", "1", "2", "3", "4"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool};
 
 use crate::support::database;
-use crate::support::ledger::{assert_ledger, number};
+use crate::support::fixtures::{assert_consistent, number};
 
 async fn texts(connection: &mut PgConnection, question: &str) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(question.to_owned())).fetch_all(connection).await.unwrap_or_else(|error| panic!("{question}: {error}"))
@@ -101,7 +101,7 @@ async fn all_landed(pool: &PgPool) {
     for (question, expected) in LANDED {
         assert_eq!(number(pool, question).await, expected, "{question}");
     }
-    assert_ledger(pool).await;
+    assert_consistent(pool).await;
 }
 
 #[tokio::test]

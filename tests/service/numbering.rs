@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::support::database;
-use crate::support::ledger::{Holder, assert_ledger, group, lock_chat, lock_inbox, number, users};
+use crate::support::fixtures::{Holder, assert_consistent, group, lock_chat, lock_inbox, number, users};
 
 struct Chat {
     id: ChatId,
@@ -178,7 +178,7 @@ async fn every_batch_has_the_outcomes_and_numbers_that_its_items_would_have_one_
         }
     }
     assert_eq!(number(&pool, "select count(*) from messages").await, i64::try_from(model.stored.len()).unwrap());
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -215,5 +215,5 @@ async fn what_the_database_does_not_do_as_it_is_told_undoes_the_whole_batch() {
         assert_eq!(error.code().as_deref(), Some("XX001"), "{defect}");
     }
     assert_eq!(number(&pool, "select count(*) from messages").await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }

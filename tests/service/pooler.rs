@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use super::nodes::know_one_another;
 use super::outage::{dies_after_its_commit, ends_and_comes_back};
-use crate::support::ledger::{Holder, acks, assert_ledger, delivery, group, lock_chat, number, sent, store, text, until, users};
+use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, lock_chat, number, sent, store, text, until, users};
 use crate::support::{Connect, Load, Node, PATIENCE, PgBouncer, PrivateServer, config, secret};
 
 /// Connections that the pooler has to the server; a node has more.
@@ -71,7 +71,7 @@ impl Stand {
     }
 
     async fn stop(self, pool: &PgPool, nodes: [Node; 2]) {
-        assert_ledger(pool).await;
+        assert_consistent(pool).await;
         let through = number(pool, "select count(*) from pg_stat_activity where usename = 'app'").await;
         assert!((1..=i64::from(POOL_SIZE)).contains(&through), "{through} connections through the pooler");
         for node in nodes {

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
-use crate::support::ledger::{assert_ledger, delivery, store, until};
+use crate::support::fixtures::{assert_consistent, delivery, store, until};
 use crate::support::{Node, PATIENCE, PrivateServer, config, secret};
 
 /// Settings that anybody may have for themselves, with values that nobody would want.
@@ -163,7 +163,7 @@ async fn whatever_the_role_is_set_to_nothing_is_refused_and_no_connection_is_end
     }
     let elsewhere = "select count(*) = 0 from pg_class c join pg_am a on a.oid = c.relam where a.amname = 'elsewhere'";
     until(&stand.admin, "every table is PostgreSQL's own kind", elsewhere).await;
-    assert_ledger(&stand.admin).await;
+    assert_consistent(&stand.admin).await;
     node.stop().await;
 }
 

@@ -7,7 +7,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use crate::support::ledger::{number, store, until, users};
+use crate::support::fixtures::{number, store, until, users};
 use crate::support::{Connect, Database, Log, Node, config, database, empty_database, secret};
 
 /// What an application has that uses sqlx, as its migrations leave it.

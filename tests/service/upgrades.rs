@@ -8,7 +8,7 @@ use restante::store::{objects, own_line};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 
-use crate::support::ledger::number;
+use crate::support::fixtures::number;
 use crate::support::{Connect, Log, Node, PrivateServer, config, database, empty_database, secret};
 
 const SHORT: MigrationPatience = MigrationPatience { lock: Duration::from_secs(3), table: Duration::from_secs(3) };

@@ -16,19 +16,19 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 thread_local! {
-    static HEARD: RefCell<Option<Vec<Line>>> = const { RefCell::new(None) };
+    static HEARD: RefCell<Option<Vec<LogLine>>> = const { RefCell::new(None) };
 }
 
 /// A line of the log.
 #[derive(Clone, Debug, Default)]
-pub struct Line {
+pub struct LogLine {
     pub target: String,
     pub message: String,
     /// All others, as ` field=value`.
     pub fields: String,
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => value.clone_into(&mut self.message),
@@ -56,7 +56,7 @@ impl<S: Subscriber> Layer<S> for Hearing {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line { target: event.metadata().target().to_owned(), ..Line::default() };
+        let mut line = LogLine { target: event.metadata().target().to_owned(), ..LogLine::default() };
         event.record(&mut line);
         HEARD.with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.push(line)));
     }
@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// What was logged since it was asked last.
-    pub fn take(&self) -> Vec<Line> {
+    pub fn take(&self) -> Vec<LogLine> {
         HEARD.with_borrow_mut(|heard| heard.as_mut().map(std::mem::take).unwrap_or_default())
     }
 }

@@ -11,7 +11,7 @@ use restante_session::domain::{ChatId, MessageId};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Place {
+pub enum Destination {
     /// A chat.
     #[serde(rename = "chatId")]
     Chat(ChatId),
@@ -28,7 +28,7 @@ pub struct NewMessage {
     pub message_id: MessageId,
     /// Where it goes.
     #[serde(flatten)]
-    pub place: Place,
+    pub to: Destination,
     /// The text.
     pub content: String,
     /// `text` when left out.
@@ -41,8 +41,8 @@ pub struct NewMessage {
 
 impl NewMessage {
     /// A text with a new id.
-    pub fn text(place: Place, content: impl Into<String>) -> Self {
-        Self { message_id: MessageId::generate(), place, content: content.into(), message_type: None, metadata: None }
+    pub fn text(to: Destination, content: impl Into<String>) -> Self {
+        Self { message_id: MessageId::generate(), to, content: content.into(), message_type: None, metadata: None }
     }
 }
 

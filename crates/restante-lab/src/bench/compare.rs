@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::figure::{Results, Series, Unit};
-use super::stand::{Cost, Subject};
+use super::testbed::{Cost, Subject};
 
 /// One rate of both.
 #[derive(Debug, Clone, PartialEq, Serialize)]

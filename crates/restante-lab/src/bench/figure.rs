@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::compare::Ratio;
 use super::limit::{Batches, Limit, Share};
-use super::stand::{Cost, Subject};
+use super::testbed::{Cost, Subject};
 
 /// What a number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

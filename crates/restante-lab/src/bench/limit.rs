@@ -4,9 +4,9 @@
 //! and [`store::settle`](restante::store::settle), called in the same way: what they cost more is the price of what they promise,
 //! and what a service costs more than they do is that of sockets.
 //!
-//! [`ground`] is the database, [`work`] a batch and how it is written, [`share`] what part of the limit the service reaches.
+//! [`database`] is the database, [`work`] a batch and how it is written, [`share`] what part of the limit the service reaches.
 
-mod ground;
+mod database;
 mod share;
 mod work;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::figure::median;
 use super::load::Progress;
 use super::sizes::Sizes;
-use ground::Ground;
+use database::BareDatabase;
 pub use share::{Batches, Share, Three};
 pub use work::Work;
 
@@ -68,22 +68,22 @@ pub async fn measure(sizes: &Sizes, is_quick: bool, repeat: u32) -> anyhow::Resu
     for repetition in 1..=repeat {
         let progress = Progress::new(&format!("limit {repetition}/{repeat}"));
         progress.begin("starting a database", 0);
-        let mut ground = Ground::start(sizes, CONNECTIONS[CONNECTIONS.len() - 1]).await?;
+        let mut database = BareDatabase::start(sizes, CONNECTIONS[CONNECTIONS.len() - 1]).await?;
         progress.begin("writing without a service", (BATCHES.len() * CONNECTIONS.len() * Work::ALL.len() * messages) as u64);
-        let measured = once(&mut ground, messages, &mut limits, &progress).await;
-        ground.remove().await;
+        let measured = once(&mut database, messages, &mut limits, &progress).await;
+        database.remove().await;
         measured?;
     }
     limits.sort_by_key(|limit| (limit.work, limit.batch, limit.connections));
     Ok(limits)
 }
 
-async fn once(ground: &mut Ground, messages: usize, limits: &mut Vec<Limit>, progress: &Progress) -> anyhow::Result<()> {
+async fn once(database: &mut BareDatabase, messages: usize, limits: &mut Vec<Limit>, progress: &Progress) -> anyhow::Result<()> {
     for connections in CONNECTIONS {
         for batch in BATCHES {
             // What was stored by a statement is then acked by the one that belongs to it.
             for work in Work::ALL {
-                let (rate, cpu) = ground.measure(work, batch, connections, messages).await?;
+                let (rate, cpu) = database.measure(work, batch, connections, messages).await?;
                 let is_it = |limit: &Limit| (limit.work, limit.batch, limit.connections) == (work, batch, connections);
                 let place = limits.iter().position(is_it).unwrap_or_else(|| {
                     limits.push(Limit::new(work, batch, connections));

@@ -8,7 +8,7 @@ use anyhow::Context;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 
 use super::figure::{Results, Series, Unit, thousands};
-use super::stand::Cost;
+use super::testbed::Cost;
 
 /// Shows the results: the table on stdout and JSON in the file, or with `-` JSON on stdout.
 pub fn show(results: &Results, json: Option<&str>) -> anyhow::Result<()> {
@@ -118,7 +118,7 @@ mod tests {
         let mut results = Results::of_this_machine();
         for scenario in ["drain", "live"] {
             let figures = ["one", "two"].map(|name| Figure::new(name, 1.0, Unit::Times));
-            results.add(scenario, crate::bench::stand::Subject::Service, figures.into());
+            results.add(scenario, crate::bench::testbed::Subject::Service, figures.into());
         }
         let lines = lines(&results);
         let firsts: Vec<_> = lines.iter().filter_map(|line| line.split_whitespace().next()).map(|word| word.chars().next()).collect();

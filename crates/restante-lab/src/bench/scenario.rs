@@ -17,7 +17,7 @@ use clap::builder::PossibleValue;
 use super::figure::Figure;
 use super::load::{Crowd, Progress, pairs};
 use super::sizes::Sizes;
-use super::stand::{Stand, Subject};
+use super::testbed::{Subject, Testbed};
 pub use ingest::{DRAINED, STORED};
 
 /// A scenario.
@@ -101,34 +101,34 @@ impl Scenario {
     }
 
     /// Measures it once.
-    pub async fn run(self, stand: &Stand, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
+    pub async fn run(self, testbed: &Testbed, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
         let progress = Progress::new(label);
         match self {
-            Self::Ingest => Ok(vec![ingest::ingest(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await?]),
-            Self::Drain => ingest::ingest_and_drain(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await,
-            Self::Live => match stand.subject {
-                Subject::Service => live::live(stand, sizes, &progress).await,
+            Self::Ingest => Ok(vec![ingest::ingest(testbed, &crowd(testbed, sizes, &progress).await?, sizes, &progress).await?]),
+            Self::Drain => ingest::ingest_and_drain(testbed, &crowd(testbed, sizes, &progress).await?, sizes, &progress).await,
+            Self::Live => match testbed.subject {
+                Subject::Service => live::live(testbed, sizes, &progress).await,
                 // Beyond what it can take there is no latency to compare: only how much that is.
                 Subject::Naive => {
-                    Ok(vec![live::at_highest_rate(pairs(stand, sizes.pairs, &progress).await?, stand, sizes, &progress).await?])
+                    Ok(vec![live::at_highest_rate(pairs(testbed, sizes.pairs, &progress).await?, testbed, sizes, &progress).await?])
                 }
             },
-            Self::Nodes => live::live(stand, sizes, &progress).await,
-            Self::Backlog => backlog::backlog(stand, sizes, &progress).await,
-            Self::Group => group::group(stand, sizes, &progress).await,
-            Self::Idle => idle::idle(stand, sizes, &progress).await,
-            Self::Storm => storm::storm(stand, sizes, &progress).await,
-            Self::Pairs => pairs::by_name(stand, sizes, &progress).await,
-            Self::Promises => promises::promises(stand, sizes, &progress).await,
-            Self::History => history::history(stand, sizes, &progress).await,
-            Self::Held => held::held(stand, sizes, &progress).await,
+            Self::Nodes => live::live(testbed, sizes, &progress).await,
+            Self::Backlog => backlog::backlog(testbed, sizes, &progress).await,
+            Self::Group => group::group(testbed, sizes, &progress).await,
+            Self::Idle => idle::idle(testbed, sizes, &progress).await,
+            Self::Storm => storm::storm(testbed, sizes, &progress).await,
+            Self::Pairs => pairs::by_name(testbed, sizes, &progress).await,
+            Self::Promises => promises::promises(testbed, sizes, &progress).await,
+            Self::History => history::history(testbed, sizes, &progress).await,
+            Self::Held => held::held(testbed, sizes, &progress).await,
         }
     }
 }
 
-async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
     progress.begin("making users and chats", 0);
-    Crowd::make(&stand.database, sizes.senders, sizes.users).await
+    Crowd::make(&testbed.database, sizes.senders, sizes.users).await
 }
 
 /// What can be asked for.

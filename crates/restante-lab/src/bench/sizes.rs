@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::stand::Subject;
+use super::testbed::Subject;
 use restante::cli::identity::duration;
 
 /// The naive service gets one user where the service gets so many.

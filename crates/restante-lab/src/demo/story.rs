@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::service::OwnService;
 use restante::cli::screen::{Ink, Screen};
-use restante_client::{AckStyle, Client, Event, Happening, Http, NewMessage, Options, Place, Ready, Sent, StatusNews};
+use restante_client::{AckStyle, Client, Destination, Event, Happening, Http, NewMessage, Options, Ready, Sent, StatusNews};
 use restante_session::domain::{ChatId, ChatSeq, Class, Status};
 
 /// Messages that Alice sends.
@@ -68,7 +68,7 @@ impl<'a> Story<'a> {
         self.say(&format!("Bob is away: he has never even been here. Alice sends him {MESSAGES} messages.")).await?;
         let begun = Instant::now();
         for n in 1..=MESSAGES {
-            alice.send(&NewMessage::text(Place::User("bob".into()), format!("Message {n} of {MESSAGES}")));
+            alice.send(&NewMessage::text(Destination::User("bob".into()), format!("Message {n} of {MESSAGES}")));
         }
         let mut sent = Vec::with_capacity(MESSAGES);
         while sent.len() < MESSAGES {

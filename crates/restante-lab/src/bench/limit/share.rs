@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Limit, Work};
 use crate::bench::figure::{Results, Series, median};
 use crate::bench::scenario::{DRAINED, STORED};
-use crate::bench::stand::Subject;
+use crate::bench::testbed::Subject;
 
 /// Messages in a transaction of the service, on average.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,7 +118,7 @@ fn nearest(limits: &[Limit], work: Work, batch: f64) -> Option<&Limit> {
 mod tests {
     use super::*;
     use crate::bench::figure::Figure;
-    use crate::bench::stand::Cost;
+    use crate::bench::testbed::Cost;
 
     const METRICS: &str = "\
 # TYPE restante_lane_batch_items histogram

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 
-use super::{Heard, Numbering, PATIENCE, Pair, Progress};
+use super::{Incoming, Numbering, PATIENCE, Pair, Progress};
 use crate::bench::figure::Figure;
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
 /// How finely progress is shown.
 const STEPS: u32 = 100;
@@ -24,7 +24,7 @@ pub struct ClosedLoop {
 
 /// What every pair does.
 #[derive(Clone)]
-struct Orders {
+struct PairOptions {
     numbering: Numbering,
     content: Arc<str>,
     unfinished_max: usize,
@@ -36,7 +36,7 @@ impl ClosedLoop {
     /// All pairs begin; each keeps so many messages under way.
     pub fn start(pairs: Vec<Pair>, unfinished_max: u32, content: &str) -> Self {
         let (finished, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let orders = Orders {
+        let options = PairOptions {
             numbering: Numbering::new(),
             content: content.into(),
             unfinished_max: unfinished_max as usize,
@@ -45,7 +45,7 @@ impl ClosedLoop {
         };
         let mut tasks = JoinSet::new();
         for (place, pair) in pairs.into_iter().enumerate() {
-            tasks.spawn(keep_going(pair, (place as u64) << 24, orders.clone()));
+            tasks.spawn(keep_going(pair, (place as u64) << 24, options.clone()));
         }
         Self { tasks, finished, stop }
     }
@@ -64,12 +64,12 @@ impl ClosedLoop {
     }
 
     /// Lets it run for so long: messages whose sender was told, in a second.
-    pub async fn measure(&mut self, name: String, time: Duration, stand: &Stand, progress: &Progress) -> anyhow::Result<Figure> {
+    pub async fn measure(&mut self, name: String, time: Duration, testbed: &Testbed, progress: &Progress) -> anyhow::Result<Figure> {
         progress.begin("at the highest rate", u64::from(STEPS));
-        let (began, before, spent) = (Instant::now(), self.finished.load(Ordering::Relaxed), stand.meter.read());
+        let (began, before, spent) = (Instant::now(), self.finished.load(Ordering::Relaxed), testbed.meter.read());
         self.run(time, progress).await?;
         let (seconds, done) = (began.elapsed().as_secs_f64(), self.finished.load(Ordering::Relaxed) - before);
-        Ok(Figure::rate(name, done, seconds, stand.meter.since(spent)))
+        Ok(Figure::rate(name, done, seconds, testbed.meter.since(spent)))
     }
 
     /// Sends no more, waits for what is under way, and gives the pairs back.
@@ -87,11 +87,11 @@ impl ClosedLoop {
 }
 
 /// Both ends of a pair in one task: a message is sent for each that its sender is told of.
-async fn keep_going(mut pair: Pair, first: u64, orders: Orders) -> anyhow::Result<Pair> {
+async fn keep_going(mut pair: Pair, first: u64, options: PairOptions) -> anyhow::Result<Pair> {
     let (mut next, mut unfinished) = (first, 0);
     loop {
-        while unfinished < orders.unfinished_max && !orders.stop.load(Ordering::Relaxed) {
-            pair.sender.send(orders.numbering.id(next), pair.chat, &orders.content);
+        while unfinished < options.unfinished_max && !options.stop.load(Ordering::Relaxed) {
+            pair.sender.send(options.numbering.id(next), pair.chat, &options.content);
             (next, unfinished) = (next + 1, unfinished + 1);
         }
         if unfinished == 0 {
@@ -99,11 +99,11 @@ async fn keep_going(mut pair: Pair, first: u64, orders: Orders) -> anyhow::Resul
         }
         // Each end sends what it has queued when nothing has come for it: both are polled, and neither waits for the other.
         tokio::select! {
-            heard = pair.sender.next() => if let Heard::Delivered(numbers) = heard? {
+            incoming = pair.sender.next() => if let Incoming::Delivered(numbers) = incoming? {
                 unfinished -= numbers.len();
-                orders.finished.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+                options.finished.fetch_add(numbers.len() as u64, Ordering::Relaxed);
             },
-            heard = pair.recipient.next() => if let Heard::Received(id) = heard? {
+            incoming = pair.recipient.next() => if let Incoming::Received(id) = incoming? {
                 pair.recipient.ack(id);
             },
         }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{Heard, Numbering, PATIENCE, Pair, Progress, Socket};
+use super::{Incoming, Numbering, PATIENCE, Pair, Progress, Socket};
 use crate::bench::figure::{Figure, Unit};
 
 /// The loop while it runs.
@@ -28,7 +28,7 @@ pub struct OpenLoop {
 
 /// How fast, and for how long at most.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct Schedule {
     /// Messages a second of all pairs together.
     pub rate: u32,
     /// Until it ends by itself.
@@ -105,12 +105,12 @@ impl Moments {
 
 impl OpenLoop {
     /// All pairs begin, in turn.
-    pub fn start(pairs: Vec<Pair>, pace: Pace, content: &str, progress: Option<&Progress>) -> anyhow::Result<Self> {
-        ensure!(!pairs.is_empty() && pace.rate > 0, "without pairs and a rate there is nothing to measure");
+    pub fn start(pairs: Vec<Pair>, schedule: Schedule, content: &str, progress: Option<&Progress>) -> anyhow::Result<Self> {
+        ensure!(!pairs.is_empty() && schedule.rate > 0, "without pairs and a rate there is nothing to measure");
         let began = Instant::now() + Duration::from_millis(100);
-        let total = (f64::from(pace.rate) * pace.longest.as_secs_f64()) as u64;
+        let total = (f64::from(schedule.rate) * schedule.longest.as_secs_f64()) as u64;
         let acked = (0..total).map(|_| AtomicU64::new(0)).collect();
-        let moments = Arc::new(Moments { began, acked, interval: Duration::from_secs(1) / pace.rate });
+        let moments = Arc::new(Moments { began, acked, interval: Duration::from_secs(1) / schedule.rate });
         let (numbering, content): (_, Arc<str>) = (Numbering::new(), content.into());
         let (mut tasks, mut queues) = (JoinSet::new(), Vec::new());
         for (place, Pair { sender, recipient, chat }) in pairs.into_iter().enumerate() {
@@ -121,7 +121,7 @@ impl OpenLoop {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let clock = metronome(moments, queues, Arc::clone(&stop))?;
-        Ok(Self { pairs: tasks, clock, stop, ends: began + pace.longest })
+        Ok(Self { pairs: tasks, clock, stop, ends: began + schedule.longest })
     }
 
     /// Sends no more from now on.
@@ -195,7 +195,7 @@ async fn send_when_due(
                 }
                 None => more = false,
             },
-            heard = socket.next() => if let Heard::Delivered(numbers) = heard? {
+            incoming = socket.next() => if let Incoming::Delivered(numbers) = incoming? {
                 for number in numbers {
                     record(told, moments.due(number));
                     record(ack_told, moments.acked(number));
@@ -219,7 +219,7 @@ async fn receive(
     loop {
         tokio::select! {
             _ = &mut end => return Ok(()),
-            heard = socket.next() => if let Heard::Received(id) = heard? {
+            incoming = socket.next() => if let Incoming::Received(id) = incoming? {
                 let number = Numbering::number(id);
                 record(there, moments.due(number));
                 moments.ack(number);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Heard, Progress, Socket};
+use super::{Incoming, Progress, Socket};
 
 /// Where a message goes.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ pub async fn send_all(
         if unconfirmed == 0 {
             return Ok(confirmed);
         }
-        if let Heard::Sent = socket.next().await? {
+        if let Incoming::Sent = socket.next().await? {
             (confirmed, unconfirmed) = (confirmed + 1, unconfirmed - 1);
             progress.advance(1);
         }

@@ -43,7 +43,7 @@ impl Numbering {
 
 /// What a client hears, as far as load is concerned.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Incoming {
     /// It is connected.
     Ready,
     /// A message is stored.
@@ -125,7 +125,7 @@ impl Socket {
     async fn until_ready(mut self) -> anyhow::Result<Result<Self, Later>> {
         loop {
             match self.next().await {
-                Ok(Heard::Ready) => return Ok(Ok(self)),
+                Ok(Incoming::Ready) => return Ok(Ok(self)),
                 Ok(_) => {}
                 Err(error) => return error.downcast::<Later>().map(Err),
             }
@@ -152,7 +152,7 @@ impl Socket {
     pub async fn is_online(&mut self, user: &str) -> anyhow::Result<bool> {
         self.wire.queue(format!(r#"{{"event":"presence:get","id":"1","data":{{"userIds":["{user}"]}}}}"#));
         loop {
-            if let Heard::Online(online) = self.next().await? {
+            if let Incoming::Online(online) = self.next().await? {
                 return Ok(online);
             }
         }
@@ -170,24 +170,24 @@ impl Socket {
 
     /// What comes next; what is queued leaves first when nothing has come yet. An `error` frame is an error here. May be
     /// dropped and called again without losing anything.
-    pub async fn next(&mut self) -> anyhow::Result<Heard> {
+    pub async fn next(&mut self) -> anyhow::Result<Incoming> {
         let text = self.wire.next().await?;
         let Frame { event, data } = serde_json::from_str(&text).with_context(|| format!("not a frame: {text}"))?;
         Ok(match (event, data) {
-            ("message:receive", Data { message_id: Some(id), .. }) => Heard::Received(id),
-            ("message:sent", _) => Heard::Sent,
+            ("message:receive", Data { message_id: Some(id), .. }) => Incoming::Received(id),
+            ("message:sent", _) => Incoming::Sent,
             ("message:status", Data { message_ids: Some(ids), status: Some("delivered"), .. }) => {
-                Heard::Delivered(ids.into_iter().map(Numbering::number).collect())
+                Incoming::Delivered(ids.into_iter().map(Numbering::number).collect())
             }
             ("message:status", Data { message_id: Some(id), delivered_count: Some(delivered), .. }) => {
-                Heard::Counted { number: Numbering::number(id), delivered }
+                Incoming::Counted { number: Numbering::number(id), delivered }
             }
-            ("queue:drained", Data { class: Some("chat"), .. }) => Heard::Drained,
-            ("presence:state", Data { users: Some(users), .. }) => Heard::Online(users.iter().any(|user| user.online)),
-            ("ready", _) => Heard::Ready,
+            ("queue:drained", Data { class: Some("chat"), .. }) => Incoming::Drained,
+            ("presence:state", Data { users: Some(users), .. }) => Incoming::Online(users.iter().any(|user| user.online)),
+            ("ready", _) => Incoming::Ready,
             ("error", Data { code: Some("busy"), retry_after_ms: Some(ms), .. }) => return Err(Later(ms).into()),
             ("error", Data { code, .. }) => bail!("the service answered with the error {}", code.unwrap_or("?")),
-            _ => Heard::Other,
+            _ => Incoming::Other,
         })
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use crate::bench::figure::{Figure, Unit, thousands};
 use crate::bench::load::{ClosedLoop, Progress, pairs, tidy};
 use crate::bench::sizes::{HeldBy, Sizes};
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
 /// Time at the highest rate before it counts.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -16,10 +16,10 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const TABLES: [&str; 4] = ["inboxes", "chat_heads", "marks", "message_status"];
 
 /// With each number of pairs.
-pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+pub async fn held(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for pairs in &sizes.held_pairs.0 {
-        let of_these = with_pairs(stand, sizes, *pairs, progress).await?;
+        let of_these = with_pairs(testbed, sizes, *pairs, progress).await?;
         let what = format!("{} pairs", thousands(u64::from(*pairs)));
         figures.extend(of_these.into_iter().map(|figure| Figure { name: format!("{what}, {}", figure.name), ..figure }));
     }
@@ -27,15 +27,15 @@ pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::
 }
 
 /// The closed loop before the transaction is opened, at each mark while it is open, and after its end.
-async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let pairs = pairs(stand, count, progress).await?;
+async fn with_pairs(testbed: &Testbed, sizes: &Sizes, count: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let pairs = pairs(testbed, count, progress).await?;
     let mut traffic = ClosedLoop::start(pairs, unfinished(sizes, count), &sizes.content());
     traffic.run(WARM_UP.min(sizes.time), progress).await?;
-    let before = traffic.measure("before".to_owned(), sizes.time, stand, progress).await?;
+    let before = traffic.measure("before".to_owned(), sizes.time, testbed, progress).await?;
     let mut figures = vec![before.clone()];
 
     let open = match sizes.held_by {
-        HeldBy::Somebody => Some(open(&stand.database).await?),
+        HeldBy::Somebody => Some(open(&testbed.database).await?),
         HeldBy::Nobody => None,
     };
     let since = Instant::now();
@@ -43,17 +43,17 @@ async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progres
         let when = format!("{} {}", if open.is_some() { "held for" } else { "held by nobody for" }, words(mark.0));
         progress.begin(&format!("until it is {when}"), 100);
         traffic.run(mark.0.saturating_sub(since.elapsed()), progress).await?;
-        let rate = traffic.measure(when.clone(), sizes.time, stand, progress).await?;
+        let rate = traffic.measure(when.clone(), sizes.time, testbed, progress).await?;
         figures.push(rate.clone());
         figures.extend(loss(&when, &before, &rate));
-        figures.extend(dead_rows(&stand.database, &when).await?);
+        figures.extend(dead_rows(&testbed.database, &when).await?);
     }
-    figures.extend(table_sizes(&stand.database).await?);
+    figures.extend(table_sizes(&testbed.database).await?);
     if let Some(open) = open {
         open.rollback().await?;
     }
-    tidy(&stand.database).await?;
-    figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, stand, progress).await?);
+    tidy(&testbed.database).await?;
+    figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, testbed, progress).await?);
     traffic.finish().await?;
     Ok(figures)
 }
