@@ -41,7 +41,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use properties::{ACKED, CURSOR, GAPS, HINT, ONCE, ONE_LIVES, ONE_PER_HUB, ORDER, REACHED, REST, SETTLED};
 use world::{Action, World};
 
-/// What is wrong with a world, one thing at a time.
+/// A mistake in a world. A world has at most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     /// A row becomes `delivered` when its envelope is emitted.
@@ -62,7 +62,7 @@ enum Defect {
     ForgetsHintsWhileReading,
     /// An ack is written whatever the row's status is.
     SettlesWhateverTheStatus,
-    /// Whether the id exists is asked before the chat is locked.
+    /// It looks for the id before it locks the chat.
     LooksForTheIdBeforeTheLock,
     /// A device's cursor goes to the highest number acked.
     DeviceCursorJumpsOverHoles,

@@ -23,7 +23,7 @@ const SECRET_FILE: &str = "jwt-secret";
 pub struct Host {
     /// Where the messages are.
     pub database: Database,
-    /// What tokens are signed with, where one is known.
+    /// The secret that tokens are signed with, where it is known.
     secret: Option<SecretString>,
     /// The server of our own, and its data directory.
     pub embedded: Option<(Embedded, PathBuf)>,

@@ -1,4 +1,4 @@
-//! Which service, and as whom: the arguments that the commands share, and the tokens that come of them.
+//! The service and the user: the arguments that the commands share, and the tokens that are made from them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::auth::Scope;
 /// Long enough for anything that is done by hand.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Which service.
+/// The service that a command calls.
 #[derive(Debug, clap::Args)]
 pub struct Service {
     /// Where the service is

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and what the exit code means. Each command is a file of its own.
 //!
-//! How commands behave (exit codes, times, colours, where settings come from) is public: `restante-lab` behaves alike.
+//! The behaviour of commands (exit codes, times, colours, sources of settings) is public, because `restante-lab` behaves alike.
 
 mod dead_letters;
 pub mod exit;
@@ -100,7 +100,7 @@ Examples:
   restante token carol --scope admin
   curl -H \"Authorization: Bearer $(restante token alice)\" http://127.0.0.1:8080/v1/chats";
 
-/// Does what the command line asks for. Called once, by `main`.
+/// Runs the command of the command line. `main` calls it once.
 pub fn main() -> ExitCode {
     if let Err(why) = read_environment() {
         return Exit::Usage.after(&why);

@@ -11,7 +11,7 @@ pub struct Screen {
     colours: Colours,
 }
 
-/// Are there any?
+/// Tells whether the screen has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -20,7 +20,7 @@ pub enum Colours {
     Off,
 }
 
-/// What a piece of text is.
+/// The kind of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
     /// Times, places, numbers.
@@ -29,9 +29,9 @@ pub enum Ink {
     Bold,
     /// Good news.
     Green,
-    /// What was read.
+    /// Text about a message that was read.
     Cyan,
-    /// What broke.
+    /// Text about a failure.
     Red,
 }
 

@@ -40,13 +40,13 @@ pub struct Args {
     /// The chat it goes into
     #[arg(long, group = "place", value_name = "ID", value_parser = chat_id)]
     chat: Option<ChatId>,
-    /// What becomes of it before this command ends
+    /// The status to wait for before this command ends
     #[arg(long, value_enum, default_value_t = Wait::Read, value_name = "STATUS")]
     wait: Wait,
     /// How long to wait for that
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
-    /// What the message is: text, action, …
+    /// The type of the message: text, action, …
     #[arg(long, value_name = "TYPE")]
     message_type: Option<String>,
     /// The text; `-` reads it from stdin

@@ -17,7 +17,7 @@ use crate::telemetry::init_logging;
 
 /// Users that the embedded mode prints tokens for.
 const DEMO_USERS: [&str; 2] = ["alice", "bob"];
-/// How long those are good for.
+/// The time for which those tokens are valid.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Between two tries to start anew.
 const START_ANEW_PAUSE: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ use serde_json::Value;
 const PLACE: &str = "target/sabotage";
 /// Where the patches lie, in the tree.
 const PATCHES: &str = "tests/torture/broken";
-/// What every run is given; a patch's own arguments come after it.
+/// The arguments of every run; a patch's own arguments come after them.
 const USUAL: [&str; 8] = ["torture", "--minutes", "0.5", "--nodes", "3", "--clients", "18", "--json"];
 /// Chance decides whether a run meets the moment; so many seeds are tried.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=4;

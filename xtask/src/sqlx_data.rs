@@ -28,7 +28,7 @@ struct Query {
     describe: Value,
 }
 
-/// What the macros write.
+/// A file that the macros write.
 #[derive(Deserialize)]
 struct QueryFile {
     hash: String,

@@ -39,7 +39,7 @@ pub enum Gone {
     /// The service could not read what this client sent: a fault in the client.
     #[error("the service refused a frame of this client: {0}")]
     BadFrame(String),
-    /// Whatever answers there does not speak this protocol.
+    /// The server at the address does not speak this protocol.
     #[error("the address does not answer as a Restante service: {0}")]
     NotTheService(String),
     /// [`super::Client::close`] was called.
@@ -70,7 +70,7 @@ impl Gone {
     }
 }
 
-/// How long to wait before the next try.
+/// The waits between attempts to connect.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,

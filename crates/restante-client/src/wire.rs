@@ -26,7 +26,7 @@ const WRITE_BUFFER_BYTES: usize = 8192;
 /// Twice what the service promises to stay below, so that a service above its own limit is noticed and not cut off at the edge.
 const FRAME_BYTES_MAX: usize = 2 * BATCH_FRAME_BYTES_MAX;
 
-/// How a connection ends, or does not begin.
+/// The reasons why a connection ends, or does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The address cannot be used.
@@ -138,7 +138,7 @@ impl Wire {
         while let Some(Ok(_)) = self.socket.next().await {}
     }
 
-    /// How often anything at all was heard, pings included.
+    /// The number of frames that came, pings included.
     pub const fn sounds(&self) -> u64 {
         self.sounds
     }

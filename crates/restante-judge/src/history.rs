@@ -1,5 +1,5 @@
-//! What a client did and received, record by record: the evidence that the judge decides over. The types are plain values that are
-//! written as JSON lines and read back. They share nothing with the service's own types.
+//! The history of a client: a record of each action and each frame that it received. The types are plain values that are written as JSON
+//! lines and read back. They share nothing with the service's own types.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

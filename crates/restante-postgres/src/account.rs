@@ -1,6 +1,6 @@
-//! Whom the server runs as. PostgreSQL refuses to run as root, so under root it gets another account, which
-//! must then be able to enter the directories it works in. Accounts are asked from `id`, which knows every
-//! source of accounts that the machine has, not only `/etc/passwd`.
+//! The account that the server runs as. PostgreSQL refuses to run as root, so under root it gets another account. That account must be
+//! able to enter the server's directories. Accounts are looked up with `id`, which knows every source of accounts of the machine and
+//! not only `/etc/passwd`.
 
 use std::env;
 use std::fs::Metadata;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::account::{self, Account};
 use super::{Error, PORT};
 
-/// What `sockaddr_un` holds on every system that PostgreSQL runs on, less the terminating NUL.
+/// The bytes of a path that `sockaddr_un` holds on every system that PostgreSQL runs on, without the terminating NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// The paths of one embedded server and the account they belong to.
@@ -57,7 +57,7 @@ impl Layout {
         Ok(file)
     }
 
-    /// Whether anybody has a claim. The answer holds for as long as the caller keeps the start lock.
+    /// Tells whether a process has a claim. The answer is right while the caller holds the start lock.
     pub(super) fn is_claimed(&self) -> Result<bool, Error> {
         let (path, file) = lock_file(&self.root, "in-use.lock")?;
         match file.try_lock() {

@@ -52,7 +52,7 @@ pub struct Embedded {
     claim: File,
 }
 
-/// What became of the server when this process had no more use for it.
+/// The end of the server's use by this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastOut {
     /// Nobody else used it: it was stopped.
@@ -85,7 +85,7 @@ impl Embedded {
         Ok(Self { postmaster, started, claim })
     }
 
-    /// How the server was found.
+    /// Tells whether the server was started or already ran.
     pub fn started(&self) -> Started {
         self.started
     }
@@ -100,7 +100,7 @@ impl Embedded {
         &self.postmaster.layout.log
     }
 
-    /// How to connect to the database `db`.
+    /// Options to connect to the database `db`.
     pub fn options(&self, db: &str) -> PgConnectOptions {
         options(&self.postmaster.layout.socket_dir, db)
     }

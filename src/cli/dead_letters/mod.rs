@@ -126,14 +126,17 @@ struct Which {
     confirm: Option<usize>,
 }
 
-/// What is to be done to them.
+/// The request for the dead letters.
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     Requeue,
     Discard(Option<&'a str>),
 }
 
-/// Does it.
+/// Runs the command.
+///
+/// # Errors
+/// When the service or the database refuses or does not answer.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let desk = Desk::open(&args.place).await?;
     let done = match &args.command {
@@ -226,7 +229,7 @@ async fn change(desk: &Desk, which: &Which, change: Change<'_>) -> anyhow::Resul
     Ok(if done == count { Exit::Done } else { Exit::Failed })
 }
 
-/// What fits, oldest first, so that what is put back comes in the order in which it failed.
+/// The dead letters that fit the filter, oldest first, so that they are put back in the order in which they failed.
 async fn gather(desk: &Desk, which: &Which) -> anyhow::Result<Vec<(MessageId, ExternalId)>> {
     let mut query = DeadLetterQuery { limit: Some(PAGE), ..which.filter.query() };
     let letters = if let Some(message) = which.message {

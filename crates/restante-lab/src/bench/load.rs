@@ -1,4 +1,4 @@
-//! What scenarios drive the service with: users, chats and waiting messages made at once, many cheap sockets, a bar to watch.
+//! The load of the scenarios: users, chats and waiting messages that are made in bulk, cheap sockets, loops of senders, and a progress bar.
 
 mod closed_loop;
 mod connected;
@@ -20,11 +20,11 @@ pub use draining::{Drained, drain, drain_all, ensure_drained, waiting};
 pub use filling::{accept_all, texts, tidy};
 pub use fixtures::{Crowd, User, direct_chats, group_chat, users};
 pub use history::fill_history;
-pub use open_loop::{OpenLoop, Outcome, Schedule, quantiles};
+pub use open_loop::{OpenLoop, OpenLoopResult, Schedule, quantiles};
 pub use pairs::{Pair, pairs};
 pub use progress::Progress;
 pub use sending::{Address, send_all};
 pub use socket::{Incoming, Numbering, Socket};
 
-/// After the last message is due, so long for the rest to arrive.
+/// The time for the last messages to arrive after the last one was due.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,7 +10,9 @@ mod figure;
 mod limit;
 mod load;
 mod naive;
+mod numbers;
 mod report;
+mod results;
 mod scenario;
 mod sizes;
 mod testbed;
@@ -20,9 +22,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use figure::Results;
 use limit::Batches;
 use restante::cli::exit::{Exit, words};
+use results::Results;
 use scenario::{Choice, Scenario};
 use sizes::{Sizes, SizesGiven};
 use testbed::{Subject, Testbed};
@@ -145,11 +147,10 @@ async fn measure(args: &Args) -> anyhow::Result<Results> {
         results.limits = limit::measure(&sizes, args.quick, args.repeat).await?;
     }
     results.compare();
-    results.share();
     Ok(results)
 }
 
-/// Those that were asked for. Of a service that runs already only one node is known.
+/// The scenarios of the command line. Of a running service only one node is known, so those with two nodes are left out.
 fn scenarios(args: &Args) -> Vec<Scenario> {
     let mut scenarios = Choice::scenarios(&args.scenarios);
     let is_named = |scenario: &Scenario| args.scenarios.contains(&Choice::One(*scenario));

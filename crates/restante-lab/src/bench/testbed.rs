@@ -1,4 +1,4 @@
-//! What is measured: a service and its database, in processes of their own, or ones that run already.
+//! The testbed of a scenario: a service and its database in processes of their own, or ones that run already.
 
 mod meter;
 pub mod open_files;
@@ -18,10 +18,10 @@ pub use meter::{Cost, Meter};
 use restante::cli::exit::UsageError;
 use restante_postgres::{ServerOptions, Throwaway};
 
-/// The database of a server of our own.
+/// The database's name in a server that the lab starts.
 pub const DATABASE: &str = "restante";
 
-/// A service that runs already.
+/// Options for a service that runs already.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Given {
     /// Measure the service that runs here, with SEND_RATE=0, instead of one of the benchmark's own; its database gets many users and messages
@@ -44,13 +44,13 @@ pub struct Given {
 }
 
 impl Given {
-    /// Is there one?
+    /// True when a running service is given.
     pub const fn is_given(&self) -> bool {
         self.url.is_some()
     }
 }
 
-/// Which service.
+/// The service that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
@@ -61,7 +61,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// As it is shown.
+    /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -69,7 +69,7 @@ impl Subject {
         }
     }
 
-    /// The program that is it: the service's, or this very one.
+    /// The program of it: the service's, or this one.
     fn program(self, given: &Given) -> anyhow::Result<PathBuf> {
         match self {
             Self::Service => given.program.path(),
@@ -77,7 +77,7 @@ impl Subject {
         }
     }
 
-    /// How that program is told to be it.
+    /// The arguments of that program.
     const fn args(self) -> &'static [&'static str] {
         match self {
             Self::Service => &["serve"],
@@ -89,13 +89,13 @@ impl Subject {
 /// A service and its database, ready to be driven.
 #[derive(Debug)]
 pub struct Testbed {
-    /// What is measured.
+    /// The service.
     pub subject: Subject,
     /// The database, for setting up users and chats and for counting afterwards.
     pub database: PgPool,
-    /// Reads what service and database have spent.
+    /// Reads the CPU time of service and database.
     pub meter: Meter,
-    /// Of each node.
+    /// The nodes' addresses.
     urls: Vec<String>,
     signer: Signer,
     processes: Vec<ServiceProcess>,
@@ -104,7 +104,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Starts a service of so many nodes on a fresh database, or takes the one that is given.
+    /// Starts a service with `nodes` nodes on a fresh database, or takes the one that is given.
     pub async fn start(given: &Given, subject: Subject, nodes: usize) -> anyhow::Result<Self> {
         match (&given.url, &given.database) {
             (Some(_), Some(_)) if nodes > 1 => Err(UsageError("with --url there is one node: leave out `nodes`".to_owned()).into()),
@@ -160,31 +160,31 @@ impl Testbed {
         })
     }
 
-    /// How to connect as this user, at the first node.
+    /// Options to connect as this user at the first node.
     pub fn options(&self, user: &str) -> anyhow::Result<restante_client::Options> {
         self.options_at(0, user)
     }
 
-    /// How to connect as this user at a node; counted round, where there are not so many.
+    /// Options to connect as this user at a node. Nodes are counted from 0 and round, so a node number may be too high.
     pub fn options_at(&self, node: usize, user: &str) -> anyhow::Result<restante_client::Options> {
         let token = self.signer.token(user)?;
         Ok(restante_client::Options::new(&self.urls[node % self.urls.len()], token)?)
     }
 
-    /// The database's version, and the settings that decide what a commit is worth.
+    /// The database's version, and the settings that decide over the cost of a commit.
     pub async fn version(&self) -> anyhow::Result<String> {
         let words = "select format('PostgreSQL %s (fsync %s, synchronous_commit %s, shared_buffers %s)', current_setting('server_version'),
                      current_setting('fsync'), current_setting('synchronous_commit'), current_setting('shared_buffers'))";
         Ok(sqlx::query_scalar(words).fetch_one(&self.database).await?)
     }
 
-    /// The (first) service's metrics, as it shows them to operators.
+    /// The metrics of the first node, as text.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         let answer = reqwest::get(format!("{}/metrics", self.urls[0])).await?.error_for_status()?;
         Ok(answer.text().await?)
     }
 
-    /// Ends what was started here, and removes its data. Returns what the service said last.
+    /// Ends the processes that were started here, and removes their data. Returns the last lines of the service's log.
     pub async fn remove(self) -> String {
         self.database.close().await;
         for process in self.processes {
@@ -196,7 +196,7 @@ impl Testbed {
     }
 }
 
-/// A few connections.
+/// A pool of four connections.
 pub async fn pool(options: PgConnectOptions) -> anyhow::Result<PgPool> {
     PgPoolOptions::new().max_connections(4).connect_with(options).await.context("the database cannot be reached")
 }

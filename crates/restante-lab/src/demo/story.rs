@@ -1,4 +1,4 @@
-//! What happens in the demo, in plain words. Everything it claims it has checked.
+//! The story of the demo in plain words. The demo checks everything that it says.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub struct Story<'a> {
     pause: Duration,
 }
 
-/// What Bob has.
+/// Bob's connection and the messages that he has received.
 struct Bob {
     client: Client,
     /// The numbers of the messages that had their effect, in the order in which they had it.

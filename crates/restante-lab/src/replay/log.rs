@@ -58,9 +58,9 @@ pub enum Action {
     Joins,
     /// Goes offline.
     Leaves,
-    /// Says this.
+    /// The person says this.
     Says(String),
-    /// Does this.
+    /// The person does this (`/me …`).
     Acts(String),
 }
 

@@ -52,10 +52,10 @@ pub struct Args {
     /// The logs, played one after another
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
-    /// So many times as fast as it happened (default: as fast as the service confirms)
+    /// This many times as fast as it happened (default: as fast as the service confirms)
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "rate")]
     speed: Option<f64>,
-    /// So many messages in a second
+    /// This many messages in a second
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
     /// Unacked messages that each member allows (1 to 500)
@@ -82,7 +82,7 @@ pub struct Args {
     /// Leave out those who never say anything
     #[arg(long)]
     speakers_only: bool,
-    /// So long without any progress is a failure
+    /// A replay without progress for this time fails
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = duration)]
     stall: Duration,
     /// Look into this database for the final statuses (default: ask the status API)

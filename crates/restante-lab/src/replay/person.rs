@@ -78,7 +78,7 @@ enum Then {
 
 /// The settings of a person.
 pub struct Setup {
-    /// How it connects.
+    /// The options of its client.
     pub options: Options,
     /// Its number in the log.
     pub person: PersonNo,
@@ -104,7 +104,7 @@ pub struct Person {
     sends_repeated: u64,
 }
 
-/// What a person writes down.
+/// The records of a person.
 struct Records {
     recorder: Recorder,
     deliveries: Deliveries,

@@ -50,7 +50,7 @@ Examples:
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What is drawn follows from this number (default: one that is drawn, and told)
+    /// All random choices follow from this number (default: one that is drawn, and told)
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How long faults come; the end takes up to a few minutes more

@@ -1,4 +1,4 @@
-//! A database without a service: users and direct chats as the other scenarios have them, and connections to write on.
+//! A database without a service, with users and direct chats as in the scenarios, and with connections that write.
 
 use std::time::Instant;
 
@@ -19,8 +19,8 @@ use restante_postgres::{ServerOptions, Throwaway};
 const WARM_UP_BATCHES: usize = 6;
 const WARM_UP_BATCH: usize = 10;
 
-/// What the service's own functions set for themselves, and more of the kind: the plain statements shall find each row by its
-/// key, also with plans that were made while the tables were empty.
+/// Settings of the planner, so that the plain statements find each row by its key, also with plans that were made while the tables were
+/// empty. The service's own functions set some of them for themselves.
 const PLANNER: [(&str, &str); 7] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -31,13 +31,14 @@ const PLANNER: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
 ];
 
-/// A server of its own, and who writes there.
+/// A database server and the connections that write to it.
 pub struct BareDatabase {
     server: Throwaway,
     meter: Meter,
     content: String,
-    /// For the plain statements, whose numbers are made up here, and for the service's own, whose are not.
+    /// The side of the plain statements, whose numbers are made up here.
     plain: Side,
+    /// The side of the service's own statements, which give numbers themselves.
     own: Side,
 }
 
@@ -45,7 +46,7 @@ pub struct BareDatabase {
 struct Side {
     chats: Vec<Chat>,
     connections: Vec<PgConnection>,
-    /// What was stored last and is not acked, per connection.
+    /// The messages that were stored last and are not acked, for each connection.
     stored: Vec<Vec<Letter>>,
 }
 
@@ -73,8 +74,8 @@ impl BareDatabase {
         Ok(database)
     }
 
-    /// Writes so many messages, or acks those that were stored last: messages a second, and the database's CPU seconds
-    /// for each 1,000 of them.
+    /// Stores this many messages, or acks those that were stored last. Returns messages a second, and the database's CPU seconds for 1,000
+    /// of them.
     pub async fn measure(&mut self, work: Work, batch: usize, connections: usize, messages: usize) -> anyhow::Result<(f64, Option<f64>)> {
         let side = if work.is_own() { &mut self.own } else { &mut self.plain };
         let letters = if work.is_store() { side.write(connections, messages) } else { side.take_stored() };
@@ -115,7 +116,7 @@ impl Side {
         Ok(Self { chats, connections: open, stored: Vec::new() })
     }
 
-    /// New messages, per connection: to all chats in turn, each chat on one connection, as the service's lanes have it.
+    /// Makes new messages for each connection, to all chats in turn. Each chat is on one connection, as in the service's lanes.
     fn write(&mut self, connections: usize, messages: usize) -> Vec<Vec<Letter>> {
         let mut letters = vec![Vec::with_capacity(messages / connections); connections];
         let chats = self.chats.len() / connections;
@@ -134,7 +135,7 @@ impl Side {
         letters
     }
 
-    /// What was stored last, in the order in which it is acked: a user's messages one after the other.
+    /// Takes the messages that were stored last, in the order in which they are acked: all of one user, then those of the next.
     fn take_stored(&mut self) -> Vec<Vec<Letter>> {
         let mut letters = std::mem::take(&mut self.stored);
         for lane in &mut letters {
@@ -143,7 +144,7 @@ impl Side {
         letters
     }
 
-    /// Each connection writes its batches, one after the other.
+    /// Each connection writes its batches one after the other.
     async fn run(&mut self, batches: Vec<Vec<Batch>>) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         for batches in batches {

@@ -1,4 +1,4 @@
-//! Clients who are there, and ack whatever comes.
+//! Connected clients that ack every message.
 
 use std::time::Instant;
 
@@ -10,15 +10,15 @@ use tokio::task::JoinSet;
 use super::{Incoming, Numbering, Progress, Socket, User};
 use crate::bench::testbed::Testbed;
 
-/// Clients that are in their handshake at once: as many as a machine's backlog of connections bears easily.
+/// The number of handshakes at once: the backlog of a listening socket has room for that many.
 pub const CONNECTING_MAX: usize = 64;
 
-/// Connects these users, some at a time, and gives their sockets in the same order. They have to be read from soon.
+/// Connects these users, some at a time, and returns their sockets in the same order. The caller has to read from them soon.
 pub async fn connect_all(testbed: &Testbed, users: &[User], progress: &Progress) -> anyhow::Result<Vec<Socket>> {
     connect_all_to(testbed, 0, users, progress).await
 }
 
-/// The same at this node.
+/// The same at this node, counted from 0.
 pub async fn connect_all_to(testbed: &Testbed, node: usize, users: &[User], progress: &Progress) -> anyhow::Result<Vec<Socket>> {
     progress.begin("connecting", users.len() as u64);
     let options: Vec<_> = users.iter().map(|user| testbed.options_at(node, &user.name)).collect::<Result<_, _>>()?;
@@ -33,17 +33,17 @@ pub async fn connect_all_to(testbed: &Testbed, node: usize, users: &[User], prog
 /// Connected clients, each read by a task of its own.
 #[derive(Debug)]
 pub struct ConnectedClients {
-    /// They end only when something goes wrong.
+    /// The clients' tasks. A task ends only with an error.
     tasks: JoinSet<anyhow::Error>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
 }
 
-/// Somebody got a message.
+/// The arrival of a message at a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// Its number.
+    /// The message's number.
     pub number: u64,
-    /// When.
+    /// Its time.
     pub at: Instant,
 }
 
@@ -58,7 +58,7 @@ impl ConnectedClients {
         Ok(Self { tasks, arrivals })
     }
 
-    /// The next message that somebody gets.
+    /// The next arrival at any of the clients.
     pub async fn next(&mut self) -> anyhow::Result<Arrival> {
         tokio::select! {
             Some(arrival) = self.arrivals.recv() => Ok(arrival),
@@ -67,7 +67,7 @@ impl ConnectedClients {
         }
     }
 
-    /// Is everybody still connected?
+    /// Fails when a client has lost its connection.
     pub fn ensure_complete(&mut self) -> anyhow::Result<()> {
         match self.tasks.try_join_next() {
             Some(ended) => Err(ended?).context("a client lost its connection"),

@@ -1,4 +1,4 @@
-//! Users who come and take what waits for them, with an ack per message.
+//! Users who connect and drain their inboxes, with an ack a message.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::{Incoming, Progress, Socket, User};
 use crate::bench::testbed::{Cost, Testbed};
 use restante_client::Options;
 
-/// Acks all that comes until the service says that the queue is drained. Returns how many came.
+/// Acks every message until the service says that the queue is drained. Returns the number of messages.
 pub async fn drain(socket: &mut Socket, progress: &Progress) -> anyhow::Result<u64> {
     let mut received = 0;
     loop {
@@ -34,16 +34,16 @@ pub async fn drain(socket: &mut Socket, progress: &Progress) -> anyhow::Result<u
     }
 }
 
-/// What it took to drain many.
+/// The cost of draining many users.
 #[derive(Debug)]
 pub struct Drained {
-    /// From the first connection until the last client was told that its queue is drained.
+    /// Seconds from the first connection until the last client was told that its queue is drained.
     pub seconds: f64,
-    /// CPU meanwhile.
+    /// CPU seconds meanwhile.
     pub spent: Option<Cost>,
 }
 
-/// Connects these users at once and drains each; so many messages have to come.
+/// Connects these users at once and drains each of them. `total` messages have to come.
 pub async fn drain_all(testbed: &Testbed, users: &[User], window: u16, total: u64, progress: &Progress) -> anyhow::Result<Drained> {
     progress.begin("drain", total);
     let (began, before) = (Instant::now(), testbed.meter.read());
@@ -60,7 +60,7 @@ pub async fn drain_all(testbed: &Testbed, users: &[User], window: u16, total: u6
             anyhow::Ok((socket, received))
         });
     }
-    // Whoever is done stays until all are: leaving is no part of draining.
+    // A client that is done stays until all are, because disconnecting is no part of draining.
     let (mut sockets, mut received) = (Vec::new(), 0);
     while let Some(drained) = tasks.join_next().await {
         let (socket, count) = drained??;
@@ -72,7 +72,7 @@ pub async fn drain_all(testbed: &Testbed, users: &[User], window: u16, total: u6
     Ok(drained)
 }
 
-/// Nothing may have come twice, and nothing may wait any more.
+/// Fails when a message came twice, or still waits.
 pub async fn ensure_drained(testbed: &Testbed, users: &[User], received: u64, total: u64) -> anyhow::Result<()> {
     ensure!(received == total, "{received} messages came where {total} waited");
     let left = waiting(&testbed.database, users).await?;
@@ -80,7 +80,7 @@ pub async fn ensure_drained(testbed: &Testbed, users: &[User], received: u64, to
     Ok(())
 }
 
-/// Rows of these users that are not delivered.
+/// The number of these users' rows that wait.
 pub async fn waiting(database: &PgPool, users: &[User]) -> anyhow::Result<u64> {
     let ids: Vec<i64> = users.iter().map(|user| user.id).collect();
     let count = "select count(*) from message_status where user_id = any ($1) and status = 'sent'";

@@ -1,4 +1,4 @@
-//! Users and chats, made in the database in a few statements: making them is not what is measured.
+//! Users and chats, made in the database in a few statements. No scenario measures this.
 
 use anyhow::ensure;
 use sqlx::PgPool;
@@ -7,19 +7,19 @@ use uuid::Uuid;
 /// A user.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// As the token names it.
+    /// Its external id.
     pub name: String,
-    /// As the database numbers it.
+    /// Its number in the database.
     pub id: i64,
 }
 
-/// Makes so many users, whose names begin so; a name is used once in the life of a database.
+/// Makes `count` users whose names begin with `part`. A name is used once in the life of a database.
 pub async fn users(database: &PgPool, part: &str, count: u32) -> anyhow::Result<Vec<User>> {
     let run = Uuid::now_v7().simple().to_string();
     let names: Vec<String> = (0..count).map(|n| format!("{part}-{}-{n}", &run[20..])).collect();
     let mut made: Vec<(String, i64)> =
         sqlx::query_as("select external_id, id from restante_users($1)").bind(&names).fetch_all(database).await?;
-    // In the order of their numbers, which is not that of their names.
+    // Sorted by their numbers, which is another order than that of their names.
     made.sort_by_key(|(_, id)| *id);
     Ok(made.into_iter().map(|(name, id)| User { name, id }).collect())
 }
@@ -39,19 +39,19 @@ pub async fn group_chat(database: &PgPool, admin: &User, members: &[User]) -> an
     Ok(chat)
 }
 
-/// Senders, and users who are away, each in a direct chat with one of the senders in turn.
+/// Senders, and users who are away. Each of these has a direct chat with one of the senders, in turn.
 #[derive(Debug)]
 pub struct Crowd {
-    /// They write.
+    /// The senders.
     pub senders: Vec<User>,
-    /// They are written to.
+    /// The users who are away.
     pub recipients: Vec<User>,
     /// The chat of each recipient.
     pub chats: Vec<Uuid>,
 }
 
 impl Crowd {
-    /// Makes all of them.
+    /// Makes the users and the chats.
     pub async fn make(database: &PgPool, senders: u32, recipients: u32) -> anyhow::Result<Self> {
         ensure!(senders > 0 && recipients > 0, "without a sender or a recipient there is nothing to measure");
         let senders = users(database, "sender", senders).await?;
@@ -61,7 +61,7 @@ impl Crowd {
         Ok(Self { senders, recipients, chats })
     }
 
-    /// Each chat with the number of its sender.
+    /// Each chat with its sender.
     pub fn letters(&self) -> impl Iterator<Item = (Uuid, i64)> + Clone {
         self.chats.iter().copied().zip(self.senders.iter().map(|sender| sender.id).cycle())
     }

@@ -1,4 +1,4 @@
-//! Two who are online and share a chat.
+//! Pairs of online users that share a direct chat.
 
 use uuid::Uuid;
 
@@ -8,15 +8,15 @@ use crate::bench::testbed::{Testbed, open_files};
 /// A sender and a recipient, connected, with their chat.
 #[derive(Debug)]
 pub struct Pair {
-    /// Writes, and is told.
+    /// Sends, and gets the receipts.
     pub sender: Socket,
-    /// Acks.
+    /// Acks every message.
     pub recipient: Socket,
-    /// Where.
+    /// Their direct chat.
     pub chat: Uuid,
 }
 
-/// Makes and connects so many pairs. Where there are two nodes, senders are at one and recipients at the other.
+/// Makes and connects `count` pairs. With two nodes, senders are at the one and recipients at the other.
 pub async fn pairs(testbed: &Testbed, count: u32, progress: &Progress) -> anyhow::Result<Vec<Pair>> {
     open_files::ensure_room(2 * u64::from(count))?;
     progress.begin("making pairs", 0);

@@ -1,19 +1,20 @@
-//! One user for whom very much waits: the rate must not depend on how much it is, nor the service's memory.
+//! One user with a large backlog: neither the rate nor the service's memory may depend on its size.
 
 use std::time::Instant;
 
-use crate::bench::figure::{Figure, Unit, thousands};
+use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{Crowd, Progress, Socket, accept_all, direct_chats, drain, ensure_drained, tidy, users};
+use crate::bench::numbers::thousands;
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::Testbed;
 use restante_client::Options;
 
 /// The largest window that a client may ask for.
 const WINDOW_MAX: u16 = 500;
-/// Drained before anything is measured: the first drain of a service pays for statements and memory that stay.
+/// Drained before the measurement, because the first drain of a service prepares statements and takes memory that it keeps.
 const WARM_UP: u32 = 1_000;
 
-/// Each backlog with the usual window and with the largest.
+/// Measures each backlog with the usual window and with the largest one.
 pub async fn backlog(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     drained(testbed, sizes, WARM_UP, sizes.window, progress).await?;
     let mut figures = Vec::new();
@@ -29,14 +30,14 @@ pub async fn backlog(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> a
     Ok(figures)
 }
 
-/// The rate with the last backlog, in rates with the first one.
+/// The rate with the last backlog by that with the first one.
 fn ratio(rates: &[(u32, f64)], window: u16) -> Option<Figure> {
     let ((few, before), (many, after)) = (rates.first()?, rates.last()?);
     let name = format!("window {window}: rate with {} / with {}", thousands(u64::from(*many)), thousands(u64::from(*few)));
     Some(Figure::new(name, after / before, Unit::Times))
 }
 
-/// One user's backlog, from the first frame of the handshake to `queue:drained`. The first figure is the rate.
+/// Drains one user's backlog, from the first frame of the handshake to `queue:drained`. The first figure is the rate.
 async fn drained(testbed: &Testbed, sizes: &Sizes, waiting: u32, window: u16, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let total = u64::from(waiting);
     progress.begin("filling", total);

@@ -1,19 +1,20 @@
-//! One message, very many recipients: how long it takes to store a row for each, and how soon all of them have it.
+//! One message to very many recipients: the time to store a row for each of them, and the time until all of them have it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use uuid::Uuid;
 
-use crate::bench::figure::{Figure, Unit, median, thousands};
+use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{ConnectedClients, Incoming, Numbering, Progress, Socket, User, group_chat, users, waiting};
+use crate::bench::numbers::{median, thousands};
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::{Cost, Testbed, open_files};
 
-/// For everybody to have one message.
+/// The longest time until all members have a message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Each size with everybody away, and then another group of that size with everybody there.
+/// Measures a group of each size with all members away, and then another one with all members connected.
 pub async fn group(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for members in &sizes.members.0 {
@@ -23,7 +24,7 @@ pub async fn group(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> any
     Ok(figures)
 }
 
-/// A group, and the one of it who writes.
+/// A group with its sender.
 struct Group {
     sender: Socket,
     recipients: Vec<User>,
@@ -43,12 +44,12 @@ impl Group {
         Ok(Self { sender, recipients, chat, numbering: Numbering::new(), content: sizes.content() })
     }
 
-    /// Recipients of each message.
+    /// The number of recipients of each message.
     fn rows(&self) -> u64 {
         self.recipients.len() as u64
     }
 
-    /// With the sender.
+    /// The number of members with the sender, in words.
     fn members(&self) -> String {
         thousands(self.rows() + 1)
     }
@@ -61,7 +62,7 @@ impl Group {
     }
 }
 
-/// Nobody but the sender is connected; the next message goes when the one before is confirmed.
+/// Only the sender is connected. It sends the next message when the one before is confirmed.
 async fn away(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let mut group = Group::make(testbed, sizes, members, progress).await?;
     let messages = u64::from(sizes.group_messages);
@@ -79,7 +80,7 @@ async fn away(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progres
     Ok(vec![milliseconds(format!("{what}: sent → stored"), &times), rate(format!("{what}: rows stored"), rows, &times, spent)])
 }
 
-/// Everybody is connected and acks; the next message goes when the sender has been told that all have the one before.
+/// All members are connected and ack. The sender sends the next message when it was told that all have the one before.
 async fn there(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     open_files::ensure_room(u64::from(members))?;
     let mut group = Group::make(testbed, sizes, members, progress).await?;
@@ -105,7 +106,7 @@ async fn there(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progre
     ])
 }
 
-/// When the last member had this message, and when the sender had been told that all have it.
+/// The times at which the last member had this message, and at which the sender was told that all have it.
 async fn everywhere(group: &mut Group, connected: &mut ConnectedClients, message: u64) -> anyhow::Result<(Instant, Instant)> {
     let (recipients, mut arrived, mut told) = (group.rows(), 0, 0);
     let (mut last, mut all_told) = (None, None);
@@ -123,7 +124,7 @@ async fn everywhere(group: &mut Group, connected: &mut ConnectedClients, message
             }
             incoming = group.sender.next() => {
                 told = match incoming? {
-                    // In a small group each member by name, in a large one a count.
+                    // A receipt has names in a small group, and a count in a large one.
                     Incoming::Delivered(numbers) => told + numbers.into_iter().filter(|number| *number == message).count() as u64,
                     Incoming::Counted { number, delivered } if number == message => delivered,
                     Incoming::Counted { .. } | Incoming::Ready | Incoming::Sent | Incoming::Received(_) | Incoming::Drained | Incoming::Online(_) | Incoming::Other => told,

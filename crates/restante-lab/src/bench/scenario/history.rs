@@ -3,12 +3,13 @@
 use anyhow::{Context, ensure};
 
 use super::ingest::ingest_and_drain;
-use crate::bench::figure::{Figure, Unit, thousands};
+use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{Crowd, Progress, fill_history, tidy};
+use crate::bench::numbers::thousands;
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::Testbed;
 
-/// What is compared.
+/// The figure that is compared.
 const DRAINED: &str = "drained";
 
 /// Ingest and drain with each number of finished rows, in the same tables, each for a crowd with a history of its own.

@@ -3,8 +3,9 @@
 
 use anyhow::Context;
 
-use crate::bench::figure::{Figure, Unit, thousands};
+use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{ConnectedClients, Progress, users};
+use crate::bench::numbers::thousands;
 use crate::bench::sizes::{Sizes, Time};
 use crate::bench::testbed::{Testbed, open_files};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bench::figure::{Figure, Unit};
-use crate::bench::load::{ClosedLoop, OpenLoop, Outcome, Pair, Progress, Schedule, pairs, quantiles};
+use crate::bench::load::{ClosedLoop, OpenLoop, OpenLoopResult, Pair, Progress, Schedule, pairs, quantiles};
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::Testbed;
 
@@ -37,7 +37,8 @@ async fn at_fixed_rate(
     progress.begin("at a fixed rate", (f64::from(sizes.rate) * sizes.time.as_secs_f64()) as u64);
     let spent = testbed.meter.read();
     let schedule = Schedule { rate: sizes.rate, longest: sizes.time };
-    let Outcome { pairs, latencies, messages } = OpenLoop::start(pairs, schedule, &sizes.content(), Some(progress))?.finish().await?;
+    let OpenLoopResult { pairs, latencies, messages } =
+        OpenLoop::start(pairs, schedule, &sizes.content(), Some(progress))?.finish().await?;
     let cost = testbed.meter.since(spent).map(|spent| spent.per_1000(messages));
     let mut figures = vec![Figure { cost, ..Figure::new("fixed rate", f64::from(sizes.rate), Unit::PerSecond) }];
     figures.extend(quantiles("sent → recipient", &latencies.there));

@@ -1,5 +1,5 @@
-//! Every sender writes to every recipient, by name (`to`): with chats that are new, with such that are there, and with such that the
-//! service has met before. Recipients are away, every message is confirmed.
+//! Every sender writes to every recipient by name (`to`): into new chats, into existing chats, and into chats that the service has
+//! looked up before. Recipients are away, and every message is confirmed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,13 +13,13 @@ use crate::bench::load::{Address, Numbering, Progress, User, connect_all, direct
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::Testbed;
 
-/// Who writes to whom.
+/// Senders and recipients. Every sender writes to every recipient.
 struct Cross {
     senders: Vec<User>,
     recipients: Vec<User>,
 }
 
-/// One after the other; new people where the chats have to be new to the service.
+/// Measures one after the other, with new users where the chats have to be new to the service.
 pub async fn by_name(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let strangers = Cross::make(testbed, sizes, progress).await?;
     let new = strangers.write(testbed, sizes, "chats that are new", None, progress).await?;
@@ -41,7 +41,7 @@ impl Cross {
         Ok(Self { senders, recipients })
     }
 
-    /// A chat for each sender and recipient, recipients first.
+    /// Makes a chat for each sender and recipient: first those of the first sender.
     async fn make_chats(&self, testbed: &Testbed, progress: &Progress) -> anyhow::Result<Vec<Uuid>> {
         progress.begin("making chats", 0);
         let pairs: Vec<_> = self.senders.iter().flat_map(|from| self.recipients.iter().map(|to| (from.id, to.id))).collect();
@@ -50,7 +50,7 @@ impl Cross {
         Ok(chats)
     }
 
-    /// Each sender writes to one recipient after the other, and then to the first one again.
+    /// Each sender writes to one recipient after the other, and begins again with the first one.
     async fn write(
         &self,
         testbed: &Testbed,
@@ -83,7 +83,7 @@ impl Cross {
         Ok(figure)
     }
 
-    /// Where this sender writes to.
+    /// The destinations of this sender.
     fn addresses(&self, sender: usize, chats: Option<&[Uuid]>) -> Vec<Address> {
         let (count, names) = (self.recipients.len(), self.recipients.iter().map(|to| Address::User(to.name.as_str().into())));
         match chats {

@@ -1,5 +1,5 @@
-//! What the users of a service ask it for, while a few others talk: how soon a message is there, how soon one has what waited, how
-//! soon one knows whether somebody is online.
+//! The times that users notice, under a little load: until a message arrives, until a backlog is drained, and until an online check is
+//! answered.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ use crate::bench::load::{
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::Testbed;
 
-/// Messages that wait for each who comes.
+/// The messages that wait for each user who connects.
 const WAITING: u32 = 50;
-/// Longer than everything else takes: then the live traffic is stopped.
+/// Longer than the whole scenario takes. The live traffic is stopped before.
 const LIVE_MAX: Duration = Duration::from_secs(600);
 
-/// All three, the second and the third one after the other.
+/// Measures all three, the second before the third.
 pub async fn promises(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let crowd = crowd(testbed, sizes, progress).await?;
-    let mut asked = Asked::connect(testbed, progress).await?;
+    let mut check = PresenceCheck::connect(testbed, progress).await?;
     let pairs = pairs(testbed, sizes.pairs, progress).await?;
     let (began, content) = (Instant::now(), sizes.content());
     let mut live = OpenLoop::start(pairs, Schedule { rate: sizes.storm_rate, longest: LIVE_MAX }, &content, None)?;
     let drained = drained(testbed, &crowd, progress).await?;
-    let checked = asked.check(sizes.checks, progress).await?;
+    let checked = check.run(sizes.checks, progress).await?;
     tokio::time::sleep(sizes.time.saturating_sub(began.elapsed())).await;
     live.stop();
     let live = live.finish().await?;
@@ -38,7 +38,7 @@ pub async fn promises(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> 
     Ok(figures)
 }
 
-/// Those who will come, with what waits for them.
+/// Makes the users who will connect, and the messages that wait for them.
 async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
     let total = u64::from(sizes.pairs) * u64::from(WAITING);
     progress.begin("filling", total);
@@ -48,7 +48,7 @@ async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow:
     Ok(crowd)
 }
 
-/// One after the other connects and takes what waits, with an ack for each message.
+/// The users connect one after the other and drain their inboxes, with an ack a message.
 async fn drained(testbed: &Testbed, crowd: &Crowd, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
     let total = crowd.recipients.len() as u64 * u64::from(WAITING);
     progress.begin("50 waiting", total);
@@ -63,15 +63,15 @@ async fn drained(testbed: &Testbed, crowd: &Crowd, progress: &Progress) -> anyho
     Ok(latencies)
 }
 
-/// One who asks whether another is online.
-struct Asked {
+/// A client that checks whether another user is online.
+struct PresenceCheck {
     asker: Socket,
     other: User,
-    /// It is.
+    /// The other user's connection.
     _there: Socket,
 }
 
-impl Asked {
+impl PresenceCheck {
     async fn connect(testbed: &Testbed, progress: &Progress) -> anyhow::Result<Self> {
         let both = users(&testbed.database, "asked", 2).await?;
         direct_chats(&testbed.database, &[(both[0].id, both[1].id)]).await?;
@@ -80,8 +80,8 @@ impl Asked {
         Ok(Self { asker, other: both[1].clone(), _there: there })
     }
 
-    /// Asks so often, each time when the answer before has come.
-    async fn check(&mut self, times: u32, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
+    /// Makes this many checks, each after the answer of the one before.
+    async fn run(&mut self, times: u32, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
         progress.begin("online checks", u64::from(times));
         let mut latencies = micros()?;
         for _ in 0..times {

@@ -1,5 +1,5 @@
-//! Everybody comes back at once: thousands of clients connect within seconds and take what waits for them, while others go on
-//! talking and should not notice.
+//! A reconnect storm: thousands of clients connect within seconds and drain their inboxes. Meanwhile pairs go on sending, and should not
+//! notice.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::bench::load::{Crowd, OpenLoop, Progress, Schedule, Socket, accept_all
 use crate::bench::sizes::Sizes;
 use crate::bench::testbed::{Testbed, open_files};
 
-/// Longer than any storm: live traffic is stopped when it is over.
+/// Longer than any storm. Live traffic is stopped when the storm is over.
 const LIVE_MAX: Duration = Duration::from_secs(600);
 
-/// Live traffic by itself, then with the storm.
+/// Measures live traffic alone, and then with the storm.
 pub async fn storm(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     open_files::ensure_room(u64::from(sizes.connections) + 2 * u64::from(sizes.pairs))?;
     let crowd = crowd(testbed, sizes, progress).await?;
@@ -50,7 +50,7 @@ fn total(sizes: &Sizes) -> u64 {
     u64::from(sizes.connections) * u64::from(sizes.waiting)
 }
 
-/// Those who will come, with what waits for them.
+/// Makes the users who will connect, and the messages that wait for them.
 async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
     progress.begin("filling", total(sizes));
     let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.connections).await?;
@@ -62,14 +62,14 @@ async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow:
     Ok(crowd)
 }
 
-/// What the clients saw.
+/// The result of the storm's clients.
 struct Clients {
-    /// From the instant at which each was to connect until it was told that its queue is drained.
+    /// Microseconds from the instant at which a client was to connect until it was told that its queue is drained.
     latencies: Histogram<u64>,
     received: u64,
 }
 
-/// All connect, evenly spread, and drain. They stay until the last one is done.
+/// All clients connect, evenly spread in time, and drain. They stay until the last one is done.
 async fn come_back(testbed: &Testbed, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Clients> {
     progress.begin("storm", total(sizes));
     let options: Vec<_> = crowd.recipients.iter().map(|user| testbed.options(&user.name)).collect::<Result<_, _>>()?;

@@ -1,5 +1,5 @@
-//! CPU time and memory of processes, as `/proc` tells them (proc(5)). Elsewhere, or for processes on other machines,
-//! there are none.
+//! CPU time and memory of processes, read from `/proc` (proc(5)). On systems without it, and for processes of other machines, there
+//! are none.
 
 use std::fs;
 use std::pin::pin;
@@ -9,13 +9,13 @@ use serde::Serialize;
 
 /// `/proc` counts in hundredths of a second wherever Linux runs (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
-/// How often memory is read while its peak is looked for.
+/// The interval in which memory is read to find its peak.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Whose time is read.
+/// The processes whose CPU time and memory are read.
 #[derive(Debug, Clone)]
 pub struct Meter {
-    /// One for each node; none: not known.
+    /// The nodes' process ids; empty when they are not known.
     services: Vec<u32>,
     postmaster: Option<u32>,
 }
@@ -23,33 +23,33 @@ pub struct Meter {
 /// CPU seconds, user and system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Of the service, all its nodes together.
+    /// CPU time of all nodes together.
     pub service: f64,
-    /// Of the database: the postmaster and all of its children.
+    /// CPU time of the postmaster and all of its children.
     pub database: f64,
-    /// Of this process, where the clients run.
+    /// CPU time of this process, in which the clients run.
     pub clients: f64,
 }
 
 impl Meter {
-    /// Of these processes.
+    /// A meter of these processes.
     pub const fn new(services: Vec<u32>, postmaster: Option<u32>) -> Self {
         Self { services, postmaster }
     }
 
-    /// CPU seconds that the database has spent so far, where only that is of interest.
+    /// The CPU seconds that the database has used so far. `None` where they cannot be read.
     pub fn database(&self) -> Option<f64> {
         with_children(self.postmaster?)
     }
 
-    /// What they have spent so far. None where it cannot be read.
+    /// The CPU seconds that they have used so far. `None` where they cannot be read.
     pub fn read(&self) -> Option<Cost> {
         let service = self.services.iter().map(|pid| Some(ProcessTime::of(*pid)?.own)).sum::<Option<f64>>()?;
         (!self.services.is_empty()).then_some(())?;
         Some(Cost { service, database: with_children(self.postmaster?)?, clients: own()? })
     }
 
-    /// What they have spent since an earlier reading.
+    /// The CPU seconds that they have used since an earlier reading.
     pub fn since(&self, before: Option<Cost>) -> Option<Cost> {
         let (now, before) = (self.read()?, before?);
         Some(Cost {
@@ -59,12 +59,12 @@ impl Meter {
         })
     }
 
-    /// Memory of the (first) service that is in RAM now, in KiB. None where it cannot be read.
+    /// The memory of the first node that is in RAM, in KiB. `None` where it cannot be read.
     pub fn service_kib(&self) -> Option<u64> {
         resident_kib(&fs::read_to_string(format!("/proc/{}/status", self.services.first()?)).ok()?)
     }
 
-    /// Does something; what comes of it, and the most memory that the service was seen to have meanwhile, in KiB.
+    /// Does some work. Returns its result, and the peak of the service's memory meanwhile, in KiB.
     pub async fn highest_kib_while<T>(&self, work: impl Future<Output = T>) -> (T, Option<u64>) {
         let (mut work, mut look) = (pin!(work), tokio::time::interval(LOOK_EVERY));
         let mut highest = None;
@@ -78,18 +78,18 @@ impl Meter {
 }
 
 impl Cost {
-    /// For each 1,000 of so many messages.
+    /// The cost of 1,000 messages, of the cost of this many.
     pub fn per_1000(self, messages: u64) -> Self {
         let share = 1000.0 / messages.max(1) as f64;
         Self { service: self.service * share, database: self.database * share, clients: self.clients * share }
     }
 }
 
-/// Seconds of one process.
+/// CPU seconds of one process.
 struct ProcessTime {
     parent: u32,
     own: f64,
-    /// Of its children that have ended and were waited for.
+    /// The time of its children that have ended and were waited for.
     ended: f64,
 }
 
@@ -98,7 +98,7 @@ impl ProcessTime {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// The name, in parentheses, may hold anything: fields are counted from its end on.
+    /// Reads the fields after the name. The name is in parentheses and may have any text, so they are counted from its end.
     fn parse(stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let seconds = |first: usize| {

@@ -1,22 +1,22 @@
-//! Many connections need many open files, here and in the service, which inherits this process's limit.
+//! The limit of open files. Many connections need many, here and in the service, which inherits this process's limit.
 
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bench::figure::thousands;
+use crate::bench::numbers::thousands;
 use restante::cli::exit::UsageError;
 
-/// Besides connections: the database's, the log, whatever else a process has open.
+/// Open files beside the clients' connections: those to the database, the log, and others.
 const OTHERS: u64 = 200;
 
-/// As many as the machine's administrator allows. To be called before anything is started that shall have them too.
+/// Sets the limit as high as the machine's administrator allows. To be called before a process is started that needs it too.
 pub fn allow_most() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // If it is refused, `ensure_room` finds it out for those who need it.
+    // If this fails, `ensure_room` refuses the scenarios that need it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// Is there room for so many connections?
+/// Fails when the machine has no room for this many connections.
 pub fn ensure_room(connections: u64) -> anyhow::Result<()> {
     let (needed, allowed) = (connections + OTHERS, getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
     let words = || {
