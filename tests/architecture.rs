@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which module of the service knows which others; `session` and `domain` are those of restante-session. Arrows run downwards only: what stands higher here is known by nothing below it.
+/// The modules that each module of the service may use; `session` and `domain` are those of restante-session. Arrows run downwards only:
+/// no module uses one that is above it here.
 const KNOWS: &[(&str, &[&str])] = &[
     ("cli", &["address", "app", "config", "auth", "secret", "telemetry", "store", "protocol", "domain"]),
     (
@@ -171,7 +172,7 @@ fn the_rules_name_no_arrow_upwards_and_none_among_the_four() {
 /// Cargo keeps the crates apart; where in a crate another one may be used is kept here.
 #[test]
 fn crates_are_used_where_they_belong() {
-    // What the service is measured against, in processes and connections of the benchmark's own.
+    // The parts of the benchmark that the service is compared with. They may use the service's library.
     let compared = ["bench/naive", "bench/limit", "bench/load/filling.rs"].map(|place| format!("crates/restante-lab/src/{place}"));
     for source in sources() {
         let (package, name) = (source.package(), source.name());
@@ -223,7 +224,7 @@ fn no_file_and_no_function_outgrows_the_reader() {
     }
 }
 
-/// Does a function begin here?
+/// Tells whether a function begins in this line.
 fn is_function(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let before = words.iter().take_while(|word| **word != "fn");
@@ -263,7 +264,7 @@ fn statements_live_in_the_store() {
     }
 }
 
-/// What a node does by a clock that may be off has to be seen in one place. The commands beside `serve` are other programs.
+/// A node's clock may be wrong, so only one file may read the time of day. The commands beside `serve` and the lab are no nodes.
 #[test]
 fn only_the_clock_reads_the_time_of_day() {
     let all = sources();

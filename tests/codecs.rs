@@ -86,14 +86,14 @@ fn has_the_form_of_a_time(text: &str) -> bool {
     form.starts_with("0000-00-00") && matches!(offset, "Z" | "z" | "+00:00" | "-00:00")
 }
 
-/// What the client makes of a frame of the service.
+/// Reads a frame of the service as the client does.
 fn told(frame: &str) -> Event {
     let event = restante_client::Frame::parse(frame).event;
     assert!(!matches!(event, Event::Malformed { .. } | Event::Other { .. }), "{event:?}");
     event
 }
 
-/// What the service makes of a frame of the client.
+/// Reads a frame of the client as the service does.
 fn heard(event: &str, data: Value) -> ClientEvent {
     let frame = parse(&restante_client::encode(event, Some("7"), &data)).unwrap();
     assert_eq!(frame.id.unwrap().as_json(), "\"7\"");

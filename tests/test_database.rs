@@ -1,4 +1,4 @@
-//! What every other test relies on: a database of its own, migrated, gone afterwards.
+//! The test database: every test has a migrated database of its own, which is removed afterwards.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! What failed: how it comes to that across connections and nodes, and what an operator does about it, over HTTP and by
-//! command. The sender knows of each step, whether it was there or not.
+//! Dead letters: how a message fails across connections and nodes, and how an operator puts it back or discards it, over HTTP and by
+//! command. The sender is told of each step, whether it was connected or not.
 
 use std::process::Output;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn item(sent: &Value, user: &str) -> Value {
     json!({"items": [{"messageId": sent["messageId"], "userId": user}]})
 }
 
-/// What a request about one item came to.
+/// The outcome of a request about one item.
 async fn outcome(admin: &Api, what: &str, body: Value) -> String {
     let (status, answer) = admin.post(&format!("{LIST}/{what}"), body).await;
     assert_eq!(status, 200, "{answer}");
@@ -162,7 +162,7 @@ async fn a_requeue_reaches_a_recipient_on_another_node_and_the_sender_on_a_third
     anna.close().await;
     ben.close().await;
     let (mut anna, mut ben) = (nodes[1].connect("anna").await, nodes[2].connect("ben").await);
-    // What she is told anyway, of the time she was away.
+    // Takes the receipts of the time in which she was away.
     anna.until_pong().await;
 
     let admin = nodes[0].admin();
@@ -232,7 +232,7 @@ async fn a_sender_that_was_away_is_told_what_was_put_back_and_what_was_given_up(
     }
     anna.until_pong().await;
     anna.close().await;
-    // What it knows: everything so far.
+    // Her cursor covers everything so far.
     let mut anna = node.connect("anna").await;
     let frames = anna.until_pong().await;
     let mut cursors = frames.iter().map(|frame| &frame["data"]["marksCursor"]).filter(|cursor| cursor.is_string());

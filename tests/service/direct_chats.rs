@@ -117,7 +117,7 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
     assert_consistent(&pool).await;
 }
 
-/// Whoever waits holds nothing that comes later in the order: users by name, then chats by key.
+/// A transaction that waits holds no lock that comes later in the order: users by name, then chats by key.
 #[tokio::test]
 async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
     let db = database().await;

@@ -1,4 +1,4 @@
-//! What a connection sends to users by their names: it reads on while chats are asked for, and each chat keeps its order.
+//! Sends to users by their names: the connection reads on while chats are looked up, and each chat keeps its order.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -21,12 +21,12 @@ async fn later(socket: &mut Socket, data: Value) -> String {
     socket.ask_later("message:send", data).await
 }
 
-/// Is a send answered among these?
+/// Tells whether one of these frames answers a send.
 fn answers(frames: &[Value]) -> bool {
     frames.iter().any(|frame| frame["event"] == "message:sent" || frame["event"] == "error")
 }
 
-/// What the direct chat of these two holds, in its order.
+/// The contents of the direct chat of these two users, in its order.
 async fn contents(pool: &PgPool, one: &str, other: &str) -> Vec<String> {
     let chat = direct(pool, one, other).await;
     sqlx::query_scalar("select content from messages where chat_id = $1 order by seq").bind(chat).fetch_all(pool).await.unwrap()

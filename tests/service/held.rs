@@ -215,7 +215,7 @@ async fn a_message_that_is_put_aside_is_not_overtaken_by_the_next_of_its_chat() 
     let mut holder = Holder::holds(&db.options(), &accept).await;
     let mut sending = pin!(join_all(messages.into_iter().map(|item| delivery(&node).send(item))));
     let metrics = Arc::clone(&node.app().shared().metrics);
-    // What waits is asked for once, so that it is queued.
+    // A first poll queues the send.
     assert!(sending.as_mut().now_or_never().is_none());
     wait_until("it is put aside", || metrics.held_chats.get() == 1).await;
     holder.run("rollback").await;

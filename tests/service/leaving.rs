@@ -35,7 +35,7 @@ async fn ended(pool: &PgPool, user: i64) -> i64 {
     crate::support::fixtures::number(pool, &format!("select count(*) from message_status where user_id = {user} and ended = 'left'")).await
 }
 
-/// What all pages from here to the end hold: numbers of envelopes, and of gaps with this reason.
+/// Reads all pages from here to the end: the numbers of envelopes, and the count of gaps with this reason.
 async fn pages(store: &Store, request: PageRequest, user: i64, reason: GapReason) -> (Vec<i64>, i64) {
     let (mut envelopes, mut gaps, mut after) = (Vec::new(), 0, InboxSeq(0));
     loop {
@@ -124,7 +124,7 @@ async fn a_running_node_shows_an_open_connection_nothing_of_the_rest_ends_it_and
     let (given, carols_given) = (bobs.event("message:receive").await, carols.event("message:receive").await);
     let (status, left) = node.api("alice").delete(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["bob"]})).await;
     assert!(status < 300, "{status} {left}");
-    // What is in flight may come; behind it there is only what he has from elsewhere.
+    // Envelopes in flight may come. Behind them there are only messages that he has from elsewhere.
     let mut last = given["inboxSeq"].as_i64().unwrap();
     while last <= i64::from(MESSAGES) {
         bobs.ack_up_to(last).await;

@@ -1,5 +1,5 @@
-//! What one call of `restante_accept` does with many items at once, held against a model of it that is written down in a
-//! loop; and that it undoes everything when the database does not do as it is told.
+//! One call of `restante_accept` with many items is held against a simple model of it. The call undoes everything when a statement in it
+//! does not do its work.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ struct Chat {
 /// Per item: what becomes of it, its chat, its number there, and its recipients with theirs.
 type Answer = (AcceptOutcome, Uuid, i64, Vec<(i64, i64)>);
 
-/// What must have been given out so far.
+/// The numbers that must have been given so far.
 #[derive(Default)]
 struct Model {
     stored: HashMap<Uuid, (i64, Uuid, i64)>,
@@ -30,7 +30,7 @@ struct Model {
     inboxes: HashMap<(i64, Class), i64>,
 }
 
-/// What somebody else holds meanwhile.
+/// The locks that another transaction holds meanwhile.
 #[derive(Default)]
 struct Held {
     chat: Option<Uuid>,

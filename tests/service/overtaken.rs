@@ -56,7 +56,7 @@ async fn inbox(pool: &PgPool, parts: &[(&str, i32, bool)]) {
     }
 }
 
-/// What waits for bob, in the order of his inbox: its number there, its sender, its number in the chat.
+/// The rows that wait for bob in the order of his inbox: number there, sender, number in the chat.
 async fn waiting(pool: &PgPool) -> Vec<String> {
     let waiting = "select s.seq || ' ' || u.external_id || ' ' || m.seq from message_status s join messages m on m.id = s.message_id
                    join users u on u.id = m.sender_id where s.status = 'sent' order by s.seq";
@@ -95,7 +95,7 @@ async fn it_comes_under_a_new_number_and_the_old_one_is_a_gap() {
     assert_eq!((&message["inboxSeq"], &message["seq"]), (&json!(MESSAGES + 1), &json!(1)));
     phone.ack(&message).await;
     assert_all_is_settled(&pool).await;
-    // Who has lost everything is told of the number that it will not see.
+    // A device that has lost everything is told of the number that will not come.
     let epoch = phone.ready["epoch"].as_str().unwrap().to_owned();
     let mut again = node.open(Connect::user("bob").with("epoch", epoch).with("since", 0)).await;
     let gap = again.event("queue:gap").await;

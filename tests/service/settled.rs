@@ -36,7 +36,7 @@ async fn accepting(db: &Database, pool: &PgPool) -> (Holder, UserId) {
 }
 
 fn spawn(options: &PgConnectOptions, statement: String) -> tokio::task::JoinHandle<Option<i64>> {
-    // Who must not wait fails instead of standing still.
+    // A statement that must not wait fails then, instead of stopping the test.
     let options = options.clone().options([("lock_timeout", "5s")]);
     tokio::spawn(async move {
         let mut connection = options.connect().await.unwrap();

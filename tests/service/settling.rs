@@ -40,7 +40,7 @@ async fn settling_waits_for_the_first_row_before_it_takes_another_in_whatever_or
     let mut holder = Holder::holds(&db.options(), &lock(bob, 1)).await;
     let settling = settle(&db, &[(carol, 2), (carol, 1), (bob, 2), (bob, 1)], &[]);
     until(&pool, "it waits for the row", SOMEBODY_WAITS).await;
-    // Whoever has the first may take the others: nobody waits for anybody in a circle.
+    // A transaction that has the first lock can take the others, so there is no deadlock.
     for (user, seq) in [(bob, 2), (carol, 1), (carol, 2)] {
         holder.run(&lock(user, seq)).await;
     }

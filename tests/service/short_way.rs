@@ -220,7 +220,7 @@ fn settle(user: UserId, seq: i64, mark: Option<(Uuid, i64)>, device: Option<i64>
     })
 }
 
-/// What else happens to rows and marks meanwhile.
+/// Another statement that changes rows and marks meanwhile.
 fn happening(random: &mut fastrand::Rng, user: UserId, seq: i64) -> String {
     let row = format!("user_id = {} and class = 'chat' and seq = {seq}", user.0);
     match random.u8(0..6) {

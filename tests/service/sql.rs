@@ -116,7 +116,7 @@ async fn what_was_written_once_stays_and_counters_only_grow() {
         "update chat_heads set last_seq = 10".to_owned(),
         format!("insert into devices (user_id, device_id, session_no) values ({}, 'phone', 5)", alice.user.0),
         format!("insert into device_cursors (user_id, device_id, class, acked_seq) values ({}, 'phone', 'chat', 5)", alice.user.0),
-        // What an operator's requeue does: a higher number, and waiting again.
+        // As an operator's requeue: the row gets a higher number and waits again.
         "update message_status set status = 'sent', seq = 2000, ended = null, reason = null where seq = 1002".to_owned(),
     ] {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&pool).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_message_sent_from_sql_is_stored_at_the_commit_and_wakes_its_recipient
     let mut bob = node.connect("bob").await;
     let [alice, bobs] = users(store(&node), ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bobs.user]).await;
-    // Whoever listens is told when the NOTIFY comes; until then a send would be found only by a slow look.
+    // The node has to listen before the send, because only a slow poll would find an earlier one.
     until(
         &pool,
         "the node listens",
@@ -346,7 +346,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
     let fifth = phone.event("message:receive").await;
     phone.ack(&fifth).await;
     assert_eq!(marks(&pool, chat, bob.user).await, "1 0 true");
-    // So does a session that has not been told of it.
+    // The same from a session that was not told of it.
     let proposal = Acks { marks: vec![(chat, ChatSeq(5))], ..acks(&bob, &[]) };
     delivery(&node).settle(proposal).await.unwrap();
     assert_eq!(marks(&pool, chat, bob.user).await, "1 0 true");

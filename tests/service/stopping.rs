@@ -183,7 +183,7 @@ async fn a_service_that_is_terminated_sends_its_clients_away_and_exits_with_0() 
     assert_eq!(exit.code(), Some(0));
 }
 
-/// What the clients of a rolling restart have seen.
+/// The observations of the clients of a rolling restart.
 #[derive(Default)]
 struct Seen {
     /// By message: to whom.

@@ -74,7 +74,7 @@ pub async fn sent(delivery: &Delivery, item: SendItem) -> Accepted {
     delivery.send(item).await.unwrap()
 }
 
-/// What the lanes of a node are asked through.
+/// The lanes of a node.
 pub fn delivery(node: &Node) -> &Delivery {
     &node.app().shared().delivery
 }

@@ -1,8 +1,8 @@
-//! What is logged in the thread of a test, which is where its nodes run.
+//! The log lines of a test's thread, in which its nodes run.
 //!
-//! One subscriber for the process, set once and for good. With one for each test, whichever thread comes to a line of the log
-//! first decides for all whether it is ever told: where only one subscriber is known, tracing asks that of the thread it is in,
-//! and in the thread of another test that is none.
+//! The process has one subscriber, which is set once. With a subscriber for each test, the thread that reaches a log line first would
+//! decide for all threads whether the line is ever logged: while tracing knows only one subscriber, it asks the one of the current
+//! thread, and the thread of another test has none.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -73,7 +73,7 @@ impl Log {
         Self(PhantomData)
     }
 
-    /// What was logged since it was asked last.
+    /// The lines that were logged since the last call.
     pub fn take(&self) -> Vec<LogLine> {
         HEARD.with_borrow_mut(|heard| heard.as_mut().map(std::mem::take).unwrap_or_default())
     }

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-/// How the names of all runs begin; 16 hex digits follow.
+/// The prefix of the names of all runs; 16 hex digits follow it.
 const PREFIX: &str = "restante_test_";
 const DEAD_DATABASES: &str = "\
 select quote_ident(d.datname) from pg_database d
@@ -42,12 +42,12 @@ impl Run {
         format!("{}_{what}", self.name)
     }
 
-    /// What its session is called.
+    /// The name of its session.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How to connect to the server.
+    /// Options to connect to the server.
     pub fn admin(&self) -> &PgConnectOptions {
         &self.admin
     }

@@ -44,14 +44,11 @@ pub(super) async fn connect_and_run(
             dialogue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).hear(bytes);
         }
     });
-    let dropped = {
-        tokio::pin!(up, down);
-        tokio::select! {
-            _ = &mut up => return,
-            _ = &mut down => return,
-            half = half.wait_for(Option::is_some) => half.ok().and_then(|half| *half),
-        }
-        // `up` and `down` are dropped here with both reading halves: from here on nothing is read.
+    // The select drops `up` and `down` with both reading halves: from here on nothing is read.
+    let dropped = tokio::select! {
+        _ = up => return,
+        _ = down => return,
+        half = half.wait_for(Option::is_some) => half.ok().and_then(|half| *half),
     };
     match dropped {
         Some(Half::Client) => drop(client_to.lock().await.take()),

@@ -1,12 +1,11 @@
-//! Where dead letters are worked on: through a running service, or on the database itself. The same questions and
-//! answers either way.
+//! The backend of the dead-letter commands: a running service, or the database itself. Both have the same requests and answers.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use sqlx::postgres::PgPoolOptions;
 
-use super::Place;
+use super::Source;
 use crate::cli::exit::UsageError;
 use crate::cli::host::{Host, data_dir};
 use crate::cli::identity::token_for_admin;
@@ -16,22 +15,22 @@ use crate::protocol::{DeadLetterData, Timestamp};
 use crate::store::{self, DeadLetterFilter, PLANNING, PutBack, Store};
 use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
 
-/// As long as a person waits for somebody else's lock.
+/// The time that the command waits for a lock.
 const LOCK_TIMEOUT: &str = "5s";
 const ROWS_MAX: u16 = 500;
 
-/// Where to ask.
-pub(super) enum Desk {
-    /// A running service, and the token to ask it with.
+/// A backend.
+pub(super) enum Backend {
+    /// A running service, and the token for it.
     Service(Http, String),
-    /// The database, and what keeps it running.
+    /// The database, and the server if this command has started it.
     Database(Store, Box<Host>),
 }
 
-impl Desk {
-    pub(super) async fn open(place: &Place) -> anyhow::Result<Self> {
-        if let Some(url) = &place.url {
-            let token = place.token.clone().map_or_else(token_for_admin, Ok)?;
+impl Backend {
+    pub(super) async fn open(source: &Source) -> anyhow::Result<Self> {
+        if let Some(url) = &source.url {
+            let token = source.token.clone().map_or_else(token_for_admin, Ok)?;
             return Ok(Self::Service(Http::new(url)?, token));
         }
         let config = checked(settings_of_environment())?;
