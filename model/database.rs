@@ -169,7 +169,7 @@ impl Database {
         true
     }
 
-    /// As a sequence gives them: what nobody else has been given.
+    /// Numbers as a sequence gives them: no other send has them.
     fn early_numbers(&self, chat: usize) -> Early {
         let (mut in_chat, mut in_inbox) = (self.chats[chat], self.last_seq);
         for writer in self.writers {

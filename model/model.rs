@@ -54,13 +54,13 @@ enum Defect {
     LastSeqFromALaterStatement,
     /// `settled_seq` is computed by the statement that waits for the inbox's lock.
     SettledInTheLockingStatement,
-    /// A connection of a device yields to whatever it hears of, not to the higher `session_no`.
+    /// A connection of a device yields to every other one that it hears of, not only to a higher `session_no`.
     DisplacedInOrderOfArrival,
     /// The hub registers a connection without a look for others of its device.
     HubLetsADeviceInTwice,
     /// A hint that comes while a page is being read is dropped.
     ForgetsHintsWhileReading,
-    /// An ack is written whatever the row's status is.
+    /// It writes an ack without a look at the row's status.
     SettlesWhateverTheStatus,
     /// It looks for the id before it locks the chat.
     LooksForTheIdBeforeTheLock,

@@ -78,7 +78,7 @@ pub(crate) enum Action {
     Receive(usize),
     /// The client takes the next envelope, and refuses it for good.
     Reject(usize),
-    /// An ack arrives: the client acks in whatever order it has processed.
+    /// An ack arrives. The client acks in the order in which it has processed.
     AckArrives(usize, Message),
     /// A lane commits what acks it has.
     CommitAcks(Node),
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// Does the action. False: it is not possible now, and nothing has changed.
+    /// Performs the action. False: it is not possible now, and nothing has changed.
     pub(crate) fn act(&self, state: &mut State, action: Action) -> bool {
         match action {
             Action::Send(message, node) => {
@@ -253,7 +253,7 @@ impl World {
         self.change(state, socket, |it| it.flight.retain(|(_, other)| *other != message))
     }
 
-    /// Does an action of one connection, the database or the client.
+    /// Performs an action of one connection, the database or the client.
     fn happens_to(&self, state: &mut State, action: Action) -> bool {
         let State { database, sockets, seen, .. } = state;
         let (Action::ReadPage(socket)
@@ -309,7 +309,7 @@ impl World {
     }
 }
 
-/// A commit is addressed to whoever is registered now. When, and whether, it arrives is another matter.
+/// Tells a commit to the connections that are registered now. The hint may arrive late, or never.
 fn tell(state: &mut State, committed: Option<Seq>) {
     let Some(seq) = committed else { return };
     for connection in state.sockets.iter_mut().flatten().filter(|it| it.is_registered()) {

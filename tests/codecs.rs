@@ -1,5 +1,5 @@
-//! Everything that is written is read back, by whoever reads it in earnest: the service what its client writes, the client
-//! what the service writes, each by code of its own. And what nobody wrote is refused without a panic.
+//! Frames of both sides: the service reads the frames that its client writes, and the client those of the service, each by code of its
+//! own. Other texts are refused without a panic.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -8,7 +8,7 @@ use restante_client::{ConnectError, Gone, HttpError, RequestError, WireError};
 /// The program's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// As asked.
+    /// The program did what was asked.
     Done,
     /// It failed, or an invariant broke.
     Failed,

@@ -19,7 +19,7 @@ pub struct Service {
     pub url: String,
 }
 
-/// As whom.
+/// The user of a command.
 #[derive(Debug, clap::Args)]
 pub struct Identity {
     /// The user to be; a token is made with JWT_SECRET, or with the secret in the service's data directory
@@ -35,7 +35,7 @@ pub struct Identity {
 pub struct TokenArgs {
     /// The user: 1 to 128 characters
     user: String,
-    /// What it allows beside being that user, words separated by spaces; `admin`: dead letters
+    /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters
     #[arg(long, value_name = "SCOPE")]
     scope: Option<String>,
     /// How long the token is good for

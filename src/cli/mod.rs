@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// With a thread for each processor, unless the service was given a number of them.
+/// Makes the runtime, with a thread for each processor unless a setting says how many.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     let mut runtime = Builder::new_multi_thread();
     if let Command::Serve(args) = command
@@ -134,7 +134,7 @@ pub fn read_environment() -> Result<(), String> {
     leave_libpq_variables().and_then(|()| read_dotenv())
 }
 
-/// What `psql` on this machine is told by them would lead the service elsewhere, past what its own settings say.
+/// Starts the program again without libpq's variables. They are meant for `psql` and would override the service's own settings.
 fn leave_libpq_variables() -> Result<(), String> {
     let variables = restante_postgres::libpq_variables();
     if variables.is_empty() {

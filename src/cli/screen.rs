@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::domain::Status;
 
-/// Where a command writes to.
+/// The output of a command.
 pub struct Screen {
     out: io::Stdout,
     colours: Colours,

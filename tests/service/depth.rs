@@ -235,7 +235,7 @@ async fn no_statement_works_for_as_long_as_somebodys_backlog_is() {
     to_the_end(&db.pool(2).await).await;
 }
 
-/// Repeats the calls until one of them leaves nothing to do.
+/// Each call goes on where the one before has stopped, until nothing is left to do.
 async fn to_the_end(pool: &PgPool) {
     let store = Store::new(pool.clone());
     let mut connection = pool.acquire().await.unwrap();

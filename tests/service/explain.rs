@@ -1,5 +1,5 @@
-//! No statement reads a whole table, on a filled database, whatever the planner has been told or has kept from when
-//! the database was empty.
+//! No statement reads a whole table of a filled database, neither with a plan for its values nor with a general one, nor with a plan from
+//! the time when the database was empty.
 
 mod values;
 

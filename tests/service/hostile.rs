@@ -250,7 +250,7 @@ async fn pieces_until_closed(stream: TcpStream, piece: &[u8]) -> Option<u16> {
     let feeding = async {
         let _ = writing.write_all(&frame(0x01, b"{")).await;
         while writing.write_all(&pieces).await.is_ok() {}
-        // The task keeps the socket open, so that the service can still read the frames that were sent.
+        // The frames that the service sent before are still to be read, so this must not end first.
         std::future::pending::<()>().await;
     };
     let reading = async {

@@ -56,7 +56,7 @@ fn readable() -> Vec<i64> {
     (1..=MESSAGES).filter(|n| DEFECTS.iter().all(|(seq, _)| seq != n)).collect()
 }
 
-/// The number of times that a page has found one.
+/// The number of unreadable rows that pages have found.
 async fn counted(node: &Node) -> u64 {
     let (_, metrics) = node.api("bob").get("/metrics").await;
     let line = metrics.as_str().unwrap().lines().find_map(|line| line.strip_prefix("restante_unreadable_rows_total ")).unwrap();

@@ -87,7 +87,7 @@ async fn waited_in_vain(options: &PgConnectOptions) -> String {
 async fn migrations_wait_for_others_within_bounds_and_say_for_whom() {
     let db = empty_database("").await;
     let held = "the migrations waited for 3 s for a lock, held by process";
-    // Another migrator holds sqlx's lock: a table that is not committed makes it wait.
+    // Another migrator holds sqlx's lock.
     let mut other = holder(&db.options(), "select 1").await;
     sqlx::migrate::Migrate::lock(&mut other).await.unwrap();
     let told = waited_in_vain(&db.options()).await;

@@ -74,7 +74,7 @@ impl Load {
         until(pool, "all is delivered", "select not exists (select from message_status where status = 'sent')").await;
         self.end.cancel();
         histories.extend(join_all(self.recipients).await.into_iter().map(|recording| recording.unwrap().finish()));
-        let snapshot = snapshot::read(&mut *pool.acquire().await.unwrap()).await.unwrap();
+        let snapshot = snapshot::read(&mut pool.acquire().await.unwrap()).await.unwrap();
         let stored: BTreeSet<Uuid> = snapshot.messages.keys().copied().collect();
         assert_eq!(stored.difference(&confirmed).count(), 0, "stored and never confirmed");
         assert_eq!(refused.intersection(&stored).count(), 0, "refused and stored");

@@ -87,7 +87,7 @@ pub fn token(user: &str) -> String {
     token_for(user, time::Duration::HOUR)
 }
 
-/// A token that is good for so long.
+/// A token that is valid for this time.
 pub fn token_for(user: &str, ttl: time::Duration) -> String {
     let user = ExternalId::try_from(user.to_owned()).unwrap();
     TokenVerifier::new(&SECRET.into()).mint(&user, ttl, time::OffsetDateTime::now_utc())

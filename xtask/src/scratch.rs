@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, Connection};
 use crate::run::Run;
 use restante_postgres::{ServerOptions, Throwaway};
 
-/// A migrated database and whatever it lives on.
+/// A migrated database and its server.
 pub struct Scratch {
     name: String,
     /// A new run drops the databases of an earlier one that was killed.

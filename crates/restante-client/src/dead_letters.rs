@@ -59,17 +59,17 @@ pub struct DeadLetter {
     pub failed_at: String,
 }
 
-/// A page of them, newest first.
+/// A page of dead letters, newest first.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterPage {
     /// Them.
     pub dead_letters: Vec<DeadLetter>,
-    /// Where the next page begins; none: this is the last.
+    /// The page token of the next page; `None`: this page is the last.
     pub next: Option<String>,
 }
 
-/// One message, with what it says.
+/// A message with its content, and its dead letters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterDetails {

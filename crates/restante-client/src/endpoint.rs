@@ -1,4 +1,4 @@
-//! Where a client connects, as whom, and how it wants to be served. All of it ends up in one HTTP request.
+//! A client's connection: the service's address, the user, and the client's wishes. All of it becomes one HTTP request.
 
 use std::time::Duration;
 
@@ -41,9 +41,9 @@ pub struct Options {
     pub backoff_first: Duration,
     /// The longest one.
     pub backoff_longest: Duration,
-    /// A send or read that got no answer for so long counts as lost with its connection.
+    /// The time after which a send or read without an answer counts as lost with its connection.
     pub answer_timeout: Duration,
-    /// The service pings every 20 s: after so long without a sound the connection is dead.
+    /// The time after which a silent connection is dead. The service pings every 20 s.
     pub silence_max: Duration,
     /// Also hand out every frame as it came.
     pub raw_frames: bool,
@@ -72,7 +72,7 @@ impl Options {
         })
     }
 
-    /// The address of the socket, with everything that is asked for in its query.
+    /// The address of the socket, with the wishes in its query.
     pub fn socket_url(&self) -> Url {
         let mut url = below(&self.url, "ws");
         // `service_url` left only http and https here, and these may become ws and wss.

@@ -38,7 +38,7 @@ pub enum Event {
     ChatAdded(ChatChange),
     /// `chat:removed`.
     ChatRemoved(ChatChange),
-    /// `server:draining`: the service will close soon, and wants this client back after so long.
+    /// `server:draining`: the service will close soon, and asks the client to reconnect after this many milliseconds.
     Draining {
         /// Milliseconds.
         reconnect_after_ms: u64,

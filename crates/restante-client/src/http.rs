@@ -13,7 +13,7 @@ use restante_session::domain::{ChatId, ExternalId, MessageId, Status};
 /// The ways in which a call fails.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Nobody answers, or the answer broke off. Another try may succeed.
+    /// The service does not answer, or the answer broke off. Another attempt may succeed.
     #[error("cannot reach the service")]
     Unreachable(#[source] reqwest::Error),
     /// The service is there and cannot now (429, 5xx). Another try may succeed.
@@ -66,7 +66,7 @@ pub struct Chat {
     pub other: Option<Other>,
 }
 
-/// The other one of a direct chat.
+/// The other member of a direct chat.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Other {

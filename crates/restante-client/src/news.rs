@@ -39,7 +39,7 @@ pub struct Ready {
     /// `since` was honoured.
     #[serde(default)]
     pub resumed: bool,
-    /// To be passed as `marks` at the next connect.
+    /// The cursor to pass as `marks` at the next connect.
     #[serde(default)]
     pub marks_cursor: Option<String>,
 }
@@ -149,7 +149,7 @@ pub struct StatusNews {
     /// In a large group: the number of members that have read it.
     #[serde(default)]
     pub read_count: Option<u64>,
-    /// To be passed as `marks` at the next connect.
+    /// The cursor to pass as `marks` at the next connect.
     #[serde(default)]
     pub marks_cursor: Option<String>,
 }

@@ -13,7 +13,7 @@ pub enum Error {
         super::installation::MAJOR_MIN
     )]
     NotFound {
-        /// Where it was looked for.
+        /// The places where it was looked for.
         searched: String,
     },
     /// The data directory needs binaries of its own major version.

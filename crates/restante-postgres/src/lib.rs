@@ -36,9 +36,10 @@ use postmaster::Postmaster;
 
 /// The port is only a part of the socket's name, so it is the same for everybody.
 const PORT: u16 = 5432;
-/// The superuser of the cluster; who may open the socket is decided by its directory.
+/// The superuser of the cluster. The directory of the socket decides who may connect.
 const SUPERUSER: &str = "postgres";
-/// A backend outlives the close of its socket by a moment, on a busy machine a long one, so the last one out looks again for so long.
+/// A backend outlives the close of its socket by a moment, on a busy machine by a long one. The last user of the server waits this long
+/// for the backends to end.
 const BACKENDS_LINGER: Duration = Duration::from_secs(3);
 
 /// A running embedded server and this process's claim on it.
@@ -55,7 +56,7 @@ pub struct Embedded {
 /// The end of the server's use by this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastOut {
-    /// Nobody else used it: it was stopped.
+    /// No other process used it, so it was stopped.
     Stopped,
     /// Another process uses it: it was left running.
     InUse,
@@ -120,7 +121,7 @@ impl Embedded {
         Ok(admin.close().await?)
     }
 
-    /// Stops the server, whoever else uses it. Blocks; a server that does not run is left so.
+    /// Stops the server, also when other processes use it. It blocks. A server that does not run stays stopped.
     pub fn stop(&self) -> Result<(), Error> {
         let _starting = self.postmaster.layout.start_lock()?;
         self.postmaster.stop()

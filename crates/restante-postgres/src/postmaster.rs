@@ -43,7 +43,7 @@ enum State {
     Ready,
     /// It lives and is starting, recovering or stopping.
     Busy,
-    /// There is none, whatever `postmaster.pid` says.
+    /// There is none. `postmaster.pid` may exist all the same.
     Gone,
 }
 
@@ -72,7 +72,7 @@ impl Postmaster {
         }
     }
 
-    /// Of a postmaster that runs.
+    /// The process id of a postmaster that runs.
     pub(super) fn pid(&self) -> Option<u32> {
         match self.state() {
             State::Ready | State::Busy => Some(self.pid_file()?.pid),

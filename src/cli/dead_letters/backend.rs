@@ -111,7 +111,7 @@ impl Backend {
     }
 }
 
-/// Somebody else's lock concerns one of them; anything else ends the command, and what was done stays done.
+/// The code for an item that another transaction has locked. Any other error ends the command, and the items before it stay done.
 fn busy(cause: store::Error) -> anyhow::Result<&'static str> {
     match cause {
         store::Error::Held(_) => Ok("busy"),
@@ -119,7 +119,7 @@ fn busy(cause: store::Error) -> anyhow::Result<&'static str> {
     }
 }
 
-/// PostgreSQL's log has a line for whoever asks later.
+/// The outcome for this message and recipient.
 fn noted(message: MessageId, user: &ExternalId, outcome: &str) -> DeadLetterOutcome {
     DeadLetterOutcome { message_id: message, user_id: user.clone(), outcome: outcome.to_owned() }
 }
@@ -154,7 +154,7 @@ async fn show(store: &Store, message: MessageId) -> anyhow::Result<Option<DeadLe
     }))
 }
 
-/// As the service would send it, and as its client reads that.
+/// A dead letter as the client reads it from the service.
 fn shown(letter: crate::domain::DeadLetter) -> anyhow::Result<DeadLetter> {
     Ok(serde_json::from_value(serde_json::to_value(DeadLetterData::from(letter))?)?)
 }

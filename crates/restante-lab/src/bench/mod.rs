@@ -132,7 +132,7 @@ async fn measure(args: &Args) -> anyhow::Result<Results> {
     let mut results = Results::of_this_machine();
     for scenario in scenarios(args) {
         for repetition in 1..=args.repeat {
-            // In turns within one run: whatever else the machine does meanwhile, it does to both.
+            // The subjects take turns within one run, so that other load on the machine meets both.
             for subject in subjects(args, scenario) {
                 let label = format!("{} {repetition}/{}, {}", scenario.name(), args.repeat, subject.name());
                 once(args, scenario, *subject, &sizes.on(*subject), &label, &mut results).await?;

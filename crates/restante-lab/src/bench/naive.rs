@@ -103,7 +103,7 @@ pub async fn serve() -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen_addr).await.with_context(|| format!("cannot listen on {}", config.listen_addr))?;
     println!("listening on http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| {
-        // As the service: without it frames would wait for one another.
+        // The service does the same. Without it frames would wait for one another.
         let _ = stream.set_nodelay(true);
     });
     let routes = Router::new().route("/ws", get(socket)).with_state(Arc::new(shared));

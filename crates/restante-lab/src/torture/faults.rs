@@ -1,5 +1,5 @@
-//! Does the faults of the plan. Each fault runs in a task of its own, lasts as long as the plan says, and undoes itself. The timeline
-//! says what it did and what came of it.
+//! Runs the faults of the plan. Each fault has a task of its own, lasts as long as the plan says, and undoes itself. The timeline has its
+//! begin, its end and its outcome.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -58,7 +58,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Does the fault, and returns when it is undone, with its outcome.
+    /// Runs the fault, and returns when it is undone, with its outcome.
     pub async fn commit(self, fault: Fault) -> (Kind, FaultOutcome) {
         let Fault { kind, node, lasts, .. } = fault;
         let place = if is_of_a_node(kind) { format!(" (node {node})") } else { String::new() };

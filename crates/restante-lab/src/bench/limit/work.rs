@@ -172,7 +172,7 @@ fn accept_batch(letters: &[Letter], content: &str) -> AcceptBatch {
     texts(ids, chats, letters.iter().map(|letter| letter.sender).collect(), content)
 }
 
-/// As a lane puts it together: the rows, and the furthest mark of each member.
+/// Makes a batch as a lane does: the rows, and the highest mark of each member.
 fn settle_batch(letters: &[Letter]) -> SettleBatch {
     let located = |letter: &Letter| Located {
         user: UserId(letter.recipient),

@@ -64,7 +64,7 @@ impl Meter {
         resident_kib(&fs::read_to_string(format!("/proc/{}/status", self.services.first()?)).ok()?)
     }
 
-    /// Does some work. Returns its result, and the peak of the service's memory meanwhile, in KiB.
+    /// Runs some work. Returns its result, and the peak of the service's memory meanwhile, in KiB.
     pub async fn highest_kib_while<T>(&self, work: impl Future<Output = T>) -> (T, Option<u64>) {
         let (mut work, mut look) = (pin!(work), tokio::time::interval(LOOK_EVERY));
         let mut highest = None;
