@@ -1,7 +1,7 @@
-//! What is done with hostile bytes, one function for each way in. The fuzzer calls them with bytes of its own
-//! (`fuzz_targets/`), and `tests/corpus.rs` with those that are kept in `corpus/`, so that `cargo test` needs no fuzzer.
+//! The inputs for hostile bytes, one function for each way into the service. The fuzzer calls them with its own bytes (`fuzz_targets/`),
+//! and `tests/corpus.rs` with the bytes in `corpus/`, so that `cargo test` needs no fuzzer.
 //!
-//! Not to panic is the least of it: what comes out is held against what it promises.
+//! An input must not panic, and its result must keep the promises of the parser.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub fn frame(bytes: &[u8]) {
     assert_eq!(answer.get("id").map(|id| id.get()), id.as_ref().map(|id| id.as_json()));
 }
 
-/// What is parsed can be stored.
+/// A parsed event can be stored.
 fn keeps_limits(event: &ClientEvent) {
     match event {
         ClientEvent::Send(request) => {

@@ -12,7 +12,7 @@ pub(crate) enum Nudge {
     Woken,
 }
 
-/// What is known of rows above the cursor. `MayWait` only lasts while something is buffered: then a page is asked for.
+/// The connection's knowledge of the rows above its cursor. `MayWait` lasts only while something is buffered; then it asks for a page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Supply {
     MayWait,
@@ -188,7 +188,7 @@ impl Connection {
         self.covered
     }
 
-    /// Is this row taken, and not yet acked?
+    /// Tells whether this row is taken and not acked.
     pub(crate) fn holds(&self, seq: Seq) -> bool {
         self.flight.iter().chain(&self.buffer).any(|(held, _)| *held == seq)
     }

@@ -47,7 +47,7 @@ pub(crate) struct Row {
     pub(crate) chat_seq: Seq,
     pub(crate) seq: Seq,
     pub(crate) status: Status,
-    /// How often it became `delivered`: each time is a `delivered_at`, and a receipt to the sender.
+    /// The number of times that it became `delivered`. Each time has a `delivered_at` and a receipt to the sender.
     pub(crate) deliveries: u8,
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct Database {
     pub(crate) advance: Advance,
 }
 
-/// What a page statement brings, from one snapshot.
+/// The result of a page statement, from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<(Seq, Message)>,
@@ -169,7 +169,7 @@ impl Database {
         true
     }
 
-    /// As a sequence gives them: what nobody else has been given.
+    /// Numbers as a sequence gives them: no other send has them.
     fn early_numbers(&self, chat: usize) -> Early {
         let (mut in_chat, mut in_inbox) = (self.chats[chat], self.last_seq);
         for writer in self.writers {

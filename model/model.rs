@@ -41,7 +41,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use properties::{ACKED, CURSOR, GAPS, HINT, ONCE, ONE_LIVES, ONE_PER_HUB, ORDER, REACHED, REST, SETTLED};
 use world::{Action, World};
 
-/// What is wrong with a world, one thing at a time.
+/// A mistake in a world. A world has at most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     /// A row becomes `delivered` when its envelope is emitted.
@@ -54,15 +54,15 @@ enum Defect {
     LastSeqFromALaterStatement,
     /// `settled_seq` is computed by the statement that waits for the inbox's lock.
     SettledInTheLockingStatement,
-    /// A connection of a device yields to whatever it hears of, not to the higher `session_no`.
+    /// A connection of a device yields to every other one that it hears of, not only to a higher `session_no`.
     DisplacedInOrderOfArrival,
     /// The hub registers a connection without a look for others of its device.
     HubLetsADeviceInTwice,
     /// A hint that comes while a page is being read is dropped.
     ForgetsHintsWhileReading,
-    /// An ack is written whatever the row's status is.
+    /// It writes an ack without a look at the row's status.
     SettlesWhateverTheStatus,
-    /// Whether the id exists is asked before the chat is locked.
+    /// It looks for the id before it locks the chat.
     LooksForTheIdBeforeTheLock,
     /// A device's cursor goes to the highest number acked.
     DeviceCursorJumpsOverHoles,

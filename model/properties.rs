@@ -1,5 +1,5 @@
-//! What must hold in every state, by the names of `ARCHITECTURE.md`, and what must be possible at all, so that nothing
-//! holds only because nothing happens.
+//! The properties of every state, with the names of `ARCHITECTURE.md`, and the states that must be reachable, so that no property holds
+//! only because nothing happens.
 
 use stateright::Property;
 
@@ -31,7 +31,7 @@ pub(crate) fn all() -> Vec<Property<World>> {
             let behind = |row: &&Row| row.seq <= state.database.acked_seq && row.status != Status::Failed;
             !world.has_device || state.database.rows.iter().filter(behind).all(|row| state.acked.contains(row.message))
         }),
-        // What an operator puts back comes late.
+        // A message that an operator puts back comes late.
         Property::<World>::always(ORDER, |world, state| world.requeues > 0 || is_seen_in_order(state)),
         Property::<World>::always(ACKED, |_, state| {
             state.database.rows.iter().all(|row| row.status != Status::Delivered || state.acked.contains(row.message))

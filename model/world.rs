@@ -6,14 +6,14 @@ use super::connection::{Connection, Nudge, Phase};
 use super::database::{Database, Message, Node, Seq, Set};
 use super::{Defect, properties};
 
-/// How large the world is, and what is wrong with it.
+/// The size of a world, and its mistake if it has one.
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) defect: Option<Defect>,
     pub(crate) messages: u8,
-    /// How often messages are sent, first times and repetitions together.
+    /// The number of sends, first sends and repetitions together.
     pub(crate) sends: u8,
-    /// How often the client connects, and how often a node crashes.
+    /// The number of times that the client connects, and that a node crashes.
     pub(crate) connects: u8,
     pub(crate) crashes: u8,
     /// Connections at the same time.
@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) database: Database,
     pub(crate) sockets: Vec<Option<Connection>>,
     pub(crate) lanes: [Lane; 2],
-    /// What the client has processed, in the order of first sight.
+    /// The messages that the client has processed, in the order in which they first came.
     pub(crate) seen: Vec<Message>,
     /// Messages of which an ack has arrived at some node.
     pub(crate) acked: Set,
@@ -78,7 +78,7 @@ pub(crate) enum Action {
     Receive(usize),
     /// The client takes the next envelope, and refuses it for good.
     Reject(usize),
-    /// An ack arrives: the client acks in whatever order it has processed.
+    /// An ack arrives. The client acks in the order in which it has processed.
     AckArrives(usize, Message),
     /// A lane commits what acks it has.
     CommitAcks(Node),
@@ -97,7 +97,7 @@ pub(crate) enum Action {
 const NODES: [Node; 2] = [0, 1];
 
 impl World {
-    /// What might happen next; what cannot is refused by [`World::act`].
+    /// Actions that may be possible next. [`World::act`] refuses those that are not.
     fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         // Nodes are alike, and so are two messages of two chats: the first to do anything are node 0 and message 0.
         let nothing_sent = state.sends_left == self.sends;
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    /// What happens by itself sooner or later, and needs neither luck nor misfortune.
+    /// Actions that happen by themselves sooner or later, without luck and without a fault.
     pub(crate) fn helpful(&self, state: &State, actions: &mut Vec<Action>) {
         actions.extend([Action::Write(0), Action::Write(1), Action::AdvanceSettled]);
         actions.extend(NODES.map(Action::CommitAcks));
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// Does it. False: it cannot happen now, and nothing has changed.
+    /// Performs the action. False: it is not possible now, and nothing has changed.
     pub(crate) fn act(&self, state: &mut State, action: Action) -> bool {
         match action {
             Action::Send(message, node) => {
@@ -253,7 +253,7 @@ impl World {
         self.change(state, socket, |it| it.flight.retain(|(_, other)| *other != message))
     }
 
-    /// What concerns one connection, the database and the client.
+    /// Performs an action of one connection, the database or the client.
     fn happens_to(&self, state: &mut State, action: Action) -> bool {
         let State { database, sockets, seen, .. } = state;
         let (Action::ReadPage(socket)
@@ -309,7 +309,7 @@ impl World {
     }
 }
 
-/// A commit is addressed to whoever is registered now. When, and whether, it arrives is another matter.
+/// Tells a commit to the connections that are registered now. The hint may arrive late, or never.
 fn tell(state: &mut State, committed: Option<Seq>) {
     let Some(seq) = committed else { return };
     for connection in state.sockets.iter_mut().flatten().filter(|it| it.is_registered()) {

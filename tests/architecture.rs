@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which module of the service knows which others; `session` and `domain` are those of restante-session. Arrows run downwards only: what stands higher here is known by nothing below it.
+/// The modules that each module of the service may use; `session` and `domain` are those of restante-session. Arrows run downwards only:
+/// no module uses one that is above it here.
 const KNOWS: &[(&str, &[&str])] = &[
     ("cli", &["address", "app", "config", "auth", "secret", "telemetry", "store", "protocol", "domain"]),
     (
@@ -17,6 +18,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "http",
             "connection",
+            "driver",
             "service",
             "jobs",
             "delivery",
@@ -207,7 +209,7 @@ fn no_files_import_one_another_in_a_circle() {
 /// Cargo keeps the crates apart; where in a crate another one may be used is kept here.
 #[test]
 fn crates_are_used_where_they_belong() {
-    // What the service is measured against, in processes and connections of the benchmark's own.
+    // The parts of the benchmark that the service is compared with. They may use the service's library.
     let compared = ["bench/naive", "bench/limit", "bench/load/filling.rs"].map(|place| format!("crates/restante-lab/src/{place}"));
     for source in sources() {
         let (package, name) = (source.package(), source.name());
@@ -259,7 +261,7 @@ fn no_file_and_no_function_outgrows_the_reader() {
     }
 }
 
-/// Does a function begin here?
+/// Tells whether a function begins in this line.
 fn is_function(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let before = words.iter().take_while(|word| **word != "fn");
@@ -282,10 +284,12 @@ fn nothing_is_unwrapped_outside_tests() {
 fn statements_live_in_the_store() {
     for path in ["src", "crates"].iter().flat_map(|folder| files_under(&root().join(folder))) {
         let is_sql = path.extension().is_some_and(|end| end == "sql");
-        assert!(!is_sql || path.starts_with(root().join("src/store/sql")), "{}", path.display());
+        let is_place = ["src/store/sql", "crates/restante-judge"].iter().any(|folder| path.starts_with(root().join(folder)));
+        assert!(!is_sql || is_place, "{}", path.display());
     }
-    // The lab is not the service: it fills databases, looks at them from outside, and compares.
-    let is_service = |source: &&Source| source.module() != "store" && source.package() != "restante-lab";
+    // The lab and the judge are not the service: they fill databases, read them from outside, and compare.
+    let is_service =
+        |source: &&Source| source.module() != "store" && !matches!(source.package().as_str(), "restante-lab" | "restante-judge");
     for source in sources().iter().filter(is_service) {
         for (n, line) in source.code() {
             assert!(
@@ -297,7 +301,7 @@ fn statements_live_in_the_store() {
     }
 }
 
-/// What a node does by a clock that may be off has to be seen in one place. The commands beside `serve` are other programs.
+/// A node's clock may be wrong, so only one file may read the time of day. The commands beside `serve` and the lab are no nodes.
 #[test]
 fn only_the_clock_reads_the_time_of_day() {
     let all = sources();

@@ -1,5 +1,5 @@
-//! Everything that is written is read back, by whoever reads it in earnest: the service what its client writes, the client
-//! what the service writes, each by code of its own. And what nobody wrote is refused without a panic.
+//! Frames of both sides: the service reads the frames that its client writes, and the client those of the service, each by code of its
+//! own. Other texts are refused without a panic.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -87,14 +87,14 @@ fn has_the_form_of_a_time(text: &str) -> bool {
     form.starts_with("0000-00-00") && matches!(offset, "Z" | "z" | "+00:00" | "-00:00")
 }
 
-/// What the client makes of a frame of the service.
+/// Reads a frame of the service as the client does.
 fn told(frame: &str) -> Event {
     let event = restante_client::Frame::parse(frame).event;
     assert!(!matches!(event, Event::Malformed { .. } | Event::Other { .. }), "{event:?}");
     event
 }
 
-/// What the service makes of a frame of the client.
+/// Reads a frame of the client as the service does.
 fn heard(event: &str, data: Value) -> ClientEvent {
     let frame = parse(&restante_client::encode(event, Some("7"), &data)).unwrap();
     assert_eq!(frame.id.unwrap().as_json(), "\"7\"");

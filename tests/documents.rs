@@ -33,7 +33,7 @@ fn read(relative: &str) -> String {
     fs::read_to_string(path(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
 }
 
-/// What stands between quotes in a line of code.
+/// The texts between quotes in a line of code.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('"').skip(1).step_by(2)
 }
@@ -117,7 +117,7 @@ fn every_limit_of_the_protocol_is_in_its_table() {
 fn every_rule_and_fault_of_the_torture_is_in_its_table() {
     let document = read("docs/torture.md");
     for (source, table) in
-        [("crates/restante-lab/src/torture/checker/findings.rs", "\nrules! {"), ("crates/restante-lab/src/torture/plan.rs", "\nkinds! {")]
+        [("crates/restante-judge/src/findings.rs", "\nrules! {"), ("crates/restante-lab/src/torture/plan.rs", "\nkinds! {")]
     {
         let source = read(source);
         let lines: Vec<&str> =

@@ -262,8 +262,8 @@ async fn a_server_with_a_client_that_nobody_knows_is_left_running() {
     psql.ping().await.unwrap();
 }
 
-/// A backend does not notice that its client has gone before its statement ends; whoever closes its pool and stops
-/// would otherwise see its own backends.
+/// A backend notices only after its statement that its client has gone. So a process that closes its pool and stops the server may still
+/// see its own backends.
 #[tokio::test]
 async fn a_backend_that_outlives_its_client_for_a_moment_does_not_keep_the_server() {
     let dir = ThrowawayDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! What every other test relies on: a database of its own, migrated, gone afterwards.
+//! The test database: every test has a migrated database of its own, which is removed afterwards.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -70,7 +70,7 @@ async fn what_a_dead_run_left_is_dropped_by_the_next_and_what_a_live_one_has_is_
     let name = dead.name().to_owned();
     drop(dead);
     let sessions = format!("select count(*) from pg_stat_activity where application_name = '{name}'");
-    support::ledger::until(
+    support::fixtures::until(
         &sqlx::PgPool::connect_with(own.clone()).await.unwrap(),
         "its session is gone",
         &sessions.replace("count(*)", "count(*) = 0"),

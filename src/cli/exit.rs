@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use restante_client::{ConnectError, Gone, HttpError, RequestError, WireError};
 
-/// How the program ends.
+/// The program's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// As asked.
+    /// The program did what was asked.
     Done,
     /// It failed, or an invariant broke.
     Failed,
@@ -24,7 +24,7 @@ pub enum Exit {
     DeliveredOnly,
 }
 
-/// What the caller got wrong; ends with [`Exit::Usage`].
+/// A mistake of the caller; the program ends with [`Exit::Usage`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
@@ -88,7 +88,7 @@ impl Exit {
         if cause.is::<UsageError>() {
             return Some(Self::Usage);
         }
-        // Whoever read our output has seen enough (`restante listen | head`).
+        // The reader of the output has closed its end (`restante listen | head`).
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe).then_some(Self::Done)
     }
 

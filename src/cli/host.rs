@@ -1,5 +1,4 @@
-//! Where the service runs: the database of `DATABASE_URL`, or an embedded server in the data directory; and the
-//! secret that goes with it.
+//! The host of the service: the database of `DATABASE_URL`, or an embedded server in the data directory, and the secret for tokens.
 
 use std::path::PathBuf;
 
@@ -15,15 +14,15 @@ use restante_postgres::{Embedded, ServerOptions};
 
 /// The embedded server's database.
 const DATABASE: &str = "restante";
-/// Where the embedded mode keeps the secret, in its data directory.
+/// The file of the secret in the data directory, in embedded mode.
 const SECRET_FILE: &str = "jwt-secret";
 
 /// A database that answers, or should.
 #[derive(Debug)]
 pub struct Host {
-    /// Where the messages are.
+    /// The database of the messages.
     pub database: Database,
-    /// What tokens are signed with, where one is known.
+    /// The secret that tokens are signed with, where it is known.
     secret: Option<SecretString>,
     /// The server of our own, and its data directory.
     pub embedded: Option<(Embedded, PathBuf)>,

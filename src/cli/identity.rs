@@ -1,4 +1,4 @@
-//! Which service, and as whom: the arguments that the commands share, and the tokens that come of them.
+//! The service and the user: the arguments that the commands share, and the tokens that are made from them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::auth::Scope;
 /// Long enough for anything that is done by hand.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Which service.
+/// The service that a command calls.
 #[derive(Debug, clap::Args)]
 pub struct Service {
     /// Where the service is
@@ -19,7 +19,7 @@ pub struct Service {
     pub url: String,
 }
 
-/// As whom.
+/// The user of a command.
 #[derive(Debug, clap::Args)]
 pub struct Identity {
     /// The user to be; a token is made with JWT_SECRET, or with the secret in the service's data directory
@@ -35,7 +35,7 @@ pub struct Identity {
 pub struct TokenArgs {
     /// The user: 1 to 128 characters
     user: String,
-    /// What it allows beside being that user, words separated by spaces; `admin`: dead letters
+    /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters
     #[arg(long, value_name = "SCOPE")]
     scope: Option<String>,
     /// How long the token is good for

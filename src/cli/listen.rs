@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     ended.map(|()| Exit::Done)
 }
 
-/// What chats are called.
+/// The titles of chats.
 struct Names {
     http: Http,
     token: String,
@@ -106,7 +106,7 @@ struct Listener {
     names: Names,
     shown: u64,
     was_ready: bool,
-    /// What waited at connect.
+    /// The number of messages that waited at connect.
     waited: u64,
 }
 

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and what the exit code means. Each command is a file of its own.
 //!
-//! How commands behave (exit codes, times, colours, where settings come from) is public: `restante-lab` behaves alike.
+//! The behaviour of commands (exit codes, times, colours, sources of settings) is public, because `restante-lab` behaves alike.
 
 mod dead_letters;
 pub mod exit;
@@ -100,7 +100,7 @@ Examples:
   restante token carol --scope admin
   curl -H \"Authorization: Bearer $(restante token alice)\" http://127.0.0.1:8080/v1/chats";
 
-/// Does what the command line asks for. Called once, by `main`.
+/// Runs the command of the command line. `main` calls it once.
 pub fn main() -> ExitCode {
     if let Err(why) = read_environment() {
         return Exit::Usage.after(&why);
@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// With a thread for each processor, unless the service was given a number of them.
+/// Makes the runtime, with a thread for each processor unless a setting says how many.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     let mut runtime = Builder::new_multi_thread();
     if let Command::Serve(args) = command
@@ -134,7 +134,7 @@ pub fn read_environment() -> Result<(), String> {
     leave_libpq_variables().and_then(|()| read_dotenv())
 }
 
-/// What `psql` on this machine is told by them would lead the service elsewhere, past what its own settings say.
+/// Starts the program again without libpq's variables. They are meant for `psql` and would override the service's own settings.
 fn leave_libpq_variables() -> Result<(), String> {
     let variables = restante_postgres::libpq_variables();
     if variables.is_empty() {

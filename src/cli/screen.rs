@@ -7,13 +7,13 @@ pub use crate::domain::printable;
 
 use crate::domain::Status;
 
-/// Where a command writes to.
+/// The output of a command.
 pub struct Screen {
     out: io::Stdout,
     colours: Colours,
 }
 
-/// Are there any?
+/// Tells whether the screen has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -22,7 +22,7 @@ pub enum Colours {
     Off,
 }
 
-/// What a piece of text is.
+/// The kind of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
     /// Times, places, numbers.
@@ -31,9 +31,9 @@ pub enum Ink {
     Bold,
     /// Good news.
     Green,
-    /// What was read.
+    /// Text about a message that was read.
     Cyan,
-    /// What broke.
+    /// Text about a failure.
     Red,
 }
 

@@ -12,7 +12,7 @@ use super::exit::{Exit, UsageError, words};
 use super::identity::{Identity, Service, duration};
 use super::screen::{Ink, Screen, printable};
 use crate::domain::{ChatId, MessageId, Status};
-use restante_client::{Client, Event, Happening, Http, NewMessage, Options, Place, Sent};
+use restante_client::{Client, Destination, Event, Happening, Http, NewMessage, Options, Sent};
 
 pub const ABOUT: &str = "\
 Send a message and watch what becomes of it: ✓ sent, ✓✓ delivered, ✓✓ read.
@@ -40,13 +40,13 @@ pub struct Args {
     /// The chat it goes into
     #[arg(long, group = "place", value_name = "ID", value_parser = chat_id)]
     chat: Option<ChatId>,
-    /// What becomes of it before this command ends
+    /// The status to wait for before this command ends
     #[arg(long, value_enum, default_value_t = Wait::Read, value_name = "STATUS")]
     wait: Wait,
     /// How long to wait for that
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
-    /// What the message is: text, action, …
+    /// The type of the message: text, action, …
     #[arg(long, value_name = "TYPE")]
     message_type: Option<String>,
     /// The text; `-` reads it from stdin
@@ -67,7 +67,7 @@ fn chat_id(text: &str) -> Result<ChatId, String> {
 /// Sends, and waits as long as was asked for.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let token = args.identity.token()?;
-    let message = NewMessage { message_type: args.message_type.clone(), ..NewMessage::text(place(&args)?, content(&args.text)?) };
+    let message = NewMessage { message_type: args.message_type.clone(), ..NewMessage::text(destination(&args)?, content(&args.text)?) };
     let http = Http::new(&args.service.url)?;
     let (client, _) = Client::connect(Options::new(&args.service.url, token.clone())?).await?;
     let deadline = Instant::now() + args.timeout;
@@ -90,9 +90,9 @@ fn late(exit: Exit, why: &str) -> Exit {
     exit
 }
 
-fn place(args: &Args) -> anyhow::Result<Place> {
-    let user = args.to.clone().map(Place::User);
-    args.chat.map(Place::Chat).or(user).ok_or_else(|| UsageError("name --to or --chat".into()).into())
+fn destination(args: &Args) -> anyhow::Result<Destination> {
+    let user = args.to.clone().map(Destination::User);
+    args.chat.map(Destination::Chat).or(user).ok_or_else(|| UsageError("name --to or --chat".into()).into())
 }
 
 fn content(text: &str) -> anyhow::Result<String> {

@@ -17,7 +17,7 @@ use crate::telemetry::init_logging;
 
 /// Users that the embedded mode prints tokens for.
 const DEMO_USERS: [&str; 2] = ["alice", "bob"];
-/// How long those are good for.
+/// The time for which those tokens are valid.
 const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Between two tries to start anew.
 const START_ANEW_PAUSE: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ const START_ANEW_PAUSE: Duration = Duration::from_millis(500);
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// So many milliseconds the node's clock is ahead, behind where negative. For `restante-lab torture` and tests: a node whose
+    /// Milliseconds by which the node's clock is ahead; behind where negative. For `restante-lab torture` and tests: a node whose
     /// clock is off takes tokens that have expired and refuses good ones, so no setting of the environment does this
     #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true, value_name = "MS")]
     clock_off_by_ms: i64,
@@ -114,7 +114,7 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
     }
 }
 
-/// Tries until the database is there: whoever restores or promotes it may not be done yet.
+/// Tries until the database answers: a restore or a promotion may not be finished.
 async fn start_anew(predecessor: &Predecessor, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
         match App::start_anew(predecessor, config, host.database.clone(), host.secret()?).await {
@@ -164,7 +164,7 @@ fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
         println!("  {user:<11} {}", signer.mint(&name, DEMO_TOKEN_TTL.try_into()?, SystemTime::now().into()));
     }
     println!("Try it in two other terminals:");
-    // As it was called, so that the lines can be pasted whether it is installed or was built a minute ago.
+    // The program's name as it was called, so that the lines can be pasted also when it is not installed.
     let program = std::env::args().next().unwrap_or_else(|| "restante".to_owned());
     println!("  {program} listen --user bob --url http://{addr}");
     println!("  {program} send --user alice --to bob --url http://{addr} \"hello\"");

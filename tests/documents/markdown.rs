@@ -21,7 +21,7 @@ pub fn taken_apart(document: &str) -> (Vec<Block>, Vec<&str>) {
     (blocks, prose)
 }
 
-/// What stands between backticks in a line.
+/// The texts between backticks in a line.
 pub fn spans(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }

@@ -14,8 +14,8 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::support::ledger::{
-    Holder, assert_ledger, crowd, delivery, group, lock_chat, number, quoted, refusal, sent, store, text, until, user, users,
+use crate::support::fixtures::{
+    Holder, assert_consistent, crowd, delivery, group, lock_chat, number, quoted, refusal, sent, store, text, until, user, users,
 };
 use crate::support::{Node, SOMEBODY_WAITS, database};
 
@@ -65,7 +65,7 @@ async fn every_item_of_a_batch_has_an_outcome_of_its_own() {
         store::accept(&mut connection, &conflict, false, LockTimeout::OfConnection).await.unwrap()[0].outcome,
         AcceptOutcome::Conflict
     );
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 async fn send_as(socket: &mut crate::support::Socket, id: Uuid, chat: &Value) -> Value {
@@ -95,7 +95,7 @@ async fn the_same_id_again_returns_the_first_result_also_after_leaving_the_chat(
     assert_eq!(send_as(&mut alice, id, &chat).await["data"], expected, "checked before membership");
     assert_eq!(send_as(&mut alice, Uuid::now_v7(), &chat).await["data"]["code"], "not_a_member");
     assert_eq!(number(&pool, "select count(*) from messages").await, 3);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -111,7 +111,7 @@ async fn an_id_of_another_sender_is_a_conflict_and_takes_no_number() {
     assert_eq!(send_as(&mut eve, Uuid::now_v7(), &sent["chatId"]).await["data"]["code"], "not_a_member");
     assert_eq!(send_as(&mut eve, id, &sent["chatId"]).await["data"]["code"], "conflict", "whoever asks: the id is taken");
     assert_eq!(send_as(&mut bob, Uuid::now_v7(), &sent["chatId"]).await["data"]["seq"], 2);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -158,7 +158,7 @@ async fn numbers_have_no_hole_while_sixteen_connections_send_to_overlapping_chat
         done.unwrap();
     }
     assert!(number(&pool, "select count(*) from messages").await > 500);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -193,7 +193,7 @@ async fn an_id_that_races_on_two_nodes_is_stored_once_and_leaves_no_hole() {
         }
     }
     assert_eq!(number(&pool, "select count(*) from messages").await, accepted);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     one.stop().await;
     two.stop().await;
 }
@@ -224,7 +224,7 @@ async fn writers_of_one_chat_or_inbox_wait_for_each_other_and_number_on() {
         until(&pool, "the second waits for the first", SOMEBODY_WAITS).await;
         transaction.commit().await.unwrap();
         assert_eq!(second.await.unwrap().unwrap()[0].seq, ChatSeq(seq), "not refused for a number that was given meanwhile");
-        assert_ledger(&pool).await;
+        assert_consistent(&pool).await;
     }
 }
 
@@ -246,7 +246,7 @@ async fn an_id_that_is_being_stored_for_another_chat_takes_no_number_and_is_a_du
     assert_eq!((answer[0].outcome, answer[0].chat), (AcceptOutcome::Duplicate, here), "alone it is looked for again");
     let again = accepting(&db.options(), first.ids[0], there, alice.user).await.unwrap().unwrap();
     assert_eq!((again[0].outcome, again[0].chat, again[0].seq), (AcceptOutcome::Duplicate, here, ChatSeq(1)));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 // On one thread the lane runs only when the test waits: what is queued before that is one batch.
@@ -285,7 +285,7 @@ async fn an_item_that_postgresql_refuses_harms_none_of_the_499_beside_it() {
         .await,
         3
     );
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -307,7 +307,7 @@ async fn an_id_twice_in_one_batch_is_stored_once_and_the_second_is_told_the_firs
     assert_eq!(results, [Ok((1, false)), Ok((2, false)), Ok((1, true)), Err(Refusal::Conflict)]);
     let contents: Vec<String> = sqlx::query_scalar("select content from messages order by seq").fetch_all(&pool).await.unwrap();
     assert_eq!(contents, ["one", "two"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -328,7 +328,7 @@ async fn a_row_that_is_numbered_and_not_stored_rolls_all_of_it_back() {
     let answers = join_all(items.map(|item| delivery(&node).send(item))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 9);
     assert_eq!(answers[5], Err(Refusal::Internal));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -351,7 +351,7 @@ async fn a_full_lane_refuses_at_once_and_stores_nothing_of_what_it_refused() {
     assert_eq!(number(&pool, "select count(*) from messages").await, i64::try_from(taken).unwrap());
     let again = sent(delivery(&node), text(&alice, chat, "room again")).await;
     assert_eq!(again.seq, ChatSeq(i64::try_from(taken).unwrap() + 1));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -381,7 +381,7 @@ async fn a_client_is_told_busy_and_when_to_come_again() {
     assert_eq!(number(&pool, "select count(*) from messages").await, i64::try_from(stored).unwrap());
     assert_eq!(number(&pool, &format!("select count(*) from messages where id = {}", quoted(id))).await, 0);
     assert_eq!(send_as(&mut socket, id, &json!(chat)).await["data"]["duplicate"], false);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -410,6 +410,6 @@ async fn a_chat_of_six_hundred_keeps_its_order_beside_small_ones() {
         assert!(seen.insert((chat, seq)));
     }
     until(&pool, "every row is there", "select count(*) = 40 * 601 + 40 from message_status").await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }

@@ -12,7 +12,7 @@ use super::nodes::{know_one_another, never};
 use crate::support::{Database, Node, Socket, database, direct, group, token_for};
 
 const OFF_BY: Duration = Duration::minutes(10);
-/// What a test takes, at most; far less than the clocks are off by.
+/// The longest time that a test takes. It is much less than the clocks are off by.
 const WHILE: Duration = Duration::seconds(60);
 
 async fn ahead_and_behind() -> (Database, Node, Node, PgPool) {
@@ -32,7 +32,7 @@ fn instant(text: &Value) -> OffsetDateTime {
     OffsetDateTime::parse(text.as_str().unwrap(), &Rfc3339).unwrap()
 }
 
-/// Is it about now, as the database sees it?
+/// Fails when the time is not about the database's present time.
 async fn assert_now(pool: &PgPool, what: &str, time: &Value) {
     let (now, time) = (clock(pool).await, instant(time));
     assert!((now - time).abs() < WHILE, "{what}: {time}, and it is {now}");

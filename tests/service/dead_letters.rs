@@ -1,5 +1,5 @@
-//! What failed: how it comes to that across connections and nodes, and what an operator does about it, over HTTP and by
-//! command. The sender knows of each step, whether it was there or not.
+//! Dead letters: how a message fails across connections and nodes, and how an operator puts it back or discards it, over HTTP and by
+//! command. The sender is told of each step, whether it was connected or not.
 
 use std::process::Output;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::ledger::assert_ledger;
+use crate::support::fixtures::assert_consistent;
 use crate::support::{Api, Connect, Database, Log, Node, Socket, database, number, rows, secret};
 
 const LIST: &str = "/v1/admin/dead-letters";
@@ -34,7 +34,7 @@ fn item(sent: &Value, user: &str) -> Value {
     json!({"items": [{"messageId": sent["messageId"], "userId": user}]})
 }
 
-/// What a request about one item came to.
+/// The outcome of a request about one item.
 async fn outcome(admin: &Api, what: &str, body: Value) -> String {
     let (status, answer) = admin.post(&format!("{LIST}/{what}"), body).await;
     assert_eq!(status, 200, "{answer}");
@@ -77,7 +77,7 @@ async fn attempts_are_counted_in_the_row_across_connections_and_nodes_until_the_
     let letter = &list["deadLetters"][0];
     assert_eq!((&letter["messageId"], &letter["userId"], &letter["senderId"]), (&sent["messageId"], &json!("ben"), &json!("anna")));
     assert_eq!((&letter["reason"], &letter["lastError"], &letter["attempts"]), (&json!("fault 5"), &json!("fault 5"), &json!(5)));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     for node in nodes {
         node.stop().await;
     }
@@ -162,7 +162,7 @@ async fn a_requeue_reaches_a_recipient_on_another_node_and_the_sender_on_a_third
     anna.close().await;
     ben.close().await;
     let (mut anna, mut ben) = (nodes[1].connect("anna").await, nodes[2].connect("ben").await);
-    // What she is told anyway, of the time she was away.
+    // Takes the receipts of the time in which she was away.
     anna.until_pong().await;
 
     let admin = nodes[0].admin();
@@ -178,7 +178,7 @@ async fn a_requeue_reaches_a_recipient_on_another_node_and_the_sender_on_a_third
         assert_eq!(outcome(&admin, "requeue", item(&sent, user)).await, why);
     }
     ben.ack(&again).await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     // It may fail again, and is listed again.
     let mut anna = nodes[2].connect("anna").await;
     let second = fail(&mut ben, &mut anna, "anna", "no").await;
@@ -188,7 +188,7 @@ async fn a_requeue_reaches_a_recipient_on_another_node_and_the_sender_on_a_third
     let (_, list) = admin.get(LIST).await;
     assert_eq!((&list["deadLetters"][0]["reason"], &list["deadLetters"][1]), (&json!("still no"), &Value::Null));
     assert!(nodes[0].app().context().metrics.render().contains(r#"restante_dead_letters_total{action="requeued"} 2"#));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     for node in nodes {
         node.stop().await;
     }
@@ -217,7 +217,7 @@ async fn a_late_ack_under_the_old_number_settles_what_was_put_back() {
     let is_receipt = |frame: &Value| frame["event"] == "message:status" && frame["data"]["messageIds"].is_array();
     let told = anna.wait("the receipt", |frame| is_receipt(frame) && frame["data"]["status"] == "delivered").await;
     assert_eq!(told["data"]["messageIds"], json!([sent["messageId"]]), "{told}");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -232,7 +232,7 @@ async fn a_sender_that_was_away_is_told_what_was_put_back_and_what_was_given_up(
     }
     anna.until_pong().await;
     anna.close().await;
-    // What it knows: everything so far.
+    // Her cursor covers everything so far.
     let mut anna = node.connect("anna").await;
     let frames = anna.until_pong().await;
     let mut cursors = frames.iter().map(|frame| &frame["data"]["marksCursor"]).filter(|cursor| cursor.is_string());
@@ -255,7 +255,7 @@ async fn a_sender_that_was_away_is_told_what_was_put_back_and_what_was_given_up(
     let of = |n: usize, status: &str, reason: &str| json!({"messageId": failed[n]["messageId"], "status": status, "reason": reason});
     assert_eq!(told, [of(0, "delivered", "requeued"), of(1, "sent", "requeued"), of(2, "failed", "the client is gone")]);
     assert_eq!(admin.get(LIST).await.1["deadLetters"], json!([]));
-    assert_ledger(&db.pool(1).await).await;
+    assert_consistent(&db.pool(1).await).await;
     node.stop().await;
 }
 
@@ -403,7 +403,7 @@ async fn the_command_does_the_same_through_a_service_and_on_the_database() {
         anna.close().await;
         ben.close().await;
     }
-    assert_ledger(&db.pool(1).await).await;
+    assert_consistent(&db.pool(1).await).await;
     node.stop().await;
 }
 

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::explain::{Known, run, statements, texts, values};
 use crate::support::database;
-use crate::support::ledger::{assert_ledger, number};
+use crate::support::fixtures::{assert_consistent, number};
 
-/// So many numbers of an inbox are looked at, at most, …
+/// The most numbers of an inbox that a statement reads …
 const WINDOW: i64 = 50_000;
 /// … and this is for all the rest of a statement.
 const BESIDE: i64 = 25_000;
@@ -43,7 +43,7 @@ const WORK: &str = "
       select (watch.work()::bigint - nullif(current_setting('watch.locked', true), '')::bigint)::text
     $$";
 
-/// Has it noted how much was done when the first inbox of a transaction is locked.
+/// Makes the database note how much work was done when a transaction locks its first inbox.
 async fn watch_the_lock(connection: &mut PgConnection) {
     let defined = texts(connection, "select pg_get_functiondef('restante_advance_settled'::regproc)").await.remove(0);
     let lock = "  select i.ctid";
@@ -77,7 +77,7 @@ async fn members(connection: &mut PgConnection) -> Vec<Member> {
     members
 }
 
-/// What the functions of the schema are called with, each as hard as it gets.
+/// The calls of the schema's functions, each in its most expensive case.
 fn calls(member: &Member) -> Vec<String> {
     let Member { name, user, joined } = *member;
     let (chat, first, last) = (deep(), message(joined + 1), message(DEEP));
@@ -140,7 +140,8 @@ fn calls(member: &Member) -> Vec<String> {
     ]
 }
 
-/// What a statement comes by, and undoes; and how much of that while it held the lock of an inbox. Without an end (of those that have one none takes a second): more than there is.
+/// Runs a statement and undoes it. Returns the rows and buffers that it read, and the part that it read while it held the lock of an
+/// inbox. A statement that does not end in time (all others take less than a second) counts as more than any bound.
 async fn work(connection: &mut PgConnection, statement: &str) -> [i64; 2] {
     run(connection, "begin; set local statement_timeout = '10s'").await;
     let before = texts(connection, "select watch.work()").await.remove(0);
@@ -158,8 +159,8 @@ async fn work(connection: &mut PgConnection, statement: &str) -> [i64; 2] {
     work
 }
 
-/// Whether anything may get a new number needs a look at up to 200,000 numbers, without a lock. Opening counts what waits as well,
-/// and what a device is to get.
+/// The bound of a statement. Renumbering reads up to 200,000 numbers without a lock. Opening counts the rows that wait, and those that
+/// a device is to get.
 fn bound(statement: &str) -> i64 {
     let is = |name: &str| statement.contains(&format!("restante_{name}(")) || statement.starts_with(&format!("execute {name}"));
     let windows = match () {
@@ -171,7 +172,7 @@ fn bound(statement: &str) -> i64 {
     windows * WINDOW + BESIDE
 }
 
-/// What is done while the lock on an inbox is held: to move it, and to count what a device is to get.
+/// The work while the lock on an inbox is held: to move the inbox, and to count the rows that a device is to get.
 const BOUND_UNDER_LOCK: i64 = 2 * WINDOW + BESIDE;
 
 /// Everything that works for longer than it may.
@@ -235,7 +236,7 @@ async fn no_statement_works_for_as_long_as_somebodys_backlog_is() {
     to_the_end(&db.pool(2).await).await;
 }
 
-/// What was left by one call is taken up by the next ones, until nothing is left.
+/// Each call goes on where the one before has stopped, until nothing is left to do.
 async fn to_the_end(pool: &PgPool) {
     let store = Store::new(pool.clone());
     let mut connection = pool.acquire().await.unwrap();
@@ -255,7 +256,7 @@ async fn to_the_end(pool: &PgPool) {
     assert_eq!(number(pool, &marks(lagging.user)).await, DEEP);
     assert_eq!(number(pool, "select count(*) from marks_behind").await, 0);
     drop(connection);
-    assert_ledger(pool).await;
+    assert_consistent(pool).await;
 }
 
 async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {
@@ -316,7 +317,7 @@ async fn reads_go_on(connection: &mut PgConnection, user: UserId) {
 async fn the_sweep_ends_all(store: &Store) {
     let (mut cursor, horizon) = (ExpiryCursor::at(OffsetDateTime::UNIX_EPOCH), store.clock().await.unwrap());
     let mut ended = 0;
-    // What is one too many for a page is left for a later pass.
+    // A row that is one too many for a page is left for a later pass.
     for pass in 0.. {
         let (mut held, mut pages) = (None, 0);
         loop {

@@ -19,7 +19,7 @@ fn device(name: &str) -> Connect {
     Connect::user("bob").device(name)
 }
 
-/// What has come by the time the backlog is drained.
+/// The messages that have come when the backlog is drained.
 async fn backlog(socket: &mut Socket) -> Vec<Value> {
     socket.wait("drained", |frame| frame["event"] == "queue:drained" && frame["data"]["class"] == "chat").await;
     let frames = socket.until_pong().await;
@@ -108,7 +108,7 @@ async fn a_gap_is_told_again_until_something_after_it_is_acked() {
     assert_eq!(phone.event("queue:gap").await, gap);
     phone.ack(&first).await;
     phone.cut();
-    // What came before it is acked; nobody knows whether the gap arrived.
+    // The messages before the gap are acked. The service does not know whether the gap arrived.
     let mut phone = node.open(device("phone")).await;
     assert_eq!(phone.event("queue:gap").await, gap);
     let last = phone.event("message:receive").await;
@@ -154,12 +154,12 @@ async fn since_with_the_epoch_acks_up_to_it_and_goes_on_behind_it() {
         assert_eq!(bob.ready["resumed"], false);
         let messages = bob.receive(waits.len()).await;
         assert_eq!(numbers(&messages), waits);
-        // Whoever acks nothing, connection after connection, would be given one message at a time.
+        // One ack: a client that acks nothing on several connections would get one message at a time.
         bob.ack(messages.last().unwrap()).await;
         bob.cut();
     }
     assert_eq!(number(&pool, "select count(*) from message_status where status = 'sent'").await, 2);
-    // Who has lost what it had gets it again, whatever was acked.
+    // A client that has lost its messages gets them again, also those that were acked.
     let mut bob = node.open(resume(&epoch, 3)).await;
     assert_eq!(numbers(&bob.receive(7).await), [4, 5, 6, 7, 8, 9, 10]);
     node.stop().await;

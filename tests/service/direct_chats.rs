@@ -13,7 +13,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::ledger::{Holder, assert_ledger, delivery, number, store};
+use crate::support::fixtures::{Holder, assert_consistent, delivery, number, store};
 use crate::support::{Node, PATIENCE, SOMEBODY_WAITS, database, direct, until_true, users};
 
 fn name(text: &str) -> ExternalId {
@@ -68,7 +68,7 @@ async fn one_statement_finds_makes_and_leaves_out_and_nobody_gets_a_chat_it_is_n
     assert_eq!(number(&pool, "select count(*) from inboxes i join users u on u.id = i.user_id where u.external_id = 'new'").await, 3);
     // And a name that is not to be made, alone: the statement ends early.
     assert_eq!(ask(&store, &[(alice, "nobody", false)]).await.unwrap(), [None]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 /// Old and new users, from both sides, in any order, by several at once: a deadlock would be an error of one of them.
@@ -115,10 +115,10 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
     let twice = "select count(*) from chats c where (select count(*) from chat_members m where m.chat_id = c.id) \
                  <> case when split_part(c.direct_key, ':', 1) = split_part(c.direct_key, ':', 2) then 1 else 2 end";
     assert_eq!(number(&pool, twice).await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
-/// Whoever waits holds nothing that comes later in the order: users by name, then chats by key.
+/// A transaction that waits holds no lock that comes later in the order: users by name, then chats by key.
 #[tokio::test]
 async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
     let db = database().await;
@@ -141,7 +141,7 @@ async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
         holder.commits().await;
         assert_eq!(waiting.await.unwrap().unwrap()[0].unwrap().chat, free.unwrap()[0].unwrap().chat);
     }
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn what_somebody_else_makes_is_waited_for_a_moment_only() {
     assert_eq!(ask(&store, &[(alice, "bob", false)]).await.unwrap(), [None], "a look waits for nobody");
     holder.commits().await;
     assert!(ask(&store, &[(alice, "bob", true)]).await.unwrap()[0].is_some());
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_name_that_is_held_or_refused_by_the_database_takes_no_others_along() 
     assert!(!held.is_finished(), "it is asked for again");
     holder.commits().await;
     assert!(held.await.unwrap().unwrap().is_new);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -225,7 +225,7 @@ async fn a_chat_that_was_found_once_is_remembered_for_its_own_two_users() {
     assert_ne!(node.connect("carol").await.send("bob", "5").await["chatId"], chat);
     assert_eq!(seen(), (2, 3, 3));
     assert_eq!(store(&node).direct_chats(&DirectBatch::default(), LockTimeout::Usual).await.unwrap(), []);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -260,7 +260,7 @@ async fn two_nodes_that_make_the_same_chats_at_once_send_into_the_same_ones() {
         }
     }
     assert_eq!(number(&pool, "select count(*) from chats").await as usize, PEOPLE * (PEOPLE + 1) / 2);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     drop(sockets);
     one.stop().await;
     two.stop().await;

@@ -1,10 +1,10 @@
-//! What a connection sends to users by their names: it reads on while chats are asked for, and each chat keeps its order.
+//! Sends to users by their names: the connection reads on while chats are looked up, and each chat keeps its order.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::ledger::{Holder, assert_ledger, number};
+use crate::support::fixtures::{Holder, assert_consistent, number};
 use crate::support::{Database, Node, Socket, database, direct, until_true};
 
 /// Nobody can be found or made by name: what is sent to a name waits.
@@ -21,12 +21,12 @@ async fn later(socket: &mut Socket, data: Value) -> String {
     socket.ask_later("message:send", data).await
 }
 
-/// Is a send answered among these?
+/// Tells whether one of these frames answers a send.
 fn answers(frames: &[Value]) -> bool {
     frames.iter().any(|frame| frame["event"] == "message:sent" || frame["event"] == "error")
 }
 
-/// What the direct chat of these two holds, in its order.
+/// The contents of the direct chat of these two users, in its order.
 async fn contents(pool: &PgPool, one: &str, other: &str) -> Vec<String> {
     let chat = direct(pool, one, other).await;
     sqlx::query_scalar("select content from messages where chat_id = $1 order by seq").bind(chat).fetch_all(pool).await.unwrap()
@@ -53,7 +53,7 @@ async fn sends_to_one_user_keep_their_order_while_the_chat_is_made_and_others_do
     assert_eq!(alice.send("bob", "10").await["seq"], 11);
     let wanted: Vec<String> = (0..=10).map(|n| n.to_string()).collect();
     assert_eq!(contents(&pool, "alice", "bob").await, wanted);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -108,7 +108,7 @@ async fn a_chat_that_is_named_by_its_id_in_between_keeps_its_place() {
     alice.send("carol", "9").await;
     let wanted: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     assert_eq!(contents(&pool, "alice", "carol").await, wanted);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -144,7 +144,7 @@ async fn acks_are_taken_and_committed_while_sends_wait_for_their_chat() {
     alice.ack(&message).await;
     holder.commits().await;
     assert_eq!(alice.answer(&waits).await["event"], "message:sent");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -186,6 +186,6 @@ async fn what_was_sent_before_the_client_left_is_sent_though_its_chat_was_not_ma
     holder.commits().await;
     until_true(&pool, "select count(*) = 5 from messages").await;
     assert_eq!(contents(&pool, "alice", "bob").await, ["0", "1", "2", "3", "4"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }

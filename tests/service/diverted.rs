@@ -1,10 +1,10 @@
-//! What a session sets does not divert the functions of the schema: not temporary tables, not a search path, not an isolation level in
-//! which a statement after a lock sees what was before it. The functions are found in the catalogues, so a new one is tested too.
+//! Settings of a session do not divert the functions of the schema: neither temporary tables, nor a search path, nor an isolation level
+//! in which a statement after a lock sees the rows from before it. The functions are found in the catalogues, so a new one is tested too.
 
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool};
 
 use crate::support::database;
-use crate::support::ledger::{assert_ledger, number};
+use crate::support::fixtures::{assert_consistent, number};
 
 async fn texts(connection: &mut PgConnection, question: &str) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(question.to_owned())).fetch_all(connection).await.unwrap_or_else(|error| panic!("{question}: {error}"))
@@ -50,8 +50,8 @@ const DIVERSIONS: &str = "
     create function diverted.restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[]) returns void language plpgsql as $f$ begin raise 'diverted'; end $f$;
     set search_path = pg_temp, diverted, pg_catalog, public";
 
-/// What applications, operators and the service call, in an order in which each does something. `$user`, `$chat` and `$message` are
-/// what the first three have made.
+/// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
+/// `$message` are made by the first three.
 const CALLS: [&str; 30] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
@@ -85,7 +85,7 @@ const CALLS: [&str; 30] = [
     "select restante_release_job('a new one', '00000000-0000-0000-0000-00000000000a', 1)",
 ];
 
-/// What must have come of the calls, in the schema's own tables.
+/// The rows that the calls must have made in the schema's own tables.
 const LANDED: [(&str, i64); 13] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 7),
@@ -106,7 +106,7 @@ async fn all_landed(pool: &PgPool) {
     for (question, expected) in LANDED {
         assert_eq!(number(pool, question).await, expected, "{question}");
     }
-    assert_ledger(pool).await;
+    assert_consistent(pool).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::support::ledger::{Holder, assert_ledger, group, number, users};
+use crate::support::fixtures::{Holder, assert_consistent, group, number, users};
 use crate::support::{PATIENCE, database, statuses};
 
 /// Everything that has expired, in one page.
@@ -48,7 +48,7 @@ async fn what_somebody_holds_expires_later_and_the_rest_at_once() {
     assert_eq!([statuses(&pool, "bob").await, statuses(&pool, "carol").await], [["sent"], ["expired"]]);
     assert_eq!(sweep(&store).await, (vec![messages[0]], false));
     assert_eq!(statuses(&pool, "bob").await, ["expired"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
-//! No statement reads a whole table, on a filled database, whatever the planner has been told or has kept from when
-//! the database was empty.
+//! No statement reads a whole table of a filled database, neither with a plan for its values nor with a general one, nor with a plan from
+//! the time when the database was empty.
 
-use std::collections::HashMap;
+mod values;
 
 use restante::store::PLANNING;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
+pub use self::values::values;
 use crate::support::{Database, Log, database};
 
-/// What the statements are asked with: a user with much in its inbox, and chats it is in.
+/// The values that statements are called with: a user with a large inbox, and its chats.
 pub struct Known {
     pub user: i64,
     pub name: &'static str,
@@ -39,101 +40,6 @@ async fn known(connection: &mut PgConnection) -> Known {
     );
     let messages = texts(connection, &messages).await.try_into().unwrap();
     Known { user: user.parse().unwrap(), name: "user-36", chat, messages }
-}
-
-/// Per statement the values it is run with.
-pub fn values(known: &Known) -> HashMap<&'static str, String> {
-    let Known { user, name, chat, messages: [one, two] } = known;
-    let nil = uuid::Uuid::nil();
-    HashMap::from([
-        (
-            "accept",
-            format!(
-                "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false, '100ms'"
-            ),
-        ),
-        ("advance_settled", format!("array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[]")),
-        ("acquire_job", format!("'expire', '{nil}', 8000")),
-        ("advance_job", format!("'expire', '{nil}', 1, 'x', 8000")),
-        ("any_node_gone", String::new()),
-        ("applied", "0".to_owned()),
-        ("collations", String::new()),
-        ("in_the_way", "1".to_owned()),
-        ("patience", "'1s', 'x'".to_owned()),
-        ("premises", "array['table users']".to_owned()),
-        ("schema_of", "'public'".to_owned()),
-        ("sequences", String::new()),
-        ("wake_channel", String::new()),
-        ("arrive", format!("'{nil}', array[{user}]")),
-        ("audience", format!("{user}, '{chat}'")),
-        ("beat", format!("'{nil}', 8000")),
-        ("reap", "1000".to_owned()),
-        ("count_attempts", format!("array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5, '5ms'")),
-        ("add_members", format!("'{chat}', {user}, array[{user}], 5000")),
-        ("catch_up_marks", "4".to_owned()),
-        ("chats", format!("{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50")),
-        ("create_group", format!("gen_random_uuid(), {user}, 'title', array[{user}]")),
-        ("database_clock", String::new()),
-        (
-            "dead_letters",
-            format!("null, '{name}', null, 'epoch', null, 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50"),
-        ),
-        ("depart", format!("'{nil}', array[{user}], array[1000]")),
-        ("device_seen", format!("{user}, 'device-1'")),
-        ("direct_chats", format!("array[{user}, {user}], array['user-35', 'nobody'], array[true, false], '5ms'")),
-        ("discard", format!("'{one}', '{name}', 'x'")),
-        ("end_departures", "1000".to_owned()),
-        ("endings_latest", format!("{user}, 1000")),
-        ("endings_since", format!("{user}, '0', '{nil}', 0, 1001, null")),
-        ("epoch", String::new()),
-        ("shape", String::new()),
-        ("expire", format!("'epoch', '{nil}', now(), 500, 2000")),
-        ("peek", format!("array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]")),
-        ("history", format!("{user}, '{chat}', null, 30, 50")),
-        ("history_keys", format!("{user}, '{chat}', null, 30, 50")),
-        ("is_busy", "1".to_owned()),
-        ("large_chats", format!("array['{chat}']::uuid[], 51")),
-        ("leave", format!("'{nil}', 2500")),
-        ("locate", format!("array[{user}, {user}], array['{one}', '{two}']::uuid[], true")),
-        ("marks_latest", format!("{user}, array['{chat}']::uuid[], 51, 1000")),
-        ("marks_since", format!("{user}, array['{chat}']::uuid[], '0', 51, null")),
-        ("member_count", format!("'{chat}'")),
-        ("members", format!("{user}, '{chat}', 'user-35', 50")),
-        ("message_content", format!("'{one}'")),
-        ("notify", "array['restante_test'], array['x']".to_owned()),
-        ("open", format!("'{name}', null, null, 'device-1', null, 1001, '{{chat,event}}'")),
-        ("overview", format!("{user}, '0', 51, 'device-1'")),
-        ("page_everything", format!("{user}, 'chat', 10, 50, 50010")),
-        ("page_keys", format!("{user}, 'chat', 10, 50, 50000, array['sent'], true")),
-        ("page_look", format!("{user}, 'chat', 10, 50, 50000")),
-        ("page_waiting", format!("{user}, 'chat', 10, 50, 50000")),
-        ("ping", String::new()),
-        ("presence", format!("{user}, array['user-35', 'user-37', 'user-4000']")),
-        ("put_back", format!("'{one}', '{name}'")),
-        ("read_all", format!("array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'")),
-        ("recipients_waiting", format!("array['{one}', '{two}']::uuid[]")),
-        ("release_job", format!("'expire', '{nil}', 1")),
-        ("remove_members", format!("'{chat}', {user}, array[{user}]")),
-        ("room", String::new()),
-        ("seqs_of_messages", format!("array['{chat}']::uuid[], array['{one}']::uuid[]")),
-        (
-            "settle",
-            format!(
-                "array[{user}], array['chat']::inbox_class[], array[40], array[{user}], array['{chat}']::uuid[], array[19], array[{user}], array['{chat}']::uuid[], array[{user}], array['device-1'], array['chat']::inbox_class[], array[40], '100ms'"
-            ),
-        ),
-        ("settings", "array['jit'], array['off'], array['']".to_owned()),
-        ("sign_in", format!("'{name}'")),
-        ("stand_on", format!("array['{one}', '{two}']::uuid[]")),
-        ("status_counts", format!("'{chat}'")),
-        ("statuses", format!("{user}, '{one}'")),
-        ("receipt_counts", format!("array['{chat}']::uuid[], array[{user}], array[5]")),
-        ("receipt_counts_since", format!("{user}, array['{chat}']::uuid[], '0'")),
-        ("unfinished", String::new()),
-        ("update_profile", format!("{user}, 'name', null")),
-        ("users", "array['user-36', 'user-37']".to_owned()),
-        ("waiting_up_to", format!("{user}, 'chat', 0, 30, 50")),
-    ])
 }
 
 /// The statements of the service, by name.
@@ -170,7 +76,9 @@ async fn no_statement_scans_a_table_whether_planned_for_its_values_or_for_any() 
     let values = values(&known);
     let mut found = Vec::new();
     for (name, text) in statements() {
-        let values = values.get(name.as_str()).unwrap_or_else(|| panic!("src/store/sql/{name}.sql: say here which values it is run with"));
+        let values = values
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("src/store/sql/{name}.sql: say in explain/values.rs which values it is called with"));
         let call = if values.is_empty() { String::new() } else { format!("({values})") };
         run(&mut connection, &format!("prepare {name} as {text}")).await;
         for mode in ["force_custom_plan", "force_generic_plan"] {
@@ -235,13 +143,13 @@ fn sources(folder: &str) -> String {
     rust.map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
-/// What the server has said to its clients of this thread: with auto_explain, the plans of statements inside functions.
+/// The notices of the server to this thread's connections: with auto_explain, the plans of statements inside functions.
 fn notices(log: &Log) -> Vec<String> {
     let of_server = log.take().into_iter().filter(|line| line.target == "sqlx::postgres::notice");
     of_server.map(|line| line.message).collect()
 }
 
-/// What lanes do inside the database.
+/// The calls of the lanes.
 fn lanes(known: &Known) -> [String; 4] {
     let Known { user, chat, messages: [one, _], .. } = known;
     let accept = |skip_held: bool| {
@@ -271,8 +179,8 @@ fn direct_chats(Known { user, .. }: &Known) -> String {
     )
 }
 
-/// What is done inside the database, once: each function of the schema that the service or an operator calls.
-/// All of it is rolled back, save for what has to be committed.
+/// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
+/// be committed.
 async fn use_everything(connection: &mut PgConnection, known: &Known) {
     let Known { user, chat, messages: [one, two], .. } = known;
     let dead_letters = |of: &str| {

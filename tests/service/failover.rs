@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::ledger::{Holder, assert_ledger};
+use crate::support::fixtures::{Holder, assert_consistent};
 use crate::support::{Connect, Node, PATIENCE, PrivateServer, Socket, blocking, database, statuses, wait_until};
 
 async fn execute(options: &PgConnectOptions, statements: &'static str) {
@@ -74,7 +74,7 @@ async fn while_the_database_is_read_only_senders_are_told_to_come_again_and_nobo
     assert_eq!(contents, ["unknown", "meanwhile"]);
     let pool = db.pool(1).await;
     assert_eq!(statuses(&pool, "bob").await, ["delivered", "sent", "sent"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 

@@ -14,7 +14,7 @@ use crate::support::{Connect, Node, Socket, database, direct, fill, statuses, us
 const USERS: usize = 10;
 const CONNECTS: usize = 50;
 const SENDS: i64 = 20;
-/// What may wait at connect: nothing, less than a page, exactly a page, more.
+/// The backlogs at connect: nothing, less than a page, exactly a page, more.
 const BACKLOGS: [i32; 8] = [0, 0, 1, 10, 49, 50, 51, 75];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

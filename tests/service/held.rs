@@ -19,8 +19,8 @@ use sqlx::ConnectOptions;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::ledger::{
-    Holder, acks, assert_ledger, delivery, group, lock_chat, lock_inbox, number, refusal, sent, store, text, until, user, users,
+use crate::support::fixtures::{
+    Holder, acks, assert_consistent, delivery, group, lock_chat, lock_inbox, number, refusal, sent, store, text, until, user, users,
 };
 use crate::support::{Connect, Database, Node, PATIENCE, SOMEBODY_WAITS, database, wait_until};
 
@@ -51,7 +51,7 @@ async fn a_chat_that_somebody_holds_delays_only_itself_and_goes_on_in_order() {
     holder.commits().await;
     let seqs: Vec<i64> = waiting.await.into_iter().map(|answer| answer.unwrap().seq.0).collect();
     assert_eq!((seqs, more.await.unwrap().seq.0), (vec![1, 2, 3], 4));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -76,7 +76,7 @@ async fn an_inbox_that_somebody_holds_delays_only_the_chats_of_its_user() {
     holder.commits().await;
     let seqs: Vec<_> = waiting.await.into_iter().map(|answer| answer.map(|accepted| accepted.seq.0)).collect();
     assert_eq!(seqs, [Ok(1), Ok(1), Ok(2), Ok(2)]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -123,7 +123,7 @@ async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
     let outcomes: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(call)).fetch_one(&mut connection).await.unwrap();
     assert_eq!(outcomes, ["held", "accepted", "accepted"]);
     holder.commits().await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -158,7 +158,7 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
     assert_eq!(sent(&delivery, text(&alice, free, "other chats went on")).await.seq.0, 1);
     holder.commits().await;
     assert_eq!(sent(&delivery, text(&alice, held, "the first that is stored")).await.seq.0, 1);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -194,7 +194,7 @@ async fn a_chat_that_was_held_is_taken_up_again_while_the_lane_is_under_load() {
     join_all(load).await;
     let answers = taken_up.expect("the held chat waits for the end of the load");
     assert!(answers.into_iter().all(|answer| answer.unwrap().is_ok()));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -215,13 +215,13 @@ async fn a_message_that_is_put_aside_is_not_overtaken_by_the_next_of_its_chat() 
     let mut holder = Holder::holds(&db.options(), &accept).await;
     let mut sending = pin!(join_all(messages.into_iter().map(|item| delivery(&node).send(item))));
     let metrics = Arc::clone(&node.app().context().metrics);
-    // What waits is asked for once, so that it is queued.
+    // A first poll queues the send.
     assert!(sending.as_mut().now_or_never().is_none());
     wait_until("it is put aside", || metrics.held_chats.get() == 1).await;
     holder.run("rollback").await;
     let seqs: Vec<_> = sending.await.into_iter().map(|answer| answer.map(|accepted| accepted.seq.0)).collect();
     assert_eq!(seqs, [Ok(1), Ok(2), Ok(3), Ok(4)]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -247,7 +247,7 @@ async fn rows_that_somebody_holds_delay_only_the_acks_of_their_user() {
     holder.commits().await;
     assert!(bobs.await.into_iter().all(|done| done.is_ok()));
     assert_eq!(number(&pool, delivered).await, 20);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -283,7 +283,7 @@ async fn acks_that_were_held_are_taken_up_again_while_the_lane_is_under_load() {
     stop.store(true, Ordering::Relaxed);
     join_all(load).await;
     taken_up.expect("bob's acks wait for the end of the load").unwrap().unwrap();
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -307,7 +307,7 @@ async fn an_open_transaction_that_has_sent_from_sql_blocks_nobody() {
     }
     holder.commits().await;
     assert_eq!(number(&pool, "select count(*) from messages where seq = 6 and content = 'from SQL'").await, 12);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -342,7 +342,7 @@ async fn no_transaction_waits_for_a_client() {
         assert_eq!(answer["event"], "message:delivered:ok");
     }
     assert!(begun.elapsed() < PATIENCE);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 

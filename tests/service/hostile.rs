@@ -250,7 +250,7 @@ async fn pieces_until_closed(stream: TcpStream, piece: &[u8]) -> Option<u16> {
     let feeding = async {
         let _ = writing.write_all(&frame(0x01, b"{")).await;
         while writing.write_all(&pieces).await.is_ok() {}
-        // What was said before the socket took no more is still there to be read.
+        // The frames that the service sent before are still to be read, so this must not end first.
         std::future::pending::<()>().await;
     };
     let reading = async {
@@ -275,7 +275,7 @@ async fn a_storm_of_acks_harms_nobody_else_and_leaves_nothing_behind() {
     let received = mallory.receive(1).await.remove(0);
     let mut last = String::new();
     for n in 0..FRAMES {
-        // What was never sent, what was acked already, and everything that ever was.
+        // Acks of ids that were never sent, of messages that are acked already, and of all numbers.
         let ids: Vec<Uuid> = (0..500).map(|_| Uuid::now_v7()).collect();
         mallory.tell("message:delivered", json!({"messageIds": ids})).await;
         mallory.tell("message:delivered", json!({"messageId": received["messageId"]})).await;

@@ -1,5 +1,5 @@
-//! What must always hold: a test for each of I1 to I13 of the design. Each was seen to fail with the rule broken on
-//! purpose; how is said above it.
+//! The invariants: a test for each of I1 to I13 of the design. Each was seen to fail with the rule broken on purpose; the comment above
+//! it says how.
 
 mod steps;
 
@@ -293,7 +293,7 @@ async fn i8_however_often_a_message_is_sent_emitted_and_acked_it_counts_once() {
     while !is_all(&told) {
         count_receipts(&[alice.wait("a receipt", |frame| frame["event"] == "message:status").await], &mut told);
     }
-    // Whatever else is to come has been put on its way before this.
+    // The service has sent everything else before the answer to this ack.
     laptop.ack(&messages[9]).await;
     alice.send("alice", "to myself").await;
     count_receipts(&alice.until_pong().await, &mut told);
@@ -366,7 +366,7 @@ async fn i10_who_was_a_member_when_a_message_was_accepted_gets_it_and_nobody_els
                where u.external_id = 'carol' order by m.seq";
     assert_eq!(sqlx::query_scalar::<_, i64>(got).fetch_all(&pool).await.unwrap(), should);
 
-    // What waited when she left has ended; nobody was given what is not theirs.
+    // The rows that waited when she left have ended, and no client got a message that was not for it.
     assert!(rows(&pool, "carol").await.iter().all(|row| row.status == "expired" && row.reason.as_deref() == Some("left")));
     let seen: Vec<i64> = named(&carol.until_pong().await, "message:receive").iter().map(|it| it["data"]["seq"].as_i64().unwrap()).collect();
     assert!(seen.iter().all(|seq| should.contains(seq)), "{seen:?}");
@@ -426,27 +426,7 @@ async fn i12_window_page_queue_and_sessions_are_bounded_and_a_slow_client_costs_
     a_greedy_one_fills_its_outbox_and_no_more(&node, &pool, &mut carol).await;
     let emitted = node.app().context().metrics.emissions.get();
 
-    // One who takes nothing in while much is said to it: its mailbox and its outbox end, and nobody else waits.
-    let silent = node.open(Connect::user("silent")).await;
-    let mut alice = node.connect("alice").await;
-    let large = "x".repeat(30_000);
-    for _ in 0..300 {
-        alice.send("silent", &large).await;
-    }
-    alice.send("carol", "still quick").await;
-    let quick = carol.event("message:receive").await;
-    carol.ack(&quick).await;
-    assert_eq!(
-        number(
-            &pool,
-            "select count(*) from message_status s join users u on u.id = s.user_id
-        where u.external_id = 'silent' and s.status = 'sent'"
-        )
-        .await,
-        300
-    );
-    assert!(node.app().context().metrics.emissions.get() <= emitted + 50 + 1, "a window for the silent one and no more");
-    drop(silent);
+    a_silent_one_holds_back_nobody(&node, &pool, &mut carol, emitted).await;
     node.stop().await;
 }
 
@@ -461,7 +441,7 @@ async fn i13_no_transaction_waits_for_a_client_and_no_lane_for_somebody_elses() 
     }
     let mut bob = node.connect("user-0").await;
     let message = bob.event("message:receive").await;
-    // Somebody's transaction holds an inbox, and a row in it, and thinks.
+    // Another transaction holds an inbox and a row in it, and stays open.
     let mut holder = db.options().connect().await.unwrap();
     let mut held = holder.begin().await.unwrap();
     let lock = "select 1 from inboxes i join message_status s on s.user_id = i.user_id join users u on u.id = i.user_id
@@ -485,23 +465,6 @@ async fn i13_no_transaction_waits_for_a_client_and_no_lane_for_somebody_elses() 
     assert_eq!(alice.answer(&to_held).await["event"], "message:sent");
     assert_eq!(bob.answer(&ack_held).await["event"], "message:delivered:ok");
 
-    // A client that takes nothing in, and another that acks nothing: no transaction of the service is open.
-    let silent = node.connect("silent").await;
-    for _ in 0..100 {
-        alice.send("silent", &"x".repeat(30_000)).await;
-    }
-    alice.until_pong().await;
-    until_true(
-        &pool,
-        "select not exists (select from pg_stat_activity where datname = current_database()
-        and pid <> pg_backend_pid() and xact_start is not null)",
-    )
-    .await;
-    assert_eq!(
-        number(&pool, "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'")
-            .await,
-        0
-    );
-    drop(silent);
+    a_client_that_reads_nothing_leaves_no_transaction_open(&node, &pool, &mut alice).await;
     node.stop().await;
 }

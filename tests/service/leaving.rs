@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
-use crate::support::ledger::{assert_ledger, until};
+use crate::support::fixtures::{assert_consistent, until};
 use crate::support::{Connect, Database, Node, database, direct, fill, group, number, users};
 
 /// More than one transaction ends.
@@ -32,10 +32,10 @@ async fn leaves(store: &Store, chat: Uuid, caller: i64, user: i64) -> usize {
 }
 
 async fn ended(pool: &PgPool, user: i64) -> i64 {
-    crate::support::ledger::number(pool, &format!("select count(*) from message_status where user_id = {user} and ended = 'left'")).await
+    crate::support::fixtures::number(pool, &format!("select count(*) from message_status where user_id = {user} and ended = 'left'")).await
 }
 
-/// What all pages from here to the end hold: numbers of envelopes, and of gaps with this reason.
+/// Reads all pages from here to the end: the numbers of envelopes, and the count of gaps with this reason.
 async fn pages(store: &Store, request: PageRequest, user: i64, reason: GapReason) -> (Vec<i64>, i64) {
     let (mut envelopes, mut gaps, mut after) = (Vec::new(), 0, InboxSeq(0));
     loop {
@@ -79,14 +79,14 @@ async fn membership_ends_at_once_and_no_page_shows_the_rest_before_a_job_has_end
             .unwrap()
             .is_none()
     );
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 
     assert_eq!(leaves(&store, chat, alice, bob).await, 0, "it has left");
     assert_eq!(number(&pool, "select count(*) from departures").await, 1, "and is noted once");
     while store.end_departures(700).await.unwrap().is_some() {}
     assert_eq!(ended(&pool, bob).await, i64::from(MESSAGES));
     assert_eq!(number(&pool, "select count(*) from departures").await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn who_joins_again_before_the_job_has_come_to_the_end_gets_what_is_new_and
     let (envelopes, gaps) = pages(&store, PageRequest::Waiting, bob, GapReason::Left).await;
     assert_eq!((envelopes, gaps), (vec![first, newest + 1, newest + 2], newest - 1));
     assert_eq!(ended(&pool, bob).await, i64::from(MESSAGES) + 1_500);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_running_node_shows_an_open_connection_nothing_of_the_rest_ends_it_and
     let (given, carols_given) = (bobs.event("message:receive").await, carols.event("message:receive").await);
     let (status, left) = node.api("alice").delete(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["bob"]})).await;
     assert!(status < 300, "{status} {left}");
-    // What is in flight may come; behind it there is only what he has from elsewhere.
+    // Envelopes in flight may come. Behind them there are only messages that he has from elsewhere.
     let mut last = given["inboxSeq"].as_i64().unwrap();
     while last <= i64::from(MESSAGES) {
         bobs.ack_up_to(last).await;
@@ -156,7 +156,7 @@ async fn a_running_node_shows_an_open_connection_nothing_of_the_rest_ends_it_and
     assert_eq!(waiting, i64::from(MESSAGES) - 1);
     let (_, inbox) = node.api("bob").get("/v1/inbox?limit=500").await;
     assert!(inbox["messages"].as_array().unwrap().iter().all(|message| message["chatId"] != json!(chat)), "{inbox}");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -170,7 +170,7 @@ async fn over_http_what_waits_in_a_chat_that_was_left_is_not_listed() {
     let (db, pool, chat, [alice, bob, _]) = start().await;
     // The first transaction only: somebody holds the departure, so that no job ends it meanwhile.
     leaves(&Store::new(pool.clone()), chat, alice, bob).await;
-    let holder = crate::support::ledger::Holder::holds(&db.options(), "select from departures for update").await;
+    let holder = crate::support::fixtures::Holder::holds(&db.options(), "select from departures for update").await;
     let node = Node::start(db.options()).await;
     let (mut seqs, mut after) = (Vec::new(), 0);
     loop {
@@ -185,6 +185,6 @@ async fn over_http_what_waits_in_a_chat_that_was_left_is_not_listed() {
     assert_eq!(bobs.ready["pending"], 1);
     holder.commits().await;
     until(&pool, "the job has ended the rest", "select not exists (select from departures)").await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }

@@ -10,7 +10,7 @@ use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass,
 use restante::store::{self, Located};
 use sqlx::PgPool;
 
-use crate::support::ledger::{Holder, acks, assert_ledger, delivery, group, number, sent, store, text, until, users};
+use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
 use crate::support::{Database, Node, database, fill};
 
 /// Jobs that fill one transaction of a lane.
@@ -119,11 +119,11 @@ async fn another_user_is_confirmed_before_a_long_read_ends() {
     let acked = pin!(delivery(&long.node).settle(acks(&long.carol, &[hello])));
     let Either::Right((acked, read)) = select(read, acked).await else { panic!("carol waits until bob's read ends") };
     acked.unwrap();
-    assert_ledger(&long.pool).await;
+    assert_consistent(&long.pool).await;
     assert!(read.await);
     first.await;
     assert_eq!(long.number_of_bob("count(*) filter (where status = 'read') from message_status").await, 12_000);
-    assert_ledger(&long.pool).await;
+    assert_consistent(&long.pool).await;
     long.node.stop().await;
 }
 
@@ -138,7 +138,7 @@ async fn a_later_ack_of_the_same_user_is_committed_behind_its_long_read() {
     assert!(acked.await, "the device's cursor passes rows that are not settled");
     first.await;
     assert_eq!(long.cursor().await, 12_000);
-    assert_ledger(&long.pool).await;
+    assert_consistent(&long.pool).await;
     long.node.stop().await;
 }
 
@@ -154,7 +154,7 @@ async fn another_user_is_confirmed_before_a_long_ack_ends_and_its_marks_and_curs
     let carols = pin!(delivery(&long.node).settle(acks(&long.carol, &[hello])));
     let Either::Right((acked, bobs)) = select(select(bobs, later), carols).await else { panic!("carol waits until bob's ack ends") };
     acked.unwrap();
-    assert_ledger(&long.pool).await;
+    assert_consistent(&long.pool).await;
     // The last part takes the later one along.
     let Either::Left((is_settled, later)) = bobs.await else { panic!("the later ack overtakes the long one") };
     assert!(is_settled && later.await);
@@ -164,7 +164,7 @@ async fn another_user_is_confirmed_before_a_long_ack_ends_and_its_marks_and_curs
     assert_eq!(long.number_of_bob("max(delivered_seq) from marks").await, 12_000);
     assert_eq!(long.number_of_bob("count(*) filter (where has_hole) from marks").await, 0);
     assert_eq!(long.cursor().await, 12_000);
-    assert_ledger(&long.pool).await;
+    assert_consistent(&long.pool).await;
     long.node.stop().await;
 }
 
@@ -177,7 +177,7 @@ async fn a_stop_writes_all_parts_of_what_was_queued() {
     node.stop().await;
     assert_eq!((acked.now_or_never(), read.now_or_never()), (Some(true), Some(true)));
     assert_eq!(number(&pool, "select count(*) from message_status where status = 'read'").await, 12_000);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -196,6 +196,6 @@ async fn a_part_is_repeated_when_the_connection_dies_and_while_somebody_holds_it
     holder.commits().await;
     assert!(read.await.unwrap());
     assert_eq!(number(&long.pool, "select count(*) from message_status where status = 'read'").await, 6_000);
-    assert_ledger(&long.pool).await;
+    assert_consistent(&long.pool).await;
     long.node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What a sender that was away is told when it comes back: the marks that moved, each of them, and no more.
+//! A sender that was away is told at connect the marks that moved: each of them, and no other.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -120,7 +120,7 @@ async fn what_ended_while_its_members_mark_stood_still_is_told_at_the_next_look_
     node.stop().await;
 }
 
-/// Whoever says nothing of what it knows, as after a failover, when no cursor is good any more.
+/// A sender without a cursor, as after a failover, when no cursor is good any more.
 #[tokio::test]
 async fn a_sender_without_a_cursor_is_told_what_ended_also_where_no_mark_has_moved() {
     let server = PrivateServer::start().await;
@@ -292,7 +292,7 @@ async fn a_group_of_more_than_fifty_reports_counts() {
     node.stop().await;
 }
 
-/// How bob acks two messages, the second one first, so that no connection of his sees both acked in turn.
+/// The ways in which bob acks two messages, the second one first, so that no connection of his acks both in turn.
 #[derive(Debug, Clone, Copy)]
 enum OutOfTurn {
     /// On one connection the second, on the next the first: which then is all there is to see.

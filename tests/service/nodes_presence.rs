@@ -1,4 +1,4 @@
-//! Who is online, told and asked over several nodes.
+//! Presence over several nodes: told to contacts, and asked for.
 
 use serde_json::{Value, json};
 use sqlx::PgPool;

@@ -1,5 +1,5 @@
-//! What one call of `restante_accept` does with many items at once, held against a model of it that is written down in a
-//! loop; and that it undoes everything when the database does not do as it is told.
+//! One call of `restante_accept` with many items is held against a simple model of it. The call undoes everything when a statement in it
+//! does not do its work.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::support::database;
-use crate::support::ledger::{Holder, assert_ledger, group, lock_chat, lock_inbox, number, users};
+use crate::support::fixtures::{Holder, assert_consistent, group, lock_chat, lock_inbox, number, users};
 
 struct Chat {
     id: ChatId,
@@ -22,7 +22,7 @@ struct Chat {
 /// Per item: what becomes of it, its chat, its number there, and its recipients with theirs.
 type Answer = (AcceptOutcome, Uuid, i64, Vec<(i64, i64)>);
 
-/// What must have been given out so far.
+/// The numbers that must have been given so far.
 #[derive(Default)]
 struct Model {
     stored: HashMap<Uuid, (i64, Uuid, i64)>,
@@ -30,7 +30,7 @@ struct Model {
     inboxes: HashMap<(i64, Class), i64>,
 }
 
-/// What somebody else holds meanwhile.
+/// The locks that another transaction holds meanwhile.
 #[derive(Default)]
 struct Held {
     chat: Option<Uuid>,
@@ -178,7 +178,7 @@ async fn every_batch_has_the_outcomes_and_numbers_that_its_items_would_have_one_
         }
     }
     assert_eq!(number(&pool, "select count(*) from messages").await, i64::try_from(model.stored.len()).unwrap());
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -215,5 +215,5 @@ async fn what_the_database_does_not_do_as_it_is_told_undoes_the_whole_batch() {
         assert_eq!(error.code().as_deref(), Some("XX001"), "{defect}");
     }
     assert_eq!(number(&pool, "select count(*) from messages").await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }

@@ -9,7 +9,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::ledger::{assert_ledger, delivery, number, until};
+use crate::support::fixtures::{assert_consistent, delivery, number, until};
 use crate::support::{Ending, Load, Node, PrivateServer, database};
 
 /// A pool that outlives the server.
@@ -110,7 +110,7 @@ pub(super) async fn dies_after_its_commit(server: &PrivateServer, database: app:
         let again = alice.ask("message:send", json!({"messageId": id, "chatId": first["chatId"], "content": "once"})).await;
         assert_eq!(again["data"]["duplicate"], true, "a real one is told so");
     }
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -127,7 +127,7 @@ async fn a_duplicate_is_told_so_though_the_connection_had_died_in_between() {
     let request = json!({"messageId": first["messageId"], "chatId": first["chatId"], "content": "once"});
     let again = alice.ask("message:send", request).await;
     assert_eq!((&again["data"]["seq"], &again["data"]["duplicate"]), (&json!(1), &json!(true)), "{again}");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 use std::sync::Arc;
 
-use crate::support::ledger::{Holder, acks, assert_ledger, delivery, number, store, until, users};
+use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, number, store, until, users};
 use crate::support::{Connect, Database, Node, SOMEBODY_WAITS, database, direct, fill};
 
 const MESSAGES: i64 = 1_200;
@@ -56,7 +56,7 @@ async fn inbox(pool: &PgPool, parts: &[(&str, i32, bool)]) {
     }
 }
 
-/// What waits for bob, in the order of his inbox: its number there, its sender, its number in the chat.
+/// The rows that wait for bob in the order of his inbox: number there, sender, number in the chat.
 async fn waiting(pool: &PgPool) -> Vec<String> {
     let waiting = "select s.seq || ' ' || u.external_id || ' ' || m.seq from message_status s join messages m on m.id = s.message_id
                    join users u on u.id = m.sender_id where s.status = 'sent' order by s.seq";
@@ -79,7 +79,7 @@ async fn assert_all_is_settled(pool: &PgPool) {
     until(pool, "it is delivered", "select not exists (select from message_status where status = 'sent')").await;
     let exact = format!("select exists (select from marks where delivered_seq = {MESSAGES} and not has_hole and read_seq = 0)");
     until(pool, "the marks are exact", &exact).await;
-    assert_ledger(pool).await;
+    assert_consistent(pool).await;
 }
 
 #[tokio::test]
@@ -90,12 +90,12 @@ async fn it_comes_under_a_new_number_and_the_old_one_is_a_gap() {
     let mut phone = node.open(Connect::user("bob").device("phone")).await;
     assert_eq!((&phone.ready["pending"], &phone.ready["settledSeq"]), (&json!(1), &json!(MESSAGES)));
     assert_eq!(number(&pool, "select seq from inbox_gaps where reason = 'requeued'").await, 1);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     let message = phone.event("message:receive").await;
     assert_eq!((&message["inboxSeq"], &message["seq"]), (&json!(MESSAGES + 1), &json!(1)));
     phone.ack(&message).await;
     assert_all_is_settled(&pool).await;
-    // Who has lost everything is told of the number that it will not see.
+    // A device that has lost everything is told of the number that will not come.
     let epoch = phone.ready["epoch"].as_str().unwrap().to_owned();
     let mut again = node.open(Connect::user("bob").with("epoch", epoch).with("since", 0)).await;
     let gap = again.event("queue:gap").await;
@@ -163,7 +163,7 @@ async fn what_somebody_works_on_is_left_where_it_is() {
     let advance = format!("select restante_advance_settled({}, 'chat')", bob.user.0);
     assert_eq!(sqlx::query_scalar::<_, i64>(AssertSqlSafe(advance)).fetch_one(&pool).await.unwrap(), MESSAGES);
     assert_eq!(place(&pool, "alice").await, MESSAGES + 1);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -174,7 +174,7 @@ async fn nothing_of_a_chat_moves_behind_a_later_message_of_it_that_waits() {
     inbox(&pool, &[("alice", 1, false), ("carol", 1_100, true), ("alice", 1, false)]).await;
     assert_comes(&node, &pool, &["1 alice 1", "1102 alice 2"]).await;
     assert_eq!(number(&pool, "select count(*) from inbox_gaps").await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -192,7 +192,7 @@ async fn what_waits_of_several_chats_moves_together_and_in_order() {
     assert_comes(&node, &pool, &["1105 erin 1", "1106 alice 1", "1107 dave 1", "1108 alice 2", "1109 dave 2"]).await;
     assert_eq!(number(&pool, "select count(*) from inbox_gaps where seq <= 4 and reason = 'requeued'").await, 4);
     until(&pool, "the marks are exact", "select not exists (select from marks where has_hole)").await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -206,7 +206,7 @@ async fn nothing_moves_where_more_than_fifty_wait() {
     sqlx::query("update message_status set status = 'delivered', delivered_at = now() where seq = 1102").execute(&pool).await.unwrap();
     node.connect("bob").await.cut();
     assert_eq!((waiting(&pool).await.len(), place(&pool, "alice").await), (50, 1_152));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -233,5 +233,5 @@ async fn a_later_message_of_its_chat_that_comes_while_the_inbox_is_looked_at_kee
     holder.commits().await;
     assert_eq!(advancing.await.unwrap(), 0);
     assert_eq!(waiting(&pool).await, ["1 alice 1", "1102 alice 2"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }

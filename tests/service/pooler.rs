@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use super::nodes::know_one_another;
 use super::outage::{dies_after_its_commit, ends_and_comes_back};
-use crate::support::ledger::{Holder, acks, assert_ledger, delivery, group, lock_chat, number, sent, store, text, until, users};
+use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, lock_chat, number, sent, store, text, until, users};
 use crate::support::{Connect, Load, Node, PATIENCE, PgBouncer, PrivateServer, config, secret};
 
 /// Connections that the pooler has to the server; a node has more.
@@ -29,13 +29,13 @@ fn documented() -> String {
 }
 
 /// A server, its pooler, and the two ways to the database.
-struct Stand {
+struct Testbed {
     server: PrivateServer,
     pooler: PgBouncer,
     direct: PgConnectOptions,
 }
 
-impl Stand {
+impl Testbed {
     /// Its role has the settings that are run here.
     async fn start(settings: &str, more: &str) -> Self {
         let server = PrivateServer::start().await;
@@ -71,7 +71,7 @@ impl Stand {
     }
 
     async fn stop(self, pool: &PgPool, nodes: [Node; 2]) {
-        assert_ledger(pool).await;
+        assert_consistent(pool).await;
         let through = number(pool, "select count(*) from pg_stat_activity where usename = 'app'").await;
         assert!((1..=i64::from(POOL_SIZE)).contains(&through), "{through} connections through the pooler");
         for node in nodes {
@@ -83,50 +83,50 @@ impl Stand {
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_node_refuses_connections_that_lack_its_settings_and_names_the_lines_that_help() {
-    let stand = Stand::start("", "max_prepared_statements = 200").await;
-    let refused = stand.refused(stand.database()).await;
+    let testbed = Testbed::start("", "max_prepared_statements = 200").await;
+    let refused = testbed.refused(testbed.database()).await;
     let expected = format!(
         "the connections of DATABASE_URL lack settings that the service asked for, as behind a pooler. Run this in PostgreSQL, \
          then make the pooler connect anew (docs/operations.md, Poolers):\n{}",
-        // What is PostgreSQL's default is not asked for.
+        // The service does not ask for settings that are PostgreSQL's defaults.
         documented().lines().filter(|line| !line.contains("isolation")).map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
     );
     assert_eq!(refused.to_string(), expected);
     let app::StartError::CannotUse(CannotUse::LacksSettings(lines)) = refused else { panic!("{refused:?}") };
-    let pool = stand.pool().await;
+    let pool = testbed.pool().await;
     for line in lines {
         sqlx::raw_sql(AssertSqlSafe(line)).execute(&pool).await.unwrap();
     }
-    assert!(matches!(stand.refused(stand.database()).await, app::StartError::CannotUse(_)), "what the pooler has open is as before");
-    stand.pooler.console("reconnect").await;
-    Node::on(stand.database(), |_| {}).await.stop().await;
+    assert!(matches!(testbed.refused(testbed.database()).await, app::StartError::CannotUse(_)), "what the pooler has open is as before");
+    testbed.pooler.console("reconnect").await;
+    Node::on(testbed.database(), |_| {}).await.stop().await;
 }
 
-/// What is PostgreSQL's default has no line in the manual; somebody may have changed it all the same.
+/// A setting that is PostgreSQL's default has no line in the manual, and may have been changed all the same.
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_node_behind_a_pooler_names_what_the_role_is_set_to_against_it() {
     let hostile = "alter role app set idle_session_timeout = '5s'; alter role app set statement_timeout = '5s'; \
                    alter role app set idle_in_transaction_session_timeout = '5s'; alter role app set synchronous_commit = 'remote_write'";
-    let stand = Stand::start(&format!("{}{hostile}", documented()), "max_prepared_statements = 200").await;
-    let app::StartError::CannotUse(CannotUse::LacksSettings(lines)) = stand.refused(stand.database()).await else {
+    let testbed = Testbed::start(&format!("{}{hostile}", documented()), "max_prepared_statements = 200").await;
+    let app::StartError::CannotUse(CannotUse::LacksSettings(lines)) = testbed.refused(testbed.database()).await else {
         panic!("it is refused")
     };
     let expected = ["idle_session_timeout = '0'", "statement_timeout = '0'", "idle_in_transaction_session_timeout = '1min'"];
     assert_eq!(lines, expected.map(|setting| format!("alter role app in database restante set {setting}")));
-    let pool = stand.pool().await;
+    let pool = testbed.pool().await;
     for line in lines {
         sqlx::raw_sql(AssertSqlSafe(line)).execute(&pool).await.unwrap();
     }
-    stand.pooler.console("reconnect").await;
-    Node::on(stand.database(), |_| {}).await.stop().await;
+    testbed.pooler.console("reconnect").await;
+    Node::on(testbed.database(), |_| {}).await.stop().await;
 }
 
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_node_refuses_a_pooler_that_mixes_up_prepared_statements() {
-    let stand = Stand::start(&documented(), "max_prepared_statements = 0").await;
-    let refused = stand.refused(stand.database()).await;
+    let testbed = Testbed::start(&documented(), "max_prepared_statements = 0").await;
+    let refused = testbed.refused(testbed.database()).await;
     assert!(matches!(refused, app::StartError::CannotUse(CannotUse::LosesStatements(_))), "{refused:?}");
     assert!(refused.to_string().contains("max_prepared_statements = 200"), "{refused}");
 }
@@ -134,16 +134,16 @@ async fn a_node_refuses_a_pooler_that_mixes_up_prepared_statements() {
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_node_without_a_way_past_the_pooler_refuses_before_it_touches_the_database() {
-    let stand = Stand::with_settings().await;
-    let empty = stand.server.database_without_schema("empty").await;
-    let through = stand.pooler.options().database("empty");
-    let refused = stand.refused(app::Database::new(through)).await;
+    let testbed = Testbed::with_settings().await;
+    let empty = testbed.server.database_without_schema("empty").await;
+    let through = testbed.pooler.options().database("empty");
+    let refused = testbed.refused(app::Database::new(through)).await;
     assert!(matches!(refused, app::StartError::NotDirect), "{refused:?}");
     let pool = PgPoolOptions::new().max_connections(1).connect_with(empty.clone()).await.unwrap();
     assert_eq!(number(&pool, "select count(*) from pg_class where relnamespace = 'public'::regnamespace").await, 0);
     assert_eq!(number(&pool, "select count(*) from pg_locks where locktype = 'advisory'").await, 0);
     assert!(!is_shared(&empty).await.unwrap(), "a way past it is none");
-    let refused = stand.refused(app::Database { options: stand.pooler.options(), direct: empty }).await;
+    let refused = testbed.refused(app::Database { options: testbed.pooler.options(), direct: empty }).await;
     assert!(matches!(refused, app::StartError::TwoDatabases), "{refused:?}");
 }
 
@@ -151,13 +151,13 @@ async fn a_node_without_a_way_past_the_pooler_refuses_before_it_touches_the_data
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_schema_behind_a_pooler_is_the_roles_and_the_line_that_makes_it_so_is_named() {
-    let stand = Stand::with_settings().await;
-    let [options, direct] = [stand.pooler.options(), stand.direct.clone()].map(|way| way.options([("search_path", "restante")]));
+    let testbed = Testbed::with_settings().await;
+    let [options, direct] = [testbed.pooler.options(), testbed.direct.clone()].map(|way| way.options([("search_path", "restante")]));
     let database = || app::Database { options: options.clone(), direct: direct.clone() };
-    let app::StartError::TwoSchemas { here, there, mends } = stand.refused(database()).await else { panic!("it should be told apart") };
+    let app::StartError::TwoSchemas { here, there, mends } = testbed.refused(database()).await else { panic!("it should be told apart") };
     assert_eq!((here.as_str(), there.as_str()), ("restante", "public"));
-    sqlx::raw_sql(AssertSqlSafe(mends)).execute(&stand.pool().await).await.unwrap();
-    stand.pooler.console("reconnect").await;
+    sqlx::raw_sql(AssertSqlSafe(mends)).execute(&testbed.pool().await).await.unwrap();
+    testbed.pooler.console("reconnect").await;
     let node = Node::on(database(), |_| {}).await;
     node.connect("alice").await.send("bob", "hello").await;
     node.stop().await;
@@ -166,10 +166,10 @@ async fn a_schema_behind_a_pooler_is_the_roles_and_the_line_that_makes_it_so_is_
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn two_nodes_share_fewer_connections_than_either_has_and_everything_works() {
-    let stand = Stand::with_settings().await;
-    assert!(is_shared(&stand.pooler.options()).await.unwrap());
-    let pool = stand.pool().await;
-    let (one, other) = stand.two_nodes().await;
+    let testbed = Testbed::with_settings().await;
+    assert!(is_shared(&testbed.pooler.options()).await.unwrap());
+    let pool = testbed.pool().await;
+    let (one, other) = testbed.two_nodes().await;
     let mut alice = one.connect("alice").await;
     let mut bob = other.open(Connect::user("bob").device("phone")).await;
     for round in 1..=20 {
@@ -208,21 +208,21 @@ async fn two_nodes_share_fewer_connections_than_either_has_and_everything_works(
             assert_eq!(carol.event("message:receive").await["messageId"], letter["messageId"]);
         }
     }
-    stand.stop(&pool, [one, other]).await;
+    testbed.stop(&pool, [one, other]).await;
 }
 
 #[tokio::test]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn what_somebody_holds_delays_only_itself_and_no_connection_keeps_a_lanes_patience() {
-    let stand = Stand::with_settings().await;
-    let pool = stand.pool().await;
-    let (one, other) = stand.two_nodes().await;
+    let testbed = Testbed::with_settings().await;
+    let pool = testbed.pool().await;
+    let (one, other) = testbed.two_nodes().await;
     let [alice, bob, carol] = users(store(&one), ["alice", "bob", "carol"]).await;
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, carol.user]).await);
     let first = sent(delivery(&one), text(&alice, held, "first")).await.message;
     let mine = sent(delivery(&one), text(&alice, free, "first")).await.message;
     let rows = format!("{}; select from message_status where user_id = {} for update", lock_chat(held), bob.user.0);
-    let holder = Holder::holds(&stand.direct, &rows).await;
+    let holder = Holder::holds(&testbed.direct, &rows).await;
     let mut waiting = pin!(join_all((0..5).map(|n| delivery(&one).send(text(&alice, held, n.to_string())))));
     let mut acking = pin!(delivery(&other).settle(acks(&bob, &[first])));
     for n in 0..30 {
@@ -240,7 +240,7 @@ async fn what_somebody_holds_delays_only_itself_and_no_connection_keeps_a_lanes_
     // All of its connections to the server at once.
     let mut through = Vec::new();
     for _ in 0..POOL_SIZE {
-        through.push(stand.pooler.options().connect().await.unwrap());
+        through.push(testbed.pooler.options().connect().await.unwrap());
     }
     for connection in &mut through {
         sqlx::raw_sql("begin").execute(&mut *connection).await.unwrap();
@@ -250,43 +250,43 @@ async fn what_somebody_holds_delays_only_itself_and_no_connection_keeps_a_lanes_
     for mut connection in through {
         sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
     }
-    stand.stop(&pool, [one, other]).await;
+    testbed.stop(&pool, [one, other]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_pooler_that_is_killed_and_started_again_loses_and_doubles_nothing() {
-    let mut stand = Stand::with_settings().await;
-    let pool = stand.pool().await;
-    let (one, other) = stand.two_nodes().await;
+    let mut testbed = Testbed::with_settings().await;
+    let pool = testbed.pool().await;
+    let (one, other) = testbed.two_nodes().await;
     let load = Load::between(&[&one, &other]).await;
     for _ in 0..4 {
         let more = number(&pool, "select 30 + count(*) from messages").await;
         until(&pool, "it goes on", &format!("select count(*) >= {more} from messages")).await;
-        stand.pooler.end();
+        testbed.pooler.end();
         for node in [&one, &other] {
             delivery(node).health().subscribe().wait_for(|away| *away).await.unwrap();
         }
-        stand.pooler.restart().await;
+        testbed.pooler.restart().await;
         for node in [&one, &other] {
             delivery(node).health().back().await;
         }
     }
     load.end(&pool, &BTreeSet::new()).await;
-    stand.stop(&pool, [one, other]).await;
+    testbed.stop(&pool, [one, other]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn a_commit_whose_answer_the_pooler_never_got_is_no_duplicate_of_itself() {
-    let stand = Stand::with_settings().await;
-    dies_after_its_commit(&stand.server, stand.database()).await;
+    let testbed = Testbed::with_settings().await;
+    dies_after_its_commit(&testbed.server, testbed.database()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs PgBouncer 1.21 or later: PGBOUNCER=… cargo test --test service pooler -- --ignored"]
 async fn postgresql_ends_and_comes_back_behind_the_pooler() {
-    let stand = Stand::with_settings().await;
-    let (database, _pooler) = (stand.database(), stand.pooler);
-    ends_and_comes_back(stand.server, database).await;
+    let testbed = Testbed::with_settings().await;
+    let (database, _pooler) = (testbed.database(), testbed.pooler);
+    ends_and_comes_back(testbed.server, database).await;
 }

@@ -414,7 +414,7 @@ async fn a_client_that_floods_harms_nobody_else_and_cannot_outstay_its_token() {
         bob.ack(&message).await;
         rounds += u32::from(!flood.is_finished());
     }
-    // How many is the machine's business.
+    // The number of rounds depends on the machine.
     assert!(rounds > 0, "nothing came through while it flooded");
     flood.await.unwrap();
     wait_until("it is closed", || node.app().context().metrics.connections_closed.of("token_expired").get() == 1).await;

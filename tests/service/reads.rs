@@ -6,7 +6,7 @@ use restante::domain::{ChatId, ChatSeq, UserId};
 use restante::store::{self, ExactMark, Located, LockTimeout, ReadRequest, ReadRows, SettleBatch, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
-use crate::support::ledger::{Holder, assert_ledger, group, number, until, users};
+use crate::support::fixtures::{Holder, assert_consistent, group, number, until, users};
 use crate::support::{Database, SOMEBODY_WAITS, database, fill};
 
 /// Alice, bob and carol, and two groups of them with so many messages of alice in each.
@@ -59,7 +59,7 @@ async fn reads_of_one_call_are_answered_each_for_itself() {
     assert_eq!(told(&read(&mut connection, &requests[..1], 1_000).await), [(0, 0, 4, false)]);
     assert_eq!(told(&read(&mut connection, &[request(bob, one, 2)], 1_000).await).len(), 1);
     assert_eq!(number(&pool, &format!("select read_seq from marks where user_id = {} and chat_id = '{one}'", bob.0)).await, 4);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn one_chat_may_stand_in_a_call_twice() {
     moved.sort_unstable();
     assert_eq!(moved, (1..=7).collect::<Vec<_>>(), "each row moves once");
     assert_eq!(number(&pool, &format!("select read_seq from marks where user_id = {} and chat_id = '{one}'", bob.0)).await, 7);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -81,9 +81,9 @@ async fn a_call_that_has_too_much_to_read_reads_a_part_of_each_and_says_that_the
     let mut connection = db.options().connect().await.unwrap();
     let requests = [request(bob, one, 90), request(carol, other, 100)];
     assert_eq!(told(&read(&mut connection, &requests, 100).await), [(0, 50, 50, true), (1, 50, 50, true)]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     assert_eq!(told(&read(&mut connection, &requests, 100).await), [(0, 40, 90, false), (1, 50, 100, false)]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_member_with_a_hole_reads_over_it_and_its_marks_are_exact() {
     assert_eq!(number(&pool, hole).await, 0);
     assert_eq!(number(&pool, &format!("select read_seq from marks where user_id = 2 and chat_id = '{chat}'")).await, 6);
     assert!(chat == one.0 || number(&pool, "select count(*) from inbox_gaps").await == 1);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 /// All rows of these, in the order of the chat, forwards or backwards.
@@ -148,7 +148,7 @@ async fn a_read_waits_for_the_first_row_and_the_first_mark_before_it_takes_anoth
         holder.commits().await;
         assert!(reading.await.unwrap().values().all(|read| read.rows.len() == 1 && read.up_to.0 == up_to));
     }
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -183,5 +183,5 @@ async fn writers_that_name_the_same_rows_and_marks_in_opposite_orders_do_not_wai
     }
     assert_eq!(number(&pool, "select count(*) from message_status where status = 'read'").await, 480);
     assert_eq!(number(&pool, "select count(*) from marks where read_seq = 120").await, 4);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }

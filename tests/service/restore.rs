@@ -24,14 +24,14 @@ async fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new().max_connections(2).connect_with(options.clone()).await.unwrap()
 }
 
-/// How a program of PostgreSQL connects to it.
+/// The arguments with which a program of PostgreSQL connects.
 fn place(options: &PgConnectOptions) -> [String; 6] {
     let socket = options.get_socket().unwrap().to_str().unwrap();
     let database = options.get_database().unwrap();
     ["--host", socket, "--username", options.get_username(), "--dbname", database].map(str::to_owned)
 }
 
-/// What `pg_dump` of the server's own version writes.
+/// A dump by `pg_dump` of the server's own version.
 async fn dump(pool: &PgPool, options: &PgConnectOptions) -> (PathBuf, Vec<u8>) {
     let programs: String = sqlx::query_scalar("select setting from pg_config where name = 'BINDIR'").fetch_one(pool).await.unwrap();
     let (programs, place) = (PathBuf::from(programs), place(options));

@@ -4,7 +4,7 @@ use restante::domain::{ChatId, MessageId};
 use restante::store::Store;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, PgPool};
 
-use crate::support::ledger::{assert_ledger, crowd, group, number, users};
+use crate::support::fixtures::{assert_consistent, crowd, group, number, users};
 use crate::support::{Database, PATIENCE, database};
 
 /// Alice and bob, and a group of both.
@@ -58,7 +58,7 @@ async fn a_transaction_has_room_for_a_thousand_and_for_as_many_again_as_it_takes
     assert_eq!(messages(&pool).await, 1_000);
     let in_order = "select count(*) from messages where content = (case when seq > 600 then seq - 600 else seq end)::text";
     assert_eq!(number(&pool, in_order).await, 1_000);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_commit_that_would_lock_too_many_inboxes_is_refused_as_a_whole() {
     assert_eq!(messages(&pool).await, 0);
     assert_eq!(code(&mut connection, &format!("begin; {}; commit", sends(many, 4))).await, "");
     assert_eq!(number(&pool, "select count(*) from message_status").await, 8_000);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn the_same_id_in_a_transaction_is_the_same_message_and_is_nobody_elses() 
     let again = format!("begin; savepoint s; {0}; rollback to s; {0}; commit", send(chat, "alice", again));
     assert_eq!(code(&mut connection, &again).await, "");
     assert_eq!(messages(&pool).await, 2);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_send_while_constraints_are_immediate_is_refused_and_nothing_is_stored
     let later = format!("begin; {one}; set constraints all immediate; set constraints all deferred; {one}; commit");
     assert_eq!(code(&mut connection, &later).await, "");
     assert_eq!(messages(&pool).await, 2);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn two_transactions_that_send_one_id_do_not_wait_for_each_other_before_the
     assert_eq!(code(&mut other, "commit").await, "");
     assert_eq!(code(&mut connection, "commit").await, "23505");
     assert_eq!(messages(&pool).await, 2);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 /// Nobody could be given it: clients' parsers, and the service's own clock, end before that.
@@ -156,5 +156,5 @@ async fn what_no_client_could_read_is_refused_at_the_call() {
         assert_eq!(code(&mut connection, &call).await, expected, "{argument}");
     }
     assert_eq!(messages(&pool).await, 3);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }

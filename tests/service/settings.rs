@@ -1,5 +1,5 @@
-//! Whatever a role, a database or a server is set to: the service works as with PostgreSQL's own settings, or refuses to start
-//! with the statements that help. A choice that breaks nothing is left.
+//! Settings of a role, a database or a server: the service works as with PostgreSQL's defaults, or refuses to start and names the
+//! statements that help. Settings that break nothing are left.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
-use crate::support::ledger::{assert_ledger, delivery, store, until};
+use crate::support::fixtures::{assert_consistent, delivery, store, until};
 use crate::support::{Node, PATIENCE, PrivateServer, config, secret};
 
 /// Settings that anybody may have for themselves, with values that nobody would want.
@@ -66,25 +66,25 @@ const HOSTILE: &[(&str, &str)] = &[
 const TRANSACTION_TIMEOUT: (&str, &str) = ("transaction_timeout", "200ms");
 
 /// A server with the database `restante` of the role `app`, which is no superuser and has nothing in it yet.
-struct Stand {
+struct Testbed {
     server: PrivateServer,
     admin: PgPool,
 }
 
-impl Stand {
+impl Testbed {
     async fn start() -> Self {
         let server = PrivateServer::start().await;
         let options = server.database_without_schema("restante").await;
         let admin = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();
-        let stand = Self { server, admin };
+        let testbed = Self { server, admin };
         for statement in [
             "create role app login",
             "alter database restante owner to app",
             "create access method elsewhere type table handler heap_tableam_handler",
         ] {
-            stand.run(statement).await;
+            testbed.run(statement).await;
         }
-        stand
+        testbed
     }
 
     async fn run(&self, statement: &str) {
@@ -114,46 +114,46 @@ impl Stand {
 /// Broken by any of the settings that [`restante::store::DEFAULTS`] names, left out there.
 #[tokio::test]
 async fn whatever_the_role_is_set_to_nothing_is_refused_and_no_connection_is_ended() {
-    let stand = Stand::start().await;
-    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&stand.admin).await.unwrap();
+    let testbed = Testbed::start().await;
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(&testbed.admin).await.unwrap();
     for (name, value) in HOSTILE.iter().chain((version >= 170_000).then_some(&TRANSACTION_TIMEOUT)) {
         for whose in ["role app", "database restante", "role app in database restante"] {
-            stand.run(&format!("alter {whose} set {name} = '{value}'")).await;
+            testbed.run(&format!("alter {whose} set {name} = '{value}'")).await;
         }
     }
-    let node = Node::start(stand.options().await).await;
+    let node = Node::start(testbed.options().await).await;
     let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
     alice.send("bob", "first").await;
     let first = bob.event("message:receive").await;
     bob.ask("message:delivered", json!({"messageId": first["messageId"]})).await;
-    let before = stand.backends().await;
+    let before = testbed.backends().await;
 
     let lanes = "usename = 'app' and query ~ 'restante_(accept|settle)'";
     let idle = format!("select count(*) = 2 from pg_stat_activity where {lanes} and state_change < clock_timestamp() - interval '600 ms'");
-    until(&stand.admin, "both lanes have been idle for longer than any limit", &idle).await;
+    until(&testbed.admin, "both lanes have been idle for longer than any limit", &idle).await;
     let listens = "usename = 'app' and query ~* '^listen' and state_change < clock_timestamp() - interval '600 ms'";
-    until(&stand.admin, "so has the listener", &format!("select count(*) = 1 from pg_stat_activity where {listens}")).await;
+    until(&testbed.admin, "so has the listener", &format!("select count(*) = 1 from pg_stat_activity where {listens}")).await;
 
     // A commit that takes longer than any limit.
-    stand.reload("alter system set synchronous_standby_names = 'nobody'").await;
-    until(&stand.admin, "it is read", "select current_setting('synchronous_standby_names') = 'nobody'").await;
+    testbed.reload("alter system set synchronous_standby_names = 'nobody'").await;
+    until(&testbed.admin, "it is read", "select current_setting('synchronous_standby_names') = 'nobody'").await;
     // It is the checkpointer that makes the others wait; it has read the setting when it has done this.
-    stand.run("checkpoint").await;
+    testbed.run("checkpoint").await;
     let second = alice.ask_later("message:send", json!({"to": "bob", "content": "second"})).await;
     let waits = "wait_event = 'SyncRep' and state_change < clock_timestamp() - interval '600 ms'";
-    until(&stand.admin, "it waits", &format!("select count(*) > 0 from pg_stat_activity where {lanes} and {waits}")).await;
-    stand.reload("alter system reset synchronous_standby_names").await;
+    until(&testbed.admin, "it waits", &format!("select count(*) > 0 from pg_stat_activity where {lanes} and {waits}")).await;
+    testbed.reload("alter system reset synchronous_standby_names").await;
     assert_eq!(alice.answer(&second).await["event"], "message:sent");
     let second = bob.event("message:receive").await;
     assert_eq!(second["content"], "second");
     bob.ask("message:delivered", json!({"messageId": second["messageId"]})).await;
 
-    // So does a statement, and one fails.
+    // A statement keeps the setting too, and one fails.
     let pool = store(&node).pool();
     sqlx::query("select pg_sleep(0.6)").execute(pool).await.unwrap();
     sqlx::query("select 1 / 0").execute(pool).await.unwrap_err();
 
-    let gone: Vec<_> = before.difference(&stand.backends().await).copied().collect();
+    let gone: Vec<_> = before.difference(&testbed.backends().await).copied().collect();
     assert_eq!(gone, Vec::<i32>::new(), "connections were ended");
     assert_eq!(node.app().delivery().health().outages(), 0);
     let choices = [("synchronous_commit", "remote_write"), ("idle_in_transaction_session_timeout", "1min")];
@@ -162,47 +162,47 @@ async fn whatever_the_role_is_set_to_nothing_is_refused_and_no_connection_is_end
         assert_eq!(set, expected, "{name}");
     }
     let elsewhere = "select count(*) = 0 from pg_class c join pg_am a on a.oid = c.relam where a.amname = 'elsewhere'";
-    until(&stand.admin, "every table is PostgreSQL's own kind", elsewhere).await;
-    assert_ledger(&stand.admin).await;
+    until(&testbed.admin, "every table is PostgreSQL's own kind", elsewhere).await;
+    assert_consistent(&testbed.admin).await;
     node.stop().await;
 }
 
 #[tokio::test]
 async fn a_setting_under_which_confirmed_messages_may_be_lost_is_refused_with_the_statement_that_helps() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     for (hostile, helps) in [
         ("synchronous_commit = off", "synchronous_commit = 'on'"),
         ("session_replication_role = replica", "session_replication_role = 'origin'"),
     ] {
-        stand.run(&format!("alter role app set {hostile}")).await;
-        let refused = stand.refused().await;
+        testbed.run(&format!("alter role app set {hostile}")).await;
+        let refused = testbed.refused().await;
         assert!(!refused.may_pass(), "nobody mends it but somebody who reads this");
         let StartError::CannotUse(CannotUse::BreaksThePromise(lines)) = refused else { panic!("{refused:?}") };
         assert_eq!(lines, [format!("alter role app in database restante set {helps}")]);
         let tables: i64 = sqlx::query_scalar("select count(*) from pg_class where relnamespace = 'public'::regnamespace")
-            .fetch_one(&stand.admin)
+            .fetch_one(&testbed.admin)
             .await
             .unwrap();
         assert_eq!(tables, 0, "it refuses before it touches the database");
-        stand.run(&lines[0]).await;
+        testbed.run(&lines[0]).await;
     }
-    stand.run("alter database restante set default_transaction_read_only = on").await;
-    let refused = stand.refused().await;
+    testbed.run("alter database restante set default_transaction_read_only = on").await;
+    let refused = testbed.refused().await;
     assert!(refused.to_string().starts_with("the database takes no writes") && refused.may_pass(), "{refused:?}");
-    stand.run("set transaction read write; alter database restante reset default_transaction_read_only").await;
-    Node::start(stand.options().await).await.stop().await;
+    testbed.run("set transaction read write; alter database restante reset default_transaction_read_only").await;
+    Node::start(testbed.options().await).await.stop().await;
 }
 
 #[tokio::test]
 async fn a_server_that_stops_to_keep_what_it_commits_is_taken_for_away_until_it_does_again() {
-    let stand = Stand::start().await;
-    let node = Node::start(stand.options().await).await;
+    let testbed = Testbed::start().await;
+    let node = Node::start(testbed.options().await).await;
     let (mut alice, mut health) = (node.connect("alice").await, delivery(&node).health().subscribe());
     alice.send("bob", "kept").await;
-    stand.reload("alter system set synchronous_commit = off").await;
+    testbed.reload("alter system set synchronous_commit = off").await;
     timeout(2 * PATIENCE, health.wait_for(|away| *away)).await.unwrap().unwrap();
     assert_eq!(alice.ask("message:send", json!({"to": "bob", "content": "lost?"})).await["data"]["code"], "unavailable");
-    stand.reload("alter system reset synchronous_commit").await;
+    testbed.reload("alter system reset synchronous_commit").await;
     timeout(PATIENCE, health.wait_for(|away| !*away)).await.unwrap().unwrap();
     alice.send("bob", "kept again").await;
     node.stop().await;

@@ -9,7 +9,7 @@ use restante::store::{Inbox, OpeningRequest, PageRequest, Store};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
-use crate::support::ledger::{Holder, acks, assert_ledger, delivery, group, number, sent, store, text, until, users};
+use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
 use crate::support::{Database, Node, SOMEBODY_WAITS, database};
 
 /// The rule in one statement, as one would write it first: the row it waits for is read anew, its sub-select is not.
@@ -36,7 +36,7 @@ async fn accepting(db: &Database, pool: &PgPool) -> (Holder, UserId) {
 }
 
 fn spawn(options: &PgConnectOptions, statement: String) -> tokio::task::JoinHandle<Option<i64>> {
-    // Who must not wait fails instead of standing still.
+    // A statement that must not wait fails then, instead of stopping the test.
     let options = options.clone().options([("lock_timeout", "5s")]);
     tokio::spawn(async move {
         let mut connection = options.connect().await.unwrap();
@@ -96,7 +96,7 @@ async fn advancing_and_opening_beside_an_accept_that_is_not_committed_leave_its_
         2,
         "new devices get it, of before and after"
     );
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn opening_writes_nothing_where_the_first_row_behind_settled_seq_waits() {
     let ack = format!("update message_status set status = 'delivered', delivered_at = now() where user_id = {}", bob.0);
     sqlx::raw_sql(AssertSqlSafe(ack)).execute(&pool).await.unwrap();
     assert_eq!(number(&pool, open).await, 1, "where it can move, it moves");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_lock_in_an_earlier_statement_makes_the_later_one_see_what_committed_m
     until(&pool, "it waits for the inbox", SOMEBODY_WAITS).await;
     accept.commits().await;
     assert_eq!(advancing.await.unwrap(), Some(0));
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 /// The definition of the function as the database has it.
@@ -190,7 +190,7 @@ async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes
             let some: Vec<_> = messages.iter().copied().filter(|_| random.u8(..) < 240).collect();
             delivery(&node).settle(acks(user, &some)).await.unwrap();
         }
-        assert_ledger(&pool).await;
+        assert_consistent(&pool).await;
     }
     stop.store(true, Ordering::Relaxed);
     for done in join_all(advancing).await {
@@ -206,6 +206,6 @@ async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes
         assert_eq!(settled.0, number(&pool, &first).await);
     }
     sent(delivery(&node), text(&people[0], chat, "last")).await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }

@@ -5,7 +5,7 @@ use restante::domain::ChatId;
 use restante::store::Store;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
-use crate::support::ledger::{Holder, assert_ledger, group, number, until, users};
+use crate::support::fixtures::{Holder, assert_consistent, group, number, until, users};
 use crate::support::{Database, SOMEBODY_WAITS, database};
 
 /// Alice, bob and carol in a group, and so many messages of alice there. The numbers of bob and carol.
@@ -40,7 +40,7 @@ async fn settling_waits_for_the_first_row_before_it_takes_another_in_whatever_or
     let mut holder = Holder::holds(&db.options(), &lock(bob, 1)).await;
     let settling = settle(&db, &[(carol, 2), (carol, 1), (bob, 2), (bob, 1)], &[]);
     until(&pool, "it waits for the row", SOMEBODY_WAITS).await;
-    // Whoever has the first may take the others: nobody waits for anybody in a circle.
+    // A transaction that has the first lock can take the others, so there is no deadlock.
     for (user, seq) in [(bob, 2), (carol, 1), (carol, 2)] {
         holder.run(&lock(user, seq)).await;
     }
@@ -63,7 +63,7 @@ async fn settling_waits_for_the_first_member_before_it_takes_another_in_whatever
     holder.commits().await;
     settling.await.unwrap();
     assert_eq!(number(&pool, "select count(*) from marks where delivered_seq = 1").await, 2);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -87,5 +87,5 @@ async fn a_mark_that_was_proposed_before_a_requeue_committed_does_not_pass_what_
     settle(&db, &[(bob, 4)], &[(bob, chat, 1)]).await.unwrap();
     assert_eq!(number(&pool, &marks).await, 3);
     assert_eq!(number(&pool, "select count(*) from marks where has_hole").await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }

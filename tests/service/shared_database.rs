@@ -7,10 +7,10 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use crate::support::ledger::{number, store, until, users};
+use crate::support::fixtures::{number, store, until, users};
 use crate::support::{Connect, Database, Log, Node, config, database, empty_database, secret};
 
-/// What an application has that uses sqlx, as its migrations leave it.
+/// The tables of an application that uses sqlx, as its migrations leave them.
 const APPLICATION: &str = "\
 create table users (id serial primary key, email text not null);
 create table messages (id serial primary key, body text);
@@ -168,7 +168,8 @@ async fn a_role_without_rights_is_told_the_statement_that_gives_them() {
     Node::start(options).await.stop().await;
 }
 
-/// What docs/operations.md grants to the role that serves; it makes nothing, and the schema is its setting, as behind a pooler.
+/// The grants of docs/operations.md for the role that serves. The role makes no table, and has the schema as a setting, as behind a
+/// pooler.
 #[tokio::test]
 async fn a_role_that_only_serves_needs_what_is_documented_and_no_more() {
     let db = empty_database("").await;
@@ -268,7 +269,7 @@ async fn a_database_in_another_encoding_is_refused() {
     }
 }
 
-/// What `pg_restore` has made so far: functions, tables, rows, and keys last.
+/// A restore that is not finished: `pg_restore` makes functions, tables, rows, and at last keys.
 #[tokio::test]
 async fn a_schema_that_is_restored_in_part_is_refused_and_left_to_the_restore() {
     let db = database().await;

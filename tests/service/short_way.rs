@@ -5,7 +5,7 @@ use restante::domain::UserId;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::support::ledger::{Holder, assert_ledger, number, until};
+use crate::support::fixtures::{Holder, assert_consistent, number, until};
 use crate::support::{Database, SOMEBODY_WAITS, database};
 
 /// Five users, 1 to 5, and their chats by number.
@@ -172,7 +172,7 @@ async fn of_two_connections_that_store_one_id_the_second_finds_what_the_first_ha
             }
         }
     }
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,7 +197,7 @@ async fn an_inbox_into_which_two_connections_accept_at_once_is_numbered_without_
     let stored = number(&pool, "select count(*) from message_status where user_id = 2").await;
     assert!(stored >= 300, "the long one skips what is held");
     assert_eq!(number(&pool, "select last_seq from inboxes where user_id = 2 and class = 'chat'").await, stored);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 /// The calls of an ack, as it is and with a row beside it that is not there.
@@ -220,7 +220,7 @@ fn settle(user: UserId, seq: i64, mark: Option<(Uuid, i64)>, device: Option<i64>
     })
 }
 
-/// What else happens to rows and marks meanwhile.
+/// Another statement that changes rows and marks meanwhile.
 fn happening(random: &mut fastrand::Rng, user: UserId, seq: i64) -> String {
     let row = format!("user_id = {} and class = 'chat' and seq = {seq}", user.0);
     match random.u8(0..6) {

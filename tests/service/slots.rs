@@ -8,8 +8,8 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::timeout;
 
-use crate::support::ledger::{assert_ledger, delivery, group, store, text, until, users};
-use crate::support::{Connect, Line, Log, Node, PATIENCE, PrivateServer, Socket, database};
+use crate::support::fixtures::{assert_consistent, delivery, group, store, text, until, users};
+use crate::support::{Connect, Log, LogLine, Node, PATIENCE, PrivateServer, Socket, database};
 
 const ADMIN: &str = "postgres";
 
@@ -39,7 +39,7 @@ async fn take_the_rest(server: &PrivateServer) -> Vec<PgConnection> {
     }
 }
 
-fn told<'l>(lines: &'l [Line], words: &str) -> Vec<&'l Line> {
+fn told<'l>(lines: &'l [LogLine], words: &str) -> Vec<&'l LogLine> {
     lines.iter().filter(|line| line.target.starts_with("restante") && line.message.contains(words)).collect()
 }
 
@@ -84,7 +84,7 @@ async fn while_the_server_takes_no_more_connections_nothing_is_refused_and_the_l
     delivery(&node).send(text(&alice, chats[0], "the last")).await.unwrap();
     let all = "select count(*) filter (where status = 'delivered') = 200 from message_status where class = 'chat'";
     until(&admin, "all that was acked is delivered", all).await;
-    assert_ledger(&admin).await;
+    assert_consistent(&admin).await;
     node.stop().await;
 }
 
@@ -148,7 +148,7 @@ async fn the_log_says_why_the_database_does_not_answer() {
         let mut lines = Vec::new();
         // Its connection has ended: it is kept and repeated, unless that is known by then.
         let unknown = alice.ask_later("message:send", json!({"to": "bob", "content": "meanwhile"})).await;
-        while !lines.iter().any(|line: &Line| line.message.contains("does not answer") && line.fields.contains(code)) {
+        while !lines.iter().any(|line: &LogLine| line.message.contains("does not answer") && line.fields.contains(code)) {
             lines.extend(log.take());
             tokio::task::yield_now().await;
         }
@@ -171,7 +171,7 @@ async fn a_node_that_starts_warns_when_the_server_has_fewer_connections_than_all
     let (server, admin) = small_server("100").await;
     let options = server.database_without_schema("restante").await.username("app");
     let start = || Node::with(options.clone(), |config| (config.pool_size, config.accept_lanes, config.settle_lanes) = (40, 2, 2));
-    let fewer = |lines: &[Line]| told(lines, "fewer connections than the nodes may need").len();
+    let fewer = |lines: &[LogLine]| told(lines, "fewer connections than the nodes may need").len();
     // 40 and 2 and 1 and 2 and the listener and 2 to spare are 48, and 97 are not for superusers only.
     let first = start().await;
     let second = start().await;

@@ -8,8 +8,8 @@ use restante::store::Store;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 
-use crate::support::ledger::{
-    Holder, acks, assert_ledger, crowd, delivery, group, lock_chat, number, sent, store, text, until, user, users,
+use crate::support::fixtures::{
+    Holder, acks, assert_consistent, crowd, delivery, group, lock_chat, number, sent, store, text, until, user, users,
 };
 use crate::support::{Connect, Node, SOMEBODY_WAITS, database};
 
@@ -116,7 +116,7 @@ async fn what_was_written_once_stays_and_counters_only_grow() {
         "update chat_heads set last_seq = 10".to_owned(),
         format!("insert into devices (user_id, device_id, session_no) values ({}, 'phone', 5)", alice.user.0),
         format!("insert into device_cursors (user_id, device_id, class, acked_seq) values ({}, 'phone', 'chat', 5)", alice.user.0),
-        // What an operator's requeue does: a higher number, and waiting again.
+        // As an operator's requeue: the row gets a higher number and waits again.
         "update message_status set status = 'sent', seq = 2000, ended = null, reason = null where seq = 1002".to_owned(),
     ] {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&pool).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_message_sent_from_sql_is_stored_at_the_commit_and_wakes_its_recipient
     let mut bob = node.connect("bob").await;
     let [alice, bobs] = users(store(&node), ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bobs.user]).await;
-    // Whoever listens is told when the NOTIFY comes; until then a send would be found only by a slow look.
+    // The node has to listen before the send, because only a slow poll would find an earlier one.
     until(
         &pool,
         "the node listens",
@@ -178,7 +178,7 @@ async fn a_message_sent_from_sql_is_stored_at_the_commit_and_wakes_its_recipient
     partly.commits().await;
     assert_eq!(bob.event("message:receive").await["content"], "third");
     assert_eq!(number(&pool, "select count(*) from messages").await, 3);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -219,7 +219,7 @@ async fn a_send_from_sql_raises_at_the_call_or_at_the_commit_what_a_client_would
         sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
     }
     assert_eq!(number(&pool, "select count(*) from messages").await, 1, "the repeated one is a duplicate");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn a_thousand_sends_in_one_transaction_are_one_transaction() {
         assert!(payload.len() < 8_000);
         woken.extend(payload.split(',').map(|user| user.parse::<i64>().unwrap()));
     }
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 }
 
 #[tokio::test]
@@ -280,12 +280,12 @@ async fn the_trace_of_a_message_shows_the_way_of_every_recipient() {
             "rejects failed chat 2 1 - cannot 000"
         ]
     );
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
 async fn fail(node: &Node, user: &str, message: MessageId) {
-    let user = crate::support::ledger::user(store(node), user).await;
+    let user = crate::support::fixtures::user(store(node), user).await;
     let reject = Attempt { user, target: AttemptTarget::Message(message), reason: "cannot".to_owned(), is_final: true };
     delivery(node).count_attempt(reject).await.unwrap();
 }
@@ -309,7 +309,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
     for n in 1..=4 {
         sent(delivery(&node), text(&alice, chat, n.to_string())).await;
         received.push(phone.event("message:receive").await);
-        assert_ledger(&pool).await;
+        assert_consistent(&pool).await;
     }
     let second: MessageId = MessageId(received[1]["messageId"].as_str().unwrap().parse().unwrap());
     phone.ack(&received[0]).await;
@@ -318,7 +318,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
     assert_eq!(marks(&pool, chat, bob.user).await, "2 0 true", "what has failed counts as passed, and others wait above it");
     for n in [2, 3] {
         phone.ack(&received[n]).await;
-        assert_ledger(&pool).await;
+        assert_consistent(&pool).await;
     }
     assert_eq!(marks(&pool, chat, bob.user).await, "4 0 false");
     assert_eq!(number(&pool, "select count(*) from endings where status = 'failed' and reason = 'cannot' and chat_seq = 2").await, 1);
@@ -338,7 +338,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
     assert_eq!(number(&pool, &format!("select restante_requeue('{second}', 'bob')")).await, 5);
     assert_eq!(marks(&pool, chat, bob.user).await, "1 0 true", "it waits again below what was acked since");
     assert_eq!(number(&pool, "select count(*) from endings where status <> 'sent'").await, 0);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     let again = phone.event("message:receive").await;
     assert_eq!((&again["messageId"], &again["inboxSeq"], &again["seq"]), (&json!(second), &json!(5), &json!(2)));
     // A message between makes its session propose marks beyond the hole.
@@ -346,14 +346,14 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
     let fifth = phone.event("message:receive").await;
     phone.ack(&fifth).await;
     assert_eq!(marks(&pool, chat, bob.user).await, "1 0 true");
-    // So does a session that has not been told of it.
+    // The same from a session that was not told of it.
     let proposal = Acks { marks: vec![(chat, ChatSeq(5))], ..acks(&bob, &[]) };
     delivery(&node).settle(proposal).await.unwrap();
     assert_eq!(marks(&pool, chat, bob.user).await, "1 0 true");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     phone.ack(&again).await;
     assert_eq!(marks(&pool, chat, bob.user).await, "5 0 false", "exact again");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
 
     // A device that has not seen the end of it is told which number will never come.
     let mut tablet = node.open(Connect::user("bob").device("tablet")).await;
@@ -363,7 +363,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
         node.open(Connect::user("bob").device("other").with("since", 1).with("epoch", tablet.ready["epoch"].as_str().unwrap())).await;
     let gap = resumed.event("queue:gap").await;
     assert_eq!((&gap["fromSeq"], &gap["toSeq"], &gap["reason"]), (&json!(2), &json!(2), &json!("requeued")), "{gap}");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -387,14 +387,14 @@ async fn a_discarded_message_has_failed_and_can_be_put_back() {
     assert_eq!(number(&pool, &discard(messages[1], "bob")).await, 0, "it is delivered");
     assert_eq!(number(&pool, &discard(messages[2], "alice")).await, 0, "she is no recipient");
     assert_eq!(texts(&pool, "select reason from endings").await, ["discarded by an operator"]);
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     assert_eq!(number(&pool, &format!("select restante_requeue('{}', 'bob')", messages[0])).await, 4);
     assert_eq!(marks(&pool, chat, bob.user).await, "0 0 true");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     // Read in one go, over the hole.
     delivery(&node).read(bob.clone(), chat, restante::delivery::ReadUpTo::Message(messages[2])).await.unwrap();
     assert_eq!(marks(&pool, chat, bob.user).await, "3 3 false");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
@@ -428,7 +428,7 @@ async fn marks_and_numbers_stay_true_while_rows_fail_come_back_and_are_read() {
             }
             _ => drop(delivery(&node).read(who.clone(), chat, restante::delivery::ReadUpTo::Message(pick(&mut random))).await),
         }
-        assert_ledger(&pool).await;
+        assert_consistent(&pool).await;
     }
     node.stop().await;
 }
@@ -451,6 +451,6 @@ async fn a_requeue_waits_for_the_chat_and_the_inbox_as_every_writer_does() {
     holder.commits().await;
     assert_eq!(requeue.await.unwrap(), 2);
     user(store(&node), "bob").await;
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }

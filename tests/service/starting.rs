@@ -8,7 +8,7 @@ use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::ledger::until;
+use crate::support::fixtures::until;
 use crate::support::{Node, PATIENCE, StallingProxy, config, database, kill, secret};
 
 #[tokio::test]

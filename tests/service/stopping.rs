@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use restante::domain::MessageId;
-use restante_client::{Client, Happening, NewMessage, Options, Place};
+use restante_client::{Client, Destination, Happening, NewMessage, Options};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite;
 
-use crate::support::ledger::{Holder, assert_ledger, until};
+use crate::support::fixtures::{Holder, assert_consistent, until};
 use crate::support::{Connect, Node, PATIENCE, SOMEBODY_WAITS, Socket, database, kill, secret, token};
 
 /// A node that waits for long for the last acks of its clients.
@@ -94,7 +94,7 @@ async fn what_arrives_before_a_connection_is_closed_is_served_and_nothing_new_is
     assert!(bob.skipped().iter().all(|frame| frame["data"]["messageId"] != last["messageId"]), "{:?}", bob.skipped());
     stopped(stop).await;
     assert!(metrics.render().contains("\nrestante_draining 1\n"));
-    assert_ledger(&db.pool(1).await).await;
+    assert_consistent(&db.pool(1).await).await;
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_service_that_is_terminated_sends_its_clients_away_and_exits_with_0() 
     assert_eq!(exit.code(), Some(0));
 }
 
-/// What the clients of a rolling restart have seen.
+/// The observations of the clients of a rolling restart.
 #[derive(Default)]
 struct Seen {
     /// By message: to whom.
@@ -217,7 +217,7 @@ async fn balance(listener: TcpListener, nodes: [SocketAddr; 3]) {
 async fn talk(user: usize, url: String, seen: Arc<std::sync::Mutex<Seen>>, received: watch::Sender<usize>, end: Arc<AtomicBool>) {
     let to = (user + 1) % USERS;
     let mut client = Client::new(Options::new(&url, token(&format!("user-{user}"))).unwrap());
-    let text = || NewMessage::text(Place::User(format!("user-{to}")), "under load");
+    let text = || NewMessage::text(Destination::User(format!("user-{to}")), "under load");
     client.send(&text());
     loop {
         match client.next().await.unwrap() {
@@ -286,6 +286,6 @@ async fn a_rolling_restart_of_three_nodes_under_load_loses_nothing_and_repeats_n
     let (stored, redelivered, connects) = (seen.stored.len(), seen.redelivered, seen.connects);
     println!("{stored} stored, {redelivered} redelivered, {connects} connects");
     assert!(connects > USERS && redelivered * 100 <= stored, "{stored} stored, {redelivered} redelivered, {connects} connects");
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     futures_util::future::join_all(nodes.into_iter().map(Node::stop)).await;
 }

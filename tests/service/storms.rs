@@ -7,7 +7,7 @@ use restante::service::{Admission, Purpose};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 
-use crate::support::ledger::assert_ledger;
+use crate::support::fixtures::assert_consistent;
 use crate::support::{Connect, Node, PATIENCE, Socket, database, direct, fill, statuses, token, wait_until};
 
 /// All permits that a crowd may have.
@@ -125,7 +125,7 @@ async fn a_crowd_larger_than_the_pool_gets_everything_once_and_the_living_go_on_
     for user in 1..USERS {
         assert!(statuses(&pool, &format!("user-{user}")).await.iter().all(|status| status == "delivered"));
     }
-    assert_ledger(&pool).await;
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 

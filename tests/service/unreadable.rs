@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::support::{Connect, Database, Log, Node, database, direct, fill, number};
 
-/// What was done to the messages, by number: as nobody does who keeps to the functions.
+/// The defects of the messages, by number. The functions of the schema never make them.
 const DEFECTS: [(i64, &str); 8] = [
     (2, "update messages set metadata = (repeat('[', 200) || repeat(']', 200))::jsonb where seq = 2"),
     (3, "update messages set created_at = 'infinity' where seq = 3"),
@@ -56,7 +56,7 @@ fn readable() -> Vec<i64> {
     (1..=MESSAGES).filter(|n| DEFECTS.iter().all(|(seq, _)| seq != n)).collect()
 }
 
-/// How often a page has come by one.
+/// The number of unreadable rows that pages have found.
 async fn counted(node: &Node) -> u64 {
     let (_, metrics) = node.api("bob").get("/metrics").await;
     let line = metrics.as_str().unwrap().lines().find_map(|line| line.strip_prefix("restante_unreadable_rows_total ")).unwrap();

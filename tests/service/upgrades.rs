@@ -1,5 +1,4 @@
-//! What a deploy, a cut-over and a new operating system do to a schema that is there: it is brought up to date, waited for, or
-//! refused.
+//! Deploys, cut-overs and a new operating system on an existing schema: the service brings it up to date, waits for it, or refuses it.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use restante::store::{objects, own_line};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 
-use crate::support::ledger::number;
+use crate::support::fixtures::number;
 use crate::support::{Connect, Log, Node, PrivateServer, config, database, empty_database, secret};
 
 const SHORT: MigrationPatience = MigrationPatience { lock: Duration::from_secs(3), table: Duration::from_secs(3) };
@@ -88,7 +87,7 @@ async fn waited_in_vain(options: &PgConnectOptions) -> String {
 async fn migrations_wait_for_others_within_bounds_and_say_for_whom() {
     let db = empty_database("").await;
     let held = "the migrations waited for 3 s for a lock, held by process";
-    // What any of sqlx's migrators takes; this one is made to wait by a table that is not committed.
+    // Another migrator holds sqlx's lock.
     let mut other = holder(&db.options(), "select 1").await;
     sqlx::migrate::Migrate::lock(&mut other).await.unwrap();
     let told = waited_in_vain(&db.options()).await;

@@ -11,7 +11,7 @@ use restante::store::{Error, Store};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::ledger::{Holder, number, until};
+use crate::support::fixtures::{Holder, number, until};
 use crate::support::{Load, Node, StallingProxy, database, wait_until};
 
 /// A store with so many connections of its own, all there.

@@ -1,8 +1,8 @@
-//! What is logged in the thread of a test, which is where its nodes run.
+//! The log lines of a test's thread, in which its nodes run.
 //!
-//! One subscriber for the process, set once and for good. With one for each test, whichever thread comes to a line of the log
-//! first decides for all whether it is ever told: where only one subscriber is known, tracing asks that of the thread it is in,
-//! and in the thread of another test that is none.
+//! The process has one subscriber, which is set once. With a subscriber for each test, the thread that reaches a log line first would
+//! decide for all threads whether the line is ever logged: while tracing knows only one subscriber, it asks the one of the current
+//! thread, and the thread of another test has none.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -16,19 +16,19 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 thread_local! {
-    static HEARD: RefCell<Option<Vec<Line>>> = const { RefCell::new(None) };
+    static HEARD: RefCell<Option<Vec<LogLine>>> = const { RefCell::new(None) };
 }
 
 /// A line of the log.
 #[derive(Clone, Debug, Default)]
-pub struct Line {
+pub struct LogLine {
     pub target: String,
     pub message: String,
     /// All others, as ` field=value`.
     pub fields: String,
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => value.clone_into(&mut self.message),
@@ -56,7 +56,7 @@ impl<S: Subscriber> Layer<S> for Hearing {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line { target: event.metadata().target().to_owned(), ..Line::default() };
+        let mut line = LogLine { target: event.metadata().target().to_owned(), ..LogLine::default() };
         event.record(&mut line);
         HEARD.with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.push(line)));
     }
@@ -73,8 +73,8 @@ impl Log {
         Self(PhantomData)
     }
 
-    /// What was logged since it was asked last.
-    pub fn take(&self) -> Vec<Line> {
+    /// The lines that were logged since the last call.
+    pub fn take(&self) -> Vec<LogLine> {
         HEARD.with_borrow_mut(|heard| heard.as_mut().map(std::mem::take).unwrap_or_default())
     }
 }

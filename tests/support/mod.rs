@@ -1,15 +1,16 @@
-//! What the tests stand on: real PostgreSQL, a database for each test.
+//! The testbed of the tests: real PostgreSQL with a database for each test, nodes, raw clients, and checks of the rows.
 
 #![allow(dead_code, unused_imports, reason = "every test binary compiles this and uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod fixtures;
 mod http;
-pub mod ledger;
 mod load;
 mod log;
 mod node;
 mod pgbouncer;
 mod postgres;
+mod recording;
 mod rows;
 pub mod run;
 mod socket;
@@ -17,7 +18,7 @@ mod stalling;
 
 pub use http::{Api, told};
 pub use load::Load;
-pub use log::{Line, Log};
+pub use log::{Log, LogLine};
 pub use node::{Node, admin_token, config, secret, token, token_for};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, empty_database, kill, wait_until};

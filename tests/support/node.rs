@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::socket::{Connect, Socket};
 
-/// What every test's tokens are signed with.
+/// The secret that every test's tokens are signed with.
 const SECRET: &str = "a secret that only tests know";
 
 /// A running node.
@@ -87,7 +87,7 @@ pub fn token(user: &str) -> String {
     token_for(user, time::Duration::HOUR)
 }
 
-/// A token that is good for so long.
+/// A token that is valid for this time.
 pub fn token_for(user: &str, ttl: time::Duration) -> String {
     let user = ExternalId::try_from(user.to_owned()).unwrap();
     TokenVerifier::new(&SECRET.into()).mint(&user, ttl, time::OffsetDateTime::now_utc())
@@ -99,7 +99,7 @@ pub fn admin_token() -> String {
     TokenVerifier::new(&SECRET.into()).mint_scoped(&operator, Some("admin"), time::Duration::HOUR, time::OffsetDateTime::now_utc())
 }
 
-/// What every test's tokens are signed with, as `JWT_SECRET`.
+/// The secret that every test's tokens are signed with, as `JWT_SECRET`.
 pub fn secret() -> &'static str {
     SECRET
 }

@@ -46,7 +46,7 @@ impl PgBouncer {
         started
     }
 
-    /// How to connect to the server's database through it, as the role `app`.
+    /// Options to connect to the server's database through it, as the role `app`.
     pub fn options(&self) -> PgConnectOptions {
         self.server.clone().socket(self.folder.path()).port(PORT).username("app")
     }

@@ -60,7 +60,7 @@ impl Database {
         Self { name, admin: run.admin().clone(), roles: Mutex::default() }
     }
 
-    /// How to connect to it.
+    /// Options to connect to it.
     pub fn options(&self) -> PgConnectOptions {
         self.admin.clone().database(&self.name)
     }
@@ -177,7 +177,7 @@ pub struct PrivateServer {
     server: Throwaway,
 }
 
-/// How PostgreSQL ends.
+/// A way to end PostgreSQL.
 #[derive(Debug, Clone, Copy)]
 pub enum Ending {
     /// As at a planned restart: clients are told and disconnected, everything is written.

@@ -1,11 +1,11 @@
-//! What tests put into the database themselves, and what they look up there.
+//! Rows that tests write into the database themselves, and reads of the database.
 
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-/// Does anybody wait for a lock in this database? Others of the same server are other tests'.
+/// Tells whether a transaction waits for a lock in this database. Other databases of the server belong to other tests.
 pub const SOMEBODY_WAITS: &str =
     "select count(*) > 0 from pg_locks where not granted and pid in (select pid from pg_stat_activity where datname = current_database())";
 
@@ -75,7 +75,7 @@ pub async fn statuses(pool: &PgPool, user: &str) -> Vec<String> {
     rows(pool, user).await.into_iter().map(|row| row.status).collect()
 }
 
-/// What a question without parameters comes to.
+/// The number that a statement without parameters returns.
 pub async fn number(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }

@@ -1,15 +1,15 @@
 //! One run of a program that makes databases on a server that others use too: of a test binary, or of a command of xtask.
 //!
-//! Whatever it makes there carries the run's name, and so does a session that it keeps open until its process ends, however that
-//! is. A database or a role whose run has no session was left by one that was killed, and the next run drops it. Neither age nor
-//! process numbers are asked: a run may be slow, or on another machine.
+//! Its databases and roles have the run's name, and so has a session that it keeps open until its process ends. A database or a role
+//! whose run has no session was left by a run that was killed, and the next run drops it. Ages and process numbers are not used,
+//! because a run may be slow, or on another machine.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-/// How the names of all runs begin; 16 hex digits follow.
+/// The prefix of the names of all runs; 16 hex digits follow it.
 const PREFIX: &str = "restante_test_";
 const DEAD_DATABASES: &str = "\
 select quote_ident(d.datname) from pg_database d
@@ -42,12 +42,12 @@ impl Run {
         format!("{}_{what}", self.name)
     }
 
-    /// What its session is called.
+    /// The name of its session.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How to connect to the server.
+    /// Options to connect to the server.
     pub fn admin(&self) -> &PgConnectOptions {
         &self.admin
     }

@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use super::node::token;
 
-/// How long a test waits for what must come. Never how long something takes.
+/// The time that a test waits for a frame that must come. It is no measure of how long something takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Wishes for a connection.
@@ -176,7 +176,7 @@ impl Socket {
         }
     }
 
-    /// What has arrived by now, without waiting for more.
+    /// The frames that have arrived by now. It does not wait for more.
     pub async fn frames_that_have_come(&mut self) -> Vec<Value> {
         while let Some(Ok(frame)) = self.next_frame().now_or_never() {
             self.skipped.push_back(frame);

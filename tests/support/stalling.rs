@@ -61,7 +61,7 @@ impl StallingProxy {
         wait.await.expect("more connections are made").unwrap();
     }
 
-    /// So many connections carry something, and those that are made after them nothing.
+    /// From now on only this many connections pass bytes on; later ones pass none.
     pub fn carry_only(&self, connections: u32) {
         self.carried.store(connections, Ordering::Relaxed);
     }

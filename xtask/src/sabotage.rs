@@ -9,11 +9,11 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-/// Where the copy lies and is built.
+/// The directory of the copy and of its build.
 const PLACE: &str = "target/sabotage";
-/// Where the patches lie, in the tree.
+/// The directory of the patches.
 const PATCHES: &str = "tests/torture/broken";
-/// What every run is given; a patch's own arguments come after it.
+/// The arguments of every run; a patch's own arguments come after them.
 const USUAL: [&str; 8] = ["torture", "--minutes", "0.5", "--nodes", "3", "--clients", "18", "--json"];
 /// Chance decides whether a run meets the moment; so many seeds are tried.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
@@ -30,7 +30,7 @@ struct Breakage {
 /// Runs those whose names contain one of the words; all without words.
 pub fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
     let place = workspace().join(PLACE);
-    // From here on everything is taken from the copy: work on the tree may go on meanwhile.
+    // From here on everything is read from the copy, so the tree may change meanwhile.
     copy_tree(&place.join("tree"))?;
     let patches = place.join("tree").join(PATCHES);
     let mut breakages = all(&patches)?;

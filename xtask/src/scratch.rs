@@ -11,10 +11,10 @@ use sqlx::{ConnectOptions, Connection};
 use crate::run::Run;
 use restante_postgres::{ServerOptions, Throwaway};
 
-/// A migrated database and whatever it lives on.
+/// A migrated database and its server.
 pub struct Scratch {
     name: String,
-    /// What an earlier one left that was killed is dropped when this one begins.
+    /// A new run drops the databases of an earlier one that was killed.
     run: Run,
     /// Ends the server when it is dropped.
     _server: Option<Throwaway>,
@@ -41,7 +41,7 @@ impl Scratch {
         self.options().to_url_lossy().to_string()
     }
 
-    /// How `pg_dump` finds it. A password, if there is one, is in `PGPASSWORD` or its file.
+    /// The arguments with which `pg_dump` connects to it. A password, if there is one, is in `PGPASSWORD` or its file.
     pub fn pg_dump_args(&self) -> Vec<String> {
         let admin = self.run.admin();
         let host = admin.get_socket().map_or_else(|| admin.get_host().to_owned(), |socket| socket.display().to_string());

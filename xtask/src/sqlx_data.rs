@@ -28,7 +28,7 @@ struct Query {
     describe: Value,
 }
 
-/// What the macros write.
+/// A file that the macros write.
 #[derive(Deserialize)]
 struct QueryFile {
     hash: String,
@@ -125,7 +125,7 @@ fn path() -> PathBuf {
     workspace().join("sqlx-data.json")
 }
 
-/// Where the workspace is.
+/// The root of the workspace.
 pub fn workspace() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)

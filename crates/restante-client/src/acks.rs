@@ -1,8 +1,7 @@
-//! What was taken and has to be acked, and what was taken before. Pure: no socket, no clock.
+//! The acks that are due, and the messages that were taken before. Pure: no socket, no clock.
 //!
-//! A message counts as taken when the owner of the client asks for the next thing: so an ack never says
-//! more than what has had its effect. De-duplication goes by message id and never by the highest number
-//! seen, since a number may be emitted late.
+//! A message is taken when the owner of the client asks for the next happening. So the client acks only messages that have had their
+//! effect. Duplicates are found by message id and never by the highest number, because a number may be emitted late.
 
 use std::collections::HashMap;
 
@@ -71,7 +70,7 @@ impl Acks {
         self.last = Some(message);
     }
 
-    /// How many acks wait to leave.
+    /// The number of acks that wait to leave.
     pub(super) const fn len(&self) -> usize {
         self.pending.len() + self.inherited.len()
     }

@@ -24,7 +24,7 @@ pub mod close_code {
     pub const DISPLACED: u16 = 4509;
 }
 
-/// Why a client does not come back by itself.
+/// The reasons why a client does not reconnect by itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Gone {
     /// The token is missing, wrong or over: with a new one, yes.
@@ -39,7 +39,7 @@ pub enum Gone {
     /// The service could not read what this client sent: a fault in the client.
     #[error("the service refused a frame of this client: {0}")]
     BadFrame(String),
-    /// Whatever answers there does not speak this protocol.
+    /// The server at the address does not speak this protocol.
     #[error("the address does not answer as a Restante service: {0}")]
     NotTheService(String),
     /// [`super::Client::close`] was called.
@@ -48,7 +48,7 @@ pub enum Gone {
 }
 
 impl Gone {
-    /// Says whether this end of a connection is final; `None`: come back.
+    /// The reason when this end of a connection is final; `None`: the client may reconnect.
     pub fn from_end(end: &WireError) -> Option<Self> {
         match end {
             WireError::Closed { code, reason } => match code.unwrap_or_default() {
@@ -70,7 +70,7 @@ impl Gone {
     }
 }
 
-/// How long to wait before the next try.
+/// The waits between attempts to connect.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -85,7 +85,7 @@ impl Backoff {
         Self { first, longest, failures: 0, asked: None }
     }
 
-    /// The next waiting time: between half of the step and the whole of it, or what the service asked for.
+    /// The next wait: a random time between half of the step and the whole of it, or the time that the service asked for.
     pub fn next_wait(&mut self) -> Duration {
         if let Some(asked) = self.asked.take() {
             return asked;

@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 use super::{Http, HttpError};
 use restante_session::domain::{ChatId, ChatSeq, ExternalId, MessageId};
 
-/// Which dead letters; what is none does not matter.
+/// A filter of dead letters. A field that is `None` does not filter.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DeadLetterQuery {
-    /// Who sent them.
+    /// Only those of this sender.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
-    /// Who did not get them.
+    /// Only those for this recipient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
     /// Failed then or later (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// How their reason begins.
+    /// Only those whose reason begins with this text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Below this place in the list: the `next` of the page before.
+    /// The page token: `next` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// At most so many.
@@ -37,19 +37,19 @@ pub struct DeadLetterQuery {
 pub struct DeadLetter {
     /// The message.
     pub message_id: MessageId,
-    /// Who did not get it.
+    /// The recipient.
     pub user_id: ExternalId,
-    /// Who sent it.
+    /// The sender.
     pub sender_id: ExternalId,
     /// Its chat.
     pub chat_id: ChatId,
     /// Its number there.
     pub seq: ChatSeq,
-    /// What its sender says it is.
+    /// The type that its sender gave it, such as `text`.
     pub message_type: String,
     /// Why, as the sender was told.
     pub reason: String,
-    /// What went wrong last at the client.
+    /// The last error that the recipient's client reported.
     pub last_error: Option<String>,
     /// Attempts that were counted.
     pub attempts: u16,
@@ -59,17 +59,17 @@ pub struct DeadLetter {
     pub failed_at: String,
 }
 
-/// A page of them, newest first.
+/// A page of dead letters, newest first.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterPage {
     /// Them.
     pub dead_letters: Vec<DeadLetter>,
-    /// Where the next page begins; none: this is the last.
+    /// The page token of the next page; `None`: this page is the last.
     pub next: Option<String>,
 }
 
-/// One message, with what it says.
+/// A message with its content, and its dead letters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterDetails {
@@ -83,7 +83,7 @@ pub struct DeadLetterDetails {
     pub dead_letters: Vec<DeadLetter>,
 }
 
-/// What became of one of them.
+/// The outcome of a request for one dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterOutcome {

@@ -1,4 +1,4 @@
-//! Where a client connects, as whom, and how it wants to be served. All of it ends up in one HTTP request.
+//! A client's connection: the service's address, the user, and the client's wishes. All of it becomes one HTTP request.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, header};
 
 use super::WireError;
 
-/// How acks are written.
+/// The form of the acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AckStyle {
     /// Each message is named.
@@ -18,7 +18,7 @@ pub enum AckStyle {
     UpTo,
 }
 
-/// How a [`super::Client`] connects and behaves.
+/// The options of a [`super::Client`]: its address, its token, its wishes, and its time-outs.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The service: `http://host:port`, with or without a path below which it lives.
@@ -27,23 +27,23 @@ pub struct Options {
     pub token: String,
     /// The device, 1 to 64 characters. Without one, what another connection of the user acked is not shown here.
     pub device: Option<String>,
-    /// How many unacked messages the service may have under way; `None`: its default.
+    /// The window: unacked messages that the service may have under way, 1 to 500. `None`: the service's default.
     pub window: Option<u16>,
     /// Pages in one frame.
     pub batch: bool,
     /// "I have everything up to this inbox number", with the epoch the number belongs to. For the first connect.
     pub since: Option<(i64, String)>,
-    /// Which receipts are known: the cursor of the last `ready` or `message:status` that was processed.
+    /// The cursor of the receipts that are known, from the last `ready` or `message:status` that was processed.
     pub marks: Option<String>,
-    /// How acks are written.
+    /// The form of the acks.
     pub ack_style: AckStyle,
     /// The first waiting time before coming back.
     pub backoff_first: Duration,
     /// The longest one.
     pub backoff_longest: Duration,
-    /// A send or read that got no answer for so long counts as lost with its connection.
+    /// The time after which a send or read without an answer counts as lost with its connection.
     pub answer_timeout: Duration,
-    /// The service pings every 20 s: after so long without a sound the connection is dead.
+    /// The time after which a silent connection is dead. The service pings every 20 s.
     pub silence_max: Duration,
     /// Also hand out every frame as it came.
     pub raw_frames: bool,
@@ -72,7 +72,7 @@ impl Options {
         })
     }
 
-    /// The address of the socket, with everything that is asked for in its query.
+    /// The address of the socket, with the wishes in its query.
     pub fn socket_url(&self) -> Url {
         let mut url = below(&self.url, "ws");
         // `service_url` left only http and https here, and these may become ws and wss.

@@ -1,11 +1,11 @@
-//! Frames: from text to a typed [`Event`] and back. The only place that knows how events are called.
+//! Frames: from text to a typed [`Event`] and back. No other file has the events' names.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::news::{ChatChange, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing};
 
-/// What the service said.
+/// An event of the service.
 #[derive(Debug)]
 pub enum Event {
     /// `ready`.
@@ -38,7 +38,7 @@ pub enum Event {
     ChatAdded(ChatChange),
     /// `chat:removed`.
     ChatRemoved(ChatChange),
-    /// `server:draining`: the service will close soon, and wants this client back after so long.
+    /// `server:draining`: the service will close soon, and asks the client to reconnect after this many milliseconds.
     Draining {
         /// Milliseconds.
         reconnect_after_ms: u64,
@@ -58,7 +58,7 @@ pub enum Event {
     Malformed {
         /// The frame.
         text: String,
-        /// What is wrong with it.
+        /// The reason why it cannot be read.
         error: String,
     },
 }
@@ -68,7 +68,7 @@ pub enum Event {
 pub struct Frame {
     /// The `id` of the frame it answers.
     pub id: Option<String>,
-    /// What it says.
+    /// The event.
     pub event: Event,
 }
 

@@ -1,4 +1,4 @@
-//! What the owner of a [`super::Client`] says to it and hears from it: plain values.
+//! The values that a [`super::Client`] takes from its owner and gives to it.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{Envelope, ErrorNews, Event, Gone, Ready, Sent, WireError};
 use restante_session::domain::{ChatId, MessageId};
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Place {
+pub enum Destination {
     /// A chat.
     #[serde(rename = "chatId")]
     Chat(ChatId),
-    /// A user: the direct chat, made when missing.
+    /// A user by its external id. The direct chat is made when it is missing.
     #[serde(rename = "to")]
     User(String),
 }
@@ -24,36 +24,36 @@ pub enum Place {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewMessage {
-    /// Chosen before the first try, so that a repetition is recognised.
+    /// The id, chosen before the first attempt, so that the service recognises a repetition.
     pub message_id: MessageId,
-    /// Where it goes.
+    /// Its destination.
     #[serde(flatten)]
-    pub place: Place,
+    pub to: Destination,
     /// The text.
     pub content: String,
     /// `text` when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_type: Option<String>,
-    /// Anything, as JSON.
+    /// Any JSON value for the recipients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Box<RawValue>>,
 }
 
 impl NewMessage {
     /// A text with a new id.
-    pub fn text(place: Place, content: impl Into<String>) -> Self {
-        Self { message_id: MessageId::generate(), place, content: content.into(), message_type: None, metadata: None }
+    pub fn text(to: Destination, content: impl Into<String>) -> Self {
+        Self { message_id: MessageId::generate(), to, content: content.into(), message_type: None, metadata: None }
     }
 }
 
-/// What the owner of a client gets to know.
+/// A happening that a client gives to its owner.
 #[derive(Debug)]
 pub enum Happening {
-    /// Connected, for the first time or again.
+    /// The service has greeted the connection, the first one or a later one.
     Ready(Box<Ready>),
-    /// A message, for the first time. It is acked when the owner asks for the next thing.
+    /// A message that had not come before. The client acks it when the owner asks for the next happening.
     Message(Box<Envelope>),
-    /// A message that had come before; it has had its effect, and is acked again.
+    /// A message that had come before. The client acks it again.
     Again(Box<Envelope>),
     /// A message of [`super::Client::send`] is stored. Once for each.
     Stored(Box<Sent>),
@@ -61,21 +61,21 @@ pub enum Happening {
     Refused(MessageId, ErrorNews),
     /// A message of [`super::Client::send`] is refused for now and will be repeated by itself.
     Postponed(MessageId, ErrorNews),
-    /// Anything else the service said.
+    /// Any other event of the service.
     Event(Event),
     /// A frame as it came, before what it means; with [`super::Options::raw_frames`] only.
     Frame(Utf8Bytes),
-    /// The connection is lost; the client comes back after so long, unless it is gone.
+    /// The connection is lost. The client connects again after this time; with `None` it does not.
     Lost(WireError, Option<Duration>),
 }
 
 /// Why the first connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Another try may succeed.
+    /// Another attempt may succeed.
     #[error(transparent)]
     Unreachable(WireError),
-    /// It will not.
+    /// Another attempt will fail too.
     #[error(transparent)]
     Gone(#[from] Gone),
 }
@@ -83,16 +83,16 @@ pub enum ConnectError {
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The service said no.
+    /// The service refused it.
     #[error("{} ({})", .0.message, .0.code)]
     Refused(ErrorNews),
-    /// The connection ended before the answer: whether it was done is not known.
+    /// The connection ended before the answer. The request may have been done.
     #[error("the connection ended before the answer")]
     Lost,
-    /// No answer in time: whether it was done is not known.
+    /// No answer came in time. The request may have been done.
     #[error("no answer in time")]
     TimedOut,
-    /// There is no connection any more.
+    /// The client has given up.
     #[error(transparent)]
     Gone(#[from] Gone),
 }

@@ -10,10 +10,10 @@ use super::endpoint::{below, service_url};
 use super::{ErrorNews, Sent, WireError};
 use restante_session::domain::{ChatId, ExternalId, MessageId, Status};
 
-/// How a call fails.
+/// The ways in which a call fails.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Nobody answers, or the answer broke off. Another try may succeed.
+    /// The service does not answer, or the answer broke off. Another attempt may succeed.
     #[error("cannot reach the service")]
     Unreachable(#[source] reqwest::Error),
     /// The service is there and cannot now (429, 5xx). Another try may succeed.
@@ -58,7 +58,7 @@ impl HttpError {
 pub struct Chat {
     /// Its id.
     pub chat_id: ChatId,
-    /// What it is called.
+    /// Its title, when it has one.
     #[serde(default)]
     pub title: Option<String>,
     /// The other one, in a direct chat.
@@ -66,13 +66,13 @@ pub struct Chat {
     pub other: Option<Other>,
 }
 
-/// The other one of a direct chat.
+/// The other member of a direct chat.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Other {
     /// The user.
     pub user_id: ExternalId,
-    /// How it is shown, when that is known.
+    /// The display name, when the service knows one.
     #[serde(default)]
     pub name: Option<String>,
 }
@@ -86,7 +86,7 @@ struct ChatPage {
 
 const CHAT_PAGES_MAX: usize = 30;
 
-/// What became of a message for one recipient.
+/// The status of a message for one recipient.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecipientStatus {
@@ -173,7 +173,7 @@ impl Http {
         self.call(token, Method::POST, "v1/messages", Some(data)).await
     }
 
-    /// What became of a message, for each recipient. For its sender and the chat's members.
+    /// The status of a message for each recipient. The sender and the chat's members may ask.
     ///
     /// # Errors
     /// See [`HttpError`].

@@ -30,7 +30,7 @@ pub use backoff::{Backoff, Gone, close_code};
 pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
 pub use endpoint::{AckStyle, Options};
 pub use events::{Event, Frame, encode, is_retryable};
-pub use happening::{ConnectError, Happening, NewMessage, Place, RequestError};
+pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
 pub use news::{
     Answer, ChatChange, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sender, Sent, StatusException, StatusNews, Typing,

@@ -1,5 +1,5 @@
-//! What the service says, as plain values: the `data` of each event. Fields that a newer service adds are
-//! ignored; fields that it may leave out are options.
+//! The `data` of each event of the service, as plain values. Fields that a newer service adds are ignored. Fields that it may leave out
+//! are options, or have a default.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,7 +10,7 @@ use restante_session::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, Mes
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ready {
-    /// Whose connection it is.
+    /// The user of the connection.
     pub user_id: ExternalId,
     /// The session's id, for logs.
     pub session_id: String,
@@ -45,7 +45,7 @@ pub struct Ready {
     /// `since` was honoured.
     #[serde(default)]
     pub resumed: bool,
-    /// To be passed as `marks` at the next connect.
+    /// The cursor to pass as `marks` at the next connect.
     #[serde(default)]
     pub marks_cursor: Option<String>,
 }
@@ -61,7 +61,7 @@ impl Ready {
     }
 }
 
-/// How a sender is shown.
+/// The sender as a client shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sender {
@@ -88,7 +88,7 @@ pub struct Envelope {
     pub class: Class,
     /// Its number in the inbox.
     pub inbox_seq: InboxSeq,
-    /// Who sent it.
+    /// The sender.
     pub sender_id: ExternalId,
     /// The text.
     pub content: String,
@@ -101,7 +101,7 @@ pub struct Envelope {
     pub created_at: String,
     /// 1 for the first emission that the service knows of.
     pub attempt: u16,
-    /// How the sender is shown.
+    /// The sender as a client shows it.
     #[serde(default)]
     pub sender: Sender,
 }
@@ -132,7 +132,7 @@ pub struct Sent {
 pub struct StatusNews {
     /// The chat.
     pub chat_id: ChatId,
-    /// Which messages, when they are named.
+    /// The messages, when the receipt names them.
     #[serde(default)]
     pub message_ids: Vec<MessageId>,
     /// Everything up to this number of the chat, with `up_to`; else the highest one.
@@ -141,22 +141,22 @@ pub struct StatusNews {
     /// A mark has moved: all messages up to `seq` have the status.
     #[serde(default)]
     pub up_to: bool,
-    /// What they became.
+    /// Their status.
     #[serde(default)]
     pub status: Option<Status>,
-    /// For whom; nobody in a large group, which is told counts.
+    /// The recipient. A receipt of a large group has counts instead.
     #[serde(default)]
     pub user_id: Option<ExternalId>,
-    /// Below the mark, but something else.
+    /// Messages below the mark that have another status.
     #[serde(default)]
     pub except: Vec<StatusException>,
-    /// In a large group: how many members have it.
+    /// In a large group: the number of members that it is delivered to.
     #[serde(default)]
     pub delivered_count: Option<u64>,
-    /// In a large group: how many have read it.
+    /// In a large group: the number of members that have read it.
     #[serde(default)]
     pub read_count: Option<u64>,
-    /// To be passed as `marks` at the next connect.
+    /// The cursor to pass as `marks` at the next connect.
     #[serde(default)]
     pub marks_cursor: Option<String>,
 }
@@ -167,7 +167,7 @@ pub struct StatusNews {
 pub struct StatusException {
     /// The message.
     pub message_id: MessageId,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
     /// Why.
     #[serde(default)]
@@ -215,7 +215,7 @@ pub struct ReadUpTo {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
-    /// Who.
+    /// The user.
     pub user_id: ExternalId,
 }
 
@@ -225,7 +225,7 @@ pub struct Presence {
 pub struct Typing {
     /// Where.
     pub chat_id: ChatId,
-    /// Who.
+    /// The user.
     #[serde(default)]
     pub user_id: Option<ExternalId>,
     /// Began, or stopped.
@@ -238,7 +238,7 @@ pub struct Typing {
 pub struct ChatChange {
     /// The chat.
     pub chat_id: ChatId,
-    /// What it is called, when the service says so.
+    /// The chat's title, when the service sends one.
     #[serde(default)]
     pub title: Option<String>,
 }

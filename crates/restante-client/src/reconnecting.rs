@@ -1,6 +1,5 @@
-//! [`Client`]: a user at a device, for as long as its owner asks [`Client::next`]. It has no task of its own:
-//! the owner's asking drives reading, writing, coming back and repeating, so a slow owner slows nobody else
-//! and an ack never runs ahead of the effect it stands for.
+//! [`Client`]: a user at a device, for as long as its owner calls [`Client::next`]. It has no task of its own. The owner's call reads,
+//! writes, reconnects and repeats. So a slow owner slows only itself, and an ack never leaves before the message has had its effect.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -23,7 +22,7 @@ use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(250);
-/// For so long the service may still let in an attempt that was given up.
+/// The time in which the service may still accept an attempt that was given up.
 const ABANDONED_MAX: Duration = Duration::from_secs(60);
 const POSTPONED_DEFAULT: Duration = Duration::from_millis(500);
 
@@ -34,7 +33,7 @@ enum Link {
     Gone(Gone),
 }
 
-/// A user at a device: comes back, repeats, acks, hands out each message once.
+/// A user at a device. It reconnects, repeats sends, acks, and gives each message to its owner once.
 pub struct Client {
     options: Options,
     link: Link,
@@ -48,7 +47,7 @@ pub struct Client {
     seen: Seen,
     acks: Acks,
     unconfirmed: Unconfirmed,
-    /// Handed out, and acked when the owner comes back.
+    /// The message that the owner has. It is acked when the owner calls again.
     handed_out: Option<(MessageId, Class, InboxSeq)>,
     happenings: VecDeque<Happening>,
     answers: HashMap<String, Option<Answer>>,
@@ -56,7 +55,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that connects with the first [`Self::next`], and insists until it succeeds or is told not to.
+    /// A client that connects with the first call of [`Self::next`], and tries until it succeeds or the service forbids it.
     pub fn new(options: Options) -> Self {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,10 +78,10 @@ impl Client {
         }
     }
 
-    /// A client that is connected: one try, for whoever has a person waiting in front of it.
+    /// A client that is connected after one attempt, for programs that have a waiting user.
     ///
     /// # Errors
-    /// Says why the first try failed.
+    /// The reason why the attempt failed.
     pub async fn connect(options: Options) -> Result<(Self, Box<Ready>), ConnectError> {
         let mut client = Self::new(options);
         loop {
@@ -95,11 +94,11 @@ impl Client {
         }
     }
 
-    /// The next thing that happens. Asking acks the message that was handed out before. May be dropped and
-    /// asked again without losing anything.
+    /// The next happening. The call acks the message that the call before returned. It may be dropped and made again without losing
+    /// anything.
     ///
     /// # Errors
-    /// When the client does not come back any more; from then on always.
+    /// When the client does not reconnect any more. From then on every call fails.
     pub async fn next(&mut self) -> Result<Happening, Gone> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -115,22 +114,22 @@ impl Client {
         self.unconfirmed.read(chat, seq);
     }
 
-    /// Sends without an answer yet.
+    /// The number of sends without an answer.
     pub fn sends_open(&self) -> usize {
         self.unconfirmed.sends_open()
     }
 
-    /// Chats whose reading is not confirmed yet.
+    /// The number of chats whose reading is not confirmed.
     pub fn reads_open(&self) -> usize {
         self.unconfirmed.reads_open()
     }
 
-    /// Is there a connection that the service has greeted?
+    /// True while there is a connection that the service has greeted.
     pub const fn is_ready(&self) -> bool {
         self.is_ready
     }
 
-    /// Asks, and waits for the answer. What happens meanwhile is kept for [`Self::next`]. Not repeated.
+    /// Sends a request and waits for its answer. Happenings of the meantime are kept for [`Self::next`]. The request is not repeated.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -150,7 +149,7 @@ impl Client {
         answer.unwrap_or(Err(RequestError::TimedOut))
     }
 
-    /// Acks what was handed out and waits until every ack of this connection is committed.
+    /// Acks the message that the owner has, and waits until every ack of this connection is committed.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -163,7 +162,7 @@ impl Client {
         }
     }
 
-    /// Acks what was handed out, waits briefly for the confirmation, and says goodbye.
+    /// Acks the message that the owner has, waits up to 5 s for the confirmation, and closes the connection.
     pub async fn close(mut self) {
         if self.is_ready {
             let _ = tokio::time::timeout(Duration::from_secs(5), self.settle()).await;
@@ -211,7 +210,7 @@ impl Client {
         }
     }
 
-    /// One step of whatever the link is at. Ready: something has changed, look again.
+    /// One step of the link. Ready: something has changed, and the caller has to look again.
     fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.link {
             Link::Gone(_) => {}
@@ -227,7 +226,7 @@ impl Client {
                 Err(why) => self.lose(why),
             },
             Link::Up(wire) => {
-                // A full burst of acks leaves before more is read (before `ready` none can leave).
+                // A full burst of acks leaves before the client reads more. Before `ready` no ack can leave.
                 if !self.is_ready || self.acks.len() < self.ack_burst {
                     match wire.poll_read(cx) {
                         Poll::Ready(Ok(text)) => {
@@ -247,7 +246,7 @@ impl Client {
         Poll::Ready(())
     }
 
-    /// The burst is read: now acks and sends leave, and the clock is looked at.
+    /// The burst is read. Now acks and sends leave, and time-outs are checked.
     fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.tick.poll_tick(cx).is_ready() {
             if self.is_dead() {
@@ -263,7 +262,7 @@ impl Client {
                 self.lose(why);
                 Poll::Ready(())
             }
-            // They may have come here before anything was read: go and read.
+            // The acks may have left before anything was read, so the client has to read.
             _ if had_acks => Poll::Ready(()),
             _ => Poll::Pending,
         }
@@ -318,9 +317,9 @@ impl Client {
         self.happenings.push_back(Happening::Lost(why, wait));
     }
 
-    /// A device that is displaced stays away, or two would displace each other for ever. But an attempt of this very
-    /// client, given up before its `ready`, may have been let in late and have displaced the one after it: nobody else is
-    /// there then, and staying away would leave the device without a connection. Once, so that it cannot go on for ever.
+    /// A displaced device stays away, because two would displace each other for ever. But the service may have accepted an attempt of
+    /// this client late, after the client gave it up; that connection then displaced the one after it. No other client is connected
+    /// then, and without a reconnect the device would have no connection. The client reconnects once, so that it cannot go on for ever.
     fn gone_after(&mut self, why: &WireError) -> Option<Gone> {
         match Gone::from_end(why) {
             Some(Gone::Displaced) if self.abandoned.take().is_some_and(|at| at.elapsed() < ABANDONED_MAX) => None,
@@ -390,7 +389,7 @@ impl Client {
             _ => {
                 match id {
                     Some(id) => self.unconfirmed.read_refused(id, until),
-                    // It is about the connection, which is closed next.
+                    // The error is about the connection, which the service closes next.
                     None => error.retry_after_ms.into_iter().for_each(|ms| self.backoff.ask(Duration::from_millis(ms))),
                 }
                 Happening::Event(Event::Error(error))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::fake::{Fake, PATIENCE, Seat};
-use super::{AckStyle, Client, ConnectError, Event, Gone, Happening, NewMessage, Options, Place, RequestError};
+use super::{AckStyle, Client, ConnectError, Destination, Event, Gone, Happening, NewMessage, Options, RequestError};
 use restante_session::domain::{ChatId, ChatSeq};
 
 fn options(fake: &Fake) -> Options {
@@ -21,7 +21,7 @@ async fn connected(fake: &Fake, options: Options) -> (Client, Seat) {
 }
 
 fn text(content: &str) -> NewMessage {
-    NewMessage::text(Place::Chat(ChatId(Uuid::nil())), content)
+    NewMessage::text(Destination::Chat(ChatId(Uuid::nil())), content)
 }
 
 /// Lets the client live until it says that; everything else is passed over.

@@ -1,5 +1,5 @@
-//! What was asked of the service and is not confirmed yet: sends and reads. They survive the connection, and
-//! are repeated with the same id on the next one. Pure; instants come from outside.
+//! Sends and reads that the service has not confirmed. They survive the connection, and the client repeats them with the same id on the
+//! next one. Pure: instants come from outside.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ impl Unconfirmed {
         }
     }
 
-    /// The frames that are to leave now. Sends behind one that was postponed wait for it: their order is kept.
+    /// The frames that leave now. Sends behind a postponed one wait for it, so that their order is kept.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Utf8Bytes> {
         let mut frames = Vec::new();
         for send in &mut self.sends {
@@ -86,26 +86,26 @@ impl Unconfirmed {
         frames
     }
 
-    /// This send is stored, or refused for good. Says whether it was ours and open.
+    /// The send is stored, or refused for good. Returns whether it was an open send of this client.
     pub(super) fn settle(&mut self, id: MessageId) -> bool {
         let place = self.sends.iter().position(|send| send.id == id);
         place.and_then(|place| self.sends.remove(place)).is_some()
     }
 
-    /// The chat is read up to there.
+    /// The service has confirmed that the chat is read up to this number.
     pub(super) fn settle_read(&mut self, chat: ChatId, seq: ChatSeq) {
         if self.reads.get(&chat).is_some_and(|read| read.seq <= seq) {
             self.reads.remove(&chat);
         }
     }
 
-    /// Repeat this send then. Says whether it was ours and open.
+    /// The send is to be repeated at `until`. Returns whether it was an open send of this client.
     pub(super) fn postpone(&mut self, id: MessageId, until: Instant) -> bool {
         let send = self.sends.iter_mut().find(|send| send.id == id);
         send.map(|send| send.state = State::Postponed(until)).is_some()
     }
 
-    /// An answer to a read that was no `ok`: repeat it then, or (`None`) never.
+    /// A read was refused. It is repeated at `until`; with `None` never.
     pub(super) fn read_refused(&mut self, frame_id: &str, until: Option<Instant>) {
         let Some(chat) = self.reads.keys().find(|chat| read_id(**chat) == frame_id).copied() else { return };
         match (until, self.reads.get_mut(&chat)) {
@@ -114,7 +114,7 @@ impl Unconfirmed {
         }
     }
 
-    /// The connection ended: everything is to be repeated.
+    /// The connection ended. Everything is to be repeated.
     pub(super) fn disconnected(&mut self) {
         for send in &mut self.sends {
             send.state = State::Unsent;
@@ -124,7 +124,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Something has waited for its answer too long.
+    /// True when a send or a read has waited for its answer longer than `timeout`.
     pub(super) fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
         let mut states = self.sends.iter().map(|send| send.state).chain(self.reads.values().map(|read| read.state));
         states.any(|state| state.is_overdue(now, timeout))

@@ -26,13 +26,13 @@ const WRITE_BUFFER_BYTES: usize = 8192;
 /// Twice what the service promises to stay below, so that a service above its own limit is noticed and not cut off at the edge.
 const FRAME_BYTES_MAX: usize = 2 * BATCH_FRAME_BYTES_MAX;
 
-/// How a connection ends, or does not begin.
+/// The reasons why a connection ends, or does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The address cannot be used.
     #[error("{0}")]
     BadAddress(String),
-    /// Nobody answers.
+    /// The service does not answer.
     #[error("cannot reach the service")]
     Unreachable(#[source] tungstenite::Error),
     /// It answered, but not with a WebSocket.
@@ -92,7 +92,7 @@ impl Wire {
         }
     }
 
-    /// Puts a frame behind those that wait to leave. It leaves with the next [`Self::next`] or [`Self::flush`].
+    /// Queues a frame. It leaves with the next [`Self::next`] or [`Self::flush`].
     pub fn queue(&mut self, frame: impl Into<Utf8Bytes>) {
         self.outgoing.push_back(frame.into());
     }
@@ -131,14 +131,14 @@ impl Wire {
         .await
     }
 
-    /// Says goodbye and waits until the service has said it too. Frames that arrive meanwhile are dropped.
+    /// Sends a close frame and waits for the service's. Frames that arrive meanwhile are dropped.
     pub async fn close(mut self) {
         let _ = self.flush().await;
         let _ = self.socket.close(None).await;
         while let Some(Ok(_)) = self.socket.next().await {}
     }
 
-    /// How often anything at all was heard, pings included.
+    /// The number of messages that came, pings included. A connection is alive while it grows.
     pub const fn sounds(&self) -> u64 {
         self.sounds
     }

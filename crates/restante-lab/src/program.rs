@@ -1,4 +1,4 @@
-//! The service's program, which is started and never linked: the one beside this program, or the one that is named.
+//! The service's program, which the lab starts: the one beside this program, or the one that an option names.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use restante::cli::exit::UsageError;
 
 const NAME: &str = "restante";
 
-/// Which program.
+/// The option that names the service's program.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Program {
     /// Start this program as the service, such as one of another version (default: `restante` beside this program)
@@ -16,7 +16,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// Where it is. One that is not there is an error that says what to do.
+    /// The path of the program.
+    ///
+    /// # Errors
+    /// When there is no such program. The error says how to build it.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         match &self.program {
             Some(named) => Ok(found(named)?),

@@ -1,4 +1,4 @@
-//! A service in a process of its own, which ends with this one however that ends.
+//! A service in a process of its own. It ends with this program, also when this program is killed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 const LOG_LINES_MAX: usize = 20;
 const LISTENING: &str = "listening on http://";
 
-/// Ends the service when this process is killed and cannot: reads until the pipe, which only this process holds, is closed.
+/// Ends the service when this program is killed: it reads until the pipe, which only this program holds, is closed.
 const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r _; kill -KILL "$1""#;
 
-/// Settings that whoever calls may have in its environment and that are not meant for this service.
+/// Settings in the environment of the caller that are not meant for this service.
 const NOT_INHERITED: [&str; 4] = ["DATABASE_URL", "DATABASE_DIRECT_URL", "DATA_DIR", "NATS_URL"];
 
-/// The last lines that a service logged. Outlives its process, so that a second one goes on with it.
+/// The last lines of a service's log. They outlive its process, so that a second process goes on with them.
 #[derive(Debug, Clone, Default)]
 pub struct LastWords(Arc<Mutex<VecDeque<String>>>);
 
@@ -36,7 +36,10 @@ pub struct ServiceProcess {
 }
 
 impl ServiceProcess {
-    /// Starts this program with these arguments and settings, and waits until it says where it listens.
+    /// Starts this program with these arguments and settings, and waits up to 20 s until it says its address.
+    ///
+    /// # Errors
+    /// When it does not start, or says no address in time.
     pub async fn start(program: &Path, args: &[&str], settings: &[(&str, &str)], last_words: &LastWords) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
         command.args(args).envs(settings.iter().copied());
@@ -44,12 +47,12 @@ impl ServiceProcess {
             command.env_remove(name);
         }
         let mut child = command
-            // A `.env` of whoever runs this must not speak to the service.
+            // The service must not read a `.env` in the caller's directory.
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // An interrupt from the terminal is for this process, which then ends the service itself.
+            // An interrupt from the terminal goes to this program only, which then ends the service.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -63,17 +66,17 @@ impl ServiceProcess {
         Ok(Self { child, watchdog, addr })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its process id; none when it has ended.
+    /// Its process id; `None` when it has ended.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Has it ended, by itself or by somebody else's hand?
+    /// Tells whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
@@ -84,7 +87,7 @@ impl ServiceProcess {
         self.child.kill().await.context("cannot kill the service")
     }
 
-    /// Asks it to stop and waits for its end; kills it when that takes too long.
+    /// Asks it to stop, waits up to 15 s for its end, and then kills it.
     pub async fn stop(mut self) {
         self.dismiss_watchdog().await;
         let Some(pid) = self.child.id() else { return };
@@ -94,7 +97,7 @@ impl ServiceProcess {
         }
     }
 
-    /// Before the service ends: afterwards its process id could be somebody else's.
+    /// Ends the watchdog. It has to end before the service, because another process may get the service's process id later.
     async fn dismiss_watchdog(&mut self) {
         let _ = self.watchdog.kill().await;
     }
@@ -123,7 +126,7 @@ fn watch(pid: u32) -> anyhow::Result<Child> {
     command.spawn().context("cannot start sh")
 }
 
-/// Waits for the line that says where the service listens; later lines are read and dropped, so that it can write them.
+/// Waits for the line with the service's address. Later lines are read and dropped, so that the service can write them.
 async fn listening(stdout: Option<impl AsyncRead + Unpin + Send + 'static>) -> anyhow::Result<SocketAddr> {
     let mut lines = BufReader::new(stdout.context("the service has no stdout")?).lines();
     while let Some(line) = lines.next_line().await? {

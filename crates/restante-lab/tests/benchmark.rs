@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod lab;
+
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::thread;
 
 use serde_json::Value;
+
+use lab::lab;
 
 const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
                      --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
@@ -34,8 +37,8 @@ impl Figures {
 }
 
 fn figures(scenarios: &[&str]) -> Vec<Value> {
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_restante-lab"));
-    bench.arg("bench").args(scenarios).args(["--quick", "--repeat", "1", "--json", "-"]).args(SIZES.split_whitespace());
+    let mut bench = lab(&["bench"]);
+    bench.args(scenarios).args(["--quick", "--repeat", "1", "--json", "-"]).args(SIZES.split_whitespace());
     let run = bench.output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let results: Value = serde_json::from_slice(&run.stdout).unwrap();
@@ -104,7 +107,7 @@ fn every_scenario_gives_its_figures() {
 
 #[test]
 fn too_many_connections_are_refused_in_words() {
-    let run = Command::new(env!("CARGO_BIN_EXE_restante-lab")).args(["bench", "idle", "--connections", "100000000"]).output().unwrap();
+    let run = lab(&["bench", "idle", "--connections", "100000000"]).output().unwrap();
     let words = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(2), "{words}");
     assert!(words.contains("100,000,050 connections need 100,000,250 open files"), "{words}");
@@ -113,7 +116,7 @@ fn too_many_connections_are_refused_in_words() {
 #[test]
 fn the_service_is_compared_with_the_naive_one_and_with_the_database_alone() {
     let args = ["bench", "drain", "--quick", "--repeat", "1", "--baseline", "--limit", "--json", "-"];
-    let output = Command::new(env!("CARGO_BIN_EXE_restante-lab")).args(args).current_dir(std::env::temp_dir()).output().unwrap();
+    let output = lab(&args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let results: Value = serde_json::from_slice(&output.stdout).unwrap();
 
@@ -137,7 +140,7 @@ fn the_service_is_compared_with_the_naive_one_and_with_the_database_alone() {
 fn the_comparisons_need_a_server_of_their_own() {
     for flag in ["--baseline", "--limit"] {
         let args = ["bench", flag, "--url", "http://127.0.0.1:1", "--database", "postgres://nowhere"];
-        let output = Command::new(env!("CARGO_BIN_EXE_restante-lab")).args(args).output().unwrap();
+        let output = lab(&args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{flag}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -2,17 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output};
+mod lab;
+
+use std::process::Output;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
+
+use lab::lab;
 
 /// One run at a time: each of them starts several programs.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn torture(args: &[&str]) -> Output {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Command::new(env!("CARGO_BIN_EXE_restante-lab")).arg("torture").args(args).current_dir(std::env::temp_dir()).output().unwrap()
+    lab(&["torture"]).args(args).output().unwrap()
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Whom the server runs as. PostgreSQL refuses to run as root, so under root it gets another account, which
-//! must then be able to enter the directories it works in. Accounts are asked from `id`, which knows every
-//! source of accounts that the machine has, not only `/etc/passwd`.
+//! The account that the server runs as. PostgreSQL refuses to run as root, so under root it gets another account. That account must be
+//! able to enter the server's directories. Accounts are looked up with `id`, which knows every source of accounts of the machine and
+//! not only `/etc/passwd`.
 
 use std::env;
 use std::fs::Metadata;
@@ -20,8 +20,8 @@ pub(super) struct Account {
     pub(super) gid: u32,
 }
 
-/// Where data belongs when nobody says otherwise: `/var/lib/restante` for root (a directory in root's home could
-/// not be entered by the server's account), `$XDG_DATA_HOME/restante` or `~/.local/share/restante` for others.
+/// The default data directory: `/var/lib/restante` for root (the server's account cannot enter a directory in root's home),
+/// `$XDG_DATA_HOME/restante` or `~/.local/share/restante` for other users.
 pub fn default_data_dir() -> Result<PathBuf, Error> {
     let variable = |name| env::var_os(name).map(PathBuf::from);
     data_dir_of(is_root(), variable("XDG_DATA_HOME"), variable("HOME")).ok_or(Error::NoDataDir)
@@ -49,7 +49,7 @@ impl Account {
         NAMES.iter().find_map(|name| Self::named(name)).map(Some).ok_or(Error::NoAccount)
     }
 
-    /// The account that owns an existing cluster: the server runs as nobody else, whatever accounts came later.
+    /// The account that owns an existing cluster. The server runs as this account, also when other accounts came later.
     pub(super) fn owning(dir: &Metadata) -> Option<Self> {
         (is_root() && dir.uid() != 0).then(|| Self { uid: dir.uid(), gid: dir.gid() })
     }

@@ -9,8 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{env, io};
 
-/// Those of libpq and of the server's own programs that change where a connection leads, how it is made or what it is like.
-/// Beside them all that begin with `PGSSL` and `PGOAUTH`.
+/// The variables of libpq and of the server's programs that change the target of a connection, or its properties. Those that begin with
+/// `PGSSL` and `PGOAUTH` count too.
 const VARIABLES: [&str; 34] = [
     "PGAPPNAME",
     "PGCHANNELBINDING",
@@ -48,7 +48,7 @@ const VARIABLES: [&str; 34] = [
     "PGUSER",
 ];
 
-/// Where a program that has begun again finds what it has left behind.
+/// The variable in which a program that has started again finds the names of the variables that it has removed.
 const LEFT_BEHIND: &str = "RESTANTE_LEFT_BEHIND";
 
 /// The libpq variables that this process was given.
@@ -56,7 +56,7 @@ pub fn libpq_variables() -> Vec<OsString> {
     env::vars_os().map(|(name, _)| name).filter(|name| is_libpq(name)).collect()
 }
 
-/// Those that this program was given before it began again, to be named where it has a log.
+/// The names of the libpq variables that this program had before it started again; `None` when it had none.
 pub fn left_behind() -> Option<String> {
     env::var(LEFT_BEHIND).ok().filter(|names| !names.is_empty())
 }

@@ -1,5 +1,5 @@
-//! What can go wrong with the embedded server. Each message stands alone on an operator's screen: it names the
-//! file or directory, and where there is one, the way out.
+//! The errors of the embedded server. An operator sees each message alone, so it names the file or directory, and says what helps where
+//! something helps.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub enum Error {
         super::installation::MAJOR_MIN
     )]
     NotFound {
-        /// Where it was looked for.
+        /// The places where it was looked for.
         searched: String,
     },
     /// The data directory needs binaries of its own major version.
@@ -49,7 +49,7 @@ pub enum Error {
     Tool {
         /// The program.
         tool: &'static str,
-        /// What it said, then the end of the server's log.
+        /// The program's output, then the end of the server's log.
         said: String,
         /// The server's log.
         log: PathBuf,
@@ -57,7 +57,7 @@ pub enum Error {
     /// A server that neither becomes ready nor goes away.
     #[error("PostgreSQL is neither ready nor gone after {seconds} s, see {}", log.display())]
     Stuck {
-        /// How long it was waited for.
+        /// The time that it was waited for, in seconds.
         seconds: u64,
         /// The server's log.
         log: PathBuf,
@@ -65,9 +65,9 @@ pub enum Error {
     /// The file system.
     #[error("{}: {source}", path.display())]
     Io {
-        /// What it was about.
+        /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The server answered with an error, or not at all.

@@ -1,6 +1,6 @@
-//! Where the embedded server keeps what. The root belongs to the service; everything that PostgreSQL writes is
-//! under `postgres/`, owned by the account it runs as. Two files beside it are only locked, never read:
-//! `start.lock` while somebody starts or stops the server, `in-use.lock` for as long as somebody uses it.
+//! The directories of the embedded server. The root belongs to the service. PostgreSQL writes only under `postgres/`, which its account
+//! owns. Two files beside it are locked and never read: `start.lock` while a process starts or stops the server, and `in-use.lock` while
+//! a process uses it.
 
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::account::{self, Account};
 use super::{Error, PORT};
 
-/// What `sockaddr_un` holds on every system that PostgreSQL runs on, less the terminating NUL.
+/// The bytes of a path that `sockaddr_un` holds on every system that PostgreSQL runs on, without the terminating NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// The paths of one embedded server and the account they belong to.
@@ -21,7 +21,7 @@ pub(super) struct Layout {
     /// None: this process's own.
     pub(super) account: Option<Account>,
     pub(super) data: PathBuf,
-    /// Where `initdb` works until it is done.
+    /// The directory in which `initdb` works until it is done.
     pub(super) data_new: PathBuf,
     pub(super) log: PathBuf,
     pub(super) socket_dir: PathBuf,
@@ -57,7 +57,7 @@ impl Layout {
         Ok(file)
     }
 
-    /// Whether anybody has a claim. The answer holds for as long as the caller keeps the start lock.
+    /// Tells whether a process has a claim. The answer is right while the caller holds the start lock.
     pub(super) fn is_claimed(&self) -> Result<bool, Error> {
         let (path, file) = lock_file(&self.root, "in-use.lock")?;
         match file.try_lock() {

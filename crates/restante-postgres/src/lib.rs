@@ -36,9 +36,10 @@ use postmaster::Postmaster;
 
 /// The port is only a part of the socket's name, so it is the same for everybody.
 const PORT: u16 = 5432;
-/// The superuser of the cluster; who may open the socket is decided by its directory.
+/// The superuser of the cluster. The directory of the socket decides who may connect.
 const SUPERUSER: &str = "postgres";
-/// A backend outlives the close of its socket by a moment, on a busy machine a long one, so the last one out looks again for so long.
+/// A backend outlives the close of its socket by a moment, on a busy machine by a long one. The last user of the server waits this long
+/// for the backends to end.
 const BACKENDS_LINGER: Duration = Duration::from_secs(3);
 
 /// A running embedded server and this process's claim on it.
@@ -52,10 +53,10 @@ pub struct Embedded {
     claim: File,
 }
 
-/// What became of the server when this process had no more use for it.
+/// The end of the server's use by this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastOut {
-    /// Nobody else used it: it was stopped.
+    /// No other process used it, so it was stopped.
     Stopped,
     /// Another process uses it: it was left running.
     InUse,
@@ -85,7 +86,7 @@ impl Embedded {
         Ok(Self { postmaster, started, claim })
     }
 
-    /// How the server was found.
+    /// Tells whether the server was started or already ran.
     pub fn started(&self) -> Started {
         self.started
     }
@@ -100,7 +101,7 @@ impl Embedded {
         &self.postmaster.layout.log
     }
 
-    /// How to connect to the database `db`.
+    /// Options to connect to the database `db`.
     pub fn options(&self, db: &str) -> PgConnectOptions {
         options(&self.postmaster.layout.socket_dir, db)
     }
@@ -120,7 +121,7 @@ impl Embedded {
         Ok(admin.close().await?)
     }
 
-    /// Stops the server, whoever else uses it. Blocks; a server that does not run is left so.
+    /// Stops the server, also when other processes use it. It blocks. A server that does not run stays stopped.
     pub fn stop(&self) -> Result<(), Error> {
         let _starting = self.postmaster.layout.start_lock()?;
         self.postmaster.stop()

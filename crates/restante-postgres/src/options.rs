@@ -1,9 +1,9 @@
-//! What may be chosen about an embedded server: where its binaries are, what a crash of the machine may cost, and
-//! any setting of PostgreSQL's own. They stand on the server's command line and so go before `postgresql.conf`.
+//! The options of an embedded server: its binaries, its durability, and any setting of PostgreSQL. They are on the server's command
+//! line, so they override `postgresql.conf`.
 
 use std::path::{Path, PathBuf};
 
-/// How a server is to be found and run.
+/// The options of a server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     bin_dir: Option<PathBuf>,
@@ -11,7 +11,7 @@ pub struct ServerOptions {
     settings: Vec<(String, String)>,
 }
 
-/// What a crash of the machine may cost.
+/// The durability: the data that a crash of the machine may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Durability {
     /// Nothing that was committed.
@@ -21,9 +21,9 @@ pub(super) enum Durability {
     Disposable,
 }
 
-/// What a server is given whose data stays. PostgreSQL's own defaults are for the smallest of machines: it would write
-/// a checkpoint for each gigabyte of WAL, and after each of them every page in full once more. The memory is taken
-/// as it is used; after a crash up to two gigabytes of WAL are replayed, which takes some ten seconds.
+/// The settings of a server whose data stays. PostgreSQL's defaults are for very small machines: it would make a checkpoint for each
+/// gigabyte of WAL, and write every page in full after each checkpoint. The server takes memory as it uses it. After a crash it
+/// replays up to two gigabytes of WAL, which takes some ten seconds.
 const LASTING: [(&str, &str); 5] =
     [("fsync", "on"), ("shared_buffers", "512MB"), ("min_wal_size", "256MB"), ("max_wal_size", "2GB"), ("checkpoint_timeout", "15min")];
 

@@ -26,7 +26,7 @@ const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Lines of the log that an error quotes.
 const LOG_LINES_QUOTED: usize = 10;
 
-/// How [`Embedded::start`](super::Embedded::start) came by its server.
+/// Tells how [`Embedded::start`](super::Embedded::start) got its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
     /// The cluster was made.
@@ -37,13 +37,13 @@ pub enum Started {
     Adopted,
 }
 
-/// What can be said of a postmaster without asking it.
+/// The state of a postmaster, as its files and processes show it.
 enum State {
     /// It takes connections.
     Ready,
     /// It lives and is starting, recovering or stopping.
     Busy,
-    /// There is none, whatever `postmaster.pid` says.
+    /// There is none. `postmaster.pid` may exist all the same.
     Gone,
 }
 
@@ -72,7 +72,7 @@ impl Postmaster {
         }
     }
 
-    /// Of a postmaster that runs.
+    /// The process id of a postmaster that runs.
     pub(super) fn pid(&self) -> Option<u32> {
         match self.state() {
             State::Ready | State::Busy => Some(self.pid_file()?.pid),
@@ -170,7 +170,7 @@ impl Postmaster {
         self.layout.data.join("postmaster.pid")
     }
 
-    /// What follows `postgres -D …`. `pg_ctl` hands it to a shell.
+    /// The arguments after `postgres -D …`. `pg_ctl` gives them to a shell.
     fn command_line(&self, options: &ServerOptions) -> String {
         let socket_dir = format!("\"{}\"", self.layout.socket_dir.to_string_lossy().replace('"', "\"\""));
         let mut words = vec![format!("-c unix_socket_directories={}", shell_quoted(&socket_dir))];
@@ -226,8 +226,8 @@ impl PidFile {
     }
 }
 
-/// Whether the process is a postmaster of this cluster: a postmaster works in its data directory, the dead work
-/// nowhere. Where it cannot be found out (no `/proc`, not permitted), PostgreSQL itself has to.
+/// Tells whether the process is a postmaster of this cluster: its working directory is the data directory. Where that cannot be read
+/// (no `/proc`, not permitted), the answer is left to PostgreSQL.
 fn works_in(pid: u32, data: &Path) -> bool {
     match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(cwd) => fs::canonicalize(data).is_ok_and(|data| data == cwd),

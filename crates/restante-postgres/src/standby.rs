@@ -1,5 +1,5 @@
-//! A second server that follows the first (streaming replication, "High Availability" in PostgreSQL's manual) and can
-//! take its place. For whoever wants to see a failover on one machine; the service itself runs one server.
+//! A second server that follows the first one (streaming replication, "High Availability" in PostgreSQL's manual) and can take its
+//! place. It is for failovers on one machine; the service itself runs one server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,13 @@ const GONE_MAX: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Embedded {
-    /// Copies `primary` into `root`, in the place of whatever cluster was there, and starts the copy as its standby.
-    /// `name` is what it is called in `synchronous_standby_names`. Blocks for a second or more.
+    /// Copies `primary` into `root` and starts the copy as its standby. A cluster that was in `root` is replaced. `name` is the standby's
+    /// name in `synchronous_standby_names`. Blocks for a second or more.
     ///
-    /// `extra` should be what the primary was started with: a standby refuses some settings that are lower.
+    /// `extra` should be the options of the primary: a standby refuses some settings that are lower.
+    ///
+    /// # Errors
+    /// When the copy cannot be made, or does not start.
     pub fn start_standby(root: &Path, primary: &Self, name: &str, extra: &ServerOptions) -> Result<Self, Error> {
         let root = layout::make_root(root)?;
         let starting = layout::start_lock(&root)?;

@@ -1,6 +1,5 @@
-//! A server in a directory of its own that goes away with its owner, however that ends: for tests, and for
-//! whatever needs a database for a minute. A process that is killed cannot clean up after itself, so a watchdog
-//! does, a shell that waits on a pipe which only the owner holds open.
+//! A server in a directory of its own that is removed with its owner, also when the owner is killed: for tests and for short runs. A
+//! killed process cannot clean up, so a watchdog does it: a shell that waits on a pipe that only the owner holds open.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -95,7 +94,7 @@ impl ThrowawayDir {
 impl Drop for ThrowawayDir {
     fn drop(&mut self) {
         if let Some(mut pipe) = self.watchdog.stdin.take() {
-            let _ = pipe.write_all(b"done\n"); // whoever is killed does not say so
+            let _ = pipe.write_all(b"done\n"); // a killed process does not write this
         }
         let _ = self.watchdog.wait(); // nobody is left to be told
     }
@@ -108,7 +107,7 @@ fn watchdog_of(path: &Path) -> Result<Child, Error> {
         .arg(format!("{:o}", layout::root_mode()))
         .current_dir("/")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped()) // not ours, else whoever reads our output would wait for the watchdog as well
+        .stdout(Stdio::piped()) // not ours: the reader of our output would wait for the watchdog too
         .stderr(Stdio::null())
         .process_group(0) // else an interrupt from the terminal would reach it
         .spawn()

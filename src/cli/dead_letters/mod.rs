@@ -1,7 +1,7 @@
 //! `restante dead-letters`: what failed, listed, looked at, put back, given up. It works on the database itself, or
-//! through a running service; `desk` hides which.
+//! through a running service; `backend` hides which.
 
-mod desk;
+mod backend;
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use super::screen::printable;
 use crate::domain::limits::DEAD_LETTERS_MAX;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::Timestamp;
-use desk::Desk;
+use backend::Backend;
 use restante_client::{DeadLetter, DeadLetterQuery};
 
 pub const ABOUT: &str = "\
@@ -47,12 +47,12 @@ pub struct Args {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    place: Place,
+    source: Source,
 }
 
-/// Where to ask.
+/// The source of the dead letters: a service or the database.
 #[derive(Debug, clap::Args)]
-pub struct Place {
+pub struct Source {
     /// A running service; without it the database is asked
     #[arg(long, global = true, env = "RESTANTE_URL", value_name = "URL")]
     url: Option<String>,
@@ -126,33 +126,36 @@ struct Which {
     confirm: Option<usize>,
 }
 
-/// What is to be done to them.
+/// The request for the dead letters.
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     Requeue,
     Discard(Option<&'a str>),
 }
 
-/// Does it.
+/// Runs the command.
+///
+/// # Errors
+/// When the service or the database refuses or does not answer.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let desk = Desk::open(&args.place).await?;
+    let backend = Backend::open(&args.source).await?;
     let done = match &args.command {
-        Command::List { filter, limit, json } => list(&desk, filter, *limit, *json).await,
-        Command::Show { message, json } => show(&desk, *message, *json).await,
-        Command::Requeue(which) => change(&desk, which, Change::Requeue).await,
-        Command::Discard { which, words } => change(&desk, which, Change::Discard(words.as_deref())).await,
+        Command::List { filter, limit, json } => list(&backend, filter, *limit, *json).await,
+        Command::Show { message, json } => show(&backend, *message, *json).await,
+        Command::Requeue(which) => change(&backend, which, Change::Requeue).await,
+        Command::Discard { which, words } => change(&backend, which, Change::Discard(words.as_deref())).await,
     };
-    desk.close().await;
+    backend.close().await;
     done
 }
 
-async fn list(desk: &Desk, filter: &Filter, limit: usize, json: bool) -> anyhow::Result<Exit> {
+async fn list(backend: &Backend, filter: &Filter, limit: usize, json: bool) -> anyhow::Result<Exit> {
     let mut out = std::io::stdout().lock();
     let mut query = filter.query();
     let mut left = limit;
     while left > 0 {
         query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
-        let page = desk.page(&query).await?;
+        let page = backend.page(&query).await?;
         for letter in &page.dead_letters {
             writeln!(out, "{}", if json { serde_json::to_string(letter)? } else { line(letter) })?;
         }
@@ -174,8 +177,8 @@ fn line(letter: &DeadLetter) -> String {
     format!("{failed_at}  {message_id}  {sender} → {user}  {attempts} attempt{plural}  {}", printable(reason))
 }
 
-async fn show(desk: &Desk, message: MessageId, json: bool) -> anyhow::Result<Exit> {
-    let Some(found) = desk.show(message).await? else { anyhow::bail!("message {message} is no dead letter") };
+async fn show(backend: &Backend, message: MessageId, json: bool) -> anyhow::Result<Exit> {
+    let Some(found) = backend.show(message).await? else { anyhow::bail!("message {message} is no dead letter") };
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&found)?)?;
@@ -194,8 +197,8 @@ async fn show(desk: &Desk, message: MessageId, json: bool) -> anyhow::Result<Exi
     Ok(Exit::Done)
 }
 
-async fn change(desk: &Desk, which: &Which, change: Change<'_>) -> anyhow::Result<Exit> {
-    let items = gather(desk, which).await?;
+async fn change(backend: &Backend, which: &Which, change: Change<'_>) -> anyhow::Result<Exit> {
+    let items = gather(backend, which).await?;
     let count = items.len();
     match (which.message, which.confirm) {
         (_, Some(confirmed)) if confirmed != count => {
@@ -212,8 +215,8 @@ async fn change(desk: &Desk, which: &Which, change: Change<'_>) -> anyhow::Resul
     let mut done = 0;
     for items in items.chunks(DEAD_LETTERS_MAX) {
         let outcomes = match change {
-            Change::Requeue => desk.requeue(items).await?,
-            Change::Discard(words) => desk.discard(items, words).await?,
+            Change::Requeue => backend.requeue(items).await?,
+            Change::Discard(words) => backend.discard(items, words).await?,
         };
         for it in outcomes {
             match it.outcome.as_str() {
@@ -226,17 +229,17 @@ async fn change(desk: &Desk, which: &Which, change: Change<'_>) -> anyhow::Resul
     Ok(if done == count { Exit::Done } else { Exit::Failed })
 }
 
-/// What fits, oldest first, so that what is put back comes in the order in which it failed.
-async fn gather(desk: &Desk, which: &Which) -> anyhow::Result<Vec<(MessageId, ExternalId)>> {
+/// The dead letters that fit the filter, oldest first, so that they are put back in the order in which they failed.
+async fn gather(backend: &Backend, which: &Which) -> anyhow::Result<Vec<(MessageId, ExternalId)>> {
     let mut query = DeadLetterQuery { limit: Some(PAGE), ..which.filter.query() };
     let letters = if let Some(message) = which.message {
-        let found = desk.show(message).await?.map(|found| found.dead_letters).unwrap_or_default();
+        let found = backend.show(message).await?.map(|found| found.dead_letters).unwrap_or_default();
         let fits = |letter: &DeadLetter| which.filter.recipient.as_deref().is_none_or(|user| user == letter.user_id.as_str());
         found.into_iter().filter(fits).collect()
     } else if which.all || !which.filter.is_empty() {
         let mut letters = Vec::new();
         loop {
-            let page = desk.page(&query).await?;
+            let page = backend.page(&query).await?;
             letters.extend(page.dead_letters);
             anyhow::ensure!(letters.len() <= BULK_MAX, "more than {BULK_MAX} fit: narrow it down with --since");
             query.after = page.next;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use time::OffsetDateTime;
 
+use super::job::Try;
 use super::job::{AckJob, Job};
-use super::lane::Try;
 use super::queue::ROWS_MAX;
 use crate::delivery::item::Acks;
 use crate::delivery::link::{Line, Link};

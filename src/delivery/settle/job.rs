@@ -10,6 +10,15 @@ use crate::domain::{AttemptOutcome, ChatId, Profile, UserId};
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
+/// How much is known of earlier tries of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Try {
+    /// Nothing of it is written yet.
+    First,
+    /// It may be written already: the database went away during a try.
+    Again,
+}
+
 /// Something to write for one user.
 #[derive(Debug)]
 pub(super) enum Job {

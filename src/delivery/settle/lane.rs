@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::acks::AckBatch;
 use super::attempts::AttemptBatch;
-use super::job::Job;
+use super::job::{Job, Try};
 use super::linger::Linger;
 use super::queue::{JOBS_MAX, Queue, Unfinished};
 use super::reads::ReadBatch;
@@ -26,15 +26,6 @@ use crate::store::{Error, LockTimeout};
 const DEFERRED_PAUSE: Duration = Duration::from_millis(200);
 /// Deferred users are tried again for this time at most, before the others have their turn.
 const RETRY_TIME: Duration = Duration::from_millis(50);
-
-/// How much is known of earlier tries of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Try {
-    /// Nothing of it is written yet.
-    First,
-    /// It may be written already: the database went away during a try.
-    Again,
-}
 
 #[derive(Debug)]
 pub(super) struct Lane {

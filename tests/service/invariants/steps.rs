@@ -1,4 +1,4 @@
-//! What the tests of the invariants do and look at more than once.
+//! Steps that several tests of the invariants share.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Connect, Database, Node, Socket, database, direct, fill, users, wait_until};
+use crate::support::{Connect, Database, Node, Socket, database, direct, fill, number, until_true, users, wait_until};
 
 /// Makes every commit that stores a message wait for the advisory lock 1, after all its statements.
 pub const HOLD_COMMITS: &str = "
@@ -30,7 +30,7 @@ pub fn named<'a>(frames: &'a [Value], event: &str) -> Vec<&'a Value> {
     frames.iter().filter(|frame| frame["event"] == event).collect()
 }
 
-/// Acks whatever comes and returns its numbers in the chat.
+/// Acks every message and returns the numbers in the chat.
 pub async fn chat_numbers(mut receiver: Socket, count: i64) -> Vec<i64> {
     let mut seen = Vec::new();
     for _ in 0..count {
@@ -55,7 +55,7 @@ pub async fn refused_among_accepted(alice: &mut Socket, carol: &mut Socket, chat
     for id in &asked {
         alice.answer(id).await;
     }
-    // Whoever came first with an id has it; the other gets a conflict.
+    // The first sender of an id has it, and the other one gets a conflict.
     carol.until_pong().await;
     30
 }
@@ -96,7 +96,8 @@ pub fn count_receipts(frames: &[Value], told: &mut HashMap<String, usize>) {
     }
 }
 
-/// One who asks for much and takes nothing in: what is read for it ends with its outbox, before its window.
+/// A client asks for a large window and reads nothing. The service reads pages for it until its outbox is full, which is before its
+/// window is full.
 pub async fn a_greedy_one_fills_its_outbox_and_no_more(node: &Node, pool: &PgPool, carol: &mut Socket) {
     let chat = direct(pool, "alice", "greedy").await;
     fill(pool, chat, "alice", 500).await;
@@ -114,4 +115,38 @@ pub async fn a_greedy_one_fills_its_outbox_and_no_more(node: &Node, pool: &PgPoo
     let for_greedy = node.app().context().metrics.emissions.get() - emitted;
     assert!(for_greedy <= 250, "{for_greedy} of 200 KB each");
     assert_eq!(greedy.receive(500).await.len(), 500);
+}
+
+/// A client reads nothing while many messages go to it. Its window fills, and nobody else waits. `emitted` is the number of emissions
+/// before.
+pub async fn a_silent_one_holds_back_nobody(node: &Node, pool: &PgPool, carol: &mut Socket, emitted: u64) {
+    let silent = node.open(Connect::user("silent")).await;
+    let mut alice = node.connect("alice").await;
+    let large = "x".repeat(30_000);
+    for _ in 0..300 {
+        alice.send("silent", &large).await;
+    }
+    alice.send("carol", "still quick").await;
+    let quick = carol.event("message:receive").await;
+    carol.ack(&quick).await;
+    let waits =
+        "select count(*) from message_status s join users u on u.id = s.user_id where u.external_id = 'silent' and s.status = 'sent'";
+    assert_eq!(number(pool, waits).await, 300);
+    assert!(node.app().context().metrics.emissions.get() <= emitted + 50 + 1, "a window for the silent one and no more");
+    drop(silent);
+}
+
+/// A client reads nothing while many messages go to it. The service has no transaction open then.
+pub async fn a_client_that_reads_nothing_leaves_no_transaction_open(node: &Node, pool: &PgPool, alice: &mut Socket) {
+    let silent = node.connect("silent").await;
+    for _ in 0..100 {
+        alice.send("silent", &"x".repeat(30_000)).await;
+    }
+    alice.until_pong().await;
+    let none = "select not exists (select from pg_stat_activity where datname = current_database()
+                and pid <> pg_backend_pid() and xact_start is not null)";
+    until_true(pool, none).await;
+    let idle = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'";
+    assert_eq!(number(pool, idle).await, 0);
+    drop(silent);
 }

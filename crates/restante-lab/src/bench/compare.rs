@@ -1,11 +1,11 @@
-//! The service beside the naive one: ratios of their medians.
+//! Compares the service with the naive one: ratios of their medians. Pure.
 
 use serde::Serialize;
 
-use super::figure::{Results, Series, Unit};
-use super::stand::{Cost, Subject};
+use super::figure::{Series, Unit};
+use super::testbed::{Cost, Subject};
 
-/// One rate of both.
+/// A rate of the service beside that of the naive one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ratio {
@@ -13,33 +13,30 @@ pub struct Ratio {
     pub scenario: String,
     /// The rate.
     pub figure: String,
-    /// The service does so many times as much in the same time.
+    /// The service's rate by that of the naive one.
     pub rate: f64,
-    /// The naive one spends so many times as much CPU on a message. None where it could not be read.
+    /// The CPU time that the naive one spends on a message, by that of the service. `None` where it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuRatio>,
 }
 
-/// CPU of the naive one by that of the service.
+/// CPU time of the naive one by that of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CpuRatio {
-    /// Of the service alone.
+    /// CPU time of the service process.
     pub service: f64,
-    /// Of the database alone.
+    /// CPU time of the database.
     pub database: f64,
-    /// Of both together.
+    /// CPU time of both together.
     pub both: f64,
 }
 
-impl Results {
-    /// Compares whatever rates were measured on both.
-    pub fn compare(&mut self) {
-        let naive = |of: &Series| {
-            self.figures.iter().find(|it| it.subject == Subject::Naive && it.scenario == of.scenario && it.figure == of.figure)
-        };
-        let rates = self.figures.iter().filter(|it| it.subject == Subject::Service && it.unit == Unit::PerSecond);
-        self.ratios = rates.filter_map(|service| Some(Ratio::of(service, naive(service)?))).collect();
-    }
+/// The ratios of all rates that were measured on both.
+pub fn ratios(figures: &[Series]) -> Vec<Ratio> {
+    let naive =
+        |of: &Series| figures.iter().find(|it| it.subject == Subject::Naive && it.scenario == of.scenario && it.figure == of.figure);
+    let rates = figures.iter().filter(|it| it.subject == Subject::Service && it.unit == Unit::PerSecond);
+    rates.filter_map(|service| Some(Ratio::of(service, naive(service)?))).collect()
 }
 
 impl Ratio {
@@ -68,6 +65,7 @@ impl CpuRatio {
 mod tests {
     use super::*;
     use crate::bench::figure::Figure;
+    use crate::bench::results::Results;
 
     #[test]
     fn rates_of_both_are_compared_by_their_medians() {

@@ -1,22 +1,22 @@
-//! What PostgreSQL alone can do on this machine (`--limit`): the same rows in the same batches, with the same settings of the
-//! server, without service and sockets. Storing is one `insert … select from unnest(…)` a batch into the real tables, with
-//! numbers that the client made up; an ack is one `update … from unnest(…)`. Beside them [`store::accept`](restante::store::accept)
-//! and [`store::settle`](restante::store::settle), called in the same way: what they cost more is the price of what they promise,
-//! and what a service costs more than they do is that of sockets.
+//! The limit (`--limit`): the rates of PostgreSQL alone on this machine. It writes the same rows in the same batches with the same
+//! settings of the server, without service and sockets. A plain store is one `insert … select from unnest(…)` a batch into the
+//! real tables, with numbers that the client made up; a plain ack is one `update … from unnest(…)`. Beside them it calls
+//! [`store::accept`](restante::store::accept) and [`store::settle`](restante::store::settle) in the same way: the difference is the
+//! price of the promises. The difference between them and the service is the price of sockets.
 //!
-//! [`ground`] is the database, [`work`] a batch and how it is written, [`share`] what part of the limit the service reaches.
+//! [`database`] is the database, [`work`] a batch and its statements, [`share`] the part of the limit that the service reaches.
 
-mod ground;
+mod database;
 mod share;
 mod work;
 
 use serde::Serialize;
 
-use super::figure::median;
 use super::load::Progress;
+use super::numbers::median;
 use super::sizes::Sizes;
-use ground::Ground;
-pub use share::{Batches, Share, Three};
+use database::BareDatabase;
+pub use share::{Batches, Share, Three, shares};
 pub use work::Work;
 
 /// Messages in a batch.
@@ -27,19 +27,19 @@ const CONNECTIONS: [usize; 3] = [1, 2, 4];
 const MESSAGES: usize = 24_000;
 const MESSAGES_QUICK: usize = 4_000;
 
-/// One way to write so many at once on so many connections, over all repetitions.
+/// The rates of one kind of work with one batch size and number of connections, over all repetitions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limit {
-    /// What is written, and by which statement.
+    /// The work: the rows and the statement.
     pub work: Work,
     /// Messages in a transaction.
     pub batch: usize,
     /// Connections that write at once.
     pub connections: usize,
-    /// Messages a second, the median.
+    /// The median of the rates, in messages a second.
     pub median: f64,
-    /// One per repetition.
+    /// The rates, one a repetition.
     pub values: Vec<f64>,
     /// CPU seconds of the database per 1,000 messages, the median.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,29 +61,32 @@ impl Limit {
     }
 }
 
-/// Measures all of it, each repetition on a fresh database.
+/// Measures all limits, each repetition on a fresh database.
+///
+/// # Errors
+/// When a database cannot be started or a statement fails.
 pub async fn measure(sizes: &Sizes, is_quick: bool, repeat: u32) -> anyhow::Result<Vec<Limit>> {
     let messages = if is_quick { MESSAGES_QUICK } else { MESSAGES };
     let mut limits: Vec<Limit> = Vec::new();
     for repetition in 1..=repeat {
         let progress = Progress::new(&format!("limit {repetition}/{repeat}"));
         progress.begin("starting a database", 0);
-        let mut ground = Ground::start(sizes, CONNECTIONS[CONNECTIONS.len() - 1]).await?;
+        let mut database = BareDatabase::start(sizes, CONNECTIONS[CONNECTIONS.len() - 1]).await?;
         progress.begin("writing without a service", (BATCHES.len() * CONNECTIONS.len() * Work::ALL.len() * messages) as u64);
-        let measured = once(&mut ground, messages, &mut limits, &progress).await;
-        ground.remove().await;
+        let measured = once(&mut database, messages, &mut limits, &progress).await;
+        database.remove().await;
         measured?;
     }
     limits.sort_by_key(|limit| (limit.work, limit.batch, limit.connections));
     Ok(limits)
 }
 
-async fn once(ground: &mut Ground, messages: usize, limits: &mut Vec<Limit>, progress: &Progress) -> anyhow::Result<()> {
+async fn once(database: &mut BareDatabase, messages: usize, limits: &mut Vec<Limit>, progress: &Progress) -> anyhow::Result<()> {
     for connections in CONNECTIONS {
         for batch in BATCHES {
-            // What was stored by a statement is then acked by the one that belongs to it.
+            // An ack statement acks the messages that the store statement before it has stored.
             for work in Work::ALL {
-                let (rate, cpu) = ground.measure(work, batch, connections, messages).await?;
+                let (rate, cpu) = database.measure(work, batch, connections, messages).await?;
                 let is_it = |limit: &Limit| (limit.work, limit.batch, limit.connections) == (work, batch, connections);
                 let place = limits.iter().position(is_it).unwrap_or_else(|| {
                     limits.push(Limit::new(work, batch, connections));

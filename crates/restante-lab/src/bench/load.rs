@@ -1,10 +1,10 @@
-//! What scenarios drive the service with: users, chats and waiting messages made at once, many cheap sockets, a bar to watch.
+//! The load of the scenarios: users, chats and waiting messages that are made in bulk, cheap sockets, loops of senders, and a progress bar.
 
-mod audience;
-mod cast;
 mod closed_loop;
+mod connected;
 mod draining;
 mod filling;
+mod fixtures;
 mod history;
 mod open_loop;
 mod pairs;
@@ -14,17 +14,17 @@ mod socket;
 
 use std::time::Duration;
 
-pub use audience::{Audience, connect_all, connect_all_to};
-pub use cast::{Cast, Crowd, direct_chats, group_chat, users};
 pub use closed_loop::ClosedLoop;
+pub use connected::{ConnectedClients, connect_all, connect_all_to};
 pub use draining::{Drained, drain, drain_all, ensure_drained, waiting};
 pub use filling::{accept_all, texts, tidy};
+pub use fixtures::{Crowd, User, direct_chats, group_chat, users};
 pub use history::fill_history;
-pub use open_loop::{OpenLoop, Outcome, Pace, quantiles};
+pub use open_loop::{OpenLoop, OpenLoopResult, Schedule, quantiles};
 pub use pairs::{Pair, pairs};
 pub use progress::Progress;
 pub use sending::{Address, send_all};
-pub use socket::{Heard, Numbering, Socket};
+pub use socket::{Incoming, Numbering, Socket};
 
-/// After the last message is due, so long for the rest to arrive.
+/// The time for the last messages to arrive after the last one was due.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! `restante-lab bench`: an open benchmark, in the product. It starts the service on a fresh database of its own, each in
 //! processes of their own, and drives it with many clients over real sockets.
 //!
-//! A [`stand`] is what is measured: service, database, and the meter that reads their CPU time. A scenario is one file
+//! A [`testbed`] is what is measured: service, database, and the meter that reads their CPU time. A scenario is one file
 //! in [`scenario`]; [`load`] is what scenarios drive the service with; [`figure`] is what comes of them, [`report`]
 //! how it is shown.
 
@@ -10,22 +10,24 @@ mod figure;
 mod limit;
 mod load;
 mod naive;
+mod numbers;
 mod report;
+mod results;
 mod scenario;
 mod sizes;
-mod stand;
+mod testbed;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use figure::Results;
 use limit::Batches;
 use restante::cli::exit::{Exit, words};
+use results::Results;
 use scenario::{Choice, Scenario};
 use sizes::{Sizes, SizesGiven};
-use stand::{Stand, Subject};
+use testbed::{Subject, Testbed};
 
 pub const ABOUT: &str = "\
 Measure the service on this machine: how much it takes in, how fast it drains, how soon a message is there.
@@ -105,7 +107,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<String>,
     #[command(flatten)]
-    given: stand::Given,
+    given: testbed::Given,
 }
 
 /// Runs the scenarios and shows what came of them.
@@ -126,11 +128,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 
 async fn measure(args: &Args) -> anyhow::Result<Results> {
     let sizes = Sizes::of(args);
-    stand::open_files::allow_most();
+    testbed::open_files::allow_most();
     let mut results = Results::of_this_machine();
     for scenario in scenarios(args) {
         for repetition in 1..=args.repeat {
-            // In turns within one run: whatever else the machine does meanwhile, it does to both.
+            // The subjects take turns within one run, so that other load on the machine meets both.
             for subject in subjects(args, scenario) {
                 let label = format!("{} {repetition}/{}, {}", scenario.name(), args.repeat, subject.name());
                 once(args, scenario, *subject, &sizes.on(*subject), &label, &mut results).await?;
@@ -145,11 +147,10 @@ async fn measure(args: &Args) -> anyhow::Result<Results> {
         results.limits = limit::measure(&sizes, args.quick, args.repeat).await?;
     }
     results.compare();
-    results.share();
     Ok(results)
 }
 
-/// Those that were asked for. Of a service that runs already only one node is known.
+/// The scenarios of the command line. Of a running service only one node is known, so those with two nodes are left out.
 fn scenarios(args: &Args) -> Vec<Scenario> {
     let mut scenarios = Choice::scenarios(&args.scenarios);
     let is_named = |scenario: &Scenario| args.scenarios.contains(&Choice::One(*scenario));
@@ -163,14 +164,14 @@ const fn subjects(args: &Args, scenario: Scenario) -> &'static [Subject] {
 
 /// One scenario on one subject, on a fresh database.
 async fn once(args: &Args, scenario: Scenario, subject: Subject, sizes: &Sizes, label: &str, results: &mut Results) -> anyhow::Result<()> {
-    let stand = Stand::start(&args.given, subject, scenario.nodes()).await?;
-    results.database = stand.version().await?;
-    let outcome = scenario.run(&stand, sizes, label).await;
+    let testbed = Testbed::start(&args.given, subject, scenario.nodes()).await?;
+    results.database = testbed.version().await?;
+    let outcome = scenario.run(&testbed, sizes, label).await;
     if args.limit && subject == Subject::Service {
-        let batches = stand.metrics().await.ok().and_then(|text| Batches::of_metrics(&text));
+        let batches = testbed.metrics().await.ok().and_then(|text| Batches::of_metrics(&text));
         results.batches.extend(batches.map(|batches| (scenario.name().to_owned(), batches)));
     }
-    let said = stand.remove().await;
+    let said = testbed.remove().await;
     match outcome {
         Ok(figures) => results.add(scenario.name(), subject, figures),
         Err(error) if said.is_empty() => return Err(error).context(label.to_owned()),

@@ -1,11 +1,11 @@
-//! What the service is compared with (`--baseline`): the same promises by the design that one finds in tutorials, on the
-//! same schema. A message is one transaction with a statement per step, an ack is one `update`, a page one `select`, each
-//! frame is flushed by itself, and nothing of one connection is written together with another's.
+//! The naive service (`--baseline`): a similar service by the design of tutorials, on the same schema. A message is one transaction
+//! with a statement a step, an ack is one `update`, a page is one `select`, and each frame is flushed by itself. It never batches the
+//! work of several connections.
 //!
-//! Naive, not sabotaged: statements are prepared and use the indexes, numbers come from the counters under their locks, so
-//! the rows are the same rows; the pool is as large as the service's, the server is asynchronous. It leaves out what costs
-//! the service something: marks for senders that were away, devices, time-outs, repeated ids, limits. It speaks as much of the
-//! protocol as [`super::load`] does, in a process of its own that is started like the service.
+//! It is naive and not sabotaged: statements are prepared and use the indexes, numbers come from the counters under their locks, so the
+//! rows are the same; the pool is as large as the service's, and the server is asynchronous. It leaves out several costs of the service:
+//! marks for senders that were away, devices, time-outs, repeated ids, limits. It has the part of the protocol that [`super::load`] uses,
+//! in a process of its own that is started like the service.
 
 mod connection;
 mod frames;
@@ -38,22 +38,22 @@ use restante::cli::host::Host;
 use restante::cli::settings_of_environment;
 use restante::telemetry::init_logging;
 
-/// Rows read at once, and so envelopes under way without an ack, where the client does not say.
+/// The rows of a page, and so the envelopes under way without an ack, when the client names no window.
 const PAGE_ROWS: i64 = 50;
 
-/// A connection's number, and where frames for it are put.
+/// A connection's number, and the queue of its frames.
 type Online = (u64, mpsc::UnboundedSender<Utf8Bytes>);
 
-/// What all connections share.
-struct Shared {
+/// The state that all connections share.
+struct ServiceState {
     pool: PgPool,
     verifier: TokenVerifier,
     online: Mutex<HashMap<i64, Vec<Online>>>,
     connections: AtomicU64,
 }
 
-impl Shared {
-    /// A connection of this user is there; returns its number.
+impl ServiceState {
+    /// Adds a connection of this user and returns its number.
     fn register(&self, user: i64, frames: mpsc::UnboundedSender<Utf8Bytes>) -> u64 {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         self.online.lock().unwrap_or_else(PoisonError::into_inner).entry(user).or_default().push((number, frames));
@@ -70,7 +70,7 @@ impl Shared {
         }
     }
 
-    /// To every connection of this user.
+    /// Sends a frame to every connection of this user.
     fn tell(&self, user: i64, frame: &Utf8Bytes) {
         let online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, frames) in online.get(&user).into_iter().flatten() {
@@ -99,11 +99,11 @@ pub async fn serve() -> anyhow::Result<()> {
         .await
         .context("the database cannot be reached")?;
     let verifier = TokenVerifier::new(&host.secret()?.expose_secret().into());
-    let shared = Shared { pool, verifier, online: Mutex::default(), connections: AtomicU64::new(0) };
+    let shared = ServiceState { pool, verifier, online: Mutex::default(), connections: AtomicU64::new(0) };
     let listener = TcpListener::bind(config.listen_addr).await.with_context(|| format!("cannot listen on {}", config.listen_addr))?;
     println!("listening on http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| {
-        // As the service: without it frames would wait for one another.
+        // The service does the same. Without it frames would wait for one another.
         let _ = stream.set_nodelay(true);
     });
     let routes = Router::new().route("/ws", get(socket)).with_state(Arc::new(shared));
@@ -111,7 +111,7 @@ pub async fn serve() -> anyhow::Result<()> {
 }
 
 async fn socket(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServiceState>>,
     Query(wishes): Query<Wishes>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -130,7 +130,7 @@ mod tests {
     async fn a_frame_goes_to_every_connection_of_its_user_and_to_nobody_else() {
         let verifier = TokenVerifier::new(&"a secret for tests, of 32 bytes or more".into());
         let pool = PgPoolOptions::new().connect_lazy("postgres://nowhere").unwrap();
-        let shared = Shared { pool, verifier, online: Mutex::default(), connections: AtomicU64::new(0) };
+        let shared = ServiceState { pool, verifier, online: Mutex::default(), connections: AtomicU64::new(0) };
         let (one, mut heard_by_one) = mpsc::unbounded_channel();
         let (two, mut heard_by_two) = mpsc::unbounded_channel();
         let (other, mut heard_by_other) = mpsc::unbounded_channel();

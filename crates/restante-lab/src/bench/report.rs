@@ -1,4 +1,4 @@
-//! The closing table, and the same as JSON.
+//! The table at the end of a run, and the same results as JSON.
 
 mod blocks;
 
@@ -7,8 +7,10 @@ use std::io::Write;
 use anyhow::Context;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 
-use super::figure::{Results, Series, Unit, thousands};
-use super::stand::Cost;
+use super::figure::{Series, Unit};
+use super::numbers::thousands;
+use super::results::Results;
+use super::testbed::Cost;
 
 /// Shows the results: the table on stdout and JSON in the file, or with `-` JSON on stdout.
 pub fn show(results: &Results, json: Option<&str>) -> anyhow::Result<()> {
@@ -33,7 +35,7 @@ fn words(results: &Results) -> String {
     )
 }
 
-/// The table's lines, with one between scenarios.
+/// The lines of the table, with a line between scenarios.
 fn lines(results: &Results) -> Vec<String> {
     let mut lines = table(results).lines().collect::<Vec<_>>().into_iter();
     // The line above, the header, and the line below it.
@@ -93,7 +95,7 @@ const fn unit(unit: Unit) -> &'static str {
     }
 }
 
-/// With as many digits as mean something, thousands apart.
+/// A number with its significant digits, and with commas.
 fn number(value: f64) -> String {
     match value.abs() {
         1000.0.. => grouped(value),
@@ -118,7 +120,7 @@ mod tests {
         let mut results = Results::of_this_machine();
         for scenario in ["drain", "live"] {
             let figures = ["one", "two"].map(|name| Figure::new(name, 1.0, Unit::Times));
-            results.add(scenario, crate::bench::stand::Subject::Service, figures.into());
+            results.add(scenario, crate::bench::testbed::Subject::Service, figures.into());
         }
         let lines = lines(&results);
         let firsts: Vec<_> = lines.iter().filter_map(|line| line.split_whitespace().next()).map(|word| word.chars().next()).collect();

@@ -1,4 +1,4 @@
-//! What can be measured, a file each.
+//! The scenarios, one a file.
 
 mod backlog;
 mod group;
@@ -17,40 +17,40 @@ use clap::builder::PossibleValue;
 use super::figure::Figure;
 use super::load::{Crowd, Progress, pairs};
 use super::sizes::Sizes;
-use super::stand::{Stand, Subject};
+use super::testbed::{Subject, Testbed};
 pub use ingest::{DRAINED, STORED};
 
 /// A scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// Taking in messages for users who are away.
+    /// Messages to users who are away.
     Ingest,
-    /// The same, and then those users come and take them.
+    /// The same, and then those users connect and drain their inboxes.
     Drain,
-    /// Pairs who are online.
+    /// Pairs of online users.
     Live,
-    /// The same, each of a pair at another node.
+    /// The same, with senders at one node and recipients at another.
     Nodes,
-    /// One user for whom very much waits.
+    /// One user with a large backlog.
     Backlog,
-    /// One message to very many.
+    /// One message to very many recipients.
     Group,
-    /// Clients who do nothing.
+    /// Clients that are connected and silent.
     Idle,
-    /// Everybody comes back at once.
+    /// A reconnect storm.
     Storm,
-    /// Everybody writes to everybody, by name.
+    /// Every sender writes to every recipient by name.
     Pairs,
-    /// What users ask for.
+    /// The times that users notice.
     Promises,
-    /// With very many finished rows.
+    /// Drain with very many finished rows in the tables.
     History,
-    /// While somebody keeps a transaction open.
+    /// Pairs while a transaction stays open.
     Held,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     const ALL: [Self; 12] = [
         Self::Ingest,
         Self::Drain,
@@ -65,11 +65,11 @@ impl Scenario {
         Self::History,
         Self::Held,
     ];
-    /// Those that are measured when none is named: each takes about a minute, and ingest is a part of drain.
+    /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
     const SHORT: [Self; 9] =
         [Self::Drain, Self::Live, Self::Nodes, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::Pairs, Self::Promises];
 
-    /// As it is named.
+    /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ingest => "ingest",
@@ -87,7 +87,7 @@ impl Scenario {
         }
     }
 
-    /// How many nodes it takes.
+    /// The number of nodes that it needs.
     pub const fn nodes(self) -> usize {
         match self {
             Self::Nodes => 2,
@@ -95,53 +95,53 @@ impl Scenario {
         }
     }
 
-    /// Is it a load that the naive service can be put under as well?
+    /// Tells whether the naive service can be put under this load.
     pub const fn has_baseline(self) -> bool {
         matches!(self, Self::Ingest | Self::Drain | Self::Live)
     }
 
-    /// Measures it once.
-    pub async fn run(self, stand: &Stand, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
+    /// Runs the scenario once.
+    pub async fn run(self, testbed: &Testbed, sizes: &Sizes, label: &str) -> anyhow::Result<Vec<Figure>> {
         let progress = Progress::new(label);
         match self {
-            Self::Ingest => Ok(vec![ingest::ingest(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await?]),
-            Self::Drain => ingest::ingest_and_drain(stand, &crowd(stand, sizes, &progress).await?, sizes, &progress).await,
-            Self::Live => match stand.subject {
-                Subject::Service => live::live(stand, sizes, &progress).await,
-                // Beyond what it can take there is no latency to compare: only how much that is.
+            Self::Ingest => Ok(vec![ingest::ingest(testbed, &crowd(testbed, sizes, &progress).await?, sizes, &progress).await?]),
+            Self::Drain => ingest::ingest_and_drain(testbed, &crowd(testbed, sizes, &progress).await?, sizes, &progress).await,
+            Self::Live => match testbed.subject {
+                Subject::Service => live::live(testbed, sizes, &progress).await,
+                // The fixed rate is above the naive service's capacity, so only its highest rate is measured.
                 Subject::Naive => {
-                    Ok(vec![live::at_highest_rate(pairs(stand, sizes.pairs, &progress).await?, stand, sizes, &progress).await?])
+                    Ok(vec![live::at_highest_rate(pairs(testbed, sizes.pairs, &progress).await?, testbed, sizes, &progress).await?])
                 }
             },
-            Self::Nodes => live::live(stand, sizes, &progress).await,
-            Self::Backlog => backlog::backlog(stand, sizes, &progress).await,
-            Self::Group => group::group(stand, sizes, &progress).await,
-            Self::Idle => idle::idle(stand, sizes, &progress).await,
-            Self::Storm => storm::storm(stand, sizes, &progress).await,
-            Self::Pairs => pairs::by_name(stand, sizes, &progress).await,
-            Self::Promises => promises::promises(stand, sizes, &progress).await,
-            Self::History => history::history(stand, sizes, &progress).await,
-            Self::Held => held::held(stand, sizes, &progress).await,
+            Self::Nodes => live::live(testbed, sizes, &progress).await,
+            Self::Backlog => backlog::backlog(testbed, sizes, &progress).await,
+            Self::Group => group::group(testbed, sizes, &progress).await,
+            Self::Idle => idle::idle(testbed, sizes, &progress).await,
+            Self::Storm => storm::storm(testbed, sizes, &progress).await,
+            Self::Pairs => pairs::by_name(testbed, sizes, &progress).await,
+            Self::Promises => promises::promises(testbed, sizes, &progress).await,
+            Self::History => history::history(testbed, sizes, &progress).await,
+            Self::Held => held::held(testbed, sizes, &progress).await,
         }
     }
 }
 
-async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
     progress.begin("making users and chats", 0);
-    Crowd::make(&stand.database, sizes.senders, sizes.users).await
+    Crowd::make(&testbed.database, sizes.senders, sizes.users).await
 }
 
-/// What can be asked for.
+/// A choice on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// Every scenario; ingest as the part of drain that it is.
+    /// Every scenario but ingest, which is a part of drain.
     All,
-    /// This one.
+    /// This scenario.
     One(Scenario),
 }
 
 impl Choice {
-    /// The scenarios that are meant.
+    /// The scenarios of these choices.
     pub fn scenarios(choices: &[Self]) -> Vec<Scenario> {
         if choices.is_empty() {
             return Scenario::SHORT.to_vec();

@@ -1,17 +1,17 @@
-//! How large a run is: the command line's numbers, or the defaults of a full or a quick run.
+//! The sizes of a run: the command line's numbers, or the defaults of a full or a quick run.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::stand::Subject;
+use super::testbed::Subject;
 use restante::cli::identity::duration;
 
-/// The naive service gets one user where the service gets so many.
+/// The naive service gets one user for this many users of the service.
 pub const NAIVE_PART: u32 = 5;
 
 macro_rules! sizes {
     ($($field:ident: $type:ty = $full:literal, quick $quick:literal, $value:literal, $help:literal;)*) => {
-        /// As they stand on the command line.
+        /// The sizes as the command line gives them.
         #[derive(Debug, Clone, Default, clap::Args)]
         pub struct SizesGiven {
             $(
@@ -20,11 +20,11 @@ macro_rules! sizes {
             )*
         }
 
-        /// As they count.
+        /// The sizes that count.
         #[derive(Debug, Clone)]
         pub struct Sizes {
             $(#[doc = $help] pub $field: $type,)*
-            /// How long a rate is measured.
+            /// The time for which a rate is measured.
             pub time: Duration,
         }
 
@@ -63,7 +63,7 @@ sizes! {
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }
 
-/// Several of a kind, with commas between them.
+/// A list, with commas between its items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
 
@@ -87,12 +87,12 @@ impl FromStr for Time {
     }
 }
 
-/// Does somebody keep a transaction open?
+/// Tells whether the scenario keeps a transaction open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldBy {
-    /// Yes.
+    /// It does.
     Somebody,
-    /// No: the same load without it.
+    /// It does not: the same load without it.
     Nobody,
 }
 
@@ -119,8 +119,8 @@ impl Sizes {
         given.sizes.sizes(given.quick, time)
     }
 
-    /// The sizes for this subject. The naive service gets fewer users, so that a run does not take for ever; as many senders and as
-    /// many messages to each user, so that connecting and pages weigh the same in what a message costs.
+    /// The sizes for this subject. The naive service gets fewer users, so that a run ends in reasonable time. It gets as many senders, and as
+    /// many messages to each user, so that connects and pages have the same part in the cost of a message.
     pub fn on(&self, subject: Subject) -> Self {
         match subject {
             Subject::Service => self.clone(),

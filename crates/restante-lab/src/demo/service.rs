@@ -11,7 +11,7 @@ use crate::token::Signer;
 use restante::cli::exit::UsageError;
 use restante_postgres::{Embedded, ServerOptions, ThrowawayDir};
 
-/// Where its data is.
+/// The directory of its data.
 enum Home {
     /// Goes away by itself, even when this process is killed.
     Throwaway(ThrowawayDir),
@@ -61,12 +61,12 @@ impl OwnService {
         }
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn url(&self) -> anyhow::Result<String> {
         self.addr.map(|addr| format!("http://{addr}")).ok_or_else(|| anyhow!("the service is not running"))
     }
 
-    /// Where its data is.
+    /// The directory of its data.
     pub fn dir(&self) -> &Path {
         match &self.home {
             Home::Throwaway(dir) => dir.path(),

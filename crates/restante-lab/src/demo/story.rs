@@ -1,4 +1,4 @@
-//! What happens in the demo, in plain words. Everything it claims it has checked.
+//! The story of the demo in plain words. The demo checks everything that it says.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::service::OwnService;
 use restante::cli::screen::{Ink, Screen};
-use restante_client::{AckStyle, Client, Event, Happening, Http, NewMessage, Options, Place, Ready, Sent, StatusNews};
+use restante_client::{AckStyle, Client, Destination, Event, Happening, Http, NewMessage, Options, Ready, Sent, StatusNews};
 use restante_session::domain::{ChatId, ChatSeq, Class, Status};
 
 /// Messages that Alice sends.
@@ -29,7 +29,7 @@ pub struct Story<'a> {
     pause: Duration,
 }
 
-/// What Bob has.
+/// Bob's connection and the messages that he has received.
 struct Bob {
     client: Client,
     /// The numbers of the messages that had their effect, in the order in which they had it.
@@ -68,7 +68,7 @@ impl<'a> Story<'a> {
         self.say(&format!("Bob is away: he has never even been here. Alice sends him {MESSAGES} messages.")).await?;
         let begun = Instant::now();
         for n in 1..=MESSAGES {
-            alice.send(&NewMessage::text(Place::User("bob".into()), format!("Message {n} of {MESSAGES}")));
+            alice.send(&NewMessage::text(Destination::User("bob".into()), format!("Message {n} of {MESSAGES}")));
         }
         let mut sent = Vec::with_capacity(MESSAGES);
         while sent.len() < MESSAGES {

@@ -1,71 +1,71 @@
-//! Reads the log of an IRC channel: who comes, who goes, who says what, in which order. Pure.
+//! Reads the log of an IRC channel as steps in their order: persons come, go, and say something. Pure.
 //!
 //! A line is one of
 //!
 //! - `[hh:mm] <nick> text`: a message
-//! - `=== nick [~user@host]  has joined #channel`: comes online (one who is online already reconnects: its quit was not logged)
+//! - `=== nick [~user@host]  has joined #channel`: comes online (a person who is online reconnects: its quit was not logged)
 //! - `=== nick [~user@host]  has left #channel […]`, `=== nick was kicked off #channel by …`: goes offline
 //! - `=== old is now known as new`: the same person under another name
 //! - any other `=== nick text`: an action (`/me …`)
 //!
-//! and everything else (modes, topics, net joins) is counted and skipped. Whoever appears without having
-//! joined was there from the start.
+//! and everything else (modes, topics, net joins) is counted and skipped. A person who appears without having joined was there
+//! from the start.
 
 use std::collections::HashMap;
 
 /// A person's place in [`Log::people`].
 pub type PersonNo = usize;
 
-/// A log, read.
+/// The contents of a log.
 #[derive(Debug, Default)]
 pub struct Log {
     /// Everybody who appears, in the order of appearance.
     pub people: Vec<Person>,
-    /// What happens.
+    /// The steps, in their order.
     pub steps: Vec<Step>,
-    /// Lines of the file.
+    /// The number of lines of the file.
     pub lines: usize,
-    /// Lines of no known form.
+    /// The number of lines of no known form.
     pub skipped: usize,
 }
 
-/// One person, whatever the number of names.
+/// One person with all its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// The first name.
     pub nick: String,
-    /// Is there when the log begins.
+    /// True when the person is online when the log begins.
     pub starts_online: bool,
-    /// Says something.
+    /// True when the person says something.
     pub speaks: bool,
 }
 
-/// One thing that happens.
+/// One step of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Minutes since the log began.
     pub minute: u32,
-    /// Who.
+    /// The person.
     pub person: PersonNo,
-    /// What.
-    pub what: What,
+    /// Its action.
+    pub action: Action,
 }
 
-/// What a person does.
+/// An action of a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum Action {
     /// Comes online.
     Joins,
     /// Goes offline.
     Leaves,
-    /// Says this.
+    /// The person says this.
     Says(String),
-    /// Does this.
+    /// The person does this (`/me …`).
     Acts(String),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Line<'a> {
+enum LogLine<'a> {
     Said { clock: u32, nick: &'a str, text: &'a str },
     Joined(&'a str),
     Left(&'a str),
@@ -75,38 +75,38 @@ enum Line<'a> {
 }
 
 impl Log {
-    /// Reads a whole log. Never fails: what is not understood is counted.
+    /// Reads a whole log. It never fails: lines of no known form are counted.
     pub fn parse(text: &str) -> Self {
-        let lines: Vec<Line<'_>> = text.lines().map(Line::parse).collect();
+        let lines: Vec<LogLine<'_>> = text.lines().map(LogLine::parse).collect();
         let mut names = Names::of(&lines);
         let mut log = Self { lines: lines.len(), ..Self::default() };
         let mut clock = Clock::default();
         for line in lines {
-            let (nick, what) = match line {
-                Line::Said { clock: shown, nick, text } => {
+            let (nick, action) = match line {
+                LogLine::Said { clock: shown, nick, text } => {
                     clock.show(shown);
-                    (nick, Some(What::Says(text.to_owned())))
+                    (nick, Some(Action::Says(text.to_owned())))
                 }
-                Line::Acted { nick, text } => {
+                LogLine::Acted { nick, text } => {
                     let (nick, text) = names.split_action(nick, text);
-                    (nick, Some(What::Acts(text.to_owned())))
+                    (nick, Some(Action::Acts(text.to_owned())))
                 }
-                Line::Joined(nick) => (nick, Some(What::Joins)),
-                Line::Left(nick) => (nick, Some(What::Leaves)),
-                Line::Renamed { old, .. } => (old, None),
-                Line::Unknown => {
+                LogLine::Joined(nick) => (nick, Some(Action::Joins)),
+                LogLine::Left(nick) => (nick, Some(Action::Leaves)),
+                LogLine::Renamed { old, .. } => (old, None),
+                LogLine::Unknown => {
                     log.skipped += 1;
                     continue;
                 }
             };
-            let person = names.person(nick, &mut log.people, what == Some(What::Joins));
-            log.people[person].speaks |= matches!(what, Some(What::Says(_) | What::Acts(_)));
-            log.steps.extend(what.map(|what| Step { minute: clock.minutes, person, what }));
+            let person = names.person(nick, &mut log.people, action == Some(Action::Joins));
+            log.people[person].speaks |= matches!(action, Some(Action::Says(_) | Action::Acts(_)));
+            log.steps.extend(action.map(|action| Step { minute: clock.minutes, person, action }));
         }
         log
     }
 
-    /// Without those who never say anything, as if they had not been there.
+    /// The log without the persons who never say anything.
     pub fn speakers_only(mut self) -> Self {
         let mut place = 0;
         let new_places: Vec<Option<PersonNo>> = self
@@ -124,7 +124,7 @@ impl Log {
         self
     }
 
-    /// When each step happens, in seconds since the log began: the steps of a minute are spread over it.
+    /// The time of each step, in seconds since the log began. The steps of a minute are spread over it.
     pub fn seconds(&self) -> Vec<f64> {
         let mut seconds = Vec::with_capacity(self.steps.len());
         for minute in self.steps.chunk_by(|a, b| a.minute == b.minute) {
@@ -135,7 +135,7 @@ impl Log {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> LogLine<'a> {
     fn parse(line: &'a str) -> Self {
         let line = line.trim_end_matches(['\r', ' ']);
         if let Some(notice) = line.strip_prefix("===") {
@@ -190,7 +190,7 @@ fn is_nick(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_[]\\`^{}|".contains(c))
 }
 
-/// Which names belong to the same person.
+/// The names that belong to the same person.
 struct Names<'a> {
     /// Name → the group of names it belongs to.
     groups: HashMap<String, usize>,
@@ -201,13 +201,13 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// All renames are read beforehand: whoever is called `nick_` now and `nick` an hour later is one person throughout.
-    fn of(lines: &[Line<'a>]) -> Self {
+    /// Reads all renames beforehand: a person who is `nick_` now and `nick` an hour later is one person throughout.
+    fn of(lines: &[LogLine<'a>]) -> Self {
         let mut names = Self { groups: HashMap::new(), people: HashMap::new(), spaced: Vec::new() };
         for line in lines {
             match line {
-                Line::Said { nick, .. } | Line::Joined(nick) | Line::Left(nick) if nick.contains(' ') => names.spaced.push(nick),
-                Line::Renamed { old, new } => {
+                LogLine::Said { nick, .. } | LogLine::Joined(nick) | LogLine::Left(nick) if nick.contains(' ') => names.spaced.push(nick),
+                LogLine::Renamed { old, new } => {
                     let (kept, gone) = (names.group(old), names.group(new));
                     names.groups.values_mut().filter(|group| **group == gone).for_each(|group| *group = kept);
                 }
@@ -260,39 +260,42 @@ impl Clock {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Line<'_> {
-        Line::parse(text)
+    fn line(text: &str) -> LogLine<'_> {
+        LogLine::parse(text)
     }
 
     #[test]
     fn message_line_keeps_its_text_as_it_is() {
-        assert_eq!(line("[09:56] <cowbud> Agrajag:  hrmm > 2k4"), Line::Said { clock: 596, nick: "cowbud", text: "Agrajag:  hrmm > 2k4" });
-        assert_eq!(line("[12:00] <bur[n] er> nope"), Line::Said { clock: 720, nick: "bur[n] er", text: "nope" });
+        assert_eq!(
+            line("[09:56] <cowbud> Agrajag:  hrmm > 2k4"),
+            LogLine::Said { clock: 596, nick: "cowbud", text: "Agrajag:  hrmm > 2k4" }
+        );
+        assert_eq!(line("[12:00] <bur[n] er> nope"), LogLine::Said { clock: 720, nick: "bur[n] er", text: "nope" });
         assert_eq!(
             line("[09:58] <Scooter> <Agrajag> try ZNES 8)"),
-            Line::Said { clock: 598, nick: "Scooter", text: "<Agrajag> try ZNES 8)" }
+            LogLine::Said { clock: 598, nick: "Scooter", text: "<Agrajag> try ZNES 8)" }
         );
     }
 
     #[test]
     fn joins_and_leaves_are_known_with_any_number_of_spaces() {
-        assert_eq!(line("=== jx [n=jx@75-104-149-78.cust.wildblue.net]  has joined #ubuntu"), Line::Joined("jx"));
-        assert_eq!(line("===  jx [n=jx@host] has joined #ubuntu"), Line::Joined("jx"));
-        assert_eq!(line("=== sangria [n=jaime@core.fluendo.com]  has left #ubuntu [\"Leaving\"] "), Line::Left("sangria"));
-        assert_eq!(line("=== [zero [~z@host]  has left #ubuntu []"), Line::Left("[zero"));
-        assert_eq!(line("=== bur[n] er [~b@host]  has joined #ubuntu"), Line::Joined("bur[n] er"));
+        assert_eq!(line("=== jx [n=jx@75-104-149-78.cust.wildblue.net]  has joined #ubuntu"), LogLine::Joined("jx"));
+        assert_eq!(line("===  jx [n=jx@host] has joined #ubuntu"), LogLine::Joined("jx"));
+        assert_eq!(line("=== sangria [n=jaime@core.fluendo.com]  has left #ubuntu [\"Leaving\"] "), LogLine::Left("sangria"));
+        assert_eq!(line("=== [zero [~z@host]  has left #ubuntu []"), LogLine::Left("[zero"));
+        assert_eq!(line("=== bur[n] er [~b@host]  has joined #ubuntu"), LogLine::Joined("bur[n] er"));
     }
 
     #[test]
     fn kicked_is_left() {
-        assert_eq!(line("=== ompaul was kicked off #ubuntu by Seveas (Seveas)"), Line::Left("ompaul"));
+        assert_eq!(line("=== ompaul was kicked off #ubuntu by Seveas (Seveas)"), LogLine::Left("ompaul"));
     }
 
     #[test]
     fn rename_is_told_from_an_action_with_the_same_words() {
-        assert_eq!(line("=== smo_ is now known as smo"), Line::Renamed { old: "smo_", new: "smo" });
-        assert_eq!(line("=== smo is now known as the king"), Line::Acted { nick: "smo", text: "is now known as the king" });
-        assert_eq!(line("=== smo says jx has joined #ubuntu"), Line::Acted { nick: "smo", text: "says jx has joined #ubuntu" });
+        assert_eq!(line("=== smo_ is now known as smo"), LogLine::Renamed { old: "smo_", new: "smo" });
+        assert_eq!(line("=== smo is now known as the king"), LogLine::Acted { nick: "smo", text: "is now known as the king" });
+        assert_eq!(line("=== smo says jx has joined #ubuntu"), LogLine::Acted { nick: "smo", text: "says jx has joined #ubuntu" });
     }
 
     #[test]
@@ -308,7 +311,7 @@ mod tests {
             "[x:y] <nick> text",
             "text",
         ] {
-            assert_eq!(line(text), Line::Unknown, "{text}");
+            assert_eq!(line(text), LogLine::Unknown, "{text}");
         }
     }
 
@@ -319,14 +322,14 @@ mod tests {
         );
         assert_eq!(log.people, [Person { nick: "smo_".into(), starts_online: true, speaks: true }]);
         assert_eq!(log.steps.iter().map(|step| step.person).collect::<Vec<_>>(), [0, 0, 0, 0]);
-        assert_eq!(log.steps[2].what, What::Acts("waves".into()));
+        assert_eq!(log.steps[2].action, Action::Acts("waves".into()));
     }
 
     #[test]
     fn action_by_a_name_with_a_space_belongs_to_that_name() {
         let log = Log::parse("[01:00] <bur[n] er> hi\n=== bur[n] er wonders why");
         assert_eq!(log.people.len(), 1);
-        assert_eq!(log.steps[1].what, What::Acts("wonders why".into()));
+        assert_eq!(log.steps[1].action, Action::Acts("wonders why".into()));
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! `restante-lab replay`: drives a running service with real chat logs over real sockets, and checks what must
-//! always hold. The reader ([`log`]), the judge ([`checker`]) and the figures ([`mod@report`]) are pure; a
-//! [`person`] is a client in a task; the [`driver`] tells them what to do.
+//! `restante-lab replay`: drives a running service with real chat logs over real sockets, and lets the judge decide over the run.
+//! [`log`] reads a log, [`person`] is a client in a task, [`driver`] sends the commands, [`rows`] reads the rows at the end,
+//! [`verdict`] gives the evidence to the judge, and [`mod@report`] shows the figures.
 
-mod checker;
+mod deliveries;
 mod driver;
-mod findings;
 mod log;
 mod person;
 mod progress;
 mod report;
-mod stage;
-mod statuses;
+mod rows;
+mod state;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use uuid::Uuid;
 
-use driver::{Pace, Setting};
+use driver::{RunConfig, Throttle};
 use log::Log;
 use report::Figures;
 use restante::cli::exit::{Exit, UsageError};
@@ -52,10 +52,10 @@ pub struct Args {
     /// The logs, played one after another
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
-    /// So many times as fast as it happened (default: as fast as the service confirms)
+    /// This many times as fast as it happened (default: as fast as the service confirms)
     #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "rate")]
     speed: Option<f64>,
-    /// So many messages in a second
+    /// This many messages in a second
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
     /// Unacked messages that each member allows (1 to 500)
@@ -82,7 +82,7 @@ pub struct Args {
     /// Leave out those who never say anything
     #[arg(long)]
     speakers_only: bool,
-    /// So long without any progress is a failure
+    /// A replay without progress for this time fails
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = duration)]
     stall: Duration,
     /// Look into this database for the final statuses (default: ask the status API)
@@ -109,14 +109,17 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a whole number above 0".to_owned())
 }
 
-/// Plays the logs one after another and says what came of it.
+/// Plays the logs one after another, and shows the figures and the verdict.
+///
+/// # Errors
+/// When a log cannot be read, or a replay cannot be done.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let logs = args.logs.iter().map(|path| read(path, args.speakers_only)).collect::<anyhow::Result<Vec<_>>>()?;
     let run = Uuid::new_v4().simple().to_string();
     let mut figures = Vec::new();
     let mut cut_short = None;
     for (number, (title, log)) in logs.iter().enumerate() {
-        match driver::play(title, log, &setting(&args, &format!("{}-{number}-", &run[..8]))).await {
+        match driver::play(title, log, &config(&args, &format!("{}-{number}-", &run[..8]))).await {
             Ok(played) => figures.push(Figures::of(title, log, played)),
             Err(error) if figures.is_empty() => return Err(error.context(title.clone())),
             Err(error) => {
@@ -155,8 +158,8 @@ fn read(path: &Path, is_without_silent: bool) -> anyhow::Result<(String, Log)> {
     Ok((title, log))
 }
 
-fn setting(args: &Args, run: &str) -> Setting {
-    Setting {
+fn config(args: &Args, run: &str) -> RunConfig {
+    RunConfig {
         url: args.service.url.clone(),
         device: (!args.no_device).then(|| args.device.clone()),
         window: args.window,
@@ -165,10 +168,10 @@ fn setting(args: &Args, run: &str) -> Setting {
             Ack::UpTo => AckStyle::UpTo,
             Ack::Ids => AckStyle::Ids,
         },
-        pace: match (args.speed, args.rate) {
-            (Some(speed), _) => Pace::Speed(speed),
-            (None, Some(rate)) => Pace::Rate(rate),
-            (None, None) => Pace::Free,
+        throttle: match (args.speed, args.rate) {
+            (Some(speed), _) => Throttle::Speed(speed),
+            (None, Some(rate)) => Throttle::Rate(rate),
+            (None, None) => Throttle::Free,
         },
         ahead_max: args.ahead,
         unconfirmed_max: args.unconfirmed,

@@ -1,65 +1,71 @@
-//! One person of the log: a client that comes and goes as it is told, says its lines, acks what it gets, reads
-//! now and then, and hands every sighting to the checker.
+//! One person of the log: a client that connects and disconnects as it is told, says its lines, acks every delivery, reads now and
+//! then, and records everything for the judge.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::checker::{MessageNo, Recipient, Sight, Sighting};
-use super::findings::Rule;
-use super::stage::{Outcome, Stage};
-use restante_client::{Client, Envelope, Event, Gone, Happening, Options, Ready, is_retryable};
-use restante_session::domain::{ChatSeq, Class, MessageId};
+use super::deliveries::{Deliveries, Delivery, MessageNo};
+use super::log::PersonNo;
+use super::rows;
+use super::state::{ReplayState, SendOutcome};
+use restante_client::{Client, Envelope, ErrorNews, Event as News, Gone, Happening, Options, Ready, Sent, StatusNews, is_retryable};
+use restante_judge::history::{Class, Receipt};
+use restante_judge::{Event, History, Recorder};
+use restante_session::domain::{self, ChatSeq, MessageId};
 
-/// So often a person reads what it has got.
+/// A person reads after this many first deliveries.
 const READS_EVERY: u64 = 10;
 
-/// What a person is told to do.
+/// A command to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Come online; who is there already comes anew.
+pub enum Command {
+    /// Connect. A person who is connected reconnects.
     Connect,
-    /// Go offline, once what was said is confirmed.
+    /// Disconnect, once every send is confirmed.
     Disconnect,
     /// Say this message.
     Say(MessageNo),
-    /// Everything has been said: come, get what is missing, read it all, and end.
-    Finish(All),
+    /// Everything has been said: connect, receive what is missing, read all of it, and end.
+    Finish(Target),
 }
 
-/// What there is to get for a person when everything has been said.
+/// Everything that a person has to receive by the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct All {
-    /// Messages that others sent.
+pub struct Target {
+    /// The number of messages that others sent.
     pub messages: u64,
     /// The chat's last number.
     pub last_seq: ChatSeq,
 }
 
-/// What a person has to tell in the end.
+/// The report of a person at the end.
 #[derive(Debug)]
-pub struct Part {
-    /// What it saw.
-    pub recipient: Recipient,
-    /// From said to seen, in microseconds, of the messages that were said while it was online.
+pub struct PersonReport {
+    /// Everything that the person did and received.
+    pub history: History,
+    /// Its deliveries.
+    pub deliveries: Deliveries,
+    /// Microseconds from said to received, of the messages that were said while the person was connected.
     pub latencies_us: Vec<u32>,
-    /// Connections lost that it had not ended itself.
+    /// Connections that ended without the person's doing.
     pub connections_lost: u64,
-    /// Sends the service had stored already when they were repeated.
+    /// Sends that the service had stored already when they were repeated.
     pub sends_repeated: u64,
 }
 
-/// What a person is about to do.
+/// The phase of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
+enum Phase {
     Playing,
-    /// Ends the connection once it is there and nothing is unconfirmed; then another order is taken.
+    /// The person ends the connection once it is greeted and every send is confirmed; then it takes another command.
     Leaving(Then),
-    /// Gets what is missing.
-    Draining(All),
-    /// Has everything, and waits until its reading is confirmed.
+    /// The person receives what is missing.
+    Draining(Target),
+    /// The person has received everything, and waits until its reading is confirmed.
     Reading,
     Done,
 }
@@ -70,81 +76,126 @@ enum Then {
     Back,
 }
 
+/// The settings of a person.
+pub struct Setup {
+    /// The options of its client.
+    pub options: Options,
+    /// Its number in the log.
+    pub person: PersonNo,
+    /// Its commands.
+    pub commands: UnboundedReceiver<Command>,
+    /// With this many unconfirmed sends it takes no command.
+    pub unconfirmed_max: usize,
+}
+
 /// A person while the replay runs.
 pub struct Person {
     options: Options,
-    stage: Arc<Stage>,
-    orders: UnboundedReceiver<Order>,
+    state: Arc<ReplayState>,
+    commands: UnboundedReceiver<Command>,
     unconfirmed_max: usize,
     client: Option<Client>,
-    mood: Mood,
+    phase: Phase,
+    records: Records,
+    /// Since when everything that waited at connect has come. A message that is said later counts for the latencies.
+    live_since: Option<Instant>,
+    latencies_us: Vec<u32>,
+    connections_lost: u64,
+    sends_repeated: u64,
+}
+
+/// The records of a person.
+struct Records {
+    recorder: Recorder,
+    deliveries: Deliveries,
+    device: Option<String>,
     connection: u32,
     is_greeted: bool,
-    /// Since when everything that waited at connect has been seen; from then on a message is live.
-    live_since: Option<Instant>,
-    part: Part,
+    /// Sends without an outcome. The client repeats them on each new connection.
+    unconfirmed: VecDeque<MessageNo>,
+    /// Reads without a confirmation: number of the frame, and number in the chat.
+    reads: Vec<(u64, ChatSeq)>,
+    last_ask: u64,
 }
 
 impl Person {
-    /// A person who is not there yet.
-    pub fn new(
-        options: Options,
-        stage: Arc<Stage>,
-        orders: UnboundedReceiver<Order>,
-        unconfirmed_max: usize,
-        recipient: Recipient,
-    ) -> Self {
-        let part = Part { recipient, latencies_us: Vec::new(), connections_lost: 0, sends_repeated: 0 };
-        Self {
-            options,
-            stage,
-            orders,
-            unconfirmed_max,
-            client: None,
-            mood: Mood::Playing,
+    /// A person who is not connected yet.
+    pub fn new(setup: Setup, state: Arc<ReplayState>) -> Self {
+        let Setup { options, person, commands, unconfirmed_max } = setup;
+        let name = &state.names[person];
+        let records = Records {
+            recorder: Recorder::in_memory(name, name, state.began),
+            deliveries: Deliveries::new(state.messages()),
+            device: options.device.clone(),
             connection: 0,
             is_greeted: false,
+            unconfirmed: VecDeque::new(),
+            reads: Vec::new(),
+            last_ask: 0,
+        };
+        Self {
+            options,
+            state,
+            commands,
+            unconfirmed_max,
+            client: None,
+            phase: Phase::Playing,
+            records,
             live_since: None,
-            part,
+            latencies_us: Vec::new(),
+            connections_lost: 0,
+            sends_repeated: 0,
         }
     }
 
-    /// Plays until the end, or until the stage stops.
-    pub async fn play(mut self) -> Part {
-        let stop = self.stage.stop.clone();
-        while self.mood != Mood::Done {
+    /// Plays until the end, or until the replay stops.
+    pub async fn play(mut self) -> PersonReport {
+        let stop = self.state.stop.clone();
+        while self.phase != Phase::Done {
             tokio::select! {
                 () = stop.cancelled() => break,
-                order = self.orders.recv(), if takes_order(self.mood, self.client.as_ref(), self.unconfirmed_max) => match order {
-                    Some(order) => self.obey(order),
+                command = self.commands.recv(), if takes_command(self.phase, self.client.as_ref(), self.unconfirmed_max) => match command {
+                    Some(command) => self.obey(command),
                     None => break,
                 },
                 happening = next(&mut self.client) => match happening {
                     Ok(happening) => self.happens(happening),
-                    Err(gone) => self.stage.fail(format!("{} is not let in any more: {gone}", self.part.recipient.name())),
+                    Err(gone) => self.state.fail(format!("{} is not let in any more: {gone}", self.records.recorder.client())),
                 },
             }
             self.move_on().await;
         }
-        if let Some(client) = self.client.take().filter(|_| self.mood == Mood::Done) {
+        if let Some(client) = self.client.take().filter(|_| self.phase == Phase::Done) {
             client.close().await;
         }
-        self.part
+        self.into_report()
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Connect if self.client.is_some() => self.mood = Mood::Leaving(Then::Back),
-            Order::Connect => drop(self.connect()),
-            Order::Disconnect if self.client.is_some() => self.mood = Mood::Leaving(Then::Away),
-            Order::Disconnect => {}
-            Order::Say(number) => {
-                let message = self.stage.say(number);
+    /// The report of what has happened so far.
+    pub fn into_report(self) -> PersonReport {
+        PersonReport {
+            history: self.records.recorder.finish(),
+            deliveries: self.records.deliveries,
+            latencies_us: self.latencies_us,
+            connections_lost: self.connections_lost,
+            sends_repeated: self.sends_repeated,
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Connect if self.client.is_some() => self.phase = Phase::Leaving(Then::Back),
+            Command::Connect => drop(self.connect()),
+            Command::Disconnect if self.client.is_some() => self.phase = Phase::Leaving(Then::Away),
+            Command::Disconnect => {}
+            Command::Say(number) => {
+                let message = self.state.say(number);
                 self.connect().send(&message);
+                self.note_send(number);
             }
-            Order::Finish(all) => {
+            Command::Finish(target) => {
                 self.connect();
-                self.mood = Mood::Draining(all);
+                self.phase = Phase::Draining(target);
             }
         }
     }
@@ -155,31 +206,33 @@ impl Person {
 
     async fn move_on(&mut self) {
         let Some(client) = &mut self.client else { return };
-        match self.mood {
-            // Who leaves has been there: an attempt that is given up halfway could still get its place, and displace the next one.
-            Mood::Leaving(then) if client.sends_open() == 0 && client.is_ready() => {
+        match self.phase {
+            // The service may still let in an attempt that was given up halfway, which would displace the next one. So a person
+            // leaves only after it was greeted.
+            Phase::Leaving(then) if client.sends_open() == 0 && client.is_ready() => {
                 if let Some(client) = self.client.take() {
                     client.close().await;
                 }
                 self.live_since = None;
-                self.is_greeted = false;
-                self.mood = Mood::Playing;
+                self.records.closed("the person left".to_owned());
+                self.phase = Phase::Playing;
                 if then == Then::Back {
                     self.connect();
                 }
             }
-            // As many as there are; which ones, the checker will say.
-            Mood::Draining(all) if self.live_since.is_some() && self.part.recipient.deliveries >= all.messages => {
-                if all.last_seq > ChatSeq(0) {
-                    client.read(self.stage.chat, all.last_seq);
+            // The number is enough here. The judge finds out whether they were the right ones.
+            Phase::Draining(target) if self.live_since.is_some() && self.records.deliveries.first >= target.messages => {
+                if target.last_seq > ChatSeq(0) {
+                    client.read(self.state.chat, target.last_seq);
+                    self.note_read(target.last_seq);
                 }
-                self.mood = Mood::Reading;
+                self.phase = Phase::Reading;
             }
-            Mood::Reading if client.reads_open() == 0 => {
-                self.stage.counters.finished.fetch_add(1, Ordering::Relaxed);
-                self.mood = Mood::Done;
+            Phase::Reading if client.reads_open() == 0 => {
+                self.state.counters.finished.fetch_add(1, Ordering::Relaxed);
+                self.phase = Phase::Done;
             }
-            Mood::Playing | Mood::Leaving(_) | Mood::Draining(_) | Mood::Reading | Mood::Done => {}
+            Phase::Playing | Phase::Leaving(_) | Phase::Draining(_) | Phase::Reading | Phase::Done => {}
         }
     }
 
@@ -188,14 +241,16 @@ impl Person {
             Happening::Ready(ready) => self.greeted(&ready),
             Happening::Message(envelope) | Happening::Again(envelope) => self.sees(&envelope),
             Happening::Stored(sent) => {
-                self.part.sends_repeated += u64::from(sent.duplicate);
-                self.settle(sent.message_id, Outcome::Accepted(sent.seq));
+                self.sends_repeated += u64::from(sent.duplicate);
+                self.stored(&sent);
             }
-            Happening::Refused(id, error) => self.settle(id, Outcome::Refused(format!("{} ({})", error.message, error.code))),
-            Happening::Postponed(id, _) => drop(self.stage.number(id).map(|number| self.stage.postpone(number))),
-            Happening::Lost(..) => {
-                self.part.connections_lost += u64::from(self.is_greeted);
-                self.is_greeted = false;
+            Happening::Refused(id, error) => self.refused(id, &error),
+            Happening::Postponed(id, error) => {
+                self.records.note(Event::SendRefused { message: id.0, code: error.code, is_final: false });
+            }
+            Happening::Lost(why, _) => {
+                self.connections_lost += u64::from(self.records.is_greeted);
+                self.records.closed(why.to_string());
                 self.live_since = None;
             }
             Happening::Event(event) => self.event(event),
@@ -203,74 +258,192 @@ impl Person {
         }
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: News) {
         match event {
-            Event::Drained(drained) if drained.class == Class::Chat => self.live_since = Some(Instant::now()),
-            Event::Gap(gap) if gap.class == Class::Chat => self.part.recipient.is_told_gap(gap.from_seq, gap.to_seq),
-            Event::Sent(sent) => self.settle(sent.message_id, Outcome::Accepted(sent.seq)),
-            Event::Malformed { text, error } => {
-                let name = self.part.recipient.name().to_owned();
-                self.part.recipient.findings.add(Rule::Protocol, || format!("{name} got a frame that is none ({error}): {text}"));
+            News::Drained(drained) if drained.class == domain::Class::Chat => {
+                self.live_since = Some(Instant::now());
+                self.records.note(Event::Drained { class: Class::Chat });
             }
-            // A read that is refused for now is repeated by the client.
-            Event::Error(error) if !is_retryable(&error) => {
-                let name = self.part.recipient.name().to_owned();
-                self.part.recipient.findings.add(Rule::Protocol, || format!("{name} was told: {} ({})", error.message, error.code));
+            News::Gap(gap) if gap.class == domain::Class::Chat => {
+                let (from, to, reason) = (gap.from_seq.0, gap.to_seq.0, gap.reason);
+                self.records.note(Event::Gap { class: Class::Chat, from, to, reason });
             }
+            News::Sent(sent) => self.stored(&sent),
+            News::Status(news) => self.told(*news),
+            News::ReadOk(read) => self.records.read_confirmed(read.seq),
+            News::Malformed { text, error } => self.object(format!("a frame that is none ({error}): {text}")),
+            // The client repeats a read that is refused for now.
+            News::Error(error) if !is_retryable(&error) => self.object(format!("{} ({})", error.message, error.code)),
             _ => {}
         }
     }
 
     fn greeted(&mut self, ready: &Ready) {
-        self.connection += 1;
-        self.is_greeted = true;
-        self.stage.counters.greetings.fetch_add(1, Ordering::Relaxed);
+        self.state.counters.greetings.fetch_add(1, Ordering::Relaxed);
         self.live_since = (ready.pending == 0).then(Instant::now);
+        self.records.greeted(ready);
+        for number in self.records.unconfirmed.clone() {
+            self.attempt(number);
+        }
     }
 
-    fn sees(&mut self, envelope: &Envelope) {
+    /// Takes an envelope. The client acks it when the person asks for the next happening, which is at once.
+    pub(super) fn sees(&mut self, envelope: &Envelope) {
         let now = Instant::now();
-        let message = self.stage.number(envelope.message_id).filter(|_| envelope.chat_id == self.stage.chat);
-        let sighting =
-            Sighting { message, seq: envelope.seq, inbox: envelope.inbox_seq, attempt: envelope.attempt, connection: self.connection };
-        let sight = self.part.recipient.sees(sighting);
-        self.stage.counters.envelopes.fetch_add(1, Ordering::Relaxed);
-        if let (Sight::First, Some(message)) = (sight, message) {
-            self.stage.counters.deliveries.fetch_add(1, Ordering::Relaxed);
+        let message = self.state.number(envelope.message_id).filter(|_| envelope.chat_id == self.state.chat);
+        self.note_envelope(envelope, message);
+        self.state.counters.envelopes.fetch_add(1, Ordering::Relaxed);
+        let Some(message) = message else { return };
+        if self.records.deliveries.receive(message, envelope.attempt) == Delivery::First {
+            self.state.counters.deliveries.fetch_add(1, Ordering::Relaxed);
             self.time(message, now);
-            if self.part.recipient.deliveries.is_multiple_of(READS_EVERY)
+            if self.records.deliveries.first.is_multiple_of(READS_EVERY)
                 && let Some(client) = &mut self.client
             {
                 client.read(envelope.chat_id, envelope.seq);
+                self.note_read(envelope.seq);
             }
         }
     }
 
+    fn note_envelope(&mut self, envelope: &Envelope, message: Option<MessageNo>) {
+        // Texts and names are shared with the plan where they agree with it, so that a large replay fits into memory.
+        let planned = message.map(|message| self.state.content(message)).filter(|content| ***content == *envelope.content);
+        let name = self.state.names.iter().find(|name| ***name == *envelope.sender_id.as_str());
+        let class = if envelope.class == domain::Class::Chat { Class::Chat } else { Class::Event };
+        self.records.note(Event::Received {
+            message: envelope.message_id.0,
+            chat: envelope.chat_id.0,
+            seq: envelope.seq.0,
+            class,
+            inbox_seq: envelope.inbox_seq.0,
+            sender: name.map_or_else(|| envelope.sender_id.as_str().into(), Arc::clone),
+            content: planned.map_or_else(|| envelope.content.as_str().into(), Arc::clone),
+            attempt: envelope.attempt,
+        });
+        self.records.note(Event::AckedIds { messages: vec![envelope.message_id.0], ask: None });
+    }
+
     fn time(&mut self, message: MessageNo, now: Instant) {
-        if let (Some(said_at), Some(live_since)) = (self.stage.said_at(message), self.live_since)
+        if let (Some(said_at), Some(live_since)) = (self.state.said_at(message), self.live_since)
             && said_at > live_since
         {
             let micros = now.duration_since(said_at).as_micros();
-            self.part.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
+            self.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
         }
     }
 
-    fn settle(&mut self, id: MessageId, outcome: Outcome) {
-        let is_same = self.stage.number(id).is_none_or(|number| self.stage.settle(number, outcome));
-        if !is_same {
-            let name = self.part.recipient.name().to_owned();
-            self.part.recipient.findings.add(Rule::TwoNumbers, || format!("{name} was told two outcomes for message {id}"));
+    /// The message is to be sent: now, if the service has greeted, and again on each later connection.
+    pub(super) fn note_send(&mut self, number: MessageNo) {
+        self.records.unconfirmed.push_back(number);
+        if self.records.is_greeted {
+            self.attempt(number);
         }
+    }
+
+    fn attempt(&mut self, number: MessageNo) {
+        let (message, chat, content) = (self.state.id(number).0, Some(self.state.chat.0), Arc::clone(self.state.content(number)));
+        self.records.note(Event::SendAttempted { message, chat, to: None, content });
+    }
+
+    fn stored(&mut self, sent: &Sent) {
+        self.note_stored(sent);
+        self.settle(sent.message_id, SendOutcome::Accepted(sent.seq));
+    }
+
+    pub(super) fn note_stored(&mut self, sent: &Sent) {
+        let (created_at, duplicate) = (sent.created_at.clone(), sent.duplicate);
+        let (message, chat, seq) = (sent.message_id.0, sent.chat_id.0, sent.seq.0);
+        self.records.note(Event::SendConfirmed { message, chat, seq, created_at, duplicate });
+    }
+
+    fn refused(&mut self, id: MessageId, error: &ErrorNews) {
+        let code = format!("{} ({})", error.message, error.code);
+        self.records.note(Event::SendRefused { message: id.0, code: code.clone(), is_final: true });
+        self.settle(id, SendOutcome::Refused(code));
+    }
+
+    fn settle(&mut self, id: MessageId, outcome: SendOutcome) {
+        let Some(number) = self.state.number(id) else { return };
+        self.records.unconfirmed.retain(|open| *open != number);
+        if !self.state.settle(number, outcome) {
+            self.object(format!("two outcomes for message {id}"));
+        }
+    }
+
+    pub(super) fn note_read(&mut self, seq: ChatSeq) {
+        self.records.last_ask += 1;
+        let ask = self.records.last_ask;
+        self.records.reads.push((ask, seq));
+        self.records.note(Event::ReadUpTo { chat: self.state.chat.0, seq: seq.0, ask });
+    }
+
+    /// Records a receipt. In a large group a sender is told counts, which are not recorded.
+    fn told(&mut self, news: StatusNews) {
+        let (Some(status), Some(user)) = (news.status, news.user_id) else { return };
+        self.records.note(Event::Told(Receipt {
+            chat: news.chat_id.0,
+            user: user.to_string(),
+            status: rows::of(status),
+            messages: news.message_ids.iter().map(|id| id.0).collect(),
+            up_to: news.up_to.then(|| news.seq.map_or(0, |seq| seq.0)),
+            except: news.except.iter().map(|except| (except.message_id.0, rows::of(except.status))).collect(),
+        }));
+    }
+
+    fn object(&mut self, words: String) {
+        self.records.note(Event::Objection { words });
     }
 }
 
-fn takes_order(mood: Mood, client: Option<&Client>, unconfirmed_max: usize) -> bool {
-    mood == Mood::Playing && client.is_none_or(|client| client.sends_open() < unconfirmed_max)
+impl Records {
+    fn note(&mut self, event: Event) {
+        self.recorder.note(self.connection, event);
+    }
+
+    fn greeted(&mut self, ready: &Ready) {
+        self.connection += 1;
+        self.is_greeted = true;
+        self.note(Event::Connecting { node: 0, device: self.device.clone(), since: None });
+        let (epoch, resumed) = (ready.epoch.clone(), ready.resumed);
+        self.note(Event::Ready { epoch, resumed, last_seq: ready.last_seq.0, settled_seq: ready.settled_seq.0 });
+    }
+
+    fn closed(&mut self, why: String) {
+        self.is_greeted = false;
+        self.note(Event::Closed { code: None, why });
+    }
+
+    /// Every read up to this number is committed.
+    fn read_confirmed(&mut self, seq: ChatSeq) {
+        let done: Vec<u64> = self.reads.iter().filter(|(_, read)| *read <= seq).map(|(ask, _)| *ask).collect();
+        self.reads.retain(|(_, read)| *read > seq);
+        done.into_iter().for_each(|ask| self.note(Event::ReadConfirmed { ask }));
+    }
+}
+
+fn takes_command(phase: Phase, client: Option<&Client>, unconfirmed_max: usize) -> bool {
+    phase == Phase::Playing && client.is_none_or(|client| client.sends_open() < unconfirmed_max)
 }
 
 async fn next(client: &mut Option<Client>) -> Result<Happening, Gone> {
     match client {
         Some(client) => client.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+impl Person {
+    /// A person with a device, whom the service has greeted for the first time.
+    pub(super) fn for_test(state: &Arc<ReplayState>, person: PersonNo) -> Self {
+        let (_, commands) = tokio::sync::mpsc::unbounded_channel();
+        let mut options = Options::new("http://localhost", "token").unwrap();
+        options.device = Some("replay".into());
+        let mut person = Self::new(Setup { options, person, commands, unconfirmed_max: 1 }, Arc::clone(state));
+        let ready =
+            serde_json::json!({"userId": "x", "sessionId": "s", "window": 50, "pending": 0, "lastSeq": 0, "settledSeq": 0, "epoch": "e"});
+        person.greeted(&serde_json::from_value(ready).unwrap());
+        person
     }
 }

@@ -1,6 +1,5 @@
-//! The run from its beginning to its end: people and groups are made, clients live, faults come as planned; then everything
-//! is mended, and the clients are given time to come back, to drain, and to hear what there is to hear. What comes of it
-//! is evidence; whether it is good, the checker decides.
+//! The whole run: users and groups are made, clients run, and faults come as planned. Then everything is mended, and the clients get
+//! time to come back, to drain, and to hear the last receipts. The run ends with the evidence; the judge decides over it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -13,51 +12,50 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::actor::{Actor, Group, Phase, Progress, World};
-use super::checker::{self, Evidence};
-use super::dice::Dice;
+use super::actor::{Actor, Environment, Group, Phase, Progress};
 use super::faults::{Faults, Timeline};
-use super::history::{History, Scribe};
 use super::outcome::Tallies;
 use super::plan::Fault;
-use super::stand::node::{ACK_TIMEOUT_MS, ATTEMPTS_MAX};
-use super::stand::{Stand, Standby};
+use super::rng::Rng;
+use super::testbed::node::{ACK_TIMEOUT_MS, ATTEMPTS_MAX};
+use super::testbed::{StandbyMode, Testbed};
+use restante_judge::{Evidence, History, Recorder, Rule};
 
-/// What is to be run.
+/// The configuration of a run.
 #[derive(Debug, Clone)]
-pub struct Setting {
-    /// Everything that is drawn follows from it.
+pub struct RunConfig {
+    /// The seed, from which all random choices follow.
     pub seed: u64,
-    /// How long faults come.
+    /// The time in which faults come.
     pub time: Duration,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How many clients.
+    /// The number of clients.
     pub clients: usize,
-    /// Milliseconds between two deeds of a client, on average.
+    /// Milliseconds between two actions of a client, on average.
     pub pace_ms: u64,
-    /// Does PostgreSQL have a standby?
-    pub standby: Standby,
-    /// What is done to them.
+    /// PostgreSQL's standby.
+    pub standby: StandbyMode,
+    /// The faults.
     pub plan: Vec<Fault>,
-    /// Where histories are written.
+    /// The directory for the histories; `None`: they are not written.
     pub histories: Option<PathBuf>,
 }
 
-/// What came of it.
+/// A run that has ended.
 pub struct Run {
-    /// For the checker.
+    /// The judge's evidence.
     pub evidence: Evidence,
-    /// What became of the faults.
+    /// The outcomes of the faults.
     pub tallies: Tallies,
-    /// For people.
+    /// The events with their times, for the report.
     pub timeline: Timeline,
-    /// What the nodes said last, where that may help.
+    /// The last lines of each node's log.
     pub logs: Vec<String>,
 }
 
-/// The clients, living.
-struct Cast {
+/// The clients while they run.
+struct Clients {
     away: Vec<String>,
     names: Vec<(String, String)>,
     progress: Arc<[Arc<Progress>]>,
@@ -65,40 +63,54 @@ struct Cast {
     tasks: JoinSet<History>,
 }
 
-/// So long the clients may take to come to their end.
+/// The time that the clients may take for each of the last two phases.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Whoever has heard nothing for so long in the last phase has heard everything: a node tells marks at once.
+/// A client that has heard nothing for this long in the last phase has heard everything: a node sends marks at once.
 const QUIET_MS: u64 = 2_500;
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs it. The stand is left as it is at the end, with its nodes ended.
-pub async fn run(setting: &Setting, stand: &Arc<Stand>) -> anyhow::Result<Run> {
-    let mut database = stand.database.connect().await?;
-    checker::watch_members(&mut database).await?;
+/// Runs it. At the end the nodes are ended, and PostgreSQL still runs.
+///
+/// # Errors
+/// When the testbed, a client or the last read of the database fails.
+pub async fn run(setting: &RunConfig, testbed: &Arc<Testbed>) -> anyhow::Result<Run> {
+    let mut database = testbed.database.connect().await?;
+    restante_judge::snapshot::watch_members(&mut database).await.context("cannot watch the members")?;
     drop(database);
     let began = Instant::now();
     let timeline = Timeline::new(began);
-    let cast = Cast::assemble(setting, stand, began).await?;
+    let cast = Clients::assemble(setting, testbed, began).await?;
     let faults = Faults {
-        stand: Arc::clone(stand),
+        testbed: Arc::clone(testbed),
         clients: Arc::clone(&cast.progress),
         timeline: timeline.clone(),
         requeued: Arc::new(Mutex::new(HashSet::new())),
     };
     let (died, tallies) = fault_time(setting, &faults, began).await;
-    mend(stand, &timeline).await?;
-    let stuck = cast.come_to_an_end(stand, began, &timeline).await;
+    mend(testbed, &timeline).await?;
+    let stuck = cast.come_to_an_end(testbed, began, &timeline).await;
     let (histories, away) = cast.end().await?;
-    stand.end_nodes().await;
-    let ledger = checker::read(&mut stand.database.connect().await?).await?;
+    testbed.end_nodes().await;
+    let snapshot = restante_judge::snapshot::read(&mut testbed.database.connect().await?).await.context("cannot read the rows")?;
     let requeued = faults.requeued.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let evidence = Evidence { histories, ledger, away, stuck, died, requeued, attempts_max: ATTEMPTS_MAX, ack_timeout_ms: ACK_TIMEOUT_MS };
-    Ok(Run { evidence, tallies, timeline, logs: stand.nodes.iter().map(super::stand::Node::log).collect() })
+    let evidence = Evidence {
+        histories,
+        snapshot,
+        away,
+        stuck,
+        died,
+        requeued,
+        attempts_max: ATTEMPTS_MAX,
+        ack_timeout_ms: ACK_TIMEOUT_MS,
+        // Clients leave messages unread, and send to chats that they have left.
+        exempt: BTreeSet::from([Rule::Unread, Rule::Refused]),
+    };
+    Ok(Run { evidence, tallies, timeline, logs: testbed.nodes.iter().map(super::testbed::Node::log).collect() })
 }
 
-/// Faults come as planned, and nodes are looked after, until the time is over and every fault has undone itself. Says
-/// which nodes ended by themselves, and what became of the faults.
-async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> (Vec<String>, Tallies) {
+/// Runs the plan until its time is over and every fault has undone itself, and starts nodes that end by themselves. Returns those
+/// nodes in words, and the outcomes of the faults.
+async fn fault_time(setting: &RunConfig, faults: &Faults, began: Instant) -> (Vec<String>, Tallies) {
     let mut tallies = Tallies::of(&setting.plan);
     let mut under_way = JoinSet::new();
     let plan = async {
@@ -108,7 +120,7 @@ async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> (Vec<
         }
         sleep_until((began + setting.time).into()).await;
         while let Some(ended) = under_way.join_next().await {
-            // One that broke is missing among the outcomes.
+            // A fault whose task panicked has no outcome.
             if let Ok((kind, outcome)) = ended {
                 tallies.count(kind, outcome);
             }
@@ -117,8 +129,8 @@ async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> (Vec<
     let mut died = Vec::new();
     let watch = async {
         loop {
-            sleep(LOOK_EVERY).await;
-            for (number, node) in faults.stand.nodes.iter().enumerate() {
+            sleep(POLL_INTERVAL).await;
+            for (number, node) in faults.testbed.nodes.iter().enumerate() {
                 if let Some(words) = node.look_after().await.transpose() {
                     let words = words.unwrap_or_else(|error| format!("{error:#}"));
                     faults.timeline.note(format!("node {number} has ended by itself: {words}"));
@@ -134,17 +146,17 @@ async fn fault_time(setting: &Setting, faults: &Faults, began: Instant) -> (Vec<
     (died, tallies)
 }
 
-async fn mend(stand: &Stand, timeline: &Timeline) -> anyhow::Result<()> {
-    stand.database.ensure().await?;
-    for node in &stand.nodes {
+async fn mend(testbed: &Testbed, timeline: &Timeline) -> anyhow::Result<()> {
+    testbed.database.ensure().await?;
+    for node in &testbed.nodes {
         node.look_after().await?;
     }
     timeline.note("everything is mended".to_owned());
     Ok(())
 }
 
-impl Cast {
-    async fn assemble(setting: &Setting, stand: &Stand, began: Instant) -> anyhow::Result<Self> {
+impl Clients {
+    async fn assemble(setting: &RunConfig, testbed: &Testbed, began: Instant) -> anyhow::Result<Self> {
         ensure!(setting.clients >= 2, "a run needs two clients");
         // Every third user has two clients.
         let users: Vec<String> = (0..setting.clients - setting.clients / 3).map(|n| format!("user-{n:02}")).collect();
@@ -154,31 +166,31 @@ impl Cast {
                 (format!("{user}-{}", n / users.len() + 1), user)
             })
             .collect();
-        let groups = groups(setting, stand, &users).await?;
-        let nodes = stand.nodes.iter().map(|node| node.url.clone()).collect();
-        let mut dice = Dice::new(setting.seed, "away");
-        let away: Vec<String> = users.iter().filter(|_| dice.chance(100)).cloned().collect();
-        let world = Arc::new(World { nodes, users, away: away.clone(), groups, began, pace_ms: setting.pace_ms });
+        let groups = groups(setting, testbed, &users).await?;
+        let nodes = testbed.nodes.iter().map(|node| node.url.clone()).collect();
+        let mut rng = Rng::new(setting.seed, "away");
+        let away: Vec<String> = users.iter().filter(|_| rng.chance(100)).cloned().collect();
+        let environment = Arc::new(Environment { nodes, users, away: away.clone(), groups, began, pace_ms: setting.pace_ms });
         let phase = watch::Sender::new(Phase::Run);
         let progress: Arc<[Arc<Progress>]> = names.iter().map(|_| Arc::new(Progress::default())).collect();
         let mut tasks = JoinSet::new();
         for ((name, user), progress) in names.iter().zip(progress.iter()) {
-            let scribe = Scribe::new(name, user, began, setting.histories.as_deref()).context("cannot write histories")?;
-            let who = (name.clone(), user.clone(), stand.token(user)?);
-            let dice = Dice::new(setting.seed, name);
-            tasks.spawn(Actor::new(who, Arc::clone(&world), dice, scribe, phase.subscribe(), Arc::clone(progress)).live());
+            let recorder = Recorder::new(name, user, began, setting.histories.as_deref()).context("cannot write histories")?;
+            let who = (name.clone(), user.clone(), testbed.token(user)?);
+            let rng = Rng::new(setting.seed, name);
+            tasks.spawn(Actor::new(who, Arc::clone(&environment), rng, recorder, phase.subscribe(), Arc::clone(progress)).run());
         }
         Ok(Self { away, names, progress, phase, tasks })
     }
 
-    /// Two phases: everything open is answered and nothing waits; then every client connects once more, drains, and
-    /// hears nothing new for a while. Says who did not come so far.
-    async fn come_to_an_end(&self, stand: &Stand, began: Instant, timeline: &Timeline) -> Vec<String> {
+    /// Two phases: first every send is answered and nothing waits; then every client connects once more, drains, and hears nothing
+    /// new for a while. Returns the clients that did not come so far, each with its reason.
+    async fn come_to_an_end(&self, testbed: &Testbed, began: Instant, timeline: &Timeline) -> Vec<String> {
         let give_up = Instant::now() + PATIENCE;
         self.enter(Phase::Finish, timeline);
         let mut stuck = self.wait(give_up, |client| self.unfinished(client)).await;
-        while stuck.is_empty() && stand.database.waiting(&self.away).await.unwrap_or(1) > 0 && Instant::now() < give_up {
-            sleep(LOOK_EVERY).await;
+        while stuck.is_empty() && testbed.database.waiting(&self.away).await.unwrap_or(1) > 0 && Instant::now() < give_up {
+            sleep(POLL_INTERVAL).await;
         }
         self.enter(Phase::Hear, timeline);
         stuck.extend(self.wait(give_up + PATIENCE, |client| self.not_quiet(client, began)).await);
@@ -190,7 +202,7 @@ impl Cast {
         self.phase.send_replace(phase);
     }
 
-    /// Until this says of nobody why not; else says so of each.
+    /// Waits until `why_not` has no reason for any client that is not away, or until `give_up`. Returns the reasons that are left.
     async fn wait(&self, give_up: Instant, why_not: impl Fn(usize) -> Option<String>) -> Vec<String> {
         loop {
             let back = (0..self.names.len()).filter(|client| !self.away.contains(&self.names[*client].1));
@@ -198,7 +210,7 @@ impl Cast {
             if open.is_empty() || Instant::now() > give_up {
                 return open;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -217,7 +229,7 @@ impl Cast {
         (!is_drained || !is_quiet).then(|| format!("{name}: at the end drained: {is_drained}, quiet: {is_quiet}"))
     }
 
-    /// All histories, and who stayed away.
+    /// Ends the clients. Returns their histories, and the users that stayed away.
     async fn end(mut self) -> anyhow::Result<(Vec<History>, BTreeSet<String>)> {
         self.phase.send_replace(Phase::End);
         let mut histories = Vec::new();
@@ -229,17 +241,17 @@ impl Cast {
     }
 }
 
-/// Groups of a few, one for every four users.
-async fn groups(setting: &Setting, stand: &Stand, users: &[String]) -> anyhow::Result<Vec<Group>> {
-    let mut dice = Dice::new(setting.seed, "groups");
+/// Makes groups, one for every four users.
+async fn groups(setting: &RunConfig, testbed: &Testbed, users: &[String]) -> anyhow::Result<Vec<Group>> {
+    let mut rng = Rng::new(setting.seed, "groups");
     let mut groups = Vec::new();
     for n in 0..users.len().div_ceil(4) {
-        let mut people: Vec<String> = users.iter().filter(|_| dice.chance(400)).cloned().collect();
+        let mut people: Vec<String> = users.iter().filter(|_| rng.chance(400)).cloned().collect();
         let admin = users[n % users.len()].clone();
         if !people.contains(&admin) {
             people.push(admin.clone());
         }
-        let chat = stand.group(&admin, &format!("group {n}"), &people).await?;
+        let chat = testbed.group(&admin, &format!("group {n}"), &people).await?;
         groups.push(Group { chat, admin, people });
     }
     Ok(groups)

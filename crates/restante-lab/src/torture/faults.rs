@@ -1,5 +1,5 @@
-//! The faults of the plan, done. Each runs by itself, lasts as long as it is to last, and undoes itself; what it did and
-//! what came of it goes into the timeline.
+//! Runs the faults of the plan. Each fault has a task of its own, lasts as long as the plan says, and undoes itself. The timeline has its
+//! begin, its end and its outcome.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -10,17 +10,17 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::actor::Progress;
-use super::dice::Dice;
-use super::outcome::Outcome;
+use super::outcome::FaultOutcome;
 use super::plan::{Fault, Kind};
-use super::proxy::{Half, Proxy, Weather};
-use super::stand::{Backend, End, Node, Stand};
+use super::proxy::{Half, NetworkState, Proxy};
+use super::rng::Rng;
+use super::testbed::{Backend, End, Node, Testbed};
 use restante::cli::exit::words as words_of;
 
-/// Ten minutes.
+/// A clock is off by at most ten minutes.
 const CLOCK_OFF_BY_MS_MAX: u64 = 600_000;
 
-/// What happened, and when.
+/// The events of a run with their times. Clones share one list.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     began: Instant,
@@ -28,107 +28,107 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// An empty one.
+    /// An empty timeline. `began` is its time 0.
     pub fn new(began: Instant) -> Self {
         Self { began, entries: Arc::default() }
     }
 
-    /// Something has happened now.
+    /// Adds an event of this moment.
     pub fn note(&self, words: String) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push((self.began.elapsed(), words));
     }
 
-    /// All of it.
+    /// All events, in the order in which they were added.
     pub fn entries(&self) -> Vec<(Duration, String)> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What faults are done to.
+/// The targets of the faults.
 #[derive(Debug, Clone)]
 pub struct Faults {
-    /// Nodes, PostgreSQL, proxies.
-    pub stand: Arc<Stand>,
-    /// The clients, as far as they can be told something.
+    /// Nodes, PostgreSQL and proxies.
+    pub testbed: Arc<Testbed>,
+    /// The clients' flags, through which a fault can ask something of a client.
     pub clients: Arc<[Arc<Progress>]>,
-    /// What is written down.
+    /// The run's timeline.
     pub timeline: Timeline,
-    /// Messages that were put back, and for whom.
+    /// Messages that were put back, with the recipient.
     pub requeued: Arc<Mutex<HashSet<(Uuid, String)>>>,
 }
 
 impl Faults {
-    /// Does it, and returns when it is undone, with what became of it.
-    pub async fn commit(self, fault: Fault) -> (Kind, Outcome) {
+    /// Runs the fault, and returns when it is undone, with its outcome.
+    pub async fn commit(self, fault: Fault) -> (Kind, FaultOutcome) {
         let Fault { kind, node, lasts, .. } = fault;
         let place = if is_of_a_node(kind) { format!(" (node {node})") } else { String::new() };
         let length = if lasts.as_millis() > 1 { format!(" for {} ms", lasts.as_millis()) } else { String::new() };
         let began = Instant::now();
         self.timeline.note(format!("{}{place}{length}", kind.name()));
-        let outcome = self.perform(fault).await.unwrap_or_else(|error| Outcome::Failed(words_of(error.as_ref())));
+        let outcome = self.perform(fault).await.unwrap_or_else(|error| FaultOutcome::Failed(words_of(error.as_ref())));
         match &outcome {
-            Outcome::Done(words) if words.is_empty() && lasts.as_millis() <= 1 => {}
-            Outcome::Done(words) => {
+            FaultOutcome::Done(words) if words.is_empty() && lasts.as_millis() <= 1 => {}
+            FaultOutcome::Done(words) => {
                 let words = if words.is_empty() { String::new() } else { format!(": {words}") };
                 self.timeline.note(format!("{}{place} over after {} ms{words}", kind.name(), began.elapsed().as_millis()));
             }
-            Outcome::PassedOver(why) => self.timeline.note(format!("{}{place} passed over: {why}", kind.name())),
-            Outcome::Failed(why) => self.timeline.note(format!("{}{place} could not be done: {why}", kind.name())),
+            FaultOutcome::PassedOver(why) => self.timeline.note(format!("{}{place} passed over: {why}", kind.name())),
+            FaultOutcome::Failed(why) => self.timeline.note(format!("{}{place} could not be done: {why}", kind.name())),
         }
         (kind, outcome)
     }
 
-    async fn perform(&self, Fault { kind, node, lasts, chance, .. }: Fault) -> anyhow::Result<Outcome> {
-        let (database, node) = (&self.stand.database, &self.stand.nodes[node]);
-        let mut dice = Dice::new(chance, kind.name());
+    async fn perform(&self, Fault { kind, node, lasts, chance, .. }: Fault) -> anyhow::Result<FaultOutcome> {
+        let (database, node) = (&self.testbed.database, &self.testbed.nodes[node]);
+        let mut rng = Rng::new(chance, kind.name());
         let mut words = String::new();
         match kind {
             Kind::NodeKill => node.kill(lasts).await?,
-            Kind::Clock => words = turn_clock(node, &mut dice, lasts).await?,
+            Kind::Clock => words = turn_clock(node, &mut rng, lasts).await?,
             Kind::NodeStop => node.stop(lasts).await?,
             Kind::Cut => node.front.cut(),
-            Kind::Stall => weather(&node.front, Weather::Stalled, lasts).await,
-            Kind::HalfOpen => halve(&node.front, &mut dice, lasts).await,
-            Kind::Delay => weather(&node.front, Weather::Delayed(dice.between(5, 150)), lasts).await,
-            Kind::Slow => weather(&node.front, Weather::Slow(dice.between(4_000, 40_000)), lasts).await,
-            Kind::Double => self.double(&mut dice),
+            Kind::Stall => network(&node.front, NetworkState::Stalled, lasts).await,
+            Kind::HalfOpen => halve(&node.front, &mut rng, lasts).await,
+            Kind::Delay => network(&node.front, NetworkState::Delayed(rng.between(5, 150)), lasts).await,
+            Kind::Slow => network(&node.front, NetworkState::Slow(rng.between(4_000, 40_000)), lasts).await,
+            Kind::Double => self.double(&mut rng),
             Kind::DatabaseCut => node.back.cut(),
-            Kind::DatabaseStall => weather(&node.back, Weather::Stalled, lasts).await,
-            Kind::DatabaseHalfOpen => halve(&node.back, &mut dice, lasts).await,
+            Kind::DatabaseStall => network(&node.back, NetworkState::Stalled, lasts).await,
+            Kind::DatabaseHalfOpen => halve(&node.back, &mut rng, lasts).await,
             Kind::DatabaseLoss => node.back.lose(),
-            Kind::DatabaseDelay => weather(&node.back, Weather::Delayed(dice.between(2, 40)), lasts).await,
-            Kind::DiskFull => weather(&node.back, Weather::DiskFull, lasts).await,
+            Kind::DatabaseDelay => network(&node.back, NetworkState::Delayed(rng.between(2, 40)), lasts).await,
+            Kind::DiskFull => network(&node.back, NetworkState::DiskFull, lasts).await,
             Kind::PostmasterKill => database.restart(End::Kill, lasts).await?,
             Kind::PostmasterStop => database.stop_postmaster(lasts).await?,
             Kind::PostgresFast => database.restart(End::Fast, lasts).await?,
             Kind::PostgresImmediate => database.restart(End::Immediate, lasts).await?,
-            Kind::BackendStop => words = database.stop_backend(&mut dice, lasts).await?,
-            Kind::BackendKill => words = database.kill_backend(&mut dice).await?,
-            Kind::BackendEnd => words = database.end_backend(Backend::Any, &mut dice).await?,
-            Kind::ListenerEnd => words = database.end_backend(Backend::Listener, &mut dice).await?,
-            Kind::Promote => return database.promote(&mut dice, lasts).await,
+            Kind::BackendStop => words = database.stop_backend(&mut rng, lasts).await?,
+            Kind::BackendKill => words = database.kill_backend(&mut rng).await?,
+            Kind::BackendEnd => words = database.end_backend(Backend::Any, &mut rng).await?,
+            Kind::ListenerEnd => words = database.end_backend(Backend::Listener, &mut rng).await?,
+            Kind::Promote => return database.promote(&mut rng, lasts).await,
             Kind::StandbyStop => return database.stop_standby(lasts).await,
             Kind::StandbyKill => return database.kill_standby(lasts).await,
-            Kind::Requeue => return self.requeue(&mut dice).await,
+            Kind::Requeue => return self.requeue(&mut rng).await,
         }
-        Ok(Outcome::Done(words))
+        Ok(FaultOutcome::Done(words))
     }
 
-    fn double(&self, dice: &mut Dice) {
-        for client in self.clients.iter().filter(|_| dice.chance(300)) {
+    fn double(&self, rng: &mut Rng) {
+        for client in self.clients.iter().filter(|_| rng.chance(300)) {
             client.doubles.store(true, Ordering::Relaxed);
         }
     }
 
-    async fn requeue(&self, dice: &mut Dice) -> anyhow::Result<Outcome> {
-        let Some((message, user)) = self.stand.database.failed(dice).await? else {
-            return Ok(Outcome::PassedOver("nothing has failed".to_owned()));
+    async fn requeue(&self, rng: &mut Rng) -> anyhow::Result<FaultOutcome> {
+        let Some((message, user)) = self.testbed.database.failed(rng).await? else {
+            return Ok(FaultOutcome::PassedOver("nothing has failed".to_owned()));
         };
         let words = format!("{message} for {user}");
-        // Before it is done: an answer that does not come does not say that it was not.
+        // Noted before it is done: when no answer comes, it may have been done all the same.
         self.requeued.lock().unwrap_or_else(PoisonError::into_inner).insert((message, user.clone()));
-        self.stand.database.requeue(message, &user).await?;
-        Ok(Outcome::Done(words))
+        self.testbed.database.requeue(message, &user).await?;
+        Ok(FaultOutcome::Done(words))
     }
 }
 
@@ -144,21 +144,21 @@ const fn is_of_a_node(kind: Kind) -> bool {
     }
 }
 
-/// Off by at least some seconds: less is what clocks are anyway.
-async fn turn_clock(node: &Node, dice: &mut Dice, pause: Duration) -> anyhow::Result<String> {
-    let off_by_ms = i64::try_from(dice.between(5_000, CLOCK_OFF_BY_MS_MAX))? * if dice.chance(500) { 1 } else { -1 };
+/// Kills the node and turns its clock by at least five seconds: clocks differ by less anyway.
+async fn turn_clock(node: &Node, rng: &mut Rng, pause: Duration) -> anyhow::Result<String> {
+    let off_by_ms = i64::try_from(rng.between(5_000, CLOCK_OFF_BY_MS_MAX))? * if rng.chance(500) { 1 } else { -1 };
     node.kill_and_turn_clock(pause, off_by_ms).await?;
     Ok(format!("off by {} s", off_by_ms / 1000))
 }
 
-async fn weather(proxy: &Proxy, weather: Weather, lasts: Duration) {
-    proxy.set(weather);
+async fn network(proxy: &Proxy, network: NetworkState, lasts: Duration) {
+    proxy.set(network);
     sleep(lasts).await;
-    proxy.set(Weather::Fair);
+    proxy.set(NetworkState::Normal);
 }
 
-async fn halve(proxy: &Proxy, dice: &mut Dice, lasts: Duration) {
-    proxy.halve(if dice.chance(500) { Half::Client } else { Half::Server });
+async fn halve(proxy: &Proxy, rng: &mut Rng, lasts: Duration) {
+    proxy.halve(if rng.chance(500) { Half::Client } else { Half::Server });
     sleep(lasts).await;
     proxy.mend();
 }

@@ -1,21 +1,19 @@
-//! `restante-lab torture`: several nodes on one PostgreSQL, clients that do everything that clients do, and faults drawn by a
-//! seed. Then a judge that knows nothing of the service decides whether anything was lost, doubled, reordered, or told
-//! wrongly. In the manner of Jepsen, on one machine, with one command.
+//! `restante-lab torture`: several nodes on one PostgreSQL, clients that do everything that clients do, and faults that a seed draws.
+//! At the end the judge decides whether anything was lost, doubled, reordered, or told wrongly. In the manner of Jepsen, on one
+//! machine, with one command.
 //!
-//! [`plan`] draws what is done, [`faults`] does it to the [`stand`] and its proxies ([`proxy`]), [`outcome`] is what became
-//! of it; [`actor`] is a client, [`history`] what it wrote down, [`checker`] the judge, [`conductor`] the whole run.
+//! [`plan`] draws the faults, [`faults`] does them to the [`testbed`] and its proxies ([`proxy`]), [`outcome`] counts what came of
+//! them. [`actor`] is a client, which writes its history for the judge. [`conductor`] is the whole run.
 
 mod actor;
-mod checker;
 mod conductor;
-mod dice;
 mod faults;
-mod history;
 mod outcome;
 mod plan;
 mod proxy;
 mod report;
-mod stand;
+mod rng;
+mod testbed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,11 +23,11 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::program::Program;
-use conductor::Setting;
+use conductor::RunConfig;
 use plan::Kind;
 use report::Verdict;
 use restante::cli::exit::{Exit, UsageError, words as words_of};
-use stand::{Stand, Standby};
+use testbed::{StandbyMode, Testbed};
 
 pub const ABOUT: &str = "\
 Break everything that can break, and see whether the promise holds.
@@ -40,7 +38,7 @@ number, reject, read, come back, change devices and nodes, join and leave. Meanw
 are killed, stopped and restarted, connections are cut, stalled and left half open, the disk is full. In the end everything is mended, every \
 client comes back once more, and a judge that shares nothing with the service decides over what the clients saw and what the database holds.
 
-The same seed draws the same people, deeds and faults; how they fall between one another is up to the machine. Exit code 0: everything \
+The same seed draws the same people, actions and faults; how they fall between one another is up to the machine. Exit code 0: everything \
 held. 1: something broke, and the output says what, with the seed; or a fault of the standby failed, and there is no verdict. What is judged, and how to read it: docs/torture.md.
 
 Examples:
@@ -52,7 +50,7 @@ Examples:
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What is drawn follows from this number (default: one that is drawn, and told)
+    /// All random choices follow from this number (default: one that is drawn, and told)
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How long faults come; the end takes up to a few minutes more
@@ -64,7 +62,7 @@ pub struct Args {
     /// How many clients; every third user has two
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=500))]
     clients: u16,
-    /// Milliseconds between two deeds of a client, on average
+    /// Milliseconds between two actions of a client, on average
     #[arg(long, default_value_t = 250, value_name = "MS", value_parser = clap::value_parser!(u64).range(50..=60_000))]
     pace: u64,
     /// Only these kinds of faults, separated by commas; `none`: no fault at all (default: all; `list` shows them)
@@ -90,7 +88,10 @@ fn minutes(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number| (0.05..=1440.0).contains(number)).ok_or_else(|| "must be a number from 0.05 to 1440".to_owned())
 }
 
-/// Runs it, and cleans up however it ends.
+/// Runs the command, and removes the testbed however the run ends.
+///
+/// # Errors
+/// When the run cannot be done, or has no verdict.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     if args.faults.as_deref() == Some("list") {
         Kind::ALL.iter().for_each(|kind| println!("{:<20} {}", kind.name(), kind.words()));
@@ -106,14 +107,14 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     }
 }
 
-async fn torture(args: &Args, setting: &Setting) -> anyhow::Result<Exit> {
-    let stand = Arc::new(Stand::start(&args.program.path()?, setting.nodes, setting.standby).await?);
-    let run = conductor::run(setting, &stand).await;
-    if let Ok(stand) = Arc::try_unwrap(stand) {
-        stand.remove().await;
+async fn torture(args: &Args, setting: &RunConfig) -> anyhow::Result<Exit> {
+    let testbed = Arc::new(Testbed::start(&args.program.path()?, setting.nodes, setting.standby).await?);
+    let run = conductor::run(setting, &testbed).await;
+    if let Ok(testbed) = Arc::try_unwrap(testbed) {
+        testbed.remove().await;
     }
     let run = run?;
-    let findings = checker::judge(&run.evidence);
+    let findings = restante_judge::judge(&run.evidence);
     match args.json.as_deref() {
         Some("-") => println!("{}", serde_json::to_string_pretty(&report::json(setting, &run, &findings))?),
         Some(file) => {
@@ -130,20 +131,20 @@ async fn torture(args: &Args, setting: &Setting) -> anyhow::Result<Exit> {
     }
 }
 
-fn setting(args: &Args) -> anyhow::Result<Setting> {
+fn setting(args: &Args) -> anyhow::Result<RunConfig> {
     let seed = args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 44);
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     let standby = match (args.standby, args.asynchronous) {
-        (false, _) => Standby::None,
-        (true, false) => Standby::Synchronous,
-        (true, true) => Standby::Asynchronous,
+        (false, _) => StandbyMode::None,
+        (true, false) => StandbyMode::Synchronous,
+        (true, true) => StandbyMode::Asynchronous,
     };
     let kinds = kinds(args.faults.as_deref(), standby)?;
     let nodes = usize::from(args.nodes);
     if let Some(folder) = &args.history {
         std::fs::create_dir_all(folder).map_err(|error| UsageError(format!("{}: {error}", folder.display())))?;
     }
-    Ok(Setting {
+    Ok(RunConfig {
         seed,
         time,
         nodes,
@@ -155,8 +156,8 @@ fn setting(args: &Args) -> anyhow::Result<Setting> {
     })
 }
 
-fn kinds(names: Option<&str>, standby: Standby) -> Result<Vec<Kind>, UsageError> {
-    let is_possible = |kind: &Kind| standby != Standby::None || !kind.needs_standby();
+fn kinds(names: Option<&str>, standby: StandbyMode) -> Result<Vec<Kind>, UsageError> {
+    let is_possible = |kind: &Kind| standby != StandbyMode::None || !kind.needs_standby();
     match names {
         None => Ok(Kind::ALL.iter().copied().filter(is_possible).collect()),
         Some("none") => Ok(Vec::new()),
@@ -172,7 +173,7 @@ fn possible(kind: Kind, is_possible: bool) -> Result<Kind, UsageError> {
     if is_possible { Ok(kind) } else { Err(UsageError(format!("{} takes --standby", kind.name()))) }
 }
 
-/// An error with its causes.
+/// The error with its causes, in words.
 fn words(error: &restante_client::WireError) -> String {
     words_of(error)
 }
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn faults_are_chosen_by_name_and_unknown_or_impossible_ones_are_refused() {
-        let (without, with) = (Standby::None, Standby::Synchronous);
+        let (without, with) = (StandbyMode::None, StandbyMode::Synchronous);
         assert_eq!(kinds(Some("cut, pg-kill"), without).unwrap(), [Kind::Cut, Kind::PostmasterKill]);
         assert_eq!(kinds(None, with).unwrap(), Kind::ALL);
         assert!(kinds(None, without).unwrap().iter().all(|kind| !kind.needs_standby()));

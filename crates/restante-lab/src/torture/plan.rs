@@ -1,8 +1,8 @@
-//! What is done to the service, and when: drawn by the seed before anything begins. Pure.
+//! The plan of faults: which fault comes when. The seed draws it before the run begins. Pure.
 
 use std::time::Duration;
 
-use super::dice::Dice;
+use super::rng::Rng;
 
 macro_rules! kinds {
     ($($kind:ident $name:literal $weight:literal $shortest:literal $longest:literal $words:literal;)*) => {
@@ -11,25 +11,25 @@ macro_rules! kinds {
         pub enum Kind { $(#[doc = $words] $kind,)* }
 
         impl Kind {
-            /// All of them.
+            /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
-            /// As it is named on the command line.
+            /// Its name on the command line.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            /// What happens.
+            /// The kind in words.
             pub const fn words(self) -> &'static str {
                 match self { $(Self::$kind => $words,)* }
             }
 
-            /// How often it is drawn, among the others.
+            /// How often it is drawn, relative to the others.
             const fn weight(self) -> u64 {
                 match self { $(Self::$kind => $weight,)* }
             }
 
-            /// How long it lasts, in ms.
+            /// The shortest and the longest time that it lasts, in milliseconds.
             const fn lasts(self) -> (u64, u64) {
                 match self { $(Self::$kind => ($shortest, $longest),)* }
             }
@@ -70,42 +70,42 @@ kinds! {
 /// One fault of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// When, since the run began.
+    /// Its time since the run began.
     pub at: Duration,
-    /// What.
+    /// Its kind.
     pub kind: Kind,
-    /// Which node it concerns, where it concerns one.
+    /// The number of the node that it is done to. Faults that concern no node ignore it.
     pub node: usize,
-    /// How long.
+    /// How long it lasts.
     pub lasts: Duration,
-    /// What else there is to choose is chosen by dice of this seed.
+    /// The seed of the fault's own random choices.
     pub chance: u64,
 }
 
 impl Kind {
-    /// Does it take a standby?
+    /// Tells whether it needs a standby.
     pub const fn needs_standby(self) -> bool {
         matches!(self, Self::Promote | Self::StandbyStop | Self::StandbyKill)
     }
 
-    /// By its name.
+    /// The kind of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 }
 
-/// Faults of these kinds for so long, the first ones after the clients have settled in. The same for the same seed.
+/// Draws faults of these kinds for `time`. The first one comes after the clients have settled in. The same seed gives the same plan.
 pub fn draw(seed: u64, time: Duration, nodes: usize, kinds: &[Kind]) -> Vec<Fault> {
-    let mut dice = Dice::new(seed, "faults");
+    let mut rng = Rng::new(seed, "faults");
     let mut plan = Vec::new();
-    let mut at = dice.pause_ms(500, 1500);
+    let mut at = rng.pause_ms(500, 1500);
     let weights: u64 = kinds.iter().map(|kind| kind.weight()).sum();
     while weights > 0 && at < time {
-        let kind = weighed(kinds, dice.between(1, weights));
+        let kind = weighed(kinds, rng.between(1, weights));
         let (shortest, longest) = kind.lasts();
-        let (node, lasts, chance) = (dice.index(nodes), dice.pause_ms(shortest, longest), dice.draw());
+        let (node, lasts, chance) = (rng.index(nodes), rng.pause_ms(shortest, longest), rng.draw());
         plan.push(Fault { at, kind, node, lasts, chance });
-        at += dice.pause_ms(200, 3500);
+        at += rng.pause_ms(200, 3500);
     }
     plan
 }

@@ -1,4 +1,4 @@
-//! What came of a run, for people and as JSON: seed, faults, what was done, the timeline, the verdict.
+//! The report of a run, as text and as JSON: seed, faults, counts, timeline and verdict.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::checker::{Evidence, Findings};
-use super::conductor::{Run, Setting};
-use super::history::{Status, What};
+use super::conductor::{Run, RunConfig};
 use super::outcome::Tallies;
+use restante_judge::{Event, Evidence, Findings, Status};
 
-/// How much happened, so that a verdict is not mistaken for silence.
+/// Counts of what happened, so that a run in which nothing happened is not taken for a good one.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts(BTreeMap<&'static str, u64>);
 
@@ -19,31 +18,31 @@ impl Counts {
     fn of(evidence: &Evidence) -> Self {
         let mut counts = Self::default();
         for record in evidence.histories.iter().flat_map(|history| &history.records) {
-            counts.add(match &record.what {
-                What::Connecting { .. } => "connections tried",
-                What::Ready { .. } => "connections greeted",
-                What::SendAttempted { .. } => "sends attempted",
-                What::SendConfirmed { duplicate: true, .. } => "sends confirmed as duplicates",
-                What::SendConfirmed { .. } => "sends confirmed",
-                What::SendRefused { .. } => "sends refused or postponed",
-                What::Received { .. } => "envelopes received",
-                What::Rejected { .. } => "envelopes rejected",
-                What::AckedIds { .. } | What::AckedUpTo { .. } => "ack frames",
-                What::ReadUpTo { .. } => "reads",
-                What::Told(_) => "receipts",
-                What::Gap { .. } => "gaps named",
-                What::Membership { .. } => "joins and leaves",
-                What::Closed { .. }
-                | What::AckConfirmed { .. }
-                | What::ReadConfirmed { .. }
-                | What::Drained { .. }
-                | What::Objection { .. } => {
+            counts.add(match &record.event {
+                Event::Connecting { .. } => "connections tried",
+                Event::Ready { .. } => "connections greeted",
+                Event::SendAttempted { .. } => "sends attempted",
+                Event::SendConfirmed { duplicate: true, .. } => "sends confirmed as duplicates",
+                Event::SendConfirmed { .. } => "sends confirmed",
+                Event::SendRefused { .. } => "sends refused or postponed",
+                Event::Received { .. } => "envelopes received",
+                Event::Rejected { .. } => "envelopes rejected",
+                Event::AckedIds { .. } | Event::AckedUpTo { .. } => "ack frames",
+                Event::ReadUpTo { .. } => "reads",
+                Event::Told(_) => "receipts",
+                Event::Gap { .. } => "gaps named",
+                Event::Membership { .. } => "joins and leaves",
+                Event::Closed { .. }
+                | Event::AckConfirmed { .. }
+                | Event::ReadConfirmed { .. }
+                | Event::Drained { .. }
+                | Event::Objection { .. } => {
                     continue;
                 }
             });
         }
-        counts.0.insert("messages stored", evidence.ledger.messages.len() as u64);
-        for row in &evidence.ledger.rows {
+        counts.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
+        for row in &evidence.snapshot.rows {
             counts.add(match row.status {
                 Status::Sent => "rows sent",
                 Status::Delivered => "rows delivered",
@@ -62,19 +61,19 @@ impl Counts {
     }
 }
 
-/// What a run comes to.
+/// The verdict of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every rule held.
     Held,
-    /// One or more did not.
+    /// At least one rule was broken.
     Broken,
-    /// Every rule held, but what the run was to show was not done: why.
+    /// Every rule held, but a fault of the standby failed; the words say why.
     None(String),
 }
 
 impl Verdict {
-    /// Of this run, of which the judge has found this.
+    /// The verdict of this run and its findings.
     pub fn of(run: &Run, findings: &Findings) -> Self {
         match run.tallies.standby_failed() {
             _ if !findings.is_empty() => Self::Broken,
@@ -107,10 +106,10 @@ fn list(counts: &BTreeMap<&'static str, u64>) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(" · ") }
 }
 
-/// For people.
-pub fn text(setting: &Setting, run: &Run, findings: &Findings) -> String {
+/// The report as text.
+pub fn text(setting: &RunConfig, run: &Run, findings: &Findings) -> String {
     let mut out = String::new();
-    let Setting { seed, time, nodes, clients, .. } = setting;
+    let RunConfig { seed, time, nodes, clients, .. } = setting;
     let _ = writeln!(out, "seed {seed} · {nodes} nodes · {clients} clients · faults for {} s\n", time.as_secs_f64());
     let _ = writeln!(out, "Timeline");
     for (at, words) in run.timeline.entries() {
@@ -118,7 +117,7 @@ pub fn text(setting: &Setting, run: &Run, findings: &Findings) -> String {
     }
     let _ = writeln!(out, "\nFaults               drawn  done  not done");
     for (kind, tally) in run.tallies.iter() {
-        // What PostgreSQL's programs say has several lines; all of them are in the timeline and in the JSON.
+        // Messages of PostgreSQL's programs have several lines. The timeline and the JSON have all of them.
         let why = tally.why_not().and_then(|why| why.lines().next()).map(|why| format!("  {why}")).unwrap_or_default();
         let _ = writeln!(out, "  {:<18} {:>5} {:>5} {:>9}{why}", kind.name(), tally.drawn, tally.done, tally.not_done());
     }
@@ -146,8 +145,8 @@ fn faults(tallies: &Tallies) -> BTreeMap<&'static str, Value> {
     words.collect()
 }
 
-/// For programs.
-pub fn json(setting: &Setting, run: &Run, findings: &Findings) -> Value {
+/// The report as JSON.
+pub fn json(setting: &RunConfig, run: &Run, findings: &Findings) -> Value {
     let broken: Vec<Value> =
         findings.iter().map(|(rule, count, cases)| json!({"rule": rule.name(), "count": count, "cases": cases})).collect();
     let timeline: Vec<Value> =

@@ -1,33 +1,34 @@
-//! What part of the limit the service reaches: pure arithmetic on what one run has measured.
+//! The part of the limit that the service reaches. Pure arithmetic on the figures of one run.
 
 use serde::Serialize;
 
 use super::{Limit, Work};
-use crate::bench::figure::{Results, Series, median};
+use crate::bench::figure::Series;
+use crate::bench::numbers::median;
 use crate::bench::scenario::{DRAINED, STORED};
-use crate::bench::stand::Subject;
+use crate::bench::testbed::Subject;
 
 /// Messages in a transaction of the service, on average.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Batches {
-    /// That were stored.
+    /// Messages that were stored.
     pub stored: f64,
-    /// That were acked. Zero when none was.
+    /// Messages that were acked; 0 when none was.
     pub acked: f64,
 }
 
-/// The same thing done in three ways.
+/// The same work done in three ways.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Three {
-    /// The rows alone.
+    /// By plain statements that write the rows.
     pub rows: f64,
-    /// The service's own statement.
+    /// By the service's own statement.
     pub statement: f64,
-    /// The service.
+    /// By the service.
     pub service: f64,
 }
 
-/// A rate of the service beside what the database alone can do.
+/// A rate of the service beside that of the database alone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Share {
@@ -37,24 +38,25 @@ pub struct Share {
     pub figure: String,
     /// Messages in a transaction of the service, on average.
     pub service_batch: f64,
-    /// Those in a transaction of what it is compared with.
+    /// Messages in a transaction of the database alone.
     pub batch: usize,
-    /// On so many connections, the number on which the rows alone were written fastest.
+    /// Connections to the database alone: the number on which plain statements were fastest.
     pub connections: usize,
     /// Messages a second.
     pub rate: Three,
     /// CPU seconds of the database per 1,000 messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_cpu: Option<Three>,
-    /// The service's rate by that of the rows alone.
+    /// The service's rate by that of plain statements.
     pub share_of_rate: f64,
-    /// The database's CPU for the rows alone by that for the service.
+    /// The database's CPU time for plain statements by that for the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share_of_database_cpu: Option<f64>,
 }
 
 impl Batches {
-    /// Out of the service's metrics. A settling transaction counts clients in its batch, and each may have acked many rows.
+    /// Reads the service's metrics. `None` when they have no accepted message. The size of a settling batch is counted in clients, of
+    /// which each may have acked many rows, so acked messages are divided by the number of batches.
     pub fn of_metrics(text: &str) -> Option<Self> {
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
         let mean = |sum: Option<f64>, count: Option<f64>| sum.unwrap_or(0.0) / count.unwrap_or(0.0).max(1.0);
@@ -69,44 +71,42 @@ impl Batches {
     }
 }
 
-impl Results {
-    /// Compares what was stored and drained with the limits.
-    pub fn share(&mut self) {
-        let rates = self.figures.iter().filter(|series| series.subject == Subject::Service);
-        self.shares = rates.filter_map(|series| self.share_of(series)).collect();
-    }
-
-    fn share_of(&self, series: &Series) -> Option<Share> {
-        let (rows, statement, batch_of): (_, _, fn(&Batches) -> f64) = match series.figure.as_str() {
-            STORED => (Work::StoreRows, Work::StoreAccept, |batches| batches.stored),
-            DRAINED => (Work::AckRows, Work::AckSettle, |batches| batches.acked),
-            _ => return None,
-        };
-        let batches: Vec<f64> =
-            self.batches.iter().filter(|(scenario, _)| *scenario == series.scenario).map(|(_, batches)| batch_of(batches)).collect();
-        let service_batch = (!batches.is_empty()).then(|| median(batches.into_iter()))?;
-        let limit = nearest(&self.limits, rows, service_batch)?;
-        let same = |other: &&Limit| (other.work, other.batch, other.connections) == (statement, limit.batch, limit.connections);
-        let statement = self.limits.iter().find(same)?;
-        let rate = Three { rows: limit.median, statement: statement.median, service: series.median };
-        let cpu = |limit: &Limit| limit.database_cpu_seconds_per1000;
-        let database_cpu = cpu(limit).zip(cpu(statement)).zip(series.cpu_seconds_per1000);
-        let database_cpu = database_cpu.map(|((rows, statement), cost)| Three { rows, statement, service: cost.database });
-        Some(Share {
-            scenario: series.scenario.clone(),
-            figure: series.figure.clone(),
-            service_batch,
-            batch: limit.batch,
-            connections: limit.connections,
-            rate,
-            database_cpu,
-            share_of_rate: rate.service / rate.rows,
-            share_of_database_cpu: database_cpu.map(|cpu| cpu.rows / cpu.service),
-        })
-    }
+/// The shares of the limits that the service's rates of storing and draining reach. `batches` has an entry a scenario and repetition.
+pub fn shares(figures: &[Series], limits: &[Limit], batches: &[(String, Batches)]) -> Vec<Share> {
+    let rates = figures.iter().filter(|series| series.subject == Subject::Service);
+    rates.filter_map(|series| share_of(series, limits, batches)).collect()
 }
 
-/// The fastest of those whose batches are nearest in size, as a factor: 100 is as far from 50 as from 200.
+fn share_of(series: &Series, limits: &[Limit], batches: &[(String, Batches)]) -> Option<Share> {
+    let (rows, statement, batch_of): (_, _, fn(&Batches) -> f64) = match series.figure.as_str() {
+        STORED => (Work::StoreRows, Work::StoreAccept, |batches| batches.stored),
+        DRAINED => (Work::AckRows, Work::AckSettle, |batches| batches.acked),
+        _ => return None,
+    };
+    let batches: Vec<f64> =
+        batches.iter().filter(|(scenario, _)| *scenario == series.scenario).map(|(_, batches)| batch_of(batches)).collect();
+    let service_batch = (!batches.is_empty()).then(|| median(batches.into_iter()))?;
+    let limit = nearest(limits, rows, service_batch)?;
+    let same = |other: &&Limit| (other.work, other.batch, other.connections) == (statement, limit.batch, limit.connections);
+    let statement = limits.iter().find(same)?;
+    let rate = Three { rows: limit.median, statement: statement.median, service: series.median };
+    let cpu = |limit: &Limit| limit.database_cpu_seconds_per1000;
+    let database_cpu = cpu(limit).zip(cpu(statement)).zip(series.cpu_seconds_per1000);
+    let database_cpu = database_cpu.map(|((rows, statement), cost)| Three { rows, statement, service: cost.database });
+    Some(Share {
+        scenario: series.scenario.clone(),
+        figure: series.figure.clone(),
+        service_batch,
+        batch: limit.batch,
+        connections: limit.connections,
+        rate,
+        database_cpu,
+        share_of_rate: rate.service / rate.rows,
+        share_of_database_cpu: database_cpu.map(|cpu| cpu.rows / cpu.service),
+    })
+}
+
+/// The fastest limit among those whose batch is nearest in size. The distance is a factor: 100 is as far from 50 as from 200.
 fn nearest(limits: &[Limit], work: Work, batch: f64) -> Option<&Limit> {
     let distance = |limit: &Limit| (limit.batch as f64 / batch.max(1.0)).ln().abs();
     let of_work = || limits.iter().filter(move |limit| limit.work == work);
@@ -118,7 +118,8 @@ fn nearest(limits: &[Limit], work: Work, batch: f64) -> Option<&Limit> {
 mod tests {
     use super::*;
     use crate::bench::figure::Figure;
-    use crate::bench::stand::Cost;
+    use crate::bench::results::Results;
+    use crate::bench::testbed::Cost;
 
     const METRICS: &str = "\
 # TYPE restante_lane_batch_items histogram
@@ -158,7 +159,7 @@ restante_rows_settled_total{status=\"delivered\"} 900
             limit(Work::AckSettle, 200, 4, 20_000.0, 0.2),
             limit(Work::StoreRows, 200, 4, 1.0, 1.0),
         ];
-        results.share();
+        results.compare();
         assert_eq!(results.shares.len(), 1);
         let share = &results.shares[0];
         assert_eq!((share.batch, share.connections, share.service_batch), (200, 4, 120.0));
@@ -172,7 +173,7 @@ restante_rows_settled_total{status=\"delivered\"} 900
         let mut results = Results::of_this_machine();
         results.add("ingest", Subject::Service, vec![Figure::rate(STORED, 1, 1.0, None)]);
         results.batches = vec![("ingest".to_owned(), Batches { stored: 1.0, acked: 0.0 })];
-        results.share();
+        results.compare();
         assert_eq!(results.shares, []);
     }
 }

@@ -11,25 +11,25 @@ use super::super::load::texts;
 use restante::store::{self, AcceptBatch, AcceptOutcome, Located, LockTimeout, MarkProposal, SettleBatch};
 use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, UserId};
 
-/// What is written, and by which statement.
+/// The rows that are written, and the statement that writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// The two rows of a message, inserted: no locks, no counters, no questions.
     StoreRows,
-    /// The same by the service's own statement.
+    /// The same rows by the service's own statement.
     StoreAccept,
     /// Rows that become delivered, updated.
     AckRows,
-    /// The same by the service's own statement, with the marks.
+    /// The same rows by the service's own statement, with the marks.
     AckSettle,
 }
 
 impl Work {
-    /// In the order in which they can be done: what is acked was stored before.
+    /// All kinds, in an order in which each ack follows its store.
     pub const ALL: [Self; 4] = [Self::StoreRows, Self::AckRows, Self::StoreAccept, Self::AckSettle];
 
-    /// As it is shown.
+    /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::StoreRows => "store: the rows alone",
@@ -39,17 +39,17 @@ impl Work {
         }
     }
 
-    /// Does it write what waits, or take what waits?
+    /// True for stores, false for acks.
     pub const fn is_store(self) -> bool {
         matches!(self, Self::StoreRows | Self::StoreAccept)
     }
 
-    /// Is it the service's own statement?
+    /// True for the service's own statements.
     pub const fn is_own(self) -> bool {
         matches!(self, Self::StoreAccept | Self::AckSettle)
     }
 
-    /// A batch of it.
+    /// A batch of this work.
     pub fn batch(self, letters: &[Letter], content: &str) -> Batch {
         match self {
             Self::StoreRows => Batch::StoreRows(Columns::of(letters, content)),
@@ -60,22 +60,22 @@ impl Work {
     }
 }
 
-/// A message in a direct chat, from one who writes to its recipient alone: it has the same number in chat and inbox.
+/// A message in a direct chat. Its recipient has no other chat, so it has the same number in chat and inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct Letter {
     /// Its id.
     pub id: Uuid,
     /// The chat.
     pub chat: Uuid,
-    /// Who sends it.
+    /// Its sender.
     pub sender: i64,
-    /// Who gets it.
+    /// Its recipient.
     pub recipient: i64,
     /// Its number.
     pub seq: i64,
 }
 
-/// What a statement takes.
+/// The arguments of a statement.
 #[derive(Debug)]
 pub enum Batch {
     /// For [`Work::StoreRows`].
@@ -172,7 +172,7 @@ fn accept_batch(letters: &[Letter], content: &str) -> AcceptBatch {
     texts(ids, chats, letters.iter().map(|letter| letter.sender).collect(), content)
 }
 
-/// As a lane puts it together: the rows, and the furthest mark of each member.
+/// Makes a batch as a lane does: the rows, and the highest mark of each member.
 fn settle_batch(letters: &[Letter]) -> SettleBatch {
     let located = |letter: &Letter| Located {
         user: UserId(letter.recipient),

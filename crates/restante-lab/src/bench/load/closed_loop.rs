@@ -1,4 +1,4 @@
-//! Pairs who send as fast as they are told: each has so many messages under way, until its sender knows that they are delivered.
+//! Pairs that send as fast as their receipts come: each pair has a number of messages under way, and sends another one for each receipt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 
-use super::{Heard, Numbering, PATIENCE, Pair, Progress};
+use super::{Incoming, Numbering, PATIENCE, Pair, Progress};
 use crate::bench::figure::Figure;
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
-/// How finely progress is shown.
+/// The steps of the progress bar.
 const STEPS: u32 = 100;
 
 /// The loop while it runs.
@@ -22,9 +22,9 @@ pub struct ClosedLoop {
     stop: Arc<AtomicBool>,
 }
 
-/// What every pair does.
+/// The options that all pairs share.
 #[derive(Clone)]
-struct Orders {
+struct PairOptions {
     numbering: Numbering,
     content: Arc<str>,
     unfinished_max: usize,
@@ -33,10 +33,10 @@ struct Orders {
 }
 
 impl ClosedLoop {
-    /// All pairs begin; each keeps so many messages under way.
+    /// Starts all pairs. Each keeps `unfinished_max` messages under way.
     pub fn start(pairs: Vec<Pair>, unfinished_max: u32, content: &str) -> Self {
         let (finished, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let orders = Orders {
+        let options = PairOptions {
             numbering: Numbering::new(),
             content: content.into(),
             unfinished_max: unfinished_max as usize,
@@ -45,12 +45,12 @@ impl ClosedLoop {
         };
         let mut tasks = JoinSet::new();
         for (place, pair) in pairs.into_iter().enumerate() {
-            tasks.spawn(keep_going(pair, (place as u64) << 24, orders.clone()));
+            tasks.spawn(keep_going(pair, (place as u64) << 24, options.clone()));
         }
         Self { tasks, finished, stop }
     }
 
-    /// Lets it run for so long.
+    /// Lets the loop run for this time.
     pub async fn run(&mut self, time: Duration, progress: &Progress) -> anyhow::Result<()> {
         for _ in 0..STEPS {
             tokio::time::sleep(time / STEPS).await;
@@ -63,16 +63,16 @@ impl ClosedLoop {
         Ok(())
     }
 
-    /// Lets it run for so long: messages whose sender was told, in a second.
-    pub async fn measure(&mut self, name: String, time: Duration, stand: &Stand, progress: &Progress) -> anyhow::Result<Figure> {
+    /// Lets the loop run for this time. The figure is the number of messages in a second whose sender was told.
+    pub async fn measure(&mut self, name: String, time: Duration, testbed: &Testbed, progress: &Progress) -> anyhow::Result<Figure> {
         progress.begin("at the highest rate", u64::from(STEPS));
-        let (began, before, spent) = (Instant::now(), self.finished.load(Ordering::Relaxed), stand.meter.read());
+        let (began, before, spent) = (Instant::now(), self.finished.load(Ordering::Relaxed), testbed.meter.read());
         self.run(time, progress).await?;
         let (seconds, done) = (began.elapsed().as_secs_f64(), self.finished.load(Ordering::Relaxed) - before);
-        Ok(Figure::rate(name, done, seconds, stand.meter.since(spent)))
+        Ok(Figure::rate(name, done, seconds, testbed.meter.since(spent)))
     }
 
-    /// Sends no more, waits for what is under way, and gives the pairs back.
+    /// Stops sending, waits for the messages under way, and returns the pairs.
     pub async fn finish(mut self) -> anyhow::Result<Vec<Pair>> {
         self.stop.store(true, Ordering::Relaxed);
         let all = async {
@@ -86,24 +86,24 @@ impl ClosedLoop {
     }
 }
 
-/// Both ends of a pair in one task: a message is sent for each that its sender is told of.
-async fn keep_going(mut pair: Pair, first: u64, orders: Orders) -> anyhow::Result<Pair> {
+/// Runs both ends of a pair: it sends a message for each receipt.
+async fn keep_going(mut pair: Pair, first: u64, options: PairOptions) -> anyhow::Result<Pair> {
     let (mut next, mut unfinished) = (first, 0);
     loop {
-        while unfinished < orders.unfinished_max && !orders.stop.load(Ordering::Relaxed) {
-            pair.sender.send(orders.numbering.id(next), pair.chat, &orders.content);
+        while unfinished < options.unfinished_max && !options.stop.load(Ordering::Relaxed) {
+            pair.sender.send(options.numbering.id(next), pair.chat, &options.content);
             (next, unfinished) = (next + 1, unfinished + 1);
         }
         if unfinished == 0 {
             return Ok(pair);
         }
-        // Each end sends what it has queued when nothing has come for it: both are polled, and neither waits for the other.
+        // Each end flushes its queue when no frame has come. Both are polled, so that neither waits for the other.
         tokio::select! {
-            heard = pair.sender.next() => if let Heard::Delivered(numbers) = heard? {
+            incoming = pair.sender.next() => if let Incoming::Delivered(numbers) = incoming? {
                 unfinished -= numbers.len();
-                orders.finished.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+                options.finished.fetch_add(numbers.len() as u64, Ordering::Relaxed);
             },
-            heard = pair.recipient.next() => if let Heard::Received(id) = heard? {
+            incoming = pair.recipient.next() => if let Incoming::Received(id) = incoming? {
                 pair.recipient.ack(id);
             },
         }

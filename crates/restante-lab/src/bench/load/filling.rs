@@ -1,5 +1,5 @@
-//! Messages that wait, made without the service: by the function that the service accepts with, so that tables and counters
-//! are left as it leaves them. Making them is not what is measured.
+//! Makes messages that wait without the service, by the function with which it accepts, so that tables and counters are as it leaves
+//! them. No scenario measures this.
 
 use anyhow::ensure;
 use sqlx::PgPool;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Numbering, Progress};
 use restante::store::{self, AcceptBatch, AcceptOutcome, LockTimeout};
 
-/// As many as the service takes at most.
+/// The most messages that the service accepts in one batch.
 const BATCH_MAX: usize = 500;
 
 /// Accepts a message for each chat and sender, in this order.
@@ -39,7 +39,7 @@ async fn accept(database: &PgPool, ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Ve
     Ok(())
 }
 
-/// A batch of texts that all say the same.
+/// A batch of text messages with the same content.
 pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> AcceptBatch {
     let count = ids.len();
     AcceptBatch {
@@ -53,7 +53,7 @@ pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str)
     }
 }
 
-/// What autovacuum would do some time after tables were filled, in the middle of what is measured.
+/// Vacuums and analyzes the tables. Autovacuum would do it some time after they were filled, in the middle of a measurement.
 pub async fn tidy(database: &PgPool) -> anyhow::Result<()> {
     for table in ["users", "inboxes", "chats", "chat_heads", "chat_members", "marks", "messages", "message_status"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("vacuum (analyze) {table}"))).execute(database).await?;

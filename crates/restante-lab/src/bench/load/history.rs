@@ -1,4 +1,4 @@
-//! Messages that were read long ago, made in bulk: rows and counters as sending, acking and reading would have left them.
+//! Messages that were read long ago, made in bulk. Rows and counters are as sends, acks and reads would have left them.
 
 use anyhow::ensure;
 use sqlx::PgPool;
@@ -10,7 +10,7 @@ use super::{Crowd, Progress};
 /// Rows in one transaction, about.
 const CHUNK: usize = 20_000;
 
-/// A part of a crowd, as a statement takes it.
+/// A part of a crowd, as columns for a statement.
 #[derive(Default)]
 struct Part {
     chats: Vec<Uuid>,
@@ -18,7 +18,7 @@ struct Part {
     recipients: Vec<i64>,
 }
 
-/// Gives each chat of this new crowd so many messages that are read. Nobody may be connected.
+/// Gives each chat of this new crowd `each` messages that are read. No client may be connected.
 pub async fn fill_history(database: &PgPool, crowd: &Crowd, each: u32, content: &str, progress: &Progress) -> anyhow::Result<()> {
     let (mut one, mut other) = (Part::default(), Part::default());
     for (place, ((chat, sender), recipient)) in crowd.letters().zip(&crowd.recipients).enumerate() {
@@ -27,7 +27,7 @@ pub async fn fill_history(database: &PgPool, crowd: &Crowd, each: u32, content: 
         part.senders.push(sender);
         part.recipients.push(recipient.id);
     }
-    // Two processors have work with two.
+    // Two at once, so that both processors of a small machine have work.
     try_join!(one.fill(database, each, content, progress), other.fill(database, each, content, progress))?;
     Ok(())
 }
@@ -45,7 +45,7 @@ impl Part {
         self.count_up(database, i64::from(each)).await
     }
 
-    /// Messages with these numbers in every chat. Ids grow with time, as those of clients do: random ones would be another index.
+    /// Inserts messages with these numbers into every chat. Ids grow with time, as clients' ids do: random ids would make another index.
     async fn insert(&self, database: &PgPool, first: i64, last: i64, content: &str) -> anyhow::Result<()> {
         let insert = "
             with made as (
@@ -66,7 +66,7 @@ impl Part {
         Ok(())
     }
 
-    /// What numbers and marks are when all of that has been sent and read.
+    /// Sets numbers and marks to their values after all of that was sent and read.
     async fn count_up(&self, database: &PgPool, last: i64) -> anyhow::Result<()> {
         let counted = [
             "update chat_heads set last_seq = $3, step = $3 >> 4 where chat_id = any ($1) and $2::bigint[] is not null",

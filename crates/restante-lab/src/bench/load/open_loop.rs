@@ -1,7 +1,7 @@
-//! Pairs who send at a fixed rate, whatever becomes of it.
+//! Pairs that send at a fixed rate, however slowly the service answers.
 //!
-//! Every message has an instant at which it is due, and latency counts from there, also when the client comes late: a service
-//! that stalls cannot hide it by keeping its clients from sending (coordinated omission).
+//! Every message has an instant at which it is due. The latency counts from that instant, also when the client sends late. So a service
+//! that stalls cannot hide it by stopping its clients (coordinated omission).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{Heard, Numbering, PATIENCE, Pair, Progress, Socket};
+use super::{Incoming, Numbering, PATIENCE, Pair, Progress, Socket};
 use crate::bench::figure::{Figure, Unit};
 
 /// The loop while it runs.
@@ -26,34 +26,34 @@ pub struct OpenLoop {
     ends: Instant,
 }
 
-/// How fast, and for how long at most.
+/// The rate, and the longest time.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct Schedule {
     /// Messages a second of all pairs together.
     pub rate: u32,
-    /// Until it ends by itself.
+    /// The time after which the loop ends by itself.
     pub longest: Duration,
 }
 
-/// What came of it.
+/// The result of an open loop.
 #[derive(Debug)]
-pub struct Outcome {
-    /// In the order in which they came.
+pub struct OpenLoopResult {
+    /// The pairs, in the order in which they were given.
     pub pairs: Vec<Pair>,
-    /// Of all messages.
+    /// The latencies of all messages.
     pub latencies: Latencies,
-    /// How many were sent; all of them arrived, and their senders know.
+    /// The number of messages that were sent. All of them arrived, and their senders were told.
     pub messages: u64,
 }
 
-/// In microseconds.
+/// Latencies in microseconds.
 #[derive(Debug)]
 pub struct Latencies {
-    /// From due to the recipient.
+    /// From due until the recipient has it.
     pub there: Histogram<u64>,
-    /// From due to the sender's `message:status`.
+    /// From due until the sender's `message:status`.
     pub told: Histogram<u64>,
-    /// From the recipient's ack to the sender's `message:status`.
+    /// From the recipient's ack until the sender's `message:status`.
     pub ack_told: Histogram<u64>,
 }
 
@@ -70,18 +70,18 @@ impl Latencies {
     }
 }
 
-/// The middle, the hundredth that took longest, and the worst.
+/// The median, the 99th percentile and the maximum, in milliseconds.
 pub fn quantiles(what: &str, micros: &Histogram<u64>) -> [Figure; 3] {
     [("p50", micros.value_at_quantile(0.5)), ("p99", micros.value_at_quantile(0.99)), ("max", micros.max())]
         .map(|(part, micros)| Figure::new(format!("{what}, {part}"), micros as f64 / 1000.0, Unit::Milliseconds))
 }
 
-/// Notes the time since an instant.
+/// Adds the time since an instant.
 fn record(latencies: &mut Histogram<u64>, since: Instant) {
     latencies.saturating_record(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
 }
 
-/// When each message of a run is due, and when it was acked, in nanoseconds since the begin.
+/// The times at which the messages of a run are due, and at which they were acked.
 struct Moments {
     began: Instant,
     interval: Duration,
@@ -104,13 +104,13 @@ impl Moments {
 }
 
 impl OpenLoop {
-    /// All pairs begin, in turn.
-    pub fn start(pairs: Vec<Pair>, pace: Pace, content: &str, progress: Option<&Progress>) -> anyhow::Result<Self> {
-        ensure!(!pairs.is_empty() && pace.rate > 0, "without pairs and a rate there is nothing to measure");
+    /// Starts all pairs. They send in turn.
+    pub fn start(pairs: Vec<Pair>, schedule: Schedule, content: &str, progress: Option<&Progress>) -> anyhow::Result<Self> {
+        ensure!(!pairs.is_empty() && schedule.rate > 0, "without pairs and a rate there is nothing to measure");
         let began = Instant::now() + Duration::from_millis(100);
-        let total = (f64::from(pace.rate) * pace.longest.as_secs_f64()) as u64;
+        let total = (f64::from(schedule.rate) * schedule.longest.as_secs_f64()) as u64;
         let acked = (0..total).map(|_| AtomicU64::new(0)).collect();
-        let moments = Arc::new(Moments { began, acked, interval: Duration::from_secs(1) / pace.rate });
+        let moments = Arc::new(Moments { began, acked, interval: Duration::from_secs(1) / schedule.rate });
         let (numbering, content): (_, Arc<str>) = (Numbering::new(), content.into());
         let (mut tasks, mut queues) = (JoinSet::new(), Vec::new());
         for (place, Pair { sender, recipient, chat }) in pairs.into_iter().enumerate() {
@@ -121,17 +121,17 @@ impl OpenLoop {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let clock = metronome(moments, queues, Arc::clone(&stop))?;
-        Ok(Self { pairs: tasks, clock, stop, ends: began + pace.longest })
+        Ok(Self { pairs: tasks, clock, stop, ends: began + schedule.longest })
     }
 
-    /// Sends no more from now on.
+    /// Stops sending.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.ends = Instant::now();
     }
 
     /// Waits until it ends, and until the last message has arrived and its sender was told.
-    pub async fn finish(mut self) -> anyhow::Result<Outcome> {
+    pub async fn finish(mut self) -> anyhow::Result<OpenLoopResult> {
         let all = async {
             let (mut latencies, mut pairs) = (Latencies::new()?, Vec::new());
             while let Some(ended) = self.pairs.join_next().await {
@@ -146,16 +146,16 @@ impl OpenLoop {
         let messages = self.clock.join().map_err(|_| anyhow!("the clock failed"))?;
         ensure!(latencies.there.len() == messages && latencies.told.len() == messages, "not every message was seen once at both ends");
         pairs.sort_by_key(|(place, _)| *place);
-        Ok(Outcome { pairs: pairs.into_iter().map(|(_, pair)| pair).collect(), latencies, messages })
+        Ok(OpenLoopResult { pairs: pairs.into_iter().map(|(_, pair)| pair).collect(), latencies, messages })
     }
 }
 
-/// What a sender writes, and when.
+/// The messages of a sender, and the times at which they are due.
 struct Letters {
     chat: Uuid,
     numbering: Numbering,
     content: Arc<str>,
-    /// The clock says each number when it is due, and hangs up at the end.
+    /// The clock sends each number when it is due, and closes the channel at the end.
     due: mpsc::UnboundedReceiver<u64>,
 }
 
@@ -195,7 +195,7 @@ async fn send_when_due(
                 }
                 None => more = false,
             },
-            heard = socket.next() => if let Heard::Delivered(numbers) = heard? {
+            incoming = socket.next() => if let Incoming::Delivered(numbers) = incoming? {
                 for number in numbers {
                     record(told, moments.due(number));
                     record(ack_told, moments.acked(number));
@@ -219,7 +219,7 @@ async fn receive(
     loop {
         tokio::select! {
             _ = &mut end => return Ok(()),
-            heard = socket.next() => if let Heard::Received(id) = heard? {
+            incoming = socket.next() => if let Incoming::Received(id) = incoming? {
                 let number = Numbering::number(id);
                 record(there, moments.due(number));
                 moments.ack(number);
@@ -230,8 +230,8 @@ async fn receive(
     }
 }
 
-/// A thread that says to each sender when a message is due: the runtime's timers are good to a millisecond only. Returns how
-/// many there were.
+/// A thread that tells each sender when a message is due, because the runtime's timers are exact to a millisecond only. It returns the
+/// number of messages.
 fn metronome(moments: Arc<Moments>, queues: Vec<mpsc::UnboundedSender<u64>>, stop: Arc<AtomicBool>) -> anyhow::Result<JoinHandle<u64>> {
     let tick = move || {
         let total = moments.acked.len() as u64;
@@ -243,7 +243,7 @@ fn metronome(moments: Arc<Moments>, queues: Vec<mpsc::UnboundedSender<u64>>, sto
             if stop.load(Ordering::Relaxed) {
                 return number;
             }
-            // A sender that has failed is found out by whoever waits for it.
+            // The task that waits for the sender finds out that it has failed.
             let _ = queues[number as usize % queues.len()].send(number);
         }
         total

@@ -1,10 +1,10 @@
-//! A bar on stderr, where somebody watches.
+//! A progress bar on stderr; lines where stderr is no terminal.
 
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// The bar of one repetition. Clones move the same one; it goes away with the last of them.
+/// The bar of one repetition. Clones move the same bar, and it ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Bar>);
 
@@ -24,7 +24,7 @@ impl Progress {
         Self(Arc::new(Bar { bar, label: label.to_owned() }))
     }
 
-    /// Something with so many steps begins.
+    /// Begins a phase of this many steps.
     pub fn begin(&self, what: &str, steps: u64) {
         let Bar { bar, label } = &*self.0;
         bar.reset();
@@ -35,7 +35,7 @@ impl Progress {
         }
     }
 
-    /// So many steps are done. Cheap enough for every message.
+    /// Moves the bar by `steps`. It is cheap enough to be called for every message.
     pub fn advance(&self, steps: u64) {
         self.0.bar.inc(steps);
     }

@@ -1,21 +1,21 @@
-//! One sender who writes as fast as it is confirmed, so many messages at a time.
+//! A sender that keeps a number of messages unconfirmed, and sends another one for each confirmation.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Heard, Progress, Socket};
+use super::{Incoming, Progress, Socket};
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Debug, Clone)]
 pub enum Address {
-    /// To this chat.
+    /// A chat.
     Chat(Uuid),
-    /// To this user.
+    /// A user by name.
     User(Arc<str>),
 }
 
-/// Sends with a bounded number unconfirmed; returns how many were confirmed.
+/// Sends all messages with at most `unconfirmed_max` of them unconfirmed. Returns the number of confirmed ones.
 pub async fn send_all(
     mut socket: Socket,
     mut letters: impl Iterator<Item = (Uuid, Address)> + Send,
@@ -37,7 +37,7 @@ pub async fn send_all(
         if unconfirmed == 0 {
             return Ok(confirmed);
         }
-        if let Heard::Sent = socket.next().await? {
+        if let Incoming::Sent = socket.next().await? {
             (confirmed, unconfirmed) = (confirmed + 1, unconfirmed - 1);
             progress.advance(1);
         }

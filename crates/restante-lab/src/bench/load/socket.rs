@@ -1,6 +1,6 @@
-//! A client that spends as little as it can: the machine is shared with what is measured.
+//! A client that uses little CPU time, because the measured service runs on the same machine.
 //!
-//! Message ids are UUIDv7 whose last bits count, so that every side knows a message by its number.
+//! Message ids are UUIDv7 whose last bits are a number, so that both sides know a message by its number.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use restante_client::{Options, Wire, WireError};
 /// Bits of an id that hold the message's number.
 const NUMBER_BITS: u32 = 40;
 
-/// Makes message ids out of numbers and finds the numbers again.
+/// Makes message ids from numbers, and reads the numbers from ids.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbering {
     /// Keeps the ids of two runs apart.
@@ -22,12 +22,12 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    /// Of a new run.
+    /// The numbering of a new run.
     pub fn new() -> Self {
         Self { run: (Uuid::new_v4().as_u128() as u64) << NUMBER_BITS }
     }
 
-    /// The id of a message, made now: ids grow with time, as those of real clients do.
+    /// The id of a message, made now. Ids grow with time, as those of real clients do.
     pub fn id(self, number: u64) -> Uuid {
         let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let mut rest = [0; 10];
@@ -41,29 +41,29 @@ impl Numbering {
     }
 }
 
-/// What a client hears, as far as load is concerned.
+/// The frames that the load needs.
 #[derive(Debug)]
-pub enum Heard {
-    /// It is connected.
+pub enum Incoming {
+    /// The service has greeted.
     Ready,
-    /// A message is stored.
+    /// The service has stored a message.
     Sent,
     /// A message for this user.
     Received(Uuid),
-    /// These messages were delivered.
+    /// These messages are delivered.
     Delivered(Vec<u64>),
-    /// A message to a large group was delivered to so many of its members.
+    /// A message to a large group is delivered to a number of its members.
     Counted {
         /// The message.
         number: u64,
-        /// Who has it.
+        /// The number of members that it was delivered to.
         delivered: u64,
     },
-    /// What waited has been acked.
+    /// The inbox is drained.
     Drained,
-    /// Is the user online that was asked about?
+    /// The answer to an online check.
     Online(bool),
-    /// Something else.
+    /// Any other frame.
     Other,
 }
 
@@ -101,13 +101,13 @@ struct Presence {
     online: bool,
 }
 
-/// More come at once than the service lets wait.
+/// The service's queue of handshakes is full.
 #[derive(Debug, thiserror::Error)]
 #[error("the service answered with the error busy, and wants the client after {0} ms")]
 struct Later(u64);
 
 impl Socket {
-    /// Connects and waits for `ready`. Where it is told to come back later, because many come at once, it does.
+    /// Connects and waits for `ready`. When the service asks it to come later, it waits that long and tries again.
     pub async fn connect(options: &Options) -> anyhow::Result<Self> {
         loop {
             let later = match Wire::connect(options).await {
@@ -125,7 +125,7 @@ impl Socket {
     async fn until_ready(mut self) -> anyhow::Result<Result<Self, Later>> {
         loop {
             match self.next().await {
-                Ok(Heard::Ready) => return Ok(Ok(self)),
+                Ok(Incoming::Ready) => return Ok(Ok(self)),
                 Ok(_) => {}
                 Err(error) => return error.downcast::<Later>().map(Err),
             }
@@ -135,13 +135,13 @@ impl Socket {
     /// Queues a message. It leaves with the next [`Self::next`] or [`Self::flush`].
     pub fn send(&mut self, id: Uuid, chat: Uuid, content: &str) {
         let mut frame = String::with_capacity(180 + content.len());
-        // Writing to a String cannot fail. Content has nothing in it that JSON would escape.
+        // Writing to a String cannot fail. The content needs no escape in JSON.
         let _ =
             write!(frame, r#"{{"event":"message:send","id":"1","data":{{"messageId":"{id}","chatId":"{chat}","content":"{content}"}}}}"#);
         self.wire.queue(frame);
     }
 
-    /// The same to a user, by name. It has nothing in it that JSON would escape.
+    /// The same to a user by name. The name must need no escape in JSON.
     pub fn send_to(&mut self, id: Uuid, user: &str, content: &str) {
         let mut frame = String::with_capacity(180 + content.len());
         let _ = write!(frame, r#"{{"event":"message:send","id":"1","data":{{"messageId":"{id}","to":"{user}","content":"{content}"}}}}"#);
@@ -152,7 +152,7 @@ impl Socket {
     pub async fn is_online(&mut self, user: &str) -> anyhow::Result<bool> {
         self.wire.queue(format!(r#"{{"event":"presence:get","id":"1","data":{{"userIds":["{user}"]}}}}"#));
         loop {
-            if let Heard::Online(online) = self.next().await? {
+            if let Incoming::Online(online) = self.next().await? {
                 return Ok(online);
             }
         }
@@ -163,31 +163,33 @@ impl Socket {
         self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
     }
 
-    /// Sends what is queued.
+    /// Sends the queued frames.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
         Ok(self.wire.flush().await?)
     }
 
-    /// What comes next; what is queued leaves first when nothing has come yet. An `error` frame is an error here. May be
-    /// dropped and called again without losing anything.
-    pub async fn next(&mut self) -> anyhow::Result<Heard> {
+    /// The next frame. Queued frames leave first when none has come. May be dropped and called again without losing anything.
+    ///
+    /// # Errors
+    /// When the connection ends, or the service sends an `error` frame.
+    pub async fn next(&mut self) -> anyhow::Result<Incoming> {
         let text = self.wire.next().await?;
         let Frame { event, data } = serde_json::from_str(&text).with_context(|| format!("not a frame: {text}"))?;
         Ok(match (event, data) {
-            ("message:receive", Data { message_id: Some(id), .. }) => Heard::Received(id),
-            ("message:sent", _) => Heard::Sent,
+            ("message:receive", Data { message_id: Some(id), .. }) => Incoming::Received(id),
+            ("message:sent", _) => Incoming::Sent,
             ("message:status", Data { message_ids: Some(ids), status: Some("delivered"), .. }) => {
-                Heard::Delivered(ids.into_iter().map(Numbering::number).collect())
+                Incoming::Delivered(ids.into_iter().map(Numbering::number).collect())
             }
             ("message:status", Data { message_id: Some(id), delivered_count: Some(delivered), .. }) => {
-                Heard::Counted { number: Numbering::number(id), delivered }
+                Incoming::Counted { number: Numbering::number(id), delivered }
             }
-            ("queue:drained", Data { class: Some("chat"), .. }) => Heard::Drained,
-            ("presence:state", Data { users: Some(users), .. }) => Heard::Online(users.iter().any(|user| user.online)),
-            ("ready", _) => Heard::Ready,
+            ("queue:drained", Data { class: Some("chat"), .. }) => Incoming::Drained,
+            ("presence:state", Data { users: Some(users), .. }) => Incoming::Online(users.iter().any(|user| user.online)),
+            ("ready", _) => Incoming::Ready,
             ("error", Data { code: Some("busy"), retry_after_ms: Some(ms), .. }) => return Err(Later(ms).into()),
             ("error", Data { code, .. }) => bail!("the service answered with the error {}", code.unwrap_or("?")),
-            _ => Heard::Other,
+            _ => Incoming::Other,
         })
     }
 }

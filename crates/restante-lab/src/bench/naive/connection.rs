@@ -1,4 +1,4 @@
-//! A connection of the naive service: a task that does one frame after the other, and one that writes.
+//! A connection of the naive service: one task handles its frames one after the other, and one writes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use tokio::sync::mpsc;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::frames::{Asked, Envelope, Letter, Sender, Sent, Told, frame};
-use super::{Shared, statements};
+use super::frames::{Envelope, Letter, Request, Sender, Sent, Told, frame};
+use super::{ServiceState, statements};
 use restante_session::domain::ExternalId;
 
 /// A user's connection.
 struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceState>,
     external: ExternalId,
     user: i64,
     frames: mpsc::UnboundedSender<Utf8Bytes>,
     backlog: Backlog,
 }
 
-/// What waited at connect: a page is emitted, and the next one when all of it is acked.
+/// The messages that waited at connect. A page is emitted, and the next one when all of it is acked.
 struct Backlog {
     page_rows: i64,
     after: i64,
@@ -43,7 +43,7 @@ enum State {
 }
 
 /// Serves a client until it leaves.
-pub async fn run(shared: Arc<Shared>, socket: WebSocket, external: ExternalId, page_rows: i64) {
+pub async fn run(shared: Arc<ServiceState>, socket: WebSocket, external: ExternalId, page_rows: i64) {
     let (sink, mut incoming) = socket.split();
     let user = match statements::sign_in(&shared.pool, external.as_str()).await {
         Ok(user) => user,
@@ -71,7 +71,7 @@ pub async fn run(shared: Arc<Shared>, socket: WebSocket, external: ExternalId, p
     connection.shared.unregister(user, number);
 }
 
-/// Each frame leaves by itself.
+/// Writes each frame by itself.
 async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::UnboundedReceiver<Utf8Bytes>) {
     while let Some(frame) = frames.recv().await {
         if sink.send(Message::Text(frame)).await.is_err() {
@@ -82,9 +82,9 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut frames: mpsc::Unboun
 
 impl Connection {
     async fn take(&mut self, text: &str) -> anyhow::Result<()> {
-        match Asked::read(text)? {
-            Asked::Send(letter, id) => self.send(letter, id.as_deref()).await,
-            Asked::Delivered(ack) => self.deliver(ack.message_id).await,
+        match Request::read(text)? {
+            Request::Send(letter, id) => self.send(letter, id.as_deref()).await,
+            Request::Delivered(ack) => self.deliver(ack.message_id).await,
         }
     }
 
@@ -133,7 +133,7 @@ impl Connection {
         self.drain().await
     }
 
-    /// Goes on with what waited at connect, if all that was emitted of it is acked.
+    /// Emits the next page of the backlog, if everything that was emitted of it is acked.
     async fn drain(&mut self) -> anyhow::Result<()> {
         while self.backlog.unacked.is_empty() {
             match self.backlog.state {

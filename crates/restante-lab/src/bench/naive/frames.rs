@@ -1,5 +1,5 @@
-//! The frames that the naive service understands and sends: what the benchmark's clients use, in the protocol's shapes and
-//! with all of its fields, so that a frame is as long as the service's.
+//! The frames of the naive service: those that the benchmark's clients use, in the protocol's shapes and with all of its fields, so that
+//! a frame is as long as the service's.
 
 use anyhow::bail;
 use axum::extract::ws::Utf8Bytes;
@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// What a client says.
+/// A frame of a client.
 #[derive(Debug)]
-pub enum Asked {
+pub enum Request {
     /// A message, and the id of the frame, which is echoed.
     Send(Letter, Option<String>),
     /// An ack.
@@ -25,7 +25,7 @@ struct Frame<'a> {
     data: &'a RawValue,
 }
 
-impl Asked {
+impl Request {
     /// Reads a frame.
     pub fn read(text: &str) -> anyhow::Result<Self> {
         let frame: Frame<'_> = serde_json::from_str(text)?;
@@ -41,17 +41,17 @@ impl Asked {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ack {
-    /// Of this message.
+    /// The message.
     pub message_id: Uuid,
 }
 
-/// A message that somebody sends.
+/// A message of a client.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Letter {
     /// Its id.
     pub message_id: Uuid,
-    /// Where it goes.
+    /// Its chat.
     pub chat_id: Uuid,
     /// Its text.
     pub content: String,
@@ -73,23 +73,23 @@ pub struct Envelope {
     pub chat_id: Uuid,
     /// Its number there.
     pub seq: i64,
-    /// Who sent it.
+    /// The sender.
     pub sender_id: String,
     /// The text.
     pub content: String,
-    /// What the client says it is.
+    /// The type that its sender gave it.
     pub message_type: String,
     /// The client's own JSON.
     pub metadata: Option<serde_json::Value>,
     /// When it was stored.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// How the sender is shown.
+    /// The sender as a client shows it.
     #[sqlx(flatten)]
     pub sender: Sender,
 }
 
-/// How a sender is shown.
+/// The sender as a client shows it.
 #[derive(Debug, Clone, Default, Serialize, sqlx::FromRow)]
 #[serde(rename_all = "camelCase")]
 pub struct Sender {
@@ -112,7 +112,7 @@ pub struct Sent {
     /// When it was stored.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// Never: a repeated id is an error here.
+    /// Always false: a repeated id is an error here.
     pub duplicate: bool,
 }
 
@@ -126,11 +126,11 @@ pub struct Told<'a> {
     pub message_ids: [Uuid; 1],
     /// Its number in the chat.
     pub seq: i64,
-    /// What it became.
+    /// Its status.
     pub status: &'static str,
-    /// Who acked it.
+    /// The user who acked it.
     pub user_id: &'a str,
-    /// When.
+    /// The time of the ack.
     #[serde(with = "time::serde::rfc3339")]
     pub timestamp: OffsetDateTime,
 }
@@ -144,7 +144,7 @@ pub fn frame(event: &str, id: Option<&str>, data: impl Serialize) -> Utf8Bytes {
         id: Option<&'a str>,
         data: D,
     }
-    // Nothing here can fail to be written: no map with odd keys, no time outside of RFC 3339.
+    // This cannot fail: no frame has a map with keys of another type, or a time outside of RFC 3339.
     serde_json::to_string(&Frame { event, id, data }).unwrap_or_default().into()
 }
 
@@ -158,10 +158,10 @@ mod tests {
     fn what_the_clients_of_the_benchmark_say_is_understood() {
         let id = Uuid::now_v7();
         let send = json!({"event": "message:send", "id": "1", "data": {"messageId": id, "chatId": id, "content": "hello"}}).to_string();
-        assert!(matches!(Asked::read(&send).unwrap(), Asked::Send(letter, Some(named)) if letter.message_id == id && named == "1"));
+        assert!(matches!(Request::read(&send).unwrap(), Request::Send(letter, Some(named)) if letter.message_id == id && named == "1"));
         let ack = json!({"event": "message:delivered", "data": {"messageId": id}}).to_string();
-        assert!(matches!(Asked::read(&ack).unwrap(), Asked::Delivered(ack) if ack.message_id == id));
-        assert!(Asked::read(r#"{"event":"ping","data":{}}"#).is_err());
+        assert!(matches!(Request::read(&ack).unwrap(), Request::Delivered(ack) if ack.message_id == id));
+        assert!(Request::read(r#"{"event":"ping","data":{}}"#).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The statements of the naive service: what one would write first. Each uses a key of the schema.
+//! The statements of the naive service, in their simplest form. Each uses a key of the schema.
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -10,22 +10,22 @@ use super::frames::{Envelope, Letter};
 pub struct Stored {
     /// Its number in the chat.
     pub seq: i64,
-    /// When.
+    /// The time.
     pub created_at: OffsetDateTime,
-    /// Who gets it, with the number in their inbox.
+    /// The recipients, each with the number in its inbox.
     pub recipients: Vec<(i64, i64)>,
 }
 
 /// A row that an ack moved, for the receipt.
 #[derive(sqlx::FromRow)]
 pub struct Acked {
-    /// Who is told.
+    /// The sender, who is told.
     pub sender_id: i64,
     /// The chat.
     pub chat_id: Uuid,
     /// The message's number there.
     pub seq: i64,
-    /// When.
+    /// The time.
     pub delivered_at: OffsetDateTime,
 }
 
@@ -48,7 +48,7 @@ pub async fn store(pool: &PgPool, sender: i64, letter: &Letter) -> sqlx::Result<
                    returning created_at";
     let message = sqlx::query_scalar(message).bind(letter.message_id).bind(letter.chat_id).bind(seq).bind(sender).bind(&letter.content);
     let created_at = message.fetch_one(&mut *transaction).await?;
-    // In order, so that two chats of the same members do not wait for each other in a circle.
+    // In the order of the users, so that sends to two chats of the same members do not deadlock.
     let others = "select user_id from chat_members where chat_id = $1 and user_id <> $2 and left_seq is null order by user_id";
     let others: Vec<i64> = sqlx::query_scalar(others).bind(letter.chat_id).bind(sender).fetch_all(&mut *transaction).await?;
     let mut recipients = Vec::with_capacity(others.len());

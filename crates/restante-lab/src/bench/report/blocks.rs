@@ -1,14 +1,14 @@
-//! What stands below the table: how the service compares.
+//! The blocks below the table: ratios, limits and shares.
 
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 
 use super::number;
 use crate::bench::compare::Ratio;
-use crate::bench::figure::Results;
 use crate::bench::limit::{Limit, Share, Three};
+use crate::bench::results::Results;
 use crate::bench::sizes::NAIVE_PART;
 
-/// Those that there is something to say in.
+/// The blocks that have rows.
 pub fn of(results: &Results) -> Vec<String> {
     let mut blocks = Vec::new();
     if !results.ratios.is_empty() {
@@ -35,7 +35,7 @@ fn ratios(ratios: &[Ratio]) -> String {
     )
 }
 
-/// A line for each statement and size, the connections side by side.
+/// Makes a line for each statement and size, with the numbers of connections side by side.
 fn limits(limits: &[Limit]) -> String {
     let mut header = vec!["database alone".to_owned(), "in a batch".to_owned()];
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -60,7 +60,7 @@ fn limits(limits: &[Limit]) -> String {
     )
 }
 
-/// Two lines for each rate.
+/// Makes two lines for each rate.
 fn shares(shares: &[Share]) -> String {
     let percent = |share: f64| if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "?".to_owned() };
     let row = |share: &Share, what: &str, three: Three, show: fn(f64) -> String, part: f64| {
@@ -89,12 +89,12 @@ fn seconds(seconds: f64) -> String {
     format!("{seconds:.4}")
 }
 
-/// Nothing is divided by nothing where a run is shorter than a tick of the clock that counts CPU time.
+/// A run may be shorter than a tick of the CPU clock. Its ratio is then no number.
 fn times(factor: f64) -> String {
     if factor.is_finite() { format!("{} ×", number(factor)) } else { "?".to_owned() }
 }
 
-/// The first columns are words, the others numbers.
+/// Makes a table whose first `words` columns are words, and the others numbers.
 fn tabulated(header: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));

@@ -1,54 +1,55 @@
-//! One message, very many recipients: how long it takes to store a row for each, and how soon all of them have it.
+//! One message to very many recipients: the time to store a row for each of them, and the time until all of them have it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use uuid::Uuid;
 
-use crate::bench::figure::{Figure, Unit, median, thousands};
-use crate::bench::load::{Audience, Cast, Heard, Numbering, Progress, Socket, group_chat, users, waiting};
+use crate::bench::figure::{Figure, Unit};
+use crate::bench::load::{ConnectedClients, Incoming, Numbering, Progress, Socket, User, group_chat, users, waiting};
+use crate::bench::numbers::{median, thousands};
 use crate::bench::sizes::Sizes;
-use crate::bench::stand::{Cost, Stand, open_files};
+use crate::bench::testbed::{Cost, Testbed, open_files};
 
-/// For everybody to have one message.
+/// The longest time until all members have a message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Each size with everybody away, and then another group of that size with everybody there.
-pub async fn group(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+/// Measures a group of each size with all members away, and then another one with all members connected.
+pub async fn group(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for members in &sizes.members.0 {
-        figures.extend(away(stand, sizes, *members, progress).await?);
-        figures.extend(there(stand, sizes, *members, progress).await?);
+        figures.extend(away(testbed, sizes, *members, progress).await?);
+        figures.extend(there(testbed, sizes, *members, progress).await?);
     }
     Ok(figures)
 }
 
-/// A group, and the one of it who writes.
+/// A group with its sender.
 struct Group {
     sender: Socket,
-    recipients: Vec<Cast>,
+    recipients: Vec<User>,
     chat: Uuid,
     numbering: Numbering,
     content: String,
 }
 
 impl Group {
-    async fn make(stand: &Stand, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Self> {
+    async fn make(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Self> {
         progress.begin("making a group", 0);
-        let sender = users(&stand.database, "sender", 1).await?.remove(0);
-        let recipients = users(&stand.database, "member", members.saturating_sub(1)).await?;
+        let sender = users(&testbed.database, "sender", 1).await?.remove(0);
+        let recipients = users(&testbed.database, "member", members.saturating_sub(1)).await?;
         ensure!(!recipients.is_empty(), "a group in which nobody gets anything");
-        let chat = group_chat(&stand.database, &sender, &recipients).await?;
-        let sender = Socket::connect(&stand.options(&sender.name)?).await?;
+        let chat = group_chat(&testbed.database, &sender, &recipients).await?;
+        let sender = Socket::connect(&testbed.options(&sender.name)?).await?;
         Ok(Self { sender, recipients, chat, numbering: Numbering::new(), content: sizes.content() })
     }
 
-    /// Recipients of each message.
+    /// The number of recipients of each message.
     fn rows(&self) -> u64 {
         self.recipients.len() as u64
     }
 
-    /// With the sender.
+    /// The number of members with the sender, in words.
     fn members(&self) -> String {
         thousands(self.rows() + 1)
     }
@@ -61,42 +62,42 @@ impl Group {
     }
 }
 
-/// Nobody but the sender is connected; the next message goes when the one before is confirmed.
-async fn away(stand: &Stand, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let mut group = Group::make(stand, sizes, members, progress).await?;
+/// Only the sender is connected. It sends the next message when the one before is confirmed.
+async fn away(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let mut group = Group::make(testbed, sizes, members, progress).await?;
     let messages = u64::from(sizes.group_messages);
     progress.begin("to a group that is away", messages);
-    let (mut times, before) = (Vec::new(), stand.meter.read());
+    let (mut times, before) = (Vec::new(), testbed.meter.read());
     for number in 0..messages {
         let sent = group.send(number).await?;
-        while !matches!(group.sender.next().await?, Heard::Sent) {}
+        while !matches!(group.sender.next().await?, Incoming::Sent) {}
         times.push(sent.elapsed());
         progress.advance(1);
     }
-    let (rows, spent) = (group.rows() * messages, stand.meter.since(before));
-    ensure!(waiting(&stand.database, &group.recipients).await? == rows, "not every confirmed message waits for every member");
+    let (rows, spent) = (group.rows() * messages, testbed.meter.since(before));
+    ensure!(waiting(&testbed.database, &group.recipients).await? == rows, "not every confirmed message waits for every member");
     let what = format!("{} members away", group.members());
     Ok(vec![milliseconds(format!("{what}: sent → stored"), &times), rate(format!("{what}: rows stored"), rows, &times, spent)])
 }
 
-/// Everybody is connected and acks; the next message goes when the sender has been told that all have the one before.
-async fn there(stand: &Stand, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+/// All members are connected and ack. The sender sends the next message when it was told that all have the one before.
+async fn there(testbed: &Testbed, sizes: &Sizes, members: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     open_files::ensure_room(u64::from(members))?;
-    let mut group = Group::make(stand, sizes, members, progress).await?;
-    let mut audience = Audience::connect(stand, &group.recipients, progress).await?;
+    let mut group = Group::make(testbed, sizes, members, progress).await?;
+    let mut connected = ConnectedClients::connect(testbed, &group.recipients, progress).await?;
     let messages = u64::from(sizes.group_messages);
     progress.begin("to a group that is there", messages);
-    let (mut arrived, mut told, before) = (Vec::new(), Vec::new(), stand.meter.read());
+    let (mut arrived, mut told, before) = (Vec::new(), Vec::new(), testbed.meter.read());
     for number in 0..messages {
         let sent = group.send(number).await?;
-        let everywhere = tokio::time::timeout(PATIENCE, everywhere(&mut group, &mut audience, number));
+        let everywhere = tokio::time::timeout(PATIENCE, everywhere(&mut group, &mut connected, number));
         let (last, all_told) = everywhere.await.context("some members never got a message, or their sender was never told")??;
         arrived.push(last - sent);
         told.push(all_told - sent);
         progress.advance(1);
     }
-    let (deliveries, spent) = (group.rows() * messages, stand.meter.since(before));
-    ensure!(waiting(&stand.database, &group.recipients).await? == 0, "a message still waits for a member who acked it");
+    let (deliveries, spent) = (group.rows() * messages, testbed.meter.since(before));
+    ensure!(waiting(&testbed.database, &group.recipients).await? == 0, "a message still waits for a member who acked it");
     let what = format!("{} members there", group.members());
     Ok(vec![
         milliseconds(format!("{what}: sent → last member"), &arrived),
@@ -105,8 +106,8 @@ async fn there(stand: &Stand, sizes: &Sizes, members: u32, progress: &Progress) 
     ])
 }
 
-/// When the last member had this message, and when the sender had been told that all have it.
-async fn everywhere(group: &mut Group, audience: &mut Audience, message: u64) -> anyhow::Result<(Instant, Instant)> {
+/// The times at which the last member had this message, and at which the sender was told that all have it.
+async fn everywhere(group: &mut Group, connected: &mut ConnectedClients, message: u64) -> anyhow::Result<(Instant, Instant)> {
     let (recipients, mut arrived, mut told) = (group.rows(), 0, 0);
     let (mut last, mut all_told) = (None, None);
     loop {
@@ -114,19 +115,19 @@ async fn everywhere(group: &mut Group, audience: &mut Audience, message: u64) ->
             return Ok((last, all_told));
         }
         tokio::select! {
-            arrival = audience.next() => {
+            arrival = connected.next() => {
                 let arrival = arrival?;
                 ensure!(arrival.number == message, "message {} came where {message} was due", arrival.number);
                 arrived += 1;
                 ensure!(arrived <= recipients, "somebody got message {message} twice");
                 last = (arrived == recipients).then_some(arrival.at);
             }
-            heard = group.sender.next() => {
-                told = match heard? {
-                    // In a small group each member by name, in a large one a count.
-                    Heard::Delivered(numbers) => told + numbers.into_iter().filter(|number| *number == message).count() as u64,
-                    Heard::Counted { number, delivered } if number == message => delivered,
-                    Heard::Counted { .. } | Heard::Ready | Heard::Sent | Heard::Received(_) | Heard::Drained | Heard::Online(_) | Heard::Other => told,
+            incoming = group.sender.next() => {
+                told = match incoming? {
+                    // A receipt has names in a small group, and a count in a large one.
+                    Incoming::Delivered(numbers) => told + numbers.into_iter().filter(|number| *number == message).count() as u64,
+                    Incoming::Counted { number, delivered } if number == message => delivered,
+                    Incoming::Counted { .. } | Incoming::Ready | Incoming::Sent | Incoming::Received(_) | Incoming::Drained | Incoming::Online(_) | Incoming::Other => told,
                 };
                 all_told = all_told.or_else(|| (told == recipients).then(Instant::now));
             }

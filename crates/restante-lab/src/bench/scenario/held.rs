@@ -1,25 +1,26 @@
-//! Somebody leaves a transaction open: as long as its snapshot lives nothing can be cleaned up, and every counter that moves leaves
-//! versions of its row behind that the next one has to walk past.
+//! A transaction stays open. While its snapshot lives, no dead row can be removed, and every counter that moves leaves dead versions of
+//! its row, which later look-ups have to pass.
 
 use std::time::{Duration, Instant};
 
 use sqlx::{PgPool, Postgres, Transaction};
 
-use crate::bench::figure::{Figure, Unit, thousands};
+use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{ClosedLoop, Progress, pairs, tidy};
+use crate::bench::numbers::thousands;
 use crate::bench::sizes::{HeldBy, Sizes};
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
-/// Time at the highest rate before it counts.
+/// The time at the highest rate before the measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// The tables in which rows change.
+/// The tables whose rows change.
 const TABLES: [&str; 4] = ["inboxes", "chat_heads", "marks", "message_status"];
 
-/// With each number of pairs.
-pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+/// Runs the scenario with each number of pairs.
+pub async fn held(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for pairs in &sizes.held_pairs.0 {
-        let of_these = with_pairs(stand, sizes, *pairs, progress).await?;
+        let of_these = with_pairs(testbed, sizes, *pairs, progress).await?;
         let what = format!("{} pairs", thousands(u64::from(*pairs)));
         figures.extend(of_these.into_iter().map(|figure| Figure { name: format!("{what}, {}", figure.name), ..figure }));
     }
@@ -27,15 +28,15 @@ pub async fn held(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::
 }
 
 /// The closed loop before the transaction is opened, at each mark while it is open, and after its end.
-async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let pairs = pairs(stand, count, progress).await?;
+async fn with_pairs(testbed: &Testbed, sizes: &Sizes, count: u32, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let pairs = pairs(testbed, count, progress).await?;
     let mut traffic = ClosedLoop::start(pairs, unfinished(sizes, count), &sizes.content());
     traffic.run(WARM_UP.min(sizes.time), progress).await?;
-    let before = traffic.measure("before".to_owned(), sizes.time, stand, progress).await?;
+    let before = traffic.measure("before".to_owned(), sizes.time, testbed, progress).await?;
     let mut figures = vec![before.clone()];
 
     let open = match sizes.held_by {
-        HeldBy::Somebody => Some(open(&stand.database).await?),
+        HeldBy::Somebody => Some(open(&testbed.database).await?),
         HeldBy::Nobody => None,
     };
     let since = Instant::now();
@@ -43,34 +44,34 @@ async fn with_pairs(stand: &Stand, sizes: &Sizes, count: u32, progress: &Progres
         let when = format!("{} {}", if open.is_some() { "held for" } else { "held by nobody for" }, words(mark.0));
         progress.begin(&format!("until it is {when}"), 100);
         traffic.run(mark.0.saturating_sub(since.elapsed()), progress).await?;
-        let rate = traffic.measure(when.clone(), sizes.time, stand, progress).await?;
+        let rate = traffic.measure(when.clone(), sizes.time, testbed, progress).await?;
         figures.push(rate.clone());
         figures.extend(loss(&when, &before, &rate));
-        figures.extend(dead_rows(&stand.database, &when).await?);
+        figures.extend(dead_rows(&testbed.database, &when).await?);
     }
-    figures.extend(table_sizes(&stand.database).await?);
+    figures.extend(table_sizes(&testbed.database).await?);
     if let Some(open) = open {
         open.rollback().await?;
     }
-    tidy(&stand.database).await?;
-    figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, stand, progress).await?);
+    tidy(&testbed.database).await?;
+    figures.push(traffic.measure("after its end and a vacuum".to_owned(), sizes.time, testbed, progress).await?);
     traffic.finish().await?;
     Ok(figures)
 }
 
-/// A transaction with a snapshot, and with a number that others wait for when they clean up.
+/// Opens a transaction with a snapshot and a transaction id, so that vacuum cannot remove what it may see.
 async fn open(database: &PgPool) -> anyhow::Result<Transaction<'static, Postgres>> {
     let mut open = database.begin_with("begin isolation level repeatable read").await?;
     let _: String = sqlx::query_scalar("select pg_current_xact_id()::text").fetch_one(&mut *open).await?;
     Ok(open)
 }
 
-/// About as many under way in all as the live scenario has.
+/// Messages under way of each pair, so that in all about as many are under way as in the live scenario.
 fn unfinished(sizes: &Sizes, pairs: u32) -> u32 {
     (sizes.pairs * sizes.unfinished / pairs.max(1)).max(1)
 }
 
-/// What has become worse: messages a second, and on a machine that has other things to do CPU for each.
+/// The loss: of messages a second, and in CPU time of a message, which is comparable on a machine that others use.
 fn loss(when: &str, before: &Figure, now: &Figure) -> Vec<Figure> {
     let mut figures = vec![Figure::new(format!("{when}: lost of the rate"), 100.0 * (1.0 - now.value / before.value), Unit::Percent)];
     if let (Some(before), Some(now)) = (before.cost, now.cost) {
@@ -80,7 +81,7 @@ fn loss(when: &str, before: &Figure, now: &Figure) -> Vec<Figure> {
     figures
 }
 
-/// Rows that are dead, and cannot be removed.
+/// The dead rows that cannot be removed.
 async fn dead_rows(database: &PgPool, when: &str) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for table in TABLES {
@@ -91,7 +92,7 @@ async fn dead_rows(database: &PgPool, when: &str) -> anyhow::Result<Vec<Figure>>
     Ok(figures)
 }
 
-/// What the tables take at the end of it, with their indexes.
+/// The sizes of the tables at the end, with their indexes.
 async fn table_sizes(database: &PgPool) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for table in TABLES {

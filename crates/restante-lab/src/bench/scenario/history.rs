@@ -3,20 +3,21 @@
 use anyhow::{Context, ensure};
 
 use super::ingest::ingest_and_drain;
-use crate::bench::figure::{Figure, Unit, thousands};
+use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{Crowd, Progress, fill_history, tidy};
+use crate::bench::numbers::thousands;
 use crate::bench::sizes::Sizes;
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
-/// What is compared.
+/// The figure that is compared.
 const DRAINED: &str = "drained";
 
 /// Ingest and drain with each number of finished rows, in the same tables, each for a crowd with a history of its own.
-pub async fn history(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+pub async fn history(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let (mut figures, mut rates) = (Vec::new(), Vec::new());
     for rows in &sizes.history.0 {
-        let crowd = with_history(stand, sizes, u64::from(*rows), progress).await?;
-        let of_this = ingest_and_drain(stand, &crowd, sizes, progress).await?;
+        let crowd = with_history(testbed, sizes, u64::from(*rows), progress).await?;
+        let of_this = ingest_and_drain(testbed, &crowd, sizes, progress).await?;
         rates.extend(of_this.iter().find(|figure| figure.name == DRAINED).map(|drained| (*rows, drained.value)));
         let what = format!("{} finished", thousands(u64::from(*rows)));
         figures.extend(of_this.into_iter().map(|figure| Figure { name: format!("{what}: {}", figure.name), ..figure }));
@@ -28,23 +29,23 @@ pub async fn history(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyho
 }
 
 /// A new crowd, whose history brings the finished rows of the whole database to this number.
-async fn with_history(stand: &Stand, sizes: &Sizes, rows: u64, progress: &Progress) -> anyhow::Result<Crowd> {
-    let there = finished(stand).await?;
+async fn with_history(testbed: &Testbed, sizes: &Sizes, rows: u64, progress: &Progress) -> anyhow::Result<Crowd> {
+    let there = finished(testbed).await?;
     let missing = rows.saturating_sub(there);
     progress.begin("filling", missing);
-    let crowd = Crowd::make(&stand.database, sizes.senders, sizes.users).await?;
+    let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.users).await?;
     let each = u32::try_from(missing.div_ceil(u64::from(sizes.users)))?;
-    fill_history(&stand.database, &crowd, each, &sizes.content(), progress).await?;
+    fill_history(&testbed.database, &crowd, each, &sizes.content(), progress).await?;
     progress.begin("vacuum", 0);
-    tidy(&stand.database).await?;
-    let now = finished(stand).await?;
+    tidy(&testbed.database).await?;
+    let now = finished(testbed).await?;
     ensure!(now >= rows, "{now} rows are finished where {rows} should be");
     Ok(crowd)
 }
 
 /// Rows of the queue that are delivered or read.
-async fn finished(stand: &Stand) -> anyhow::Result<u64> {
+async fn finished(testbed: &Testbed) -> anyhow::Result<u64> {
     let count = "select count(*) from message_status where status in ('delivered', 'read')";
-    let count: i64 = sqlx::query_scalar(count).fetch_one(&stand.database).await?;
+    let count: i64 = sqlx::query_scalar(count).fetch_one(&testbed.database).await?;
     Ok(count.try_into()?)
 }

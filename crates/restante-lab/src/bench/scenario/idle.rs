@@ -3,10 +3,11 @@
 
 use anyhow::Context;
 
-use crate::bench::figure::{Figure, Unit, thousands};
-use crate::bench::load::{Audience, Progress, users};
+use crate::bench::figure::{Figure, Unit};
+use crate::bench::load::{ConnectedClients, Progress, users};
+use crate::bench::numbers::thousands;
 use crate::bench::sizes::{Sizes, Time};
-use crate::bench::stand::{Stand, open_files};
+use crate::bench::testbed::{Testbed, open_files};
 
 /// Connected before memory is read first: what the first connections of a service make stays.
 const WARM_UP: u32 = 50;
@@ -14,20 +15,20 @@ const WARM_UP: u32 = 50;
 const STEPS: u32 = 60;
 
 /// Connects all, lets them be, and looks.
-pub async fn idle(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+pub async fn idle(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     let count = u64::from(sizes.connections);
     open_files::ensure_room(count + u64::from(WARM_UP))?;
-    let mut first = audience(stand, WARM_UP, progress).await?;
+    let mut first = connected(testbed, WARM_UP, progress).await?;
     rest(sizes.rest, 10, progress).await;
-    let before = stand.meter.service_kib();
-    let mut all = audience(stand, sizes.connections, progress).await?;
+    let before = testbed.meter.service_kib();
+    let mut all = connected(testbed, sizes.connections, progress).await?;
     // The handshakes' memory is given back, and what they made the database do is done.
     rest(sizes.rest, 10, progress).await;
-    let spent = stand.meter.read();
+    let spent = testbed.meter.read();
     rest(sizes.rest, 1, progress).await;
-    let spent = stand.meter.since(spent);
+    let spent = testbed.meter.since(spent);
     first.ensure_complete().and_then(|()| all.ensure_complete()).context("while nothing was done")?;
-    let after = stand.meter.service_kib();
+    let after = testbed.meter.service_kib();
 
     let mut figures = vec![Figure::new("connections", count as f64, Unit::Count)];
     if let (Some(before), Some(after)) = (before, after) {
@@ -42,10 +43,10 @@ pub async fn idle(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::
     Ok(figures)
 }
 
-async fn audience(stand: &Stand, count: u32, progress: &Progress) -> anyhow::Result<Audience> {
+async fn connected(testbed: &Testbed, count: u32, progress: &Progress) -> anyhow::Result<ConnectedClients> {
     progress.begin("making users", 0);
-    let users = users(&stand.database, "idle", count).await?;
-    Audience::connect(stand, &users, progress).await
+    let users = users(&testbed.database, "idle", count).await?;
+    ConnectedClients::connect(testbed, &users, progress).await
 }
 
 /// The whole rest, or a part of it.

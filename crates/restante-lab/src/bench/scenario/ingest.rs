@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{Address, Crowd, Drained, Numbering, Progress, connect_all, drain_all, send_all, waiting};
 use crate::bench::sizes::Sizes;
-use crate::bench::stand::{Stand, Subject};
+use crate::bench::testbed::{Subject, Testbed};
 
 /// The rate of taking in.
 pub const STORED: &str = "stored and confirmed";
@@ -17,11 +17,11 @@ pub const STORED: &str = "stored and confirmed";
 pub const DRAINED: &str = "drained";
 
 /// Every sender writes to its recipients in turn, `message:sent` comes for every message, nobody else is online.
-pub async fn ingest(stand: &Stand, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Figure> {
-    let sockets = connect_all(stand, &crowd.senders, progress).await?;
+pub async fn ingest(testbed: &Testbed, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Figure> {
+    let sockets = connect_all(testbed, &crowd.senders, progress).await?;
     progress.begin("ingest", sizes.total());
     let (numbering, content): (_, Arc<str>) = (Numbering::new(), sizes.content().into());
-    let (began, spent) = (Instant::now(), stand.meter.read());
+    let (began, spent) = (Instant::now(), testbed.meter.read());
     let mut tasks = JoinSet::new();
     for (place, socket) in sockets.into_iter().enumerate() {
         let mine: Vec<_> = crowd.chats.iter().skip(place).step_by(crowd.senders.len()).copied().map(Address::Chat).collect();
@@ -35,18 +35,18 @@ pub async fn ingest(stand: &Stand, crowd: &Crowd, sizes: &Sizes, progress: &Prog
         stored += sent??;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let figure = Figure::rate(STORED, stored, seconds, stand.meter.since(spent));
+    let figure = Figure::rate(STORED, stored, seconds, testbed.meter.since(spent));
     ensure!(stored == sizes.total(), "{stored} of {} messages were confirmed", sizes.total());
-    ensure!(waiting(&stand.database, &crowd.recipients).await? == stored, "not every confirmed message waits");
+    ensure!(waiting(&testbed.database, &crowd.recipients).await? == stored, "not every confirmed message waits");
     Ok(figure)
 }
 
 /// Ingest, and then all recipients connect at once and ack every message.
-pub async fn ingest_and_drain(stand: &Stand, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let ingest = ingest(stand, crowd, sizes, progress).await?;
-    let Drained { seconds, spent } = drain_all(stand, &crowd.recipients, sizes.window, sizes.total(), progress).await?;
+pub async fn ingest_and_drain(testbed: &Testbed, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let ingest = ingest(testbed, crowd, sizes, progress).await?;
+    let Drained { seconds, spent } = drain_all(testbed, &crowd.recipients, sizes.window, sizes.total(), progress).await?;
     let drained = Figure::rate(DRAINED, sizes.total(), seconds, spent);
-    Ok(match stand.subject {
+    Ok(match testbed.subject {
         Subject::Service => vec![ingest, drained, Figure::new("time to drain all", seconds, Unit::Seconds)],
         // It has fewer users: a time that looks like the other one and is of something else.
         Subject::Naive => vec![ingest, drained],

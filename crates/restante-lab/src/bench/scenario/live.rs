@@ -3,37 +3,43 @@
 use std::time::Duration;
 
 use crate::bench::figure::{Figure, Unit};
-use crate::bench::load::{ClosedLoop, OpenLoop, Outcome, Pace, Pair, Progress, pairs, quantiles};
+use crate::bench::load::{ClosedLoop, OpenLoop, OpenLoopResult, Pair, Progress, Schedule, pairs, quantiles};
 use crate::bench::sizes::Sizes;
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
 /// Time at the highest rate before it counts.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Both loops.
-pub async fn live(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let pairs = pairs(stand, sizes.pairs, progress).await?;
-    let (mut figures, pairs) = at_fixed_rate(stand, pairs, sizes, progress).await?;
-    figures.push(at_highest_rate(pairs, stand, sizes, progress).await?);
+pub async fn live(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let pairs = pairs(testbed, sizes.pairs, progress).await?;
+    let (mut figures, pairs) = at_fixed_rate(testbed, pairs, sizes, progress).await?;
+    figures.push(at_highest_rate(pairs, testbed, sizes, progress).await?);
     Ok(figures)
 }
 
 /// Every pair has so many messages under way, until its sender is told that they are delivered.
-pub async fn at_highest_rate(pairs: Vec<Pair>, stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Figure> {
+pub async fn at_highest_rate(pairs: Vec<Pair>, testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Figure> {
     let mut closed = ClosedLoop::start(pairs, sizes.unfinished, &sizes.content());
     closed.run(WARM_UP.min(sizes.time), progress).await?;
-    let figure = closed.measure("highest rate, told".to_owned(), sizes.time, stand, progress).await?;
+    let figure = closed.measure("highest rate, told".to_owned(), sizes.time, testbed, progress).await?;
     closed.finish().await?;
     Ok(figure)
 }
 
 /// All pairs together send so many messages a second.
-async fn at_fixed_rate(stand: &Stand, pairs: Vec<Pair>, sizes: &Sizes, progress: &Progress) -> anyhow::Result<(Vec<Figure>, Vec<Pair>)> {
+async fn at_fixed_rate(
+    testbed: &Testbed,
+    pairs: Vec<Pair>,
+    sizes: &Sizes,
+    progress: &Progress,
+) -> anyhow::Result<(Vec<Figure>, Vec<Pair>)> {
     progress.begin("at a fixed rate", (f64::from(sizes.rate) * sizes.time.as_secs_f64()) as u64);
-    let spent = stand.meter.read();
-    let pace = Pace { rate: sizes.rate, longest: sizes.time };
-    let Outcome { pairs, latencies, messages } = OpenLoop::start(pairs, pace, &sizes.content(), Some(progress))?.finish().await?;
-    let cost = stand.meter.since(spent).map(|spent| spent.per_1000(messages));
+    let spent = testbed.meter.read();
+    let schedule = Schedule { rate: sizes.rate, longest: sizes.time };
+    let OpenLoopResult { pairs, latencies, messages } =
+        OpenLoop::start(pairs, schedule, &sizes.content(), Some(progress))?.finish().await?;
+    let cost = testbed.meter.since(spent).map(|spent| spent.per_1000(messages));
     let mut figures = vec![Figure { cost, ..Figure::new("fixed rate", f64::from(sizes.rate), Unit::PerSecond) }];
     figures.extend(quantiles("sent → recipient", &latencies.there));
     figures.extend(quantiles("ack → sender told", &latencies.ack_told));

@@ -1,5 +1,5 @@
-//! What the users of a service ask it for, while a few others talk: how soon a message is there, how soon one has what waited, how
-//! soon one knows whether somebody is online.
+//! The times that users notice, under a little load: until a message arrives, until a backlog is drained, and until an online check is
+//! answered.
 
 use std::time::{Duration, Instant};
 
@@ -8,26 +8,26 @@ use hdrhistogram::Histogram;
 
 use crate::bench::figure::Figure;
 use crate::bench::load::{
-    Cast, Crowd, OpenLoop, Pace, Progress, Socket, accept_all, connect_all, direct_chats, drain, ensure_drained, pairs, quantiles, tidy,
-    users,
+    Crowd, OpenLoop, Progress, Schedule, Socket, User, accept_all, connect_all, direct_chats, drain, ensure_drained, pairs, quantiles,
+    tidy, users,
 };
 use crate::bench::sizes::Sizes;
-use crate::bench::stand::Stand;
+use crate::bench::testbed::Testbed;
 
-/// Messages that wait for each who comes.
+/// The messages that wait for each user who connects.
 const WAITING: u32 = 50;
-/// Longer than everything else takes: then the live traffic is stopped.
+/// Longer than the whole scenario takes. The live traffic is stopped before.
 const LIVE_MAX: Duration = Duration::from_secs(600);
 
-/// All three, the second and the third one after the other.
-pub async fn promises(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let crowd = crowd(stand, sizes, progress).await?;
-    let mut asked = Asked::connect(stand, progress).await?;
-    let pairs = pairs(stand, sizes.pairs, progress).await?;
+/// Measures all three, the second before the third.
+pub async fn promises(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    let crowd = crowd(testbed, sizes, progress).await?;
+    let mut check = PresenceCheck::connect(testbed, progress).await?;
+    let pairs = pairs(testbed, sizes.pairs, progress).await?;
     let (began, content) = (Instant::now(), sizes.content());
-    let mut live = OpenLoop::start(pairs, Pace { rate: sizes.storm_rate, longest: LIVE_MAX }, &content, None)?;
-    let drained = drained(stand, &crowd, progress).await?;
-    let checked = asked.check(sizes.checks, progress).await?;
+    let mut live = OpenLoop::start(pairs, Schedule { rate: sizes.storm_rate, longest: LIVE_MAX }, &content, None)?;
+    let drained = drained(testbed, &crowd, progress).await?;
+    let checked = check.run(sizes.checks, progress).await?;
     tokio::time::sleep(sizes.time.saturating_sub(began.elapsed())).await;
     live.stop();
     let live = live.finish().await?;
@@ -38,50 +38,50 @@ pub async fn promises(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyh
     Ok(figures)
 }
 
-/// Those who will come, with what waits for them.
-async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+/// Makes the users who will connect, and the messages that wait for them.
+async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
     let total = u64::from(sizes.pairs) * u64::from(WAITING);
     progress.begin("filling", total);
-    let crowd = Crowd::make(&stand.database, sizes.senders, sizes.pairs).await?;
-    accept_all(&stand.database, (0..WAITING).flat_map(|_| crowd.letters()), &sizes.content(), progress).await?;
-    tidy(&stand.database).await?;
+    let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.pairs).await?;
+    accept_all(&testbed.database, (0..WAITING).flat_map(|_| crowd.letters()), &sizes.content(), progress).await?;
+    tidy(&testbed.database).await?;
     Ok(crowd)
 }
 
-/// One after the other connects and takes what waits, with an ack for each message.
-async fn drained(stand: &Stand, crowd: &Crowd, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
+/// The users connect one after the other and drain their inboxes, with an ack a message.
+async fn drained(testbed: &Testbed, crowd: &Crowd, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
     let total = crowd.recipients.len() as u64 * u64::from(WAITING);
     progress.begin("50 waiting", total);
     let (mut latencies, mut received) = (micros()?, 0);
     for user in &crowd.recipients {
-        let (options, began) = (stand.options(&user.name)?, Instant::now());
+        let (options, began) = (testbed.options(&user.name)?, Instant::now());
         let mut socket = Socket::connect(&options).await?;
         received += drain(&mut socket, progress).await?;
         record(&mut latencies, began);
     }
-    ensure_drained(stand, &crowd.recipients, received, total).await?;
+    ensure_drained(testbed, &crowd.recipients, received, total).await?;
     Ok(latencies)
 }
 
-/// One who asks whether another is online.
-struct Asked {
+/// A client that checks whether another user is online.
+struct PresenceCheck {
     asker: Socket,
-    other: Cast,
-    /// It is.
+    other: User,
+    /// The other user's connection.
     _there: Socket,
 }
 
-impl Asked {
-    async fn connect(stand: &Stand, progress: &Progress) -> anyhow::Result<Self> {
-        let both = users(&stand.database, "asked", 2).await?;
-        direct_chats(&stand.database, &[(both[0].id, both[1].id)]).await?;
-        let mut sockets = connect_all(stand, &both, progress).await?.into_iter();
+impl PresenceCheck {
+    async fn connect(testbed: &Testbed, progress: &Progress) -> anyhow::Result<Self> {
+        let both = users(&testbed.database, "asked", 2).await?;
+        direct_chats(&testbed.database, &[(both[0].id, both[1].id)]).await?;
+        let mut sockets = connect_all(testbed, &both, progress).await?.into_iter();
         let (Some(asker), Some(there)) = (sockets.next(), sockets.next()) else { anyhow::bail!("two connect, and not both are there") };
         Ok(Self { asker, other: both[1].clone(), _there: there })
     }
 
-    /// Asks so often, each time when the answer before has come.
-    async fn check(&mut self, times: u32, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
+    /// Makes this many checks, each after the answer of the one before.
+    async fn run(&mut self, times: u32, progress: &Progress) -> anyhow::Result<Histogram<u64>> {
         progress.begin("online checks", u64::from(times));
         let mut latencies = micros()?;
         for _ in 0..times {

@@ -1,5 +1,5 @@
-//! Everybody comes back at once: thousands of clients connect within seconds and take what waits for them, while others go on
-//! talking and should not notice.
+//! A reconnect storm: thousands of clients connect within seconds and drain their inboxes. Meanwhile pairs go on sending, and should not
+//! notice.
 
 use std::time::{Duration, Instant};
 
@@ -8,31 +8,31 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use crate::bench::figure::{Figure, Unit};
-use crate::bench::load::{Crowd, OpenLoop, Pace, Progress, Socket, accept_all, drain, ensure_drained, pairs, quantiles, tidy, waiting};
+use crate::bench::load::{Crowd, OpenLoop, Progress, Schedule, Socket, accept_all, drain, ensure_drained, pairs, quantiles, tidy, waiting};
 use crate::bench::sizes::Sizes;
-use crate::bench::stand::{Stand, open_files};
+use crate::bench::testbed::{Testbed, open_files};
 
-/// Longer than any storm: live traffic is stopped when it is over.
+/// Longer than any storm. Live traffic is stopped when the storm is over.
 const LIVE_MAX: Duration = Duration::from_secs(600);
 
-/// Live traffic by itself, then with the storm.
-pub async fn storm(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+/// Measures live traffic alone, and then with the storm.
+pub async fn storm(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     open_files::ensure_room(u64::from(sizes.connections) + 2 * u64::from(sizes.pairs))?;
-    let crowd = crowd(stand, sizes, progress).await?;
-    let pairs = pairs(stand, sizes.pairs, progress).await?;
+    let crowd = crowd(testbed, sizes, progress).await?;
+    let pairs = pairs(testbed, sizes.pairs, progress).await?;
     let content = sizes.content();
-    let pace = Pace { rate: sizes.storm_rate, longest: sizes.time };
-    progress.begin("live alone", (f64::from(pace.rate) * pace.longest.as_secs_f64()) as u64);
-    let alone = OpenLoop::start(pairs, pace, &content, Some(progress))?.finish().await?;
+    let schedule = Schedule { rate: sizes.storm_rate, longest: sizes.time };
+    progress.begin("live alone", (f64::from(schedule.rate) * schedule.longest.as_secs_f64()) as u64);
+    let alone = OpenLoop::start(pairs, schedule, &content, Some(progress))?.finish().await?;
 
-    let mut live = OpenLoop::start(alone.pairs, Pace { longest: LIVE_MAX, ..pace }, &content, None)?;
-    let (began, spent) = (Instant::now(), stand.meter.read());
-    let clients = come_back(stand, &crowd, sizes, progress).await?;
+    let mut live = OpenLoop::start(alone.pairs, Schedule { longest: LIVE_MAX, ..schedule }, &content, None)?;
+    let (began, spent) = (Instant::now(), testbed.meter.read());
+    let clients = come_back(testbed, &crowd, sizes, progress).await?;
     let seconds = began.elapsed().as_secs_f64();
     live.stop();
-    let spent = stand.meter.since(spent);
+    let spent = testbed.meter.since(spent);
     let live = live.finish().await?;
-    ensure_drained(stand, &crowd.recipients, clients.received, total(sizes)).await?;
+    ensure_drained(testbed, &crowd.recipients, clients.received, total(sizes)).await?;
 
     let mut figures = vec![
         Figure::new("first connect → all drained", seconds, Unit::Seconds),
@@ -50,29 +50,29 @@ fn total(sizes: &Sizes) -> u64 {
     u64::from(sizes.connections) * u64::from(sizes.waiting)
 }
 
-/// Those who will come, with what waits for them.
-async fn crowd(stand: &Stand, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
+/// Makes the users who will connect, and the messages that wait for them.
+async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Crowd> {
     progress.begin("filling", total(sizes));
-    let crowd = Crowd::make(&stand.database, sizes.senders, sizes.connections).await?;
+    let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.connections).await?;
     let letters = (0..sizes.waiting).flat_map(|_| crowd.letters());
-    accept_all(&stand.database, letters, &sizes.content(), progress).await?;
-    tidy(&stand.database).await?;
-    let there = waiting(&stand.database, &crowd.recipients).await?;
+    accept_all(&testbed.database, letters, &sizes.content(), progress).await?;
+    tidy(&testbed.database).await?;
+    let there = waiting(&testbed.database, &crowd.recipients).await?;
     ensure!(there == total(sizes), "{there} messages wait where {} should", total(sizes));
     Ok(crowd)
 }
 
-/// What the clients saw.
+/// The result of the storm's clients.
 struct Clients {
-    /// From the instant at which each was to connect until it was told that its queue is drained.
+    /// Microseconds from the instant at which a client was to connect until it was told that its queue is drained.
     latencies: Histogram<u64>,
     received: u64,
 }
 
-/// All connect, evenly spread, and drain. They stay until the last one is done.
-async fn come_back(stand: &Stand, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Clients> {
+/// All clients connect, evenly spread in time, and drain. They stay until the last one is done.
+async fn come_back(testbed: &Testbed, crowd: &Crowd, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Clients> {
     progress.begin("storm", total(sizes));
-    let options: Vec<_> = crowd.recipients.iter().map(|user| stand.options(&user.name)).collect::<Result<_, _>>()?;
+    let options: Vec<_> = crowd.recipients.iter().map(|user| testbed.options(&user.name)).collect::<Result<_, _>>()?;
     let (began, mut tasks) = (Instant::now(), JoinSet::new());
     for (place, options) in (0_u32..).zip(options) {
         let due = began + sizes.spread.0 * place / sizes.connections;

@@ -1,12 +1,12 @@
-//! A client of the run: a user at one of the nodes, who sends, acks, rejects, reads, comes and goes as its dice fall, and
-//! notes all of it. It keeps the protocol; what it may get wrong by chance (an ack that never leaves, a connection
-//! that is not closed), the protocol allows.
+//! A client of the run: a user at one of the nodes. It sends, acks, rejects, reads, comes and goes by chance, and records all of it.
+//! It keeps the protocol. What it may get wrong by chance (an ack that never leaves, a connection that is not closed), the protocol
+//! allows.
 //!
-//! [`memory`] is what it knows, [`ears`] what it does about a frame, [`hands`] what it does by itself.
+//! [`state`] is what the client knows, [`listener`] handles frames, [`actions`] is what it does by itself.
 
-mod ears;
-mod hands;
-mod memory;
+mod actions;
+mod listener;
+mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,62 +19,62 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use uuid::Uuid;
 
-use super::dice::Dice;
-use super::history::{History, Scribe, What};
-use memory::{Memory, Session};
+use super::rng::Rng;
 use restante_client::{Wire, WireError};
+use restante_judge::{Event, History, Recorder};
+use state::{ClientState, Connection};
 
-/// How far the run is.
+/// A phase of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Everything happens.
+    /// Faults come, and clients do everything.
     Run,
-    /// Nothing new: what is open is repeated, everything is acked.
+    /// Clients do nothing new: they repeat open sends and ack everything.
     Finish,
-    /// Once more from the beginning of a connection, to hear what there is to hear.
+    /// Clients connect once more, to hear the last receipts.
     Hear,
-    /// Over.
+    /// The run is over.
     End,
 }
 
-/// What the conductor sees of a client.
+/// The part of a client that the conductor sees.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Sends without an answer.
+    /// The number of sends without an answer.
     pub open: AtomicUsize,
-    /// This connection has drained, in the phase with this number.
+    /// The number of the phase in which a connection last drained.
     pub drained_in: AtomicU64,
-    /// When a frame came last, in ms of the run.
+    /// The time of the last frame, in milliseconds of the run.
     pub heard_ms: AtomicU64,
-    /// It is asked to open a second connection beside its first.
+    /// Set by a fault: the client opens a second connection beside its first.
     pub doubles: AtomicBool,
 }
 
-/// A group as everybody knows it from the beginning.
+/// A group as it is made at the beginning.
 #[derive(Debug, Clone)]
 pub struct Group {
     /// Its id.
     pub chat: Uuid,
-    /// Who made it.
+    /// The user who made it.
     pub admin: String,
-    /// Who may be in it.
+    /// The users who may be in it.
     pub people: Vec<String>,
 }
 
-/// What all clients know.
+/// The things that all clients know.
 #[derive(Debug)]
-pub struct World {
+pub struct Environment {
     /// The nodes' addresses, each behind its proxy.
     pub nodes: Vec<String>,
     /// All users.
     pub users: Vec<String>,
-    /// Those of them who never come back once the faults are over.
+    /// Users who never come back once the faults are over.
     pub away: Vec<String>,
     /// All groups.
     pub groups: Vec<Group>,
     /// The instant that counts as 0.
     pub began: Instant,
-    /// Milliseconds between two deeds of a client, on average.
+    /// Milliseconds between two actions of a client, on average.
     pub pace_ms: u64,
 }
 
@@ -83,58 +83,58 @@ pub struct Actor {
     name: String,
     user: String,
     token: String,
-    world: Arc<World>,
-    dice: Dice,
-    scribe: Scribe,
+    environment: Arc<Environment>,
+    rng: Rng,
+    recorder: Recorder,
     phase: watch::Receiver<Phase>,
     progress: Arc<Progress>,
-    memory: Memory,
+    state: ClientState,
     connection: u32,
-    errands: JoinSet<What>,
+    http_calls: JoinSet<Event>,
 }
 
-/// A connection that was left open beside a newer one: read, and never acked.
-struct Ghost {
+/// A connection that was left open beside a newer one. Its frames are read and never acked.
+struct Lingering {
     wire: Wire,
     connection: u32,
     until: Instant,
 }
 
 const CONNECT_MAX: Duration = Duration::from_secs(6);
-/// Nodes ping every 2 s in a run.
+/// Nodes ping every 2 s in a run, so a connection that is silent this long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 const TICK_MS: u64 = 50;
 
 impl Actor {
-    /// A client of this name and user.
+    /// A client with this name, user and token.
     pub fn new(
         (name, user, token): (String, String, String),
-        world: Arc<World>,
-        dice: Dice,
-        scribe: Scribe,
+        environment: Arc<Environment>,
+        rng: Rng,
+        recorder: Recorder,
         phase: watch::Receiver<Phase>,
         progress: Arc<Progress>,
     ) -> Self {
-        let memory = Memory::new(&name);
-        Self { name, user, token, world, dice, scribe, phase, progress, memory, connection: 0, errands: JoinSet::new() }
+        let state = ClientState::new(&name);
+        Self { name, user, token, environment, rng, recorder, phase, progress, state, connection: 0, http_calls: JoinSet::new() }
     }
 
-    /// Lives until the run is over, and hands its history out.
-    pub async fn live(mut self) -> History {
-        let mut ghosts = Vec::new();
-        let stays_away = self.world.away.contains(&self.user);
+    /// Runs until the run is over, and returns the history.
+    pub async fn run(mut self) -> History {
+        let mut lingering = Vec::new();
+        let stays_away = self.environment.away.contains(&self.user);
         while self.phase() < if stays_away { Phase::Finish } else { Phase::End } {
             let born = self.phase();
             if let Some(wire) = self.connect().await {
-                self.be_connected(wire, born, &mut ghosts).await;
+                self.be_connected(wire, born, &mut lingering).await;
             }
-            self.memory.session = None;
-            let pause = if born == Phase::Run { self.dice.pause_ms(20, 800) } else { Duration::from_millis(100) };
-            // Whatever phase comes ends the pause.
+            self.state.connection = None;
+            let pause = if born == Phase::Run { self.rng.pause_ms(20, 800) } else { Duration::from_millis(100) };
+            // A new phase ends the pause.
             let _ = timeout(pause, self.phase.wait_for(|phase| *phase != born)).await;
         }
-        self.errands.shutdown().await;
-        self.scribe.finish()
+        self.http_calls.shutdown().await;
+        self.recorder.finish()
     }
 
     fn phase(&self) -> Phase {
@@ -143,21 +143,21 @@ impl Actor {
 
     async fn connect(&mut self) -> Option<Wire> {
         self.connection += 1;
-        let node = self.dice.index(self.world.nodes.len());
+        let node = self.rng.index(self.environment.nodes.len());
         let is_last = self.phase() > Phase::Run;
-        let device = self.memory.choose_device(&mut self.dice, is_last);
-        let mut options = restante_client::Options::new(&self.world.nodes[node], self.token.clone()).ok()?;
-        options.since = self.memory.claim(device.as_deref(), &mut self.dice);
-        options.marks.clone_from(&self.memory.marks);
-        options.window = Some([5, 20, 50, 200][self.dice.index(4)]);
-        options.batch = self.dice.chance(300);
+        let device = self.state.choose_device(&mut self.rng, is_last);
+        let mut options = restante_client::Options::new(&self.environment.nodes[node], self.token.clone()).ok()?;
+        options.since = self.state.claim(device.as_deref(), &mut self.rng);
+        options.marks.clone_from(&self.state.marks);
+        options.window = Some([5, 20, 50, 200][self.rng.index(4)]);
+        options.batch = self.rng.chance(300);
         options.device.clone_from(&device);
         let since = options.since.as_ref().map(|(since, _)| *since);
-        self.scribe.note(self.connection, What::Connecting { node, device: device.clone(), since });
+        self.recorder.note(self.connection, Event::Connecting { node, device: device.clone(), since });
         let why = match timeout(CONNECT_MAX, Wire::connect(&options)).await {
             Ok(Ok(wire)) => {
-                let acks_by_id = is_last || self.dice.chance(500);
-                self.memory.session = Some(Session::new(device, acks_by_id));
+                let acks_by_id = is_last || self.rng.chance(500);
+                self.state.connection = Some(Connection::new(device, acks_by_id));
                 return Some(wire);
             }
             Ok(Err(error)) => error,
@@ -167,74 +167,74 @@ impl Actor {
         None
     }
 
-    /// Until the connection ends, for whatever reason.
-    async fn be_connected(&mut self, mut wire: Wire, born: Phase, ghosts: &mut Vec<Ghost>) {
+    /// Uses the connection until it ends, for any reason.
+    async fn be_connected(&mut self, mut wire: Wire, born: Phase, lingering: &mut Vec<Lingering>) {
         let (mut sounds, mut heard_at) = (0, Instant::now());
         let mut phase = self.phase.clone();
-        let mut deaf_until = Instant::now();
+        let mut unread_until = Instant::now();
         loop {
-            let is_deaf = Instant::now() < deaf_until;
+            let is_not_reading = Instant::now() < unread_until;
             tokio::select! {
                 _ = phase.wait_for(|phase| *phase != born) => return self.leave(wire, "the phase is over"),
-                heard = wire.next(), if !is_deaf => match heard {
+                heard = wire.next(), if !is_not_reading => match heard {
                     Ok(text) => self.hear(self.connection, &text, &mut wire),
                     Err(why) => return self.note_closed(self.connection, &why),
                 },
-                (ghost, heard) = next_of(ghosts) => self.hear_ghost(ghosts, ghost, heard),
+                (which, heard) = next_of(lingering) => self.hear_ghost(lingering, which, heard),
                 () = sleep(Duration::from_millis(TICK_MS)) => {}
             }
-            if wire.sounds() != sounds || is_deaf {
+            if wire.sounds() != sounds || is_not_reading {
                 (sounds, heard_at) = (wire.sounds(), Instant::now());
             }
-            if heard_at.elapsed() > SILENCE_MAX || self.memory.is_overdue() {
+            if heard_at.elapsed() > SILENCE_MAX || self.state.is_overdue() {
                 return self.leave(wire, "no answer");
             }
-            ghosts.retain(|ghost| ghost.until > Instant::now());
+            lingering.retain(|which| which.until > Instant::now());
             match self.act(&mut wire) {
-                hands::Next::Stay => {}
-                hands::Next::Leave => return self.leave(wire, "as the dice fell"),
-                hands::Next::Double => {
-                    let until = Instant::now() + self.dice.pause_ms(500, 4000);
-                    ghosts.push(Ghost { wire, connection: self.connection, until });
+                actions::Next::Stay => {}
+                actions::Next::Leave => return self.leave(wire, "it left by chance"),
+                actions::Next::Double => {
+                    let until = Instant::now() + self.rng.pause_ms(500, 4000);
+                    lingering.push(Lingering { wire, connection: self.connection, until });
                     return;
                 }
-                hands::Next::Deaf(time) => deaf_until = Instant::now() + time,
+                actions::Next::StopReading(time) => unread_until = Instant::now() + time,
             }
         }
     }
 
-    /// Without a goodbye, as lost connections end.
+    /// Drops the connection without a close frame, as lost connections end.
     fn leave(&mut self, wire: Wire, why: &str) {
         drop(wire);
-        self.scribe.note(self.connection, What::Closed { code: None, why: why.to_owned() });
+        self.recorder.note(self.connection, Event::Closed { code: None, why: why.to_owned() });
     }
 
     fn note_closed(&mut self, connection: u32, why: &WireError) {
         let code = if let WireError::Closed { code, .. } = why { *code } else { None };
-        self.scribe.note(connection, What::Closed { code, why: super::words(why) });
+        self.recorder.note(connection, Event::Closed { code, why: super::words(why) });
     }
 
-    fn hear_ghost(&mut self, ghosts: &mut Vec<Ghost>, which: usize, heard: Result<Utf8Bytes, WireError>) {
-        let connection = ghosts[which].connection;
+    fn hear_ghost(&mut self, lingering: &mut Vec<Lingering>, which: usize, heard: Result<Utf8Bytes, WireError>) {
+        let connection = lingering[which].connection;
         match heard {
             Ok(text) => self.overhear(connection, &text),
             Err(why) => {
-                ghosts.remove(which);
+                lingering.remove(which);
                 self.note_closed(connection, &why);
             }
         }
     }
 
     fn note_heard(&self) {
-        let heard = u64::try_from(self.world.began.elapsed().as_millis()).unwrap_or_default();
+        let heard = u64::try_from(self.environment.began.elapsed().as_millis()).unwrap_or_default();
         self.progress.heard_ms.store(heard, Ordering::Relaxed);
     }
 }
 
-async fn next_of(ghosts: &mut [Ghost]) -> (usize, Result<Utf8Bytes, WireError>) {
-    if ghosts.is_empty() {
+async fn next_of(lingering: &mut [Lingering]) -> (usize, Result<Utf8Bytes, WireError>) {
+    if lingering.is_empty() {
         return pending().await;
     }
-    let (heard, which, _) = select_all(ghosts.iter_mut().map(|ghost| Box::pin(ghost.wire.next()))).await;
+    let (heard, which, _) = select_all(lingering.iter_mut().map(|which| Box::pin(which.wire.next()))).await;
     (which, heard)
 }

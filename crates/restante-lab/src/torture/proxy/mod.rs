@@ -1,5 +1,5 @@
-//! A proxy between two that talk over a stream, TCP or a Unix socket, that can do to them what networks do: cut, stall,
-//! leave half of a connection open, delay, go slow. In front of PostgreSQL it can also say that the disk is full.
+//! A proxy on a stream, TCP or a Unix socket, that does what networks do: it cuts connections, stalls them, leaves half of one open,
+//! delays it, or makes it slow. In front of PostgreSQL it can also answer that the disk is full.
 
 mod postgres;
 mod pump;
@@ -19,40 +19,40 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 type Stream = Box<dyn Duplex>;
 
-/// Where the proxy leads to.
+/// The server behind the proxy.
 #[derive(Debug, Clone)]
 enum Target {
     /// A node.
     Tcp(SocketAddr),
-    /// PostgreSQL, wherever it is now.
+    /// PostgreSQL, at the socket that the channel names now.
     Postgres(watch::Receiver<PathBuf>),
 }
 
-/// What it does to all that passes.
+/// A state of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
-    /// Nothing.
-    Fair,
-    /// Nothing passes, and nobody is told.
+pub enum NetworkState {
+    /// Everything passes at once.
+    Normal,
+    /// Nothing passes, and connections stay open.
     Stalled,
-    /// Each piece comes so many milliseconds later.
+    /// Each piece comes this many milliseconds later.
     Delayed(u64),
-    /// So many bytes in a second.
+    /// This many bytes pass in a second.
     Slow(u64),
-    /// Whatever PostgreSQL is to write, its disk is full.
+    /// Statements that write are answered as PostgreSQL does when its disk is full.
     DiskFull,
 }
 
-/// Which end of a connection is dropped while the other one stays open.
+/// The end of a connection that is dropped while the other one stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
-    /// Whoever connected believes that all is well.
+    /// The server's end is dropped, and the client does not notice.
     Server,
-    /// The server believes that its client is there.
+    /// The client's end is dropped, and the server does not notice.
     Client,
 }
 
-/// What connections are told beside the weather.
+/// Signals to connections, beside the state of the network.
 #[derive(Debug, Clone)]
 struct Signals {
     cut: CancellationToken,
@@ -62,13 +62,13 @@ struct Signals {
 /// A running proxy; ends when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    weather: watch::Sender<Weather>,
+    network: watch::Sender<NetworkState>,
     signals: Arc<Mutex<Signals>>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    /// In front of a node, on a port of its own.
+    /// A proxy in front of a node, on a port of its own.
     ///
     /// # Errors
     /// When it cannot listen.
@@ -84,7 +84,7 @@ impl Proxy {
         Ok((proxy, addr))
     }
 
-    /// In front of PostgreSQL, as a socket at `path`. Connections lead to the socket that `target` names when they are made.
+    /// A proxy in front of PostgreSQL, as a socket at `path`. A connection leads to the socket that `target` names when it is made.
     ///
     /// # Errors
     /// When it cannot listen.
@@ -98,15 +98,15 @@ impl Proxy {
     }
 
     fn start<F: Future<Output = ()> + Send + 'static>(target: Target, accept: impl FnOnce(Hub) -> F) -> Self {
-        let weather = watch::Sender::new(Weather::Fair);
+        let network = watch::Sender::new(NetworkState::Normal);
         let signals = Arc::new(Mutex::new(Signals { cut: CancellationToken::new(), half: watch::Sender::new(None) }));
-        let hub = Hub { weather: weather.subscribe(), target, signals: Arc::clone(&signals) };
-        Self { weather, signals, task: tokio::spawn(accept(hub)) }
+        let hub = Hub { network: network.subscribe(), target, signals: Arc::clone(&signals) };
+        Self { network, signals, task: tokio::spawn(accept(hub)) }
     }
 
-    /// Sets the weather.
-    pub fn set(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+    /// Sets the state of the network.
+    pub fn set(&self, network: NetworkState) {
+        self.network.send_replace(network);
     }
 
     /// Ends all connections.
@@ -120,12 +120,13 @@ impl Proxy {
         self.signals().half.send_replace(Some(half));
     }
 
-    /// Ends what was held by [`Self::halve`].
+    /// Ends the connections that [`Self::halve`] holds.
     pub fn mend(&self) {
         self.cut();
     }
 
-    /// Loses each connection without a word: whoever made it believes that all is well, and nothing mends it. Later ones work.
+    /// Drops the server's end of each connection for good: the client does not notice, and [`Self::mend`] does not end it. Later
+    /// connections work.
     pub fn lose(&self) {
         self.halve(Half::Server);
         self.renew();
@@ -135,7 +136,7 @@ impl Proxy {
         self.signals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Connections that begin from here on know nothing of what was done to those before.
+    /// Gives later connections fresh signals.
     fn renew(&self) {
         let fresh = Signals { cut: CancellationToken::new(), half: watch::Sender::new(None) };
         *self.signals.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -149,10 +150,10 @@ impl Drop for Proxy {
     }
 }
 
-/// What a connection needs of its proxy.
+/// The part of a proxy that its connections need.
 #[derive(Clone)]
 struct Hub {
-    weather: watch::Receiver<Weather>,
+    network: watch::Receiver<NetworkState>,
     target: Target,
     signals: Arc<Mutex<Signals>>,
 }
@@ -160,10 +161,10 @@ struct Hub {
 impl Hub {
     fn serve(&self, client: Stream) {
         let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (weather, target) = (self.weather.clone(), self.target.clone());
+        let (network, target) = (self.network.clone(), self.target.clone());
         tokio::spawn(async move {
             let cut = signals.cut.clone();
-            cut.run_until_cancelled(pump::connect_and_run(client, target, weather, signals.half.subscribe())).await;
+            cut.run_until_cancelled(pump::connect_and_run(client, target, network, signals.half.subscribe())).await;
         });
     }
 }
@@ -232,9 +233,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_passes_while_it_is_stalled_and_all_of_it_afterwards() {
         let (proxy, mut stream) = echo().await;
-        proxy.set(Weather::Stalled);
+        proxy.set(NetworkState::Stalled);
         assert!(timeout(A_MOMENT, said(&mut stream, b"wait")).await.is_err());
-        proxy.set(Weather::Fair);
+        proxy.set(NetworkState::Normal);
         let mut heard = [0; 4];
         stream.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"wait");
@@ -262,8 +263,8 @@ mod tests {
     #[tokio::test]
     async fn delay_and_slowness_lose_nothing() {
         let (proxy, mut stream) = echo().await;
-        for weather in [Weather::Delayed(20), Weather::Slow(100_000)] {
-            proxy.set(weather);
+        for network in [NetworkState::Delayed(20), NetworkState::Slow(100_000)] {
+            proxy.set(network);
             let words = vec![b'x'; 20_000];
             assert_eq!(said(&mut stream, &words).await.unwrap(), words);
         }

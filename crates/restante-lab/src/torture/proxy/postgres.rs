@@ -1,10 +1,10 @@
-//! Enough of PostgreSQL's protocol (version 3, "Message Formats" in its manual) to refuse a statement in the server's name:
-//! the client's messages are gathered up to a Sync, and a group that would write can be answered with SQLSTATE 53100
-//! instead of being passed on. Only where no transaction is open, so that nothing is left half done. Pure.
+//! Enough of PostgreSQL's protocol (version 3, "Message Formats" in its manual) to refuse a statement in the server's name. The
+//! client's messages are gathered up to a Sync, and a group that would write is answered with SQLSTATE 53100 instead of being
+//! passed on. This is done only while no transaction is open, so that none is left half done. Pure.
 
 use std::collections::HashSet;
 
-/// What a statement that writes has in its text.
+/// Texts by which a statement that writes is known.
 const WRITING: [&str; 8] = [
     "restante_accept(",
     "restante_settle(",
@@ -16,20 +16,20 @@ const WRITING: [&str; 8] = [
     "restante_expire(",
 ];
 
-/// Messages that belong together: up to a Sync, or a single one of another kind.
+/// A group of messages: those up to a Sync, or a single message of another kind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Group {
-    /// As they came.
+    /// The messages as they came.
     pub(super) bytes: Vec<u8>,
-    /// The server will say `ReadyForQuery` to it.
+    /// The server will answer the group with `ReadyForQuery`.
     is_answered: bool,
-    /// It executes a statement that writes.
+    /// The group executes a statement that writes.
     writes: bool,
 }
 
-/// What the client says, cut into groups.
+/// The client's bytes, cut into groups.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct ClientStream {
     bytes: Vec<u8>,
     group: Group,
     has_started: bool,
@@ -37,8 +37,8 @@ pub(super) struct Asked {
     binds_writing: bool,
 }
 
-impl Asked {
-    /// More of it.
+impl ClientStream {
+    /// Adds bytes of the client.
     pub(super) fn hear(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -67,7 +67,7 @@ impl Asked {
         }
     }
 
-    /// A whole message and its kind; the first of a connection has none.
+    /// A whole message and its kind; the first message of a connection has no kind.
     fn next_message(&mut self) -> Option<(Option<u8>, Vec<u8>)> {
         let kind_bytes = usize::from(self.has_started);
         let length = self.bytes.get(kind_bytes..kind_bytes + 4)?;
@@ -82,7 +82,7 @@ impl Asked {
         Some((kind, message))
     }
 
-    /// Parse: the statement's name, its text.
+    /// Reads a Parse message: the name of the statement, and its text.
     fn parse(&mut self, body: &[u8]) {
         let mut parts = body.split(|byte| *byte == 0);
         let (Some(name), Some(text)) = (parts.next(), parts.next()) else { return };
@@ -94,13 +94,13 @@ impl Asked {
         }
     }
 
-    /// Bind: the portal's name, the statement's.
+    /// Reads a Bind message: the name of the portal, and the name of the statement.
     fn is_writing(&self, body: &[u8]) -> bool {
         body.split(|byte| *byte == 0).nth(1).is_some_and(|name| self.writing.contains(name))
     }
 }
 
-/// What is known of the server's state by its answers.
+/// The server's state as its answers show it.
 #[derive(Debug, Default)]
 pub(super) struct Server {
     /// Answers that are still to come.
@@ -112,7 +112,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The answer in the server's name, or none: the group is to be passed on.
+    /// The answer in the server's name; `None`: the group is to be passed on.
     pub(super) fn refuse_or_expect(&mut self, group: &Group, is_full: bool) -> Option<Vec<u8>> {
         if is_full && group.writes && self.is_idle && self.open == 0 {
             return Some(disk_full());
@@ -121,7 +121,7 @@ impl Server {
         None
     }
 
-    /// What the server says passes by; only `ReadyForQuery` matters.
+    /// Reads the server's bytes; only `ReadyForQuery` matters.
     pub(super) fn hear(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Kind, length, and the first byte of the body where there is one.
+    /// Reads the header of a message: kind, length, and the first byte of the body if there is one.
     fn look(&mut self) {
         let [kind, a, b, c, d, body @ ..] = self.header.as_slice() else { return };
         let length = u32::from_be_bytes([*a, *b, *c, *d]);
@@ -184,8 +184,8 @@ mod tests {
         bytes
     }
 
-    fn started() -> (Asked, Server) {
-        let (mut asked, mut server) = (Asked::default(), Server::default());
+    fn started() -> (ClientStream, Server) {
+        let (mut asked, mut server) = (ClientStream::default(), Server::default());
         asked.hear(&[0, 0, 0, 9, 0, 3, 0, 0, 0]);
         assert!(server.refuse_or_expect(&asked.next_group().unwrap(), true).is_none());
         server.hear(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");

@@ -1,0 +1,112 @@
+//! The database as the judge sees it: read at the end, in one snapshot, by statements of the judge's own. By then the tables no
+//! longer say who was in which chat at which number, because a user who rejoins loses the old numbers. So a trigger of the
+//! judge's writes every membership down while the run lasts.
+
+mod read;
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::history::{Class, Status};
+pub use read::{inconsistencies, read, read_chat, watch_members};
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its chat.
+    pub chat: Uuid,
+    /// Its number in the chat.
+    pub seq: i64,
+    /// The user who sent it.
+    pub sender: String,
+    /// Its text.
+    pub content: String,
+    /// True when its time is over.
+    pub is_over: bool,
+}
+
+/// A message for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The recipient.
+    pub user: String,
+    /// The inbox.
+    pub class: Class,
+    /// Its number in the inbox; `None` when the evidence does not have it.
+    pub seq: Option<i64>,
+    /// The message.
+    pub message: Uuid,
+    /// Its status.
+    pub status: Status,
+    /// The attempts that were counted.
+    pub attempts: i16,
+    /// The reason of its end; empty while it has none.
+    pub reason: String,
+    /// How many of its sender's rows failed or expired after this one, or in the same transaction.
+    pub ended_later: i64,
+}
+
+/// An inbox's counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbox {
+    /// Its user.
+    pub user: String,
+    /// Its class.
+    pub class: Class,
+    /// The last number that was given.
+    pub last_seq: i64,
+    /// Nothing waits up to this number.
+    pub settled_seq: i64,
+}
+
+/// A member as it is at the end, with its marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The chat.
+    pub chat: Uuid,
+    /// The user.
+    pub user: String,
+    /// Messages above this number are for the member.
+    pub joined: i64,
+    /// Messages above this number are not; `None` while the user is in the chat.
+    pub left: Option<i64>,
+    /// Nothing up to this number waits.
+    pub delivered: i64,
+    /// Everything up to this number is read.
+    pub read: i64,
+}
+
+/// A time that a user spent in a chat, in the chat's numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberInterval {
+    /// The chat.
+    pub chat: Uuid,
+    /// The user.
+    pub user: String,
+    /// The interval begins above this number.
+    pub joined: i64,
+    /// The interval ends with this number; `None` while the user is in the chat.
+    pub left: Option<i64>,
+}
+
+/// The rows at the end.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The last number of each chat.
+    pub chats: HashMap<Uuid, i64>,
+    /// All messages by their ids.
+    pub messages: HashMap<Uuid, Message>,
+    /// All recipients' rows.
+    pub rows: Vec<Row>,
+    /// All inboxes.
+    pub inboxes: Vec<Inbox>,
+    /// The inbox numbers that are named as gaps.
+    pub gaps: HashSet<(String, Class, i64)>,
+    /// All members.
+    pub members: Vec<Member>,
+    /// All times that users spent in chats.
+    pub intervals: Vec<MemberInterval>,
+    /// Sentences about tables that do not agree with one another.
+    pub inconsistencies: Vec<String>,
+}

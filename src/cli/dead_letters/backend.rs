@@ -1,0 +1,160 @@
+//! The backend of the dead-letter commands: a running service, or the database itself. Both have the same requests and answers.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::postgres::PgPoolOptions;
+
+use super::Source;
+use crate::cli::exit::UsageError;
+use crate::cli::host::{Host, data_dir};
+use crate::cli::identity::token_for_admin;
+use crate::cli::serve::{checked, settings_of_environment};
+use crate::domain::{ExternalId, MessageId};
+use crate::protocol::{DeadLetterData, Timestamp};
+use crate::store::{self, DeadLetterFilter, PLANNING, PutBack, Store};
+use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
+
+/// The time that the command waits for a lock.
+const LOCK_TIMEOUT: &str = "5s";
+const ROWS_MAX: u16 = 500;
+
+/// A backend.
+pub(super) enum Backend {
+    /// A running service, and the token for it.
+    Service(Http, String),
+    /// The database, and the server if this command has started it.
+    Database(Store, Box<Host>),
+}
+
+impl Backend {
+    pub(super) async fn open(source: &Source) -> anyhow::Result<Self> {
+        if let Some(url) = &source.url {
+            let token = source.token.clone().map_or_else(token_for_admin, Ok)?;
+            return Ok(Self::Service(Http::new(url)?, token));
+        }
+        let config = checked(settings_of_environment())?;
+        if config.database_url.is_none() && !data_dir(&config)?.exists() {
+            return Err(UsageError("there is no database here: set DATABASE_URL, or DATA_DIR, or name a service with --url".into()).into());
+        }
+        let host = Host::start(&config).await?;
+        let options = host.database.clone().with_settings().await?.direct.options([("lock_timeout", LOCK_TIMEOUT)]).options(PLANNING);
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(10)).connect_with(options).await;
+        let pool = pool.context("cannot reach the database")?;
+        store::check_direct(&mut *pool.acquire().await?).await?;
+        Ok(Self::Database(Store::new(pool), Box::new(host)))
+    }
+
+    pub(super) async fn close(self) {
+        if let Self::Database(store, host) = self {
+            store.pool().close().await;
+            host.stop().await;
+        }
+    }
+
+    /// A page, newest first.
+    pub(super) async fn page(&self, query: &DeadLetterQuery) -> anyhow::Result<DeadLetterPage> {
+        match self {
+            Self::Service(http, token) => Ok(http.dead_letters(token, query).await?),
+            Self::Database(store, _) => page(store, query).await,
+        }
+    }
+
+    /// One message; none when it is no dead letter.
+    pub(super) async fn show(&self, message: MessageId) -> anyhow::Result<Option<DeadLetterDetails>> {
+        match self {
+            Self::Service(http, token) => match http.dead_letter(token, message).await {
+                Err(HttpError::Rejected { status: 404, .. }) => Ok(None),
+                found => Ok(Some(found?)),
+            },
+            Self::Database(store, _) => show(store, message).await,
+        }
+    }
+
+    /// Puts at most 100 back.
+    pub(super) async fn requeue(&self, items: &[(MessageId, ExternalId)]) -> anyhow::Result<Vec<DeadLetterOutcome>> {
+        let store = match self {
+            Self::Service(http, token) => return Ok(http.requeue(token, items).await?),
+            Self::Database(store, _) => store,
+        };
+        let mut outcomes = Vec::with_capacity(items.len());
+        for (message, user) in items {
+            let outcome = match store.put_back(*message, user).await {
+                Ok(PutBack::Requeued(_)) => "requeued",
+                Ok(PutBack::NoRecipient) => "no_recipient",
+                Ok(PutBack::Left) => "left",
+                Ok(PutBack::Expired) => "expired",
+                Ok(PutBack::NotFailed) => "not_failed",
+                Err(cause) => busy(cause)?,
+            };
+            outcomes.push(noted(*message, user, outcome));
+        }
+        Ok(outcomes)
+    }
+
+    /// Gives at most 100 up.
+    pub(super) async fn discard(&self, items: &[(MessageId, ExternalId)], words: Option<&str>) -> anyhow::Result<Vec<DeadLetterOutcome>> {
+        let store = match self {
+            Self::Service(http, token) => return Ok(http.discard(token, items, words).await?),
+            Self::Database(store, _) => store,
+        };
+        let mut outcomes = Vec::with_capacity(items.len());
+        for (message, user) in items {
+            let outcome = match store.discard(*message, user, words.unwrap_or("discarded by an operator")).await {
+                Ok(true) => "discarded",
+                Ok(false) => "not_failed",
+                Err(cause) => busy(cause)?,
+            };
+            outcomes.push(noted(*message, user, outcome));
+        }
+        Ok(outcomes)
+    }
+}
+
+/// The code for an item that another transaction has locked. Any other error ends the command, and the items before it stay done.
+fn busy(cause: store::Error) -> anyhow::Result<&'static str> {
+    match cause {
+        store::Error::Held(_) => Ok("busy"),
+        cause => Err(cause.into()),
+    }
+}
+
+/// The outcome for this message and recipient.
+fn noted(message: MessageId, user: &ExternalId, outcome: &str) -> DeadLetterOutcome {
+    DeadLetterOutcome { message_id: message, user_id: user.clone(), outcome: outcome.to_owned() }
+}
+
+async fn page(store: &Store, query: &DeadLetterQuery) -> anyhow::Result<DeadLetterPage> {
+    let user = |text: &Option<String>| text.clone().map(ExternalId::try_from).transpose().map_err(|error| UsageError(error.to_string()));
+    let filter = DeadLetterFilter {
+        sender: user(&query.sender)?,
+        recipient: user(&query.recipient)?,
+        message: None,
+        since: query.since.as_deref().and_then(Timestamp::parse).map(|at| at.0),
+        reason: query.reason.clone(),
+    };
+    let rows_max = query.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX);
+    let below = query.after.as_deref().and_then(store::DeadLetterCursor::parse);
+    let mut letters = store.dead_letters(&filter, below, rows_max + 1).await?;
+    let has_more = letters.len() > usize::from(rows_max);
+    letters.truncate(usize::from(rows_max));
+    let next = letters.last().filter(|_| has_more).map(|letter| store::DeadLetterCursor::of(letter).to_string());
+    Ok(DeadLetterPage { dead_letters: letters.into_iter().map(shown).collect::<anyhow::Result<_>>()?, next })
+}
+
+async fn show(store: &Store, message: MessageId) -> anyhow::Result<Option<DeadLetterDetails>> {
+    let filter = DeadLetterFilter { message: Some(message), ..DeadLetterFilter::default() };
+    let letters = store.dead_letters(&filter, None, ROWS_MAX).await?;
+    let Some(content) = store.message_content(message).await?.filter(|_| !letters.is_empty()) else { return Ok(None) };
+    Ok(Some(DeadLetterDetails {
+        message_id: message,
+        content: content.text,
+        metadata: content.metadata.map(serde_json::value::RawValue::from_string).transpose()?,
+        dead_letters: letters.into_iter().map(shown).collect::<anyhow::Result<_>>()?,
+    }))
+}
+
+/// A dead letter as the client reads it from the service.
+fn shown(letter: crate::domain::DeadLetter) -> anyhow::Result<DeadLetter> {
+    Ok(serde_json::from_value(serde_json::to_value(DeadLetterData::from(letter))?)?)
+}

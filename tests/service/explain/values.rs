@@ -1,0 +1,101 @@
+//! The values that each statement of the service is called with, by its name. `{user}`, `{name}`, `{chat}`, `{one}` and `{two}` are
+//! those of [`Known`], and `{nil}` is a UUID that nothing has.
+
+use std::collections::HashMap;
+
+use super::Known;
+
+const VALUES: &[(&str, &str)] = &[
+    (
+        "accept",
+        "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], \
+         array[null]::timestamptz[], false, '100ms'",
+    ),
+    ("add_members", "'{chat}', {user}, array[{user}], 5000"),
+    ("acquire_job", "'expire', '{nil}', 8000"),
+    ("advance_job", "'expire', '{nil}', 1, 'x', 8000"),
+    ("advance_settled", "array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[]"),
+    ("any_node_gone", ""),
+    ("applied", "0"),
+    ("arrive", "'{nil}', array[{user}]"),
+    ("audience", "{user}, '{chat}'"),
+    ("beat", "'{nil}', 8000"),
+    ("catch_up_marks", "4"),
+    ("chats", "{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50"),
+    ("collations", ""),
+    ("count_attempts", "array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5, '5ms'"),
+    ("create_group", "gen_random_uuid(), {user}, 'title', array[{user}]"),
+    ("database_clock", ""),
+    ("dead_letters", "null, '{name}', null, 'epoch', null, 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50"),
+    ("depart", "'{nil}', array[{user}], array[1000]"),
+    ("device_seen", "{user}, 'device-1'"),
+    ("direct_chats", "array[{user}, {user}], array['user-35', 'nobody'], array[true, false], '5ms'"),
+    ("discard", "'{one}', '{name}', 'x'"),
+    ("end_departures", "1000"),
+    ("endings_latest", "{user}, 1000"),
+    ("endings_since", "{user}, '0', '{nil}', 0, 1001, null"),
+    ("epoch", ""),
+    ("expire", "'epoch', '{nil}', now(), 500, 2000"),
+    ("peek", "array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]"),
+    ("history", "{user}, '{chat}', null, 30, 50"),
+    ("history_keys", "{user}, '{chat}', null, 30, 50"),
+    ("in_the_way", "1"),
+    ("is_busy", "1"),
+    ("large_chats", "array['{chat}']::uuid[], 51"),
+    ("leave", "'{nil}', 2500"),
+    ("locate", "array[{user}, {user}], array['{one}', '{two}']::uuid[], true"),
+    ("marks_latest", "{user}, array['{chat}']::uuid[], 51, 1000"),
+    ("marks_since", "{user}, array['{chat}']::uuid[], '0', 51, null"),
+    ("member_count", "'{chat}'"),
+    ("members", "{user}, '{chat}', 'user-35', 50"),
+    ("message_content", "'{one}'"),
+    ("notify", "array['restante_test'], array['x']"),
+    ("open", "'{name}', null, null, 'device-1', null, 1001, '{chat,alert,event}'"),
+    ("overview", "{user}, '0', 51, 'device-1'"),
+    ("page_everything", "{user}, 'chat', 10, 50, 50010"),
+    ("page_keys", "{user}, 'chat', 10, 50, 50000, array['sent'], true"),
+    ("page_look", "{user}, 'chat', 10, 50, 50000"),
+    ("page_waiting", "{user}, 'chat', 10, 50, 50000"),
+    ("patience", "'1s', 'x'"),
+    ("ping", ""),
+    ("premises", "array['table users']"),
+    ("presence", "{user}, array['user-35', 'user-37', 'user-4000']"),
+    ("put_back", "'{one}', '{name}'"),
+    ("read_all", "array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'"),
+    ("reap", "1000"),
+    ("release_job", "'expire', '{nil}', 1"),
+    ("recipients_waiting", "array['{one}', '{two}']::uuid[]"),
+    ("remove_members", "'{chat}', {user}, array[{user}]"),
+    ("room", ""),
+    ("schema_of", "'public'"),
+    ("seqs_of_messages", "array['{chat}']::uuid[], array['{one}']::uuid[]"),
+    ("sequences", ""),
+    ("settings", "array['jit'], array['off'], array['']"),
+    (
+        "settle",
+        "array[{user}], array['chat']::inbox_class[], array[40], array[{user}], array['{chat}']::uuid[], array[19], \
+         array[{user}], array['{chat}']::uuid[], array[{user}], array['device-1'], array['chat']::inbox_class[], \
+         array[40], '100ms'",
+    ),
+    ("shape", ""),
+    ("sign_in", "'{name}'"),
+    ("stand_on", "array['{one}', '{two}']::uuid[]"),
+    ("status_counts", "'{chat}'"),
+    ("statuses", "{user}, '{one}'"),
+    ("receipt_counts", "array['{chat}']::uuid[], array[{user}], array[5]"),
+    ("receipt_counts_since", "{user}, array['{chat}']::uuid[], '0'"),
+    ("unfinished", ""),
+    ("update_profile", "{user}, 'name', null"),
+    ("users", "array['user-36', 'user-37']"),
+    ("waiting_up_to", "{user}, 'chat', 0, 30, 50"),
+    ("wake_channel", ""),
+];
+
+/// The values of each statement, by its name.
+pub fn values(known: &Known) -> HashMap<&'static str, String> {
+    let Known { user, name, chat, messages: [one, two] } = known;
+    let (user, nil) = (user.to_string(), uuid::Uuid::nil().to_string());
+    let places = [("{user}", user.as_str()), ("{name}", name), ("{chat}", chat), ("{one}", one), ("{two}", two), ("{nil}", &nil)];
+    let filled = |values: &str| places.iter().fold(values.to_owned(), |values, (place, value)| values.replace(place, value));
+    VALUES.iter().map(|(name, values)| (*name, filled(values))).collect()
+}
