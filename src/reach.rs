@@ -256,7 +256,7 @@ mod tests {
         assert!(echo.len() == 1 && echo[0].contains(r#""event":"message:sent""#), "{echo:?}");
         assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake alert", "wake event", "marks"]);
         assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks"]);
-        assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake event"]);
+        assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
         assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks"]);
     }
 
