@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(echo, ["echo 1"]);
         assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake alert", "wake event", "marks"]);
         assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks"]);
-        assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake event"]);
+        assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
         assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks"]);
     }
 
