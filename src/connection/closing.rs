@@ -6,8 +6,8 @@ use axum::extract::ws::Message;
 use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
-use super::handshake::Socket;
 use super::outbox::Outbox;
+use super::socket::Socket;
 use super::writer::Writer;
 use crate::driver::Outgoing;
 use crate::protocol::client::FrameId;

@@ -2,15 +2,15 @@
 
 use std::pin::Pin;
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::Peekable;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::closing::{answer_close, fault_of, refuse};
+use super::socket::Socket;
 use super::{Shared, open};
 use crate::auth::{self, Identity};
 use crate::delivery::Refusal;
@@ -18,9 +18,6 @@ use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::{Code, Fault};
-
-/// A client's socket, and perhaps a frame of it that came before anybody wanted it.
-pub(super) type Socket = Peekable<WebSocket>;
 
 /// The query of `/ws`. What cannot be read is an error before the upgrade, so that a client sees it as HTTP.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -10,6 +10,7 @@ mod handshake;
 mod open;
 mod outbox;
 mod shutdown;
+mod socket;
 mod task;
 mod writer;
 

@@ -4,8 +4,8 @@ use futures_util::StreamExt;
 use tracing::{Instrument, info_span};
 
 use super::closing::refuse;
-use super::handshake::Socket;
 use super::outbox::Outbox;
+use super::socket::Socket;
 use super::{Shared, task};
 use crate::auth::Identity;
 use crate::delivery::Refusal;

@@ -12,9 +12,9 @@ use tokio::time::sleep_until;
 
 use super::Shared;
 use super::closing::{answer_close, fault_of, linger};
-use super::handshake::Socket;
 use super::outbox::Outbox;
 use super::shutdown::PlannedClose;
+use super::socket::Socket;
 use super::writer::{Writer, Written};
 use crate::domain::SessionId;
 use crate::driver::{Driver, Outgoing, commands};
