@@ -14,7 +14,8 @@
 //! - [`delivery`]: the lanes that accept and settle in batches, and the hints that follow each commit
 //! - [`service`]: what a user can do, the same behind every door
 //! - [`auth`]: whose token is it
-//! - [`connection`]: the shell, a task per socket: frames in, session, effects out
+//! - [`driver`]: runs one session for whichever door: commands in, effects against the service, events out
+//! - [`connection`]: the door of WebSocket clients, a task per socket
 //! - [`http`]: the routes as one table, handlers, errors as answers
 //! - [`jobs`]: chores that run beside everything else
 //! - [`config`], [`telemetry`]: what operators set, and what they see; [`address`]: that of a database
