@@ -1,8 +1,8 @@
 //! A connection and its session, in the terms of `crates/restante-session/src/session/inbox.rs` and `crates/restante-session/src/session/drain.rs`: the cursor, what is
 //! buffered, what is in flight, and what is known of rows above the cursor. Beside it, what is on the wire both ways.
 
-use super::Defect;
 use super::database::{Message, Node, Page, Seq, Set};
+use super::defect::Defect;
 
 /// The strongest hint that came while a page was being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

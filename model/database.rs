@@ -1,7 +1,7 @@
 //! PostgreSQL as far as the protocol leans on it: rows, counters, row locks, and which statement sees what. A step is a
 //! statement. It knows nothing of nodes, connections or hints.
 
-use super::Defect;
+use super::defect::Defect;
 
 pub(crate) type Message = u8;
 pub(crate) type Seq = u8;

@@ -23,14 +23,16 @@
 //! any time, again and again, or never. So they are late, doubled, reordered and lost in every way there is. `owed` only
 //! remembers which of them would be news.
 //!
-//! In reading order: `database`, `connection`, `world` (the actions), `properties`.
+//! In reading order: `database`, `connection`, `world` (the actions), `properties`, `checked`.
 //!
-//! Each [`Defect`] is a mistake that is easily made, or was. With it in the world a certain property must fail, or the
+//! Each [`Defect`] is a mistake that is easily made, or was made. With it in the world a certain property must fail. Otherwise the
 //! property, or the model, says nothing. `cargo test -p restante-model -- --nocapture` prints how many states there were,
 //! and how each defect does its harm.
 
+mod checked;
 mod connection;
 mod database;
+mod defect;
 mod properties;
 mod world;
 
@@ -38,35 +40,9 @@ use std::collections::BTreeSet;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
+use defect::Defect;
 use properties::{ACKED, CURSOR, GAPS, HINT, ONCE, ONE_LIVES, ONE_PER_HUB, ORDER, REACHED, REST, SETTLED};
 use world::{Action, World};
-
-/// A mistake in a world. A world has at most one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Defect {
-    /// A row becomes `delivered` when its envelope is emitted.
-    DeliveredWhenEmitted,
-    /// Numbers are given when the statement begins, as a sequence would: commits come in another order.
-    NumbersBeforeTheLock,
-    /// The first page is read, then the hub learns of the connection.
-    RegistersAfterReading,
-    /// The page's rows come from one snapshot and `last_seq` from the next.
-    LastSeqFromALaterStatement,
-    /// `settled_seq` is computed by the statement that waits for the inbox's lock.
-    SettledInTheLockingStatement,
-    /// A connection of a device yields to every other one that it hears of, not only to a higher `session_no`.
-    DisplacedInOrderOfArrival,
-    /// The hub registers a connection without a look for others of its device.
-    HubLetsADeviceInTwice,
-    /// A hint that comes while a page is being read is dropped.
-    ForgetsHintsWhileReading,
-    /// It writes an ack without a look at the row's status.
-    SettlesWhateverTheStatus,
-    /// It looks for the id before it locks the chat.
-    LooksForTheIdBeforeTheLock,
-    /// A device's cursor goes to the highest number acked.
-    DeviceCursorJumpsOverHoles,
-}
 
 /// Two messages of two chats, so that their transactions meet at the inbox only.
 const ONE_SOCKET: World = World {

@@ -1,10 +1,8 @@
 //! One recipient, two nodes, and everything that may happen: the actions, and what each of them does.
 
-use stateright::{Model, Property};
-
 use super::connection::{Connection, Nudge, Phase};
 use super::database::{Database, Message, Node, Seq, Set};
-use super::{Defect, properties};
+use super::defect::Defect;
 
 /// The size of a world, and its mistake if it has one.
 #[derive(Debug, Clone)]
@@ -97,8 +95,25 @@ pub(crate) enum Action {
 const NODES: [Node; 2] = [0, 1];
 
 impl World {
+    /// The state in which nothing has happened.
+    pub(crate) fn initial(&self) -> State {
+        State {
+            database: Database::new(),
+            sockets: vec![None; self.sockets],
+            lanes: [Lane::default(); 2],
+            seen: Vec::new(),
+            acked: Set::default(),
+            announced: Set::default(),
+            newest_yielded: false,
+            sends_left: self.sends,
+            connects_left: self.connects,
+            crashes_left: self.crashes,
+            requeues_left: self.requeues,
+        }
+    }
+
     /// Actions that may be possible next. [`World::act`] refuses those that are not.
-    fn possible(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(crate) fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         // Nodes are alike, and so are two messages of two chats: the first to do anything are node 0 and message 0.
         let nothing_sent = state.sends_left == self.sends;
         let nodes = if nothing_sent && state.connects_left == self.connects { &NODES[..1] } else { &NODES };
@@ -334,38 +349,4 @@ fn crash(state: &mut State, node: Node) -> bool {
         socket.take_if(|connection| connection.node == node);
     }
     true
-}
-
-impl Model for World {
-    type State = State;
-    type Action = Action;
-
-    fn init_states(&self) -> Vec<State> {
-        vec![State {
-            database: Database::new(),
-            sockets: vec![None; self.sockets],
-            lanes: [Lane::default(); 2],
-            seen: Vec::new(),
-            acked: Set::default(),
-            announced: Set::default(),
-            newest_yielded: false,
-            sends_left: self.sends,
-            connects_left: self.connects,
-            crashes_left: self.crashes,
-            requeues_left: self.requeues,
-        }]
-    }
-
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.possible(state, actions);
-    }
-
-    fn next_state(&self, state: &State, action: Action) -> Option<State> {
-        let mut next = state.clone();
-        self.act(&mut next, action).then_some(next)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
-    }
 }

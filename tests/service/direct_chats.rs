@@ -81,7 +81,7 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
     let store = Store::new(pool.clone());
     let names: Vec<String> = (0..5 * ROUNDS).map(|n| format!("user-{n}")).collect();
     let seed = fastrand::u64(..);
-    let mut dice = Rng::with_seed(seed);
+    let mut rng = Rng::with_seed(seed);
     for round in 0..ROUNDS {
         // One new user in each round: it is known by its name only.
         let known: Vec<&str> = names[..5 * round + 4].iter().map(String::as_str).collect();
@@ -90,9 +90,9 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
             let mut asked: Vec<(i64, String)> = ids
                 .keys()
                 .flat_map(|id| names[..5 * round + 5].iter().map(|other| (*id, other.clone())))
-                .filter(|_| dice.f32() < 0.8)
+                .filter(|_| rng.f32() < 0.8)
                 .collect();
-            dice.shuffle(&mut asked);
+            rng.shuffle(&mut asked);
             let store = store.clone();
             tokio::spawn(async move {
                 let asked: Vec<_> = asked.iter().map(|(user, other)| (*user, other.as_str(), true)).collect();

@@ -1,5 +1,5 @@
-//! The database's host goes without a word, and comes back or another in its place: connections stay open and carry nothing.
-//! What was asked over them is asked again; what only takes long is waited for.
+//! The database's host vanishes and comes back, or another one takes its place. Connections stay open and carry nothing. Statements
+//! over them are repeated, and statements that only take long are waited for.
 
 use std::collections::BTreeSet;
 use std::pin::pin;

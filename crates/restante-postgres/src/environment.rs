@@ -1,8 +1,8 @@
-//! The variables with which PostgreSQL's own programs are told where to connect, and how (`PGHOST`, `PGOPTIONS`, `PGSSLMODE` …;
-//! "Environment Variables" in libpq's manual). They are meant for somebody's `psql`, and sqlx reads them as well.
+//! The environment variables of libpq, which tell PostgreSQL's programs where and how to connect (`PGHOST`, `PGOPTIONS`, `PGSSLMODE` …;
+//! "Environment Variables" in libpq's manual). They are meant for `psql`, and sqlx reads them as well.
 //!
-//! What is connected to is said by an address or is the server that was started here. So these variables reach none of the
-//! server's programs, and a program that connects begins with leaving them behind.
+//! The service connects to an address, or to the server that it has started. So these variables reach none of the server's programs, and
+//! a program that connects removes them first.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;

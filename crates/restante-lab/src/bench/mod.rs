@@ -80,7 +80,7 @@ cpuSecondsPer1000 stands where CPU was counted, and is that of 1,000 messages, r
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to measure; without a name: all but history and held, which take long
+    /// The scenarios to measure; without a name: all but history and held, which take long
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<Choice>,
     /// How often each scenario is repeated, each time on a fresh database

@@ -7,6 +7,7 @@ mod driver;
 mod log;
 mod person;
 mod progress;
+mod records;
 mod report;
 mod rows;
 mod state;

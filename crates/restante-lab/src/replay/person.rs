@@ -1,7 +1,6 @@
 //! One person of the log: a client that connects and disconnects as it is told, says its lines, acks every delivery, reads now and
 //! then, and records everything for the judge.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -10,11 +9,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::deliveries::{Deliveries, Delivery, MessageNo};
 use super::log::PersonNo;
+use super::records::Records;
 use super::rows;
 use super::state::{ReplayState, SendOutcome};
 use restante_client::{Client, Envelope, ErrorNews, Event as News, Gone, Happening, Options, Ready, Sent, StatusNews, is_retryable};
 use restante_judge::history::{Class, Receipt};
-use restante_judge::{Event, History, Recorder};
+use restante_judge::{Event, History};
 use restante_session::domain::{self, ChatSeq, MessageId};
 
 /// A person reads after this many first deliveries.
@@ -104,35 +104,12 @@ pub struct Person {
     sends_repeated: u64,
 }
 
-/// The records of a person.
-struct Records {
-    recorder: Recorder,
-    deliveries: Deliveries,
-    device: Option<String>,
-    connection: u32,
-    is_greeted: bool,
-    /// Sends without an outcome. The client repeats them on each new connection.
-    unconfirmed: VecDeque<MessageNo>,
-    /// Reads without a confirmation: number of the frame, and number in the chat.
-    reads: Vec<(u64, ChatSeq)>,
-    last_ask: u64,
-}
-
 impl Person {
     /// A person who is not connected yet.
     pub fn new(setup: Setup, state: Arc<ReplayState>) -> Self {
         let Setup { options, person, commands, unconfirmed_max } = setup;
         let name = &state.names[person];
-        let records = Records {
-            recorder: Recorder::in_memory(name, name, state.began),
-            deliveries: Deliveries::new(state.messages()),
-            device: options.device.clone(),
-            connection: 0,
-            is_greeted: false,
-            unconfirmed: VecDeque::new(),
-            reads: Vec::new(),
-            last_ask: 0,
-        };
+        let records = Records::new(name, &state, options.device.clone());
         Self {
             options,
             state,
@@ -372,10 +349,7 @@ impl Person {
     }
 
     pub(super) fn note_read(&mut self, seq: ChatSeq) {
-        self.records.last_ask += 1;
-        let ask = self.records.last_ask;
-        self.records.reads.push((ask, seq));
-        self.records.note(Event::ReadUpTo { chat: self.state.chat.0, seq: seq.0, ask });
+        self.records.read(self.state.chat, seq);
     }
 
     /// Records a receipt. In a large group a sender is told counts, which are not recorded.
@@ -393,32 +367,6 @@ impl Person {
 
     fn object(&mut self, words: String) {
         self.records.note(Event::Objection { words });
-    }
-}
-
-impl Records {
-    fn note(&mut self, event: Event) {
-        self.recorder.note(self.connection, event);
-    }
-
-    fn greeted(&mut self, ready: &Ready) {
-        self.connection += 1;
-        self.is_greeted = true;
-        self.note(Event::Connecting { node: 0, device: self.device.clone(), since: None });
-        let (epoch, resumed) = (ready.epoch.clone(), ready.resumed);
-        self.note(Event::Ready { epoch, resumed, last_seq: ready.last_seq.0, settled_seq: ready.settled_seq.0 });
-    }
-
-    fn closed(&mut self, why: String) {
-        self.is_greeted = false;
-        self.note(Event::Closed { code: None, why });
-    }
-
-    /// Every read up to this number is committed.
-    fn read_confirmed(&mut self, seq: ChatSeq) {
-        let done: Vec<u64> = self.reads.iter().filter(|(_, read)| *read <= seq).map(|(ask, _)| *ask).collect();
-        self.reads.retain(|(_, read)| *read > seq);
-        done.into_iter().for_each(|ask| self.note(Event::ReadConfirmed { ask }));
     }
 }
 
