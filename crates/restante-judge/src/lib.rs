@@ -1,8 +1,8 @@
 //! The judge: it decides over a run, from what its clients did and received and from what the database holds at the end. It uses
 //! no module of the service, because it would share that module's mistakes. The same evidence always gets the same findings.
 //!
-//! [`history`] is what a client writes down, [`snapshot`] is the database at the end. [`rows`] judges the rows by themselves,
-//! [`sends`] holds them against what was sent, [`deliveries`] against what was received, and [`receipts`] against what senders
+//! [`history`] is what a client writes down, [`snapshot`] is the database at the end. `rows` judges the rows by themselves,
+//! `sends` holds them against what was sent, `deliveries` against what was received, and `receipts` against what senders
 //! were told. [`findings`] lists the rules.
 
 mod deliveries;
