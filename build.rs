@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // Line tables make a backtrace useful; compressed they take a third of the room, and the standard library reads them so.
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
-        println!("cargo::rustc-link-arg-bins=-Wl,--compress-debug-sections=zlib");
+        println!("cargo::rustc-link-arg-bins=-Wl,--compress-debug-sections=zlib,-O2");
     }
     if asks_a_database() {
         return Ok(());

@@ -82,7 +82,7 @@ pub enum StartError {
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
     /// The database does not answer, or refuses.
-    #[error("cannot notifier the database")]
+    #[error("cannot reach the database")]
     Database(#[source] sqlx::Error),
     /// The database answers, but a statement failed.
     #[error("the database is there, but cannot be used")]
