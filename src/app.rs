@@ -414,7 +414,7 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
         accept_lanes: for_half_the_processors(config.accept_lanes),
         settle_lanes: for_half_the_processors(config.settle_lanes),
         attempts_max: config.attempts_max,
-        held_patience: Duration::from_secs(10),
+        held_timeout: Duration::from_secs(10),
         connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
         rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::bus::{Bus, Heard, News, Posted};
+use crate::bus::{Bus, BusMessage, Heard, Posted};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, Receipt, SessionId, Status, UserId};
 use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
@@ -58,7 +58,7 @@ impl Notifier {
         let message = Arc::new(message());
         self.offer_here(class, origin, places, &message);
         if !is_alone {
-            self.post(&News::Offer { class, message, places: places.to_vec() });
+            self.post(&BusMessage::Offer { class, message, places: places.to_vec() });
         }
     }
 
@@ -66,26 +66,26 @@ impl Notifier {
     pub fn wake(&self, user: UserId, class: Class) {
         self.metrics.wakes.of("wake").inc();
         self.hub.wake(user, class);
-        self.post(&News::Wake(class, vec![user]));
+        self.post(&BusMessage::Wake(class, vec![user]));
     }
 
     /// Receipts for this user could not be told: its sessions look at the marks.
     pub fn look_at_marks(&self, user: UserId) {
         self.hub.look_at_marks(user);
-        self.post(&News::LookAtMarks(vec![user]));
+        self.post(&BusMessage::LookAtMarks(vec![user]));
     }
 
     /// Tells a sender what became of its messages.
     pub fn receipt(&self, sender: UserId, receipt: Receipt) {
         let receipt = Arc::new(receipt);
         self.hub.tell(sender, &Note::Receipt(Arc::clone(&receipt)));
-        self.post(&News::Receipt(sender, receipt));
+        self.post(&BusMessage::Receipt(sender, receipt));
     }
 
     /// A user has read a chat up to here: its other sessions need not show it as unread.
     pub fn read_up_to(&self, user: UserId, chat: ChatId, seq: ChatSeq) {
         self.hub.tell(user, &Note::ReadUpTo(chat, seq));
-        self.post(&News::ReadUpTo(user, chat, seq));
+        self.post(&BusMessage::ReadUpTo(user, chat, seq));
     }
 
     /// Tells a notice to every session of these users.
@@ -95,19 +95,19 @@ impl Notifier {
         }
         let notice = Encoded::new(notice);
         users.iter().for_each(|user| self.hub.tell(*user, &Note::Notice(notice.clone())));
-        self.post(&News::Notice(users, notice));
+        self.post(&BusMessage::Notice(users, notice));
     }
 
     /// Tells a notice to those who watch this user.
     pub fn notice_to_watchers(&self, user: UserId, notice: Notice) {
         let notice = Encoded::new(notice);
         self.hub.tell_watchers(user, &notice);
-        self.post(&News::Watched(user, notice));
+        self.post(&BusMessage::Watched(user, notice));
     }
 
     /// A device has a newer connection, here: those at other nodes yield.
     pub fn displace(&self, user: UserId, device: &DeviceId, session_no: i64) {
-        self.post(&News::Displaced(user, device.clone(), session_no));
+        self.post(&BusMessage::Displaced(user, device.clone(), session_no));
     }
 
     /// Passes on to the sessions of this node what was heard.
@@ -118,7 +118,7 @@ impl Notifier {
                 users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)));
             }
             Heard::Marks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
-            Heard::News(news) => {
+            Heard::Message(news) => {
                 self.metrics.bus_received.of(news.kind()).inc();
                 self.news(news);
             }
@@ -135,22 +135,22 @@ impl Notifier {
         self.hub.wake_all();
     }
 
-    fn news(&self, news: News) {
+    fn news(&self, news: BusMessage) {
         match news {
-            News::Offer { class, message, places } => self.offer_here(class, None, &places, &message),
-            News::Wake(class, users) => users.into_iter().for_each(|user| self.hub.wake(user, class)),
-            News::LookAtMarks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
-            News::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
-            News::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
-            News::Notice(users, notice) => {
+            BusMessage::Offer { class, message, places } => self.offer_here(class, None, &places, &message),
+            BusMessage::Wake(class, users) => users.into_iter().for_each(|user| self.hub.wake(user, class)),
+            BusMessage::LookAtMarks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
+            BusMessage::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
+            BusMessage::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
+            BusMessage::Notice(users, notice) => {
                 let note = Note::Notice(notice);
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
-            News::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
-            News::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
-            News::Look => self.look(),
-            News::Hello(node) => self.bus.meet(node),
-            News::Bye(node) => self.bus.part(node),
+            BusMessage::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
+            BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
+            BusMessage::Look => self.look(),
+            BusMessage::Hello(node) => self.bus.meet(node),
+            BusMessage::Bye(node) => self.bus.part(node),
         }
     }
 
@@ -165,7 +165,7 @@ impl Notifier {
         }
     }
 
-    fn post(&self, news: &News) {
+    fn post(&self, news: &BusMessage) {
         match self.bus.post(news) {
             Posted::Alone => {}
             Posted::Whole => {
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    fn offer(sender: UserId, places: Vec<(UserId, InboxSeq)>) -> News {
+    fn offer(sender: UserId, places: Vec<(UserId, InboxSeq)>) -> BusMessage {
         let external = ExternalId::try_from("sender".to_owned()).unwrap();
         let message = Message {
             id: MessageId::generate(),
@@ -237,7 +237,7 @@ mod tests {
             expires_at: None,
             extension: Extension::default(),
         };
-        News::Offer { class: Class::Chat, message: Arc::new(message), places }
+        BusMessage::Offer { class: Class::Chat, message: Arc::new(message), places }
     }
 
     fn online() -> Encoded<Notice> {
@@ -254,19 +254,22 @@ mod tests {
     fn news_of_every_kind_reach_the_sessions_that_they_are_for() {
         for (news, found) in [
             (offer(BEN, vec![(UserId(3), InboxSeq(6)), (ANNA, InboxSeq(7))]), "offer 7"),
-            (News::Wake(Class::Event, vec![UserId(3), ANNA]), "wake event"),
-            (News::LookAtMarks(vec![UserId(3), ANNA]), "marks"),
-            (News::Receipt(ANNA, counted()), "receipt"),
-            (News::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
-            (News::Notice(vec![UserId(3), ANNA], online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
-            (News::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
-            (News::Displaced(ANNA, device("phone"), 6), "close: displaced"),
+            (BusMessage::Wake(Class::Event, vec![UserId(3), ANNA]), "wake event"),
+            (BusMessage::LookAtMarks(vec![UserId(3), ANNA]), "marks"),
+            (BusMessage::Receipt(ANNA, counted()), "receipt"),
+            (BusMessage::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
+            (
+                BusMessage::Notice(vec![UserId(3), ANNA], online()),
+                "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }",
+            ),
+            (BusMessage::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
+            (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
-            assert_eq!(finds(Heard::News(news)), [found]);
+            assert_eq!(finds(Heard::Message(news)), [found]);
         }
-        let echo = finds(Heard::News(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
+        let echo = finds(Heard::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
-        assert_eq!(finds(Heard::News(News::Look)), ["wake chat", "wake alert", "wake event", "marks"]);
+        assert_eq!(finds(Heard::Message(BusMessage::Look)), ["wake chat", "wake alert", "wake event", "marks"]);
         assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks"]);
         assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
         assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks"]);
@@ -276,17 +279,17 @@ mod tests {
     fn news_for_others_reach_nobody() {
         for news in [
             offer(BEN, vec![(BEN, InboxSeq(1))]),
-            News::Wake(Class::Chat, vec![BEN]),
-            News::LookAtMarks(vec![BEN]),
-            News::Receipt(BEN, counted()),
-            News::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
-            News::Notice(vec![BEN], online()),
-            News::Watched(ANNA, online()),
-            News::Displaced(ANNA, device("phone"), 5),
-            News::Displaced(ANNA, device("laptop"), 6),
-            News::Displaced(BEN, device("phone"), 6),
+            BusMessage::Wake(Class::Chat, vec![BEN]),
+            BusMessage::LookAtMarks(vec![BEN]),
+            BusMessage::Receipt(BEN, counted()),
+            BusMessage::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
+            BusMessage::Notice(vec![BEN], online()),
+            BusMessage::Watched(ANNA, online()),
+            BusMessage::Displaced(ANNA, device("phone"), 5),
+            BusMessage::Displaced(ANNA, device("laptop"), 6),
+            BusMessage::Displaced(BEN, device("phone"), 6),
         ] {
-            assert_eq!(finds(Heard::News(news.clone())), [""; 0], "{news:?}");
+            assert_eq!(finds(Heard::Message(news.clone())), [""; 0], "{news:?}");
         }
         assert_eq!(finds(Heard::Unknown), [""; 0]);
     }
@@ -294,9 +297,9 @@ mod tests {
     #[test]
     fn a_node_that_says_that_it_has_come_or_goes_is_believed() {
         let ((notifier, _), other) = (node(), NodeId::generate());
-        notifier.heard(Heard::News(News::Hello(other)));
+        notifier.heard(Heard::Message(BusMessage::Hello(other)));
         assert!(!notifier.is_alone());
-        notifier.heard(Heard::News(News::Bye(other)));
+        notifier.heard(Heard::Message(BusMessage::Bye(other)));
         assert!(notifier.is_alone());
     }
 }

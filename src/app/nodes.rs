@@ -35,7 +35,7 @@ pub(super) struct Nodes {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// The transport of letters to other nodes.
+/// The transport of payloads to other nodes.
 #[derive(Debug, Clone)]
 pub(super) enum Carrier {
     /// PostgreSQL.
@@ -62,18 +62,18 @@ impl Carrier {
     }
 
     /// False: they did not arrive.
-    async fn carry(&self, to: &[NodeId], letters: &[String]) -> bool {
+    async fn carry(&self, to: &[NodeId], payloads: &[String]) -> bool {
         let (told, metrics) = match self {
             Self::Notify(store, metrics) => {
                 let channels: Vec<String> = to.iter().copied().map(bus::channel).collect();
-                let told = store.notify(&channels, letters).await;
+                let told = store.notify(&channels, payloads).await;
                 if let Err(cause) = &told {
                     debug!(?cause, "other nodes could not be notified");
                 }
                 (told.is_ok(), metrics)
             }
             #[cfg(feature = "nats")]
-            Self::Nats(nats, metrics) => (nats.carry(to, letters).await, metrics),
+            Self::Nats(nats, metrics) => (nats.carry(to, payloads).await, metrics),
         };
         if !told {
             metrics.bus_degraded.of("publish").inc();
@@ -93,7 +93,7 @@ impl Nodes {
 
     async fn publish(self) {
         let carrier = &self.carrier;
-        bus::publish(self.bus.clone(), |to, letters| async move { carrier.carry(&to, &letters).await }).await;
+        bus::publish(self.bus.clone(), |to, payloads| async move { carrier.carry(&to, &payloads).await }).await;
     }
 
     #[cfg(feature = "nats")]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::Heard;
-use super::news::News;
+use super::message::BusMessage;
 use crate::domain::{NodeId, UserId};
 
 /// The message that a node sends to itself, to see that its connection works.
@@ -118,13 +118,13 @@ fn take(notification: &PgNotification, wakes: &str, heard: &mut impl FnMut(Heard
             heard(Heard::Marks(marks));
         }
         (_, BEAT) => {}
-        (_, letter) => read(letter, heard),
+        (_, payload) => read(payload, heard),
     }
 }
 
-/// Reads a letter.
-pub(super) fn read(letter: &str, heard: &mut impl FnMut(Heard)) {
-    letter.lines().for_each(|line| heard(News::read(line).map_or(Heard::Unknown, Heard::News)));
+/// Reads a payload.
+pub(super) fn read(payload: &str, heard: &mut impl FnMut(Heard)) {
+    payload.lines().for_each(|line| heard(BusMessage::read(line).map_or(Heard::Unknown, Heard::Message)));
 }
 
 /// For whom something waits, and for whom marks moved. What cannot be read is left out: anybody may notify.
@@ -150,6 +150,6 @@ mod tests {
     fn a_letter_is_read_line_by_line() {
         let mut heard = Vec::new();
         read("\"Z\"\n{}\n{\"w\":[\"chat\",[7]]}", &mut |news| heard.push(news));
-        assert!(matches!(&heard[..], [Heard::Unknown, Heard::Unknown, Heard::News(News::Wake(..))]), "{heard:?}");
+        assert!(matches!(&heard[..], [Heard::Unknown, Heard::Unknown, Heard::Message(BusMessage::Wake(..))]), "{heard:?}");
     }
 }

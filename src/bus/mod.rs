@@ -8,16 +8,16 @@
 //! and the task that publishes, `listener` what comes by `LISTEN`, `nats` the other way to and fro.
 
 mod listener;
+mod message;
 #[cfg(feature = "nats")]
 mod nats;
-mod news;
 mod post;
 mod queue;
 
 pub use listener::{ListenerSettings, channel, listen};
+pub use message::BusMessage;
 #[cfg(feature = "nats")]
 pub use nats::{Nats, NatsError};
-pub use news::News;
 pub use post::{Bus, Posted, publish};
 
 use crate::domain::UserId;
@@ -30,7 +30,7 @@ pub enum Heard {
     /// Marks moved for these senders.
     Marks(Vec<UserId>),
     /// Another node tells.
-    News(News),
+    Message(BusMessage),
     /// Something that this version does not understand.
     Unknown,
     /// The connection was lost and made anew: anything may have been missed.

@@ -1,4 +1,4 @@
-//! NATS instead of NOTIFY, where `NATS_URL` is set: the same letters, a subject for each node.
+//! NATS instead of NOTIFY, where `NATS_URL` is set: the same payloads, a subject for each node.
 //!
 //! The client reconnects by itself and says nothing of what it lost. So the node tells itself, again and again, how often
 //! its connection has changed: what it hears has come all the way, and a number that it has not heard before means that
@@ -53,16 +53,16 @@ impl Nats {
         Ok(Self { client: options.connect(url).await?, epoch: epoch.into(), changes })
     }
 
-    /// Takes letters to nodes. False: they did not leave.
-    pub async fn carry(&self, to: &[NodeId], letters: &[String]) -> bool {
+    /// Takes payloads to nodes. False: they did not leave.
+    pub async fn carry(&self, to: &[NodeId], payloads: &[String]) -> bool {
         // While it is away the client would keep them, and more than it should.
         if self.client.connection_state() != State::Connected {
             return false;
         }
         let carried = async {
             for node in to {
-                for letter in letters {
-                    self.client.publish(self.subject(*node), letter.clone().into()).await.ok()?;
+                for payload in payloads {
+                    self.client.publish(self.subject(*node), payload.clone().into()).await.ok()?;
                 }
             }
             self.client.flush().await.ok()
@@ -74,22 +74,22 @@ impl Nats {
     pub async fn listen(&self, me: NodeId, lost: impl Fn(), mut heard: impl FnMut(Heard)) {
         loop {
             match self.client.subscribe(self.subject(me)).await {
-                Ok(letters) => self.follow(me, letters, &lost, &mut heard).await,
+                Ok(payloads) => self.follow(me, payloads, &lost, &mut heard).await,
                 Err(cause) => debug!(?cause, "NATS takes no subscription"),
             }
             sleep(BEAT_INTERVAL).await;
         }
     }
 
-    async fn follow(&self, me: NodeId, mut letters: async_nats::Subscriber, lost: &impl Fn(), heard: &mut impl FnMut(Heard)) {
+    async fn follow(&self, me: NodeId, mut payloads: async_nats::Subscriber, lost: &impl Fn(), heard: &mut impl FnMut(Heard)) {
         let mut known = None;
         let mut every = tokio::time::interval(BEAT_INTERVAL);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                letter = letters.next() => {
-                    let Some(letter) = letter else { return };
-                    let text = String::from_utf8_lossy(&letter.payload);
+                payload = payloads.next() => {
+                    let Some(payload) = payload else { return };
+                    let text = String::from_utf8_lossy(&payload.payload);
                     match text.strip_prefix(CHANGES) {
                         Some(changes) if known.as_deref() == Some(changes) => {}
                         Some(changes) => {

@@ -11,7 +11,7 @@ use tracing::debug;
 
 pub use super::queue::Posted;
 
-use super::news::News;
+use super::message::BusMessage;
 use super::queue::{Next, Queue};
 use crate::domain::NodeId;
 
@@ -55,7 +55,7 @@ impl Bus {
     }
 
     /// Tells the other nodes.
-    pub fn post(&self, news: &News) -> Posted {
+    pub fn post(&self, news: &BusMessage) -> Posted {
         let mut content = self.content();
         if content.others.is_empty() {
             return Posted::Alone;
@@ -71,7 +71,7 @@ impl Bus {
         let mut content = self.content();
         content.others = self.without_me(live).into();
         drop(content);
-        self.post(&News::Hello(self.0.me));
+        self.post(&BusMessage::Hello(self.0.me));
     }
 
     /// The registry is asked now who lives; [`Bus::know`] brings its answer.
@@ -126,14 +126,14 @@ impl Bus {
 
     /// The nodes to tell when this node stops, and the news for them.
     pub fn farewell(&self) -> (Vec<NodeId>, Vec<String>) {
-        (self.content().others.to_vec(), News::Bye(self.0.me).lines().unwrap_or_default())
+        (self.content().others.to_vec(), BusMessage::Bye(self.0.me).lines().unwrap_or_default())
     }
 
     fn next(&self) -> Option<(Arc<[NodeId]>, Vec<String>)> {
         let mut content = self.content();
         match content.queue.next() {
-            Next::All(letters) => Some((Arc::clone(&content.others), letters)),
-            Next::Newcomers(nodes, letter) => Some((nodes.into(), vec![letter])),
+            Next::All(payloads) => Some((Arc::clone(&content.others), payloads)),
+            Next::Newcomers(nodes, payload) => Some((nodes.into(), vec![payload])),
             Next::Nothing => None,
         }
     }
@@ -151,15 +151,15 @@ impl Bus {
     }
 }
 
-/// Publishes until it is dropped. `carry` takes letters to nodes; false: they did not arrive.
+/// Publishes until it is dropped. `carry` takes payloads to nodes; false: they did not arrive.
 pub async fn publish<F: Future<Output = bool>>(bus: Bus, carry: impl Fn(Arc<[NodeId]>, Vec<String>) -> F) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let Some((to, letters)) = bus.next() else {
+        let Some((to, payloads)) = bus.next() else {
             bus.0.ring.notified().await;
             continue;
         };
-        if carry(to, letters).await {
+        if carry(to, payloads).await {
             pause = FIRST_PAUSE;
             continue;
         }
@@ -177,8 +177,8 @@ mod tests {
     use super::*;
     use crate::domain::{Class, UserId};
 
-    fn wake() -> News {
-        News::Wake(Class::Chat, vec![UserId(1)])
+    fn wake() -> BusMessage {
+        BusMessage::Wake(Class::Chat, vec![UserId(1)])
     }
 
     #[tokio::test]
@@ -212,27 +212,27 @@ mod tests {
         bus.meet(other);
         bus.meet(other);
         bus.post(&wake());
-        let (carried, mut letters) = mpsc::unbounded_channel();
+        let (carried, mut payloads) = mpsc::unbounded_channel();
         let publishing = tokio::spawn(publish(bus.clone(), move |to, told| {
             let (carried, tries) = (carried.clone(), carried.strong_count());
             async move { carried.send((to.to_vec(), told, tries)).is_ok() }
         }));
-        let (to, told, _) = letters.recv().await.unwrap();
+        let (to, told, _) = payloads.recv().await.unwrap();
         assert_eq!((to, told.len()), (vec![other], 1));
-        assert!(matches!(News::read(&told[0]), Some(News::Look)), "the newcomer is greeted");
-        let (_, told, _) = letters.recv().await.unwrap();
-        assert!(matches!(News::read(&told[0]), Some(News::Wake(..))));
+        assert!(matches!(BusMessage::read(&told[0]), Some(BusMessage::Look)), "the newcomer is greeted");
+        let (_, told, _) = payloads.recv().await.unwrap();
+        assert!(matches!(BusMessage::read(&told[0]), Some(BusMessage::Wake(..))));
         publishing.abort();
 
         bus.post(&wake());
-        let (carried, mut letters) = mpsc::unbounded_channel();
+        let (carried, mut payloads) = mpsc::unbounded_channel();
         let tries = Arc::new(std::sync::atomic::AtomicU32::new(0));
         let publishing = tokio::spawn(publish(bus.clone(), move |_, told| {
             let (carried, first) = (carried.clone(), tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0);
             async move { !first && carried.send(told).is_ok() }
         }));
-        let told = letters.recv().await.unwrap();
-        assert!(matches!(News::read(&told[0]), Some(News::Look)), "{told:?}");
+        let told = payloads.recv().await.unwrap();
+        assert!(matches!(BusMessage::read(&told[0]), Some(BusMessage::Look)), "{told:?}");
         publishing.abort();
     }
 }

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::news::{News, letters};
+use super::message::{BusMessage, payloads};
 use crate::domain::{DeviceId, NodeId, PerClass, UserId};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
 /// Users who may wait to be named, per kind of news.
 const NAMES_MAX: usize = 10_000;
-/// Letters of one transaction.
-const LETTERS_MAX: usize = 32;
+/// Payloads of one transaction.
+const PAYLOADS_MAX: usize = 32;
 
 /// How news were put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +41,15 @@ pub(super) struct Queue {
 /// The next publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// These letters to every node.
+    /// These payloads to every node.
     All(Vec<String>),
-    /// This letter to nodes that came.
+    /// This payload to nodes that came.
     Newcomers(Vec<NodeId>, String),
     Nothing,
 }
 
 impl Queue {
-    pub(super) fn put(&mut self, news: &News) -> Posted {
+    pub(super) fn put(&mut self, news: &BusMessage) -> Posted {
         if let Some(lines) = news.lines()
             && self.put_lines(lines)
         {
@@ -74,13 +74,13 @@ impl Queue {
 
     pub(super) fn next(&mut self) -> Next {
         if !self.newcomers.is_empty() {
-            let look = News::Look.lines().unwrap_or_default().concat();
+            let look = BusMessage::Look.lines().unwrap_or_default().concat();
             return Next::Newcomers(std::mem::take(&mut self.newcomers), look);
         }
         self.write_out();
-        let letters = letters(&mut self.lines, LETTERS_MAX);
+        let payloads = payloads(&mut self.lines, PAYLOADS_MAX);
         self.bytes = self.lines.iter().map(String::len).sum();
-        if letters.is_empty() { Next::Nothing } else { Next::All(letters) }
+        if payloads.is_empty() { Next::Nothing } else { Next::All(payloads) }
     }
 
     fn put_lines(&mut self, lines: Vec<String>) -> bool {
@@ -93,11 +93,11 @@ impl Queue {
         fits
     }
 
-    fn put_short(&mut self, news: &News) -> Posted {
+    fn put_short(&mut self, news: &BusMessage) -> Posted {
         let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match news {
-            News::Wake(class, users) => (&mut self.wakes[*class], users),
-            News::LookAtMarks(users) => (&mut self.marks, users),
-            News::Displaced(user, device, number) => {
+            BusMessage::Wake(class, users) => (&mut self.wakes[*class], users),
+            BusMessage::LookAtMarks(users) => (&mut self.marks, users),
+            BusMessage::Displaced(user, device, number) => {
                 if self.displaced.len() < NAMES_MAX {
                     let known = self.displaced.entry((*user, device.clone())).or_default();
                     *known = (*known).max(*number);
@@ -106,11 +106,15 @@ impl Queue {
                 }
                 return Posted::InShort;
             }
-            News::Look | News::Hello(_) | News::Bye(_) => {
+            BusMessage::Look | BusMessage::Hello(_) | BusMessage::Bye(_) => {
                 self.look = true;
                 return Posted::InShort;
             }
-            News::Offer { .. } | News::Receipt(..) | News::ReadUpTo(..) | News::Notice(..) | News::Watched(..) => return Posted::Dropped,
+            BusMessage::Offer { .. }
+            | BusMessage::Receipt(..)
+            | BusMessage::ReadUpTo(..)
+            | BusMessage::Notice(..)
+            | BusMessage::Watched(..) => return Posted::Dropped,
         };
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);
@@ -126,19 +130,19 @@ impl Queue {
             self.wakes.values_mut().for_each(BTreeSet::clear);
             self.marks.clear();
             self.displaced.clear();
-            self.lines.extend(News::Look.lines().unwrap_or_default());
+            self.lines.extend(BusMessage::Look.lines().unwrap_or_default());
         }
         if self.bytes > BYTES_MAX / 2 {
             return;
         }
         for (class, users) in std::mem::take(&mut self.wakes) {
             let users: Vec<UserId> = users.into_iter().collect();
-            self.lines.extend(News::Wake(class, users).lines().unwrap_or_default());
+            self.lines.extend(BusMessage::Wake(class, users).lines().unwrap_or_default());
         }
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
-        self.lines.extend(News::LookAtMarks(users).lines().unwrap_or_default());
+        self.lines.extend(BusMessage::LookAtMarks(users).lines().unwrap_or_default());
         for ((user, device), number) in std::mem::take(&mut self.displaced) {
-            self.lines.extend(News::Displaced(user, device, number).lines().unwrap_or_default());
+            self.lines.extend(BusMessage::Displaced(user, device, number).lines().unwrap_or_default());
         }
     }
 }
@@ -149,19 +153,19 @@ mod tests {
     use crate::domain::{ChatId, ChatKind, ChatSeq, Class, ExternalId};
     use crate::protocol::event::{Encoded, Notice};
 
-    fn told(queue: &mut Queue) -> Vec<News> {
+    fn told(queue: &mut Queue) -> Vec<BusMessage> {
         let mut told = Vec::new();
-        while let Next::All(letters) = queue.next() {
-            assert!(letters.len() <= LETTERS_MAX);
-            told.extend(letters.iter().flat_map(|letter| letter.lines()).map(|line| News::read(line).unwrap()));
+        while let Next::All(payloads) = queue.next() {
+            assert!(payloads.len() <= PAYLOADS_MAX);
+            told.extend(payloads.iter().flat_map(|payload| payload.lines()).map(|line| BusMessage::read(line).unwrap()));
         }
         told
     }
 
-    fn notice(bytes: usize) -> News {
+    fn notice(bytes: usize) -> BusMessage {
         let user = ExternalId::try_from("anna".to_owned()).unwrap();
         let title = Some("x".repeat(bytes));
-        News::Notice(
+        BusMessage::Notice(
             vec![UserId(1)],
             Encoded::new(Notice::Added { chat: ChatId::generate(), kind: ChatKind::Group, title, joined_seq: ChatSeq(1), by: user }),
         )
@@ -171,19 +175,19 @@ mod tests {
         for bytes in [7_000, 100, 0] {
             while queue.put(&notice(bytes)) == Posted::Whole {}
         }
-        while queue.put(&News::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
+        while queue.put(&BusMessage::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
     }
 
     #[test]
     fn what_is_put_is_told_in_its_order_and_then_nothing_is() {
         let mut queue = Queue::default();
         for user in 0..5_000 {
-            assert_eq!(queue.put(&News::Wake(Class::Chat, vec![UserId(user)])), Posted::Whole);
+            assert_eq!(queue.put(&BusMessage::Wake(Class::Chat, vec![UserId(user)])), Posted::Whole);
         }
         let order: Vec<i64> = told(&mut queue)
             .into_iter()
             .map(|news| match news {
-                News::Wake(Class::Chat, users) => users[0].0,
+                BusMessage::Wake(Class::Chat, users) => users[0].0,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -197,17 +201,20 @@ mod tests {
         fill(&mut queue);
         let full = queue.bytes;
         for _ in 0..10_000 {
-            assert_eq!(queue.put(&News::Wake(Class::Event, vec![UserId(7)])), Posted::InShort);
+            assert_eq!(queue.put(&BusMessage::Wake(Class::Event, vec![UserId(7)])), Posted::InShort);
         }
         let device = DeviceId::try_from("phone".to_owned()).unwrap();
         for number in [3, 9, 4] {
-            assert_eq!(queue.put(&News::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
+            assert_eq!(queue.put(&BusMessage::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
         }
-        assert_eq!(queue.put(&News::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(1))), Posted::Dropped);
+        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(1))), Posted::Dropped);
         assert!(queue.bytes == full && full <= BYTES_MAX);
-        let short: Vec<News> =
-            told(&mut queue).into_iter().filter(|news| !matches!(news, News::Notice(..) | News::LookAtMarks(_))).collect();
-        assert!(matches!(&short[..], [News::Wake(Class::Event, users), News::Displaced(_, _, 9)] if *users == [UserId(7)]), "{short:?}");
+        let short: Vec<BusMessage> =
+            told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
+        assert!(
+            matches!(&short[..], [BusMessage::Wake(Class::Event, users), BusMessage::Displaced(_, _, 9)] if *users == [UserId(7)]),
+            "{short:?}"
+        );
     }
 
     #[test]
@@ -215,19 +222,19 @@ mod tests {
         let mut queue = Queue::default();
         fill(&mut queue);
         for user in 0..100_000 {
-            queue.put(&News::Wake(Class::Chat, vec![UserId(user)]));
+            queue.put(&BusMessage::Wake(Class::Chat, vec![UserId(user)]));
         }
         assert!(queue.wakes.chat.len() <= NAMES_MAX);
-        let short: Vec<News> =
-            told(&mut queue).into_iter().filter(|news| !matches!(news, News::Notice(..) | News::LookAtMarks(_))).collect();
-        assert!(matches!(short[..], [News::Look]), "{} news", short.len());
+        let short: Vec<BusMessage> =
+            told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
+        assert!(matches!(short[..], [BusMessage::Look]), "{} news", short.len());
     }
 
     #[test]
     fn what_was_lost_under_way_is_a_look_for_everybody() {
         let mut queue = Queue::default();
         queue.lost();
-        assert!(matches!(told(&mut queue)[..], [News::Look]));
+        assert!(matches!(told(&mut queue)[..], [BusMessage::Look]));
     }
 
     #[test]
@@ -236,9 +243,9 @@ mod tests {
         let node = NodeId::generate();
         queue.put(&notice(1));
         queue.greet(&[node]);
-        let Next::Newcomers(nodes, letter) = queue.next() else { panic!("not greeted") };
+        let Next::Newcomers(nodes, payload) = queue.next() else { panic!("not greeted") };
         assert_eq!(nodes, [node]);
-        assert!(matches!(News::read(&letter), Some(News::Look)));
+        assert!(matches!(BusMessage::read(&payload), Some(BusMessage::Look)));
         assert_eq!(told(&mut queue).len(), 1);
     }
 }

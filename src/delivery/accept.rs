@@ -85,7 +85,7 @@ struct Lane {
     shared: Shared,
     routes: Arc<Routes>,
     cautious_until: Option<Instant>,
-    held_patience: Duration,
+    held_timeout: Duration,
     /// The database's clock as it was seen last: what is older was not written by a try after it.
     clock: Option<OffsetDateTime>,
 }
@@ -100,7 +100,7 @@ impl Lane {
             shared: shared.clone(),
             routes: Arc::clone(routes),
             cautious_until: None,
-            held_patience: settings.held_patience,
+            held_timeout: settings.held_timeout,
             clock: None,
         }
     }
@@ -183,7 +183,7 @@ impl Lane {
         if self.deferred.next_try().is_none_or(|at| at > now) {
             return;
         }
-        let late = self.deferred.take_late(now, self.held_patience);
+        let late = self.deferred.take_late(now, self.held_timeout);
         late.into_iter().for_each(|queued| self.refuse(queued, Refusal::BUSY));
         let batch = self.deferred.take(&self.routes);
         self.write(batch, true).await;
@@ -235,9 +235,9 @@ impl Lane {
     async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
         let started = std::time::Instant::now();
         let nothing_sent = |_| Failure::Away { is_certain: true };
-        let Line { connection, overdue } = self.link.get().await.map_err(nothing_sent)?;
+        let Line { connection, stall_detector } = self.link.get().await.map_err(nothing_sent)?;
         if self.clock.is_none() {
-            match overdue.answer(store::database_clock(connection)).await {
+            match stall_detector.answer(store::database_clock(connection)).await {
                 Ok(now) => self.clock = Some(now),
                 Err(cause) => {
                     self.link.broken();
@@ -245,7 +245,7 @@ impl Lane {
                 }
             }
         }
-        let rows = match overdue.answer(store::accept(connection, &columns(part), skip_held, LockTimeout::Usual)).await {
+        let rows = match stall_detector.answer(store::accept(connection, &columns(part), skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
@@ -349,8 +349,8 @@ impl Lane {
     /// The hints that went missing with the connection. If this fails too, the sessions look for themselves.
     async fn wake_recipients(&mut self, messages: &[MessageId]) {
         let ids: Vec<_> = messages.iter().map(|message| message.0).collect();
-        let Ok(Line { connection, overdue }) = self.link.get().await else { return };
-        match overdue.answer(store::recipients_waiting(connection, &ids)).await {
+        let Ok(Line { connection, stall_detector }) = self.link.get().await else { return };
+        match stall_detector.answer(store::recipients_waiting(connection, &ids)).await {
             Ok(waiting) => waiting.into_iter().for_each(|(user, class)| self.shared.notifier.wake(user, class)),
             Err(_) => self.link.broken(),
         }
@@ -363,7 +363,7 @@ impl Lane {
         let duplicates: Vec<usize> = (0..rows.len()).filter(|place| rows[*place].outcome == AcceptOutcome::Duplicate).collect();
         let found: Vec<_> = duplicates.iter().filter_map(|place| Some(part.get(rows[*place].place)?.item.id.0)).collect();
         if !found.is_empty()
-            && let Err(cause) = self.stand_on(&found).await
+            && let Err(cause) = self.wait_for_replication(&found).await
         {
             debug!(?cause, "duplicates are looked for once more");
             if cause.is_unavailable() {
@@ -374,9 +374,9 @@ impl Lane {
         rows
     }
 
-    async fn stand_on(&mut self, messages: &[Uuid]) -> Result<(), Error> {
-        let Line { connection, overdue } = self.link.get().await?;
-        overdue.answer(store::stand_on(connection, messages)).await
+    async fn wait_for_replication(&mut self, messages: &[Uuid]) -> Result<(), Error> {
+        let Line { connection, stall_detector } = self.link.get().await?;
+        stall_detector.answer(store::wait_for_replication(connection, messages)).await
     }
 }
 

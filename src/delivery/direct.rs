@@ -67,7 +67,7 @@ impl DirectChats {
             waiting: VecDeque::new(),
             aside: VecDeque::new(),
             cautious_until: None,
-            held_patience: settings.held_patience,
+            held_timeout: settings.held_timeout,
         };
         tasks.spawn(resolver.run());
         Self { ask, known, health: store.health().clone() }
@@ -124,7 +124,7 @@ struct Resolver {
     /// Pairs for later, in the order of their times.
     aside: VecDeque<(Instant, Pair)>,
     cautious_until: Option<Instant>,
-    held_patience: Duration,
+    held_timeout: Duration,
 }
 
 impl Resolver {
@@ -289,7 +289,7 @@ impl Resolver {
         let now = Instant::now();
         let Some(open) = self.open.get_mut(&pair) else { return };
         let since = *open.held_since.get_or_insert(now);
-        if now - since > self.held_patience || self.aside.len() >= ASIDE_MAX {
+        if now - since > self.held_timeout || self.aside.len() >= ASIDE_MAX {
             return self.answer(&pair, &Err(Refusal::BUSY));
         }
         self.aside.push_back((now + HELD_PAUSE, pair));

@@ -9,7 +9,7 @@ use crate::domain::{ChatId, ChatSeq, Clock, DeviceId, InboxSeq, MessageId, PerCl
 use crate::protocol::Timestamp;
 use crate::protocol::client::SendRequest;
 use crate::protocol::server::SentAnswer;
-use crate::store::Located;
+use crate::store::StatusRow;
 
 /// A message to accept.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub struct Acks {
     /// The recipient that acked.
     pub user: Arc<Profile>,
     /// Rows, by number.
-    pub rows: Vec<Located>,
+    pub rows: Vec<StatusRow>,
     /// Messages whose rows are to be found first; unknown ones are ignored.
     pub by_id: Vec<MessageId>,
     /// Marks that the session proposes for the chats of `rows`.
@@ -126,7 +126,7 @@ pub struct ReadDone {
 #[derive(Debug, Clone, Copy)]
 pub enum AttemptTarget {
     /// This row.
-    Row(Located),
+    Row(StatusRow),
     /// The row of this message.
     Message(MessageId),
 }

@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use crate::notifier::Notifier;
-use crate::store::{Epoch, Error, Loan, Overdue, Store};
+use crate::store::{Epoch, Error, Loan, StallDetector, Store};
 use crate::telemetry::Metrics;
 
 /// Where lanes connect to.
@@ -60,7 +60,7 @@ enum Held {
 /// A connection that is there, and who waits for its answers: a statement is asked by `overdue.answer(…(connection))`.
 pub(super) struct Line<'l> {
     pub(super) connection: &'l mut PgConnection,
-    pub(super) overdue: &'l Overdue,
+    pub(super) stall_detector: &'l StallDetector,
 }
 
 impl Link {
@@ -84,7 +84,7 @@ impl Link {
             Held::Own(connection) => connection,
             Held::Lent(loan) => loan.connection()?,
         };
-        Ok(Line { connection, overdue: self.store.overdue() })
+        Ok(Line { connection, stall_detector: self.store.stall_detector() })
     }
 
     async fn make(&self) -> Result<Held, Error> {

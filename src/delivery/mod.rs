@@ -50,7 +50,7 @@ pub struct LaneSettings {
     /// Attempts after which a row is failed.
     pub attempts_max: u16,
     /// A message waits this long for a chat, inbox or name that another session holds; then it is refused.
-    pub held_patience: Duration,
+    pub held_timeout: Duration,
     /// Where lanes connect to.
     pub connect_to: ConnectTo,
     /// How much a user may cause.

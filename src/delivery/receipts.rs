@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, Status, UserId};
 use crate::notifier::Notifier;
-use crate::store::{Located, ReadRows, ReceiptCountsRequest, Store};
+use crate::store::{ReadRows, ReceiptCountsRequest, StatusRow, Store};
 use crate::telemetry::Metrics;
 
 #[cfg(doc)]
@@ -26,12 +26,12 @@ use crate::domain::limits::MEMBERS_REPORTED_MAX;
 const SIZE_BELIEVED: Duration = Duration::from_secs(30);
 /// How often counts are told.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
-/// News that may wait to be told. Beyond it they are dropped: the marks tell.
+/// PendingReceipt that may wait to be told. Beyond it they are dropped: the marks tell.
 const NEWS_MAX: usize = 8_192;
 
 /// One row's news.
 #[derive(Debug)]
-struct News {
+struct PendingReceipt {
     sender: UserId,
     chat: ChatId,
     member: ExternalId,
@@ -47,7 +47,7 @@ struct News {
 /// Tells senders. Clones share one task.
 #[derive(Debug, Clone)]
 pub struct Receipts {
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<PendingReceipt>,
     notifier: Notifier,
     metrics: Arc<Metrics>,
 }
@@ -77,7 +77,7 @@ impl Receipts {
     /// Rows of several users have moved to this status. `member` names a user as it is shown.
     pub fn moved(
         &self,
-        rows: &[&Located],
+        rows: &[&StatusRow],
         status: Status,
         at: OffsetDateTime,
         reason: Option<String>,
@@ -121,7 +121,7 @@ impl Receipts {
         messages.sort_unstable();
         let Some(((first, _), (seq, _))) = messages.first().copied().zip(messages.last().copied()) else { return };
         let messages = messages.into_iter().map(|(_, message)| message).collect();
-        if self.news.try_send(News { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
+        if self.news.try_send(PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
             // The teller is behind: the sender's sessions look at the marks instead.
             self.notifier.look_at_marks(sender);
         }
@@ -141,7 +141,7 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(mut self, mut incoming: mpsc::Receiver<News>) {
+    async fn run(mut self, mut incoming: mpsc::Receiver<PendingReceipt>) {
         let mut due = tokio::time::interval(COUNT_INTERVAL);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut news = Vec::new();
@@ -159,7 +159,7 @@ impl Teller {
         }
     }
 
-    async fn learn_sizes(&mut self, news: &[News]) {
+    async fn learn_sizes(&mut self, news: &[PendingReceipt]) {
         let now = Instant::now();
         if self.sizes.len() > 10_000 {
             self.sizes.retain(|_, (_, seen)| now - *seen < SIZE_BELIEVED);
@@ -177,7 +177,7 @@ impl Teller {
         }
     }
 
-    fn tell(&mut self, news: News) {
+    fn tell(&mut self, news: PendingReceipt) {
         let is_large = self.sizes.get(&news.chat).is_some_and(|(is_large, _)| *is_large);
         // A message that failed or expired is told by name in any chat: no count shows it.
         if is_large && matches!(news.status, Status::Delivered | Status::Read) {
@@ -189,7 +189,7 @@ impl Teller {
             return;
         }
         self.metrics.receipts.inc();
-        let News { sender, chat, member, messages, first, seq, status, at, reason } = news;
+        let PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason } = news;
         self.notifier.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
     }
 

@@ -13,7 +13,7 @@ use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault, server};
 use crate::service::{PageQuery, Purpose};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
-use crate::store::{Located, PageRequest};
+use crate::store::{PageRequest, StatusRow};
 
 /// Does what an effect says.
 pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
@@ -47,7 +47,7 @@ pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
 /// The fallback poll. Only if something waits is it a read of its own.
 fn poll<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limit: u16) {
     let (service, user) = (driver.context.service.clone(), driver.client.user());
-    let page = page(driver, PageRequest::Look, class, after, limit);
+    let page = page(driver, PageRequest::Poll, class, after, limit);
     driver.run(Box::pin(async move {
         let page = match service.empty_page(user, class, after).await {
             Some(page) => page,
@@ -108,7 +108,7 @@ fn put_envelopes<O: Outgoing>(driver: &mut Driver<O>, run: &mut Vec<(Envelope, u
 
 /// Keeps a settlement until the lane is given what there is.
 fn settle<O: Outgoing>(driver: &mut Driver<O>, settlement: Settlement) {
-    let rows = settlement.rows.iter().map(|row| Located {
+    let rows = settlement.rows.iter().map(|row| StatusRow {
         user: driver.client.user(),
         class: row.class,
         seq: row.seq,
@@ -165,7 +165,7 @@ fn read<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, target: ReadTarget, t
 fn count_attempt<O: Outgoing>(driver: &mut Driver<O>, envelope: &Envelope, reason: String, is_final: bool) {
     settle_now(driver);
     let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
-    let target = AttemptTarget::Row(Located {
+    let target = AttemptTarget::Row(StatusRow {
         user: driver.client.user(),
         class,
         seq,

@@ -11,7 +11,7 @@ use crate::protocol::Code;
 use crate::protocol::event::ServerEvent;
 use crate::service::OverviewQuery;
 use crate::session::Input;
-use crate::store::{Further, MarksRead, Overview};
+use crate::store::{MarksRead, Overview, PageToken};
 
 /// Notes taken before the caller looks at everything else again.
 const NOTES_AT_ONCE: usize = 32;
@@ -65,7 +65,7 @@ pub(super) fn read_moved_marks<O: Outgoing>(driver: &mut Driver<O>) {
 }
 
 /// The first part of a read, or a further one once the client has taken those before.
-fn read_marks<O: Outgoing>(driver: &mut Driver<O>, further: Option<Further>) {
+fn read_marks<O: Outgoing>(driver: &mut Driver<O>, further: Option<PageToken>) {
     let (service, room) = (driver.context.service.clone(), driver.outbox.room());
     let (user, since) = (Arc::clone(&driver.client.profile), driver.receipts.known());
     let device = driver.client.options.device.clone();

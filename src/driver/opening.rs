@@ -18,7 +18,7 @@ use crate::hub::{Departure, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::service::Admission;
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
-use crate::store::{MarksRead, Opening, OpeningRequest, Overview, Rest};
+use crate::store::{MarksRead, Opening, OpeningRequest, Overview, Remainder};
 
 /// A session that is registered and knows where it starts.
 pub struct Opened {
@@ -66,8 +66,8 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
             // Nothing to tell: the client may have the new cursor at once.
             let MarksRead { marks, counts, rest } = &overview.marks;
             let told = match rest {
-                Rest::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
-                Rest::None(_) | Rest::From(_) => known,
+                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
+                Remainder::None(_) | Remainder::From(_) => known,
             };
             let interval = jittered(context.session.poll_interval, client.session);
             let receipts = Receipts::new(Instant::now(), interval, context.epoch.as_str(), told);

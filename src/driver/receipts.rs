@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::server::StatusException;
-use crate::store::{Further, MarksCursor, MarksRead, Rest};
+use crate::store::{MarksCursor, MarksRead, PageToken, Remainder};
 
 /// The longest pause between two polls, in intervals.
 const POLL_PAUSES_MAX: u32 = 16;
@@ -51,7 +51,7 @@ pub(super) enum Next {
     /// They are to be read again: something moved meanwhile.
     ReadAgain,
     /// The next part of them is to be read.
-    ReadOn(Further),
+    ReadOn(PageToken),
 }
 
 impl Receipts {
@@ -87,13 +87,13 @@ impl Receipts {
     pub(super) fn read(&mut self, read: &MarksRead) -> (Vec<ServerEvent>, Next) {
         let events = events(read, &self.cursor, &self.epoch);
         match &read.rest {
-            Rest::None(cursor) => {
+            Remainder::None(cursor) => {
                 self.known = Some(*cursor);
                 self.cursor = cursor_text(&self.epoch, self.known);
                 let before = std::mem::replace(&mut self.reading, Reading::No);
                 (events, if before == Reading::Again { Next::ReadAgain } else { Next::Done })
             }
-            Rest::From(further) => {
+            Remainder::From(further) => {
                 if self.reading == Reading::No {
                     self.reading = Reading::Yes;
                 }
@@ -211,8 +211,8 @@ fn cursor_text(epoch: &str, cursor: Option<MarksCursor>) -> Arc<str> {
 /// The events of a read; the last carries the new cursor, once everything is told. None when nothing moved.
 fn events(read: &MarksRead, before: &Arc<str>, epoch: &str) -> Vec<ServerEvent> {
     let after = match read.rest {
-        Rest::None(cursor) => cursor_text(epoch, Some(cursor)),
-        Rest::From(_) => Arc::clone(before),
+        Remainder::None(cursor) => cursor_text(epoch, Some(cursor)),
+        Remainder::From(_) => Arc::clone(before),
     };
     let mut events: Vec<ServerEvent> = read.marks.iter().flat_map(|mark| events_of(mark, before)).collect();
     events.extend(read.counts.iter().map(|counts| ServerEvent::Counted(*counts, Arc::clone(before))));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn all(marks: Vec<MovedMark>, cursor: u64) -> MarksRead {
-        MarksRead { marks, counts: Vec::new(), rest: Rest::None(MarksCursor(cursor)) }
+        MarksRead { marks, counts: Vec::new(), rest: Remainder::None(MarksCursor(cursor)) }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::bus::{Bus, News, channel};
+use crate::bus::{Bus, BusMessage, channel};
 use crate::domain::{NodeId, UserId};
 use crate::hub::Hub;
 use crate::notifier::Notifier;
@@ -97,9 +97,9 @@ impl Presence {
     /// The node ends: the others tell it nothing more, and its users have a grace to come to another.
     pub async fn leave(&self) -> store::Result<()> {
         self.store.leave(self.bus.me(), self.grace).await?;
-        let (others, letters) = self.bus.farewell();
+        let (others, payloads) = self.bus.farewell();
         let channels: Vec<String> = others.into_iter().map(channel).collect();
-        if channels.is_empty() { Ok(()) } else { self.store.notify(&channels, &letters).await }
+        if channels.is_empty() { Ok(()) } else { self.store.notify(&channels, &payloads).await }
     }
 
     /// The leases are gone: all users who are here arrive again.
@@ -140,6 +140,6 @@ impl Node {
 
     fn say_hello(&self) {
         debug!(node.id = %self.me(), "listed again; leases are made anew");
-        self.bus.post(&News::Hello(self.me()));
+        self.bus.post(&BusMessage::Hello(self.me()));
     }
 }

@@ -125,7 +125,7 @@ impl Service {
             let mut place = self.low_watermark(caller.user, class).await?.max(after);
             loop {
                 self.metrics.page_read(class);
-                let page = self.store.page(PageRequest::Look, caller.user, class, place, limit).await?;
+                let page = self.store.page(PageRequest::Poll, caller.user, class, place, limit).await?;
                 self.metrics.unreadable_rows.inc_by(page.unreadable_rows());
                 // Of a page that is nothing but gaps the client would have no number to go on from.
                 match page.rows.last() {
@@ -166,7 +166,7 @@ impl Service {
         const WHAT: &str = "reading what is acked";
         let (user, name): (UserId, &ExternalId) = (caller.user, &caller.external);
         let places = async {
-            let end = self.store.page(PageRequest::Look, user, class, InboxSeq(i64::MAX), 1).await?.last_seq;
+            let end = self.store.page(PageRequest::Poll, user, class, InboxSeq(i64::MAX), 1).await?.last_seq;
             Ok((end, self.low_watermark(user, class).await?))
         };
         let (end, low) = self.ask(name, WHAT, places).await?;

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::Service;
 use crate::domain::{DeviceId, Profile};
-use crate::store::{Further, MarksCursor, Overview};
+use crate::store::{MarksCursor, Overview, PageToken};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ pub struct OverviewQuery {
     /// Only marks that have moved since then; none: the latest marks.
     pub since: Option<MarksCursor>,
     /// The place from which a look goes on; none: it begins.
-    pub further: Option<Further>,
+    pub further: Option<PageToken>,
     /// The device of the connection.
     pub device: Option<DeviceId>,
 }

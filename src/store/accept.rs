@@ -135,8 +135,8 @@ pub async fn recipients_waiting(connection: &mut PgConnection, messages: &[Uuid]
 
 /// Returns when these messages are wherever commits have to be. PostgreSQL shows a commit that a standby does not have yet if
 /// the wait for it was ended early, and who only reads does not wait for it either: what was found must not be confirmed so.
-pub async fn stand_on(connection: &mut PgConnection, messages: &[Uuid]) -> Result<()> {
-    sqlx::query_file!("src/store/sql/stand_on.sql", messages).execute(connection).await?;
+pub async fn wait_for_replication(connection: &mut PgConnection, messages: &[Uuid]) -> Result<()> {
+    sqlx::query_file!("src/store/sql/wait_for_replication.sql", messages).execute(connection).await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Located, Result, Store, enums};
+use super::{Result, StatusRow, Store, enums};
 use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId};
 
 /// A place in the order of expiry.
@@ -25,7 +25,7 @@ impl ExpiryCursor {
 #[derive(Debug)]
 pub struct ExpiredRow {
     /// The row.
-    pub row: Located,
+    pub row: StatusRow,
     /// Its recipient, as it is shown.
     pub member: ExternalId,
     /// When it ended.
@@ -61,7 +61,7 @@ impl Store {
                 let user = UserId(row.user_id?);
                 let (class, seq) = (row.class?.into(), InboxSeq(row.seq?));
                 let (message, chat, chat_seq) = (MessageId(row.message_id), ChatId(row.chat_id), ChatSeq(row.chat_seq));
-                let row_at = Located { user, class, seq, message, chat, chat_seq, sender: UserId(row.sender_id) };
+                let row_at = StatusRow { user, class, seq, message, chat, chat_seq, sender: UserId(row.sender_id) };
                 Some(ExpiredRow { row: row_at, member: ExternalId::try_from(row.member?).ok()?, at: row.expired_at? })
             })
             .collect();

@@ -5,7 +5,7 @@
 use tracing::error;
 
 use super::rows::{MessageRow, Senders};
-use super::{Error, Result, Store, Watched};
+use super::{Error, GuardedPool, Result, Store};
 use crate::domain::{ChatId, ChatSeq, Message, UserId};
 
 /// Which messages of a chat.
@@ -116,14 +116,14 @@ fn bounds(range: HistoryRange) -> (Option<i64>, Option<i64>) {
     }
 }
 
-async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<MessageRow>> {
+async fn read_rows(database: GuardedPool<'_>, part: Part) -> Result<Vec<MessageRow>> {
     let (after, before) = bounds(part.range);
     let rows = sqlx::query_file_as!(MessageRow, "src/store/sql/history.sql", part.asker.0, part.chat.0, after, before, part.limit);
     Ok(rows.fetch_all(database).await?)
 }
 
 /// The rows of a part with their numbers only.
-async fn read_keys(database: Watched<'_>, part: Part) -> Result<Vec<MessageRow>> {
+async fn read_keys(database: GuardedPool<'_>, part: Part) -> Result<Vec<MessageRow>> {
     let (after, before) = bounds(part.range);
     let limit = i64::from(part.limit);
     let keys = sqlx::query_file!("src/store/sql/history_keys.sql", part.asker.0, part.chat.0, after, before, limit);

@@ -27,21 +27,21 @@ pub struct MarksRead {
     /// Counts, in large ones.
     pub counts: Vec<ReceiptCounts>,
     /// Is that all?
-    pub rest: Rest,
+    pub rest: Remainder,
 }
 
 /// Whether a look has told everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rest {
+pub enum Remainder {
     /// It has: what to ask with next time, once all of this is processed.
     None(MarksCursor),
     /// More has ended than is told at once.
-    From(Further),
+    From(PageToken),
 }
 
 /// A place among what has ended, in the middle of a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Further {
+pub struct PageToken {
     transaction: u64,
     message: MessageId,
     user: UserId,
@@ -90,7 +90,7 @@ impl Store {
         &self,
         user: UserId,
         cursor: Option<MarksCursor>,
-        further: Option<Further>,
+        further: Option<PageToken>,
         device: Option<&DeviceId>,
     ) -> Result<Overview> {
         let device = device.map(DeviceId::as_str);
@@ -107,22 +107,22 @@ impl Store {
             Some(since) => self.moved_marks(user, &moved, since, (!is_first).then_some(look.snapshot.as_str())).await?,
             None => self.latest_marks(user, &moved).await?,
         };
-        let mut rest = Rest::None(look.cursor);
+        let mut rest = Remainder::None(look.cursor);
         // Read after the marks: a mark that passes what has just ended comes with its name.
         if row.ended || !marks.is_empty() {
             let mut endings = match (cursor, further) {
                 (Some(_), Some(further)) => self.endings_since(user, further, true).await?,
-                (Some(cursor), None) => self.endings_since(user, Further::first(cursor, look), false).await?,
+                (Some(cursor), None) => self.endings_since(user, PageToken::first(cursor, look), false).await?,
                 (None, _) => self.endings_latest(user).await?,
             };
             if let Some(further) = endings.further.take() {
-                rest = Rest::From(further);
+                rest = Remainder::From(further);
                 marks.clear();
             }
             endings.name_beside(&mut marks, row.ended);
         }
         let since = since.as_deref().unwrap_or("0");
-        let is_all = matches!(rest, Rest::None(_));
+        let is_all = matches!(rest, Remainder::None(_));
         let requests = if large.is_empty() || !is_all { Vec::new() } else { self.receipt_counts_requests(user, &large, since).await? };
         let counts = if requests.is_empty() { Vec::new() } else { self.receipt_counts(&requests).await? };
         Ok(Overview {
@@ -176,7 +176,7 @@ impl Store {
     }
 
     /// A part of what ended; a later part of a look as far as its first one has seen it.
-    async fn endings_since(&self, user: UserId, place: Further, is_later: bool) -> Result<Endings> {
+    async fn endings_since(&self, user: UserId, place: PageToken, is_later: bool) -> Result<Endings> {
         let mut endings = Endings::default();
         let (transaction, message) = (place.transaction.to_string(), place.message.0);
         let seen_by = is_later.then_some(place.look.snapshot.as_str());
@@ -186,7 +186,7 @@ impl Store {
         let mut rows = rows.fetch_all(self.database()).await?;
         if i64::try_from(rows.len()).is_ok_and(|rows| rows > LATEST_MAX) {
             rows.pop();
-            endings.further = rows.last().map(|row| Further {
+            endings.further = rows.last().map(|row| PageToken {
                 transaction: row.ended_xid.parse().unwrap_or(0),
                 message: MessageId(row.message_id),
                 user: UserId(row.user_id),
@@ -242,7 +242,7 @@ impl Store {
     }
 }
 
-impl Further {
+impl PageToken {
     /// Before everything that ended since a cursor.
     const fn first(since: MarksCursor, look: Look) -> Self {
         Self { transaction: since.0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), look }
@@ -254,7 +254,7 @@ impl Further {
 struct Endings {
     by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)>,
     /// Where more of it begins.
-    further: Option<Further>,
+    further: Option<PageToken>,
 }
 
 impl Endings {

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Error, Located, Result, Store, enums};
+use super::{Error, Result, StatusRow, Store, enums};
 use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId, limits};
 
 /// Why members were neither added nor removed.
@@ -37,7 +37,7 @@ pub struct Left {
     /// Messages above this number are not for them.
     pub seq: ChatSeq,
     /// Rows that waited for them and wait no more.
-    pub ended: Vec<Located>,
+    pub ended: Vec<StatusRow>,
     /// When.
     pub at: OffsetDateTime,
 }
@@ -57,7 +57,7 @@ pub struct EndedPart {
     /// The member.
     pub member: ExternalId,
     /// Rows that wait no more.
-    pub rows: Vec<Located>,
+    pub rows: Vec<StatusRow>,
     /// When.
     pub at: OffsetDateTime,
 }
@@ -127,8 +127,8 @@ impl Store {
     }
 }
 
-fn ended(user: i64, class: enums::Class, seq: i64, message: uuid::Uuid, chat: ChatId, chat_seq: i64, sender: i64) -> Located {
-    Located {
+fn ended(user: i64, class: enums::Class, seq: i64, message: uuid::Uuid, chat: ChatId, chat_seq: i64, sender: i64) -> StatusRow {
+    StatusRow {
         user: UserId(user),
         class: class.into(),
         seq: InboxSeq(seq),

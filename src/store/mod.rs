@@ -12,6 +12,7 @@ mod enums;
 mod epoch;
 mod error;
 mod expiry;
+mod guarded_pool;
 mod health;
 mod history;
 mod inbox;
@@ -20,7 +21,6 @@ mod marks;
 mod membership;
 mod nodes;
 mod objects;
-mod overdue;
 mod pages;
 mod patience;
 mod people;
@@ -32,10 +32,10 @@ mod settings;
 mod settle;
 mod shape;
 mod slots;
+mod stall_detector;
 mod unfit;
-mod watched;
 
-pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, stand_on};
+pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
@@ -43,15 +43,15 @@ pub use direct::{DirectBatch, DirectChat};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
+pub use guarded_pool::Loan;
 pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
 pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place};
 pub use jobs::{Acquired, JobLease};
-pub use marks::{Further, MarksCursor, MarksRead, Overview, ReceiptCountsRequest, Rest};
+pub use marks::{MarksCursor, MarksRead, Overview, PageToken, ReceiptCountsRequest, Remainder};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
-pub use overdue::Overdue;
 pub use pages::PageRequest;
 pub use patience::{Holder, in_the_way, wait_at_most};
 pub use people::Known;
@@ -63,13 +63,13 @@ pub use settings::{
     with_settings,
 };
 pub use settle::{
-    AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, Located, MarkProposal, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch,
-    SettledRows, count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
+    AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, MarkProposal, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch, SettledRows,
+    StatusRow, count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
 pub use slots::Slots;
+pub use stall_detector::StallDetector;
 pub use unfit::Unfit;
-pub use watched::Loan;
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::time::{Instant, timeout_at};
 
-use watched::Watched;
+use guarded_pool::GuardedPool;
 
 /// The result of anything asked of the database.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -86,7 +86,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    overdue: Overdue,
+    stall_detector: StallDetector,
     slots: Slots,
     health: Health,
 }
@@ -95,20 +95,20 @@ impl Store {
     /// A store on this pool.
     pub fn new(pool: PgPool) -> Self {
         let (options, health) = ((*pool.connect_options()).clone(), Health::new());
-        Self { pool, overdue: Overdue::new(options.clone(), health.clone()), slots: Slots::new(options), health }
+        Self { pool, stall_detector: StallDetector::new(options.clone(), health.clone()), slots: Slots::new(options), health }
     }
 
     /// A store on a pool of its own, which connects when it is needed.
     pub fn connect_lazily(pool: PgPoolOptions, to: PgConnectOptions) -> Self {
         let health = Health::new();
-        let (overdue, slots) = (Overdue::new(to.clone(), health.clone()), Slots::new(to.clone()));
-        let known = overdue.clone();
+        let (stall_detector, slots) = (StallDetector::new(to.clone(), health.clone()), Slots::new(to.clone()));
+        let known = stall_detector.clone();
         // Asked whether it is there, a dead connection would say nothing.
         let pool = pool.test_before_acquire(false).before_acquire(move |_, meta| {
             let is_good = known.is_good(meta.age);
             Box::pin(async move { Ok(is_good) })
         });
-        Self { pool: pool.connect_lazy_with(to), overdue, slots, health }
+        Self { pool: pool.connect_lazy_with(to), stall_detector, slots, health }
     }
 
     /// The pool, for the migrations and for tests.
@@ -117,8 +117,8 @@ impl Store {
     }
 
     /// For statements on other connections than the pool's.
-    pub const fn overdue(&self) -> &Overdue {
-        &self.overdue
+    pub const fn stall_detector(&self) -> &StallDetector {
+        &self.stall_detector
     }
 
     /// Whether more connections can be made.
@@ -132,14 +132,14 @@ impl Store {
     }
 
     /// The pool that runs all of its statements.
-    const fn database(&self) -> Watched<'_> {
-        Watched(self)
+    const fn database(&self) -> GuardedPool<'_> {
+        GuardedPool(self)
     }
 
     /// From now on only connections are used that are made from now on. Those there are may lead to a server that is a
     /// standby, or was the primary: it answers, and takes no writes for as long as it lives.
     pub fn renew(&self) {
-        self.overdue.renew(Instant::now());
+        self.stall_detector.renew(Instant::now());
     }
 
     /// Does the database answer, accept writes, and keep them?
@@ -150,7 +150,7 @@ impl Store {
 
     async fn ping_over(&self, mut lent: Loan) -> Result<()> {
         let asked = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(lent.connection()?);
-        let answered = self.overdue.answer(asked).await;
+        let answered = self.stall_detector.answer(asked).await;
         let row = lent.answered(answered)?;
         let why = match (row.is_read_only, row.is_lossy) {
             (true, _) => "the database is read-only: a standby, or made so",

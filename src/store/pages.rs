@@ -9,7 +9,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::rows::{MessageRow, Senders};
-use super::{Error, Result, Store, Watched, enums};
+use super::{Error, GuardedPool, Result, Store, enums};
 use crate::domain::{Class, Envelope, GapReason, InboxSeq, Page, PageRow, Status, UserId};
 
 /// So many numbers of an inbox are looked at by one statement: most of them may have ended long ago.
@@ -23,7 +23,7 @@ pub enum PageRequest {
     /// Every row; numbers without one are gaps.
     Everything,
     /// Rows that wait and nothing else.
-    Look,
+    Poll,
 }
 
 /// Which part of an inbox is wanted.
@@ -68,7 +68,7 @@ impl Store {
         let end = if is_last { last_seq } else { end };
         let rows = match request {
             PageRequest::Everything => with_holes_named(listed, after, end),
-            PageRequest::Waiting | PageRequest::Look => listed.into_iter().map(|(seq, entry)| entry.at(seq)).collect(),
+            PageRequest::Waiting | PageRequest::Poll => listed.into_iter().map(|(seq, entry)| entry.at(seq)).collect(),
         };
         Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
     }
@@ -135,7 +135,7 @@ struct RawRow {
     is_unreadable: bool,
 }
 
-async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
+async fn read_rows(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>> {
     let Part { request, user, class, after, limit } = part;
     let class = enums::Class::from(class);
     let (limit, up_to) = (i64::from(limit), part.up_to().0);
@@ -150,8 +150,8 @@ async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
                 .fetch_all(database)
                 .await?
         }
-        PageRequest::Look => {
-            sqlx::query_file_as!(RawRow, "src/store/sql/page_look.sql", user.0, class as enums::Class, after.0, limit, up_to)
+        PageRequest::Poll => {
+            sqlx::query_file_as!(RawRow, "src/store/sql/page_poll.sql", user.0, class as enums::Class, after.0, limit, up_to)
                 .fetch_all(database)
                 .await?
         }
@@ -160,7 +160,7 @@ async fn read_rows(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
 }
 
 /// The rows of a part without their messages.
-async fn read_keys(database: Watched<'_>, part: Part) -> Result<Vec<RawRow>> {
+async fn read_keys(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>> {
     let Part { request, user, class, after, limit } = part;
     let class = enums::Class::from(class);
     let statuses: Vec<String> = request.statuses().iter().map(|status| (*status).to_owned()).collect();
@@ -186,7 +186,7 @@ impl PageRequest {
         match self {
             Self::Waiting => &["sent", "failed", "expired"],
             Self::Everything => &["sent", "delivered", "read", "failed", "expired"],
-            Self::Look => &["sent"],
+            Self::Poll => &["sent"],
         }
     }
 }

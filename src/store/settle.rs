@@ -10,7 +10,7 @@ use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, UserI
 
 /// A row of the queue, and what its receipt needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Located {
+pub struct StatusRow {
     /// The recipient.
     pub user: UserId,
     /// Its inbox.
@@ -38,7 +38,7 @@ pub struct RowKey {
     pub seq: InboxSeq,
 }
 
-impl Located {
+impl StatusRow {
     /// Its primary key.
     pub const fn key(&self) -> RowKey {
         RowKey { user: self.user, class: self.class, seq: self.seq }
@@ -82,7 +82,7 @@ pub struct DeviceCursor {
 #[derive(Debug, Default)]
 pub struct SettleBatch {
     /// Rows that were acked.
-    pub rows: Vec<Located>,
+    pub rows: Vec<StatusRow>,
     /// Proposed marks.
     pub marks: Vec<MarkProposal>,
     /// Marks to compute.
@@ -137,16 +137,16 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_tim
 }
 
 /// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.
-pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<Located>> {
+pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
     located(connection, wanted, false).await
 }
 
 /// The same, without rows that do not wait (any more).
-pub async fn locate_waiting(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<Located>> {
+pub async fn locate_waiting(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
     located(connection, wanted, true).await
 }
 
-async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], only_waiting: bool) -> Result<Vec<Located>> {
+async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], only_waiting: bool) -> Result<Vec<StatusRow>> {
     let users: Vec<i64> = wanted.iter().map(|(user, _)| user.0).collect();
     let ids: Vec<uuid::Uuid> = wanted.iter().map(|(_, message)| message.0).collect();
     let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids, only_waiting).fetch_all(connection).await?;
@@ -154,7 +154,7 @@ async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], 
         .into_iter()
         .filter_map(|row| {
             let place = usize::try_from(row.ord - 1).ok()?;
-            Some(Located {
+            Some(StatusRow {
                 user: UserId(users[place]),
                 class: row.class.into(),
                 seq: InboxSeq(row.seq),
@@ -248,7 +248,7 @@ pub async fn seqs_of_messages(
 #[derive(Debug, Clone)]
 pub struct AttemptRequest {
     /// The row.
-    pub row: Located,
+    pub row: StatusRow,
     /// Why the attempt failed.
     pub reason: String,
     /// It is the last attempt, whatever the count.
@@ -259,7 +259,7 @@ pub struct AttemptRequest {
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptedRow {
     /// The row.
-    pub row: Located,
+    pub row: StatusRow,
     /// Attempts so far.
     pub attempts: u16,
     /// It is failed now.

@@ -260,7 +260,7 @@ async fn to_the_end(pool: &PgPool) {
 }
 
 async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {
-    for request in [PageRequest::Waiting, PageRequest::Look] {
+    for request in [PageRequest::Waiting, PageRequest::Poll] {
         let page = store.page(request, user, Class::Chat, InboxSeq(0), 50).await.unwrap();
         assert!(matches!(&page.rows[..], [PageRow::Envelope(envelope)] if envelope.inbox_seq.0 == DEEP), "{request:?}");
         assert!(page.is_last);

@@ -38,7 +38,7 @@ async fn a_page_that_ends_where_its_inbox_does_is_the_last() {
     let chat = direct(&pool, "alice", "bob").await;
     fill(&pool, chat, "alice", 5).await;
     let (user, store) = (UserId(users(&pool, &["bob"]).await[0]), Store::new(pool));
-    for request in [PageRequest::Waiting, PageRequest::Everything, PageRequest::Look] {
+    for request in [PageRequest::Waiting, PageRequest::Everything, PageRequest::Poll] {
         let page = async |after, limit| {
             let page = store.page(request, user, Class::Chat, InboxSeq(after), limit).await.unwrap();
             (page.rows.len(), page.is_last)

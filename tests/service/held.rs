@@ -138,7 +138,7 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
         accept_lanes: 1,
         settle_lanes: 1,
         attempts_max: 5,
-        held_patience: Duration::from_millis(300),
+        held_timeout: Duration::from_millis(300),
         connect_to: ConnectTo::new(db.options(), epoch),
         rates: RateSettings { sends: 0, direct_chats: 0 },
     };
@@ -151,7 +151,7 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
     let begun = Instant::now();
     let refused = join_all((0..5).map(|n| delivery.send(text(&alice, held, n.to_string()))));
     let refused = tokio::time::timeout(PATIENCE, refused).await.expect("they wait for as long as the chat is held");
-    assert!(begun.elapsed() >= settings.held_patience);
+    assert!(begun.elapsed() >= settings.held_timeout);
     for answer in refused {
         assert!(matches!(refusal(answer), Refusal::Busy(after) if !after.is_zero()));
     }

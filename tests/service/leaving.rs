@@ -65,7 +65,7 @@ async fn membership_ends_at_once_and_no_page_shows_the_rest_before_a_job_has_end
     for request in [PageRequest::Waiting, PageRequest::Everything] {
         assert_eq!(pages(&store, request, bob, GapReason::Left).await, (vec![last], last - 1), "{request:?}");
     }
-    assert_eq!(pages(&store, PageRequest::Look, bob, GapReason::Left).await, (vec![last], last - 1_001));
+    assert_eq!(pages(&store, PageRequest::Poll, bob, GapReason::Left).await, (vec![last], last - 1_001));
     let external = ExternalId::try_from("bob".to_owned()).unwrap();
     let phone = "phone".to_owned().try_into().unwrap();
     for (device, pending_max) in [(None, 10_000), (None, 100), (Some(&phone), 10_000), (Some(&phone), 100)] {

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, join_all, select};
 use restante::delivery::{Acks, ReadUpTo};
 use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass, Profile};
-use restante::store::{self, Located};
+use restante::store::{self, StatusRow};
 use sqlx::PgPool;
 
 use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
@@ -74,7 +74,7 @@ impl Long {
     }
 
     /// Bob's phone acks these rows, and says that it has come to the end.
-    fn ack(&self, rows: Vec<Located>, by_id: Vec<MessageId>) -> impl Future<Output = bool> + use<> {
+    fn ack(&self, rows: Vec<StatusRow>, by_id: Vec<MessageId>) -> impl Future<Output = bool> + use<> {
         let device = DeviceId::try_from("phone".to_owned()).unwrap();
         let (marks, device) =
             (vec![(self.chat, self.last())], Some((device, PerClass { chat: InboxSeq(self.messages.into()), ..PerClass::default() })));
@@ -94,7 +94,7 @@ impl Long {
     }
 
     /// Bob's rows, in the order of the chat.
-    async fn rows(&self) -> Vec<Located> {
+    async fn rows(&self) -> Vec<StatusRow> {
         let ids = "select id from messages where chat_id = $1 order by seq";
         let ids: Vec<uuid::Uuid> = sqlx::query_scalar(ids).bind(self.chat.0).fetch_all(&self.pool).await.unwrap();
         let named: Vec<_> = ids.into_iter().map(|id| (self.bob.user, MessageId(id))).collect();

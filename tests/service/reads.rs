@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use restante::domain::{ChatId, ChatSeq, UserId};
-use restante::store::{self, ExactMark, Located, LockTimeout, ReadRequest, ReadRows, SettleBatch, Store};
+use restante::store::{self, ExactMark, LockTimeout, ReadRequest, ReadRows, SettleBatch, StatusRow, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
 use crate::support::fixtures::{Holder, assert_consistent, group, number, until, users};
@@ -108,7 +108,7 @@ async fn a_member_with_a_hole_reads_over_it_and_its_marks_are_exact() {
 }
 
 /// All rows of these, in the order of the chat, forwards or backwards.
-async fn rows(pool: &PgPool, user: UserId, chats: &[ChatId]) -> Vec<Located> {
+async fn rows(pool: &PgPool, user: UserId, chats: &[ChatId]) -> Vec<StatusRow> {
     let mut located = Vec::new();
     let mut connection = pool.acquire().await.unwrap();
     for chat in chats {

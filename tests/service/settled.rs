@@ -62,7 +62,7 @@ async fn advancing_in_one_statement_overtakes_a_row_that_commits_meanwhile() {
         .await,
         1
     );
-    let drain = Store::new(pool).page(PageRequest::Look, bob, Class::Chat, restante::domain::InboxSeq(1), 50).await.unwrap();
+    let drain = Store::new(pool).page(PageRequest::Poll, bob, Class::Chat, restante::domain::InboxSeq(1), 50).await.unwrap();
     assert!(drain.rows.is_empty(), "the message is lost: this is what must never happen");
 }
 

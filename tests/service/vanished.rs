@@ -111,7 +111,7 @@ async fn is_waited_for(settings: &[(&str, &str)]) {
     let proxy = StallingProxy::start(&db.options());
     let store = Store::new(PgPoolOptions::new().connect_lazy_with(proxy.options(&db.options())));
     let mut connection = db.options().options(settings.iter().copied()).connect().await.unwrap();
-    let mut answer = pin!(store.overdue().answer(sqlx::query("select from held").execute(&mut connection)));
+    let mut answer = pin!(store.stall_detector().answer(sqlx::query("select from held").execute(&mut connection)));
     tokio::select! {
         answer = &mut answer => panic!("it was given up: {answer:?}"),
         // All that goes this way is the question. Asked a third time, it was answered twice.

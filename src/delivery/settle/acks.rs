@@ -14,7 +14,7 @@ use crate::delivery::item::Acks;
 use crate::delivery::link::{Line, Link};
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, MessageId, Status, UserId};
-use crate::store::{self, DeviceCursor, Error, ExactMark, Located, LockTimeout, MarkProposal, SettleBatch};
+use crate::store::{self, DeviceCursor, Error, ExactMark, LockTimeout, MarkProposal, SettleBatch, StatusRow};
 
 /// Acks that are written together.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct AckBatch {
 /// The rows that one commit has moved.
 #[derive(Debug)]
 struct Settled {
-    rows: Vec<Located>,
+    rows: Vec<StatusRow>,
     at: OffsetDateTime,
 }
 
@@ -35,7 +35,7 @@ struct Settled {
 #[derive(Debug)]
 struct Part<'a> {
     acks: &'a Acks,
-    rows: &'a [Located],
+    rows: &'a [StatusRow],
     by_id: &'a [MessageId],
     is_last: bool,
 }
@@ -80,7 +80,7 @@ impl AckBatch {
         let named = self.named();
         let located = match named.is_empty() {
             true => Vec::new(),
-            false => line.overdue.answer(store::locate(line.connection, &named)).await?,
+            false => line.stall_detector.answer(store::locate(line.connection, &named)).await?,
         };
         let batch = self.prepare(&located, which);
         let left = self.settle(&mut line, batch, lock_timeout).await?;
@@ -88,7 +88,7 @@ impl AckBatch {
             return Ok(());
         }
         // Acked before, as a rule. But a row may have got another number since it was emitted, and waits there.
-        let waiting = line.overdue.answer(store::locate_waiting(line.connection, &left)).await?;
+        let waiting = line.stall_detector.answer(store::locate_waiting(line.connection, &left)).await?;
         if !waiting.is_empty() {
             self.settle(&mut line, where_they_stand(waiting), lock_timeout).await?;
         }
@@ -102,7 +102,7 @@ impl AckBatch {
         batch: SettleBatch,
         lock_timeout: LockTimeout,
     ) -> Result<Vec<(UserId, MessageId)>, Error> {
-        let settled = line.overdue.answer(store::settle(line.connection, &batch, lock_timeout)).await?;
+        let settled = line.stall_detector.answer(store::settle(line.connection, &batch, lock_timeout)).await?;
         let left = not_moved(&batch.rows, &settled.moved);
         let rows = settled.moved.iter().filter_map(|place| batch.rows.get(*place).copied()).collect();
         self.settled.push(Settled { rows, at: settled.at });
@@ -120,12 +120,12 @@ impl AckBatch {
     /// neither of them knows how far the member has got, and the rows are asked. So they are where the batch is tried again, although it
     /// may be there already: marks that are computed are locked, and a transaction that locks waits for a synchronous standby, where
     /// one that finds nothing to do would not.
-    fn prepare(&self, located: &[Located], which: Try) -> SettleBatch {
+    fn prepare(&self, located: &[StatusRow], which: Try) -> SettleBatch {
         let parts: Vec<Part> = self.jobs.iter().map(AckJob::part).collect();
         let mut proposed = Proposed::default();
         parts.iter().filter(|part| part.is_last).for_each(|part| proposed.add(part.acks));
-        let mut rows: Vec<Located> = parts.iter().flat_map(|part| part.rows).chain(located).copied().collect();
-        rows.sort_unstable_by_key(Located::key);
+        let mut rows: Vec<StatusRow> = parts.iter().flat_map(|part| part.rows).chain(located).copied().collect();
+        rows.sort_unstable_by_key(StatusRow::key);
         rows.dedup_by_key(|row| row.key());
         // For a part that is not the last nothing is proposed: all its rows lie above.
         let to_compute = parts.iter().flat_map(|part| part.rows).filter(|row| which == Try::Again || proposed.is_below(row));
@@ -138,7 +138,7 @@ impl AckBatch {
     pub(super) fn tell(&mut self, receipts: &Receipts) {
         let names: HashMap<UserId, &ExternalId> = self.jobs.iter().map(|job| (job.acks.user.user, &job.acks.user.external)).collect();
         for Settled { rows, at } in self.settled.drain(..) {
-            let rows: Vec<&Located> = rows.iter().collect();
+            let rows: Vec<&StatusRow> = rows.iter().collect();
             receipts.moved(&rows, Status::Delivered, at, None, |user| names.get(&user).map(|name| (*name).clone()));
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Proposed<'a> {
     }
 
     /// True where no mark that is proposed for its chat reaches this row.
-    fn is_below(&self, row: &Located) -> bool {
+    fn is_below(&self, row: &StatusRow) -> bool {
         self.marks.get(&(row.chat, row.user)).is_none_or(|mark| *mark < row.chat_seq)
     }
 
@@ -199,13 +199,13 @@ impl<'a> Proposed<'a> {
 }
 
 /// The members whose rows these are, each once.
-fn members_of<'a>(rows: impl Iterator<Item = &'a Located>) -> Vec<ExactMark> {
+fn members_of<'a>(rows: impl Iterator<Item = &'a StatusRow>) -> Vec<ExactMark> {
     let members: BTreeSet<(ChatId, UserId)> = rows.map(|row| (row.chat, row.user)).collect();
     members.into_iter().map(|(chat, user)| ExactMark { user, chat }).collect()
 }
 
 /// The messages of the rows that have not moved, each once; `moved` has the places of the others.
-fn not_moved(rows: &[Located], moved: &[usize]) -> Vec<(UserId, MessageId)> {
+fn not_moved(rows: &[StatusRow], moved: &[usize]) -> Vec<(UserId, MessageId)> {
     if moved.len() == rows.len() {
         return Vec::new();
     }
@@ -216,8 +216,8 @@ fn not_moved(rows: &[Located], moved: &[usize]) -> Vec<(UserId, MessageId)> {
 }
 
 /// Settles rows where they stand by now. No session knows what waits below them, so their members' marks are computed.
-fn where_they_stand(mut rows: Vec<Located>) -> SettleBatch {
-    rows.sort_unstable_by_key(Located::key);
+fn where_they_stand(mut rows: Vec<StatusRow>) -> SettleBatch {
+    rows.sort_unstable_by_key(StatusRow::key);
     let exact = members_of(rows.iter());
     SettleBatch { rows, exact, ..SettleBatch::default() }
 }

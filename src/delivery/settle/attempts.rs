@@ -8,7 +8,7 @@ use crate::delivery::item::AttemptTarget;
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
 use crate::domain::{AttemptOutcome, MessageId, Status, UserId};
-use crate::store::{self, AttemptRequest, AttemptedRow, Error, Located, LockTimeout, RowKey};
+use crate::store::{self, AttemptRequest, AttemptedRow, Error, LockTimeout, RowKey, StatusRow};
 
 /// Attempts that are counted together.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct AttemptBatch {
 }
 
 /// The rows of messages that attempts name, by recipient and message.
-type Found = HashMap<(UserId, MessageId), Located>;
+type Found = HashMap<(UserId, MessageId), StatusRow>;
 
 /// The result of a commit.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Counted {
 
 impl AttemptJob {
     /// Its row; none where the message is not in the inbox.
-    fn row(&self, found: &Found) -> Option<Located> {
+    fn row(&self, found: &Found) -> Option<StatusRow> {
         match self.attempt.target {
             AttemptTarget::Row(row) => Some(row),
             AttemptTarget::Message(message) => found.get(&(self.attempt.user.user, message)).copied(),
@@ -71,11 +71,11 @@ impl AttemptBatch {
         let named = self.named();
         let located = match named.is_empty() {
             true => Vec::new(),
-            false => line.overdue.answer(store::locate(line.connection, &named)).await?,
+            false => line.stall_detector.answer(store::locate(line.connection, &named)).await?,
         };
         let found: Found = located.into_iter().map(|row| ((row.user, row.message), row)).collect();
         let requests = self.prepare(&found);
-        let rows = line.overdue.answer(store::count_attempts(line.connection, &requests, attempts_max, lock_timeout)).await?;
+        let rows = line.stall_detector.answer(store::count_attempts(line.connection, &requests, attempts_max, lock_timeout)).await?;
         Ok(Counted { found, rows: rows.into_iter().map(|counted| (counted.row.key(), counted)).collect() })
     }
 
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::delivery::settle::job::samples::{attempt_job, message, row};
 
-    fn counted(rows: &[AttemptedRow], found: &[Located]) -> Counted {
+    fn counted(rows: &[AttemptedRow], found: &[StatusRow]) -> Counted {
         let found = found.iter().map(|row| ((row.user, row.message), *row)).collect();
         Counted { found, rows: rows.iter().map(|counted| (counted.row.key(), *counted)).collect() }
     }

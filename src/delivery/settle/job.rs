@@ -98,7 +98,7 @@ pub(super) mod samples {
     use super::*;
     use crate::delivery::AttemptTarget;
     use crate::domain::{ChatSeq, Class, ExternalId, InboxSeq, MessageId};
-    use crate::store::Located;
+    use crate::store::StatusRow;
 
     /// The reply to a job.
     pub(in crate::delivery::settle) type Answer<T> = oneshot::Receiver<Result<T, Refusal>>;
@@ -111,8 +111,8 @@ pub(super) mod samples {
     }
 
     /// A user's row of this number, in its inbox and in the chat.
-    pub(in crate::delivery::settle) fn row(user: i64, seq: i64) -> Located {
-        Located {
+    pub(in crate::delivery::settle) fn row(user: i64, seq: i64) -> StatusRow {
+        StatusRow {
             user: UserId(user),
             class: Class::Chat,
             seq: InboxSeq(seq),

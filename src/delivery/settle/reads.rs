@@ -76,13 +76,13 @@ impl ReadBatch {
         let named = self.named();
         let found = match named.is_empty() {
             true => HashMap::new(),
-            false => line.overdue.answer(store::seqs_of_messages(line.connection, &named)).await?,
+            false => line.stall_detector.answer(store::seqs_of_messages(line.connection, &named)).await?,
         };
         let requests = self.prepare(&found);
         if requests.is_empty() {
             return Ok(Read { found, ..Read::default() });
         }
-        let mut rows = line.overdue.answer(store::read(line.connection, &requests, READ_ROWS_MAX, lock_timeout)).await?;
+        let mut rows = line.stall_detector.answer(store::read(line.connection, &requests, READ_ROWS_MAX, lock_timeout)).await?;
         let done = requests.into_iter().enumerate().filter_map(|(place, request)| Some((request, rows.remove(&place)?)));
         Ok(Read { done: done.collect(), found })
     }

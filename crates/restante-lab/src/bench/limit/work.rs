@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::super::load::texts;
-use restante::store::{self, AcceptBatch, AcceptOutcome, Located, LockTimeout, MarkProposal, SettleBatch};
+use restante::store::{self, AcceptBatch, AcceptOutcome, LockTimeout, MarkProposal, SettleBatch, StatusRow};
 use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, UserId};
 
 /// The rows that are written, and the statement that writes them.
@@ -174,7 +174,7 @@ fn accept_batch(letters: &[Letter], content: &str) -> AcceptBatch {
 
 /// Makes a batch as a lane does: the rows, and the highest mark of each member.
 fn settle_batch(letters: &[Letter]) -> SettleBatch {
-    let located = |letter: &Letter| Located {
+    let located = |letter: &Letter| StatusRow {
         user: UserId(letter.recipient),
         class: Class::Chat,
         seq: InboxSeq(letter.seq),

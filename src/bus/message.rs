@@ -1,4 +1,4 @@
-//! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a letter as fit into
+//! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a payload as fit into
 //! one notification.
 //!
 //! A line that cannot be read is passed over: a newer version may say things that an older one does not know, and
@@ -16,16 +16,16 @@ use crate::domain::{
 };
 use crate::protocol::event::{Encoded, Notice};
 
-/// Bytes of a letter: PostgreSQL takes notifications of less than 8,000.
-pub(super) const LETTER_BYTES_MAX: usize = 7_900;
-/// Users named by one wake; so many numbers fit into a letter.
+/// Bytes of a payload: PostgreSQL takes notifications of less than 8,000.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 7_900;
+/// Users named by one wake; so many numbers fit into a payload.
 const USERS_MAX: usize = 350;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
 /// One piece of news.
 #[derive(Debug, Clone)]
-pub enum News {
+pub enum BusMessage {
     /// A message was committed, for these users under these numbers. Also tells the sender's sessions.
     Offer {
         /// The inbox.
@@ -57,7 +57,7 @@ pub enum News {
     Bye(NodeId),
 }
 
-impl News {
+impl BusMessage {
     /// As metrics show it.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl News {
             Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
                 users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
             }
-            Self::Offer { places, message, .. } if places.len() > OFFERED_MAX || message.content.len() > LETTER_BYTES_MAX => None,
+            Self::Offer { places, message, .. } if places.len() > OFFERED_MAX || message.content.len() > PAYLOAD_BYTES_MAX => None,
             other => Some(vec![Line::from(other).text()?]),
         }
     }
@@ -116,22 +116,22 @@ impl News {
     }
 }
 
-/// Puts lines into as few letters as hold them, at most `letters_max`; the lines that are left stay.
-pub(super) fn letters(lines: &mut std::collections::VecDeque<String>, letters_max: usize) -> Vec<String> {
-    let mut letters: Vec<String> = Vec::new();
+/// Puts lines into as few payloads as hold them, at most `letters_max`; the lines that are left stay.
+pub(super) fn payloads(lines: &mut std::collections::VecDeque<String>, letters_max: usize) -> Vec<String> {
+    let mut payloads: Vec<String> = Vec::new();
     while let Some(line) = lines.front() {
-        let is_full = letters.len() >= letters_max;
-        match letters.last_mut() {
-            Some(letter) if letter.len() + 1 + line.len() <= LETTER_BYTES_MAX => {
-                letter.push('\n');
-                letter.push_str(line);
+        let is_full = payloads.len() >= letters_max;
+        match payloads.last_mut() {
+            Some(payload) if payload.len() + 1 + line.len() <= PAYLOAD_BYTES_MAX => {
+                payload.push('\n');
+                payload.push_str(line);
             }
             Some(_) | None if is_full => break,
-            Some(_) | None => letters.push(line.clone()),
+            Some(_) | None => payloads.push(line.clone()),
         }
         lines.pop_front();
     }
-    letters
+    payloads
 }
 
 fn numbers(users: &[UserId]) -> Vec<i64> {
@@ -142,7 +142,7 @@ fn users(numbers: Vec<i64>) -> Vec<UserId> {
     numbers.into_iter().map(UserId).collect()
 }
 
-/// News as written. The names are short: a letter is small.
+/// A message as it is written. The names are short: a payload is small.
 #[derive(Debug, Serialize, Deserialize)]
 enum Line {
     #[serde(rename = "o")]
@@ -212,53 +212,53 @@ struct WrittenReceiptCounts {
 
 impl Line {
     fn text(&self) -> Option<String> {
-        serde_json::to_string(self).ok().filter(|text| text.len() <= LETTER_BYTES_MAX)
+        serde_json::to_string(self).ok().filter(|text| text.len() <= PAYLOAD_BYTES_MAX)
     }
 
-    fn news(self) -> Option<News> {
+    fn news(self) -> Option<BusMessage> {
         Some(match self {
-            Self::Offer(class, message, places) => News::Offer {
+            Self::Offer(class, message, places) => BusMessage::Offer {
                 class,
                 message: Arc::new(message.read()?),
                 places: places.into_iter().map(|(user, seq)| (UserId(user), seq)).collect(),
             },
-            Self::Wake(class, numbers) => News::Wake(class, users(numbers)),
-            Self::LookAtMarks(numbers) => News::LookAtMarks(users(numbers)),
-            Self::Moved(sender, receipt) => News::Receipt(UserId(sender), Arc::new(receipt.read()?)),
-            Self::Counted(sender, counts) => News::Receipt(UserId(sender), Arc::new(Receipt::Counted(counts.into()))),
-            Self::ReadUpTo(user, chat, seq) => News::ReadUpTo(UserId(user), chat, seq),
-            Self::Notice(numbers, notice) => News::Notice(users(numbers), Encoded::new(notice)),
-            Self::Watched(user, notice) => News::Watched(UserId(user), Encoded::new(notice)),
-            Self::Displaced(user, device, number) => News::Displaced(UserId(user), device, number),
-            Self::Look => News::Look,
-            Self::Hello(node) => News::Hello(node),
-            Self::Bye(node) => News::Bye(node),
+            Self::Wake(class, numbers) => BusMessage::Wake(class, users(numbers)),
+            Self::LookAtMarks(numbers) => BusMessage::LookAtMarks(users(numbers)),
+            Self::Moved(sender, receipt) => BusMessage::Receipt(UserId(sender), Arc::new(receipt.read()?)),
+            Self::Counted(sender, counts) => BusMessage::Receipt(UserId(sender), Arc::new(Receipt::Counted(counts.into()))),
+            Self::ReadUpTo(user, chat, seq) => BusMessage::ReadUpTo(UserId(user), chat, seq),
+            Self::Notice(numbers, notice) => BusMessage::Notice(users(numbers), Encoded::new(notice)),
+            Self::Watched(user, notice) => BusMessage::Watched(UserId(user), Encoded::new(notice)),
+            Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
+            Self::Look => BusMessage::Look,
+            Self::Hello(node) => BusMessage::Hello(node),
+            Self::Bye(node) => BusMessage::Bye(node),
         })
     }
 }
 
-impl From<&News> for Line {
-    fn from(news: &News) -> Self {
+impl From<&BusMessage> for Line {
+    fn from(news: &BusMessage) -> Self {
         match news {
-            News::Offer { class, message, places } => {
+            BusMessage::Offer { class, message, places } => {
                 Self::Offer(*class, Box::new(message.as_ref().into()), places.iter().map(|(user, seq)| (user.0, *seq)).collect())
             }
-            News::Wake(class, users) => Self::Wake(*class, numbers(users)),
-            News::LookAtMarks(users) => Self::LookAtMarks(numbers(users)),
-            News::Receipt(sender, receipt) => match receipt.as_ref() {
+            BusMessage::Wake(class, users) => Self::Wake(*class, numbers(users)),
+            BusMessage::LookAtMarks(users) => Self::LookAtMarks(numbers(users)),
+            BusMessage::Receipt(sender, receipt) => match receipt.as_ref() {
                 Receipt::Moved { chat, messages, first, seq, status, member, at, reason } => {
                     let (m, e, r) = (messages.clone(), member.clone(), reason.clone());
                     Self::Moved(sender.0, Box::new(WrittenReceipt { c: *chat, m, f: *first, s: *seq, t: *status, e, a: micros(*at), r }))
                 }
                 Receipt::Counted(counts) => Self::Counted(sender.0, (*counts).into()),
             },
-            News::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
-            News::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
-            News::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
-            News::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
-            News::Look => Self::Look,
-            News::Hello(node) => Self::Hello(*node),
-            News::Bye(node) => Self::Bye(*node),
+            BusMessage::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
+            BusMessage::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
+            BusMessage::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
+            BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
+            BusMessage::Look => Self::Look,
+            BusMessage::Hello(node) => Self::Hello(*node),
+            BusMessage::Bye(node) => Self::Bye(*node),
         }
     }
 }
@@ -358,12 +358,12 @@ mod tests {
         })
     }
 
-    fn offer(content: String, recipients: usize) -> News {
+    fn offer(content: String, recipients: usize) -> BusMessage {
         let places = (0..recipients).map(|n| (UserId(n as i64), InboxSeq(9))).collect();
-        News::Offer { class: Class::Chat, message: message(content), places }
+        BusMessage::Offer { class: Class::Chat, message: message(content), places }
     }
 
-    fn everything() -> Vec<News> {
+    fn everything() -> Vec<BusMessage> {
         let member = ExternalId::try_from("ben".to_owned()).unwrap();
         let (chat, messages) = (ChatId::generate(), vec![MessageId::generate()]);
         let at = time::macros::datetime!(2026-11-01 12:00:00.000001 UTC);
@@ -372,13 +372,13 @@ mod tests {
         let (reason, status, first, seq) = (Some("left".to_owned()), Status::Expired, ChatSeq(2), ChatSeq(4));
         vec![
             offer("line\nline \u{1F600}".to_owned(), 2),
-            News::Wake(Class::Event, vec![UserId(1), UserId(i64::MAX)]),
-            News::LookAtMarks(vec![UserId(5)]),
-            News::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
-            News::Receipt(UserId(1), Arc::new(Receipt::Counted(counts))),
-            News::ReadUpTo(UserId(1), chat, ChatSeq(3)),
-            News::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: user.clone(), typing: true })),
-            News::Notice(
+            BusMessage::Wake(Class::Event, vec![UserId(1), UserId(i64::MAX)]),
+            BusMessage::LookAtMarks(vec![UserId(5)]),
+            BusMessage::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
+            BusMessage::Receipt(UserId(1), Arc::new(Receipt::Counted(counts))),
+            BusMessage::ReadUpTo(UserId(1), chat, ChatSeq(3)),
+            BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: user.clone(), typing: true })),
+            BusMessage::Notice(
                 vec![UserId(1)],
                 Encoded::new(Notice::Added {
                     chat,
@@ -388,13 +388,13 @@ mod tests {
                     by: user.clone(),
                 }),
             ),
-            News::Notice(vec![UserId(1)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(4), by: user.clone() })),
-            News::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
-            News::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
-            News::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
-            News::Look,
-            News::Hello(NodeId::generate()),
-            News::Bye(NodeId::generate()),
+            BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(4), by: user.clone() })),
+            BusMessage::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
+            BusMessage::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
+            BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
+            BusMessage::Look,
+            BusMessage::Hello(NodeId::generate()),
+            BusMessage::Bye(NodeId::generate()),
         ]
     }
 
@@ -404,7 +404,7 @@ mod tests {
             let lines = news.lines().unwrap();
             assert_eq!(lines.len(), 1, "{news:?}");
             assert!(!lines[0].contains('\n'), "{lines:?}");
-            let read = News::read(&lines[0]).unwrap();
+            let read = BusMessage::read(&lines[0]).unwrap();
             assert_eq!(format!("{read:?}"), format!("{news:?}"));
         }
     }
@@ -413,16 +413,16 @@ mod tests {
     fn what_does_not_fit_into_a_letter_is_told_in_fewer_words() {
         for news in [offer("x".repeat(8_000), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
             assert!(news.lines().is_none());
-            let News::Wake(Class::Chat, users) = news.in_short().unwrap() else { panic!("not a wake") };
+            let BusMessage::Wake(Class::Chat, users) = news.in_short().unwrap() else { panic!("not a wake") };
             assert!(!users.is_empty());
         }
         let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();
-        let lines = News::Wake(Class::Chat, users.clone()).lines().unwrap();
-        assert!(lines.iter().all(|line| line.len() <= LETTER_BYTES_MAX));
+        let lines = BusMessage::Wake(Class::Chat, users.clone()).lines().unwrap();
+        assert!(lines.iter().all(|line| line.len() <= PAYLOAD_BYTES_MAX));
         let named: usize = lines
             .iter()
-            .map(|line| match News::read(line) {
-                Some(News::Wake(_, users)) => users.len(),
+            .map(|line| match BusMessage::read(line) {
+                Some(BusMessage::Wake(_, users)) => users.len(),
                 other => panic!("{other:?}"),
             })
             .sum();
@@ -432,20 +432,20 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_passed_over() {
         for line in ["", "x", "{}", r#"{"w":["chat"]}"#, r#"{"zzz":1}"#, r#"{"w":["chat",["1"]]}"#, "[1]", r#""q""#] {
-            assert!(News::read(line).is_none(), "{line}");
+            assert!(BusMessage::read(line).is_none(), "{line}");
         }
     }
 
     #[test]
     fn letters_hold_as_many_lines_as_fit_and_leave_the_rest() {
         let mut lines: VecDeque<String> = (0..10).map(|_| "x".repeat(3_000)).collect();
-        let letters = letters(&mut lines, 3);
-        assert_eq!((letters.len(), lines.len()), (3, 4));
-        assert!(letters.iter().all(|letter| letter.len() <= LETTER_BYTES_MAX && letter.lines().count() == 2));
+        let payloads = payloads(&mut lines, 3);
+        assert_eq!((payloads.len(), lines.len()), (3, 4));
+        assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX && payload.lines().count() == 2));
         // To the byte, with what parts them.
-        for (second, count) in [(LETTER_BYTES_MAX - 3_001, 1), (LETTER_BYTES_MAX - 3_000, 2)] {
+        for (second, count) in [(PAYLOAD_BYTES_MAX - 3_001, 1), (PAYLOAD_BYTES_MAX - 3_000, 2)] {
             let mut lines: VecDeque<String> = [3_000, second].map(|bytes| "x".repeat(bytes)).into();
-            assert_eq!(super::letters(&mut lines, 3).len(), count, "{second}");
+            assert_eq!(super::payloads(&mut lines, 3).len(), count, "{second}");
         }
     }
 }

@@ -30,7 +30,7 @@ const QUESTION: Duration = Duration::from_secs(5);
 
 /// Waits for answers, and knows which do not come any more. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Overdue(Arc<Inner>);
+pub struct StallDetector(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -52,7 +52,7 @@ struct Question {
     is_busy: bool,
 }
 
-impl Overdue {
+impl StallDetector {
     /// Asks over connections that are made with these options: those with which the statements' own were made.
     pub(super) fn new(options: PgConnectOptions, health: Health) -> Self {
         Self(Arc::new(Inner { options, health, asked: tokio::sync::Mutex::default(), renewed: Mutex::default() }))

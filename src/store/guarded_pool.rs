@@ -12,7 +12,7 @@ use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Error, Overdue, Slots, Store};
+use super::{Error, Slots, StallDetector, Store};
 
 /// A connection that is not had by then may not be to be had, or all may be in use: it is time to ask.
 const SUSPICIOUS: Duration = Duration::from_millis(300);
@@ -21,13 +21,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pool as statements see it: each has a connection for itself.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watched<'s>(pub(super) &'s Store);
+pub(super) struct GuardedPool<'s>(pub(super) &'s Store);
 
 /// A connection of the pool with a statement under way.
 #[derive(Debug)]
 struct Borrowed {
     connection: Option<PoolConnection<Postgres>>,
-    overdue: Overdue,
+    stall_detector: StallDetector,
     slots: Slots,
 }
 
@@ -55,7 +55,7 @@ impl Loan {
 impl Store {
     /// Lends a connection of the pool, as to a statement.
     pub async fn lend(&self) -> Result<Loan, Error> {
-        Ok(Loan(Watched(self).borrow().await?))
+        Ok(Loan(GuardedPool(self).borrow().await?))
     }
 
     /// Waits for a connection that somebody makes for itself, 5 s at most. None: the server has no more of them to give, and those
@@ -115,16 +115,16 @@ fn not_in_time() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no connection could be made in time"))
 }
 
-impl Watched<'_> {
+impl GuardedPool<'_> {
     async fn borrow(self) -> Result<Borrowed, sqlx::Error> {
         let connection = self.0.health.learn(self.0.acquire().await)?;
-        let (overdue, slots) = (self.0.overdue.clone(), self.0.slots.clone());
-        Ok(Borrowed { connection: Some(connection), overdue, slots })
+        let (stall_detector, slots) = (self.0.stall_detector.clone(), self.0.slots.clone());
+        Ok(Borrowed { connection: Some(connection), stall_detector, slots })
     }
 
     async fn all<'q>(self, query: impl Execute<'q, Postgres> + 'q) -> Result<Vec<Either<PgQueryResult, PgRow>>, sqlx::Error> {
         let mut borrowed = self.borrow().await?;
-        let answer = self.0.overdue.answer(borrowed.connection()?.fetch_many(query).try_collect()).await;
+        let answer = self.0.stall_detector.answer(borrowed.connection()?.fetch_many(query).try_collect()).await;
         borrowed.answered(answer)
     }
 }
@@ -153,17 +153,17 @@ impl Drop for Borrowed {
     fn drop(&mut self) {
         let (Some(mut connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) else { return };
         // The same as dropping the connection, as a future that can be dropped itself.
-        let (back, overdue, slots) = (connection.return_to_pool(), self.overdue.clone(), self.slots.clone());
+        let (back, stall_detector, slots) = (connection.return_to_pool(), self.stall_detector.clone(), self.slots.clone());
         runtime.spawn(async move {
             tokio::select! {
                 () = back => slots.one_is_back(),
-                () = overdue.given_up(Instant::now()) => {}
+                () = stall_detector.given_up(Instant::now()) => {}
             }
         });
     }
 }
 
-impl<'s> Executor<'s> for Watched<'s> {
+impl<'s> Executor<'s> for GuardedPool<'s> {
     type Database = Postgres;
 
     /// Pages and lists are bounded, so all rows are fetched before the first is seen.
@@ -182,7 +182,7 @@ impl<'s> Executor<'s> for Watched<'s> {
     {
         Box::pin(async move {
             let mut borrowed = self.borrow().await?;
-            let answer = self.0.overdue.answer(borrowed.connection()?.fetch_optional(query)).await;
+            let answer = self.0.stall_detector.answer(borrowed.connection()?.fetch_optional(query)).await;
             borrowed.answered(answer)
         })
     }

@@ -1,4 +1,4 @@
--- page_look: waiting rows from settled_seq on, for the session that looks for itself; primary key of message_status
+-- page_poll: waiting rows from settled_seq on, for the session that looks for itself; primary key of message_status
 -- A time that no calendar of a client holds is none. What waits in a chat that the user has left comes as ended: a job has not come to it yet (departures).
 select i.last_seq as "last_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
        case when s.status = 'sent' and l.has_left then 'left' else s.ended::text end as "ended?",
