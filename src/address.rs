@@ -82,12 +82,12 @@ pub enum AddressError {
     },
 }
 
-/// Is this the address of a database? Looks at nothing else.
+/// Checks that this is the address of a database. It checks nothing else.
 pub fn check(text: &str) -> Result<(), AddressError> {
     parameters(text).map(drop)
 }
 
-/// How to connect to it. The files that it names can be read.
+/// The connect options of an address. The files that the address names are checked to be readable.
 pub fn options(text: &str) -> Result<PgConnectOptions, AddressError> {
     let parameters = parameters(text)?;
     for (name, value) in &parameters {

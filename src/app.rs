@@ -52,7 +52,7 @@ const GRACE_WITHOUT_DATABASE: Duration = Duration::from_secs(2);
 /// A start anew that takes longer is given up, and tried again.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Where the messages are kept.
+/// The database that stores the messages.
 #[derive(Debug, Clone)]
 pub struct Database {
     /// For lanes and the pool; may lead through a pooler.
@@ -75,7 +75,7 @@ impl Database {
     }
 }
 
-/// Why a node did not start.
+/// The reason for which a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken, or not ours to take.
@@ -112,10 +112,10 @@ pub enum StartError {
         /// The statement that gives the role the search path of the direct connection.
         mends: String,
     },
-    /// The database is of no use, or somebody else's. Nothing of it was changed.
+    /// The database cannot be used, or belongs to another application. Nothing in it was changed.
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    /// Somebody holds what the migrations need.
+    /// Another session holds a lock that the migrations need.
     #[error("the migrations waited for {seconds} s for a lock, {held}")]
     Waited {
         /// Time that it waited.
@@ -145,7 +145,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// May it be over soon: the database is away, or only coming up?
+    /// Whether a later start may succeed, because the database is away or is starting.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) | Self::NotWhole | Self::TooSlow => true,
@@ -202,7 +202,7 @@ struct Opened {
     store: Store,
     epoch: Epoch,
     shape: Shape,
-    /// Where the schema's functions notify every node.
+    /// The channel on which the schema's functions notify every node.
     wakes: String,
 }
 
@@ -261,7 +261,7 @@ impl App {
         secret: &SecretString,
     ) -> Result<Self, StartError> {
         let started = Self::start_on(Schema::AsBefore(predecessor.shape), predecessor.clock.clone(), config, database, secret);
-        // Whatever it waits for may be a server that has gone without a word.
+        // The server for which it waits may have gone without closing the connection.
         tokio::time::timeout(START_TIME_MAX, started).await.unwrap_or(Err(StartError::TooSlow))
     }
 
@@ -329,7 +329,7 @@ impl App {
         Ok(Self { addr, shape, store, delivery, shared, stop_listening, stop_lanes, connections, listening, tasks, grace })
     }
 
-    /// Where it listens.
+    /// The address on which the node listens.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -373,7 +373,7 @@ impl App {
         if timeout_at(begun + grace * 3 / 4, self.connections.wait()).await.is_err() {
             warn!(connections = self.connections.len(), "some connections did not end in time");
         }
-        // Up to here whoever balances load is answered that this node is not ready, and requests are served.
+        // Until here a load balancer is told that this node is not ready, and requests are served.
         self.stop_listening.cancel();
         if timeout_at(begun + grace * 7 / 8, self.listening).await.is_err() {
             warn!("some requests did not end in time");
@@ -395,7 +395,7 @@ impl App {
     }
 }
 
-/// A pool of so many connections, each of them to the database of this epoch.
+/// A pool with this number of connections, each of them to the database of this epoch.
 fn admitting(epoch: &Epoch, connections: u32) -> PgPoolOptions {
     let epoch = epoch.clone();
     PgPoolOptions::new()

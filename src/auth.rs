@@ -1,4 +1,4 @@
-//! Tokens: who is it? A JWT (RFC 7519) signed with HS256, verified against one shared secret, whose `sub` is
+//! Tokens name the user. A token is a JWT (RFC 7519) signed with HS256, verified against one shared secret, whose `sub` is
 //! the user and whose `exp` ends the connection. Where in a request a token may stand is said here as well.
 //!
 //! It knows no user of the database: what comes out is the name the token gives, checked for its form.
@@ -48,13 +48,13 @@ impl Scope {
     /// The word that opens what operators do.
     pub const ADMIN: &str = "admin";
 
-    /// Is this word among it?
+    /// Whether the scope contains this word.
     pub fn allows(&self, wanted: &str) -> bool {
         self.0.split(' ').any(|word| word == wanted)
     }
 }
 
-/// Why a token was not taken.
+/// The reason for which a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// There is none.
@@ -203,7 +203,7 @@ pub fn socket_token(headers: &HeaderMap, query_token: Option<&str>) -> Option<Se
         .or_else(|| query_token.filter(|token| !token.is_empty()).map(Into::into))
 }
 
-/// Did the client offer [`SUBPROTOCOL`]? Then the answer must choose it, or a browser closes the connection.
+/// Whether the client offers [`SUBPROTOCOL`]. If so, the answer must choose it, or a browser closes the connection.
 pub fn offers_subprotocol(headers: &HeaderMap) -> bool {
     subprotocols(headers).any(|offer| offer == SUBPROTOCOL)
 }

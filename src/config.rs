@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::address;
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -128,8 +128,8 @@ settings! {
         "How log lines are written: text or json";
 }
 
-/// So many lanes as are asked for, or as this machine feeds: half of its processors work for the database, and a lane
-/// more than can run makes smaller batches of the same messages.
+/// The number of lanes: the number in the settings, or half of this machine's processors when the setting is 0. The database
+/// needs the other half. More lanes than can run would make smaller batches of the same messages.
 pub fn for_half_the_processors(asked_for: u16) -> u16 {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if asked_for > 0 { asked_for } else { u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256) }

@@ -1,4 +1,4 @@
-//! How this node tells others and hears them: by NOTIFY and LISTEN, or over NATS.
+//! The bus between this node and the others: NOTIFY and LISTEN, or NATS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::notifier::Notifier;
 use crate::store::{Epoch, Store};
 use crate::telemetry::Metrics;
 
-/// How often a node says something to itself, and how long it may hear nothing.
+/// The interval at which a node sends itself a beat, and the longest time in which it may receive nothing.
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(7);
 
 /// The connections and settings of the bus.
 #[derive(Debug, Clone)]
 pub(super) struct Nodes {
-    /// How a connection that listens is made, and where to.
+    /// The pool options and the address of the connection that listens.
     pub(super) listens: PgPoolOptions,
     pub(super) connect_to: PgConnectOptions,
-    /// Where functions of the schema notify all nodes.
+    /// The channel on which functions of the schema notify all nodes.
     pub(super) wakes: String,
     pub(super) carrier: Carrier,
     pub(super) store: Store,

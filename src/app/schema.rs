@@ -20,12 +20,12 @@ const APPLICATION: &str = "restante migrate";
 /// Time between two looks for the sessions that hold the locks of a migration that waits.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
-/// How long migrations wait.
+/// The times for which migrations wait.
 #[derive(Debug, Clone, Copy)]
 pub struct MigrationPatience {
-    /// For whoever migrates the same database now.
+    /// For another process that migrates the same database now.
     pub lock: Duration,
-    /// For a table that somebody uses. While a migration waits for one, everybody who comes later waits behind it.
+    /// For a table that another session uses. While a migration waits for a table, later statements wait behind the migration.
     pub table: Duration,
 }
 
@@ -141,7 +141,7 @@ fn quietly(migrations: &Migrator) -> Migrator {
     migrator
 }
 
-/// Does what may have to wait for a lock, and looks meanwhile, over another connection, who has it.
+/// Runs work that may wait for a lock. Meanwhile it looks, over another connection, for the sessions that hold the lock.
 async fn watched<T>(
     options: &PgConnectOptions,
     pid: i32,
@@ -182,7 +182,7 @@ fn waited_in_vain(cause: &MigrateError) -> bool {
     cause.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "55P03")
 }
 
-/// Is as much there as there was before, and every migration of this version applied?
+/// Whether the database covers the earlier shape, and every migration of this version is applied.
 pub(super) async fn is_whole(connection: &mut PgConnection, before: &Shape) -> Result<bool, StartError> {
     if !Shape::of(connection).await?.covers(before) {
         return Ok(false);

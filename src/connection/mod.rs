@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::driver::Context;
 
-/// How connections behave.
+/// The settings of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionSettings {
     /// Time for the first frame `authenticate`.
@@ -36,7 +36,7 @@ pub struct ConnectionSettings {
 pub struct Shared {
     /// The parts that sessions need.
     pub context: Context,
-    /// How connections behave.
+    /// The settings of connections.
     pub settings: ConnectionSettings,
     /// Whether the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
     pub shutdown: Shutdown,

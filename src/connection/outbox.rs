@@ -1,8 +1,8 @@
 //! The way out of a connection: events queue here, encoded, until the writer takes them.
 //!
-//! What waits is bounded: beyond [`BYTES_MAX`] the connection takes nothing in any more that could add to it, so a
-//! client that does not read stops itself and nobody else. Only the connection's own task puts and takes, so that
-//! nothing is locked and nobody is woken. It knows events and a codec, and no socket.
+//! The queue is bounded. Beyond [`BYTES_MAX`] the connection reads nothing more that could add to the queue, so a
+//! client that does not read stops only itself. Only the connection's own task uses the queue, so it needs no lock
+//! and no wake-up. It uses events and a codec, and no socket.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Outbox {
         self.frames.pop_front()
     }
 
-    /// A frame of so many bytes of text has been handed to the socket.
+    /// A frame with this number of bytes of text has been handed to the socket.
     pub(super) fn gone(&mut self, bytes: usize) -> Room {
         let had_room = self.level.has_room();
         self.level.bytes.fetch_sub(bytes, Ordering::Relaxed);

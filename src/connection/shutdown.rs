@@ -1,7 +1,7 @@
 //! The planned stop, as connections see it. Each is told at once when to come back, goes on as before, and has a
 //! moment of its own at which it is closed, so that a crowd does not arrive at the other nodes all at once.
 //!
-//! A stop begins once and is never called off. Whoever closes sooner than its moment is fine.
+//! A stop begins once and is never called off. A connection may close before its moment.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use crate::protocol::{Code, Fault};
 /// Clients that are sent to other nodes in a second: by the moments at which they are closed as far as there is time,
 /// and for the rest by what they are told to wait.
 const CLIENTS_A_SECOND: u32 = 500;
-/// Nobody is told to wait for less than some of this, nor for more than that.
+/// The lower and the upper bound of [`Plan::spread`].
 const RECONNECT_SPREAD_MIN: Duration = Duration::from_millis(100);
 const RECONNECT_SPREAD_MAX: Duration = Duration::from_secs(30);
 /// Connections that knock meanwhile are to try again within this time: another node answers, or this one's successor.
@@ -32,16 +32,16 @@ struct Inner {
     next: AtomicU32,
 }
 
-/// How a stop is spread over its time.
+/// The schedule by which a stop closes the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     begun: Instant,
     connections: u32,
     /// Connections are closed one after the other within this time.
     pub pace: Duration,
-    /// They are told to stay away for up to so long.
+    /// The longest time for which clients are told to wait before they connect again.
     pub spread: Duration,
-    /// A connection whose moment has come waits so long for the last acks of its client.
+    /// The time for which a connection waits for the last acks of its client, once its moment has come.
     pub drain_time: Duration,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct PlannedClose {
 }
 
 impl Plan {
-    /// For so many connections, with two fifths of the grace for the pace and one for the last acks. Without
+    /// A plan for this number of connections, with two fifths of the grace for the pace and one for the last acks. Without
     /// connections it takes no time.
     pub fn new(begun: Instant, connections: usize, grace: Duration) -> Self {
         let connections = u32::try_from(connections).unwrap_or(u32::MAX);
@@ -69,7 +69,7 @@ impl Plan {
 
     /// The place of a connection in the row gives its moment, chance what its client is told.
     fn planned_close(&self, place: u32, chance: u16) -> PlannedClose {
-        // Who came while the row was counted leaves with the last of it.
+        // A connection that was opened after the count is closed with the last one.
         let place = place.min(self.connections);
         let at = self.begun + self.pace * place / self.connections.max(1);
         let reconnect_after = self.spread * u32::from(chance) / u32::from(u16::MAX);

@@ -27,7 +27,7 @@ use crate::session::Input;
 /// Frames taken while something else might be ready too: a client that floods must not keep its token's end, or a newer
 /// connection of its device, from being heard.
 const FRAMES_IN_A_ROW: u32 = 64;
-/// Pings without a sign of life after which there is nobody to close the connection for.
+/// The number of unanswered pings after which the connection is closed.
 const PINGS_MAX: u8 = 2;
 
 /// The socket, one half for each direction.
@@ -44,7 +44,7 @@ struct Task {
     pings_unanswered: u8,
 }
 
-/// How long the connection stays.
+/// The time for which the connection stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stay {
     /// As long as its client wants.
@@ -207,7 +207,7 @@ impl Task {
             self.driver.shrink();
         }
         if self.driver.is_session_due(now) {
-            // What has come in since the loop last looked is heard first.
+            // Frames that have arrived since the last read are handled first.
             while !self.driver.is_closing() && self.driver.may_read() && self.driver.outbox.has_room() {
                 let Some(frame) = incoming.next().now_or_never() else { break };
                 if let Heard::Left = self.frame(frame) {

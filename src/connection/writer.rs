@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::outbox::{Outbox, Room};
 
-/// A client that takes nothing for so long is too slow.
+/// A client that takes nothing for this time is too slow.
 const STALLED_MAX: Duration = Duration::from_secs(10);
 
 /// Writes the frames of one outbox to one socket.

@@ -29,7 +29,7 @@ use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
 const QUEUE_MAX: usize = 16_384;
 /// Tries of a batch that may meet an id which another node stores at that moment; each may meet another one.
 const TAKEN_MAX: u32 = 5;
-/// After a lock was waited for in vain, so long nothing is waited for.
+/// The time for which no lock is waited for, after a wait for a lock has failed.
 const CAUTIOUS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl AcceptLanes {
     }
 }
 
-/// Why a transaction did not happen.
+/// The reason for which a transaction did not commit.
 #[derive(Debug)]
 enum Failure {
     /// The database is away; certainly nothing was stored, or that is not known.
@@ -207,7 +207,7 @@ impl Lane {
                         parts.push(part);
                     }
                 }
-                // Somebody holds something: the second time nothing is waited for, and what is held comes back as such.
+                // Another session holds a lock. The second try does not wait, and returns the held items as held.
                 Err(Failure::Refused(Error::Held(_))) if !skip_held => {
                     self.cautious_until = Some(Instant::now() + CAUTIOUS);
                     skip_held = true;
@@ -319,7 +319,7 @@ impl Lane {
         }
     }
 
-    /// After the commit: whoever is connected is offered what was just stored, and the sender is answered.
+    /// After the commit: offers the stored message to the connected recipients, and answers the sender.
     fn accepted(&self, queued: Queued, row: &AcceptedRow) {
         self.shared.metrics.messages_accepted.inc();
         self.routes.learn(row.chat, row.recipients.len());

@@ -158,7 +158,7 @@ mod tests {
     use crate::delivery::batch::samples::queued;
     use crate::domain::MessageId;
 
-    /// So many items of a chat, with the chat's size known.
+    /// Makes this number of items of a chat whose size is known.
     fn of(chat: ChatId, items: usize, routes: &Routes) -> (Vec<MessageId>, Vec<Queued>) {
         routes.learn(chat, 1);
         let items: Vec<Queued> = (0..items).map(|_| queued(chat, MessageId::generate())).collect();

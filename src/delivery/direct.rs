@@ -32,9 +32,9 @@ const QUEUE_MAX: usize = 8_192;
 const ASIDE_MAX: usize = 1_000;
 /// Questions for one pair that may wait at once.
 const REPLIES_MAX: usize = 1_000;
-/// Between two tries of what somebody else holds.
+/// The pause between two tries of a pair that another session holds.
 const HELD_PAUSE: Duration = Duration::from_millis(50);
-/// After a lock was waited for in vain, so long every wait is a short one.
+/// The time for which every wait is short, after a wait for a lock has failed.
 const CAUTIOUS: Duration = Duration::from_secs(1);
 /// Tries of what meets a row that another node writes at that moment.
 const TAKEN_MAX: u32 = 5;
@@ -43,7 +43,7 @@ const TAKEN_MAX: u32 = 5;
 type Pair = (UserId, ExternalId);
 type Reply = oneshot::Sender<Result<DirectChat, Refusal>>;
 
-/// Where direct chats are asked for. Clones share it.
+/// The queue for lookups of direct chats. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct DirectChats {
     ask: mpsc::Sender<(Pair, Reply)>,
@@ -99,7 +99,7 @@ impl DirectChats {
 struct Open {
     replies: Vec<Reply>,
     step: Step,
-    /// Somebody else holds what it needs, since then.
+    /// The time since which another session holds a lock that it needs.
     held_since: Option<Instant>,
 }
 
@@ -295,7 +295,7 @@ impl Resolver {
         self.aside.push_back((now + HELD_PAUSE, pair));
     }
 
-    /// The database is away: whoever waits is told so, as whoever asks from now on.
+    /// The database is away: refuses every caller that waits. New callers are refused as well.
     fn refuse_all(&mut self) {
         self.waiting.clear();
         self.aside.clear();

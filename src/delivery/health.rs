@@ -12,7 +12,8 @@ use crate::telemetry::Metrics;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the database is asked although nothing has failed: by itself it does not say that it keeps nothing any more.
+/// The interval between two pings of a database that has not failed. A database does not report by itself that it can no longer
+/// store.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until it is dropped.

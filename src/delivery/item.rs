@@ -22,9 +22,9 @@ pub struct SendItem {
     pub origin: Option<SessionId>,
     /// The chat.
     pub chat: ChatId,
-    /// `text`, `image`, …
+    /// The type, such as `text` or `image`: 1 to [`crate::domain::limits::MESSAGE_TYPE_CHARS_MAX`] characters.
     pub message_type: String,
-    /// The text.
+    /// The text, at most [`crate::domain::limits::CONTENT_BYTES_MAX`] bytes; may be empty.
     pub content: String,
     /// The client's own JSON.
     pub metadata: Option<Box<RawValue>>,
@@ -138,9 +138,9 @@ pub struct Attempt {
     pub user: Arc<Profile>,
     /// The row.
     pub target: AttemptTarget,
-    /// Why it failed.
+    /// The reason for which the attempt failed.
     pub reason: String,
-    /// It was the last one, whatever the count.
+    /// Whether this attempt is the last one, whatever the count.
     pub is_final: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How much a user may cause: messages in a time, new direct chats in an hour. Kept per node, in memory.
+//! Rate limits of a user: messages in a period, new direct chats in an hour. Each node keeps its own, in memory.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::UserId;
 
 /// `SEND_RATE` is messages in this time.
 const RATE_PERIOD: Duration = Duration::from_secs(10);
-/// How often users who are back at full allowance are forgotten.
+/// The interval at which users with a full allowance are removed from memory.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// The rates.
@@ -56,18 +56,18 @@ impl Limits {
         Self { both, clock: DefaultClock::default() }
     }
 
-    /// May this user send a message now? Counts it.
+    /// Checks that this user may send a message now, and counts the message.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`]: not yet.
+    /// [`Refusal::RateLimited`]: the user has sent too many messages. It carries the time to wait.
     pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
         self.check(|both| &both.sends, user, Refusal::RateLimited)
     }
 
-    /// May this user begin a direct chat now? Counts it.
+    /// Checks that this user may begin a direct chat now, and counts the chat.
     ///
     /// # Errors
-    /// [`Refusal::TooManyChats`]: not yet.
+    /// [`Refusal::TooManyChats`]: the user has begun too many direct chats. It carries the time to wait.
     pub fn check_direct_chat(&self, user: UserId) -> Result<(), Refusal> {
         self.check(|both| &both.chats, user, Refusal::TooManyChats)
     }

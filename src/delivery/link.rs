@@ -10,7 +10,7 @@ use crate::notifier::Notifier;
 use crate::store::{Epoch, Error, Loan, StallDetector, Store};
 use crate::telemetry::Metrics;
 
-/// Where lanes connect to.
+/// The database to which lanes connect: the options and the epoch.
 #[derive(Debug, Clone)]
 pub struct ConnectTo {
     options: PgConnectOptions,

@@ -4,9 +4,9 @@
 //! under way and commits that as one: alone on the machine a message waits for nobody, under load a batch pays one
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
-//! In reading order: `item` what is asked, `accept` (with `batch` and `deferred`) and `settle` the two kinds of lanes, `routes` which lane,
-//! `link` a lane's connection, `direct` which chat a name means, `receipts` what senders are told, `refusal` what a failure is to a caller,
-//! `health` the task that asks a database that is away until it is back.
+//! In reading order: `item` defines the requests, `accept` (with `batch` and `deferred`) and `settle` are the two kinds of lanes,
+//! `routes` chooses the lane, `link` is the connection of a lane, `direct` finds the direct chat with a user, `receipts` sends
+//! receipts, `refusal` maps failures to answers, and `health` pings a database that is away until it answers.
 
 mod accept;
 mod batch;
@@ -40,7 +40,7 @@ use crate::notifier::Notifier;
 use crate::store::{DirectChat, Health, Store};
 use crate::telemetry::Metrics;
 
-/// How the lanes are laid out.
+/// The settings of the lanes.
 #[derive(Debug, Clone)]
 pub struct LaneSettings {
     /// Lanes for messages, besides the one for large chats.
@@ -51,9 +51,9 @@ pub struct LaneSettings {
     pub attempts_max: u16,
     /// A message waits this long for a chat, inbox or name that another session holds; then it is refused.
     pub held_timeout: Duration,
-    /// Where lanes connect to.
+    /// The database to which lanes connect.
     pub connect_to: ConnectTo,
-    /// How much a user may cause.
+    /// The rate limits of a user.
     pub rates: RateSettings,
 }
 
@@ -90,6 +90,10 @@ impl Delivery {
     }
 
     /// Queues a message. The answer comes after its commit; a full queue and an absent database refuse at once.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: the queue is full. [`Refusal::Unavailable`]: the database does not answer, or the node stops. Otherwise
+    /// the refusal of the transaction, such as [`Refusal::NotAMember`] or [`Refusal::Conflict`].
     pub fn send(&self, item: SendItem) -> impl Future<Output = Result<Accepted, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let queued = if self.health.is_away() { Err(Refusal::Unavailable) } else { self.accept.queue(item, reply) };
@@ -101,6 +105,9 @@ impl Delivery {
 
     /// Writes acks. The future ends when they are committed, however long the database is away; it fails only when the
     /// node stops or on a defect.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`]: the node stops. Otherwise the database has refused the acks.
     pub fn settle(&self, acks: Acks) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
         let queued = self.settle_or_wait(acks);
         async move {
@@ -112,12 +119,18 @@ impl Delivery {
     }
 
     /// The same for a connection, whose acks must be committed in order. `Ok`: they are queued, the next may follow.
-    /// `Err`: the lane is full; the next must wait until this future has ended.
+    ///
+    /// # Errors
+    /// The lane is full, or the node stops. The next acks must wait until the future in the error has ended.
     pub fn settle_or_wait(&self, acks: Acks) -> Result<Writing, Writing> {
         self.settle.settle(acks)
     }
 
     /// Marks a chat as read up to a number or message.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAMember`] or [`Refusal::NotFound`]: the user is not in the chat, or the chat has no such message.
+    /// [`Refusal::Unavailable`]: the node stops.
     pub fn read(
         &self,
         user: Arc<Profile>,
@@ -128,16 +141,19 @@ impl Delivery {
     }
 
     /// Counts an attempt against a row of this user.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]: the user has no such row. [`Refusal::Unavailable`]: the node stops.
     pub fn count_attempt(&self, attempt: Attempt) -> impl Future<Output = Result<AttemptOutcome, Refusal>> + Send + use<> {
         self.settle.attempt(attempt)
     }
 
-    /// Is the database there?
+    /// The health of the database: whether it answers.
     pub const fn health(&self) -> &Health {
         &self.health
     }
 
-    /// How much users may cause.
+    /// The rate limits of users.
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -148,11 +164,18 @@ impl Delivery {
     }
 
     /// The same from the database: found, or made when it is missing and the user may begin another.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyChats`]: the user has begun too many. [`Refusal::Busy`]: the queue is full.
+    /// [`Refusal::Unavailable`]: the database does not answer.
     pub fn ask_direct_chat(&self, user: UserId, other: ExternalId) -> impl Future<Output = Result<DirectChat, Refusal>> + Send + use<> {
         self.direct.ask(user, other)
     }
 
-    /// The direct chat of this user with the one of this name, wherever it is known.
+    /// The direct chat of this user with the one of this name, from memory or from the database.
+    ///
+    /// # Errors
+    /// The refusals of [`Self::ask_direct_chat`], when this process does not remember the chat.
     pub async fn direct_chat(&self, user: UserId, other: &ExternalId) -> Result<DirectChat, Refusal> {
         match self.known_direct_chat(user, other) {
             Some(chat) => Ok(DirectChat { chat, is_new: false }),

@@ -1,6 +1,6 @@
 //! Receipts: telling senders, after the commit, what became of their messages.
 //!
-//! They are hints to whoever is connected: the marks in the database tell those who were not. In chats of more than
+//! They are hints to connected senders. Other senders read the marks in the database later. In chats of more than
 //! [`MEMBERS_REPORTED_MAX`] members a receipt per member would be more traffic than the messages themselves, so there
 //! the counts are told, at most twice a second for each of a sender's chats.
 
@@ -24,7 +24,7 @@ use crate::domain::limits::MEMBERS_REPORTED_MAX;
 
 /// The size of a chat is read anew after this time.
 const SIZE_BELIEVED: Duration = Duration::from_secs(30);
-/// How often counts are told.
+/// The interval between two reports of counts.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 /// PendingReceipt that may wait to be told. Beyond it they are dropped: the marks tell.
 const NEWS_MAX: usize = 8_192;
@@ -134,7 +134,7 @@ struct Teller {
     store: Store,
     notifier: Notifier,
     metrics: Arc<Metrics>,
-    /// Is a chat large? With when that was seen.
+    /// Whether a chat is large, and the time at which its size was read.
     sizes: HashMap<ChatId, (bool, Instant)>,
     /// Per chat and sender: the newest message that moved.
     to_count: HashMap<(ChatId, UserId), (ChatSeq, MessageId)>,

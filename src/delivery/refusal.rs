@@ -18,10 +18,10 @@ const AWAY_RETRY: Duration = Duration::from_millis(1_000);
 /// When too many clients come at once.
 const CROWDED_RETRY: Duration = Duration::from_millis(2_000);
 
-/// Why something was not done.
+/// The reason for which a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A queue is full, no connection is free, or somebody holds what it needs. Nothing was stored. With the time to wait.
+    /// A queue is full, no connection is free, or another session holds a lock. Nothing was stored. With the time to wait.
     #[error("busy")]
     Busy(Duration),
     /// The database does not answer.

@@ -11,7 +11,7 @@ use crate::domain::ChatId;
 
 /// More recipients than this make a chat large.
 pub(super) const LARGE_RECIPIENTS: usize = 500;
-/// Up to so many recipients a chat is small.
+/// A chat with at most this number of recipients is small.
 const SMALL_RECIPIENTS: usize = 10;
 /// Chats whose size is remembered.
 const KNOWN_MAX: usize = 20_000;
@@ -60,7 +60,7 @@ impl Routes {
         }
     }
 
-    /// How many recipients a message of this chat had last; none when that is not known.
+    /// The number of recipients of the last message of this chat. None: it is not known.
     pub(super) fn recipients(&self, chat: ChatId) -> Option<usize> {
         self.recipients.get(&chat).map(|known| *known)
     }

@@ -12,11 +12,11 @@ pub struct Client {
     pub session: SessionId,
     /// The user.
     pub profile: Arc<Profile>,
-    /// What it asked for.
+    /// The options that the client sent when it connected.
     pub options: ConnectOptions,
     /// The number of this connection of its device; none without a device.
     pub session_no: Option<i64>,
-    /// Where others tell it something.
+    /// The mailbox through which other tasks reach this connection.
     pub mailbox: Mailbox,
 }
 
@@ -27,7 +27,7 @@ impl Client {
     }
 }
 
-/// What a client asks for when it connects, checked.
+/// The options that a client sends when it connects. They are checked.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     /// The device.
@@ -36,7 +36,7 @@ pub struct ConnectOptions {
     pub window: u16,
     /// Envelopes come as batches.
     pub is_batched: bool,
-    /// Where it goes on.
+    /// The place at which the client resumes. None: it does not resume.
     pub resume: Option<Resume>,
     /// The marks cursor that it kept.
     pub marks: Option<String>,

@@ -8,9 +8,9 @@ use dashmap::DashMap;
 
 use crate::domain::{DeviceId, UserId};
 
-/// So many ends in a row make the next connection emit one envelope alone.
+/// After this number of ends in a row, the next connection emits its first envelope alone.
 const ENDS: u8 = 3;
-/// Entries kept; beyond it nobody new is counted until some are gone.
+/// The largest number of entries. Beyond it no new client is counted until entries have been removed.
 const ENTRIES_MAX: usize = 100_000;
 
 /// The counts of one node.
@@ -20,7 +20,7 @@ pub struct Crashes {
 }
 
 impl Crashes {
-    /// Shall the next connection of this client emit one envelope alone?
+    /// Whether the next connection of this client emits its first envelope alone.
     pub fn emit_alone(&self, user: UserId, device: Option<&DeviceId>) -> bool {
         self.ends.get(&(user, device.cloned())).is_some_and(|ends| *ends >= ENDS)
     }

@@ -15,7 +15,7 @@ use crate::service::{PageQuery, Purpose};
 use crate::session::{CloseReason, Effect, Emission, Input, ReadTarget, Scope, Settlement, Ticket};
 use crate::store::{PageRequest, StatusRow};
 
-/// Does what an effect says.
+/// Performs one effect of the session.
 pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
     match effect {
         Effect::ReadPage { class, after, limit, scope } => {

@@ -69,7 +69,7 @@ pub struct Context {
     pub notifier: Notifier,
     /// The users who are online.
     pub presence: Presence,
-    /// What operators see.
+    /// The metrics of this node.
     pub metrics: Arc<Metrics>,
     /// Tells the user of a token.
     pub verifier: Arc<TokenVerifier>,
@@ -79,7 +79,7 @@ pub struct Context {
     pub epoch: Epoch,
     /// Clients that end without an ack, again and again.
     pub crashes: Arc<Crashes>,
-    /// What sessions start with; the window is the client's wish.
+    /// The settings with which a session starts. The client chooses the window.
     pub session: Arc<session::Settings>,
     /// Connections run here, so that a stop can wait for them.
     pub tasks: TaskTracker,
@@ -87,9 +87,9 @@ pub struct Context {
 
 /// One session with everything that its task does for it.
 pub struct Driver<O> {
-    /// Where events go. The door writes from it.
+    /// The queue for outgoing events. The door writes from it.
     pub outbox: O,
-    /// What runs beside the driver. The door waits for it and gives the results to [`Driver::ended`].
+    /// The operations in progress. The door waits for them and gives the results to [`Driver::ended`].
     pub operations: Operations,
     context: Context,
     client: Client,
@@ -257,12 +257,12 @@ impl<O: Outgoing> Driver<O> {
         self.session.next_deadline().is_some_and(|at| at <= now)
     }
 
-    /// Does what is due by the clock, besides the session's own deadline.
+    /// Performs the work that is due at this time, except for the session's own deadline.
     pub fn deadline_passed(&mut self, now: Instant) {
         if self.token_expires <= now {
             return self.close(Code::TokenExpired);
         }
-        // Where no other node is, nothing is lost on the way.
+        // Without another node no receipt is lost between nodes.
         if self.receipts.is_poll_due(now) && !self.context.notifier.is_alone() {
             notes::read_moved_marks(self);
         }

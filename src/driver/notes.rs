@@ -1,4 +1,4 @@
-//! What others say: offers, receipts, notices, and "look for yourself".
+//! Notes from other tasks: offers, receipts, notices, and requests to read the marks.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What runs beside a driver: reads and writes on their way, each with the result that it will come back with.
+//! The operations of a driver: reads and writes that are in progress, and the result that each of them returns.
 
 use std::pin::Pin;
 

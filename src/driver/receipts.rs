@@ -1,5 +1,5 @@
-//! What a sender is told of its messages: receipts as they happen, and marks that moved while it was away, with the cursor
-//! that says what it knows.
+//! Receipts for a sender: live receipts, and the marks that moved while the sender was away. The marks cursor says which marks
+//! the client knows.
 //!
 //! A cursor is handed out only with the last frame of a read, so that a client that stops in the middle asks for all
 //! of it again. Receipts told live carry the cursor of the last read: they may overtake one another, a read may not.
@@ -21,7 +21,7 @@ const OVERTAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// Members of chats that are remembered as having read.
 const TOLD_READ_MAX: usize = 1_000;
 
-/// What the client of one session knows of its receipts, and when it has to be looked up.
+/// The receipts that the client of one session knows, and the time of the next poll for marks.
 #[derive(Debug)]
 pub(super) struct Receipts {
     epoch: Arc<str>,
@@ -43,7 +43,7 @@ enum Reading {
     Again,
 }
 
-/// What follows once marks that were read have been told.
+/// The step that follows after the marks of a read have been sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     /// Nothing.
@@ -66,7 +66,7 @@ impl Receipts {
         Arc::clone(&self.cursor)
     }
 
-    /// What the next read of marks begins behind.
+    /// The cursor behind which the next read of marks begins.
     pub(super) const fn known(&self) -> Option<MarksCursor> {
         self.known
     }
@@ -123,8 +123,8 @@ impl Receipts {
     }
 }
 
-/// When the marks of a sender are polled, should a receipt have been lost between nodes. The longer it sends
-/// nothing, the less often: what it sent is then told, or waits for somebody who is away.
+/// The time of the next poll for the marks of a sender, in case a receipt was lost between nodes. The polls become rarer
+/// while the sender sends nothing: its receipts have then been sent, or its recipients are away.
 #[derive(Debug, Clone, Copy)]
 struct MarksPoll {
     at: Instant,
@@ -160,7 +160,8 @@ impl MarksPoll {
     }
 }
 
-/// What was told as read of late. A recipient may ack at one node and read at another, and the news of the ack come last.
+/// The read receipts that were sent recently. A recipient may ack at one node and read at another; then the receipt of the ack
+/// can arrive last.
 #[derive(Debug, Default)]
 struct ToldRead(HashMap<(ChatId, ExternalId), (ChatSeq, Instant)>);
 

@@ -1,8 +1,9 @@
 //! Sends that name a user whose direct chat is not known yet, and those that must not overtake them.
 //!
-//! What a connection sends to one chat is stored in the order in which it was received. A name stands for one chat, so sends to other
-//! names may overtake; but a chat that is named by its id may be the one that is being asked for: that send waits until all
-//! names before it are resolved, or one of them turns out to be it. It knows nothing of the database or of the socket.
+//! The messages of a connection to one chat are stored in the order in which they were received. A name stands for one chat, so
+//! sends to other names may overtake. A chat that is named by its id may be the chat that a lookup is about to return. Such a
+//! send waits until all names before it are resolved, or until one of them is resolved to this chat. This module uses neither
+//! the database nor the socket.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -51,7 +52,7 @@ struct Behind {
     numbered: Numbered,
 }
 
-/// Whether somebody has to ask for a name: for the first send to it.
+/// Whether the caller must look a name up. It must for the first send to that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
     ToAsk,

@@ -46,7 +46,7 @@ impl Settlements {
         self.unsettled.is_some() && !self.is_waiting
     }
 
-    /// What may go now.
+    /// Takes the settlements that may go to the lane now.
     pub(super) fn take(&mut self) -> Option<Unsettled> {
         if self.is_waiting { None } else { self.unsettled.take() }
     }

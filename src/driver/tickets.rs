@@ -34,7 +34,7 @@ impl Tickets {
         Some(ticket)
     }
 
-    /// Takes a ticket: it is answered now, or nobody waits for it.
+    /// Takes a ticket that is to be answered now. None: no frame waits for it.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<(FrameId, Answer)> {
         self.open.remove(&ticket)
     }

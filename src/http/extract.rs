@@ -102,7 +102,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// How many of something a request wants.
+/// The number of items that a request asks for, checked against the maximum.
 pub(super) fn limit(wanted: Option<u16>, default: u16, max: u16) -> Result<u16, Fault> {
     match wanted.unwrap_or(default) {
         limit if (1..=max).contains(&limit) => Ok(limit),

@@ -16,12 +16,12 @@ pub(super) struct Fine {
     status: &'static str,
 }
 
-/// The process is alive, whatever the database does: restarting it would help nobody.
+/// The process is alive, whatever the state of the database: a restart would not help.
 pub(super) async fn healthz() -> Json<Fine> {
     Json(Fine { status: "alive" })
 }
 
-/// May clients be sent here? Not while the node stops, nor while the database does not answer.
+/// Answers whether clients may be sent to this node. They may not while the node stops or the database does not answer.
 pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, ApiError> {
     if shared.shutdown.has_begun() {
         return Err(Code::Restart.into());
@@ -30,7 +30,7 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, A
     Ok(Json(Fine { status: "ready" }))
 }
 
-/// The metrics of this node, for whoever can reach it: they name no user.
+/// The metrics of this node, for every caller: they name no user.
 pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], shared.context.metrics.render())
 }

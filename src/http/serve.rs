@@ -30,7 +30,7 @@ use super::layers::REQUEST_TIME_MAX;
 use crate::protocol::{Code, Fault};
 use crate::telemetry::Metrics;
 
-/// A connection without a request, or with half of the next one, is kept so long. Longer than proxies keep theirs.
+/// The time for which a connection without a complete request is kept. It is longer than the time of usual proxies.
 const KEPT_ALIVE_MAX: Duration = Duration::from_secs(75);
 /// Then a connection that is no WebSocket ends with the answer that is under way: a client that does not read answers
 /// cannot hold its place for ever.

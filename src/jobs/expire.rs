@@ -17,7 +17,7 @@ use crate::delivery::Delivery;
 use crate::domain::Status;
 use crate::store::{self, ExpiredPage, ExpiryCursor, Store};
 
-/// How late a message may expire.
+/// The interval between two passes. A message expires at most this late.
 const EVERY: Duration = Duration::from_secs(2);
 /// Messages in one transaction,
 const MESSAGES_AT_ONCE: i32 = 500;
@@ -25,11 +25,11 @@ const MESSAGES_AT_ONCE: i32 = 500;
 const ROWS_AT_ONCE: i32 = 2_000;
 /// A commit that is under way takes less, as a rule.
 const LOOK_BACK: Duration = Duration::from_secs(5);
-/// How often a sweep looks back further,
+/// The interval between two sweeps that look back further,
 const FAR_EVERY: Duration = Duration::from_secs(60);
-/// and how far.
+/// and the time that they look back.
 const FAR_LOOK_BACK: Duration = Duration::from_secs(120);
-/// How far behind what was kept a node begins: a commit may have waited for a standby that long.
+/// The first sweep of a node begins this long before the kept cursor. A commit may have waited that long for a standby.
 const FIRST_LOOK_BACK: Duration = Duration::from_secs(600);
 
 /// The job.
@@ -127,7 +127,7 @@ fn text_of(kept: OffsetDateTime) -> Option<String> {
     kept.format(&Rfc3339).ok()
 }
 
-/// Where sweeps begin.
+/// The places at which sweeps begin.
 #[derive(Debug)]
 struct Sweep {
     near: OffsetDateTime,
@@ -180,7 +180,7 @@ impl Sweep {
 #[derive(Debug)]
 struct Underway {
     began: Instant,
-    /// Where its next page begins.
+    /// The place at which its next page begins.
     next: ExpiryCursor,
     swept: Swept,
 }
@@ -191,7 +191,7 @@ impl Underway {
     }
 }
 
-/// What a sweep has done so far.
+/// The progress of a sweep.
 #[derive(Debug)]
 struct Swept {
     /// Up to when it looks. The database's clock counts: this node's may be off.

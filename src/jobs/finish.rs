@@ -10,7 +10,7 @@ use crate::delivery::Delivery;
 use crate::domain::Status;
 use crate::store::{self, Store};
 
-/// How long something may lie.
+/// The interval between two passes.
 const EVERY: Duration = Duration::from_secs(1);
 /// Messages of a chat whose rows end in one transaction: some 20 ms.
 const MESSAGES_AT_ONCE: i32 = 1_000;

@@ -1,5 +1,5 @@
-//! What a job says of itself: its name, how often it runs, who may do it, and what one pass does. It knows nothing of leases,
-//! metrics and the clock: those are the runner's.
+//! The description of a job: its name, its interval, the nodes that may do it, and one pass. It knows nothing of leases,
+//! metrics and the clock. Those belong to the runner.
 
 use std::future::Future;
 use std::time::Duration;
@@ -46,13 +46,13 @@ pub enum DoneBy {
 pub struct Passed {
     /// Rows that were worked off.
     pub rows: usize,
-    /// What it has left.
+    /// Whether it has left rows.
     pub rest: Rest,
-    /// Where the next pass begins; none: where this one did. At most 1,000 characters.
+    /// The place at which the next pass begins. None: the same place as this pass. At most 1,000 characters.
     pub cursor: Option<String>,
 }
 
-/// What a pass has left.
+/// Whether a pass has left rows for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// Its page was full: the next pass follows at once.

@@ -6,7 +6,7 @@ use super::{DoneBy, Job, Passed, Rest};
 use crate::presence::Node;
 use crate::store;
 
-/// How late it is noticed that a node has gone.
+/// The interval between two passes. A node that has gone is noticed at most this late.
 const EVERY: Duration = Duration::from_secs(2);
 /// Leases that one pass takes out.
 const USERS_AT_ONCE: i32 = 1_000;

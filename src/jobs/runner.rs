@@ -18,15 +18,16 @@ use crate::telemetry::Metrics;
 
 /// A job that has failed for that long is told of.
 const LONG: Duration = Duration::from_secs(60);
-/// How long a node that stops waits for the pass that is under way, and then for its lease to be given back.
+/// A node that stops waits this long for the pass in progress, and then this long for the release of its lease.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long leases last.
+/// The times of leases.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseTimes {
     /// From the last renewal to the end of a lease.
     pub length: Duration,
-    /// How often a node looks at a lease: its own, to renew it in time, and another's, to take the job over once it has run out.
+    /// The interval at which a node checks a lease. It renews its own lease in time, and takes a job over when another node's lease
+    /// has run out.
     pub look_interval: Duration,
 }
 
@@ -36,7 +37,7 @@ impl Default for LeaseTimes {
     }
 }
 
-/// What a runner needs of its node.
+/// The parts of a node that a runner uses.
 #[derive(Debug, Clone)]
 pub struct JobNode {
     store: Store,
@@ -78,7 +79,7 @@ struct Held {
     renewed: Instant,
 }
 
-/// What came of a pass, as a label.
+/// The outcome of a pass, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Done,
@@ -283,7 +284,7 @@ impl Failures {
         self.since.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 
-    /// Did they begin before another node's pass, which succeeded that long ago?
+    /// Whether the failures began before a pass of another node. That pass succeeded `passed_ago`.
     fn began_before(&self, now: Instant, passed_ago: Option<Duration>) -> bool {
         passed_ago.is_some_and(|ago| ago < self.lasted(now))
     }

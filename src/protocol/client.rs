@@ -68,7 +68,7 @@ pub enum ClientEvent {
     Ping,
 }
 
-/// Where a message goes.
+/// The target of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendTarget {
     /// This chat.
@@ -82,11 +82,11 @@ pub enum SendTarget {
 pub struct SendRequest {
     /// The id, when the client has chosen one.
     pub message_id: Option<MessageId>,
-    /// Where to.
+    /// The chat or user to which the message goes.
     pub target: SendTarget,
-    /// The text; may be empty (what matters can be in the metadata).
+    /// The text, at most [`limits::CONTENT_BYTES_MAX`] bytes; may be empty, for example when all data is in the metadata.
     pub content: String,
-    /// `text` unless the client says otherwise.
+    /// 1 to [`limits::MESSAGE_TYPE_CHARS_MAX`] characters; `text` when the client names none.
     pub message_type: String,
     /// The client's own JSON.
     pub metadata: Option<Box<RawValue>>,
@@ -138,6 +138,9 @@ pub enum ReadUpTo {
 }
 
 /// Reads one text frame.
+///
+/// # Errors
+/// The frame is too large, is no JSON object, or holds a field that is not valid. The error carries the frame's id once it is read.
 pub fn parse(text: &str) -> Result<Frame, FrameError> {
     if text.len() > limits::FRAME_BYTES_MAX {
         let words = format!("a frame must be at most {} bytes", limits::FRAME_BYTES_MAX);
@@ -195,6 +198,9 @@ fn user_ids(data: &str) -> Result<Vec<ExternalId>, Fault> {
 }
 
 /// Reads an HTTP body with one of the parsers of this module, which take text whose depth has been checked.
+///
+/// # Errors
+/// [`Code::BadFrame`]: the body is not UTF-8 or no JSON object. Otherwise it is nested too deeply, or `parse` fails.
 pub fn parse_body<T>(body: &[u8], parse: impl FnOnce(&str) -> Result<T, Fault>) -> Result<T, Fault> {
     let text = std::str::from_utf8(body).map_err(|_| Fault::new(Code::BadFrame, "the body must be UTF-8"))?;
     // The same text read for no field: it tells what is no JSON object at all from what lacks something.
@@ -205,6 +211,9 @@ pub fn parse_body<T>(body: &[u8], parse: impl FnOnce(&str) -> Result<T, Fault>) 
 
 impl SendRequest {
     /// Reads it from a JSON object.
+    ///
+    /// # Errors
+    /// A field is missing or not valid, or not exactly one of `chatId` and `to` is named.
     pub fn parse(data: &str) -> Result<Self, Fault> {
         let fields = data_fields(data, ["messageId", "chatId", "to", "content", "messageType", "metadata", "expiresAt"])?;
         let target = match (fields.optional("chatId")?, fields.optional("to")?) {
@@ -240,6 +249,9 @@ fn message_type(text: Option<String>) -> Result<String, Fault> {
 
 impl AckRequest {
     /// Reads it from a JSON object.
+    ///
+    /// # Errors
+    /// A field is not valid, or not exactly one of `messageId`, `messageIds` and `upTo` is named.
     pub fn parse(data: &str) -> Result<Self, Fault> {
         let fields = data_fields(data, ["messageId", "messageIds", "upTo", "class"])?;
         let one = fields.optional("messageId")?;
@@ -256,6 +268,9 @@ impl AckRequest {
 
 impl RejectRequest {
     /// Reads it from a JSON object.
+    ///
+    /// # Errors
+    /// The message is missing, or a field is not valid.
     pub fn parse(data: &str) -> Result<Self, Fault> {
         let fields = data_fields(data, ["messageId", "reason", "final"])?;
         let reason: String = fields.optional("reason")?.unwrap_or_default();
@@ -270,6 +285,9 @@ impl RejectRequest {
 
 impl ReadRequest {
     /// Reads it from a JSON object.
+    ///
+    /// # Errors
+    /// The chat is missing, or the target is not valid.
     pub fn parse(data: &str) -> Result<Self, Fault> {
         Ok(Self { chat: data_fields(data, ["chatId"])?.required("chatId")?, target: ReadUpTo::parse(data)? })
     }
@@ -277,6 +295,9 @@ impl ReadRequest {
 
 impl ReadUpTo {
     /// Reads it from a JSON object.
+    ///
+    /// # Errors
+    /// A field is not valid, or not exactly one of `messageId` and `seq` is named.
     pub fn parse(data: &str) -> Result<Self, Fault> {
         let fields = data_fields(data, ["messageId", "seq"])?;
         match (fields.optional("messageId")?, fields.optional("seq")?) {

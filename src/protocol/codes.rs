@@ -1,4 +1,4 @@
-//! The one table of errors: stable code, HTTP status, close code, may the client come back, meaning.
+//! The one table of errors: stable code, HTTP status, close code, whether the client may connect again, meaning.
 //!
 //! Every refusal of the service is a [`Fault`] with one of these codes, over HTTP and over the socket. The
 //! table in the protocol's documentation is [`table_markdown`]. Close codes of 4000 and above are 4000 plus
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
-/// May a client that was closed with this code connect again?
+/// Whether a client may connect again after a close with this code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComeBack {
     /// At once, or after `retryAfterMs`.
@@ -33,7 +33,7 @@ pub struct Row {
     pub http: u16,
     /// The close code when a connection ends because of it; `None`: it never ends one.
     pub close: Option<u16>,
-    /// May the client come back after that close?
+    /// Whether the client may connect again after that close.
     pub come_back: ComeBack,
     /// One line for people.
     pub meaning: &'static str,
@@ -41,7 +41,7 @@ pub struct Row {
 
 macro_rules! codes {
     ($($variant:ident $name:literal $http:literal $close:tt $come_back:ident $meaning:literal;)*) => {
-        /// Why something was refused, or a connection closed.
+        /// The reason for which a request was refused or a connection was closed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
             $(#[doc = $meaning] $variant,)*
@@ -128,7 +128,7 @@ pub struct Fault {
     pub code: Code,
     /// The text for people. Its words may change.
     pub message: Cow<'static, str>,
-    /// When to try again, in milliseconds.
+    /// The time after which to try again, in milliseconds. None: the fault gives no time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }

@@ -1,5 +1,5 @@
 //! Reading the fields of a JSON object that a stranger has written: each by its name, with an error that
-//! says the name and what was expected. Fields nobody asked for are ignored, the last of two equal ones
+//! says the name and what was expected. Other fields are ignored, the last of two equal ones
 //! counts, `null` is the same as absent. Used by the frames' `data` and by HTTP bodies.
 
 use std::borrow::Cow;
@@ -26,8 +26,10 @@ pub trait Field<'a>: Sized {
 }
 
 impl<'a, const N: usize> Fields<'a, N> {
-    /// Takes the fields with these names out of an object. The error, `bad_frame`, says in what way the text is none.
-    /// The values have been found to be JSON, and nothing else is known of them.
+    /// Takes the fields with these names out of an object. Each value is JSON; nothing else is checked.
+    ///
+    /// # Errors
+    /// [`Code::BadFrame`]: the text is no JSON object. The fault says in what way.
     pub fn of(text: &'a str, names: [&'static str; N]) -> Result<Self, Fault> {
         if !text.trim_ascii_start().starts_with('{') {
             return Err(Fault::new(Code::BadFrame, "must be a JSON object"));
@@ -40,7 +42,10 @@ impl<'a, const N: usize> Fields<'a, N> {
         }
     }
 
-    /// The fields of an HTTP body: as [`Fields::of`], and refuses what is nested too deeply.
+    /// Takes the fields out of an HTTP body, as [`Fields::of`] does.
+    ///
+    /// # Errors
+    /// [`Code::BadFrame`]: the body is not UTF-8 or no JSON object. Otherwise it is nested too deeply.
     pub fn of_body(body: &'a [u8], names: [&'static str; N]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(body).map_err(|_| Fault::new(Code::BadFrame, "must be UTF-8"))?;
         check_depth(text)?;
@@ -54,21 +59,33 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 
     /// A field that may be absent.
+    ///
+    /// # Errors
+    /// The value is there and does not fit the type. The fault names the field.
     pub fn optional<T: Field<'a>>(&self, name: &'static str) -> Result<Option<T>, Fault> {
         self.raw(name).map(T::read).transpose().map_err(|words| Fault::invalid(format!("`{name}` {words}")))
     }
 
     /// A field that must be there.
+    ///
+    /// # Errors
+    /// The field is missing, or its value does not fit the type. The fault names the field.
     pub fn required<T: Field<'a>>(&self, name: &'static str) -> Result<T, Fault> {
         self.optional(name)?.ok_or_else(|| Fault::invalid(format!("`{name}` is missing")))
     }
 
     /// A list that must be there and hold at most `items_max`.
+    ///
+    /// # Errors
+    /// The list is missing, is no array, is too long, or holds an item that does not fit. The fault names the field.
     pub fn list<T: Field<'a>>(&self, name: &'static str, items_max: usize) -> Result<Vec<T>, Fault> {
         self.optional_list(name, items_max)?.ok_or_else(|| Fault::invalid(format!("`{name}` is missing")))
     }
 
     /// A list that may be absent and holds at most `items_max`.
+    ///
+    /// # Errors
+    /// The value is no array, is too long, or holds an item that does not fit. The fault names the field.
     pub fn optional_list<T: Field<'a>>(&self, name: &'static str, items_max: usize) -> Result<Option<Vec<T>>, Fault> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| Fault::invalid(format!("`{name}` must be an array")))?;
@@ -80,7 +97,10 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 }
 
-/// Refuses JSON that is nested more than [`limits::JSON_DEPTH_MAX`] deep.
+/// Checks how deep JSON is nested.
+///
+/// # Errors
+/// Arrays and objects are nested more than [`limits::JSON_DEPTH_MAX`] deep.
 pub fn check_depth(text: &str) -> Result<(), Fault> {
     if depth_fits(text, limits::JSON_DEPTH_MAX) {
         return Ok(());

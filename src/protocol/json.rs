@@ -1,7 +1,7 @@
 //! A cheap scan of JSON text: whether PostgreSQL's `jsonb` would take it, which is stricter than JSON itself.
 
-/// How much of a number may be in its exponent. A double ends at 308; `jsonb` writes the zeros out, so an
-/// exponent is a way to make much out of little.
+/// The largest exponent of a number. A double ends at 308. `jsonb` writes the zeros out, so a short number with
+/// a large exponent would take much space.
 const EXPONENT_MAX: usize = 400;
 
 /// Checks what `jsonb` refuses although JSON allows it, in text that is known to be valid JSON: `\u0000`, halves

@@ -41,11 +41,11 @@ pub struct MessageData<'a> {
     /// From then on it is not delivered any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// How the sender is shown.
+    /// The display data of the sender.
     pub sender: SenderData<'a>,
 }
 
-/// How a sender is shown.
+/// The display data of a sender.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SenderData<'a> {

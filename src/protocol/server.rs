@@ -75,7 +75,7 @@ events! {
         event_settled_seq: InboxSeq,
         /// Numbers are comparable within one epoch only.
         epoch: Arc<str>,
-        /// Was `?since=` taken, for one class at least?
+        /// Whether `?since=` was accepted for at least one class.
         resumed: bool,
         /// Receipts up to here are known once those that follow have been processed.
         marks_cursor: Arc<str>,
@@ -107,9 +107,9 @@ events! {
         from_seq: InboxSeq,
         /// The last.
         to_seq: InboxSeq,
-        /// How many.
+        /// The number of them.
         count: i64,
-        /// Why.
+        /// The reason for the gap.
         reason: GapReason,
     }
 
@@ -139,7 +139,7 @@ events! {
         status: Status,
         /// For whom.
         user_id: &'a ExternalId,
-        /// Why they failed or expired.
+        /// The reason for which they failed or expired.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
         /// When.
@@ -167,7 +167,7 @@ events! {
         marks_cursor: &'a str,
     }
 
-    /// How many have a message, in a chat too large to name them.
+    /// The number of members that have a message, in a chat that is too large to name them.
     "message:status" StatusCounts<'a> {
         /// The chat.
         chat_id: ChatId,
@@ -299,11 +299,11 @@ pub struct StatusException {
     pub message_id: MessageId,
     /// `failed` or `expired`.
     pub status: Status,
-    /// Why.
+    /// The reason for this status.
     pub reason: Option<String>,
 }
 
-/// Is a user there, and if not, since when?
+/// Whether a user is connected, and the time at which the last connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
@@ -333,10 +333,10 @@ pub struct RecipientStatus {
     pub user_id: ExternalId,
     /// Its status.
     pub status: Status,
-    /// When it was acked.
+    /// When it was acked; null before that.
     pub delivered_at: Option<Timestamp>,
-    /// When it was read.
+    /// When it was read; null before that.
     pub read_at: Option<Timestamp>,
-    /// Why it failed or expired.
+    /// The reason for which it failed or expired.
     pub reason: Option<String>,
 }

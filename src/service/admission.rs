@@ -21,9 +21,9 @@ use crate::domain::ExternalId;
 use crate::telemetry::Metrics;
 use line::{Line, PerUser};
 
-/// An opening waits for so long. Clients give up a connection that says nothing after ten seconds or so.
+/// The longest time for which an opening waits. Clients give up a connection that says nothing after ten seconds or so.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Requests of one user: so many run at the same time, and so many wait.
+/// The numbers of requests of one user that may run and that may wait at the same time.
 const REQUESTS_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 64 };
 
 /// The purpose of an admission.
@@ -52,7 +52,7 @@ pub struct Admission {
     user: Name,
 }
 
-/// How many permits there are at the same time.
+/// The number of permits that exist at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Share {
     /// Of all lines together.
@@ -125,7 +125,7 @@ impl Purpose {
 }
 
 impl AdmissionQueue {
-    /// For a pool of this size. So many openings may wait.
+    /// A queue for a pool of this size. At most `openings_max` openings may wait.
     pub fn new(pool_size: u32, openings_max: u32, metrics: Arc<Metrics>) -> Self {
         let openings_max = usize::try_from(openings_max).unwrap_or(usize::MAX);
         let lines = [Line::new(PerUser::UNBOUNDED), Line::new(PerUser::UNBOUNDED), Line::new(REQUESTS_OF_A_USER)];
@@ -133,7 +133,7 @@ impl AdmissionQueue {
         Self(Arc::new(Inner { share: Share::of(pool_size), openings_max, metrics, state: Mutex::new(state) }))
     }
 
-    /// How many clients may catch up at the same time.
+    /// The number of clients that may catch up at the same time.
     pub fn crowd_at_once(&self) -> usize {
         self.0.share.crowd
     }
@@ -169,7 +169,7 @@ impl AdmissionQueue {
         tokio::time::timeout(PATIENCE, self.admit(Purpose::Opening, Some(user.clone()))).await.map_err(|_| Refusal::Crowded)
     }
 
-    /// Would another opening be refused at once?
+    /// Whether another opening would be refused at once.
     pub fn is_crowded(&self) -> bool {
         self.0.lock().openings_waiting >= self.0.openings_max
     }

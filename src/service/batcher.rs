@@ -24,7 +24,7 @@ pub(super) trait Question: Copy + Send + Sync + 'static {
     fn answer(questions: &[Self], store: &store::Store) -> impl Future<Output = store::Result<Vec<Option<Self::Answer>>>> + Send;
 }
 
-/// How questions come together.
+/// The size and the pause of the statements that answer questions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     /// Questions in one statement, and waiting for the next.

@@ -19,7 +19,7 @@ pub struct ChatList {
 pub struct ChatDetails {
     /// The chat as the caller sees it.
     pub chat: ChatView,
-    /// How many are in it.
+    /// The number of members of the chat.
     pub member_count: i64,
     /// Members in the order in which the service met them.
     pub members: Vec<Member>,
@@ -32,7 +32,7 @@ pub struct ChatDetails {
 pub struct MembersPart<'a> {
     /// Behind this member; none: from the first on.
     pub after: Option<&'a ExternalId>,
-    /// At most so many.
+    /// The largest number of members.
     pub limit: u16,
 }
 

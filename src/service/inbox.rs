@@ -29,7 +29,7 @@ pub struct PageQuery {
     pub class: Class,
     /// Rows above this number.
     pub after: InboxSeq,
-    /// At most so many.
+    /// The largest number of rows.
     pub limit: u16,
     /// The line in which the read waits: [`Purpose::Drain`] or [`Purpose::Live`].
     pub purpose: Purpose,

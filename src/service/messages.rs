@@ -26,10 +26,10 @@ impl Service {
         self.send_to(sender, None, chat, request).await
     }
 
-    /// May this user send a message now? Counts it. For a door that finds the chat itself.
+    /// Checks that this user may send a message now, and counts the message. For a door that finds the chat itself.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`]: not yet.
+    /// [`Refusal::RateLimited`]: the user has sent too many messages.
     pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
         self.delivery.limits().check_send(user).inspect_err(|refusal| self.metrics.refused(refusal.code()))
     }

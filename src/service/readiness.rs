@@ -1,10 +1,10 @@
-//! Readiness: may clients be sent to this node?
+//! Readiness: whether clients may be sent to this node.
 
 use std::time::Duration;
 
 use super::{Refusal, Service};
 
-/// The database has so long to answer.
+/// The time in which the database must answer.
 const PING_TIME_MAX: Duration = Duration::from_secs(2);
 
 impl Service {

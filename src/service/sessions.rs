@@ -40,7 +40,7 @@ impl Service {
         self.admission.admit_opening(user).await
     }
 
-    /// Would another opening be refused at once?
+    /// Whether another opening would be refused at once.
     pub fn is_crowded(&self) -> bool {
         self.admission.is_crowded()
     }

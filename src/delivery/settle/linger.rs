@@ -12,10 +12,10 @@ use super::queue::Queue;
 
 /// From the beginning of one transaction of a lane to that of the next, while there are few acks.
 const LINGER: Duration = Duration::from_millis(5);
-/// So many rows go at once.
+/// A queue with this number of jobs or rows does not wait.
 const MANY: usize = 16;
-/// After a wait that brought nothing, so many transactions begin at once: a client that acks one message at a time, and waits
-/// for each `ack:ok`, is not to be slowed down by what cannot come.
+/// After a wait that brought no job, this number of transactions begin without a wait. A client that sends one ack at a time
+/// waits for each `ack:ok`, so no further ack can come, and a wait would only slow it down.
 const ALONE: u32 = 32;
 
 /// Keeps when the last transaction began, and decides whether the next one waits.
@@ -56,7 +56,7 @@ impl Linger {
     }
 }
 
-/// Acks, and not many. Somebody waits for the outcome of everything else.
+/// Whether the queue holds only acks, and few of them. A caller waits for the outcome of every other job.
 fn are_few(queue: &Queue) -> bool {
     let first: Vec<&Job> = queue.ready().take(MANY).collect();
     first.len() < MANY && first.iter().all(|job| matches!(job, Job::Ack(_))) && first.iter().map(|job| job.rows()).sum::<usize>() < MANY
@@ -91,7 +91,7 @@ mod tests {
         (linger, queue, jobs)
     }
 
-    /// How long `linger` keeps what waits, and how many jobs there are then.
+    /// The time for which `linger` holds the waiting jobs, and the number of jobs after it.
     async fn kept(linger: &mut Linger, jobs: &mut mpsc::Receiver<Job>, first: Job) -> (Duration, usize) {
         let (began, mut waiting) = (Instant::now(), queued(first));
         linger.wait(&mut waiting, jobs).await;

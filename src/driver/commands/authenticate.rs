@@ -11,7 +11,7 @@ use crate::protocol::{Code, Fault};
 /// The identity of a token.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The token is not valid. The fault says in what way.
 pub fn verify(context: &Context, token: &SecretString) -> Result<Identity, Fault> {
     context.verifier.verify(token.expose_secret(), context.clock.now()).map_err(Fault::from)
 }

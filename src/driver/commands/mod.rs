@@ -1,4 +1,4 @@
-//! What a client says, one file for each command. A command changes the session, or asks the service and answers later.
+//! The commands of a client, one file for each. A command changes the session, or asks the service and answers later.
 
 mod ack;
 mod authenticate;
@@ -14,7 +14,7 @@ use super::{Driver, Outgoing};
 use crate::protocol::client::{ClientEvent, Frame};
 use crate::protocol::event::ServerEvent;
 
-/// Does what a frame says.
+/// Executes the command of a frame.
 pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     let Frame { id, event } = frame;
     match event {
@@ -30,8 +30,8 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     }
 }
 
-/// Does what a frame says that was on its way when the connection was closed: acks count, whoever displaced it. Nothing is
-/// answered.
+/// Executes a frame that arrives after the driver has decided to close. Acks, rejects and reads still count. Other commands are
+/// ignored. The frame gets no answer.
 pub fn apply_late<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     match frame.event {
         ClientEvent::Delivered(_) | ClientEvent::Reject(_) | ClientEvent::Read(_) => apply(driver, Frame { id: None, ..frame }),

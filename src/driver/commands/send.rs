@@ -73,8 +73,7 @@ fn send_to<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, send: PendingSend)
     });
 }
 
-/// The connection ends: what was received and waits for its chat is still sent, as what did not have to wait. Nobody hears
-/// what becomes of it.
+/// Sends the messages that still wait for their chat when the connection ends. The client gets no answer to them.
 pub(in crate::driver) fn send_what_waits<O: Outgoing>(driver: &mut Driver<O>) {
     let mut sends = std::mem::take(&mut driver.sends);
     if sends.is_empty() {

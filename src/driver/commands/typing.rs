@@ -7,10 +7,10 @@ use crate::domain::{ChatId, UserId};
 use crate::driver::{Driver, OperationResult, Outgoing};
 use crate::protocol::event::Notice;
 
-/// Typing is told at most so often per connection; more is dropped, nobody misses it.
+/// The shortest time between two typing notices of a connection. Others are dropped.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What a session keeps about typing.
+/// The typing state of a session.
 #[derive(Debug, Default)]
 pub(in crate::driver) struct TypingState {
     last: Option<Instant>,
@@ -27,7 +27,7 @@ pub(super) fn typing<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, typing: 
     driver.typing = TypingState { last: Some(now), wanted: Some((chat, typing)) };
     let (service, user) = (driver.context.service.clone(), Arc::clone(&driver.client.profile));
     driver.run(Box::pin(async move {
-        // Not a member, or the database is away: nobody is told.
+        // The user is no member, or the database is away: no notice is sent.
         OperationResult::Audience(chat, service.typing_audience(&user, chat).await.unwrap_or_default())
     }));
 }

@@ -10,7 +10,7 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Does what it is told, pass after pass, and then nothing, successfully.
+/// A job that follows a script, pass after pass. After the script each pass succeeds and has no rows.
 struct Told {
     script: VecDeque<store::Result<(usize, Rest)>>,
     /// Time from one pass to the end of it.
