@@ -31,12 +31,12 @@ impl Notifier {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
     }
 
-    /// May this user be connected somewhere?
+    /// Whether this user may be connected to some node. True while another node lives.
     pub fn may_be_there(&self, user: UserId) -> bool {
         self.hub.is_here(user) || !self.bus.is_alone()
     }
 
-    /// Is no other node there?
+    /// Whether no other node is known to live.
     pub fn is_alone(&self) -> bool {
         self.bus.is_alone()
     }

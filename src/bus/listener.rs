@@ -1,8 +1,8 @@
 //! LISTEN: where SQL functions notify every node (`restante_send()`, `restante_requeue()`, `restante_discard()`), and on the
 //! node's own channel. NOTIFY knows databases and no schemas, so each schema has a channel of its own for the former.
 //!
-//! A connection can be dead without a word (half-open). So the node notifies itself: who does not hear itself for a while
-//! takes the connection for lost and makes another.
+//! A connection can be dead without a word (half-open). So the node notifies itself. A node that does not hear itself for
+//! a while takes the connection for lost and makes another.
 
 use std::time::Duration;
 
@@ -27,11 +27,11 @@ pub struct ListenerSettings {
     pub me: NodeId,
     /// The channel of SQL functions; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
     pub wakes: String,
-    /// How the one connection is made.
+    /// The options of the pool that makes the one connection.
     pub pool: PgPoolOptions,
-    /// Where to, past any pooler.
+    /// The address of the database, past any pooler.
     pub connect_to: PgConnectOptions,
-    /// How often the node says something to itself.
+    /// The time between two messages of the node to itself.
     pub beat_interval: Duration,
     /// The connection counts as lost after this much silence.
     pub silence_max: Duration,
@@ -127,7 +127,7 @@ pub(super) fn read(payload: &str, heard: &mut impl FnMut(Heard)) {
     payload.lines().for_each(|line| heard(BusMessage::read(line).map_or(Heard::Unknown, Heard::Message)));
 }
 
-/// For whom something waits, and for whom marks moved. What cannot be read is left out: anybody may notify.
+/// The users for whom something waits, and the users for whom marks moved. Items that cannot be read are left out: anybody may notify.
 fn told(payload: &str) -> [Vec<UserId>; 2] {
     let (marks, waits): (Vec<&str>, Vec<&str>) = payload.split(',').map(str::trim).partition(|item| item.starts_with('m'));
     let users = |items: Vec<&str>| items.iter().filter_map(|item| item.trim_start_matches('m').parse().ok()).map(UserId).collect();

@@ -32,7 +32,7 @@ pub enum BusMessage {
         class: Class,
         /// The message.
         message: Arc<Message>,
-        /// For whom.
+        /// The recipients and the numbers of the message in their inboxes.
         places: Vec<(UserId, InboxSeq)>,
     },
     /// Something may wait for these users.
@@ -58,7 +58,7 @@ pub enum BusMessage {
 }
 
 impl BusMessage {
-    /// As metrics show it.
+    /// The name of the kind, as metrics show it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Offer { .. } => "offer",
@@ -74,7 +74,7 @@ impl BusMessage {
         }
     }
 
-    /// As lines. None: it does not fit, and is to be told in fewer words.
+    /// The news as lines; none: they do not fit, and a shorter line replaces them.
     pub(super) fn lines(&self) -> Option<Vec<String>> {
         let many = |users: &[UserId], line: &dyn Fn(Vec<i64>) -> Line| -> Option<Vec<String>> {
             users.chunks(USERS_MAX).map(|part| line(numbers(part)).text()).collect()

@@ -1,11 +1,11 @@
-//! Between nodes: what one node has committed, the others are told, so that a recipient, a sender or a watcher who is
+//! The bus between nodes. A node tells the others what it has committed. So a recipient, a sender or a watcher who is
 //! connected there need not wait until its session looks for itself.
 //!
-//! All of it is hints, and may come late, twice or never. What does not fit is told in fewer words (a wake instead of an
+//! All of it is hints, and may come late, twice or never. News that do not fit are shortened (a wake instead of an
 //! envelope, "look for yourself" instead of a wake), never kept. Where no other node lives, nothing is told.
 //!
-//! In reading order: `news` is what can be told and how it is written, `queue` what waits to be told, `post` the way in
-//! and the task that publishes, `listener` what comes by `LISTEN`, `nats` the other way to and fro.
+//! In reading order: `message` has the news and their encoding, `queue` the news that wait, `post` the way in and the task
+//! that publishes. `listener` receives by `LISTEN`. `nats` replaces NOTIFY and LISTEN.
 
 mod listener;
 mod message;

@@ -18,7 +18,7 @@ use super::Heard;
 use super::listener::read;
 use crate::domain::NodeId;
 
-/// Why there is no NATS. Not that its server is away: then it is tried again and again.
+/// The reason why no client of NATS could be made. A server that is away is no such reason: the client tries it again and again.
 pub type NatsError = async_nats::ConnectError;
 
 /// The prefix of a message that a node sends to itself; a number follows.
@@ -34,12 +34,15 @@ pub struct Nats {
     client: Client,
     /// Nodes of another epoch have other users under the same numbers: nothing of theirs must be heard.
     epoch: Arc<str>,
-    /// How often the connection was made, or dropped something.
+    /// The number of times that the connection was made or dropped something.
     changes: Arc<AtomicU64>,
 }
 
 impl Nats {
     /// Connects, now or once the server is there, for nodes of this epoch.
+    ///
+    /// # Errors
+    /// [`NatsError`]: the address cannot be used. A server that is away is no error.
     pub async fn connect(url: &str, epoch: &str) -> Result<Self, NatsError> {
         let changes = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&changes);

@@ -1,4 +1,4 @@
-//! The way in to the bus, and the task that publishes what was put in.
+//! The way in to the bus, and the task that publishes the queued news.
 //!
 //! A caller never waits: neither for the database nor for another node. Publishing is a transaction of its own, after the
 //! commit that the news tell of. One publication takes all news that came since the one before it.
@@ -49,7 +49,7 @@ impl Bus {
         self.0.me
     }
 
-    /// Is there nobody to tell?
+    /// Whether no other node is known to live.
     pub fn is_alone(&self) -> bool {
         self.content().others.is_empty()
     }
@@ -66,7 +66,7 @@ impl Bus {
         posted
     }
 
-    /// This node begins, and these live. They are told of it; what they tell until then it finds when it looks.
+    /// This node begins, and the nodes in `live` live. They are told of it. Sessions find earlier news in the database.
     pub fn begin(&self, live: Vec<NodeId>) {
         let mut content = self.content();
         content.others = self.without_me(live).into();
@@ -74,7 +74,7 @@ impl Bus {
         self.post(&BusMessage::Hello(self.0.me));
     }
 
-    /// The registry is asked now who lives; [`Bus::know`] brings its answer.
+    /// The registry is asked now for the nodes that live. [`Bus::know`] brings its answer.
     pub fn ask(&self) {
         self.content().met.clear();
     }

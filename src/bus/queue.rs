@@ -13,14 +13,14 @@ const NAMES_MAX: usize = 10_000;
 /// Payloads of one transaction.
 const PAYLOADS_MAX: usize = 32;
 
-/// How news were put.
+/// The form in which news were put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
-    /// As they are.
+    /// The news wait as they are.
     Whole,
-    /// In fewer words.
+    /// A shorter line replaces the news.
     InShort,
-    /// Not at all: there was no room, and nothing depends on them.
+    /// The news are dropped: there was no room, and nothing depends on them.
     Dropped,
     /// There is nobody to tell.
     Alone,

@@ -1,4 +1,4 @@
-//! The mailbox of one session: bounded, never blocking the sender, and honest about what did not fit.
+//! The mailbox of one session. It is bounded and never blocks the sender. A mark stands for notes that did not fit.
 //!
 //! A queue behind a lock, and not a channel: a channel keeps room for tens of notes however empty it is, and most
 //! connections are idle most of the time.

@@ -1,6 +1,6 @@
 //! The sessions of this node: user → mailboxes of live sessions, and which session watches the presence of which users.
 //!
-//! Everything that goes through here is a hint. A mailbox is bounded; what does not fit leaves a mark behind
+//! Everything that goes through here is a hint. A mailbox is bounded. A note that does not fit leaves a mark
 //! ("look for yourself"), and the session finds in the database what it was not told.
 
 mod mailbox;
@@ -26,7 +26,7 @@ pub struct Registered {
     pub session: SessionId,
     /// Its device and the number of this connection of it.
     pub device: Option<(DeviceId, i64)>,
-    /// Where to reach it.
+    /// The sending end of its mailbox.
     pub mailbox: Mailbox,
 }
 
@@ -39,7 +39,7 @@ pub struct Hub {
     sessions_per_user_max: usize,
 }
 
-/// Why a session was not registered.
+/// The reason why a session was not registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotRegistered {
     /// The user has as many sessions as allowed.
@@ -66,6 +66,9 @@ impl Hub {
     }
 
     /// Registers a session. An older connection of the same device is told to yield; a newer one makes this one yield.
+    ///
+    /// # Errors
+    /// [`NotRegistered`]: the user has too many sessions, or a newer connection of the device is here.
     pub fn register(&self, user: UserId, newcomer: Registered) -> Result<(), NotRegistered> {
         let mut sessions = self.users.entry(user).or_default();
         if let Some((device, number)) = &newcomer.device {
@@ -73,7 +76,7 @@ impl Hub {
             if sessions.iter().any(|other| same(other) && other.device.as_ref().is_some_and(|(_, theirs)| theirs > number)) {
                 return Err(NotRegistered::Displaced);
             }
-            // The older one leaves the list at once: what comes now is for the newer.
+            // The older one leaves the list at once. All that comes now is for the newer one.
             sessions.retain(|other| {
                 let yields = same(other);
                 if yields {
@@ -120,12 +123,12 @@ impl Hub {
         Departure::OthersRemain
     }
 
-    /// Is this user connected here?
+    /// Whether this user is connected to this node.
     pub fn is_here(&self, user: UserId) -> bool {
         self.users.get(&user).is_some_and(|sessions| !sessions.is_empty())
     }
 
-    /// Has this user a session here other than this one?
+    /// Whether this user has a session on this node other than `but`.
     pub fn has_others(&self, user: UserId, but: Option<SessionId>) -> bool {
         self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
     }

@@ -12,14 +12,14 @@ use tracing::debug;
 use super::Node;
 use crate::domain::UserId;
 
-/// What comes within this time is written together.
+/// Changes that come within this time are written together.
 const GATHERED: Duration = Duration::from_millis(50);
 /// Users in one statement.
 const USERS_AT_ONCE: usize = 1_000;
 /// Between two tries when the database refuses.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What connections have said. An entry a user at most, for users who are here or left a moment ago.
+/// The arrivals and departures that connections have reported. Each user who is here or left a moment ago has one entry at most.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     came: HashSet<UserId>,
@@ -146,7 +146,7 @@ impl Keeper {
             if went.is_empty() {
                 return Ok(());
             }
-            // Who came back has said so, or does in this moment: the hub knows.
+            // A user who came back has reported it, or reports it at this moment. The hub knows.
             let gone: Vec<(UserId, Duration)> = went
                 .iter()
                 .filter(|(user, _)| self.leased.contains(user) && !self.node.hub.is_here(*user))

@@ -1,4 +1,4 @@
-//! Which nodes live, and who is online at which of them: leases in the database that live as long as their node.
+//! The nodes that live, and the users who are online at each of them: leases in the database that live as long as their node.
 //!
 //! A node's heartbeat renews all its leases with one row. What changes is written in batches, a moment after the fact, and
 //! never waited for by a connection. Only the database's clock counts. Presence is a hint: no message depends on it.
@@ -27,33 +27,33 @@ use crate::telemetry::Metrics;
 use leases::{Keeper, Pending};
 use registry::Registry;
 
-/// How long things last.
+/// The times of presence.
 #[derive(Debug, Clone, Copy)]
 pub struct PresenceSettings {
     /// Time between heartbeats of a node.
     pub beat_interval: Duration,
-    /// So long a node lives without another heartbeat.
+    /// The time that a node lives without another heartbeat.
     pub lives: Duration,
-    /// So long a user may be gone before anybody is told.
+    /// The time that a user may be gone before anybody is told.
     pub grace: Duration,
 }
 
-/// What presence needs of its node.
+/// The parts of the node that presence uses.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Where leases are kept.
+    /// The database that keeps the leases.
     pub store: Store,
-    /// Who is connected here.
+    /// The sessions of this node.
     pub hub: Arc<Hub>,
-    /// Who is told.
+    /// The way to the users who watch.
     pub notifier: Notifier,
     /// The other nodes.
     pub bus: Bus,
-    /// What operators see.
+    /// The metrics that operators see.
     pub metrics: Arc<Metrics>,
 }
 
-/// Where connections say that their users came and went. Clones share it.
+/// Connections report here that their users came and went. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Presence {
     pending: Arc<Mutex<Pending>>,
@@ -65,6 +65,9 @@ pub struct Presence {
 
 impl Presence {
     /// Lists the node, so that others tell it what they do, and keeps its leases until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// The errors of [`Store::beat`]: the node could not be listed. No task was started then.
     pub async fn start(node: Node, settings: PresenceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> store::Result<Self> {
         let beat = node.store.beat(node.bus.me(), settings.lives).await?;
         node.metrics.live_nodes.set(i64::try_from(beat.live.len()).unwrap_or(i64::MAX));
@@ -95,6 +98,9 @@ impl Presence {
     }
 
     /// The node ends: the others tell it nothing more, and its users have a grace to come to another.
+    ///
+    /// # Errors
+    /// The errors of [`Store::leave`] and [`Store::notify`]. The leases then end by themselves.
     pub async fn leave(&self) -> store::Result<()> {
         self.store.leave(self.bus.me(), self.grace).await?;
         let (others, payloads) = self.bus.farewell();
@@ -118,7 +124,7 @@ impl Node {
     /// now. Returns how many users that are. To be called until [`Store::any_node_gone`] says that none is left.
     ///
     /// # Errors
-    /// When the statement fails; what it took out nevertheless is told to nobody.
+    /// The errors of [`Store::reap`]. Leases that it took out nevertheless are told to nobody.
     pub async fn reap(&self, users_max: i32) -> store::Result<usize> {
         let offline = self.store.reap(users_max).await?;
         debug!(users = offline.len(), "users of a node that has gone are offline");

@@ -1,4 +1,4 @@
-//! The heartbeat of this node, and what it learns with it: who else lives.
+//! The heartbeat of this node. Its answer names the other nodes that live.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Registry {
         let Beat { came, live } = self.node.store.beat(self.node.me(), self.settings.lives).await?;
         self.node.metrics.live_nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
         if self.node.bus.know(live) {
-            // What it committed last it may have told nobody.
+            // It may have told nobody of its last commits.
             info!("another node has gone; sessions look for themselves");
             self.node.notifier.look();
         }

@@ -54,7 +54,7 @@ pub struct AcceptedRow {
     pub chat: ChatId,
     /// Its number in the chat, when accepted or a duplicate.
     pub seq: ChatSeq,
-    /// When it was accepted (the first time).
+    /// The time at which it was accepted; for a duplicate that of the first result.
     pub created_at: OffsetDateTime,
     /// The inbox its recipients have it in.
     pub class: Class,
@@ -64,6 +64,10 @@ pub struct AcceptedRow {
 
 /// Accepts a batch in one transaction: all of it is stored, or on an error nothing. With `skip_held` items whose
 /// locks somebody else has come back as [`AcceptOutcome::Held`] instead of being waited for.
+///
+/// # Errors
+/// [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a lock. [`Error::Taken`]: a unique value exists
+/// already. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
 pub async fn accept(
     connection: &mut PgConnection,
     batch: &AcceptBatch,
@@ -128,19 +132,28 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
 }
 
 /// The recipients that still wait for these messages.
+///
+/// # Errors
+/// [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a lock. [`Error::Failed`]: a defect.
 pub async fn recipients_waiting(connection: &mut PgConnection, messages: &[Uuid]) -> Result<Vec<(UserId, Class)>> {
     let rows = sqlx::query_file!("src/store/sql/recipients_waiting.sql", messages).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.class.into())).collect())
 }
 
 /// Returns when these messages are wherever commits have to be. PostgreSQL shows a commit that a standby does not have yet if
-/// the wait for it was ended early, and who only reads does not wait for it either: what was found must not be confirmed so.
+/// the wait for it was ended early, and a reader does not wait for it either. So a message that was only found must not be confirmed yet.
+///
+/// # Errors
+/// [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a lock. [`Error::Failed`]: a defect.
 pub async fn wait_for_replication(connection: &mut PgConnection, messages: &[Uuid]) -> Result<()> {
     sqlx::query_file!("src/store/sql/wait_for_replication.sql", messages).execute(connection).await?;
     Ok(())
 }
 
 /// The clock that `created_at` is taken from.
+///
+/// # Errors
+/// [`Error::Unavailable`]: the database is away. [`Error::Failed`]: a defect.
 pub async fn database_clock(connection: &mut PgConnection) -> Result<OffsetDateTime> {
     Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(connection).await?)
 }

@@ -21,7 +21,7 @@ pub struct ChatView {
     pub title: Option<String>,
     /// The highest message number.
     pub last_seq: ChatSeq,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: OffsetDateTime,
     /// The member's role.
     pub role: Role,
@@ -29,9 +29,9 @@ pub struct ChatView {
     pub marks: MemberMarks,
     /// Messages the member has not read, among the first 1,000 above its `read`.
     pub unread: u32,
-    /// There are more than were looked at.
+    /// Whether there are more messages above `read` than were looked at.
     pub unread_more: bool,
-    /// In a direct chat: the other member.
+    /// The other member of a direct chat; none in other chats.
     pub other: Option<Profile>,
 }
 
@@ -64,16 +64,20 @@ pub struct StatusOf {
     pub user: ExternalId,
     /// The status.
     pub status: Status,
-    /// When it was acked.
+    /// The time at which it was acked.
     pub delivered_at: Option<OffsetDateTime>,
-    /// When it was read.
+    /// The time at which it was read.
     pub read_at: Option<OffsetDateTime>,
-    /// Why it failed or expired, or was last rejected.
+    /// The reason why it failed or expired, or was last rejected.
     pub reason: Option<String>,
 }
 
 impl Store {
     /// A user's chats in the order of their ids, those after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn chats(&self, user: UserId, after: Option<ChatId>, limit: u16) -> Result<Vec<ChatView>> {
         // PostgreSQL orders UUIDs by their bytes, as the number is ordered.
         let from = after.map_or(0, |chat| chat.0.as_u128().saturating_add(1));
@@ -81,6 +85,10 @@ impl Store {
     }
 
     /// One chat of a user; none: the user is not in it, or there is no such chat.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn chat(&self, user: UserId, chat: ChatId) -> Result<Option<ChatView>> {
         Ok(self.chats_between(user, chat.0, chat.0, 1).await?.pop())
     }
@@ -111,6 +119,10 @@ impl Store {
 
     /// Members of a chat in the order in which the service met them, those behind `after`, at most `limit`. Nobody when the
     /// asker is not one of them.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn members(&self, asker: UserId, chat: ChatId, after: Option<&ExternalId>, limit: u16) -> Result<Vec<Member>> {
         let rows = sqlx::query_file!("src/store/sql/members.sql", asker.0, chat.0, after.map(ExternalId::as_str), i64::from(limit))
             .fetch_all(self.database())
@@ -126,18 +138,30 @@ impl Store {
             .collect()
     }
 
-    /// How many are in a chat. Asks nobody's leave: only for a chat the asker has been found to be in.
+    /// The number of members of a chat. It checks no rights: the caller has found that the asker is a member.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn member_count(&self, chat: ChatId) -> Result<i64> {
         Ok(sqlx::query_file_scalar!("src/store/sql/member_count.sql", chat.0).fetch_one(self.database()).await?)
     }
 
-    /// How many rows of a chat's messages have which status.
+    /// The number of rows of a chat's messages in each status. It checks no rights. A status without rows has no entry.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn status_counts(&self, chat: ChatId) -> Result<Vec<(Status, i64)>> {
         let rows = sqlx::query_file!("src/store/sql/status_counts.sql", chat.0).fetch_all(self.database()).await?;
         Ok(rows.into_iter().map(|row| (row.status.into(), row.rows)).collect())
     }
 
     /// The status of a message for each recipient; none: the asker neither sent nor got it, or there is no such message.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn statuses(&self, asker: UserId, message: MessageId) -> Result<Option<Vec<StatusOf>>> {
         let rows = sqlx::query_file!("src/store/sql/statuses.sql", asker.0, message.0).fetch_all(self.database()).await?;
         if rows.is_empty() {

@@ -21,7 +21,10 @@ pub struct ChangedCollation {
     indexes: Vec<String>,
 }
 
-/// Those of the database, and those that our schema's indexes are sorted by.
+/// Reads the collations whose version has changed: those of the database, and those that our schema's indexes are sorted by.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Failed`](super::Error::Failed): a defect.
 pub async fn changed_collations(connection: &mut PgConnection) -> Result<Vec<ChangedCollation>> {
     let rows = sqlx::query_file!("src/store/sql/collations.sql").fetch_all(connection).await?;
     let changed = rows.into_iter().map(|row| ChangedCollation {
@@ -35,6 +38,9 @@ pub async fn changed_collations(connection: &mut PgConnection) -> Result<Vec<Cha
 }
 
 /// Refuses a collation that an index of ours is sorted by. One that none is sorted by is another application's affair.
+///
+/// # Errors
+/// [`Unfit::OtherOrder`]: an index of ours is sorted by one of these collations.
 pub fn judge_collations(changed: Vec<ChangedCollation>) -> std::result::Result<(), Unfit> {
     for ChangedCollation { name, recorded, actual, mends, indexes } in changed {
         if indexes.is_empty() {

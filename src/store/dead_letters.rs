@@ -1,4 +1,4 @@
-//! Dead letters: what failed for a recipient and waits for an operator, who puts it back or gives it up.
+//! Dead letters: messages that failed for a recipient and wait for an operator. The operator puts them back or gives them up.
 
 use std::fmt;
 
@@ -8,33 +8,33 @@ use uuid::Uuid;
 use super::{Result, Store};
 use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, InboxSeq, MessageId, UserId};
 
-/// Which dead letters. What is none does not matter.
+/// A filter of dead letters. A field that is none filters nothing.
 #[derive(Debug, Clone, Default)]
 pub struct DeadLetterFilter {
     /// Only those of this sender.
     pub sender: Option<ExternalId>,
     /// Only those for this recipient.
     pub recipient: Option<ExternalId>,
-    /// Of one message.
+    /// Only those of this message.
     pub message: Option<MessageId>,
-    /// Failed then or later.
+    /// Only those that failed at this time or later.
     pub since: Option<OffsetDateTime>,
-    /// How their reason begins.
+    /// Only those whose reason begins with this text.
     pub reason: Option<String>,
 }
 
 /// A place in the list, which goes from the newest to the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeadLetterCursor {
-    /// When it failed.
+    /// The time at which it failed.
     pub at: OffsetDateTime,
-    /// Which message, of those of the same moment.
+    /// The message, among those of the same moment.
     pub message: MessageId,
-    /// For whom, of the recipients of that.
+    /// The recipient, among those of the message.
     pub user: UserId,
 }
 
-/// As text, opaque to whoever passes it back.
+/// The text form: microseconds since 1970, message id and user number, with a dot between them. Clients pass it back unread.
 impl fmt::Display for DeadLetterCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.at.unix_timestamp_nanos() / 1_000, self.message, self.user.0)
@@ -47,7 +47,7 @@ impl DeadLetterCursor {
         Self { at: letter.failed_at, message: letter.message, user: letter.user }
     }
 
-    /// Reads what was written; none when it is something else.
+    /// Reads the text form; none: the text is something else.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let (micros, message, user) = (parts.next()?, parts.next()?, parts.next()?);
@@ -62,7 +62,7 @@ impl DeadLetterCursor {
 pub struct Content {
     /// The text; none when it is encrypted.
     pub text: Option<String>,
-    /// The sender's JSON.
+    /// The sender's JSON text; none: the message has none.
     pub metadata: Option<String>,
 }
 
@@ -83,6 +83,11 @@ pub enum PutBack {
 
 impl Store {
     /// A page of dead letters from the newest on, or below a place in the list.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
+    /// [`Failed`](super::Error::Failed): a defect.
     pub async fn dead_letters(&self, filter: &DeadLetterFilter, below: Option<DeadLetterCursor>, rows_max: u16) -> Result<Vec<DeadLetter>> {
         let below = below.unwrap_or(DeadLetterCursor { at: LATEST, message: MessageId(Uuid::max()), user: UserId(i64::MAX) });
         let rows = sqlx::query_file!(
@@ -119,12 +124,20 @@ impl Store {
     }
 
     /// The content of a message; none when there is no such message.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn message_content(&self, message: MessageId) -> Result<Option<Content>> {
         let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.database()).await?;
         Ok(row.map(|row| Content { text: row.content.filter(|_| row.key_id.is_none()), metadata: row.metadata }))
     }
 
     /// Puts a failed message back for one recipient. Nodes and the sender are told with the commit. Repeated, it is `NotFailed`.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn put_back(&self, message: MessageId, recipient: &ExternalId) -> Result<PutBack> {
         let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.database()).await?;
         Ok(match (row.outcome.as_str(), row.inbox_seq) {
@@ -136,7 +149,12 @@ impl Store {
         })
     }
 
-    /// Gives up what waits or has failed for one recipient, with these words. False: it does neither, or was given up before.
+    /// Gives up a message that waits or has failed for one recipient, with this reason. False: it does neither, or was given up before.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
+    /// [`Failed`](super::Error::Failed): a defect.
     pub async fn discard(&self, message: MessageId, recipient: &ExternalId, reason: &str) -> Result<bool> {
         let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.database()).await?;
         Ok(row.was_discarded)

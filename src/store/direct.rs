@@ -19,7 +19,7 @@ pub struct DirectBatch {
 pub struct DirectChat {
     /// Its id.
     pub chat: ChatId,
-    /// It was made for this question.
+    /// Whether it was made by this call.
     pub is_new: bool,
 }
 
@@ -35,6 +35,11 @@ impl DirectBatch {
 
 impl Store {
     /// The chats of a batch in its order; none: not there, and not to be made. All of them or, on an error, none.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Taken`]: a unique value exists already. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a
+    /// defect.
     pub async fn direct_chats(&self, asked: &DirectBatch, lock_timeout: LockTimeout) -> Result<Vec<Option<DirectChat>>> {
         let DirectBatch { users, others, make } = asked;
         let found = sqlx::query_file!("src/store/sql/direct_chats.sql", users, others, make, lock_timeout.value());

@@ -1,4 +1,4 @@
-//! Which database this is, told from any other, and from itself before a restore or a promotion.
+//! The epoch of a database tells it from any other database, and from itself before a restore or a promotion.
 //!
 //! Numbers of users, inboxes and chats mean something within one epoch only: in another, number 7 of an inbox may be another
 //! message, and user 7 somebody else. So a node belongs to the epoch it began with. Each connection it makes is asked
@@ -22,17 +22,23 @@ struct Inner {
 }
 
 impl Epoch {
-    /// That of the database at the other end.
+    /// Reads the epoch of the database that a connection leads to.
+    ///
+    /// # Errors
+    /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Failed`](super::Error::Failed): a defect.
     pub async fn of(connection: &mut PgConnection) -> Result<Self> {
         Ok(Self(Arc::new(Inner { name: read(connection).await?, is_over: CancellationToken::new() })))
     }
 
-    /// 16 hex digits.
+    /// The name of the epoch: 16 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0.name
     }
 
-    /// Refuses a connection that leads to a database of another epoch, and then the node's is over. Also one to a standby.
+    /// Refuses a connection to a database of another epoch, which ends the epoch of the node. Refuses a connection to a standby too.
+    ///
+    /// # Errors
+    /// [`sqlx::Error::Io`]: the database is of another epoch, or a standby. Else the error of the statement.
     pub async fn admit(&self, connection: &mut PgConnection) -> std::result::Result<(), sqlx::Error> {
         if read(connection).await? == self.0.name {
             return Ok(());
@@ -41,12 +47,12 @@ impl Epoch {
         Err(unusable("the database is another one than this node began with, or has been restored or promoted since"))
     }
 
-    /// Was a connection refused because it led elsewhere?
+    /// Whether a connection was refused because it led to a database of another epoch.
     pub fn is_over(&self) -> bool {
         self.0.is_over.is_cancelled()
     }
 
-    /// Waits until one was.
+    /// Waits until a connection was refused so.
     pub async fn over(&self) {
         self.0.is_over.cancelled().await;
     }

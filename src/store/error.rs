@@ -1,6 +1,6 @@
 //! The errors of statements, by the caller's possible reaction.
 
-/// Why a statement did not do what it was to do. Database text stays in the source and never reaches a client.
+/// The reason why a statement failed. Text of the database stays in the source and never reaches a client.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// All connections that this node has, or may have, are in use. The database is there; nothing was asked of it.
@@ -107,7 +107,7 @@ const AWAY: [(&str, &str); 17] = [
 ];
 
 impl Error {
-    /// Was certainly nothing committed? Otherwise the connection broke in the middle, and it may have been.
+    /// Whether nothing was committed for certain. If not, the connection broke in the middle, and the statement may be committed.
     pub fn is_certainly_undone(&self) -> bool {
         match self {
             // 57P01 and 57P02 may reach a connection whose commit has just been written, and so may class 08: with that a pooler
@@ -122,22 +122,22 @@ impl Error {
         }
     }
 
-    /// May one row that cannot be read be the cause? The database is there and answers.
+    /// Whether the cause may be one row that cannot be read. The database is there and answers.
     pub const fn may_be_of_one_row(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Invalid(_))
     }
 
-    /// Could it not be asked, for now? Also where the database is there, and only too busy.
+    /// Whether the statement could not run for now: the database is away, or no connection is free.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Busy(_))
     }
 
-    /// Is the database away?
+    /// Whether the database is away.
     pub const fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 
-    /// Why, in words for the log. They hold nothing that came from outside but the system's and PostgreSQL's own errors.
+    /// The reason, in words for the log. The only text from outside is that of errors of the system and of PostgreSQL.
     pub fn reason(&self) -> String {
         match self {
             Self::Unavailable(cause) | Self::Busy(cause) | Self::Held(cause) => reason(cause),

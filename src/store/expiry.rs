@@ -8,9 +8,9 @@ use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId};
 /// A place in the order of expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpiryCursor {
-    /// When.
+    /// The time of expiry.
     pub at: OffsetDateTime,
-    /// Which, of those of the same moment.
+    /// The message, among those of the same moment.
     pub message: MessageId,
 }
 
@@ -28,7 +28,7 @@ pub struct ExpiredRow {
     pub row: StatusRow,
     /// Its recipient, as it is shown.
     pub member: ExternalId,
-    /// When it ended.
+    /// The time at which it ended.
     pub at: OffsetDateTime,
 }
 
@@ -37,20 +37,24 @@ pub struct ExpiredRow {
 pub struct ExpiredPage {
     /// Rows that ended.
     pub rows: Vec<ExpiredRow>,
-    /// When the first message expired of which rows wait on, since somebody holds them.
+    /// The expiry of the first message that still has waiting rows because another session holds them; none: there is none.
     pub held: Option<OffsetDateTime>,
-    /// Where the next page starts; none: there is no next page.
+    /// The start of the next page; none: there is no next page.
     pub next: Option<ExpiryCursor>,
 }
 
 impl Store {
     /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon, at most `rows_max` rows,
     /// and waits for nobody.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn expire(&self, after: ExpiryCursor, horizon: OffsetDateTime, messages_max: i32, rows_max: i32) -> Result<ExpiredPage> {
         let found = sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max, rows_max)
             .fetch_all(self.database())
             .await?;
-        // Of a message with more rows than a page takes the rest is on the next one, which then begins where this one did.
+        // A message may have more rows than a page takes. The rest is on the next page, which then begins where this one did.
         let done = found.iter().rev().find(|row| row.user_id.is_none());
         let next = done.map_or(after, |row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
         let next = (!found.is_empty()).then_some(next);

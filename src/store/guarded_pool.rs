@@ -37,6 +37,9 @@ pub struct Loan(Borrowed);
 
 impl Loan {
     /// The connection.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the connection was closed.
     pub fn connection(&mut self) -> Result<&mut PgConnection, Error> {
         Ok(self.0.connection()?)
     }
@@ -54,6 +57,9 @@ impl Loan {
 
 impl Store {
     /// Lends a connection of the pool, as to a statement.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Failed`]: a defect.
     pub async fn lend(&self) -> Result<Loan, Error> {
         Ok(Loan(GuardedPool(self).borrow().await?))
     }
@@ -141,7 +147,7 @@ impl Borrowed {
         answer
     }
 
-    /// At once, and its place in the pool is free.
+    /// Closes the connection at once. Its place in the pool is free.
     fn close(&mut self) {
         drop(self.connection.take().map(PoolConnection::detach));
     }

@@ -1,4 +1,4 @@
-//! Does the database answer? The store learns it where an answer arrives, or stays away: from each statement, each connection
+//! Whether the database answers. The store learns it where an answer arrives or stays away: from each statement, each connection
 //! that is lent or made, and each ping. Nobody else reports anything.
 //!
 //! It only keeps the state. Asking a database that is away until it is back is a task of its own, which says so here.
@@ -23,7 +23,7 @@ struct Inner {
 }
 
 impl Health {
-    /// Of a database that nobody has asked yet: it counts as there.
+    /// The state of a database that nobody has asked yet: it counts as there.
     pub(super) fn new() -> Self {
         Self(Arc::new(Inner { away: watch::Sender::new(false), reason: Mutex::default(), outages: AtomicU64::new(0) }))
     }
@@ -45,7 +45,7 @@ impl Health {
         self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Is the database away?
+    /// Whether the database is away.
     pub fn is_away(&self) -> bool {
         *self.0.away.borrow()
     }

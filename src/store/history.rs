@@ -8,7 +8,7 @@ use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store};
 use crate::domain::{ChatId, ChatSeq, Message, UserId};
 
-/// Which messages of a chat.
+/// The range of messages of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryRange {
     /// The newest ones below this number.
@@ -22,7 +22,7 @@ pub enum HistoryRange {
 pub struct HistoryPage {
     /// Its messages, ascending.
     pub messages: Vec<Message>,
-    /// There are more in the direction asked for.
+    /// Whether there are more in the direction asked for.
     pub more: bool,
 }
 
@@ -37,6 +37,10 @@ struct Part {
 
 impl Store {
     /// Messages of a chat, at most `limit`; none: the asker is not a member, or there is no such chat.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn history(&self, asker: UserId, chat: ChatId, range: HistoryRange, limit: u16) -> Result<Option<HistoryPage>> {
         // One more than wanted tells whether there are more.
         let mut part = Part { asker, chat, range, limit: i32::from(limit) + 1 };

@@ -1,4 +1,4 @@
-//! Inboxes: opening a session, and what is seen of an inbox without reading it. Its pages are in [`pages`](super::pages).
+//! Inboxes: opening a session, and the counters of an inbox without its rows. Its pages are in [`pages`](super::pages).
 
 use time::OffsetDateTime;
 
@@ -16,22 +16,22 @@ pub struct OpeningRequest<'a> {
     pub picture: Option<&'a str>,
     /// Its device.
     pub device: Option<&'a DeviceId>,
-    /// In these inboxes it has everything up to here. A number that was never given says nothing.
+    /// For each inbox, the number up to which the client has everything. A number that was never given says nothing.
     pub since: PerClass<Option<i64>>,
-    /// So far what it will be given is counted.
+    /// The number of rows up to which `pending` is counted.
     pub pending_max: u32,
 }
 
-/// Where a connection starts in one inbox.
+/// The place at which a connection starts in one inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxStart {
     /// Highest number given.
     pub last_seq: InboxSeq,
     /// Nothing waits at or below it.
     pub settled_seq: InboxSeq,
-    /// For a device: what it has acked; else `settled_seq`.
+    /// For a device the number up to which it has acked; else `settled_seq`.
     pub acked_seq: InboxSeq,
-    /// How many rows the connection will be given.
+    /// The number of rows that the connection will be given, counted up to `pending_max`.
     pub pending: u32,
 }
 
@@ -40,7 +40,7 @@ pub struct InboxStart {
 pub struct Opening {
     /// The user.
     pub profile: Profile,
-    /// Where the connection starts in each inbox.
+    /// The place at which the connection starts in each inbox.
     pub inboxes: PerClass<InboxStart>,
     /// For a device: the number of this connection.
     pub session_no: Option<i64>,
@@ -53,7 +53,7 @@ pub struct Opening {
 pub struct Inbox {
     /// The user.
     pub user: UserId,
-    /// Which.
+    /// The class of the inbox.
     pub class: Class,
 }
 
@@ -62,9 +62,9 @@ pub struct Inbox {
 pub struct Place {
     /// The user.
     pub user: UserId,
-    /// Which.
+    /// The class of the inbox.
     pub class: Class,
-    /// Behind this number.
+    /// The place is behind this number.
     pub after: InboxSeq,
 }
 
@@ -73,13 +73,17 @@ pub struct Place {
 pub struct Peek {
     /// The highest number given.
     pub last_seq: InboxSeq,
-    /// Does anything wait behind the place?
+    /// Whether a row waits behind the place.
     pub waits: bool,
 }
 
 impl Store {
     /// Opens a connection: makes its user on first sight and keeps what its token says of it, advances `settled_seq`,
     /// counts a device's session up.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
     pub async fn open(&self, request: OpeningRequest<'_>) -> Result<Opening> {
         let OpeningRequest { external, name, picture, device, since, pending_max } = request;
         let (device, pending_max) = (device.map(DeviceId::as_str), i32::try_from(pending_max).unwrap_or(i32::MAX));
@@ -112,6 +116,10 @@ impl Store {
     }
 
     /// Peeks at many inboxes, in one snapshot; in the order of the places. None: there is no such inbox.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn peek(&self, places: &[Place]) -> Result<Vec<Option<Peek>>> {
         let users: Vec<i64> = places.iter().map(|place| place.user.0).collect();
         let classes: Vec<enums::Class> = places.iter().map(|place| place.class.into()).collect();
@@ -130,6 +138,10 @@ impl Store {
 
     /// Moves each inbox's `settled_seq` up to the first row that waits and returns it, in the order of the inboxes; never
     /// waits for a lock. Those with much behind are left where they are, unless one is alone. None: there is no such inbox.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn advance_settled(&self, inboxes: &[Inbox]) -> Result<Vec<Option<InboxSeq>>> {
         let users: Vec<i64> = inboxes.iter().map(|inbox| inbox.user.0).collect();
         let classes: Vec<enums::Class> = inboxes.iter().map(|inbox| inbox.class.into()).collect();
@@ -146,6 +158,10 @@ impl Store {
     }
 
     /// Messages that wait in `(after, up_to]`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn waiting_up_to(&self, user: UserId, class: Class, after: InboxSeq, up_to: InboxSeq, limit: u16) -> Result<Vec<MessageId>> {
         let ids = sqlx::query_file_scalar!(
             "src/store/sql/waiting_up_to.sql",
@@ -161,6 +177,10 @@ impl Store {
     }
 
     /// Notes that a device's connection has ended.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn device_seen(&self, user: UserId, device: &DeviceId) -> Result<()> {
         sqlx::query_file!("src/store/sql/device_seen.sql", user.0, device.as_str()).execute(self.database()).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Marks: how far members have got, for the sender who was away.
+//! Marks: the numbers up to which members have got and read messages, for a sender that was away.
 //!
 //! Moved marks are found by transaction and not by clock: a reader remembers the `xmin` of the snapshot it read
 //! with, and asks for marks of that transaction or later next time. What commits late is told late, never missed.
@@ -11,7 +11,7 @@ use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, 
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
-/// Marks that are told to who names no cursor, and endings that are told at once.
+/// The most marks that a user without a cursor is told, and the most endings that are told at once.
 const LATEST_MAX: i64 = 1_000;
 const PEERS_MAX: usize = 1_000;
 
@@ -26,7 +26,7 @@ pub struct MarksRead {
     pub marks: Vec<MovedMark>,
     /// Counts, in large ones.
     pub counts: Vec<ReceiptCounts>,
-    /// Is that all?
+    /// The remainder that is still to be asked for.
     pub rest: Remainder,
 }
 
@@ -85,7 +85,11 @@ pub struct Overview {
 
 impl Store {
     /// Looks at all chats of a user at once: what has moved since `cursor`; without one, the latest thousand marks and endings.
-    /// Where more than a thousand messages have ended, these come first, a part at a time: ask again with the place.
+    /// If more than a thousand messages have ended, they come first, in parts. The caller asks again with the page token.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn overview(
         &self,
         user: UserId,
@@ -214,6 +218,10 @@ impl Store {
     }
 
     /// Counts, for messages in large chats, the members that have them.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn receipt_counts(&self, requests: &[ReceiptCountsRequest]) -> Result<Vec<ReceiptCounts>> {
         let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
         let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
@@ -230,11 +238,19 @@ impl Store {
     }
 
     /// Moves on the marks of some members that have further to go than one look. False: there are none.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn catch_up_marks(&self, members_max: i32) -> Result<bool> {
         Ok(sqlx::query_file_scalar!("src/store/sql/catch_up_marks.sql", members_max).fetch_one(self.database()).await?)
     }
 
     /// Those of these chats that report counts instead of members.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn large_chats(&self, chats: &[ChatId]) -> Result<Vec<ChatId>> {
         let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
         let rows = sqlx::query_file_scalar!("src/store/sql/large_chats.sql", &ids, large()).fetch_all(self.database()).await?;
@@ -253,7 +269,7 @@ impl PageToken {
 #[derive(Debug, Default)]
 struct Endings {
     by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)>,
-    /// Where more of it begins.
+    /// The start of the next part; none: there is no next part.
     further: Option<PageToken>,
 }
 
@@ -278,7 +294,7 @@ impl Endings {
     }
 }
 
-/// From so many members on a chat reports counts.
+/// The number of members from which on a chat reports counts.
 fn large() -> i64 {
     i64::try_from(MEMBERS_REPORTED_MAX + 1).unwrap_or(i64::MAX)
 }

@@ -1,11 +1,11 @@
-//! Groups: making them, joining, leaving. Who may do what is decided under the chat's row lock, in the function that does it.
+//! Groups: making them, joining, leaving. The function that makes a change also checks the right to it, under the chat's row lock.
 
 use time::OffsetDateTime;
 
 use super::{Error, Result, StatusRow, Store, enums};
 use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId, limits};
 
-/// Why members were neither added nor removed.
+/// The reason why members were neither added nor removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAllowed {
     /// The caller is not in the chat, or there is no such chat.
@@ -38,16 +38,16 @@ pub struct Left {
     pub seq: ChatSeq,
     /// Rows that waited for them and wait no more.
     pub ended: Vec<StatusRow>,
-    /// When.
+    /// The time of leaving, which is also the time at which the rows ended.
     pub at: OffsetDateTime,
 }
 
 /// The remainder that one transaction left.
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished {
-    /// Something waits for members that have left.
+    /// Whether something waits for members that have left.
     pub departures: bool,
-    /// Marks have further to go.
+    /// Whether marks have further to go.
     pub marks: bool,
 }
 
@@ -58,18 +58,27 @@ pub struct EndedPart {
     pub member: ExternalId,
     /// Rows that wait no more.
     pub rows: Vec<StatusRow>,
-    /// When.
+    /// The time at which the rows ended.
     pub at: OffsetDateTime,
 }
 
 impl Store {
     /// Makes this group, whose admin is `creator`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Taken`]: a unique value exists already. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a
+    /// defect.
     pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<()> {
         sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members)).execute(self.database()).await?;
         Ok(())
     }
 
-    /// Adds members to a group. May be repeated: who is in it already is passed over.
+    /// Adds members to a group. May be repeated: users who are in it already are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
     pub async fn add_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Joined, NotAllowed>> {
         let members_max = i32::try_from(limits::MEMBERS_MAX).unwrap_or(i32::MAX);
         let rows = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &numbers(users), members_max)
@@ -85,6 +94,10 @@ impl Store {
     }
 
     /// Takes members out of a group, and ends what waits for them there. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
     pub async fn remove_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Left, NotAllowed>> {
         let rows =
             sqlx::query_file!("src/store/sql/remove_members.sql", chat.0, caller.0, &numbers(users)).fetch_all(self.database()).await?;
@@ -106,14 +119,22 @@ impl Store {
         Ok(Ok(left))
     }
 
-    /// Is anything left for a job?
+    /// Whether departures or marks are left for a job to finish.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn unfinished(&self) -> Result<Unfinished> {
         let row = sqlx::query_file!("src/store/sql/unfinished.sql").fetch_one(self.database()).await?;
         Ok(Unfinished { departures: row.departures, marks: row.marks })
     }
 
-    /// Ends a part of what waits for one member that has left, at most so many messages of its chat. None: nobody has left more
-    /// behind than was ended at once, or another node is at it.
+    /// Ends a part of the rows that wait for one member that has left, of at most `messages_max` messages of its chat. None: no such
+    /// rows are left, or another node works on them.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn end_departures(&self, messages_max: i32) -> Result<Option<EndedPart>> {
         let found = sqlx::query_file!("src/store/sql/end_departures.sql", messages_max).fetch_all(self.database()).await?;
         let Some(first) = found.first() else { return Ok(None) };

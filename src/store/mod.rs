@@ -82,7 +82,7 @@ use guarded_pool::GuardedPool;
 /// The result of anything asked of the database.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The pool, and what is asked of it.
+/// The pool, and the statements that run on it.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
@@ -116,7 +116,7 @@ impl Store {
         &self.pool
     }
 
-    /// For statements on other connections than the pool's.
+    /// The stall detector, for statements on other connections than the pool's.
     pub const fn stall_detector(&self) -> &StallDetector {
         &self.stall_detector
     }
@@ -142,7 +142,11 @@ impl Store {
         self.stall_detector.renew(Instant::now());
     }
 
-    /// Does the database answer, accept writes, and keep them?
+    /// Checks that the database answers, accepts writes and keeps them.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away, read-only, or does not keep commits.
+    /// [`Error::Failed`]: a defect.
     pub async fn ping(&self) -> Result<()> {
         let lent = self.lend().await?;
         self.ping_over(lent).await
@@ -161,7 +165,11 @@ impl Store {
         self.health.learn(Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other(why)))))
     }
 
-    /// The same, for somebody who waits no longer than that. Without a connection by then it is busy, without an answer away.
+    /// [`Self::ping`] for a caller that waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection within `limit`. [`Error::Unavailable`]: no answer within `limit`, or as for [`Self::ping`].
+    /// [`Error::Failed`]: a defect.
     pub async fn ping_within(&self, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
         let lent = timeout_at(until, self.lend()).await.unwrap_or(Err(Error::Busy(sqlx::Error::PoolTimedOut)))?;
@@ -170,6 +178,9 @@ impl Store {
     }
 
     /// The database's clock.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Failed`]: a defect.
     pub async fn clock(&self) -> Result<time::OffsetDateTime> {
         Ok(sqlx::query_file_scalar!("src/store/sql/database_clock.sql").fetch_one(self.database()).await?)
     }

@@ -1,4 +1,4 @@
-//! The registry of nodes, and who is online at which: leases that live as long as their node.
+//! The registry of nodes, and the users who are online at each: leases that live as long as their node.
 //!
 //! Every instant is the database's: the clocks of nodes may differ by minutes.
 
@@ -12,7 +12,7 @@ use crate::domain::{ExternalId, NodeId, UserId};
 /// The answer to a heartbeat.
 #[derive(Debug, Clone)]
 pub struct Beat {
-    /// The node was not listed: it is new, or had been taken out, with the leases it had.
+    /// Whether the node was not listed: it is new, or had been taken out together with its leases.
     pub came: bool,
     /// The nodes that live, this one too.
     pub live: Vec<NodeId>,
@@ -25,7 +25,7 @@ pub struct Presented {
     pub user: UserId,
     /// Its id outside.
     pub external: ExternalId,
-    /// When it came, or when it was there last.
+    /// The time at which it came online, or was last connected.
     pub at: OffsetDateTime,
 }
 
@@ -34,37 +34,57 @@ pub struct Presented {
 pub struct Room {
     /// Connections of this role to this database.
     pub connections: i32,
-    /// A crash of its machine may cost what was committed.
+    /// Whether a crash of its machine may lose commits.
     pub is_fragile: bool,
 }
 
 impl Store {
-    /// How much room the server has.
+    /// Counts the connections of this role to this database, and reads whether a crash may lose commits.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Failed`](super::Error::Failed): a defect.
     pub async fn room(&self) -> Result<Room> {
         let row = sqlx::query_file!("src/store/sql/room.sql").fetch_one(self.database()).await?;
         Ok(Room { connections: row.connections, is_fragile: row.is_fragile })
     }
 
-    /// This node lives, and does so for this long without another heartbeat.
+    /// Records a heartbeat: this node lives for `lives`, in whole milliseconds, without another one.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn beat(&self, node: NodeId, lives: Duration) -> Result<Beat> {
         let row = sqlx::query_file!("src/store/sql/beat.sql", node.0, ms(lives)).fetch_one(self.database()).await?;
         Ok(Beat { came: row.came, live: row.live.into_iter().map(NodeId).collect() })
     }
 
-    /// This node ends as planned; its users count as online for this long, and may come to other nodes meanwhile.
+    /// This node ends as planned. Its users count as online for `grace`, in whole milliseconds, and may come to other nodes meanwhile.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn leave(&self, node: NodeId, grace: Duration) -> Result<()> {
         sqlx::query_file!("src/store/sql/leave.sql", node.0, ms(grace)).fetch_one(self.database()).await?;
         Ok(())
     }
 
     /// Users who are connected to this node. Returns those who were online nowhere before.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn arrive(&self, node: NodeId, users: &[UserId]) -> Result<Vec<Presented>> {
         let numbers: Vec<i64> = users.iter().map(|user| user.0).collect();
         let rows = sqlx::query_file!("src/store/sql/arrive.sql", node.0, &numbers).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
-    /// Users who left this node so long ago. Returns those who are online nowhere now.
+    /// Users who left this node, each with the time since then. Returns those who are online nowhere now.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn depart(&self, node: NodeId, users: &[(UserId, Duration)]) -> Result<Vec<Presented>> {
         let numbers: Vec<i64> = users.iter().map(|(user, _)| user.0).collect();
         let ages: Vec<i64> = users.iter().map(|(_, age)| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).collect();
@@ -75,19 +95,28 @@ impl Store {
     /// True: a node has gone that is listed still. [`Self::reap`] takes it out.
     ///
     /// # Errors
-    /// As for any statement.
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn any_node_gone(&self) -> Result<bool> {
         Ok(sqlx::query_file_scalar!("src/store/sql/any_node_gone.sql").fetch_one(self.database()).await?)
     }
 
     /// Takes out a node that has gone, and at most so many of its leases. Returns those of its users who are online nowhere
     /// now; each is returned to one caller only.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn reap(&self, users_max: i32) -> Result<Vec<Presented>> {
         let rows = sqlx::query_file!("src/store/sql/reap.sql", users_max).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
     /// Notifies each of these channels with each of these payloads, in a transaction of its own.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn notify(&self, channels: &[String], payloads: &[String]) -> Result<()> {
         sqlx::query_file!("src/store/sql/notify.sql", channels, payloads).fetch_one(self.database()).await?;
         Ok(())

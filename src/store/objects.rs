@@ -1,5 +1,5 @@
-//! Which objects migrations leave in the schema, read from their text: what a whole schema has, and what must not be there
-//! before the first of them. It knows the few forms of statements that our migrations are written in, and a test holds it
+//! The objects that migrations leave in the schema, read from their text. A whole schema has them all. None of them may be there
+//! before the first migration. It knows the few forms of statements that our migrations are written in, and a test holds it
 //! against a migrated database.
 
 use std::collections::BTreeSet;

@@ -12,10 +12,10 @@ use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store, enums};
 use crate::domain::{Class, Envelope, GapReason, InboxSeq, Page, PageRow, Status, UserId};
 
-/// So many numbers of an inbox are looked at by one statement: most of them may have ended long ago.
+/// The count of numbers of an inbox that one statement looks at. Most of them may have ended long ago.
 const NUMBERS_MAX: i64 = 50_000;
 
-/// Which rows a page shall hold.
+/// The kind of rows that a page holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageRequest {
     /// Rows that wait, and, best effort, those that ended otherwise.
@@ -26,7 +26,7 @@ pub enum PageRequest {
     Poll,
 }
 
-/// Which part of an inbox is wanted.
+/// The part of an inbox that one statement reads.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     request: PageRequest,
@@ -45,14 +45,18 @@ impl Part {
 
 impl Store {
     /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
         // A client may name any number.
         let after = after.min(InboxSeq(i64::MAX - NUMBERS_MAX));
         let mut part = Part { request, user, class, after, limit };
         let mut senders = Senders::new();
         let mut listed: Vec<(InboxSeq, Entry)> = Vec::new();
-        // Where much has ended and little waits, in parts. A later part may be of a later snapshot: what it holds is above all that
-        // the earlier ones have seen the end of.
+        // An inbox in which much has ended and little waits is read in parts. A later part may be of a later snapshot. Its rows have
+        // higher numbers than all that the earlier parts have covered.
         let (end, last_seq, is_last) = loop {
             let (last_seq, found) = self.part(part, &mut senders).await?;
             part.limit -= u16::try_from(found.len()).unwrap_or(part.limit).min(part.limit);

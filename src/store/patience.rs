@@ -1,4 +1,5 @@
-//! How long the migrations wait for locks, and for whom: what waits for ever, without a word, cannot be told from what works.
+//! The time that migrations wait for locks, and the sessions that they wait for. A migration that waits for ever and logs nothing
+//! looks the same as one that works.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,17 +18,24 @@ pub struct Holder {
     pub application: String,
     /// Its role.
     pub role: Option<String>,
-    /// When its transaction began, or it connected; not shown to every role.
+    /// The time at which its transaction began, or else it connected; not shown to every role.
     pub since: Option<OffsetDateTime>,
 }
 
-/// From now on this session waits so long for a lock, and is seen under this name unless it has one. Returns its process.
+/// Sets the time that this session waits for a lock, and its application name unless it has one. Returns the number of its process.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
+/// [`Failed`](super::Error::Failed): a defect.
 pub async fn wait_at_most(connection: &mut PgConnection, patience: Duration, name: &str) -> Result<i32> {
     let patience = format!("{}ms", patience.as_millis());
     Ok(sqlx::query_file!("src/store/sql/patience.sql", patience, name).fetch_one(connection).await?.pid)
 }
 
-/// Whom this process waits for now: some of them, the oldest first.
+/// The sessions that the process `of` waits for now, at most three, the oldest first.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Failed`](super::Error::Failed): a defect.
 pub async fn in_the_way(connection: &mut PgConnection, of: i32) -> Result<Vec<Holder>> {
     let rows = sqlx::query_file!("src/store/sql/in_the_way.sql", of).fetch_all(connection).await?;
     let holder = rows.into_iter().map(|row| Holder { pid: row.pid, application: row.application, role: row.role, since: row.since });

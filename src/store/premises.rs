@@ -15,7 +15,7 @@ use super::{Result, Unfit};
 
 /// The migrations of versions that were never released.
 const BEFORE_THE_FIRST_RELEASE: std::ops::RangeInclusive<i64> = 20_261_101_000_001..=20_261_126_000_800;
-/// How the name of a migration begins that opens a release line.
+/// The beginning of the name of a migration that opens a release line.
 const OPENS_A_LINE: &str = "line ";
 /// The line of the first release; none of its migrations says so.
 const FIRST_LINE: &str = "0.1";
@@ -29,7 +29,7 @@ pub struct Premises {
     search_path: String,
     schema: Option<String>,
     is_there: bool,
-    /// Do unqualified names resolve to it? They do not without the right to use it.
+    /// Whether unqualified names resolve to it. They do not without the right to use it.
     is_current: bool,
     may_make: bool,
     may_create: bool,
@@ -61,7 +61,11 @@ pub enum ToDo {
 }
 
 impl Premises {
-    /// Looks at the database at the other end.
+    /// Reads the state of the database that a connection leads to.
+    ///
+    /// # Errors
+    /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+    /// [`Failed`](super::Error::Failed): a defect.
     pub async fn look(connection: &mut PgConnection, migrations: &Migrator) -> Result<Self> {
         let ours: Vec<String> = objects(migrations.iter()).into_iter().collect();
         let row = sqlx::query_file!("src/store/sql/premises.sql", &ours).fetch_one(&mut *connection).await?;
@@ -91,7 +95,10 @@ impl Premises {
         })
     }
 
-    /// May a program with these migrations begin here, and what has to be done first?
+    /// Decides whether a program with these migrations may begin here. Returns the act that has to come first.
+    ///
+    /// # Errors
+    /// [`Unfit`]: the database or the schema cannot be used. It says why, and names the remedy.
     pub fn judge(&self, migrations: &Migrator) -> std::result::Result<ToDo, Unfit> {
         if self.encoding != "UTF8" {
             return Err(Unfit::Encoding { database: self.database.clone(), encoding: self.encoding.clone() });
@@ -109,7 +116,7 @@ impl Premises {
         }
     }
 
-    /// How many migrations were applied that a program with these does not know.
+    /// The number of applied migrations that a program with these does not know.
     pub fn unknown(&self, migrations: &Migrator) -> usize {
         self.applied.iter().filter(|applied| !migrations.version_exists(applied.version)).count()
     }

@@ -10,7 +10,7 @@ use super::Result;
 #[derive(Debug)]
 pub struct Sequence {
     name: String,
-    /// Has the role the right to look at it and to move it?
+    /// Whether the role has the right to look at it and to move it.
     may: bool,
     is_behind: String,
     moves: String,
@@ -18,6 +18,10 @@ pub struct Sequence {
 
 /// The sequences that number a column, and have given a smaller number last than is in it. Those that the role may not look at
 /// are passed over, with a warning.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Failed`](super::Error::Failed): a defect.
 pub async fn sequences_behind(connection: &mut PgConnection) -> Result<Vec<Sequence>> {
     let rows = sqlx::query_file!("src/store/sql/sequences.sql").fetch_all(&mut *connection).await?;
     let mut behind = Vec::new();
@@ -44,6 +48,10 @@ impl Sequence {
 
     /// Moves it up to the largest number of its column, and never back. The caller holds the lock of the migrations: of two that do
     /// this at once, the later may have looked before the earlier's node gave more numbers.
+    ///
+    /// # Errors
+    /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+    /// [`Failed`](super::Error::Failed): a defect.
     pub async fn catch_up(&self, connection: &mut PgConnection) -> Result<()> {
         let moved: Option<i64> = sqlx::query_scalar(AssertSqlSafe(self.moves.clone())).fetch_optional(connection).await?;
         if let Some(to) = moved {

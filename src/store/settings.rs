@@ -10,8 +10,8 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
 use super::Error;
 
-/// How every connection of the service has its statements planned: once for all values, and so that a plan that was kept
-/// from when tables were small (or empty) is still right when they have grown. Planning takes longer than most statements. No
+/// The settings with which every connection of the service plans its statements. A plan is made once for all values. A plan that
+/// was made when tables were small (or empty) is still right when they have grown. Planning takes longer than most statements. No
 /// bitmaps: what asks for the first few of many in their order must not fetch them all and sort.
 pub const PLANNING: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
@@ -73,10 +73,13 @@ const PROMISE: [Choice; 2] = [
     Choice { name: "session_replication_role", value: "origin", refused: "^replica$" },
 ];
 
-/// Not below ten seconds.
+/// The timeout must be ten seconds at least.
 const FROZEN_CHOICE: Choice = Choice { name: FROZEN.0, value: FROZEN.1, refused: "^([0-9]+ms|[0-9]s)$" };
 
-/// The version of the server, as in `server_version_num`.
+/// The version of the server, as in `server_version_num`: 170002 is 17.2. 0: the server did not say.
+///
+/// # Errors
+/// [`sqlx::Error`]: the connection could not be made.
 pub async fn server_version(options: &PgConnectOptions) -> Result<u32, sqlx::Error> {
     let connection = options.connect().await?;
     let version = connection.server_version_num();
@@ -100,15 +103,15 @@ fn with_defaults(options: PgConnectOptions, version: u32) -> PgConnectOptions {
     options.options(DEFAULTS).options(newer).options([FROZEN])
 }
 
-/// How long a statement of a lane waits for a lock that somebody else holds. It is said with the statement and counts for
-/// its transaction: a lane may not have the same server connection twice.
+/// The time that a statement of a lane waits for a lock of another session. It is passed with the statement and counts for
+/// its transaction, because a lane may not have the same server connection twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockTimeout {
-    /// 100 ms: what is held then is deferred.
+    /// 100 ms. Items that are still held then are deferred.
     Usual,
-    /// 5 ms, for what is known to be held.
+    /// 5 ms, for items that are known to be held.
     Retry,
-    /// As long as the connection has been told when it was made.
+    /// The `lock_timeout` that the connection began with.
     OfConnection,
 }
 
@@ -123,7 +126,7 @@ impl LockTimeout {
     }
 }
 
-/// Why connections are not good enough.
+/// The reason why connections cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotUse {
     /// They lack settings; each statement gives one to the role.
@@ -140,7 +143,7 @@ pub enum CannotUse {
         lines(.0)
     )]
     DirectLacksSettings(Vec<String>),
-    /// With what the role or the server is set to, what is confirmed might be lost.
+    /// Settings of the role or the server might lose messages that are confirmed.
     #[error(
         "with the settings that the role, the database or the server has, messages that are confirmed might be lost. \
          Run this in PostgreSQL as a superuser, and make a pooler connect anew (docs/operations.md, Settings of PostgreSQL):{}",
@@ -168,8 +171,12 @@ fn lines(statements: &[String]) -> String {
     statements.iter().map(|statement| format!("\n  {statement};")).collect()
 }
 
-/// Are connections made with these options good enough? Asked on two at once, and on the first again: behind a pooler they
-/// may share a server connection, and then a statement prepared for one is in the way of the other. Returns one of them.
+/// Checks whether connections made with these options can be used. It asks two at once, and then the first again. Behind a pooler
+/// they may share a server connection, and then a statement prepared for one is in the way of the other. Returns one of them.
+///
+/// # Errors
+/// [`CannotUse`]: settings are missing or dangerous, or prepared statements are lost. [`CannotUse::Database`]: a connection or a
+/// statement failed.
 pub async fn check_connections(options: &PgConnectOptions) -> Result<PgConnection, CannotUse> {
     let mut one = options.connect().await.map_err(Error::from)?;
     let mut other = options.connect().await.map_err(Error::from)?;
@@ -181,7 +188,11 @@ pub async fn check_connections(options: &PgConnectOptions) -> Result<PgConnectio
     Ok(one)
 }
 
-/// Is this connection, past any pooler, good enough for migrations and LISTEN?
+/// Checks whether this connection, past any pooler, can be used for migrations and LISTEN.
+///
+/// # Errors
+/// [`CannotUse`]: settings are missing or dangerous, prepared statements are lost, or the database takes no writes.
+/// [`CannotUse::Database`]: a statement failed.
 pub async fn check_direct(connection: &mut PgConnection) -> Result<(), CannotUse> {
     lacks(lacking(connection, &[], &[FROZEN_CHOICE]).await?, CannotUse::DirectLacksSettings)?;
     let row = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(&mut *connection).await.map_err(lost_statement)?;
@@ -204,7 +215,7 @@ async fn lacking(connection: &mut PgConnection, settings: &[(&str, &str)], choic
     let choices = choices.iter().map(|choice| (choice.name, choice.value, Some(choice.refused)));
     statements(connection, exact.chain(choices)).await
 }
-/// For each name, value and, where it may have others, what is refused.
+/// The statements for these settings. Each has a name, a value and, where other values are allowed, a pattern of refused ones.
 async fn statements<'s>(
     connection: &mut PgConnection,
     wanted: impl Iterator<Item = (&'s str, &'s str, Option<&'s str>)>,
@@ -226,8 +237,11 @@ fn lost_statement(cause: sqlx::Error) -> CannotUse {
     if matches!(code.as_str(), "26000" | "42P05") { CannotUse::LosesStatements(cause) } else { CannotUse::Database(cause.into()) }
 }
 
-/// Do connections made with these options share server connections, as behind a pooler in transaction mode? What needs a
-/// session (LISTEN, the lock of the migrations) must not go through them. A pooler that has much to do may look as if not.
+/// Whether connections made with these options share server connections, as behind a pooler in transaction mode. LISTEN and the
+/// lock of the migrations need a session, so they must not use such connections. The answer for a busy pooler may be a wrong `false`.
+///
+/// # Errors
+/// [`Error::Unavailable`]: the database is away. [`Error::Failed`]: a defect.
 pub async fn is_shared(options: &PgConnectOptions) -> Result<bool, Error> {
     let (mut one, mut other) = (options.connect().await?, options.connect().await?);
     let backends = [backend(&mut one).await?, backend(&mut other).await?, backend(&mut one).await?];

@@ -65,16 +65,16 @@ pub struct ExactMark {
     pub chat: ChatId,
 }
 
-/// How far a device has acked in one class.
+/// The number up to which a device has acked in one class.
 #[derive(Debug, Clone)]
 pub struct DeviceCursor {
     /// The user of the device.
     pub user: UserId,
     /// The device.
     pub device: DeviceId,
-    /// In which inbox.
+    /// The class of the inbox.
     pub class: Class,
-    /// Up to where.
+    /// It has acked everything up to this number.
     pub acked: InboxSeq,
 }
 
@@ -101,6 +101,10 @@ pub struct SettledRows {
 }
 
 /// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value. [`Failed`](super::Error::Failed): a defect.
 pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_timeout: LockTimeout) -> Result<SettledRows> {
     let users: Vec<i64> = batch.rows.iter().map(|row| row.user.0).collect();
     let classes: Vec<enums::Class> = batch.rows.iter().map(|row| row.class.into()).collect();
@@ -137,11 +141,19 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_tim
 }
 
 /// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Failed`](super::Error::Failed): a defect.
 pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
     located(connection, wanted, false).await
 }
 
 /// The same, without rows that do not wait (any more).
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Failed`](super::Error::Failed): a defect.
 pub async fn locate_waiting(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
     located(connection, wanted, true).await
 }
@@ -198,12 +210,16 @@ pub struct ReadRows {
     pub at: OffsetDateTime,
     /// Everything up to here is read.
     pub up_to: ChatSeq,
-    /// There is more to read: ask again.
+    /// Whether there is more to read: ask again.
     pub more: bool,
 }
 
 /// Marks chats as read, each up to a number and at most `rows_max` rows of it, in one transaction. A request whose
 /// user never was a member has no entry in the answer; the key is the request's place.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value. [`Failed`](super::Error::Failed): a defect.
 pub async fn read(
     connection: &mut PgConnection,
     requests: &[ReadRequest],
@@ -233,7 +249,8 @@ pub async fn read(
 /// The numbers of messages in the chats they are said to be of; a message of another chat has no entry.
 ///
 /// # Errors
-/// Those of the statement.
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Failed`](super::Error::Failed): a defect.
 pub async fn seqs_of_messages(
     connection: &mut PgConnection,
     named: &[(ChatId, MessageId)],
@@ -249,9 +266,9 @@ pub async fn seqs_of_messages(
 pub struct AttemptRequest {
     /// The row.
     pub row: StatusRow,
-    /// Why the attempt failed.
+    /// The reason why the attempt failed.
     pub reason: String,
-    /// It is the last attempt, whatever the count.
+    /// Whether it is the last attempt, whatever the count.
     pub is_final: bool,
 }
 
@@ -262,16 +279,17 @@ pub struct AttemptedRow {
     pub row: StatusRow,
     /// Attempts so far.
     pub attempts: u16,
-    /// It is failed now.
+    /// Whether the row is failed now.
     pub failed: bool,
-    /// When.
+    /// The time at which the attempt was counted.
     pub at: OffsetDateTime,
 }
 
 /// Counts attempts against rows that still wait; rows that do not are left out of the answer. A row may stand among the requests once.
 ///
 /// # Errors
-/// Those of the statement. `Held`: another session kept a lock for longer than the lane waits.
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value. [`Failed`](super::Error::Failed): a defect.
 pub async fn count_attempts(
     connection: &mut PgConnection,
     requests: &[AttemptRequest],

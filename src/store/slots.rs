@@ -1,5 +1,5 @@
-//! Does the server take another connection? It has `max_connections` of them for everybody, a role and a database may have
-//! fewer, and then it refuses (53300) until somebody's ends.
+//! Whether the server takes another connection. It has `max_connections` of them for everybody. A role and a database may have
+//! fewer. Above that number it refuses (53300) until a connection ends.
 //!
 //! That is no outage: connections that are there work, and are shared. It is said once, and once more when it is over. sqlx's
 //! pool does not tell: it tries again until its time is up, and meanwhile takes no notice of connections that become free.
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// Between two questions whether it is over, and for so long an answer is good.
+/// The time between two questions to a full server, and the time that an answer is good for.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The server's latest answer to a new connection. Clones share it.
@@ -26,7 +26,7 @@ struct Inner {
     is_full: watch::Sender<bool>,
     /// A connection has become free.
     returned: Notify,
-    /// When it was asked last and took a connection, or had none to give. Those who wait ask once for all.
+    /// The time at which the server last took a connection or had none to give. One question serves all callers that wait.
     answered: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -37,7 +37,7 @@ impl Slots {
         Self(Arc::new(Inner { options, is_full, returned: Notify::new(), answered }))
     }
 
-    /// Does it take none, as far as this node knows?
+    /// Whether the server takes no more connections, as far as this node knows.
     pub fn are_taken(&self) -> bool {
         *self.0.is_full.borrow()
     }

@@ -1,8 +1,8 @@
-//! Statements whose answer is overdue: does the server still work on them, or is their connection dead without a word?
+//! Statements whose answer is overdue. The server still works on them, or their connection is dead and nothing has said so.
 //!
 //! A host that goes away without closing its connections (power, a firewall that forgets) leaves them open at this end. What
 //! was asked over them is never answered, and nothing else says so. A statement may take long all the same: somebody holds
-//! what it needs, or a commit waits for a standby. So whoever waits for long asks the server over a new connection. Where it
+//! what it needs, or a commit waits for a standby. So a caller that waits for long asks the server over a new connection. Where it
 //! works on nothing that old, twice, the connection is given up; whether the statement was done is then not known, nor whether
 //! it will be: what was under way may arrive yet, as with any connection that breaks. Where the server works on
 //! something, or does not say, there is nothing to do but to wait.
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const WORKED_ON: Duration = Duration::from_secs(1);
 /// Between two questions: a statement that had only just arrived has been worked on for long enough by the second one.
 const ONCE_MORE: Duration = Duration::from_secs(2);
-/// For the question.
+/// The time that the question may take.
 const QUESTION: Duration = Duration::from_secs(5);
 
 /// Waits for answers, and knows which do not come any more. Clones share it.
@@ -46,9 +46,9 @@ struct Inner {
 #[derive(Debug, Clone, Copy)]
 struct Question {
     asked: Instant,
-    /// Or when its answer was waited for no more.
+    /// The time of the answer, or of the end of the wait for it.
     answered: Instant,
-    /// Also where it has not said.
+    /// Whether the server works on a statement. Also true where it has not said.
     is_busy: bool,
 }
 
@@ -72,7 +72,7 @@ impl StallDetector {
         self.0.health.learn(answer)
     }
 
-    /// Ends when what was asked then will not be answered.
+    /// Ends when a statement that was asked at `since` will get no answer.
     pub(super) async fn given_up(&self, since: Instant) {
         loop {
             sleep(PATIENCE).await;
@@ -117,7 +117,7 @@ impl StallDetector {
         *renewed = (*renewed).max(Some(then));
     }
 
-    /// Was a connection of this age made since?
+    /// Whether a connection of this age may be used: it was made after the last [`renew`](Self::renew).
     pub(super) fn is_good(&self, age: Duration) -> bool {
         self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() > age)
     }

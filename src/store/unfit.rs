@@ -1,7 +1,7 @@
-//! Why the service does not begin in a database: each in one sentence that names the remedy. Whatever is refused here was left as it
-//! was found.
+//! The reasons why the service does not begin in a database. Each is one sentence that names the remedy. A database that is refused
+//! is left as it was found.
 
-/// Why a database, or a schema of it, is not used.
+/// The reason why a database, or a schema of it, is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Bytes that are no UTF-8 may be in it, and a row that has some can never be read.
@@ -46,9 +46,9 @@ pub enum Unfit {
          name one of them only, {elsewhere} for what is there already"
     )]
     Elsewhere {
-        /// Where tables would be made.
+        /// The schema in which tables would be made.
         schema: String,
-        /// Where they are.
+        /// The schema in which they are.
         elsewhere: String,
     },
     /// An application's own tables.
@@ -57,7 +57,7 @@ pub enum Unfit {
          (`?options=-c%20search_path%3Drestante` at the end of DATABASE_URL, docs/operations.md, In the application's database)"
     )]
     Foreign {
-        /// Where.
+        /// The schema.
         schema: String,
         /// One of them, such as `table users`.
         object: String,
@@ -69,7 +69,7 @@ pub enum Unfit {
          docs/operations.md, In the application's database)"
     )]
     ForeignMigrations {
-        /// Where.
+        /// The schema.
         schema: String,
         /// One that is not ours.
         version: i64,
@@ -80,7 +80,7 @@ pub enum Unfit {
          use a new database, or a new schema; its messages are not taken along"
     )]
     BeforeTheFirstRelease {
-        /// Where.
+        /// The schema.
         schema: String,
         /// One of its migrations.
         version: i64,
@@ -91,9 +91,9 @@ pub enum Unfit {
          released: use the program that made it, or a new database"
     )]
     Modified {
-        /// Where.
+        /// The schema.
         schema: String,
-        /// Which.
+        /// The version of the migration.
         version: i64,
     },
     /// A later release has changed what this one relies on.
@@ -101,7 +101,7 @@ pub enum Unfit {
         "the schema {schema} is of the release line {line}, and this program of {own}: it is older than the database, run one of {line} or newer"
     )]
     NewerLine {
-        /// Where.
+        /// The schema.
         schema: String,
         /// That of the schema.
         line: String,
@@ -114,7 +114,7 @@ pub enum Unfit {
          rename it back, or restore a dump into a database where the schema has the name that it shall have"
     )]
     Renamed {
-        /// Where.
+        /// The schema.
         schema: String,
         /// One of them, and what is set for it.
         function: String,
@@ -125,7 +125,7 @@ pub enum Unfit {
          wait for it, or restore it again into an empty one"
     )]
     Half {
-        /// Where.
+        /// The schema.
         schema: String,
         /// One of the things.
         missing: String,
