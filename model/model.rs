@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `Send`, `Write` | `restante_accept` (`migrations/20261128000003_accepting.sql`), its steps 1 and 2, 4, 5; sent by `Lane::try_once` (`src/delivery/accept.rs`) |
 //! | `AdvanceSettled` | `restante_advance_settled` (`migrations/20261128000004_settling.sql`), lock and look |
-//! | `Open`, `Register` | `open` (`src/connection/open.rs`): `restante_open`, then `Hub::register`, and only then the first page |
+//! | `Open`, `Register` | `open` (`src/driver/opening.rs`): `restante_open`, then `Hub::register`, and only then the first page |
 //! | `ReadPage` | `src/store/sql/page_waiting.sql`, for a device `src/store/sql/page_everything.sql` |
 //! | `PageArrives` | `Inbox::page` (`crates/restante-session/src/session/inbox.rs`), then `Session::carry_on` (`crates/restante-session/src/session/drain.rs`), which emits |
 //! | `Offer`, `Wake` | `Inbox::offer`, `Inbox::nudge`: what `Hub::offer` and `Hub::wake` bring, from this node or another |
@@ -17,7 +17,7 @@
 //! | `Requeue` | `restante_requeue` (`migrations/20261128000009_operators.sql`) |
 //! | `Displace` | a newer connection of the device is heard of: the lower number yields |
 //! | `Break`, `Crash` | a socket is lost with all that is on it; a node with its connections, transactions and queued acks |
-//! | `Look` | `Session::looked` (`crates/restante-session/src/session/look.rs`). The model does without; only its way to rest needs it |
+//! | `Look` | `Session::polled` (`crates/restante-session/src/session/fallback_poll.rs`). The model does without; only its way to rest needs it |
 //!
 //! Hints are given no order and no fate: any row that is committed may be hinted to any connection that is registered, at
 //! any time, again and again, or never. So they are late, doubled, reordered and lost in every way there is. `owed` only
