@@ -59,7 +59,7 @@ fn begin(
         let taken = ServerEvent::Authenticated { user: identity.external.clone(), expires_at: identity.expires_at };
         outbox.event(id.as_ref(), &taken);
     }
-    let (session, emits_alone) = (opened.client.session, opened.emits_alone);
+    let (session, emits_alone) = (opened.client.session, opened.emits_alone());
     let (driver, notes) = Driver::begin(shared.context.clone(), opened, outbox, identity.expires_at);
     // Split here: the halves are small, and the future of the loop keeps what it is given twice.
     let (sink, incoming) = socket.split();

@@ -23,7 +23,7 @@ mod tickets;
 
 pub use client::{Client, ConnectOptions, Resume};
 pub use crashes::Crashes;
-pub use opening::{Opened, forget, jittered, open};
+pub use opening::{Opened, open};
 pub use operations::{OperationResult, Operations};
 pub use outgoing::Outgoing;
 
@@ -106,7 +106,7 @@ pub struct Driver<O> {
 impl<O: Outgoing> Driver<O> {
     /// Begins a session that is open: tells `ready`, what moved meanwhile, and reads the first pages.
     pub fn begin(context: Context, opened: Opened, outbox: O, token_expires: OffsetDateTime) -> (Box<Self>, Reader) {
-        let Opened { client, notes, start, resumed, ready, overview, receipts, emits_alone: _ } = opened;
+        let Opened { client, notes, start, resumed, ready, overview, receipts } = opened;
         let settled = start.classes.map(|class| class.settled_seq);
         let (session, effects) = Session::start(Instant::now(), start);
         let mut driver = Box::new(Self {

@@ -24,8 +24,6 @@ use crate::store::{MarksRead, Opening, OpeningRequest, Overview, Remainder};
 pub struct Opened {
     /// Its client.
     pub client: Client,
-    /// Whether it emits one envelope at a time until the first ack.
-    pub emits_alone: bool,
     pub(super) notes: Reader,
     pub(super) start: Start,
     /// Per class, the number up to which `?since=` acks; none where it was not taken.
@@ -33,6 +31,13 @@ pub struct Opened {
     pub(super) ready: Box<server::Ready>,
     pub(super) overview: Overview,
     pub(super) receipts: Receipts,
+}
+
+impl Opened {
+    /// Whether it emits one envelope at a time until the first ack.
+    pub const fn emits_alone(&self) -> bool {
+        self.start.emit_alone
+    }
 }
 
 /// Opens a session for this user.
@@ -73,7 +78,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
             let receipts = Receipts::new(Instant::now(), interval, context.epoch.as_str(), told);
             let (start, resumed) = start(context, &client, &opening);
             let ready = Box::new(ready(context, &client, &start, is_any(&resumed), &receipts, &opening));
-            Ok(Opened { emits_alone: start.emit_alone, client, notes, start, resumed, ready, overview, receipts })
+            Ok(Opened { client, notes, start, resumed, ready, overview, receipts })
         }
         Err(refusal) => {
             forget(context, &client);
@@ -153,7 +158,7 @@ pub(super) fn greet<O>(driver: &Driver<O>, peers: &[UserId]) {
 }
 
 /// Spreads the fallback polls of many sessions that began together over time.
-pub fn jittered(poll_interval: Duration, session: SessionId) -> Duration {
+fn jittered(poll_interval: Duration, session: SessionId) -> Duration {
     let spread = u32::from(session.0.as_bytes()[15]);
     poll_interval * (192 + spread / 2) / 256
 }
@@ -186,7 +191,7 @@ pub(super) async fn leave(context: &Context, client: &Client, code: Option<Code>
 }
 
 /// The session is taken out of the hub.
-pub fn forget(context: &Context, client: &Client) {
+fn forget(context: &Context, client: &Client) {
     if context.hub.unregister(client.user(), client.session) == Departure::Last {
         context.presence.left(client.user());
     }

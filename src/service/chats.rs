@@ -3,7 +3,7 @@
 use super::announce::{MembershipChange, announce};
 use super::{ChatView, Member, Refusal, Service};
 use crate::domain::{ChatId, ChatSeq, ExternalId, Profile};
-use crate::store::{DirectChat, Joined};
+use crate::store::{DirectChat, Joined, page_of};
 
 /// A part of a user's chats, in the order of their ids.
 #[derive(Debug, Clone)]
@@ -65,11 +65,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn chats(&self, caller: &Profile, after: Option<ChatId>, limit: u16) -> Result<ChatList, Refusal> {
-        // One more than wanted tells whether there are more.
-        let mut chats = self.ask(&caller.external, "listing chats", self.store.chats(caller.user, after, limit + 1)).await?;
-        let has_more = chats.len() > usize::from(limit);
-        chats.truncate(usize::from(limit));
-        let next = chats.last().filter(|_| has_more).map(|chat| chat.chat);
+        let chats = self.ask(&caller.external, "listing chats", self.store.chats(caller.user, after, limit + 1)).await?;
+        let (chats, next) = page_of(chats, limit, |chat| chat.chat);
         Ok(ChatList { chats, next })
     }
 
@@ -84,10 +81,8 @@ impl Service {
             Ok(Some((view, members, self.store.member_count(chat).await?)))
         };
         let found = self.ask(&caller.external, "reading a chat", read).await?;
-        let (view, mut members, member_count) = found.ok_or(Refusal::NotAMember)?;
-        let has_more = members.len() > usize::from(part.limit);
-        members.truncate(usize::from(part.limit));
-        let members_next = members.last().filter(|_| has_more).map(|member| member.profile.external.clone());
+        let (view, members, member_count) = found.ok_or(Refusal::NotAMember)?;
+        let (members, members_next) = page_of(members, part.limit, |member| member.profile.external.clone());
         Ok(ChatDetails { chat: view, member_count, members, members_next })
     }
 

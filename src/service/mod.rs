@@ -27,7 +27,7 @@ mod low_watermark;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
-pub use dead_letters::{DeadLetterDetails, DeadLetterList, Discarded, Requeued};
+pub use dead_letters::{DeadLetterDetails, DeadLetterList};
 pub use inbox::PageQuery;
 pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
@@ -35,7 +35,9 @@ pub use presence::PresenceOf;
 pub use sessions::SignIn;
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
-pub use crate::store::{ChatView, DeadLetterCursor, DeadLetterFilter, HistoryPage, HistoryRange, Member, MemberMarks, StatusOf};
+pub use crate::store::{
+    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, HistoryPage, HistoryRange, Member, MemberMarks, PutBack, StatusOf,
+};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::fmt;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store};
+use super::{Error, Result, Store};
 use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, InboxSeq, MessageId, UserId};
 
 /// A filter of dead letters. A field that is none filters nothing.
@@ -79,6 +79,52 @@ pub enum PutBack {
     Expired,
     /// It has not failed, or waits again already.
     NotFailed,
+    /// Another transaction holds a lock that it needs: repeat.
+    Busy,
+}
+
+impl PutBack {
+    /// The stable word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requeued(_) => "requeued",
+            Self::NoRecipient => "no_recipient",
+            Self::Left => "left",
+            Self::Expired => "expired",
+            Self::NotFailed => "not_failed",
+            Self::Busy => "busy",
+        }
+    }
+
+    /// The number under which it waits again.
+    pub const fn inbox_seq(self) -> Option<InboxSeq> {
+        match self {
+            Self::Requeued(seq) => Some(seq),
+            Self::NoRecipient | Self::Left | Self::Expired | Self::NotFailed | Self::Busy => None,
+        }
+    }
+}
+
+/// The outcome of giving a message up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discarded {
+    /// It is given up.
+    Discarded,
+    /// It has not failed, or is given up already.
+    NotFailed,
+    /// Another transaction holds a lock that it needs: repeat.
+    Busy,
+}
+
+impl Discarded {
+    /// The stable word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Discarded => "discarded",
+            Self::NotFailed => "not_failed",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 impl Store {
@@ -137,9 +183,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
-    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
+    /// [`Failed`](super::Error::Failed): a defect.
     pub async fn put_back(&self, message: MessageId, recipient: &ExternalId) -> Result<PutBack> {
-        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.database()).await?;
+        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.database());
+        let Some(row) = unless_held(row.await)? else { return Ok(PutBack::Busy) };
         Ok(match (row.outcome.as_str(), row.inbox_seq) {
             ("requeued", Some(seq)) => PutBack::Requeued(InboxSeq(seq)),
             ("left", _) => PutBack::Left,
@@ -149,15 +196,26 @@ impl Store {
         })
     }
 
-    /// Gives up a message that waits or has failed for one recipient, with this reason. False: it does neither, or was given up before.
+    /// Gives up a message that waits or has failed for one recipient, with this reason.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
-    /// [`Held`](super::Error::Held): another session holds a lock. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
-    /// [`Failed`](super::Error::Failed): a defect.
-    pub async fn discard(&self, message: MessageId, recipient: &ExternalId, reason: &str) -> Result<bool> {
-        let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.database()).await?;
-        Ok(row.was_discarded)
+    /// [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value. [`Failed`](super::Error::Failed): a defect.
+    pub async fn discard(&self, message: MessageId, recipient: &ExternalId, reason: &str) -> Result<Discarded> {
+        let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.database());
+        Ok(match unless_held(row.await)? {
+            Some(row) if row.was_discarded => Discarded::Discarded,
+            Some(_) => Discarded::NotFailed,
+            None => Discarded::Busy,
+        })
+    }
+}
+
+/// Another transaction's lock concerns one message only, so it is an outcome (none) and no error.
+fn unless_held<T>(done: sqlx::Result<T>) -> Result<Option<T>> {
+    match done.map_err(Error::from) {
+        Err(Error::Held(_)) => Ok(None),
+        done => done.map(Some),
     }
 }
 

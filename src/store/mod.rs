@@ -38,7 +38,7 @@ mod unfit;
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
-pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, PutBack};
+pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};
 pub use direct::{DirectBatch, DirectChat};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
@@ -189,4 +189,26 @@ impl Store {
 /// Whole milliseconds, as functions of the schema take them.
 fn ms(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// The first `limit` of what was read, and the place of the last of them where there is more. One more than `limit` was asked for:
+/// it tells that there is.
+pub fn page_of<T, P>(mut read: Vec<T>, limit: u16, place: impl Fn(&T) -> P) -> (Vec<T>, Option<P>) {
+    let has_more = read.len() > usize::from(limit);
+    read.truncate(usize::from(limit));
+    let next = read.last().filter(|_| has_more).map(place);
+    (read, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page_of;
+
+    #[test]
+    fn a_page_has_a_next_one_exactly_where_one_more_was_read_than_is_shown() {
+        let of = |read: u16| page_of((0..read).collect(), 3, |n| *n);
+        assert_eq!(of(0), (vec![], None));
+        assert_eq!(of(3), (vec![0, 1, 2], None));
+        assert_eq!(of(4), (vec![0, 1, 2], Some(2)));
+    }
 }

@@ -12,7 +12,7 @@ use crate::cli::identity::token_for_admin;
 use crate::cli::serve::{checked, settings_of_environment};
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::{DeadLetterData, Timestamp};
-use crate::store::{self, DeadLetterFilter, PLANNING, PutBack, Store};
+use crate::store::{self, DeadLetterCursor, DeadLetterFilter, PLANNING, Store};
 use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
 
 /// The time that the command waits for a lock.
@@ -79,15 +79,7 @@ impl Backend {
         };
         let mut outcomes = Vec::with_capacity(items.len());
         for (message, user) in items {
-            let outcome = match store.put_back(*message, user).await {
-                Ok(PutBack::Requeued(_)) => "requeued",
-                Ok(PutBack::NoRecipient) => "no_recipient",
-                Ok(PutBack::Left) => "left",
-                Ok(PutBack::Expired) => "expired",
-                Ok(PutBack::NotFailed) => "not_failed",
-                Err(cause) => busy(cause)?,
-            };
-            outcomes.push(noted(*message, user, outcome));
+            outcomes.push(noted(*message, user, store.put_back(*message, user).await?.as_str()));
         }
         Ok(outcomes)
     }
@@ -100,22 +92,10 @@ impl Backend {
         };
         let mut outcomes = Vec::with_capacity(items.len());
         for (message, user) in items {
-            let outcome = match store.discard(*message, user, words.unwrap_or("discarded by an operator")).await {
-                Ok(true) => "discarded",
-                Ok(false) => "not_failed",
-                Err(cause) => busy(cause)?,
-            };
-            outcomes.push(noted(*message, user, outcome));
+            let done = store.discard(*message, user, words.unwrap_or("discarded by an operator")).await?;
+            outcomes.push(noted(*message, user, done.as_str()));
         }
         Ok(outcomes)
-    }
-}
-
-/// The code for an item that another transaction has locked. Any other error ends the command, and the items before it stay done.
-fn busy(cause: store::Error) -> anyhow::Result<&'static str> {
-    match cause {
-        store::Error::Held(_) => Ok("busy"),
-        cause => Err(cause.into()),
     }
 }
 
@@ -134,11 +114,9 @@ async fn page(store: &Store, query: &DeadLetterQuery) -> anyhow::Result<DeadLett
         reason: query.reason.clone(),
     };
     let rows_max = query.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX);
-    let below = query.after.as_deref().and_then(store::DeadLetterCursor::parse);
-    let mut letters = store.dead_letters(&filter, below, rows_max + 1).await?;
-    let has_more = letters.len() > usize::from(rows_max);
-    letters.truncate(usize::from(rows_max));
-    let next = letters.last().filter(|_| has_more).map(|letter| store::DeadLetterCursor::of(letter).to_string());
+    let below = query.after.as_deref().and_then(DeadLetterCursor::parse);
+    let letters = store.dead_letters(&filter, below, rows_max + 1).await?;
+    let (letters, next) = store::page_of(letters, rows_max, |letter| DeadLetterCursor::of(letter).to_string());
     Ok(DeadLetterPage { dead_letters: letters.into_iter().map(shown).collect::<anyhow::Result<_>>()?, next })
 }
 
