@@ -33,13 +33,13 @@ pub(super) async fn look(config: &Config, database: &Database, store: &Store, me
     }
 }
 
-/// Connections of a node at most: the pool, the lanes, one for large chats, one that listens.
-fn connections(config: &Config) -> u32 {
+/// Connections of a node at most: the pool, the lanes, one for large chats, one that listens, one that asks whether the database answers.
+pub(super) fn connections(config: &Config) -> u32 {
     config.pool_size
         + u32::from(for_half_the_processors(config.accept_lanes))
         + 1
         + u32::from(for_half_the_processors(config.settle_lanes))
-        + 1
+        + 2
         + SPARE
 }
 

@@ -78,10 +78,11 @@ impl Delivery {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        tasks.spawn(stop.clone().run_until_cancelled_owned(health::watch_over(store.clone(), Arc::clone(metrics))));
         let receipts = Receipts::start(store.clone(), notifier.clone(), Arc::clone(metrics), tasks, stop.clone());
         let (metrics, of_lanes) = (Arc::clone(metrics), store.clone());
         let shared = link::Shared { notifier: notifier.clone(), metrics, store: of_lanes, stop: stop.clone() };
+        let watch = health::Watch::new(link::Link::new(settings.connect_to.clone(), &shared), store.clone(), Arc::clone(&shared.metrics));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch.run()));
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);

@@ -1,5 +1,7 @@
 //! Presence of users: online, or since when not. Users with whom the asker shares no chat are offline and were never seen.
 
+use std::collections::HashMap;
+
 use time::OffsetDateTime;
 
 use super::{Refusal, Service};
@@ -50,8 +52,9 @@ impl Service {
     }
 
     fn presence_of(&self, users: Vec<ExternalId>, seen: &[(ExternalId, Known)]) -> Vec<PresenceOf> {
+        let seen: HashMap<&ExternalId, &Known> = seen.iter().map(|(external, known)| (external, known)).collect();
         let presence = users.into_iter().map(|user| {
-            let known = seen.iter().find(|(external, _)| *external == user).map(|(_, known)| known);
+            let known = seen.get(&user);
             let online = known.is_some_and(|known| known.online || self.hub.is_here(known.user));
             PresenceOf { user, online, last_seen: known.and_then(|known| known.last_seen) }
         });

@@ -19,6 +19,7 @@ mod expiry;
 mod explain;
 mod failover;
 mod first_steps;
+mod floods;
 mod handover;
 mod held;
 mod hostile;
