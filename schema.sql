@@ -1624,7 +1624,7 @@ CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[]
 declare
   v_now      timestamptz := clock_timestamp();
   v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
-  v_far      integer := least(5000, greatest(20000 / array_length(p_users, 1), 50)); -- so many messages of each are looked at
+  v_far      integer := least(5000, greatest(4 * p_rows_max / array_length(p_users, 1), 50)); -- so many messages of each are looked at
   v_ords     integer[]; -- per row to be read: its request, …
   v_classes  inbox_class[];
   v_seqs     bigint[];
@@ -1705,7 +1705,7 @@ begin
     select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
 end $$;
 
-COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
 
 CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
