@@ -135,7 +135,11 @@ impl Store {
         loop {
             tokio::select! {
                 biased;
-                acquired = self.pool.acquire() => return acquired,
+                acquired = self.pool.acquire() => match acquired {
+                    // sqlx gives up at once where this end cannot make one.
+                    Err(error) if self.slots.report(&error) => self.slots.returned_or_soon().await,
+                    acquired => return acquired,
+                },
                 () = self.slots.returned() => {}
             }
         }

@@ -35,6 +35,7 @@ mod nats;
 mod nodes;
 mod nodes_presence;
 mod numbering;
+mod open_files;
 mod outage;
 mod overtaken;
 mod pooler;
