@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::link::{Line, Link};
-use crate::store::{Error, Health, Store};
+use crate::store::{Error, Health, Store, fair_timeout};
 use crate::telemetry::Metrics;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -94,11 +94,11 @@ impl Watch {
     /// None: no answer within the time. Where it fails or says nothing, the next one is over another connection.
     async fn try_ping(&mut self) -> Result<Option<()>, Error> {
         let Line { connection, .. } = self.link.get().await?;
-        let answer = timeout(ANSWER_TIME_MAX, self.store.ping_over(connection)).await;
-        if !matches!(answer, Ok(Ok(()))) {
+        let answer = fair_timeout(ANSWER_TIME_MAX, self.store.ping_over(connection)).await;
+        if !matches!(answer, Some(Ok(()))) {
             self.link.broken();
         }
-        answer.ok().transpose()
+        answer.transpose()
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Refusal, Service};
 
 impl Service {
-    /// Whether the database answers, as this node knows it: no statement is asked, so a load balancer, or anybody else, may ask as often
-    /// as it likes. The node itself asks the database every two seconds, over a connection of its own. A pool whose connections are all
+    /// Tells whether the database answers, as this node knows it. No statement is asked, so a load balancer, or anybody else, may ask as
+    /// often as it likes. The node itself asks the database every two seconds, over a connection of its own. A pool whose connections are all
     /// in use is no reason not to be ready.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Error, Slots, StallDetector, Store};
+use super::{Error, Slots, StallDetector, Store, fair_timeout};
 
 /// A connection that is not had by then may not be to be had, or all may be in use: it is time to ask.
 const SUSPICIOUS: Duration = Duration::from_millis(300);
@@ -77,7 +77,8 @@ impl Store {
         &self,
         connecting: impl Future<Output = Result<PgConnection, sqlx::Error>>,
     ) -> Result<Option<PgConnection>, Error> {
-        let made = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        let made = fair_timeout(CONNECT_TIMEOUT, connecting).await;
+        let made = made.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
         match made {
             Err(error) if self.slots.report(&error) => Ok(None),
             made => Ok(Some(self.health.learn(made)?)),
@@ -123,7 +124,7 @@ impl Store {
 
     /// Asks the server over a new connection, for 5 s at most.
     async fn ask(&self) -> Result<(), sqlx::Error> {
-        timeout(CONNECT_TIMEOUT, self.slots.ask()).await.unwrap_or_else(|_| Err(not_in_time()))
+        fair_timeout(CONNECT_TIMEOUT, self.slots.ask()).await.unwrap_or_else(|| Err(not_in_time()))
     }
 
     fn may_grow(&self) -> bool {
