@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use restante::domain::{ChatId, Profile};
+use restante::delivery::ReadUpTo;
+use restante::domain::{ChatId, ChatSeq, Profile};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,11 +15,11 @@ use crate::support::fixtures::{assert_consistent, delivery, group, store, user};
 use crate::support::{Connect, Database, Node, Socket, database, fill, wait_until};
 
 /// The callers of one user: connections, and as many of HTTP.
-const SOCKETS: usize = 20;
+const SOCKETS: usize = 12;
 /// Frames that a connection asks in one go, without waiting for an answer.
-const PIPELINED: usize = 40;
+const PIPELINED: usize = 30;
 /// Messages that others send meanwhile.
-const SENDS: usize = 40;
+const SENDS: usize = 25;
 /// The groups of the user that floods.
 const GROUPS: usize = 30;
 
@@ -44,6 +45,8 @@ impl Flood {
             chats.push(group(&pool, &members).await);
         }
         fill(&pool, chats[0].0, "name-0", 500).await;
+        // They are read, so that nothing waits for an ack of the connections that ask.
+        delivery(node).read(mallory, chats[0], ReadUpTo::Seq(ChatSeq(500))).await.unwrap();
         let message = sqlx::query_scalar("select id from messages limit 1").fetch_one(&pool).await.unwrap();
         Self { chats, message, names }
     }
@@ -165,7 +168,7 @@ async fn with_every_connection_of_the_pool_in_use_messages_come_and_go_and_the_n
         ben.ack(&received).await;
         assert_eq!(api.get("/readyz").await.0, 200);
     }
-    // What finds no connection in time is told so, and nobody takes it for more.
+    // A read that finds no connection in time is told so, and nobody takes it for more.
     let refused = anna.ask("presence:get", json!({"userIds": ["ben"]})).await;
     assert_eq!(refused["data"]["code"], "busy", "{refused}");
     assert_eq!((delivery(&node).health().is_away(), delivery(&node).health().outages()), (false, 0));
