@@ -476,6 +476,11 @@ declare
   v_new   bigint[];
 begin
   perform restante_needs_read_committed();
+  -- A caller that is no member locks nothing: those who send would wait for it.
+  if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
+    return query select 'not_a_member', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
   -- A statement after the lock: nobody joins, leaves or sends any more, and whatever they did is seen.
   select c.kind, c.title into v_kind, v_title from chats c where c.id = p_chat;
@@ -1624,7 +1629,7 @@ CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[]
 declare
   v_now      timestamptz := clock_timestamp();
   v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
-  v_far      integer := least(5000, greatest(20000 / array_length(p_users, 1), 50)); -- so many messages of each are looked at
+  v_far      integer := least(5000, greatest(4 * p_rows_max / array_length(p_users, 1), 50)); -- so many messages of each are looked at
   v_ords     integer[]; -- per row to be read: its request, …
   v_classes  inbox_class[];
   v_seqs     bigint[];
@@ -1705,7 +1710,7 @@ begin
     select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
 end $$;
 
-COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
 
 CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1792,6 +1797,12 @@ declare
   v_heir    bigint;
 begin
   perform restante_needs_read_committed();
+  -- As above.
+  if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
+    return query select 'not_a_member', null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
+                        null::bigint, null::timestamptz;
+    return;
+  end if;
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
   -- A statement after the lock, as above. The clock too: nothing was accepted after it that is ended here.
   v_now := clock_timestamp();

@@ -214,7 +214,7 @@ as $$
 declare
   v_now      timestamptz := clock_timestamp();
   v_each     integer := greatest(p_rows_max / array_length(p_users, 1), 1);
-  v_far      integer := least(5000, greatest(20000 / array_length(p_users, 1), 50)); -- so many messages of each are looked at
+  v_far      integer := least(5000, greatest(4 * p_rows_max / array_length(p_users, 1), 50)); -- so many messages of each are looked at
   v_ords     integer[]; -- per row to be read: its request, …
   v_classes  inbox_class[];
   v_seqs     bigint[];
@@ -295,7 +295,7 @@ begin
     select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
 end $$;
 comment on function restante_read(bigint[], uuid[], bigint[], integer) is
-  'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+  'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
 
 create function restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer)
 returns table (ord integer, attempts integer, failed boolean, counted_at timestamptz)

@@ -159,6 +159,11 @@ declare
   v_new   bigint[];
 begin
   perform restante_needs_read_committed();
+  -- A caller that is no member locks nothing: those who send would wait for it.
+  if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
+    return query select 'not_a_member', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
   -- A statement after the lock: nobody joins, leaves or sends any more, and whatever they did is seen.
   select c.kind, c.title into v_kind, v_title from chats c where c.id = p_chat;
@@ -229,6 +234,12 @@ declare
   v_heir    bigint;
 begin
   perform restante_needs_read_committed();
+  -- As above.
+  if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
+    return query select 'not_a_member', null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
+                        null::bigint, null::timestamptz;
+    return;
+  end if;
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
   -- A statement after the lock, as above. The clock too: nothing was accepted after it that is ended here.
   v_now := clock_timestamp();

@@ -438,8 +438,5 @@ fn service_settings(config: &Config) -> ServiceSettings {
 }
 
 fn serve_settings(config: &Config) -> http::ServeSettings {
-    http::ServeSettings {
-        connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
-        head_timeout: config.head_timeout,
-    }
+    http::ServeSettings { connections_max: room::connections_max(config), head_timeout: config.head_timeout }
 }

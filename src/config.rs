@@ -117,7 +117,7 @@ settings! {
     "WORKER_THREADS" worker_threads: u16 = "0", whole(0..=1_024),
         "Threads that run the service; 0: one for each processor";
     "POOL_SIZE" pool_size: u32 = "16", whole(2..=10_000),
-        "Database connections of this node, besides one for each lane and one that listens";
+        "Database connections of this node, besides one for each lane, one that listens and one that asks whether the database answers";
     "OPENINGS_WAITING_MAX" openings_waiting_max: u32 = "10000", whole(1..=1_000_000),
         "Connections that may wait to be opened at once; more are refused `busy`";
     "SHUTDOWN_GRACE_MS" shutdown_grace: Duration = "10000", milliseconds(0..=600_000),

@@ -19,6 +19,7 @@
 //! - [`http`]: the routes as one table, handlers, errors as answers
 //! - [`jobs`]: chores that run beside everything else
 //! - [`config`], [`telemetry`]: what operators set, and what they see; [`address`]: that of a database
+//! - [`open_files`]: the files that the process may open, and the errors that say what this end lacks
 //! - [`app`]: the wiring: from settings and a database to a running node, and to a quiet end
 //! - [`secret`]: the key that is made once
 //! - [`cli`]: the commands
@@ -41,6 +42,7 @@ pub mod http;
 pub mod hub;
 pub mod jobs;
 pub mod notifier;
+pub mod open_files;
 pub mod presence;
 pub mod protocol;
 pub mod secret;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The modules that each module of the service may use; `session` and `domain` are those of restante-session. Arrows run downwards only:
 /// no module uses one that is above it here.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("cli", &["address", "app", "config", "auth", "secret", "telemetry", "store", "protocol", "domain"]),
+    ("cli", &["address", "app", "config", "auth", "secret", "telemetry", "store", "protocol", "open_files", "domain"]),
     (
         "app",
         &[
@@ -32,10 +32,11 @@ const KNOWS: &[(&str, &[&str])] = &[
             "config",
             "telemetry",
             "protocol",
+            "open_files",
             "domain",
         ],
     ),
-    ("http", &["connection", "service", "auth", "telemetry", "protocol", "domain"]),
+    ("http", &["connection", "service", "auth", "telemetry", "protocol", "open_files", "domain"]),
     ("connection", &["driver", "service", "delivery", "session", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("driver", &["service", "delivery", "presence", "notifier", "session", "store", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("service", &["delivery", "presence", "notifier", "hub", "store", "telemetry", "protocol", "domain"]),
@@ -45,7 +46,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("notifier", &["hub", "bus", "telemetry", "protocol", "domain"]),
     // These four never know one another.
     ("session", &["domain"]),
-    ("store", &["protocol", "domain"]),
+    ("store", &["protocol", "open_files", "domain"]),
     ("hub", &["protocol", "domain"]),
     ("bus", &["protocol", "domain"]),
     // Beside them: each for itself.
@@ -54,6 +55,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("config", &["address", "domain"]),
     ("address", &[]),
     ("secret", &[]),
+    ("open_files", &[]),
     ("protocol", &["domain"]),
     ("domain", &[]),
 ];
@@ -159,6 +161,21 @@ fn modules_know_only_what_stands_below_them() {
                     source.name()
                 );
             }
+        }
+    }
+}
+
+/// Only the service asks the database for a client: it has the admission.
+#[test]
+fn no_door_and_no_session_asks_the_store_past_the_admission() {
+    let doors = ["http", "connection", "driver"];
+    for source in sources().iter().filter(|source| source.package() == "restante" && doors.contains(&source.module().as_str())) {
+        for (n, line) in source.code_without_tests() {
+            assert!(
+                ![".store.", ".store()", "Store::", "sqlx::query"].iter().any(|way| line.contains(way)),
+                "{}:{n}: {line}",
+                source.name()
+            );
         }
     }
 }

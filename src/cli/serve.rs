@@ -13,6 +13,7 @@ use crate::app::{self, App, Predecessor};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
+use crate::open_files;
 use crate::telemetry::init_logging;
 
 /// Users that the embedded mode prints tokens for.
@@ -63,6 +64,7 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
     let config = checked(args.config)?;
     let clock = Clock::off_by(time::Duration::milliseconds(args.clock_off_by_ms));
     log_as(&config);
+    open_files::allow_most();
     // Before anything is started: a signal that comes early must not leave a server behind.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let told_to_stop = async move {

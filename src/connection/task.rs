@@ -3,7 +3,7 @@
 //! It keeps the socket's own promises: frames in and out, heartbeat, the order of a planned stop, the close. Nothing in it
 //! waits for the database or for another client.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::Message;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -27,6 +27,8 @@ use crate::session::Input;
 /// Frames taken while something else might be ready too: a client that floods must not keep its token's end, or a newer
 /// connection of its device, from being heard.
 const FRAMES_IN_A_ROW: u32 = 64;
+/// Work on frames after which other tasks have their turn. Lanes run on the same threads, and frames that are large take long.
+const TURN: Duration = Duration::from_millis(1);
 /// The number of unanswered pings after which the connection is closed.
 const PINGS_MAX: u8 = 2;
 
@@ -101,7 +103,7 @@ impl Task {
         if *health.borrow_and_update() {
             self.driver.handle(Input::DatabaseAway);
         }
-        let mut frames_in_a_row = 0;
+        let (mut frames_in_a_row, mut worked) = (0, Duration::ZERO);
         loop {
             self.leave_when_quiet();
             if let Some(fault) = self.driver.closing() {
@@ -116,16 +118,20 @@ impl Task {
             // before what they cause is written: what a burst of them causes leaves with one flush.
             tokio::select! {
                 biased;
-                frame = incoming.next(), if may_read => match self.frame(frame) {
-                    Heard::GoOn => {
-                        frames_in_a_row += 1;
-                        continue;
-                    }
-                    Heard::Left => {
+                frame = incoming.next(), if may_read => {
+                    let begun = Instant::now();
+                    if let Heard::Left = self.frame(frame) {
                         answer_close(&mut incoming).await;
                         return None;
                     }
-                },
+                    frames_in_a_row += 1;
+                    worked += begun.elapsed();
+                    if worked >= TURN {
+                        worked = Duration::ZERO;
+                        tokio::task::yield_now().await;
+                    }
+                    continue;
+                }
                 // No frame has arrived that is not taken, or it is the others' turn.
                 () = std::future::ready(()), if may_settle => self.driver.settle(),
                 written = self.writer.write(&mut self.driver.outbox, &mut sink) => match written {

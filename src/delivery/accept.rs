@@ -20,6 +20,7 @@ use super::deferred::{Deferred, Held};
 use super::item::{Accepted, SendItem};
 use super::link::{Line, Link, Shared};
 use super::routes::Routes;
+use super::turns::Turns;
 use super::{LaneSettings, Refusal};
 use crate::domain::{Extension, Message, MessageId};
 use crate::store::{self, AcceptOutcome, AcceptedRow, Error, LockTimeout};
@@ -50,6 +51,11 @@ impl AcceptLanes {
             })
             .collect();
         Self { lanes, routes }
+    }
+
+    /// The turns of those who change chats.
+    pub(super) fn turns(&self) -> Turns {
+        Turns::new(Arc::clone(&self.routes))
     }
 
     /// Queues an item in the order of these calls.

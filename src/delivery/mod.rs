@@ -5,7 +5,7 @@
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
 //! In reading order: `item` defines the requests, `accept` (with `batch` and `deferred`) and `settle` are the two kinds of lanes,
-//! `routes` chooses the lane, `link` is the connection of a lane, `direct` finds the direct chat with a user, `receipts` sends
+//! `routes` chooses the lane, `turns` lets those who change a chat wait for those who send to it, `link` is the connection of a lane, `direct` finds the direct chat with a user, `receipts` sends
 //! receipts, `refusal` maps failures to answers, and `health` pings a database that is away until it answers.
 
 mod accept;
@@ -20,12 +20,14 @@ mod receipts;
 mod refusal;
 mod routes;
 mod settle;
+mod turns;
 
 pub use item::{Accepted, Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, SendItem};
 pub use limits::{Limits, RateSettings};
 pub use link::ConnectTo;
 pub use receipts::Receipts;
 pub use refusal::Refusal;
+pub use turns::{Turn, Turns};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -66,6 +68,7 @@ pub struct Delivery {
     health: Health,
     limits: Limits,
     direct: direct::DirectChats,
+    turns: Turns,
 }
 
 impl Delivery {
@@ -78,15 +81,16 @@ impl Delivery {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        tasks.spawn(stop.clone().run_until_cancelled_owned(health::watch_over(store.clone(), Arc::clone(metrics))));
         let receipts = Receipts::start(store.clone(), notifier.clone(), Arc::clone(metrics), tasks, stop.clone());
         let (metrics, of_lanes) = (Arc::clone(metrics), store.clone());
         let shared = link::Shared { notifier: notifier.clone(), metrics, store: of_lanes, stop: stop.clone() };
+        let watch = health::Watch::new(link::Link::new(settings.connect_to.clone(), &shared), store.clone(), Arc::clone(&shared.metrics));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch.run()));
         let accept = accept::AcceptLanes::start(settings, &shared, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);
         let direct = direct::DirectChats::start(settings, store, &limits, &shared, tasks);
-        Self { accept, settle, receipts, health: store.health().clone(), limits, direct }
+        Self { turns: accept.turns(), accept, settle, receipts, health: store.health().clone(), limits, direct }
     }
 
     /// Queues a message. The answer comes after its commit; a full queue and an absent database refuse at once.
@@ -151,6 +155,11 @@ impl Delivery {
     /// The health of the database: whether it answers.
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// The turns of those who change who is in a chat.
+    pub const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// The rate limits of users.

@@ -2,10 +2,13 @@
 //! two messages of one sender never overtake each other; then it may move: large chats have a lane of their own.
 
 use std::hash::BuildHasher;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use tokio::sync::Notify;
 
 use crate::domain::ChatId;
 
@@ -20,19 +23,27 @@ const KNOWN_MAX: usize = 20_000;
 struct Route {
     lane: usize,
     under_way: u32,
+    /// Items that have their answers.
+    left: u64,
+    /// No other route has it, of this chat or another.
+    no: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Routes {
     lanes: usize,
     under_way: DashMap<ChatId, Route>,
+    next_no: AtomicU64,
+    /// An item has its answer.
+    answered: Notify,
     recipients: DashMap<ChatId, usize>,
 }
 
 impl Routes {
     /// Lanes `0..lanes` take chats of any size, lane `lanes` large ones.
     pub(super) fn new(lanes: usize) -> Arc<Self> {
-        Arc::new(Self { lanes, under_way: DashMap::new(), recipients: DashMap::new() })
+        let (under_way, recipients) = (DashMap::new(), DashMap::new());
+        Arc::new(Self { lanes, under_way, next_no: AtomicU64::new(0), answered: Notify::new(), recipients })
     }
 
     /// The lane for one more item of this chat.
@@ -45,7 +56,8 @@ impl Routes {
             Entry::Vacant(entry) => {
                 let lane =
                     if self.recipients(chat).is_some_and(|known| known > LARGE_RECIPIENTS) { self.lanes } else { self.by_hash(chat) };
-                entry.insert(Route { lane, under_way: 1 }).lane
+                let no = self.next_no.fetch_add(1, Ordering::Relaxed);
+                entry.insert(Route { lane, under_way: 1, left: 0, no }).lane
             }
         }
     }
@@ -53,10 +65,27 @@ impl Routes {
     /// An item of this chat has its answer.
     pub(super) fn leave(&self, chat: ChatId) {
         if let Entry::Occupied(mut entry) = self.under_way.entry(chat) {
-            entry.get_mut().under_way -= 1;
-            if entry.get().under_way == 0 {
+            let route = entry.get_mut();
+            route.under_way -= 1;
+            route.left += 1;
+            if route.under_way == 0 {
                 entry.remove();
             }
+        }
+        self.answered.notify_waiters();
+    }
+
+    /// Ends when the items of this chat that are under way now have their answers. Those that come later are not waited for.
+    pub(super) async fn answered(&self, chat: ChatId) {
+        let Some((no, last)) = self.under_way.get(&chat).map(|route| (route.no, route.left + u64::from(route.under_way))) else { return };
+        loop {
+            let mut answered = pin!(self.answered.notified());
+            // Before the look: what is answered after it is not missed.
+            answered.as_mut().enable();
+            if self.under_way.get(&chat).is_none_or(|route| route.no != no || route.left >= last) {
+                return;
+            }
+            answered.await;
         }
     }
 

@@ -4,14 +4,15 @@
 //! rows another session holds is deferred with its jobs; the others go on. A long job is written in parts, and after
 //! each part the other users have their turn.
 //!
-//! In reading order: `job` what is asked, `queue` in which order it is written, `linger` when, `lane` the task that writes,
-//! `acks`, `attempts` and `reads` the batches of one transaction.
+//! In reading order: `job` what is asked, `queue` in which order it is written, `linger` when, `pace` how much of it at once,
+//! `lane` the task that writes, `acks`, `attempts` and `reads` the batches of one transaction.
 
 mod acks;
 mod attempts;
 mod job;
 mod lane;
 mod linger;
+mod pace;
 mod queue;
 mod reads;
 

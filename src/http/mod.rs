@@ -4,7 +4,8 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
-//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it, `serve` brings it connections.
+//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it, `serve` brings it connections,
+//! `silent` knows those that have asked for nothing yet.
 
 mod error;
 mod extract;
@@ -19,6 +20,7 @@ mod presence;
 
 mod layers;
 mod serve;
+mod silent;
 
 pub use serve::{ServeSettings, serve};
 

@@ -3,7 +3,7 @@
 //!
 //! A client that connects and sends nothing, or one byte at a time, occupies one connection for a limited time and little memory.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,13 +19,15 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::layers::REQUEST_TIME_MAX;
+use super::silent::{Silence, Silent};
+use crate::open_files;
 use crate::protocol::{Code, Fault};
 use crate::telemetry::Metrics;
 
@@ -35,6 +36,11 @@ const KEPT_ALIVE_MAX: Duration = Duration::from_secs(75);
 /// Then a connection that is no WebSocket ends with the answer that is under way: a client that does not read answers
 /// cannot hold its place for ever.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Between two tries to take a client's connection where this end cannot.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A silent connection that is sent away has left by then.
+const LEAVING_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Limits of connections.
 #[derive(Debug, Clone, Copy)]
@@ -46,22 +52,23 @@ pub struct ServeSettings {
 }
 
 /// Serves until `stop`, and then what is under way.
-pub async fn serve(mut listener: TcpListener, router: Router, settings: ServeSettings, metrics: Arc<Metrics>, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, router: Router, settings: ServeSettings, metrics: Arc<Metrics>, stop: CancellationToken) {
     // Finished once, and not for each connection.
     let router: Router = router.with_state(());
-    let places = Arc::new(Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)));
+    let places = Places::new(settings.connections_max);
     let connections = TaskTracker::new();
-    while let Some((stream, _)) = stop.run_until_cancelled(Listener::accept(&mut listener)).await {
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
+    while let Some(stream) = stop.run_until_cancelled(accept(&listener)).await {
+        match places.take().await {
+            Some(place) => {
                 // Frames are small and follow one another: Nagle's algorithm would hold each back until the one before it is
                 // acked, up to 40 ms later.
                 if let Err(error) = stream.set_nodelay(true) {
                     debug!(%error, "a connection keeps Nagle's algorithm");
                 }
-                connections.spawn(connection(Placed { stream, _place: place }, router.clone(), settings.head_timeout, stop.clone()));
+                let (placed, silence) = (Placed { stream, _place: place }, places.silent.enter());
+                connections.spawn(connection(placed, silence, router.clone(), settings.head_timeout, stop.clone()));
             }
-            Err(_) => {
+            None => {
                 metrics.connections_refused.inc();
                 refuse(&stream);
             }
@@ -72,8 +79,54 @@ pub async fn serve(mut listener: TcpListener, router: Router, settings: ServeSet
     connections.wait().await;
 }
 
+/// The next client. Where this end can take none for now, the log says why, once for each time, and it is tried again.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut is_said = false;
+    loop {
+        let error = match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // Of one client that has gone by now.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) =>
+            {
+                continue;
+            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut is_said, true) {
+            let lacks = open_files::lacks(&error).unwrap_or("the cause");
+            warn!(%error, lacks, "no connection of a client can be taken at this end: those that are there go on");
+        }
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// The places of clients.
+struct Places {
+    free: Arc<Semaphore>,
+    silent: Silent,
+}
+
+impl Places {
+    fn new(connections_max: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))), silent: Silent::default() }
+    }
+
+    /// A free place, or that of the client that has been silent for longest. None: all are taken by clients that ask for something, or
+    /// have only just come.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(place);
+        }
+        if !self.silent.send_oldest_away() {
+            return None;
+        }
+        timeout(LEAVING_TIME_MAX, Arc::clone(&self.free).acquire_owned()).await.ok()?.ok()
+    }
+}
+
 /// A connection up to its end, or until it is a WebSocket: then another task has it.
-async fn connection(placed: Placed, router: Router, head_timeout: Duration, stop: CancellationToken) {
+async fn connection(placed: Placed, silence: Silence, router: Router, head_timeout: Duration, stop: CancellationToken) {
     let begun = Instant::now();
     let heard = Arc::new(Notify::new());
     let service = service_fn({
@@ -88,6 +141,7 @@ async fn connection(placed: Placed, router: Router, head_timeout: Duration, stop
     let mut served = pin!(protocol.serve_connection(TokioIo::new(placed), service).with_upgrades());
     let mut ends = begun + head_timeout;
     let (mut has_spoken, mut takes_leave) = (false, false);
+    let mut silence = Some(silence);
     loop {
         tokio::select! {
             served = served.as_mut() => {
@@ -98,8 +152,10 @@ async fn connection(placed: Placed, router: Router, head_timeout: Duration, stop
             }
             () = heard.notified(), if !has_spoken => {
                 has_spoken = true;
+                silence = None;
                 ends = begun + CONNECTION_TIME_MAX;
             }
+            () = sent_away(silence.as_ref()) => return,
             () = sleep_until(ends) => {
                 if !has_spoken || takes_leave {
                     return;
@@ -115,6 +171,14 @@ async fn connection(placed: Placed, router: Router, head_timeout: Duration, stop
                 served.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// Ends when a connection that is silent is to leave; never for one that has spoken.
+async fn sent_away(silence: Option<&Silence>) {
+    match silence {
+        Some(silence) => silence.sent_away().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,11 @@ use line::{Line, PerUser};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// The numbers of requests of one user that may run and that may wait at the same time.
 const REQUESTS_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 64 };
+/// The same for its clients that catch up. Only an opening is refused: a session that is open gets each of its pages, and has one page
+/// of a class under way.
+const CATCHING_UP_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 128 };
+/// The same for its sessions that are live. Their number bounds those that wait.
+const LIVE_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: usize::MAX };
 
 /// The purpose of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +133,7 @@ impl AdmissionQueue {
     /// A queue for a pool of this size. At most `openings_max` openings may wait.
     pub fn new(pool_size: u32, openings_max: u32, metrics: Arc<Metrics>) -> Self {
         let openings_max = usize::try_from(openings_max).unwrap_or(usize::MAX);
-        let lines = [Line::new(PerUser::UNBOUNDED), Line::new(PerUser::UNBOUNDED), Line::new(REQUESTS_OF_A_USER)];
+        let lines = [CATCHING_UP_OF_A_USER, LIVE_OF_A_USER, REQUESTS_OF_A_USER].map(Line::new);
         let state = State { running: [0; LINES], lines, admitted_at: [0; LINES], admitted: 0, openings_waiting: 0 };
         Self(Arc::new(Inner { share: Share::of(pool_size), openings_max, metrics, state: Mutex::new(state) }))
     }
@@ -138,7 +143,8 @@ impl AdmissionQueue {
         self.0.share.crowd
     }
 
-    /// Waits for a permit, however long. A request of a user is not bounded by this: it comes by [`AdmissionQueue::admit_request`].
+    /// Waits for a permit, however long. The number that waits is not bounded by this: requests come by [`AdmissionQueue::admit_request`],
+    /// openings by [`AdmissionQueue::admit_opening`].
     pub async fn admit(&self, purpose: Purpose, user: Name) -> Admission {
         match self.0.ask(purpose, user) {
             Ok(admission) => admission,
@@ -161,12 +167,13 @@ impl AdmissionQueue {
     /// Waits for a permit to open a session.
     ///
     /// # Errors
-    /// [`Refusal::Crowded`]: too many wait, or this one has waited for 8 s.
+    /// [`Refusal::Crowded`]: too many wait, of all users or of this one, or this opening has waited for 8 s.
     pub async fn admit_opening(&self, user: &ExternalId) -> Result<Admission, Refusal> {
-        if self.is_crowded() {
+        let user = Some(user.clone());
+        if self.is_crowded() || !self.0.lock().lines[CROWD].may_wait(&user) {
             return Err(Refusal::Crowded);
         }
-        tokio::time::timeout(PATIENCE, self.admit(Purpose::Opening, Some(user.clone()))).await.map_err(|_| Refusal::Crowded)
+        tokio::time::timeout(PATIENCE, self.admit(Purpose::Opening, user)).await.map_err(|_| Refusal::Crowded)
     }
 
     /// Whether another opening would be refused at once.

@@ -34,9 +34,9 @@ impl Service {
         self.delivery.limits().check_send(caller.user)?;
         let adding = async {
             let users = self.numbers(names).await?;
-            self.store.add_members(caller.user, chat, &users).await
+            self.in_turn(chat, self.store.add_members(caller.user, chat, &users)).await
         };
-        let joined = self.ask(&caller.external, "adding members", adding).await??;
+        let joined = self.ask(&caller.external, "adding members", adding).await?.ok_or(Refusal::BUSY)??;
         let added = MembersAdded { users: externals(&joined.users), joined_seq: joined.seq };
         announce(self, chat, caller, &MembershipChange::Joined(joined));
         Ok(added)
@@ -52,12 +52,22 @@ impl Service {
         self.delivery.limits().check_send(caller.user)?;
         let removing = async {
             let users = self.numbers(names).await?;
-            self.store.remove_members(caller.user, chat, &users).await
+            self.in_turn(chat, self.store.remove_members(caller.user, chat, &users)).await
         };
-        let left = self.ask(&caller.external, "removing members", removing).await??;
+        let left = self.ask(&caller.external, "removing members", removing).await?.ok_or(Refusal::BUSY)??;
         let removed = MembersRemoved { users: externals(&left.users), left_seq: left.seq };
         announce(self, chat, caller, &MembershipChange::Left(left));
         Ok(removed)
+    }
+
+    /// Changes a chat when it is this change's turn. None: others change the chat, and the turn did not come in time.
+    async fn in_turn<T>(&self, chat: ChatId, change: impl Future<Output = store::Result<T>>) -> store::Result<Option<T>> {
+        let Some(turn) = self.delivery.turns().change(chat).await else { return Ok(None) };
+        let changed = change.await;
+        if !self.notifier.is_alone() {
+            turn.end_after_a_pause();
+        }
+        changed.map(Some)
     }
 
     async fn numbers(&self, names: &[ExternalId]) -> store::Result<Vec<UserId>> {

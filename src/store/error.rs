@@ -1,9 +1,12 @@
 //! The errors of statements, by the caller's possible reaction.
 
+use crate::open_files;
+
 /// The reason why a statement failed. Text of the database stays in the source and never reaches a client.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// All connections that this node has, or may have, are in use. The database is there; nothing was asked of it.
+    /// All connections that this node has, or may have, are in use, or it lacks a file, a port or memory for another. Nothing was asked
+    /// of the database, and nothing is said of it.
     #[error("no connection to the database is free")]
     Busy(#[source] sqlx::Error),
     /// The database is away, restarting, full, read-only, or lets this role in no more. Whether the statement was committed is not known.
@@ -57,6 +60,8 @@ impl Kind {
                 code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Invalid,
                 _ => Self::Failed,
             },
+            // It says nothing of the database: this end cannot make a connection.
+            sqlx::Error::Io(cause) if open_files::lacks(cause).is_some() => Self::Busy,
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Self::Unavailable
             }
@@ -166,6 +171,8 @@ mod tests {
     fn a_busy_pool_is_no_database_that_is_away() {
         let busy = Error::from(sqlx::Error::PoolTimedOut);
         assert!(busy.is_unavailable() && !busy.is_away() && busy.is_certainly_undone());
+        let no_file = Error::from(sqlx::Error::Io(std::io::Error::from_raw_os_error(24)));
+        assert!(no_file.is_unavailable() && !no_file.is_away() && no_file.is_certainly_undone(), "EMFILE is of this end");
         let away = Error::from(sqlx::Error::PoolClosed);
         assert!(away.is_unavailable() && away.is_away());
     }

@@ -10,13 +10,14 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::runtime::Handle;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Error, Slots, StallDetector, Store};
+use super::{Error, Slots, StallDetector, Store, fair_timeout};
 
 /// A connection that is not had by then may not be to be had, or all may be in use: it is time to ask.
 const SUSPICIOUS: Duration = Duration::from_millis(300);
-/// For making a connection beside the pool.
+/// For making a connection beside the pool, and for the question that a new connection is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pool as statements see it: each has a connection for itself.
@@ -44,9 +45,12 @@ impl Loan {
         Ok(self.0.connection()?)
     }
 
-    /// Takes the answer of a statement of this connection; after some answers it has to be closed.
-    pub(super) fn answered<T>(self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        self.0.answered(answer)
+    /// Takes the answer of a statement of this connection. After some answers the connection has to be closed.
+    pub(super) fn answered<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
+        if matches!(answer, Err(Error::Unavailable(_))) {
+            self.broken();
+        }
+        answer
     }
 
     /// It failed, or does not answer: it is closed, and goes nowhere.
@@ -73,36 +77,58 @@ impl Store {
         &self,
         connecting: impl Future<Output = Result<PgConnection, sqlx::Error>>,
     ) -> Result<Option<PgConnection>, Error> {
-        let made = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        let made = fair_timeout(CONNECT_TIMEOUT, connecting).await;
+        let made = made.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
         match made {
             Err(error) if self.slots.report(&error) => Ok(None),
             made => Ok(Some(self.health.learn(made)?)),
         }
     }
 
-    /// A connection of the pool. [`sqlx::Error::PoolTimedOut`] says that the server is there, and all connections that it lets this
-    /// node have are in use; any other error that it is not.
+    /// A connection of the pool. [`sqlx::Error::PoolTimedOut`] says that all connections that this node has are in use. Any other error
+    /// is the server's own answer to a new connection, or says that a new connection got none. Time alone decides nothing: a node
+    /// without a processor to run on finds its own wait over before it has asked anybody.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         let mut acquiring = pin!(timeout(self.pool.options().get_acquire_timeout(), self.acquire_or_share()));
         tokio::select! {
             biased;
-            acquired = &mut acquiring => return acquired.unwrap_or_else(|_| Err(not_in_time())),
+            acquired = &mut acquiring => return match in_time(acquired) {
+                Some(acquired) => acquired,
+                None => Err(self.why_none().await),
+            },
             () = sleep(SUSPICIOUS) => {}
         }
         let asked = tokio::select! {
             biased;
-            acquired = &mut acquiring => return match acquired {
-                Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(not_in_time()),
-                Ok(acquired) => acquired,
+            acquired = &mut acquiring => return match in_time(acquired) {
+                Some(acquired) => acquired,
+                None => Err(self.why_none().await),
             },
-            asked = self.slots.ask() => asked,
+            asked = self.ask() => asked,
         };
         match asked {
             // It would have to be made.
-            Err(cause) if self.pool.size() < self.pool.options().get_max_connections() => Err(cause),
-            Err(cause) => acquiring.await.unwrap_or(Err(cause)),
-            Ok(()) => acquiring.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)),
+            Err(cause) if self.may_grow() => Err(cause),
+            Err(cause) => in_time(acquiring.await).unwrap_or(Err(cause)),
+            Ok(()) => in_time(acquiring.await).unwrap_or(Err(sqlx::Error::PoolTimedOut)),
         }
+    }
+
+    /// The reason why no connection was had in time: asked of the server, where the pool might have made one.
+    async fn why_none(&self) -> sqlx::Error {
+        match self.may_grow() {
+            true => self.ask().await.err().unwrap_or(sqlx::Error::PoolTimedOut),
+            false => sqlx::Error::PoolTimedOut,
+        }
+    }
+
+    /// Asks the server over a new connection, for 5 s at most.
+    async fn ask(&self) -> Result<(), sqlx::Error> {
+        fair_timeout(CONNECT_TIMEOUT, self.slots.ask()).await.unwrap_or_else(|| Err(not_in_time()))
+    }
+
+    fn may_grow(&self) -> bool {
+        self.pool.size() < self.pool.options().get_max_connections()
     }
 
     /// While none can be made, one that becomes free is taken. The pool would go on trying to make one.
@@ -110,10 +136,22 @@ impl Store {
         loop {
             tokio::select! {
                 biased;
-                acquired = self.pool.acquire() => return acquired,
+                acquired = self.pool.acquire() => match acquired {
+                    // sqlx gives up at once where this end cannot make one.
+                    Err(error) if self.slots.report(&error) => self.slots.returned_or_soon().await,
+                    acquired => return acquired,
+                },
                 () = self.slots.returned() => {}
             }
         }
+    }
+}
+
+/// The result; none where the time was over before there was one.
+fn in_time<T>(acquired: Result<Result<T, sqlx::Error>, Elapsed>) -> Option<Result<T, sqlx::Error>> {
+    match acquired {
+        Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => None,
+        Ok(acquired) => Some(acquired),
     }
 }
 

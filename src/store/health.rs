@@ -28,9 +28,9 @@ impl Health {
         Self(Arc::new(Inner { away: watch::Sender::new(false), reason: Mutex::default(), outages: AtomicU64::new(0) }))
     }
 
-    /// Takes notice of an answer, and passes it on. A failure counts only where it says that the database is away: a pool
+    /// Takes notice of an answer, and passes it on. Beside the store only the task that pings calls it. A failure counts only where it says that the database is away: a pool
     /// without a free connection does not.
-    pub(super) fn learn<T, E: Failure>(&self, answer: Result<T, E>) -> Result<T, E> {
+    pub fn learn<T, E: Failure>(&self, answer: Result<T, E>) -> Result<T, E> {
         if let Err(failure) = &answer
             && let Some(reason) = failure.outage()
         {

@@ -12,6 +12,7 @@ mod enums;
 mod epoch;
 mod error;
 mod expiry;
+mod fair_timeout;
 mod guarded_pool;
 mod health;
 mod history;
@@ -43,6 +44,7 @@ pub use direct::{DirectBatch, DirectChat};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
+pub use fair_timeout::fair_timeout;
 pub use guarded_pool::Loan;
 pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
@@ -73,9 +75,9 @@ pub use unfit::Unfit;
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tokio::time::{Instant, timeout_at};
+use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 
 use guarded_pool::GuardedPool;
 
@@ -148,14 +150,18 @@ impl Store {
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away, read-only, or does not keep commits.
     /// [`Error::Failed`]: a defect.
     pub async fn ping(&self) -> Result<()> {
-        let lent = self.lend().await?;
-        self.ping_over(lent).await
+        let mut lent = self.lend().await?;
+        let answered = self.ping_over(lent.connection()?).await;
+        lent.answered(answered)
     }
 
-    async fn ping_over(&self, mut lent: Loan) -> Result<()> {
-        let asked = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(lent.connection()?);
-        let answered = self.stall_detector.answer(asked).await;
-        let row = lent.answered(answered)?;
+    /// [`Self::ping`] over a connection of the caller.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: the database is away, read-only, or does not keep commits. [`Error::Failed`]: a defect.
+    pub async fn ping_over(&self, connection: &mut PgConnection) -> Result<()> {
+        let asked = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(connection);
+        let row = self.stall_detector.answer(asked).await?;
         let why = match (row.is_read_only, row.is_lossy) {
             (true, _) => "the database is read-only: a standby, or made so",
             (false, true) => "synchronous_commit is off: what is confirmed might be lost",
@@ -163,18 +169,6 @@ impl Store {
         };
         self.renew();
         self.health.learn(Err(Error::Unavailable(sqlx::Error::Io(std::io::Error::other(why)))))
-    }
-
-    /// [`Self::ping`] for a caller that waits no longer than `limit`.
-    ///
-    /// # Errors
-    /// [`Error::Busy`]: no connection within `limit`. [`Error::Unavailable`]: no answer within `limit`, or as for [`Self::ping`].
-    /// [`Error::Failed`]: a defect.
-    pub async fn ping_within(&self, limit: Duration) -> Result<()> {
-        let until = Instant::now() + limit;
-        let lent = timeout_at(until, self.lend()).await.unwrap_or(Err(Error::Busy(sqlx::Error::PoolTimedOut)))?;
-        let late = |_| self.health.learn(Err(Error::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))));
-        timeout_at(until, self.ping_over(lent)).await.unwrap_or_else(late)
     }
 
     /// The database's clock.

@@ -1,12 +1,18 @@
 //! Settling: acks, reads and counted attempts, each with the marks that follow from it, in one transaction.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{LockTimeout, Result, enums};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, MessageId, UserId};
+
+/// This many milliseconds, as the server says.
+fn took(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or_default()
+}
 
 /// A row of the queue, and what its receipt needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +104,8 @@ pub struct SettledRows {
     pub moved: Vec<usize>,
     /// Their `delivered_at`.
     pub at: OffsetDateTime,
+    /// The time for which the server worked on the batch before its commit, waits for locks included.
+    pub took: Duration,
 }
 
 /// Makes a batch of acks true. Rows that do not wait any more are passed over: it may be repeated.
@@ -137,7 +145,8 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_tim
     .fetch_one(connection)
     .await?;
     let moved = row.moved.unwrap_or_default().into_iter();
-    Ok(SettledRows { moved: moved.filter_map(|ord| usize::try_from(ord - 1).ok()).collect(), at: row.settled_at })
+    let moved = moved.filter_map(|ord| usize::try_from(ord - 1).ok()).collect();
+    Ok(SettledRows { moved, at: row.settled_at, took: took(row.took_ms) })
 }
 
 /// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.
@@ -212,6 +221,8 @@ pub struct ReadRows {
     pub up_to: ChatSeq,
     /// Whether there is more to read: ask again.
     pub more: bool,
+    /// The time for which the server worked on all requests of the call before their commit, waits for locks included.
+    pub took: Duration,
 }
 
 /// Marks chats as read, each up to a number and at most `rows_max` rows of it, in one transaction. A request whose
@@ -231,10 +242,12 @@ pub async fn read(
     let up_to: Vec<i64> = requests.iter().map(|request| request.up_to.0).collect();
     let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max, lock_timeout.value());
     let rows = rows.fetch_all(connection).await?;
+    let took = took(rows.first().map_or(0.0, |row| row.took_ms));
+    let none = |at| ReadRows { rows: Vec::new(), at, up_to: ChatSeq(0), more: false, took };
     let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
     for row in rows {
         let Ok(place) = usize::try_from(row.ord - 1) else { continue };
-        let entry = done.entry(place).or_insert_with(|| ReadRows { rows: Vec::new(), at: row.read_at, up_to: ChatSeq(0), more: false });
+        let entry = done.entry(place).or_insert_with(|| none(row.read_at));
         if let (Some(up_to), Some(more)) = (row.up_to, row.more) {
             (entry.up_to, entry.more) = (ChatSeq(up_to), more);
         }
@@ -283,6 +296,8 @@ pub struct AttemptedRow {
     pub failed: bool,
     /// The time at which the attempt was counted.
     pub at: OffsetDateTime,
+    /// The time for which the server worked on all attempts of the call before their commit, waits for locks included.
+    pub took: Duration,
 }
 
 /// Counts attempts against rows that still wait; rows that do not are left out of the answer. A row may stand among the requests once.
@@ -313,11 +328,10 @@ pub async fn count_attempts(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let (place, attempts) = (usize::try_from(row.ord - 1).ok()?, u16::try_from(row.attempts).unwrap_or(u16::MAX));
-            Some(AttemptedRow { row: requests.get(place)?.row, attempts, failed: row.failed, at: row.counted_at })
-        })
-        .collect())
+    let took = took(rows.first().map_or(0.0, |row| row.took_ms));
+    let counted = rows.into_iter().filter_map(|row| {
+        let (place, attempts) = (usize::try_from(row.ord - 1).ok()?, u16::try_from(row.attempts).unwrap_or(u16::MAX));
+        Some(AttemptedRow { row: requests.get(place)?.row, attempts, failed: row.failed, at: row.counted_at, took })
+    });
+    Ok(counted.collect())
 }

@@ -1,7 +1,7 @@
-//! Whether the server takes another connection. It has `max_connections` of them for everybody. A role and a database may have
-//! fewer. Above that number it refuses (53300) until a connection ends.
+//! Tells whether another connection can be made. The server has `max_connections` of them for everybody. A role and a database may have
+//! fewer. Above that number it refuses (53300) until a connection ends. This end needs a file and a port for each.
 //!
-//! That is no outage: connections that are there work, and are shared. It is said once, and once more when it is over. sqlx's
+//! Where either is missing, that is no outage: connections that are there work, and are shared. It is said once, and once more when it is over. sqlx's
 //! pool does not tell: it tries again until its time is up, and meanwhile takes no notice of connections that become free.
 
 use std::sync::{Arc, Weak};
@@ -10,11 +10,16 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
+
+use crate::open_files;
 
 /// The time between two questions to a full server, and the time that an answer is good for.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The time after which a connection is tried again where this end could not make one.
+const SOON: Duration = Duration::from_millis(100);
 
 /// The server's latest answer to a new connection. Clones share it.
 #[derive(Debug, Clone)]
@@ -37,23 +42,19 @@ impl Slots {
         Self(Arc::new(Inner { options, is_full, returned: Notify::new(), answered }))
     }
 
-    /// Whether the server takes no more connections, as far as this node knows.
+    /// True where no more connections can be made, as far as this node knows: the server takes none, or this end has nothing to make one of.
     pub fn are_taken(&self) -> bool {
         *self.0.is_full.borrow()
     }
 
     /// A connection could not be made. True: because there is none to be had.
     pub fn report(&self, error: &sqlx::Error) -> bool {
-        let is_full = error.as_database_error().is_some_and(|refusal| refusal.code().as_deref() == Some("53300"));
-        if is_full && self.0.is_full.send_if_modified(|known| !std::mem::replace(known, true)) {
-            warn!(
-                cause = %error,
-                "PostgreSQL takes no more connections (max_connections, or the limit of the role or the database): \
-                 those that are there are shared, what finds none waits"
-            );
+        let Some(missing) = Missing::of(error) else { return false };
+        if self.0.is_full.send_if_modified(|known| !std::mem::replace(known, true)) {
+            missing.say(error);
             tokio::spawn(until_over(Arc::downgrade(&self.0)));
         }
-        is_full
+        true
     }
 
     /// Asks whether the server is there, and no standby: it takes a connection, or has none to give. Otherwise says why it does not answer.
@@ -75,9 +76,48 @@ impl Slots {
         self.0.returned.notified().await;
     }
 
+    /// A connection could not be made, and none is to be had: ends when one has become free, or when it is time to try again.
+    pub(super) async fn returned_or_soon(&self) {
+        // A connection that comes back between two waits is found by the next try.
+        let _ = timeout(SOON, self.0.returned.notified()).await;
+    }
+
     /// A connection is back in the pool.
     pub(super) fn one_is_back(&self) {
         self.0.returned.notify_one();
+    }
+}
+
+/// The end at which a connection is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// The server has none to give.
+    There,
+    /// This end lacks what a connection is made of.
+    Here(&'static str),
+}
+
+impl Missing {
+    /// None: the error has another cause.
+    fn of(error: &sqlx::Error) -> Option<Self> {
+        match error {
+            sqlx::Error::Database(refusal) if refusal.code().as_deref() == Some("53300") => Some(Self::There),
+            sqlx::Error::Io(cause) => open_files::lacks(cause).map(Self::Here),
+            _ => None,
+        }
+    }
+
+    fn say(self, cause: &sqlx::Error) {
+        match self {
+            Self::There => warn!(
+                %cause,
+                "PostgreSQL takes no more connections (max_connections, or the limit of the role or the database): \
+                 those that are there are shared, what finds none waits"
+            ),
+            Self::Here(lacks) => {
+                warn!(lacks, "no connection to PostgreSQL can be made at this end: those that are there are shared, what finds none waits")
+            }
+        }
     }
 }
 
@@ -101,7 +141,7 @@ async fn until_over(slots: Weak<Inner>) {
         let Some(slots) = slots.upgrade() else { return };
         // A server that does not answer at all is no concern of this: others say so.
         if slots.try_one().await.is_ok() {
-            info!("PostgreSQL takes connections again");
+            info!("PostgreSQL takes connections again, and this end can make them");
             slots.is_full.send_replace(false);
             return;
         }

@@ -1,11 +1,11 @@
-//! A settle lane writes a long read or ack in parts: other users are confirmed between them, later jobs of the same user after them.
+//! A settle lane writes a long read, ack or row of rejects in parts: other users are confirmed between them, later jobs of the same user after them.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, join_all, select};
-use restante::delivery::{Acks, ReadUpTo};
+use restante::delivery::{Acks, Attempt, AttemptTarget, ReadUpTo};
 use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass, Profile};
 use restante::store::{self, StatusRow};
 use sqlx::PgPool;
@@ -186,7 +186,7 @@ async fn a_part_is_repeated_when_the_connection_dies_and_while_somebody_holds_it
     let lock = format!("select from message_status where user_id = {} and class = 'chat' and seq = 5000 for update", long.bob.user.0);
     let holder = Holder::holds(&long.db.options(), &lock).await;
     let read = tokio::spawn(long.read());
-    until(&long.pool, "two parts are read", "select max(read_seq) = 4000 from marks").await;
+    until(&long.pool, "a part is read", "select max(read_seq) >= 500 from marks").await;
     let hello = long.for_carol().await;
     delivery(&long.node).settle(acks(&long.carol, &[hello])).await.unwrap();
     let killed = "select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -198,4 +198,50 @@ async fn a_part_is_repeated_when_the_connection_dies_and_while_somebody_holds_it
     assert_eq!(number(&long.pool, "select count(*) from message_status where status = 'read'").await, 6_000);
     assert_consistent(&long.pool).await;
     long.node.stop().await;
+}
+
+/// A row takes this long to be settled, as on a slow disk; whatever the machine, 500 of them take half a second.
+const SLOW: &str = "
+    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.001); return null; end $$;
+    create trigger slow after update on message_status for each row execute function slow()";
+
+/// Carol acks one message after the other until `long` is done. Returns how many of them were confirmed meanwhile.
+async fn confirmed_beside(of: &Long, long: impl Future<Output = ()>) -> usize {
+    let mut long = pin!(long);
+    let mut confirmed = 0;
+    loop {
+        let acked = pin!(delivery(&of.node).settle(acks(&of.carol, &[])));
+        match select(&mut long, acked).await {
+            Either::Left(_) => return confirmed,
+            Either::Right((acked, _)) => acked.unwrap(),
+        }
+        confirmed += 1;
+    }
+}
+
+/// The bound is one of time as well as of rows: of 3,000 slow rows no part holds more than what was found to fit.
+#[tokio::test]
+async fn rows_that_take_long_make_smaller_parts_of_a_read_of_an_ack_and_of_rejects() {
+    for kind in ["read", "ack", "rejects"] {
+        let long = Long::start(3_000).await;
+        sqlx::raw_sql(SLOW).execute(&long.pool).await.unwrap();
+        let rows = long.rows().await;
+        let confirmed = match kind {
+            "read" => confirmed_beside(&long, long.read().map(|read| assert!(read))).await,
+            "ack" => confirmed_beside(&long, long.ack(rows, Vec::new()).map(|acked| assert!(acked))).await,
+            _ => confirmed_beside(&long, rejected(&long, rows)).await,
+        };
+        assert!(confirmed >= 20, "{kind}: {confirmed} others in all that time");
+        assert_consistent(&long.pool).await;
+        long.node.stop().await;
+    }
+}
+
+/// Bob rejects each of these messages, all at once.
+async fn rejected(of: &Long, rows: Vec<StatusRow>) {
+    let rejects = rows.into_iter().map(|row| {
+        let attempt = Attempt { user: Arc::clone(&of.bob), target: AttemptTarget::Row(row), reason: "crash".to_owned(), is_final: false };
+        delivery(&of.node).count_attempt(attempt)
+    });
+    assert!(join_all(rejects.collect::<Vec<_>>()).await.iter().all(Result::is_ok));
 }

@@ -15,7 +15,8 @@ use lab::lab;
 const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
                      --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
 /// Two runs at once: much of each is waiting for a database to be made.
-const RUNS: [&[&str]; 2] = [&["drain", "history", "backlog", "storm", "promises"], &["live", "nodes", "group", "idle", "held", "pairs"]];
+const RUNS: [&[&str]; 2] =
+    [&["drain", "history", "backlog", "storm", "promises", "flood"], &["live", "nodes", "group", "idle", "held", "pairs"]];
 
 /// All figures of a run.
 struct Figures(Vec<Value>);
@@ -90,6 +91,8 @@ fn every_scenario_gives_its_figures() {
         ("promises", "live: sent → recipient, p99"),
         ("promises", "50 waiting: connect → drained, p50"),
         ("promises", "online check: asked → answered, p99"),
+        ("flood", "flooded: sent → recipient, p99"),
+        ("flood", "sent → recipient, p99: flooded / quiet"),
         ("storm", "first connect → all drained"),
         ("history", "drained with 1,000 / with 200"),
         ("held", "4 pairs, held for 400ms: dead rows of inboxes"),
@@ -97,6 +100,7 @@ fn every_scenario_gives_its_figures() {
     ] {
         figures.of(scenario, figure);
     }
+    assert_eq!(figures.median("flood", "flooded: answers of /readyz that are not 200"), 0.0);
     assert_eq!(figures.median("idle", "connections"), 30.0);
     let worst = |part: &str| figures.median("storm", &format!("connect → drained, {part}"));
     assert!(worst("p50") <= worst("p99") && worst("p99") <= worst("max"));

@@ -4,12 +4,12 @@
 //! rows of its job are settled, so it goes with the last part; the marks of earlier parts are computed from the rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::job::Try;
 use super::job::{AckJob, Job};
-use super::queue::ROWS_MAX;
 use crate::delivery::item::Acks;
 use crate::delivery::link::{Line, Link};
 use crate::delivery::receipts::Receipts;
@@ -20,6 +20,10 @@ use crate::store::{self, DeviceCursor, Error, ExactMark, LockTimeout, MarkPropos
 #[derive(Debug)]
 pub(super) struct AckBatch {
     jobs: Vec<AckJob>,
+    /// Rows of a job that one transaction settles at most.
+    rows_max: usize,
+    /// The time that the server took for the rows.
+    pub(super) took: Duration,
     /// Commits whose receipts are not told yet.
     settled: Vec<Settled>,
 }
@@ -41,15 +45,15 @@ struct Part<'a> {
 }
 
 impl AckJob {
-    fn part(&self) -> Part<'_> {
-        let rows = &self.acks.rows[..self.acks.rows.len().min(ROWS_MAX)];
-        let by_id = &self.acks.by_id[..self.acks.by_id.len().min(ROWS_MAX - rows.len())];
+    fn part(&self, rows_max: usize) -> Part<'_> {
+        let rows = &self.acks.rows[..self.acks.rows.len().min(rows_max)];
+        let by_id = &self.acks.by_id[..self.acks.by_id.len().min(rows_max - rows.len())];
         Part { acks: &self.acks, rows, by_id, is_last: rows.len() + by_id.len() == self.rows() }
     }
 
     /// Its part is committed: the rest of it, or the reply if there is none.
-    fn go_on(mut self) -> Option<Job> {
-        let Part { rows, by_id, is_last, .. } = self.part();
+    fn go_on(mut self, rows_max: usize) -> Option<Job> {
+        let Part { rows, by_id, is_last, .. } = self.part(rows_max);
         let (rows, by_id) = (rows.len(), by_id.len());
         if is_last {
             // The asker may be gone.
@@ -63,8 +67,13 @@ impl AckJob {
 }
 
 impl AckBatch {
-    pub(super) const fn new(jobs: Vec<AckJob>) -> Self {
-        Self { jobs, settled: Vec::new() }
+    pub(super) const fn new(jobs: Vec<AckJob>, rows_max: usize) -> Self {
+        Self { jobs, rows_max, took: Duration::ZERO, settled: Vec::new() }
+    }
+
+    /// Rows that one transaction settles.
+    pub(super) fn rows(&self) -> usize {
+        self.jobs.iter().map(|job| job.rows().min(self.rows_max)).sum()
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -103,6 +112,7 @@ impl AckBatch {
         lock_timeout: LockTimeout,
     ) -> Result<Vec<(UserId, MessageId)>, Error> {
         let settled = line.stall_detector.answer(store::settle(line.connection, &batch, lock_timeout)).await?;
+        self.took += settled.took;
         let left = not_moved(&batch.rows, &settled.moved);
         let rows = settled.moved.iter().filter_map(|place| batch.rows.get(*place).copied()).collect();
         self.settled.push(Settled { rows, at: settled.at });
@@ -111,7 +121,7 @@ impl AckBatch {
 
     /// The messages whose rows are to be found first.
     fn named(&self) -> Vec<(UserId, MessageId)> {
-        self.jobs.iter().flat_map(|job| job.part().by_id.iter().map(|message| (job.acks.user.user, *message))).collect()
+        self.jobs.iter().flat_map(|job| job.part(self.rows_max).by_id.iter().map(|message| (job.acks.user.user, *message))).collect()
     }
 
     /// Puts the acks of several users into one transaction: rows in lock order, the furthest mark per member, the furthest
@@ -121,7 +131,7 @@ impl AckBatch {
     /// may be there already: marks that are computed are locked, and a transaction that locks waits for a synchronous standby, where
     /// one that finds nothing to do would not.
     fn prepare(&self, located: &[StatusRow], which: Try) -> SettleBatch {
-        let parts: Vec<Part> = self.jobs.iter().map(AckJob::part).collect();
+        let parts: Vec<Part> = self.jobs.iter().map(|job| job.part(self.rows_max)).collect();
         let mut proposed = Proposed::default();
         parts.iter().filter(|part| part.is_last).for_each(|part| proposed.add(part.acks));
         let mut rows: Vec<StatusRow> = parts.iter().flat_map(|part| part.rows).chain(located).copied().collect();
@@ -145,7 +155,7 @@ impl AckBatch {
 
     /// All parts are committed: replies to the jobs that are finished, and returns the rests of the others.
     pub(super) fn answer(self) -> Vec<Job> {
-        self.jobs.into_iter().filter_map(AckJob::go_on).collect()
+        self.jobs.into_iter().filter_map(|job| job.go_on(self.rows_max)).collect()
     }
 
     pub(super) fn into_jobs(self) -> Vec<Job> {
@@ -226,6 +236,7 @@ fn where_they_stand(mut rows: Vec<StatusRow>) -> SettleBatch {
 mod tests {
     use super::*;
     use crate::delivery::settle::job::samples::{self, Answer, CHAT, row};
+    use crate::delivery::settle::pace::ROWS_MAX;
     use crate::domain::DeviceId;
     use crate::domain::PerClass;
 
@@ -254,7 +265,7 @@ mod tests {
     }
 
     fn computed(jobs: Vec<AckJob>, which: Try) -> Vec<i64> {
-        AckBatch::new(jobs).prepare(&[], which).exact.iter().map(|mark| mark.user.0).collect()
+        AckBatch::new(jobs, ROWS_MAX).prepare(&[], which).exact.iter().map(|mark| mark.user.0).collect()
     }
 
     #[test]
@@ -278,7 +289,7 @@ mod tests {
             })
             .0
         };
-        let batch = AckBatch::new(vec![acks(2, &[1], 1), of([4, 3], 4, 4), of([4, 2], 3, 3)]).prepare(&[], Try::First);
+        let batch = AckBatch::new(vec![acks(2, &[1], 1), of([4, 3], 4, 4), of([4, 2], 3, 3)], ROWS_MAX).prepare(&[], Try::First);
         let rows: Vec<_> = batch.rows.iter().map(|row| (row.user.0, row.seq.0)).collect();
         assert_eq!(rows, [(1, 2), (1, 3), (1, 4), (2, 1)]);
         let marks: Vec<_> = batch.marks.iter().map(|mark| (mark.user.0, mark.seq.0)).collect();
@@ -291,7 +302,7 @@ mod tests {
     fn a_long_job_is_written_in_parts_and_its_marks_and_cursor_go_with_the_last_one() {
         let (mut job, mut answer) = long();
         for (rows, ids) in [(PART, 0), (PART / 2, PART / 2)] {
-            let batch = AckBatch::new(vec![job]);
+            let batch = AckBatch::new(vec![job], ROWS_MAX);
             assert_eq!(i64::try_from(batch.named().len()), Ok(ids));
             let part = batch.prepare(&[], Try::First);
             assert_eq!(i64::try_from(part.rows.len()), Ok(rows));
@@ -301,7 +312,7 @@ mod tests {
             assert!(answer.try_recv().is_err(), "it is answered before all of it is written");
             job = rest;
         }
-        let last = AckBatch::new(vec![job]);
+        let last = AckBatch::new(vec![job], ROWS_MAX);
         assert_eq!(i64::try_from(last.named().len()), Ok(PART));
         let part = last.prepare(&[row(1, 3 * PART)], Try::First);
         assert_eq!((part.rows.len(), part.marks.len(), part.devices.len()), (1, 1, 1));
@@ -312,7 +323,7 @@ mod tests {
     #[test]
     fn what_is_committed_is_told_once_also_where_the_batch_goes_back() {
         let receipts = crate::delivery::Receipts::unheard();
-        let mut batch = AckBatch::new(vec![acks(1, &[1, 2], 2)]);
+        let mut batch = AckBatch::new(vec![acks(1, &[1, 2], 2)], ROWS_MAX);
         batch.settled.push(Settled { rows: vec![row(1, 1)], at: OffsetDateTime::UNIX_EPOCH });
         batch.tell(&receipts);
         batch.tell(&receipts);

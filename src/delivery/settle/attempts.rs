@@ -1,6 +1,7 @@
 //! The attempts that one transaction counts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::job::{AttemptJob, Job};
 use crate::delivery::Refusal;
@@ -31,6 +32,11 @@ impl Counted {
     /// Rows against which an attempt was counted.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// The time that the server took for it.
+    pub(super) fn took(&self) -> Duration {
+        self.rows.values().map(|counted| counted.took).max().unwrap_or_default()
     }
 
     fn outcome(&self, job: &AttemptJob) -> Result<AttemptOutcome, Refusal> {
@@ -75,7 +81,8 @@ impl AttemptBatch {
         };
         let found: Found = located.into_iter().map(|row| ((row.user, row.message), row)).collect();
         let requests = self.prepare(&found);
-        let rows = line.stall_detector.answer(store::count_attempts(line.connection, &requests, attempts_max, lock_timeout)).await?;
+        let counting = store::count_attempts(line.connection, &requests, attempts_max, lock_timeout);
+        let rows = line.stall_detector.answer(counting).await?;
         Ok(Counted { found, rows: rows.into_iter().map(|counted| (counted.row.key(), counted)).collect() })
     }
 
@@ -164,8 +171,8 @@ mod tests {
         ];
         let (jobs, answers): (Vec<_>, Vec<_>) = targets.into_iter().map(|target| attempt_job(1, target, "crash")).unzip();
         let at = OffsetDateTime::UNIX_EPOCH;
-        let failed = AttemptedRow { row: row(1, 1), attempts: 5, failed: true, at };
-        let again = AttemptedRow { row: row(1, 2), attempts: 2, failed: false, at };
+        let failed = AttemptedRow { row: row(1, 1), attempts: 5, failed: true, at, took: Duration::ZERO };
+        let again = AttemptedRow { row: row(1, 2), attempts: 2, failed: false, at, took: Duration::ZERO };
         let receipts = Receipts::unheard();
         AttemptBatch::new(jobs).answer(&counted(&[failed, again], &[row(1, 1)]), &receipts);
         let outcomes: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect();

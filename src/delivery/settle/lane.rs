@@ -13,6 +13,7 @@ use super::acks::AckBatch;
 use super::attempts::AttemptBatch;
 use super::job::{Job, Try};
 use super::linger::Linger;
+use super::pace::Pace;
 use super::queue::{JOBS_MAX, Queue, Unfinished};
 use super::reads::ReadBatch;
 use crate::delivery::LaneSettings;
@@ -32,6 +33,7 @@ pub(super) struct Lane {
     jobs: mpsc::Receiver<Job>,
     queue: Queue,
     linger: Linger,
+    pace: Pace,
     link: Link,
     shared: Shared,
     receipts: Receipts,
@@ -47,8 +49,8 @@ enum Batch {
 }
 
 impl Batch {
-    /// A batch for each kind that is among these jobs; acks stand last.
-    fn by_kind(jobs: Vec<Job>) -> Vec<Self> {
+    /// A batch for each kind that is among these jobs; acks stand last. Each settles at most so many rows.
+    fn by_kind(jobs: Vec<Job>, rows_max: usize) -> Vec<Self> {
         let (mut acks, mut attempts, mut reads) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
             match job {
@@ -57,7 +59,8 @@ impl Batch {
                 Job::Read(job) => reads.push(job),
             }
         }
-        let all = [Self::Reads(ReadBatch::new(reads)), Self::Attempts(AttemptBatch::new(attempts)), Self::Acks(AckBatch::new(acks))];
+        let (acks, reads) = (AckBatch::new(acks, rows_max), ReadBatch::new(reads, rows_max));
+        let all = [Self::Reads(reads), Self::Attempts(AttemptBatch::new(attempts)), Self::Acks(acks)];
         all.into_iter().filter(|batch| batch.len() > 0).collect()
     }
 
@@ -87,8 +90,8 @@ struct Part {
 
 impl Part {
     /// A part for each kind of these jobs, in the order in which they are popped: acks, attempts, reads.
-    fn of(jobs: Vec<Job>, which: Try) -> impl Iterator<Item = Self> {
-        Batch::by_kind(jobs).into_iter().map(move |batch| Self { batch, which })
+    fn of(jobs: Vec<Job>, which: Try, rows_max: usize) -> impl Iterator<Item = Self> {
+        Batch::by_kind(jobs, rows_max).into_iter().map(move |batch| Self { batch, which })
     }
 }
 
@@ -105,6 +108,7 @@ impl Lane {
             jobs,
             queue: Queue::default(),
             linger: Linger::new(),
+            pace: Pace::new(),
             link: Link::new(settings.connect_to.clone(), shared),
             shared: shared.clone(),
             receipts: receipts.clone(),
@@ -121,7 +125,7 @@ impl Lane {
                     break;
                 }
                 self.linger.wait(&mut self.queue, &mut self.jobs).await;
-                let jobs = self.queue.take();
+                let jobs = self.queue.take(self.rows_max());
                 self.write(jobs, Try::First, LockTimeout::Usual).await;
             }
         }
@@ -162,7 +166,7 @@ impl Lane {
     async fn retry_deferred(&mut self) {
         let end = Instant::now() + RETRY_TIME;
         while Instant::now() < end
-            && let Some(jobs) = self.queue.take_deferred(Instant::now())
+            && let Some(jobs) = self.queue.take_deferred(self.rows_max(), Instant::now())
         {
             // An earlier try may have ended with its outcome unknown.
             self.write(jobs, Try::Again, LockTimeout::Retry).await;
@@ -171,23 +175,29 @@ impl Lane {
 
     /// Writes jobs until each has its answer or is given back to the queue.
     async fn write(&mut self, jobs: Vec<Job>, which: Try, lock_timeout: LockTimeout) {
-        let mut parts: Vec<Part> = Part::of(jobs, which).collect();
+        let rows_max = self.rows_max();
+        let mut parts: Vec<Part> = Part::of(jobs, which, rows_max).collect();
         let mut unfinished = Unfinished::default();
         while let Some(Part { batch, which }) = parts.pop() {
-            let Some(batch) = Batch::by_kind(unfinished.keep_behind(batch.into_jobs())).pop() else { continue };
+            let Some(batch) = Batch::by_kind(unfinished.keep_behind(batch.into_jobs()), rows_max).pop() else { continue };
             match self.try_once(batch, which, lock_timeout).await {
                 Ok(rest) => unfinished.rest(rest),
                 Err(Unwritten { jobs, cause: Error::Unavailable(_) | Error::Busy(_) }) => {
                     let jobs = self.wait_for_database(jobs).await;
-                    parts.extend(Part::of(jobs, Try::Again));
+                    parts.extend(Part::of(jobs, Try::Again, rows_max));
                 }
-                Err(refused) => parts.extend(refuse(refused, which, &mut unfinished)),
+                Err(refused) => parts.extend(refuse(refused, which, rows_max, &mut unfinished)),
             }
         }
         self.link.pause();
         // Jobs that have come meanwhile go before the rests.
         self.gather_more();
         self.queue.give_back(unfinished, Instant::now() + DEFERRED_PAUSE);
+    }
+
+    /// Rows of the next transaction.
+    fn rows_max(&self) -> usize {
+        self.pace.rows(Instant::now())
     }
 
     /// The database is away: jobs wait until it is back. Returns none if the node stops meanwhile.
@@ -219,7 +229,10 @@ impl Lane {
         let ran = batch.run(&mut self.link, which, lock_timeout).await;
         batch.tell(&self.receipts);
         match ran {
-            Ok(()) => Ok(batch.answer()),
+            Ok(()) => {
+                self.pace.measure(batch.rows(), batch.took, Instant::now());
+                Ok(batch.answer())
+            }
             Err(cause) => Err(Unwritten { jobs: batch.into_jobs(), cause }),
         }
     }
@@ -227,6 +240,7 @@ impl Lane {
     async fn count_attempts(&mut self, batch: AttemptBatch, lock_timeout: LockTimeout) -> Result<Vec<Job>, Unwritten> {
         match batch.run(&mut self.link, self.attempts_max, lock_timeout).await {
             Ok(counted) => {
+                self.pace.measure(batch.len(), counted.took(), Instant::now());
                 self.shared.metrics.attempts.inc_by(counted.len() as u64);
                 batch.answer(&counted, &self.receipts);
                 Ok(Vec::new())
@@ -237,7 +251,10 @@ impl Lane {
 
     async fn read(&mut self, batch: ReadBatch, lock_timeout: LockTimeout) -> Result<Vec<Job>, Unwritten> {
         match batch.run(&mut self.link, lock_timeout).await {
-            Ok(read) => Ok(batch.answer(&read, &self.receipts)),
+            Ok(read) => {
+                self.pace.measure(read.rows(batch.rows_max()), read.took(), Instant::now());
+                Ok(batch.answer(&read, &self.receipts))
+            }
             Err(cause) => Err(Unwritten { jobs: batch.into_jobs(), cause }),
         }
     }
@@ -245,14 +262,14 @@ impl Lane {
 
 /// The database refuses a batch. Of many users it is tried once more, each user for itself; the jobs of one are
 /// deferred where its rows are held, and fail otherwise.
-fn refuse(Unwritten { jobs, cause }: Unwritten, which: Try, unfinished: &mut Unfinished) -> Vec<Part> {
+fn refuse(Unwritten { jobs, cause }: Unwritten, which: Try, rows_max: usize, unfinished: &mut Unfinished) -> Vec<Part> {
     let mut users: BTreeMap<UserId, Vec<Job>> = BTreeMap::new();
     for job in jobs {
         users.entry(job.user()).or_default().push(job);
     }
     let is_one = users.len() == 1;
     match cause {
-        _ if !is_one => return users.into_values().rev().flat_map(|jobs| Part::of(jobs, which)).collect(),
+        _ if !is_one => return users.into_values().rev().flat_map(|jobs| Part::of(jobs, which, rows_max)).collect(),
         Error::Held(_) => users.into_values().for_each(|jobs| unfinished.held(jobs)),
         cause => {
             let refusal = Refusal::of(&cause, "storing acks");

@@ -16,8 +16,6 @@ use crate::domain::UserId;
 pub(super) const QUEUE_MAX: usize = 4_096;
 /// Jobs in one transaction.
 pub(super) const JOBS_MAX: usize = 500;
-/// Rows in one transaction.
-pub(super) const ROWS_MAX: usize = 5_000;
 
 /// The jobs that wait. A user is listed among `turns` or among `deferred`, once, while a job of it waits.
 #[derive(Debug, Default)]
@@ -77,16 +75,21 @@ impl Unfinished {
 }
 
 /// The jobs of one transaction, while they are taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
     jobs: Vec<Job>,
     rows: usize,
+    rows_max: usize,
 }
 
 impl Taken {
+    const fn new(rows_max: usize) -> Self {
+        Self { jobs: Vec::new(), rows: 0, rows_max }
+    }
+
     /// True where this job may go along. The first one always goes: of an ack with more rows a part is written.
     fn has_room_for(&self, job: &Job) -> bool {
-        self.jobs.is_empty() || (self.jobs.len() < JOBS_MAX && self.rows + job.rows() <= ROWS_MAX)
+        self.jobs.is_empty() || (self.jobs.len() < JOBS_MAX && self.rows + job.rows() <= self.rows_max)
     }
 }
 
@@ -128,9 +131,9 @@ impl Queue {
         }
     }
 
-    /// Takes what one transaction may hold. A user with more than that comes behind all others.
-    pub(super) fn take(&mut self) -> Vec<Job> {
-        let mut taken = Taken::default();
+    /// Takes what one transaction of this many rows may hold. A user with more than that comes behind all others.
+    pub(super) fn take(&mut self, rows_max: usize) -> Vec<Job> {
+        let mut taken = Taken::new(rows_max);
         for _ in 0..self.turns.len() {
             let Some(user) = self.turns.pop_front() else { break };
             let before = taken.jobs.len();
@@ -147,9 +150,9 @@ impl Queue {
     }
 
     /// The same of the first deferred user whose time has come. None: no user is to be tried again now.
-    pub(super) fn take_deferred(&mut self, now: Instant) -> Option<Vec<Job>> {
+    pub(super) fn take_deferred(&mut self, rows_max: usize, now: Instant) -> Option<Vec<Job>> {
         let Deferred { user, .. } = self.deferred.pop_front_if(|deferred| deferred.next_try <= now)?;
-        let mut taken = Taken::default();
+        let mut taken = Taken::new(rows_max);
         self.take_of(user, &mut taken);
         if self.users.contains_key(&user) {
             self.turns.push_back(user);
@@ -199,6 +202,7 @@ mod tests {
     use super::*;
     use crate::delivery::ReadUpTo;
     use crate::delivery::settle::job::{ReadJob, samples};
+    use crate::delivery::settle::pace::ROWS_MAX;
     use crate::domain::ChatSeq;
 
     const BOB: i64 = 2;
@@ -244,19 +248,19 @@ mod tests {
     #[test]
     fn the_rest_of_a_long_read_goes_behind_the_jobs_of_other_users_and_before_the_later_ones_of_its_own() {
         let mut queue = queue([read(BOB)]);
-        let part = queue.take();
+        let part = queue.take(ROWS_MAX);
         // They come while the first part is written, carol's before the rest is back and dave's after it.
         [acks(CAROL, 1), acks(BOB, 2), acks(CAROL, 3)].into_iter().for_each(|job| queue.push(job));
         queue.give_back(rests(part), Instant::now());
         queue.push(acks(DAVE, 4));
         assert_eq!(told(queue.ready()), [(CAROL, 1), (CAROL, 3), (BOB, 1), (BOB, 2), (DAVE, 4)]);
         // The later ack of bob waits until nothing of the read is left.
-        let part = queue.take();
+        let part = queue.take(ROWS_MAX);
         assert_eq!(told(&part), [(CAROL, 1), (CAROL, 3), (BOB, 1), (DAVE, 4)]);
         queue.push(acks(CAROL, 5));
         queue.give_back(rests(part), Instant::now());
-        assert_eq!(told(&queue.take()), [(CAROL, 5), (BOB, 1)]);
-        assert_eq!(told(&queue.take()), [(BOB, 2)]);
+        assert_eq!(told(&queue.take(ROWS_MAX)), [(CAROL, 5), (BOB, 1)]);
+        assert_eq!(told(&queue.take(ROWS_MAX)), [(BOB, 2)]);
         assert!(queue.is_idle() && queue.len() == 0);
     }
 
@@ -264,39 +268,48 @@ mod tests {
     fn an_ack_of_more_rows_than_a_transaction_holds_goes_alone() {
         let long = i64::try_from(ROWS_MAX).unwrap() + 1;
         let mut queue = queue([acks(CAROL, 1), acks(BOB, long), acks(BOB, 1), acks(DAVE, 1)]);
-        assert_eq!(told(&queue.take()), [(CAROL, 1)]);
-        let part = queue.take();
+        assert_eq!(told(&queue.take(ROWS_MAX)), [(CAROL, 1)]);
+        let part = queue.take(ROWS_MAX);
         assert_eq!(told(&part), [(BOB, ROWS_MAX + 1)]);
         let mut rest = Unfinished::default();
         rest.rest(vec![acks(BOB, 7)]);
         queue.give_back(rest, Instant::now());
-        assert_eq!(told(&queue.take()), [(DAVE, 1), (BOB, 7), (BOB, 1)]);
+        assert_eq!(told(&queue.take(ROWS_MAX)), [(DAVE, 1), (BOB, 7), (BOB, 1)]);
     }
 
     #[test]
     fn a_batch_ends_at_its_jobs_and_at_its_rows_and_a_user_with_more_comes_behind_the_others() {
         let mut many = queue((0..JOBS_MAX + 10).map(|_| acks(BOB, 1)).chain([acks(CAROL, 1)]));
-        assert_eq!(many.take().len(), JOBS_MAX);
-        assert_eq!(many.take().first().map(Job::user), Some(UserId(CAROL)));
+        assert_eq!(many.take(ROWS_MAX).len(), JOBS_MAX);
+        assert_eq!(many.take(ROWS_MAX).first().map(Job::user), Some(UserId(CAROL)));
         let half = i64::try_from(ROWS_MAX).unwrap() / 2;
         let mut large = queue([acks(BOB, half), acks(CAROL, half), acks(DAVE, 1)]);
-        assert_eq!((large.take().len(), large.take().len()), (2, 1));
+        assert_eq!((large.take(ROWS_MAX).len(), large.take(ROWS_MAX).len()), (2, 1));
+    }
+
+    #[test]
+    fn a_batch_holds_no_more_rows_than_it_may_whatever_settles_them() {
+        let mut queue = queue((0..30).map(|_| acks(BOB, 1)).chain([acks(CAROL, 60), acks(DAVE, 1)]));
+        assert_eq!(queue.take(20).len(), 20);
+        // Of carol's ack a part is written.
+        assert_eq!(told(&queue.take(20)), [(CAROL, 60)]);
+        assert_eq!(queue.take(20).len(), 11);
     }
 
     #[test]
     fn a_deferred_user_is_left_alone_with_all_its_jobs_until_its_time_and_keeps_their_order() {
         let (begun, pause) = (Instant::now(), Duration::from_millis(200));
         let mut queue = queue([acks(BOB, 1), acks(BOB, 2), acks(CAROL, 1)]);
-        let (bobs, carols): (Vec<Job>, Vec<Job>) = queue.take().into_iter().partition(|job| job.user().0 == BOB);
+        let (bobs, carols): (Vec<Job>, Vec<Job>) = queue.take(ROWS_MAX).into_iter().partition(|job| job.user().0 == BOB);
         assert_eq!(carols.len(), 1);
         queue.push(acks(BOB, 3));
         queue.give_back(held(bobs), begun + pause);
         queue.push(acks(BOB, 4));
         queue.push(acks(DAVE, 1));
-        assert_eq!(told(&queue.take()), [(DAVE, 1)]);
-        assert!(queue.is_idle() && queue.take_deferred(begun).is_none());
+        assert_eq!(told(&queue.take(ROWS_MAX)), [(DAVE, 1)]);
+        assert!(queue.is_idle() && queue.take_deferred(ROWS_MAX, begun).is_none());
         assert_eq!(queue.next_try(), Some(begun + pause));
-        let again = queue.take_deferred(begun + pause).unwrap();
+        let again = queue.take_deferred(ROWS_MAX, begun + pause).unwrap();
         assert_eq!(told(&again), [(BOB, 1), (BOB, 2), (BOB, 3), (BOB, 4)]);
         queue.give_back(held(again), begun + 2 * pause);
         assert!(queue.is_idle() && queue.next_try() == Some(begun + 2 * pause));
@@ -306,15 +319,15 @@ mod tests {
     fn a_deferred_user_is_tried_again_with_a_bounded_batch_and_the_others_do_not_wait_for_the_rest() {
         let begun = Instant::now();
         let mut queue = queue((0..JOBS_MAX).map(|_| acks(BOB, 1)));
-        let first = queue.take();
+        let first = queue.take(ROWS_MAX);
         queue.give_back(held(first), begun);
         (0..10).for_each(|_| queue.push(acks(BOB, 2)));
         queue.push(acks(CAROL, 1));
-        let again = queue.take_deferred(begun).unwrap();
+        let again = queue.take_deferred(ROWS_MAX, begun).unwrap();
         assert_eq!((again.len(), again.last().map(Job::rows)), (JOBS_MAX, Some(1)));
         // They are written: bob is a user as any other.
         assert!(queue.next_try().is_none());
-        assert_eq!(told(&queue.take())[..2], [(CAROL, 1), (BOB, 2)]);
+        assert_eq!(told(&queue.take(ROWS_MAX))[..2], [(CAROL, 1), (BOB, 2)]);
     }
 
     #[test]
@@ -324,14 +337,14 @@ mod tests {
         let mut queue = Queue::default();
         queue.push(acks(BOB, 3));
         queue.give_back(unfinished, Instant::now());
-        let bobs = queue.take_deferred(Instant::now()).unwrap();
+        let bobs = queue.take_deferred(ROWS_MAX, Instant::now()).unwrap();
         assert!(matches!(&*bobs, [Job::Ack(_), Job::Read(_), Job::Ack(_)]), "{bobs:?}");
     }
 
     #[test]
     fn a_queue_has_room_until_as_many_jobs_wait_as_it_may_hold_the_deferred_ones_among_them() {
         let mut queue = queue([acks(BOB, 1)]);
-        let bobs = queue.take();
+        let bobs = queue.take(ROWS_MAX);
         queue.give_back(held(bobs), Instant::now());
         (2..QUEUE_MAX).for_each(|_| queue.push(acks(BOB, 1)));
         assert!(queue.has_room());

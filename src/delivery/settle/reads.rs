@@ -1,6 +1,7 @@
 //! The reads of one transaction. It marks a bounded number of rows, which they share: of a long read it writes a part.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::job::{Job, ReadJob};
 use crate::delivery::Refusal;
@@ -10,13 +11,12 @@ use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
 use crate::store::{self, Error, LockTimeout, ReadRequest, ReadRows};
 
-/// Rows that the reads of one transaction mark: a part of a long read.
-const READ_ROWS_MAX: i32 = 2_000;
-
 /// Reads that are written together.
 #[derive(Debug)]
 pub(super) struct ReadBatch {
     jobs: Vec<ReadJob>,
+    /// Rows that they mark together: of a long read a part.
+    rows_max: usize,
 }
 
 /// The numbers of messages up to which is read.
@@ -28,6 +28,18 @@ pub(super) struct Read {
     found: Found,
     /// A request that is missing is that of a user who never was a member.
     done: BTreeMap<ReadRequest, ReadRows>,
+}
+
+impl Read {
+    /// Rows that were marked; of a read that goes on as many as it may mark: it may have looked at others.
+    pub(super) fn rows(&self, rows_max: usize) -> usize {
+        if self.done.values().any(|rows| rows.more) { rows_max } else { self.done.values().map(|rows| rows.rows.len()).sum() }
+    }
+
+    /// The time that the server took for it.
+    pub(super) fn took(&self) -> Duration {
+        self.done.values().map(|rows| rows.took).max().unwrap_or_default()
+    }
 }
 
 impl ReadJob {
@@ -59,8 +71,13 @@ impl ReadJob {
 }
 
 impl ReadBatch {
-    pub(super) const fn new(jobs: Vec<ReadJob>) -> Self {
-        Self { jobs }
+    pub(super) const fn new(jobs: Vec<ReadJob>, rows_max: usize) -> Self {
+        Self { jobs, rows_max }
+    }
+
+    /// Rows that they mark together at most.
+    pub(super) const fn rows_max(&self) -> usize {
+        self.rows_max
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -82,7 +99,9 @@ impl ReadBatch {
         if requests.is_empty() {
             return Ok(Read { found, ..Read::default() });
         }
-        let mut rows = line.stall_detector.answer(store::read(line.connection, &requests, READ_ROWS_MAX, lock_timeout)).await?;
+        let rows_max = i32::try_from(self.rows_max).unwrap_or(i32::MAX);
+        let reading = store::read(line.connection, &requests, rows_max, lock_timeout);
+        let mut rows = line.stall_detector.answer(reading).await?;
         let done = requests.into_iter().enumerate().filter_map(|(place, request)| Some((request, rows.remove(&place)?)));
         Ok(Read { done: done.collect(), found })
     }
@@ -133,13 +152,13 @@ mod tests {
     /// A read that has marked one row, up to this number.
     fn rows(up_to: i64, more: bool) -> ReadRows {
         let row = ReadRow { message: message(up_to), chat_seq: ChatSeq(up_to), sender: UserId(7) };
-        ReadRows { rows: vec![row], at: OffsetDateTime::UNIX_EPOCH, up_to: ChatSeq(up_to), more }
+        ReadRows { rows: vec![row], at: OffsetDateTime::UNIX_EPOCH, up_to: ChatSeq(up_to), more, took: Duration::ZERO }
     }
 
     #[test]
     fn what_is_read_twice_is_asked_for_once_and_what_is_not_found_is_not_asked_for() {
         let up_to = [ReadUpTo::Seq(ChatSeq(4)), ReadUpTo::Message(message(4)), ReadUpTo::Message(message(9)), ReadUpTo::Seq(ChatSeq(2))];
-        let batch = ReadBatch::new(up_to.into_iter().map(|up_to| read_job(1, up_to).0).collect());
+        let batch = ReadBatch::new(up_to.into_iter().map(|up_to| read_job(1, up_to).0).collect(), 5_000);
         assert_eq!(batch.named(), [(CHAT, message(4)), (CHAT, message(9))]);
         let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
         assert_eq!(batch.prepare(&found), [request(1, 2), request(1, 4)]);
@@ -158,7 +177,7 @@ mod tests {
         let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
         let done = BTreeMap::from([(request(1, 4), rows(4, false)), (request(2, 4), rows(2, true))]);
         let receipts = Receipts::unheard();
-        let rest = ReadBatch::new(jobs).answer(&Read { found, done }, &receipts);
+        let rest = ReadBatch::new(jobs, 5_000).answer(&Read { found, done }, &receipts);
         assert_eq!(receipts.told("read"), 2);
         let [Job::Read(rest)] = &*rest else { panic!("one is left: {rest:?}") };
         assert_eq!((rest.user.user, rest.up_to, rest.is_begun), (UserId(2), ReadUpTo::Seq(ChatSeq(4)), true));

@@ -18,10 +18,6 @@ pub(super) struct PerUser {
     pub(super) waiting_max: usize,
 }
 
-impl PerUser {
-    pub(super) const UNBOUNDED: Self = Self { running_max: usize::MAX, waiting_max: usize::MAX };
-}
-
 /// A line. The node itself is one user of it, without a name and without a bound.
 #[derive(Debug)]
 pub(super) struct Line {

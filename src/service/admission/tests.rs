@@ -83,7 +83,7 @@ fn who_is_live_is_served_beside_a_crowd_and_before_it() {
     let mut crowd = crowd(&queue);
     let mut late = waiting(&queue, Purpose::Opening, "late");
     let mut live: Vec<Admission> = (0..4).map(|_| taken(&queue, Purpose::Live, "live")).collect();
-    let mut more = waiting(&queue, Purpose::Live, "live");
+    let mut more = waiting(&queue, Purpose::Live, "more");
     drop(crowd.pop());
     assert!((&mut late).now_or_never().is_none(), "who is live goes first");
     live.push((&mut more).now_or_never().unwrap());
@@ -94,8 +94,8 @@ fn who_is_live_is_served_beside_a_crowd_and_before_it() {
 #[test]
 fn neither_a_crowd_nor_requests_are_ever_without_a_permit_however_many_are_live() {
     let queue = queue();
-    let mut live: Vec<Admission> = (0..12).map(|_| taken(&queue, Purpose::Live, "live")).collect();
-    let mut others: Vec<_> = (0..5).map(|_| waiting(&queue, Purpose::Live, "live")).collect();
+    let mut live: Vec<Admission> = (0..12).map(|n| taken(&queue, Purpose::Live, &format!("live-{n}"))).collect();
+    let mut others: Vec<_> = (0..5).map(|n| waiting(&queue, Purpose::Live, &format!("other-{n}"))).collect();
     let mut opening = waiting(&queue, Purpose::Opening, "late");
     let mut request = waiting(&queue, Purpose::Request, "asks");
     drop(live.pop());
@@ -151,8 +151,35 @@ fn four_requests_of_a_user_run_at_a_time_and_the_others_of_it_wait_behind_nobody
     let state = queue.0.lock();
     assert!(state.lines[REQUESTS].is_idle() && state.lines[REQUESTS].may_run(&user("many")));
     drop(state);
-    // Sessions of one user are not bounded by it.
-    drop((0..5).map(|_| taken(&queue, Purpose::Live, "many")).collect::<Vec<_>>());
+    // Its sessions have permits of their own.
+    drop((0..4).map(|_| taken(&queue, Purpose::Live, "many")).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_user_never_holds_more_than_four_permits_of_a_line_and_the_others_find_the_rest() {
+    for purpose in [Purpose::Opening, Purpose::Drain, Purpose::Live, Purpose::Request] {
+        let queue = AdmissionQueue::new(100, 1_000, Arc::new(Metrics::default()));
+        let mut held: Vec<Admission> = (0..4).map(|_| taken(&queue, purpose, "many")).collect();
+        let mut waiters: Vec<_> = (0..3).map(|_| waiting(&queue, purpose, "many")).collect();
+        drop(taken(&queue, purpose, "ben"));
+        assert_eq!(served(&mut waiters, &mut held), [0; 0], "{purpose:?}: somebody else's permit is none for it");
+        drop(held.remove(0));
+        assert_eq!(served(&mut waiters, &mut held), [0], "{purpose:?}");
+    }
+}
+
+#[test]
+fn one_user_does_not_take_all_places_of_those_who_wait_to_be_opened() {
+    let queue = AdmissionQueue::new(16, 1_000, Arc::new(Metrics::default()));
+    let (many, ben) = (user("many").unwrap(), user("ben").unwrap());
+    let permits: Vec<_> = (0..4).map(|_| taken(&queue, Purpose::Opening, "many")).collect();
+    let places: Vec<_> = (0..128).map(|_| waiting(&queue, Purpose::Opening, "many")).collect();
+    let refused = pin!(queue.admit_opening(&many)).now_or_never().unwrap().unwrap_err();
+    assert_eq!(refused, Refusal::Crowded);
+    assert!(!queue.is_crowded() && queue.0.lock().lines[CROWD].may_wait(&Some(ben)));
+    // A session that is open already gets its page.
+    drop(waiting(&queue, Purpose::Drain, "many"));
+    drop((permits, places));
 }
 
 #[test]
@@ -195,7 +222,7 @@ fn who_goes_away_leaves_no_place_behind_and_a_permit_that_nobody_took_is_free_ag
     drop(held);
     drop(granted);
     assert_eq!(queue.0.lock().running, [0, 0, 0]);
-    drop((0..8).map(|_| taken(&queue, Purpose::Opening, "anybody")).collect::<Vec<_>>());
+    drop((0..8).map(|n| taken(&queue, Purpose::Opening, &format!("anybody-{n}"))).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ Scenarios, with the time that one repetition takes:
   storm     thousands of clients come back within seconds, while pairs go on talking (1 min)
   pairs     every sender writes to every recipient by name (`to`): chats that are new, that are there, that the service has met (30 s)
   promises  what users ask for: how soon a message is there, 50 waiting messages are drained, an online check is answered (30 s)
+  flood     two who talk while a third asks for everything at once, over 20 connections and 20 HTTP callers: quiet, flooded, their ratio (1 min)
   history   drain with few finished rows in the tables, then with millions (5 min, 5 GB of disk)
   held      pairs at the highest rate while somebody keeps a transaction open (35 min)
   all       all of them; without a name, all but history and held
@@ -64,6 +65,7 @@ Examples:
   restante-lab bench ingest drain --baseline --limit
   restante-lab bench drain --users 200 --messages 500 --repeat 5
   restante-lab bench live --rate 2000 --json live.json
+  restante-lab bench flood --repeat 1
   restante-lab bench held --held 30s,1m --held-pairs 50 --repeat 1
   restante-lab bench held --held 30s,1m --held-pairs 50 --repeat 1 --held-by nobody
   restante-lab bench pairs --senders 20 --recipients 200 --pair-messages 5

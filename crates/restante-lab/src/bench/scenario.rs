@@ -1,6 +1,7 @@
 //! The scenarios, one a file.
 
 mod backlog;
+mod flood;
 mod group;
 mod held;
 mod history;
@@ -43,6 +44,8 @@ pub enum Scenario {
     Pairs,
     /// The times that users notice.
     Promises,
+    /// A pair of users beside one who asks for everything at once.
+    Flood,
     /// Drain with very many finished rows in the tables.
     History,
     /// Pairs while a transaction stays open.
@@ -51,7 +54,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -62,12 +65,23 @@ impl Scenario {
         Self::Storm,
         Self::Pairs,
         Self::Promises,
+        Self::Flood,
         Self::History,
         Self::Held,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 9] =
-        [Self::Drain, Self::Live, Self::Nodes, Self::Backlog, Self::Group, Self::Idle, Self::Storm, Self::Pairs, Self::Promises];
+    const SHORT: [Self; 10] = [
+        Self::Drain,
+        Self::Live,
+        Self::Nodes,
+        Self::Backlog,
+        Self::Group,
+        Self::Idle,
+        Self::Storm,
+        Self::Pairs,
+        Self::Promises,
+        Self::Flood,
+    ];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -82,6 +96,7 @@ impl Scenario {
             Self::Storm => "storm",
             Self::Pairs => "pairs",
             Self::Promises => "promises",
+            Self::Flood => "flood",
             Self::History => "history",
             Self::Held => "held",
         }
@@ -120,6 +135,7 @@ impl Scenario {
             Self::Storm => storm::storm(testbed, sizes, &progress).await,
             Self::Pairs => pairs::by_name(testbed, sizes, &progress).await,
             Self::Promises => promises::promises(testbed, sizes, &progress).await,
+            Self::Flood => flood::flood(testbed, sizes, &progress).await,
             Self::History => history::history(testbed, sizes, &progress).await,
             Self::Held => held::held(testbed, sizes, &progress).await,
         }

@@ -56,7 +56,7 @@ sizes! {
     storm_rate: u32 = "200", quick "50", "N", "storm, promises: messages a second of all pairs meanwhile";
     recipients: u32 = "200", quick "10", "N", "pairs: users who are away; every sender writes to each of them";
     pair_messages: u32 = "5", quick "3", "N", "pairs: messages of each sender to each recipient";
-    checks: u32 = "1000", quick "50", "N", "promises: online checks, one after the other";
+    checks: u32 = "1000", quick "50", "N", "promises: online checks, flood: messages, one after the other";
     held_pairs: List<u32> = "50,5000", quick "5,20", "N,N", "held: pairs who are online, a run for each number";
     held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
     held_by: HeldBy = "somebody", quick "somebody", "somebody|nobody", "held: nobody = no transaction is open, to tell what the growth of the tables alone costs in the same time";

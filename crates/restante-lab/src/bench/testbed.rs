@@ -178,6 +178,11 @@ impl Testbed {
         Ok(sqlx::query_scalar(words).fetch_one(&self.database).await?)
     }
 
+    /// A request of this user to the first node, to be sent as often as wanted.
+    pub fn get(&self, client: &reqwest::Client, user: &str, path: &str) -> anyhow::Result<reqwest::RequestBuilder> {
+        Ok(client.get(format!("{}{path}", self.urls[0])).bearer_auth(self.signer.token(user)?))
+    }
+
     /// The metrics of the first node, as text.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         let answer = reqwest::get(format!("{}/metrics", self.urls[0])).await?.error_for_status()?;

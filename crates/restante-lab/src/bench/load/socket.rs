@@ -158,6 +158,22 @@ impl Socket {
         }
     }
 
+    /// Queues a frame of any kind.
+    pub fn ask(&mut self, event: &str, data: &serde_json::Value) {
+        self.wire.queue(format!(r#"{{"event":"{event}","id":"1","data":{data}}}"#));
+    }
+
+    /// The next frame. True: it answers a question about presence, with the answer or with `busy`.
+    ///
+    /// # Errors
+    /// When the connection ends, or the service sends another `error` frame.
+    pub async fn answered(&mut self) -> anyhow::Result<bool> {
+        match self.next().await {
+            Ok(incoming) => Ok(matches!(incoming, Incoming::Online(_))),
+            Err(error) => error.downcast::<Later>().map(|_| true),
+        }
+    }
+
     /// Queues an ack.
     pub fn ack(&mut self, message: Uuid) {
         self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
