@@ -16,7 +16,7 @@ pub enum ComeBack {
     Yes,
     /// After a pause that grows with each try.
     Later,
-    /// With another token.
+    /// With another token, and after such a pause: it may be refused as the one before was.
     WithNewToken,
     /// Not by itself: the same again would end the same way.
     No,
