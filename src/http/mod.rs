@@ -3,11 +3,13 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
-//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it, `serve` brings it connections.
+//! In reading order: `error`, `extract` (caller, body, path, query), `upgrade` (the request for a WebSocket), then the
+//! handlers: `chats` and `members`, `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
+//! `serve` brings it connections.
 
 mod error;
 mod extract;
+mod upgrade;
 
 mod chats;
 mod dead_letters;
@@ -23,7 +25,7 @@ mod serve;
 pub use serve::{ServeSettings, serve};
 
 use axum::Router;
-use axum::extract::{FromRef, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};
+use axum::extract::{FromRef, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -33,6 +35,7 @@ use crate::protocol::{Code, Fault};
 use crate::service::Service;
 use error::ApiError;
 use extract::Params;
+use upgrade::Upgrade;
 
 /// Every route of a node.
 pub fn router(shared: Shared) -> Router {
@@ -69,10 +72,9 @@ impl FromRef<Shared> for Service {
 
 async fn socket(
     State(shared): State<Shared>,
-    Params(query): Params<ConnectQuery>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    Upgrade(upgrade): Upgrade,
+    Params(query): Params<ConnectQuery>,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|_| Fault::invalid("this is for WebSocket: the request asks for no upgrade (RFC 6455)"))?;
     Ok(connection::upgrade(shared, upgrade, &headers, query)?)
 }

@@ -79,6 +79,8 @@ codes! {
     AckAhead "ack_ahead" 409 - Yes "`upTo` is above what this connection has emitted; nothing was changed.";
     TooManyMembers "too_many_members" 409 - Yes "The group would have more members than allowed.";
     TooLarge "too_large" 413 4413 Yes "The frame or body is larger than allowed.";
+    UnsupportedEncoding "unsupported_encoding" 415 - Yes "The body has a `Content-Encoding`, and none is decoded: send it as it is.";
+    UpgradeRequired "upgrade_required" 426 - Yes "The WebSocket has another version than 13, the only one that is spoken (RFC 6455).";
     RateLimited "rate_limited" 429 4429 Later "Too much in too short a time; again after `retryAfterMs`.";
     TooManyChats "too_many_chats" 429 - Yes "The user has begun too many direct chats within the hour.";
     TooManySessions "too_many_sessions" 429 4429 Later "The user has as many connections as allowed.";

@@ -1,0 +1,166 @@
+//! HTTP by the book at the door: what asks for a WebSocket and what does not, the origins whose pages may come, clients that
+//! close their half, bodies that are encoded. The requests are written byte by byte, since a client's library knows the book too.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::{Node, PATIENCE, database, token, told};
+
+/// A request for `/ws` with these lines beside those that every one has.
+fn asking(lines: &[&str]) -> String {
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    format!("GET /ws HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{lines}\r\n", token("alice"))
+}
+
+/// The lines of RFC 6455 section 4.1.
+const BY_THE_BOOK: [&str; 4] =
+    ["connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="];
+
+/// The same with one of them, or none, in the place of each that begins like this.
+fn but(name: &str, lines: &[&str]) -> String {
+    let others = BY_THE_BOOK.into_iter().filter(|line| !line.starts_with(&format!("{name}:")));
+    asking(&others.chain(lines.iter().copied()).collect::<Vec<_>>())
+}
+
+/// The head of the answer.
+async fn head(node: &Node, request: &str) -> String {
+    let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+fn status(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap()
+}
+
+#[tokio::test]
+async fn an_upgrade_is_asked_for_in_any_order_of_lines_and_words() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    for (name, lines) in [
+        ("connection", &["connection: keep-alive", "connection: Upgrade"][..]),
+        ("connection", &["connection: Upgrade", "connection: keep-alive"]),
+        ("connection", &["connection: keep-alive, UPGRADE"]),
+        ("connection", &["connection: ,keep-alive ,\tupgrade,"]),
+        ("upgrade", &["upgrade: h2c", "upgrade: WebSocket"]),
+        ("upgrade", &["upgrade: websocket, h2c"]),
+        ("upgrade", &["upgrade: h2c,websocket"]),
+    ] {
+        let head = head(&node, &but(name, lines)).await;
+        assert_eq!(status(&head), "101", "{lines:?}: {head}");
+    }
+    for (name, lines) in [
+        ("connection", &[][..]),
+        ("connection", &["connection: keep-alive"]),
+        ("connection", &["connection: no-upgrade"]),
+        ("upgrade", &[]),
+        ("upgrade", &["upgrade: h2c"]),
+        ("upgrade", &["upgrade: websockets"]),
+        ("sec-websocket-key", &[]),
+        ("sec-websocket-key", &["sec-websocket-key:"]),
+        ("sec-websocket-key", &["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="]),
+    ] {
+        let head = head(&node, &but(name, lines)).await;
+        assert_eq!(status(&head), "400", "{lines:?}: {head}");
+    }
+    let old = asking(&BY_THE_BOOK).replace("HTTP/1.1", "HTTP/1.0");
+    assert_eq!(status(&head(&node, &old).await), "400");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn another_version_of_websocket_is_told_which_one_is_spoken() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    for lines in [
+        &["sec-websocket-version: 8"][..],
+        &["sec-websocket-version: 13, 8"],
+        &[],
+        &["sec-websocket-version: x"],
+        &["sec-websocket-version: 8", "sec-websocket-version: 13"],
+    ] {
+        let head = head(&node, &but("sec-websocket-version", lines)).await;
+        assert_eq!(status(&head), "426", "{lines:?}: {head}");
+        assert!(head.contains("\r\nsec-websocket-version: 13\r\n") && head.contains("\r\nupgrade: websocket\r\n"), "{head}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_after_its_request_is_answered_and_what_it_sent_is_done() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let body = json!({"to": "ben", "content": "and not a word more"}).to_string();
+    let request = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
+        token("anna"),
+        body.len()
+    );
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("the connection ends").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"messageId\""), "{answer}");
+    }
+    let (_, inbox) = node.api("ben").get("/v1/inbox").await;
+    assert_eq!(inbox["messages"].as_array().unwrap().len(), 3);
+    // One that breaks off in the middle has asked for nothing.
+    let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+    stream.write_all(&request.as_bytes()[..request.len() - 3]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("the connection ends").unwrap();
+    assert_eq!(node.api("ben").get("/v1/inbox").await.1["lastSeq"], 3);
+    // One that asks for a WebSocket and says no more gets it, and its end.
+    let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+    stream.write_all(asking(&BY_THE_BOOK).as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection ends").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused_by_its_coding_and_not_by_its_bytes() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let anna = node.api("anna");
+    let body = json!({"to": "ben", "content": "x"}).to_string();
+    for path in ["/v1/messages", "/v1/inbox/ack", "/v1/inbox/reject", "/v1/chats"] {
+        for coding in ["gzip", "br", "identity, GZIP", "x"] {
+            let request = anna.request(reqwest::Method::POST, path).header("content-encoding", coding).body(body.clone());
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.headers()["accept-encoding"], "identity");
+            let (status, refused) = told(answer).await;
+            assert_eq!((status, &refused["error"]["code"]), (415, &json!("unsupported_encoding")), "{path} {coding}");
+        }
+    }
+    for plain in ["identity", "Identity", ""] {
+        let request = anna.request(reqwest::Method::POST, "/v1/messages").header("content-encoding", plain).body(body.clone());
+        assert_eq!(told(request.send().await.unwrap()).await.0, 200, "{plain}");
+    }
+    node.stop().await;
+}
+
+/// A preflight as a browser sends it.
+async fn preflight(node: &Node, origin: &str) -> reqwest::Response {
+    let request = reqwest::Client::new().request(reqwest::Method::OPTIONS, format!("{}/v1/messages", node.url()));
+    let asked = "authorization,content-type,idempotency-key,traceparent,x-request-id";
+    let request = request.header("origin", origin).header("access-control-request-method", "POST");
+    request.header("access-control-request-headers", asked).send().await.unwrap()
+}
+
+/// The words of a header that is a list.
+fn words(answer: &reqwest::Response, name: &str) -> Vec<String> {
+    let lines = answer.headers().get_all(name).iter().flat_map(|line| line.to_str().unwrap().split(','));
+    lines.map(|word| word.trim().to_ascii_lowercase()).collect()
+}
+
