@@ -21,6 +21,13 @@ impl<T: Into<Fault>> From<T> for ApiError {
     }
 }
 
+impl ApiError {
+    /// The refusal itself, for a door that tells it in another way.
+    pub(super) fn into_fault(self) -> Fault {
+        self.0
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         #[derive(Serialize)]

@@ -74,7 +74,8 @@ async fn socket(
     State(shared): State<Shared>,
     headers: HeaderMap,
     Upgrade(upgrade): Upgrade,
-    Params(query): Params<ConnectQuery>,
+    query: Result<Params<ConnectQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
+    let query = query.map(|Params(query)| query).map_err(ApiError::into_fault);
     Ok(connection::upgrade(shared, upgrade, &headers, query)?)
 }

@@ -92,6 +92,26 @@ async fn another_version_of_websocket_is_told_which_one_is_spoken() {
     node.stop().await;
 }
 
+/// A browser that gets no subprotocol of those that it offered ends the connection, and its page learns nothing.
+#[tokio::test]
+async fn subprotocols_without_ours_are_refused_with_what_to_offer() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let token = token("alice");
+    for offered in [format!("bearer.{token}"), "chat".to_owned(), "Restante.v1".to_owned(), format!("bearer.{token}, restante.v2")] {
+        let request = reqwest::Client::new().get(format!("{}/ws", node.url())).header("sec-websocket-protocol", &offered);
+        let request =
+            BY_THE_BOOK.iter().filter_map(|line| line.split_once(": ")).fold(request, |request, (name, value)| request.header(name, value));
+        let (status, body) = told(request.send().await.unwrap()).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("invalid")), "{offered}: {body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains("`restante.v1`"), "{body}");
+    }
+    let in_two_lines = format!("sec-websocket-protocol: bearer.{token}");
+    let head = head(&node, &asking(&[&BY_THE_BOOK[..], &[&in_two_lines, "sec-websocket-protocol: restante.v1"]].concat())).await;
+    assert!(status(&head) == "101" && head.contains("\r\nsec-websocket-protocol: restante.v1\r\n"), "{head}");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_that_closes_its_half_after_its_request_is_answered_and_what_it_sent_is_done() {
     let db = database().await;
