@@ -1,7 +1,12 @@
 //! Tokens name the user. A token is a JWT (RFC 7519) signed with HS256, verified against one shared secret, whose `sub` is
 //! the user and whose `exp` ends the connection. Where in a request a token may stand is said here as well.
 //!
-//! It knows no user of the database: what comes out is the name the token gives, checked for its form.
+//! It knows no user of the database: what comes out is the name the token gives, checked for its form. `origins` says whose
+//! pages may come.
+
+mod origins;
+
+pub use origins::Origins;
 
 use std::fmt;
 

@@ -84,7 +84,7 @@ fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
 /// Answers the request for `/ws`. `query` is the query, or why it cannot be read.
 ///
 /// # Errors
-/// The client offers subprotocols without the one that is spoken. A client that offers no
+/// The origin may not connect, or the client offers subprotocols without the one that is spoken. A client that offers no
 /// subprotocol also gets as HTTP what is wrong with its token and its query, and that the node takes nobody now; one that
 /// offers it gets these over the socket.
 pub fn upgrade(
@@ -93,6 +93,10 @@ pub fn upgrade(
     headers: &HeaderMap,
     query: Result<ConnectQuery, Fault>,
 ) -> Result<Response, Fault> {
+    if !shared.origins.allow(headers) {
+        // RFC 6455 section 4.2.2: an origin that is not accepted gets no WebSocket.
+        return Err(Fault::new(Code::Forbidden, "pages of this origin may not connect"));
+    }
     let offer = Offer::of(headers);
     if offer == Offer::Unspoken {
         return Err(Fault::invalid("none of the subprotocols is spoken: offer `restante.v1`, beside the token where that is one of them"));

@@ -61,7 +61,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/metrics", get(node::metrics))
         .fallback(async || ApiError::from(Fault::new(Code::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed));
-    layers::around(routes, shared.shutdown.clone()).with_state(shared)
+    layers::around(routes, shared.shutdown.clone(), &shared.origins).with_state(shared)
 }
 
 impl FromRef<Shared> for Service {

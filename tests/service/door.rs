@@ -1,6 +1,7 @@
 //! HTTP by the book at the door: what asks for a WebSocket and what does not, the origins whose pages may come, clients that
 //! close their half, bodies that are encoded. The requests are written byte by byte, since a client's library knows the book too.
 
+use restante::config::Config;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -182,5 +183,55 @@ async fn preflight(node: &Node, origin: &str) -> reqwest::Response {
 fn words(answer: &reqwest::Response, name: &str) -> Vec<String> {
     let lines = answer.headers().get_all(name).iter().flat_map(|line| line.to_str().unwrap().split(','));
     lines.map(|word| word.trim().to_ascii_lowercase()).collect()
+}
+
+/// Broken by `*`: the Fetch standard leaves `Authorization` out of it.
+#[tokio::test]
+async fn a_page_may_send_a_token_and_read_when_to_come_back() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let answer = preflight(&node, "https://anywhere.example").await;
+    assert!(answer.status().is_success());
+    assert_eq!(words(&answer, "access-control-allow-origin"), ["*"]);
+    let allowed = words(&answer, "access-control-allow-headers");
+    for name in ["authorization", "content-type", "idempotency-key", "x-request-id", "traceparent"] {
+        assert!(allowed.contains(&name.to_owned()), "{name}: {allowed:?}");
+    }
+    // What is refused is for the page to read too.
+    let request = reqwest::Client::new().get(format!("{}/v1/chats", node.url())).header("origin", "https://anywhere.example");
+    let answer = request.send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), words(&answer, "access-control-allow-origin")), (401, vec!["*".to_owned()]));
+    let exposed = words(&answer, "access-control-expose-headers");
+    for name in ["retry-after", "x-request-id"] {
+        assert!(exposed.contains(&name.to_owned()), "{name}: {exposed:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_origins_that_are_not_listed_get_no_answer_and_no_socket() {
+    let db = database().await;
+    let listed = |config: &mut Config| config.allowed_origins = vec!["https://chat.example".to_owned(), "http://localhost:3000".to_owned()];
+    let node = Node::with(db.options(), listed).await;
+    let open = async |origin: Option<&str>, subprotocol: Option<&str>| {
+        let origin = origin.map(|origin| format!("origin: {origin}"));
+        let subprotocol = subprotocol.map(|offered| format!("sec-websocket-protocol: {offered}"));
+        let lines = BY_THE_BOOK.into_iter().chain(origin.as_deref()).chain(subprotocol.as_deref());
+        status(&head(&node, &asking(&lines.collect::<Vec<_>>())).await).to_owned()
+    };
+    for origin in ["https://chat.example", "http://localhost:3000"] {
+        let answer = preflight(&node, origin).await;
+        assert_eq!(words(&answer, "access-control-allow-origin"), [origin]);
+        assert!(words(&answer, "vary").contains(&"origin".to_owned()));
+        assert_eq!(open(Some(origin), None).await, "101");
+    }
+    for origin in ["https://other.example", "http://chat.example", "https://chat.example.evil", "null"] {
+        let answer = preflight(&node, origin).await;
+        assert_eq!(words(&answer, "access-control-allow-origin"), Vec::<String>::new(), "{origin}");
+        assert_eq!(open(Some(origin), None).await, "403", "{origin}");
+        assert_eq!(open(Some(origin), Some("restante.v1")).await, "403", "{origin}");
+    }
+    assert_eq!(open(None, None).await, "101", "a program comes from no page");
+    node.stop().await;
 }
 
