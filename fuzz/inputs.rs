@@ -80,7 +80,7 @@ pub fn token(bytes: &[u8]) {
         headers.insert("authorization", value);
     }
     let text = String::from_utf8_lossy(bytes);
-    let _ = auth::offers_subprotocol(&headers);
+    let _ = auth::Offer::of(&headers);
     for token in [auth::bearer(&headers), auth::socket_token(&headers, Some(&text))].into_iter().flatten() {
         assert!(verifier.verify(token.expose_secret(), now).is_err(), "nobody has signed this");
     }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::auth::TokenVerifier;
+use crate::auth::{Origins, TokenVerifier};
 use crate::bus::Bus;
 use crate::config::{Config, for_half_the_processors};
 use crate::connection::{self, ConnectionSettings, Shutdown};
@@ -318,7 +318,8 @@ impl App {
             tasks: connections.clone(),
         };
         let settings = ConnectionSettings { auth_timeout: config.auth_timeout, heartbeat: config.heartbeat };
-        let shared = connection::Shared { context, settings, shutdown: Shutdown::default() };
+        let origins = Origins::of(&config.allowed_origins);
+        let shared = connection::Shared { context, settings, origins, shutdown: Shutdown::default() };
         jobs::start(&node, &delivery, &tasks, &stop_lanes);
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());

@@ -1,7 +1,12 @@
 //! Tokens name the user. A token is a JWT (RFC 7519) signed with HS256, verified against one shared secret, whose `sub` is
 //! the user and whose `exp` ends the connection. Where in a request a token may stand is said here as well.
 //!
-//! It knows no user of the database: what comes out is the name the token gives, checked for its form.
+//! It knows no user of the database: what comes out is the name the token gives, checked for its form. `origins` says whose
+//! pages may come.
+
+mod origins;
+
+pub use origins::Origins;
 
 use std::fmt;
 
@@ -12,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::domain::{ExternalId, InvalidId};
+use crate::domain::{ExternalId, InvalidId, limits};
 use crate::protocol::{Code, Fault};
 
 /// The subprotocol that the service speaks. A client that sends its token as a subprotocol must offer this one
@@ -20,8 +25,8 @@ use crate::protocol::{Code, Fault};
 pub const SUBPROTOCOL: &str = "restante.v1";
 /// The prefix of a token in `Sec-WebSocket-Protocol`.
 const SUBPROTOCOL_BEARER: &str = "bearer.";
-/// Longer texts are no tokens.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// The time by which the issuer's clock may be ahead of the node's.
+const LEEWAY: Duration = Duration::seconds(10);
 const NAME_CHARS_MAX: usize = 256;
 const PICTURE_CHARS_MAX: usize = 2_048;
 
@@ -63,10 +68,13 @@ pub enum AuthError {
     /// It is no JWT, or not signed with the secret by HS256, or lacks a claim. Which of these is nobody's business.
     #[error("the token is not valid")]
     Invalid,
+    /// It is longer than [`limits::TOKEN_BYTES_MAX`].
+    #[error("the token must be at most {} bytes", limits::TOKEN_BYTES_MAX)]
+    TooLong,
     /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// Its `nbf` has not come.
+    /// Its `nbf` has not come, the leeway included.
     #[error("the token is not valid yet")]
     TooEarly,
     /// Its `sub` cannot be a user.
@@ -78,7 +86,9 @@ impl From<AuthError> for Fault {
     fn from(error: AuthError) -> Self {
         let code = match error {
             AuthError::Expired => Code::TokenExpired,
-            AuthError::Missing | AuthError::Invalid | AuthError::TooEarly | AuthError::Subject(_) => Code::NotAuthenticated,
+            AuthError::Missing | AuthError::Invalid | AuthError::TooLong | AuthError::TooEarly | AuthError::Subject(_) => {
+                Code::NotAuthenticated
+            }
         };
         Self::new(code, error.to_string())
     }
@@ -126,11 +136,15 @@ impl TokenVerifier {
         Self { decoding: DecodingKey::from_secret(secret), encoding: EncodingKey::from_secret(secret), validation }
     }
 
-    /// The identity of this token at `now`. There is no leeway: a token is good from `nbf` on, until `exp` exactly
-    /// (RFC 7519 sections 4.1.4 and 4.1.5), and so is the connection that lives on it.
+    /// The identity of this token at `now`. A token is good until `exp` exactly (RFC 7519 section 4.1.4), and so is the
+    /// connection that lives on it. It is good from 10 s before `nbf` on (section 4.1.5): an issuer whose clock is ahead sets
+    /// `nbf` to a time that has not come here. `iat` is not judged (section 4.1.6), however far it is ahead.
+    ///
+    /// # Errors
+    /// The token is not valid. The error says in what way.
     pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<Identity, AuthError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(AuthError::Invalid);
+        if token.len() > limits::TOKEN_BYTES_MAX {
+            return Err(AuthError::TooLong);
         }
         let token = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|_| AuthError::Invalid)?;
         // RFC 7515 section 4.1.11: extensions that must be understood, and none is.
@@ -142,7 +156,7 @@ impl TokenVerifier {
         if expires_at <= now {
             return Err(AuthError::Expired);
         }
-        if nbf.map(instant).is_some_and(|begin| begin > now) {
+        if nbf.map(instant).is_some_and(|begin| begin > now.saturating_add(LEEWAY)) {
             return Err(AuthError::TooEarly);
         }
         let external = ExternalId::try_from(sub.ok_or(AuthError::Invalid)?)?;
@@ -203,13 +217,35 @@ pub fn socket_token(headers: &HeaderMap, query_token: Option<&str>) -> Option<Se
         .or_else(|| query_token.filter(|token| !token.is_empty()).map(Into::into))
 }
 
-/// Whether the client offers [`SUBPROTOCOL`]. If so, the answer must choose it, or a browser closes the connection.
-pub fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    subprotocols(headers).any(|offer| offer == SUBPROTOCOL)
+/// The subprotocols that a client offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// None at all.
+    Nothing,
+    /// [`SUBPROTOCOL`] is among them. The answer must choose it, or a browser ends the connection.
+    Spoken,
+    /// Others only. Any answer but a refusal would make a browser end the connection without a reason (RFC 6455 section 4.1).
+    Unspoken,
 }
 
+impl Offer {
+    /// The offer of a WebSocket request, whether it stands in one header line or in several.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut offer = Self::Nothing;
+        for name in subprotocols(headers) {
+            if name == SUBPROTOCOL {
+                return Self::Spoken;
+            }
+            offer = Self::Unspoken;
+        }
+        offer
+    }
+}
+
+/// The names that the client offers, without empty ones. A line that is not ASCII is one name that nobody speaks.
 fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    lines.flat_map(|line| line.to_str().unwrap_or("?").split(',')).map(str::trim).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -254,10 +290,40 @@ mod tests {
         assert_eq!(verified(json!({"sub": "a", "exp": "soon"})), Err(AuthError::Invalid));
         assert_eq!(verified(json!({"sub": "a", "exp": at(0)})), Err(AuthError::Expired));
         assert_eq!(verified(json!({"sub": "a", "exp": -1e300})), Err(AuthError::Expired));
-        assert_eq!(verified(json!({"sub": "a", "exp": at(9), "nbf": at(1)})), Err(AuthError::TooEarly));
         assert!(verified(json!({"sub": "a", "exp": at(9), "nbf": at(0), "aud": "elsewhere"})).is_ok());
         assert_eq!(verified(json!({"sub": "a", "exp": 1e300})).unwrap().expires_at.year(), 9999);
         assert_eq!(verified(json!({"sub": "a", "exp": at(0) as f64 + 0.5})).unwrap().expires_at, NOW + Duration::milliseconds(500));
+    }
+
+    #[test]
+    fn an_issuers_clock_may_be_ahead_by_ten_seconds_and_a_token_is_never_good_after_its_end() {
+        for begin in [at(2), at(10)] {
+            assert!(verified(json!({"sub": "a", "exp": at(99), "nbf": begin, "iat": begin})).is_ok(), "{begin}");
+        }
+        for begin in [json!(at(11)), json!(at(10) as f64 + 0.5), json!(1e300)] {
+            assert_eq!(verified(json!({"sub": "a", "exp": at(99), "nbf": begin})), Err(AuthError::TooEarly), "{begin}");
+        }
+        assert!(verified(json!({"sub": "a", "exp": at(9), "iat": at(3_600)})).is_ok(), "no rule asks for the age of a token");
+        for end in [at(0), at(-1), at(-10)] {
+            assert_eq!(verified(json!({"sub": "a", "exp": end, "nbf": at(-99)})), Err(AuthError::Expired), "{end}");
+        }
+        let last = OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap();
+        let token = signed(&Header::new(Algorithm::HS256), &json!({"sub": "a", "exp": 1e300, "nbf": 1e300}), SECRET);
+        assert_eq!(verifier().verify(&token, last), Err(AuthError::Expired), "the last instant there is, with a leeway behind it");
+    }
+
+    #[test]
+    fn a_token_of_16_kib_is_taken_and_a_longer_one_is_told_the_limit() {
+        let of_length =
+            |claim: usize| signed(&Header::new(Algorithm::HS256), &json!({"sub": "a", "exp": at(9), "groups": "g".repeat(claim)}), SECRET);
+        let shorter = of_length(12_000);
+        let largest = of_length(12_000 + (16 * 1024 - shorter.len()) * 3 / 4);
+        assert!((16 * 1024 - 1..=16 * 1024).contains(&largest.len()), "{}", largest.len());
+        assert!(verifier().verify(&largest, NOW).is_ok());
+        let refused = verifier().verify(&of_length(13_000), NOW).unwrap_err();
+        assert_eq!(refused, AuthError::TooLong);
+        let fault = Fault::from(refused);
+        assert_eq!((fault.code, fault.message.as_ref()), (Code::NotAuthenticated, "the token must be at most 16384 bytes"));
     }
 
     #[test]
@@ -286,7 +352,7 @@ mod tests {
         let (_, rest) = good.split_once('.').unwrap();
         let (claims, _) = rest.split_once('.').unwrap();
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"; // {"alg":"none","typ":"JWT"}
-        let texts = [format!("{none}.{claims}."), format!("{none}.{rest}"), good[..good.len() - 2].to_owned(), "x".repeat(100_000)];
+        let texts = [format!("{none}.{claims}."), format!("{none}.{rest}"), good[..good.len() - 2].to_owned(), "x".repeat(10_000)];
         for text in texts.iter().map(String::as_str).chain(["", ".", "..", "a.b.c", "null", "💥.💥.💥"]) {
             assert_eq!(verifier().verify(text, NOW), Err(AuthError::Invalid), "{text}");
         }
@@ -331,7 +397,22 @@ mod tests {
 
     #[test]
     fn the_subprotocol_is_chosen_only_when_it_was_offered() {
-        assert!(offers_subprotocol(&headers(&[("sec-websocket-protocol", "bearer.x,restante.v1")])));
-        assert!(!offers_subprotocol(&headers(&[("sec-websocket-protocol", "restante.v10, bearer.x")])));
+        let offer = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| ("sec-websocket-protocol".parse().unwrap(), line.parse().unwrap()));
+            let mut headers = HeaderMap::new();
+            lines.for_each(|(name, value): (axum::http::HeaderName, _)| _ = headers.append(name, value));
+            Offer::of(&headers)
+        };
+        for spoken in
+            [&["bearer.x,restante.v1"][..], &["bearer.x", "restante.v1"], &["restante.v1", "bearer.x"], &["", "chat , restante.v1"]]
+        {
+            assert_eq!(offer(spoken), Offer::Spoken, "{spoken:?}");
+        }
+        for unspoken in [&["bearer.x"][..], &["restante.v10, bearer.x"], &["Restante.v1"], &["chat"], &["ü"]] {
+            assert_eq!(offer(unspoken), Offer::Unspoken, "{unspoken:?}");
+        }
+        for nothing in [&[][..], &[""], &[" , "]] {
+            assert_eq!(offer(nothing), Offer::Nothing, "{nothing:?}");
+        }
     }
 }

@@ -45,7 +45,7 @@ macro_rules! settings {
         #[derive(Clone, Default, clap::Args)]
         pub struct ConfigArgs {
             $(
-                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", help = concat!($help, " [default: ", $default, "]"))]
+                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", allow_hyphen_values = true, help = concat!($help, " [default: ", $default, "]"))]
                 $field: Option<String>,
             )*
         }
@@ -100,6 +100,8 @@ settings! {
         "Connections of this node, before and after authentication, HTTP included";
     "HEAD_TIMEOUT_MS" head_timeout: Duration = "10000", milliseconds(100..=600_000),
         "Time from connecting to the end of the first request's head, in ms";
+    "ALLOWED_ORIGINS" allowed_origins: Vec<String> = "*", origins,
+        "Origins whose pages may use the service, separated by commas; `*`: every one";
     "AUTH_TIMEOUT_MS" auth_timeout: Duration = "5000", milliseconds(100..=600_000),
         "Time for the first frame `authenticate`, in ms";
     "HEARTBEAT_MS" heartbeat: Duration = "20000", milliseconds(100..=3_600_000),
@@ -180,6 +182,36 @@ fn nats_url(text: &str) -> Result<Option<SecretString>, String> {
         Some(("nats" | "tls", _)) => Err("needs a program that knows NATS: `cargo build --release --features nats`".to_owned()),
         None | Some(_) => Err("must begin with nats:// or tls://".to_owned()),
     }
+}
+
+/// The origins as browsers write them; an empty list stands for every one.
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    if text.trim() == "*" {
+        return Ok(Vec::new());
+    }
+    let origin = |text: &str| {
+        origin(text.trim()).ok_or_else(|| "must be *, or origins such as https://chat.example, separated by commas".to_owned())
+    };
+    text.split(',').map(origin).collect()
+}
+
+/// An origin as RFC 6454 section 6.2 writes it: in small letters, without a path and without the port that its scheme has anyway.
+fn origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    if text == "null" {
+        return Some(text);
+    }
+    let (scheme, place) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let (host, port) = match place.rsplit_once(':') {
+        // The colons of an IPv6 address stand before its bracket.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse::<u16>().ok()?)),
+        Some(_) | None => (place, None),
+    };
+    let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte));
+    let port = port.filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443)));
+    (is_scheme && is_host).then(|| format!("{scheme}://{host}{}", port.map_or_else(String::new, |port| format!(":{port}"))))
 }
 
 fn filter(text: &str) -> Result<String, String> {
@@ -266,6 +298,33 @@ mod tests {
             ["LISTEN_ADDR", "DATABASE_URL", "SEND_RATE", "ACK_TIMEOUT_MS"]
         );
         assert!(!ConfigError(errors).to_string().contains("secret"));
+    }
+
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        let read = |text: &str| checked(&["--allowed-origins", text]).map(|config| config.allowed_origins);
+        assert_eq!(read("*"), Ok(vec![]));
+        assert_eq!(read(""), Ok(vec![]), "not set: every one");
+        let listed = read(" https://Chat.Example:443, http://localhost:3000,http://[::1]:80,https://[::1],null,app+x://a_b").unwrap();
+        assert_eq!(listed, ["https://chat.example", "http://localhost:3000", "http://[::1]", "https://[::1]", "null", "app+x://a_b"]);
+        for wrong in [
+            ",",
+            "*,https://a",
+            "chat.example",
+            "https://",
+            "https://a/",
+            "https://a/b",
+            "https://a:b",
+            "https://u@a",
+            "https://*.a",
+            "https://ü",
+            "://a",
+            "1://a",
+            "https://a https://b",
+            "https://a,",
+        ] {
+            assert!(read(wrong).unwrap_err().to_string().starts_with("ALLOWED_ORIGINS must be"), "{wrong}");
+        }
     }
 
     #[test]

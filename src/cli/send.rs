@@ -35,7 +35,7 @@ pub struct Args {
     #[command(flatten)]
     identity: Identity,
     /// The user it is for
-    #[arg(long, group = "place", value_name = "USER")]
+    #[arg(long, group = "place", value_name = "USER", allow_hyphen_values = true)]
     to: Option<String>,
     /// The chat it goes into
     #[arg(long, group = "place", value_name = "ID", value_parser = chat_id)]
@@ -47,9 +47,10 @@ pub struct Args {
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
     /// The type of the message: text, action, …
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", allow_hyphen_values = true)]
     message_type: Option<String>,
     /// The text; `-` reads it from stdin
+    #[arg(allow_hyphen_values = true)]
     text: String,
 }
 
@@ -125,7 +126,9 @@ impl Sending {
                 // Receipts may have been missed while the connection was away.
                 Happening::Ready(_) if self.chat.is_some() => self.look().await?,
                 Happening::Lost(why, Some(_)) => eprintln!("{}; coming back", words(&why)),
-                Happening::Postponed(_, error) => eprintln!("{} ({}); trying again", printable(&error.message), error.code),
+                Happening::Postponed(_, error) => {
+                    eprintln!("{} ({}); trying again", printable(&error.message), printable(&error.code));
+                }
                 Happening::Ready(_)
                 | Happening::Message(_)
                 | Happening::Again(_)
@@ -179,10 +182,9 @@ impl Sending {
 }
 
 fn refused(code: &str, message: &str) -> anyhow::Error {
+    let words = format!("{} ({})", printable(message), printable(code));
     match code {
-        "forbidden" | "not_a_member" | "not_authenticated" => {
-            restante_client::Gone::Forbidden(format!("{} ({code})", printable(message))).into()
-        }
-        _ => anyhow::anyhow!("the service refused the message: {} ({code})", printable(message)),
+        "forbidden" | "not_a_member" | "not_authenticated" => restante_client::Gone::Forbidden(words).into(),
+        _ => anyhow::anyhow!("the service refused the message: {words}"),
     }
 }

@@ -1,6 +1,10 @@
 //! From the HTTP request to a known user: the four ways to bring a token, and the options in the query.
+//!
+//! A browser shows a page nothing of an answer that is no upgrade. So a client that offers the subprotocol is refused over
+//! the socket, with `error` and a close code; any other client is refused over HTTP.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::http::HeaderMap;
@@ -12,14 +16,15 @@ use tokio::time::timeout;
 use super::closing::{answer_close, fault_of, refuse};
 use super::socket::Socket;
 use super::{Shared, open};
-use crate::auth::{self, Identity};
+use crate::auth::{self, Identity, Offer};
 use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
+use crate::protocol::fields::{small_number, whole_number};
 use crate::protocol::{Code, Fault};
 
-/// The query of `/ws`. What cannot be read is an error before the upgrade, so that a client sees it as HTTP.
+/// The query of `/ws`, unchecked.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ConnectQuery {
     /// The JWT, for clients that can set nothing else.
@@ -27,6 +32,7 @@ pub struct ConnectQuery {
     /// The device.
     pub device: Option<String>,
     /// Envelopes emitted and not yet acked, at most.
+    #[serde(default, deserialize_with = "small_number")]
     pub window: Option<u16>,
     /// `1`: pages in one frame.
     pub batch: Option<String>,
@@ -69,33 +75,67 @@ fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
             Some((name, number)) => (Class::ALL.into_iter().find(|class| class.as_str() == name), number),
             None => (Some(Class::Chat), pair),
         };
-        match (class, number.parse::<i64>()) {
-            (Some(class), Ok(number)) if since[class].is_none() => since[class] = Some(number),
+        match (class, whole_number(number)) {
+            (Some(class), Some(number)) if since[class].is_none() => since[class] = Some(number),
             (Some(_) | None, _) => return Err(Fault::invalid("since must be a number, or numbers with their classes: 12,event:40")),
         }
     }
     Ok(since)
 }
 
-/// Answers the request for `/ws`: an HTTP error for a token or a wish that is not valid, else the upgrade.
-pub fn upgrade(shared: Shared, upgrade: WebSocketUpgrade, headers: &HeaderMap, query: ConnectQuery) -> Result<Response, Fault> {
+/// Answers the request for `/ws`. `query` is the query, or why it cannot be read.
+///
+/// # Errors
+/// The origin may not connect, or the client offers subprotocols without the one that is spoken. A client that offers no
+/// subprotocol also gets as HTTP what is wrong with its token and its query, and that the node takes nobody now; one that
+/// offers it gets these over the socket.
+pub fn upgrade(
+    shared: Shared,
+    upgrade: WebSocketUpgrade,
+    headers: &HeaderMap,
+    query: Result<ConnectQuery, Fault>,
+) -> Result<Response, Fault> {
+    if !shared.origins.allow(headers) {
+        // RFC 6455 section 4.2.2: an origin that is not accepted gets no WebSocket.
+        return Err(Fault::new(Code::Forbidden, "pages of this origin may not connect"));
+    }
+    let offer = Offer::of(headers);
+    if offer == Offer::Unspoken {
+        return Err(Fault::invalid("none of the subprotocols is spoken: offer `restante.v1`, beside the token where that is one of them"));
+    }
+    let upgrade = bounded(upgrade).protocols([auth::SUBPROTOCOL]);
+    match admit(&shared, headers, query) {
+        Ok((identity, options)) => {
+            let tasks = shared.context.tasks.clone();
+            let upgraded = upgrade.on_upgrade(move |socket| async move {
+                // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
+                tasks.spawn(serve(shared, socket.peekable(), identity, options));
+            });
+            Ok(upgraded.into_response())
+        }
+        Err(fault) if offer == Offer::Spoken => {
+            // Not tracked: a stop waits for nobody that was never let in.
+            let metrics = Arc::clone(&shared.context.metrics);
+            let told = upgrade.on_upgrade(move |socket| async move { refuse(&metrics, socket.peekable(), None, &fault).await });
+            Ok(told.into_response())
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The user and the options of a request, where the node takes clients now. No user: the first frame brings the token.
+fn admit(shared: &Shared, headers: &HeaderMap, query: Result<ConnectQuery, Fault>) -> Result<(Option<Identity>, ConnectOptions), Fault> {
     if shared.shutdown.has_begun() {
         return Err(shared.shutdown.refusal());
     }
     if shared.context.service.is_crowded() {
         return Err(Refusal::Crowded.to_one_of_a_crowd());
     }
+    let query = query?;
     let token = auth::socket_token(headers, query.token.as_deref());
     let options = ConnectOptions::try_from(query)?;
     let identity = token.map(|token| commands::verify(&shared.context, &token)).transpose()?;
-    let tasks = shared.context.tasks.clone();
-    Ok(bounded(upgrade)
-        .protocols([auth::SUBPROTOCOL])
-        .on_upgrade(move |socket| async move {
-            // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
-            tasks.spawn(serve(shared, socket.peekable(), identity, options));
-        })
-        .into_response())
+    Ok((identity, options))
 }
 
 /// The limits of a socket.
@@ -136,7 +176,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
         Ok(Err(fault)) => return Err(fault.and_then(|fault| refused(None, fault))),
         Err(_) => return Err(refused(None, Fault::plain(Code::AuthenticationTimeout))),
     };
-    let frame = client::parse(&text).map_err(|error| refused(error.id, Fault::new(Code::NotAuthenticated, error.fault.message)))?;
+    let frame = client::parse(&text).map_err(|FrameError { id, fault }| refused(id, of_first_frame(fault)))?;
     match frame.event {
         ClientEvent::Authenticate { token } => match commands::verify(&shared.context, &token) {
             Ok(identity) => Ok((identity, frame.id)),
@@ -149,8 +189,17 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)
         | ClientEvent::PresenceSubscribe(_)
-        | ClientEvent::Ping => Err(refused(frame.id, Fault::new(Code::NotAuthenticated, "the first frame must be authenticate"))),
+        | ClientEvent::Ping => Err(refused(frame.id, Fault::new(Code::BadFrame, "the first frame must be authenticate"))),
     }
+}
+
+/// The fault of a first frame that cannot be read. It ends the connection, and no new token would help: a client that came
+/// back with one would say the same again.
+fn of_first_frame(fault: Fault) -> Fault {
+    if fault.code.row().close.is_some() {
+        return fault;
+    }
+    Fault::new(Code::BadFrame, format!("the first frame must be authenticate: {}", fault.message))
 }
 
 async fn next_text(socket: &mut Socket) -> Result<String, Option<Fault>> {

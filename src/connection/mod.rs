@@ -20,6 +20,7 @@ pub use shutdown::Shutdown;
 
 use std::time::Duration;
 
+use crate::auth::Origins;
 use crate::driver::Context;
 
 /// The settings of connections.
@@ -38,6 +39,8 @@ pub struct Shared {
     pub context: Context,
     /// The settings of connections.
     pub settings: ConnectionSettings,
+    /// The origins whose pages may use the node, over the socket and over HTTP.
+    pub origins: Origins,
     /// Whether the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
     pub shutdown: Shutdown,
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use super::error::ApiError;
 use crate::auth::{self, AuthError, Identity, Scope};
 use crate::connection::Shared;
 use crate::domain::{ChatId, ExternalId, MessageId, Profile};
+use crate::protocol::fields::whole_number;
 use crate::protocol::{Code, Fault};
 use crate::service::SignIn;
 
@@ -47,19 +49,28 @@ impl FromRequestParts<Shared> for Admin {
     }
 }
 
-/// A body within the limit.
+/// A body within the limit, as it was sent.
 #[derive(Debug)]
 pub(super) struct Payload(pub(super) Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Payload {
     type Rejection = ApiError;
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if is_encoded(request.headers()) {
+            return Err(Code::UnsupportedEncoding.into());
+        }
         match Bytes::from_request(request, state).await {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Code::TooLarge.into()),
             Err(_) => Err(Fault::new(Code::BadFrame, "the body broke off").into()),
         }
     }
+}
+
+/// Whether the body has a coding (RFC 9110 section 8.4); `identity` stands for none.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// The chat of the path.
@@ -100,6 +111,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(params)| Self(params)).map_err(|rejection| Fault::invalid(rejection.body_text()).into())
     }
+}
+
+/// The number of a chat or an inbox in a parameter of this name.
+///
+/// # Errors
+/// `invalid`: it is no whole number, 0 or above.
+pub(super) fn number(name: &str, text: Option<&str>) -> Result<Option<i64>, Fault> {
+    let read = |text| whole_number(text).ok_or_else(|| Fault::invalid(format!("`{name}` must be a whole number, 0 or above")));
+    text.map(read).transpose()
 }
 
 /// The number of items that a request asks for, checked against the maximum.

@@ -6,9 +6,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::extract::{Caller, Params, Payload, limit};
+use super::extract::{Caller, Params, Payload, limit, number};
 use crate::domain::{Class, InboxSeq, PageRow, limits};
 use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
+use crate::protocol::fields::small_number;
 use crate::protocol::message::ReceiveData;
 use crate::protocol::server::{DeliveredOk, RejectOk};
 use crate::service::Service;
@@ -18,7 +19,8 @@ const LIST_MAX: u16 = 500;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ListParams {
-    after: Option<i64>,
+    after: Option<String>,
+    #[serde(default, deserialize_with = "small_number")]
     limit: Option<u16>,
     class: Option<Class>,
 }
@@ -43,7 +45,8 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let limit = limit(params.limit, limits::PAGE_ROWS, LIST_MAX)?;
     let class = params.class.unwrap_or_default();
-    let page = service.inbox(&caller, class, InboxSeq(params.after.unwrap_or(0)), limit).await?;
+    let after = number("after", params.after.as_deref())?.unwrap_or(0);
+    let page = service.inbox(&caller, class, InboxSeq(after), limit).await?;
     let messages = page.rows.iter().filter_map(|row| match row {
         PageRow::Envelope(envelope) => Some(ReceiveData::new(envelope, envelope.attempts.saturating_add(1))),
         PageRow::Gap { .. } => None,

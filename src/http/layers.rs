@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{Any as AnyOf, CorsLayer};
+use tower_http::cors::{AllowOrigin, Any as AnyOf, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use tracing::{Span, debug_span};
 
 use super::error::ApiError;
+use crate::auth::Origins;
 use crate::connection::Shutdown;
 use crate::domain::limits;
 use crate::protocol::{Code, Fault};
@@ -23,7 +24,7 @@ use crate::protocol::{Code, Fault};
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Puts the layers round these routes.
-pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Shutdown) -> Router<S> {
+pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Shutdown, origins: &Origins) -> Router<S> {
     // The last one is the outermost.
     routes
         .layer(middleware::from_fn_with_state(stop, send_on_when_stopping))
@@ -33,8 +34,19 @@ pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: 
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        // Tokens are sent on purpose and never by the browser itself, so any page may ask.
-        .layer(CorsLayer::new().allow_origin(AnyOf).allow_methods(AnyOf).allow_headers(AnyOf))
+        .layer(cors(origins))
+}
+
+/// The answers to browsers that ask for a page of another origin (the Fetch standard, CORS protocol).
+fn cors(origins: &Origins) -> CorsLayer {
+    let origin = match origins {
+        Origins::Every => AllowOrigin::any(),
+        Origins::Listed(listed) => AllowOrigin::list(listed.iter().cloned()),
+    };
+    // Each by its name: `*` covers every header but `Authorization`.
+    let asked = ["authorization", "content-type", "idempotency-key", "x-request-id", "traceparent"].map(HeaderName::from_static);
+    let told = ["retry-after", "x-request-id"].map(HeaderName::from_static);
+    CorsLayer::new().allow_origin(origin).allow_methods(AnyOf).allow_headers(asked).expose_headers(told)
 }
 
 /// Never the query: it may hold a token.

@@ -3,12 +3,13 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), then the handlers: `chats` and `members`,
-//! `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it, `serve` brings it connections,
-//! `silent` knows those that have asked for nothing yet.
+//! In reading order: `error`, `extract` (caller, body, path, query), `upgrade` (the request for a WebSocket), then the
+//! handlers: `chats` and `members`, `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
+//! `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
 mod extract;
+mod upgrade;
 
 mod chats;
 mod dead_letters;
@@ -25,7 +26,7 @@ mod silent;
 pub use serve::{ServeSettings, serve};
 
 use axum::Router;
-use axum::extract::{FromRef, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection};
+use axum::extract::{FromRef, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -35,6 +36,7 @@ use crate::protocol::{Code, Fault};
 use crate::service::Service;
 use error::ApiError;
 use extract::Params;
+use upgrade::Upgrade;
 
 /// Every route of a node.
 pub fn router(shared: Shared) -> Router {
@@ -60,7 +62,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/metrics", get(node::metrics))
         .fallback(async || ApiError::from(Fault::new(Code::NotFound, "there is no such path")))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed));
-    layers::around(routes, shared.shutdown.clone()).with_state(shared)
+    layers::around(routes, shared.shutdown.clone(), &shared.origins).with_state(shared)
 }
 
 impl FromRef<Shared> for Service {
@@ -71,10 +73,10 @@ impl FromRef<Shared> for Service {
 
 async fn socket(
     State(shared): State<Shared>,
-    Params(query): Params<ConnectQuery>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    Upgrade(upgrade): Upgrade,
+    query: Result<Params<ConnectQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|_| Fault::invalid("this is for WebSocket: the request asks for no upgrade (RFC 6455)"))?;
+    let query = query.map(|Params(query)| query).map_err(ApiError::into_fault);
     Ok(connection::upgrade(shared, upgrade, &headers, query)?)
 }

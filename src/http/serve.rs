@@ -137,7 +137,8 @@ async fn connection(placed: Placed, silence: Silence, router: Router, head_timeo
         }
     });
     let mut protocol = http1::Builder::new();
-    protocol.timer(TokioTimer::new()).header_read_timeout(KEPT_ALIVE_MAX);
+    // A client may close its half when it has sent its request (RFC 9112 section 9.6): it is answered, and what it asked for is done.
+    protocol.timer(TokioTimer::new()).header_read_timeout(KEPT_ALIVE_MAX).half_close(true);
     let mut served = pin!(protocol.serve_connection(TokioIo::new(placed), service).with_upgrades());
     let mut ends = begun + head_timeout;
     let (mut has_spoken, mut takes_leave) = (false, false);

@@ -16,7 +16,7 @@ pub enum ComeBack {
     Yes,
     /// After a pause that grows with each try.
     Later,
-    /// With another token.
+    /// With another token, and after such a pause: it may be refused as the one before was.
     WithNewToken,
     /// Not by itself: the same again would end the same way.
     No,
@@ -64,9 +64,9 @@ macro_rules! codes {
 }
 
 codes! {
-    BadFrame "bad_frame" 400 4400 Yes "Not a text frame with one JSON object that names an event (over HTTP: not a JSON object).";
+    BadFrame "bad_frame" 400 4400 No "Not a text frame with one JSON object that names an event (over HTTP: not a JSON object).";
     UnknownEvent "unknown_event" 400 - Yes "There is no such event.";
-    Invalid "invalid" 400 - Yes "A field is missing, of the wrong type, or beyond its limit; the message names it.";
+    Invalid "invalid" 400 4400 No "A field is missing, of the wrong type, or beyond its limit; the message names it.";
     NotAuthenticated "not_authenticated" 401 4401 WithNewToken "No token, or one that is not valid.";
     TokenExpired "token_expired" 401 4401 WithNewToken "The token's `exp` has passed.";
     AuthenticationTimeout "authentication_timeout" 408 4408 Yes "The connection did not authenticate in time.";
@@ -78,7 +78,9 @@ codes! {
     Conflict "conflict" 409 - Yes "It contradicts what is there: another sender's message id, a direct chat's members.";
     AckAhead "ack_ahead" 409 - Yes "`upTo` is above what this connection has emitted; nothing was changed.";
     TooManyMembers "too_many_members" 409 - Yes "The group would have more members than allowed.";
-    TooLarge "too_large" 413 4413 Yes "The frame or body is larger than allowed.";
+    TooLarge "too_large" 413 4413 No "The frame or body is larger than allowed.";
+    UnsupportedEncoding "unsupported_encoding" 415 - Yes "The body has a `Content-Encoding`, and none is decoded: send it as it is.";
+    UpgradeRequired "upgrade_required" 426 - Yes "The WebSocket has another version than 13, the only one that is spoken (RFC 6455).";
     RateLimited "rate_limited" 429 4429 Later "Too much in too short a time; again after `retryAfterMs`.";
     TooManyChats "too_many_chats" 429 - Yes "The user has begun too many direct chats within the hour.";
     TooManySessions "too_many_sessions" 429 4429 Later "The user has as many connections as allowed.";

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use restante::config::Config;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{Connect, Node, Socket, database, direct, fill, token, token_for, wait_until};
+
+/// A request for `/ws` as a browser makes it, with the token as a subprotocol.
+pub fn of_browser(addr: SocketAddr, query: &str, token: &str) -> Request {
+    request(addr, query, &[("sec-websocket-protocol", format!("restante.v1, bearer.{token}"))])
+}
 
 /// A request for `/ws`.
 pub fn request(addr: SocketAddr, query: &str, headers: &[(&'static str, String)]) -> Request {
@@ -33,7 +38,7 @@ fn forged(user: &str) -> String {
 }
 
 /// The HTTP status of an upgrade that is refused.
-async fn refused(request: Request) -> u16 {
+pub async fn refused(request: Request) -> u16 {
     match Socket::request(request).await {
         Err(Error::Http(answer)) => answer.status().as_u16(),
         Err(error) => panic!("{error}"),
@@ -82,18 +87,67 @@ async fn what_is_no_valid_token_gets_no_connection() {
     for (bad, code) in bad {
         assert_eq!(refused(request(node.addr(), "", &[("authorization", format!("Bearer {bad}"))])).await, 401);
         assert_eq!(refused(request(node.addr(), &format!("?token={bad}"), &[])).await, 401);
-        assert_eq!(refused(request(node.addr(), "", &[("sec-websocket-protocol", format!("restante.v1, bearer.{bad}"))])).await, 401);
         let mut socket = Socket::request(request(node.addr(), "", &[])).await.unwrap();
         let refused = socket.ask("authenticate", json!({"token": bad})).await;
         assert_eq!((&refused["event"], &refused["data"]["code"]), (&json!("error"), &json!(code)));
         assert_eq!(socket.closed().await, Some(4401));
     }
-    // Anything but `authenticate` comes too early; whoever asked is told so, by its own id.
-    for (event, code) in [("ping", "not_authenticated"), ("no such event", "not_authenticated")] {
+    node.stop().await;
+}
+
+/// Broken by 4401: a client that comes back with a new token would say the same again, and so for ever.
+#[tokio::test]
+async fn a_first_frame_that_is_no_authenticate_is_the_clients_fault_and_no_matter_of_its_token() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    // Whoever asked is told so, by its own id.
+    for (event, code) in [("ping", "bad_frame"), ("message:send", "invalid"), ("no such event", "bad_frame"), ("authenticate", "invalid")] {
         let mut socket = Socket::request(request(node.addr(), "", &[])).await.unwrap();
-        assert_eq!(socket.ask(event, json!({})).await["data"]["code"], code);
-        assert_eq!(socket.closed().await, Some(4401));
+        assert_eq!(socket.ask(event, json!({})).await["data"]["code"], code, "{event}");
+        assert_eq!(socket.closed().await, Some(4400), "{event}");
     }
+    let texts = ["", "hello", "[]", "{}", r#"{"event":"ping","id":{}}"#, r#"{"event":"authenticate","data":{"token":7}}"#];
+    for frame in texts.map(Message::text).into_iter().chain([Message::binary(vec![1, 2, 3])]) {
+        let mut socket = Socket::request(request(node.addr(), "", &[])).await.unwrap();
+        socket.frame(frame.clone()).await;
+        assert_eq!(socket.closed().await, Some(4400), "{frame}");
+    }
+    let mut socket = Socket::request(request(node.addr(), "", &[])).await.unwrap();
+    socket.frame(Message::text("x".repeat(256 * 1024 + 1))).await;
+    assert_eq!(socket.closed().await, Some(4413));
+    node.stop().await;
+}
+
+/// A browser shows its page nothing of an answer that is no upgrade.
+#[tokio::test]
+async fn a_client_that_offers_the_subprotocol_is_told_over_the_socket_why_it_is_refused() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let expired = token_for("alice", -time::Duration::MINUTE);
+    let told = async |request: Request, code: &str, close: u16| {
+        let what = format!("{:?}", request.uri());
+        let mut socket = Socket::request(request).await.unwrap();
+        assert_eq!(socket.subprotocol.as_deref(), Some("restante.v1"));
+        let error = socket.next().await;
+        assert_eq!((&error["event"], &error["data"]["code"], &error["id"]), (&json!("error"), &json!(code), &Value::Null), "{what}");
+        assert!(!error["data"]["message"].as_str().unwrap().is_empty());
+        assert_eq!(socket.closed().await, Some(close), "{what}");
+    };
+    for (bad, code) in [(forged("alice"), "not_authenticated"), (unsigned("alice"), "not_authenticated"), (expired, "token_expired")] {
+        told(of_browser(node.addr(), "", &bad), code, 4401).await;
+        let only = [("sec-websocket-protocol", "restante.v1".to_owned())];
+        told(request(node.addr(), &format!("?token={bad}"), &only), code, 4401).await;
+        let [offered] = only;
+        told(request(node.addr(), "", &[offered, ("authorization", format!("Bearer {bad}"))]), code, 4401).await;
+    }
+    told(of_browser(node.addr(), "", &"x".repeat(17_000)), "not_authenticated", 4401).await;
+    let long = format!("?device={}", "d".repeat(65));
+    for wish in ["?window=0", "?window=many", "?window=1&window=2", "?batch=2", "?device=", "?since=7", "?epoch=e&since=-1", &long] {
+        told(of_browser(node.addr(), wish, &token("alice")), "invalid", 4400).await;
+    }
+    let mut alice = Socket::request(of_browser(node.addr(), "?window=1", &token("alice"))).await.unwrap();
+    assert_eq!(alice.next().await["event"], "ready");
+    drop(alice);
     node.stop().await;
 }
 
@@ -141,7 +195,22 @@ async fn wishes_that_cannot_be_granted_are_refused_before_the_upgrade() {
     let db = database().await;
     let node = Node::start(db.options()).await;
     let long = format!("device={}", "d".repeat(65));
-    let numbers = ["", "x", "1,2", "chat:1,1", "event:", "event:1,event:2", "post:1", "event:1,", "1:event"];
+    let numbers = [
+        "",
+        "x",
+        "-1",
+        "%2B1",
+        "1.5",
+        "event:-1",
+        "9223372036854775808",
+        "1,2",
+        "chat:1,1",
+        "event:",
+        "event:1,event:2",
+        "post:1",
+        "event:1,",
+        "1:event",
+    ];
     let numbers = numbers.map(|since| format!("epoch=e&since={since}"));
     let wishes = ["window=0", "window=501", "window=-1", "window=many", "batch=2", "device=", "since=7", "since=event:7", &long];
     for wish in wishes.into_iter().chain(numbers.iter().map(String::as_str)) {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite;
 
+use super::entering::of_browser;
 use crate::support::fixtures::{Holder, assert_consistent, until};
 use crate::support::{Connect, Node, PATIENCE, SOMEBODY_WAITS, Socket, database, kill, secret, token};
 
@@ -63,6 +64,10 @@ async fn a_node_that_stops_is_not_ready_at_once_and_lets_nobody_in_but_answers()
     let body: serde_json::Value = serde_json::from_slice(refused.body().as_deref().unwrap()).unwrap();
     assert_eq!((refused.status().as_u16(), &body["error"]["code"]), (503, &json!("restart")));
     assert!(body["error"]["retryAfterMs"].as_u64().unwrap() >= 250 && refused.headers().contains_key("retry-after"));
+    let mut browser = Socket::request(of_browser(addr, "", &token("cleo"))).await.unwrap();
+    let told = browser.event("error").await;
+    assert_eq!((&told["code"], told["retryAfterMs"].as_u64().unwrap() >= 250), (&json!("restart"), true));
+    assert_eq!(browser.closed().await, Some(1012));
 
     bob.ack(&message).await;
     assert_eq!((bob.error().await, bob.closed().await), (json!("restart"), Some(1012)));

@@ -7,6 +7,7 @@ use restante::service::{Admission, Purpose};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 
+use super::entering::of_browser;
 use crate::support::fixtures::assert_consistent;
 use crate::support::{Connect, Node, PATIENCE, Socket, database, direct, fill, statuses, token, wait_until};
 
@@ -62,14 +63,18 @@ async fn who_comes_when_too_many_wait_is_told_when_to_come_back() {
     let body: Value = serde_json::from_slice(refused.body().as_deref().unwrap()).unwrap();
     assert_eq!((refused.status().as_u16(), &body["error"]["code"]), (503, &json!("busy")));
     assert!(body["error"]["retryAfterMs"].as_u64().unwrap() >= 2_000 && refused.headers().contains_key("retry-after"));
-    // One that has its socket already is told there.
+    // One that offers the subprotocol sees no HTTP, and one that has its socket already neither: both are told there.
+    let mut browser = Socket::request(of_browser(node.addr(), "", &token("browser"))).await.unwrap();
+    let error = browser.event("error").await;
+    assert_eq!((&error["code"], error["retryAfterMs"].as_u64().unwrap() >= 2_000), (&json!("busy"), true));
+    assert_eq!(browser.closed().await, Some(4503));
     early.tell("authenticate", json!({"token": token("early")})).await;
     let error = early.event("error").await;
     assert_eq!((&error["code"], error["retryAfterMs"].as_u64().unwrap() >= 2_000), (&json!("busy"), true));
     assert_eq!(early.closed().await, Some(4503));
     drop(held);
     first.event("ready").await;
-    assert!(node.app().context().metrics.render().contains(r#"restante_connections_closed_total{reason="busy"} 1"#));
+    assert!(node.app().context().metrics.render().contains(r#"restante_connections_closed_total{reason="busy"} 2"#));
     node.stop().await;
 }
 

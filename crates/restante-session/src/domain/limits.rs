@@ -4,6 +4,8 @@
 pub const USER_ID_CHARS_MAX: usize = 128;
 /// Characters of a device id.
 pub const DEVICE_ID_CHARS_MAX: usize = 64;
+/// Bytes of a token, as its text.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a frame from a client.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a `message:batch` frame; a page that is larger goes out in several frames.
