@@ -94,6 +94,11 @@ impl Receipts {
         }
     }
 
+    /// Rows of this user have ended: its sessions look at what they hold.
+    pub fn ended(&self, user: UserId) {
+        self.notifier.rows_ended(user);
+    }
+
     /// A member has read some messages. Its other connections are told too: they need not show them as unread.
     pub fn read(&self, member: &Profile, chat: ChatId, read: &ReadRows) {
         self.notifier.read_up_to(member.user, chat, read.up_to);

@@ -164,10 +164,6 @@ impl<O: Outgoing> Driver<O> {
     fn operation_ended(&mut self, result: OperationResult) {
         match result {
             OperationResult::Input(input) => self.handle(input),
-            OperationResult::Attempted(message, input, outcome) => {
-                self.tickets.attempted(message, outcome);
-                self.handle(input);
-            }
             OperationResult::Settled { first, last, result, queue } => {
                 self.settlements.written(queue);
                 match result {

@@ -8,7 +8,7 @@ use super::{Driver, OperationResult, Outgoing};
 use crate::domain::Class;
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
-use crate::protocol::event::ServerEvent;
+use crate::protocol::event::{Notice, ServerEvent};
 use crate::service::OverviewQuery;
 use crate::session::Input;
 use crate::store::{MarksRead, Overview, PageToken};
@@ -42,7 +42,13 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
         },
         Note::ReadUpTo(chat, seq) => driver.handle(Input::ReadUpTo(chat, seq)),
         Note::Echo(message) => driver.outbox.event(None, &ServerEvent::Echo(message)),
-        Note::Notice(notice) => driver.outbox.event(None, &ServerEvent::Notice(notice)),
+        Note::Notice(notice) => {
+            // Before the client is told: nothing of the chat is emitted after it.
+            if let Notice::Removed { chat, left_seq, .. } = *notice {
+                driver.handle(Input::Left(chat, left_seq));
+            }
+            driver.outbox.event(None, &ServerEvent::Notice(notice));
+        }
     }
 }
 
@@ -51,6 +57,9 @@ fn look_for<O: Outgoing>(driver: &mut Driver<O>, missed: Missed) {
         if missed.wakes(class) {
             driver.handle(Input::Wake(class));
         }
+    }
+    if missed.ended() {
+        driver.handle(Input::SomethingEnded);
     }
     if missed.receipts() {
         read_moved_marks(driver);

@@ -14,6 +14,7 @@ mod devices;
 mod direct_chats;
 mod directed;
 mod diverted;
+mod endings;
 mod entering;
 mod expiry;
 mod explain;
