@@ -88,9 +88,9 @@ impl Notifier {
         self.post(&BusMessage::Receipt(sender, receipt));
     }
 
-    /// A user has read a chat up to here: its other sessions need not show it as unread.
-    pub fn read_up_to(&self, user: UserId, chat: ChatId, seq: ChatSeq) {
-        self.hub.tell(user, &Note::ReadUpTo(chat, seq));
+    /// A user has read a chat up to here: its sessions but this one need not show it as unread.
+    pub fn read_up_to(&self, user: UserId, but: Option<SessionId>, chat: ChatId, seq: ChatSeq) {
+        self.hub.tell_others(user, but, &Note::ReadUpTo(chat, seq));
         self.post(&BusMessage::ReadUpTo(user, chat, seq));
     }
 

@@ -159,7 +159,8 @@ fn read<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, target: ReadTarget, t
         ReadTarget::Seq(seq) => ReadUpTo::Seq(seq),
         ReadTarget::Message(message) => ReadUpTo::Message(message),
     };
-    let read = driver.context.service.read(Arc::clone(&driver.client.profile), chat, up_to);
+    let (session, profile) = (driver.client.session, Arc::clone(&driver.client.profile));
+    let read = driver.context.service.read_by_session(session, profile, chat, up_to);
     driver.answer(reply_to, async move {
         match read.await {
             Ok(ReadDone { up_to }) => {

@@ -40,7 +40,12 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
             Some(event) => driver.outbox.event(None, &event),
             None => read_moved_marks(driver),
         },
-        Note::ReadUpTo(chat, seq) => driver.handle(Input::ReadUpTo(chat, seq)),
+        Note::ReadUpTo(chat, seq) => {
+            driver.handle(Input::ReadUpTo(chat, seq));
+            if let Some(event) = driver.receipts.read_elsewhere(chat, seq) {
+                driver.outbox.event(None, &event);
+            }
+        }
         Note::Echo(message) => driver.outbox.event(None, &ServerEvent::Echo(message)),
         Note::Notice(notice) => {
             // Before the client is told: nothing of the chat is emitted after it.
@@ -96,6 +101,9 @@ pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, overview: Overv
 
 /// Tells marks that were read, and reads what is left of them.
 pub(super) fn tell_marks<O: Outgoing>(driver: &mut Driver<O>, read: MarksRead) {
+    for (chat, seq) in &read.own {
+        driver.handle(Input::ReadUpTo(*chat, *seq));
+    }
     let (events, next) = driver.receipts.read(&read);
     events.iter().for_each(|event| driver.outbox.event(None, event));
     match next {

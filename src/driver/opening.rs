@@ -64,9 +64,9 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
         }
         Ok(overview) => {
             // Nothing to tell: the client may have the new cursor at once.
-            let MarksRead { marks, counts, rest } = &overview.marks;
+            let MarksRead { marks, counts, own, rest } = &overview.marks;
             let told = match rest {
-                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
+                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() && own.is_empty() => Some(*cursor),
                 Remainder::None(_) | Remainder::From(_) => known,
             };
             let interval = jittered(context.session.poll_interval, client.session);

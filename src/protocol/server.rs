@@ -208,6 +208,16 @@ events! {
         seq: ChatSeq,
     }
 
+    /// The user itself has read a chat up to here, on another connection.
+    "chat:read" ChatRead<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// Everything up to here is read.
+        read_seq: ChatSeq,
+        /// To be passed as `?marks=` at the next connect.
+        marks_cursor: &'a str,
+    }
+
     /// A member of the chat began or stopped typing.
     "typing" Typing<'a> {
         /// The chat.

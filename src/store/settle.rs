@@ -212,6 +212,8 @@ pub struct ReadRows {
     pub up_to: ChatSeq,
     /// Whether there is more to read: ask again.
     pub more: bool,
+    /// Whether the member had read less before.
+    pub advanced: bool,
 }
 
 /// Marks chats as read, each up to a number and at most `rows_max` rows of it, in one transaction. A request whose
@@ -234,9 +236,15 @@ pub async fn read(
     let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
     for row in rows {
         let Ok(place) = usize::try_from(row.ord - 1) else { continue };
-        let entry = done.entry(place).or_insert_with(|| ReadRows { rows: Vec::new(), at: row.read_at, up_to: ChatSeq(0), more: false });
-        if let (Some(up_to), Some(more)) = (row.up_to, row.more) {
-            (entry.up_to, entry.more) = (ChatSeq(up_to), more);
+        let entry = done.entry(place).or_insert_with(|| ReadRows {
+            rows: Vec::new(),
+            at: row.read_at,
+            up_to: ChatSeq(0),
+            more: false,
+            advanced: false,
+        });
+        if let (Some(up_to), Some(more), Some(advanced)) = (row.up_to, row.more, row.advanced) {
+            (entry.up_to, entry.more, entry.advanced) = (ChatSeq(up_to), more, advanced);
         }
         if let (Some(message), Some(seq), Some(sender)) = (row.message_id, row.chat_seq, row.sender_id) {
             entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender) });

@@ -1,4 +1,4 @@
 -- read_all: several reads in one transaction, each up to a number of a chat; (chat_id, seq) of messages, then (message_id, user_id) of message_status
 -- Its patience with others' locks comes with it: an argument is computed before the function is called, and the connection keeps nothing of it.
-select r.ord as "ord!", r.message_id as "message_id?", r.chat_seq as "chat_seq?", r.sender_id as "sender_id?", r.read_at as "read_at!", r.up_to as "up_to?", r.more as "more?"
+select r.ord as "ord!", r.message_id as "message_id?", r.chat_seq as "chat_seq?", r.sender_id as "sender_id?", r.read_at as "read_at!", r.up_to as "up_to?", r.more as "more?", r.advanced as "advanced?"
 from restante_read($1, $2, $3, case when set_config('lock_timeout', $5, true) is not null then $4::int end) r
