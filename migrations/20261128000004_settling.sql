@@ -203,7 +203,7 @@ comment on function restante_settle(bigint[], inbox_class[], bigint[], bigint[],
   'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
 create function restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer)
-returns table (ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamptz, up_to bigint, more boolean)
+returns table (ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamptz, up_to bigint, more boolean, advanced boolean)
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -224,7 +224,8 @@ declare
   v_read     integer[]; -- those of the rows that became read
   v_of       integer[]; -- per request of a member: its place, …
   v_ends     bigint[];  -- … up to where it is done here,
-  v_more     boolean[]; -- … and is there more?
+  v_more     boolean[]; -- … is there more,
+  v_advanced boolean[]; -- … and was less read before?
   v_hole_users bigint[];
   v_hole_chats uuid[];
 begin
@@ -255,12 +256,13 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
                  array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
-                 array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more from ends e) b;
+                 array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
+                 array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
 
   -- Rows in the one order, as restante_settle(); then marks.
   with moved as (
@@ -290,12 +292,12 @@ begin
   end if;
 
   return query
-    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean from unnest(v_read) k (n)
+    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean, null::boolean from unnest(v_read) k (n)
     union all
-    select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
+    select r.ord, null, null, null, v_now, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
 end $$;
 comment on function restante_read(bigint[], uuid[], bigint[], integer) is
-  'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+  'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
 
 create function restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer)
 returns table (ord integer, attempts integer, failed boolean, counted_at timestamptz)

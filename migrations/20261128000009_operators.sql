@@ -31,7 +31,7 @@ as $$
    group by u.part;
 $$;
 comment on function restante_look_at_marks(bigint[]) is
-  'Tells every node that marks moved for these senders (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
+  'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
 create function delivery_trace(p_message uuid)
 returns table (
@@ -165,7 +165,8 @@ begin
   perform restante_exact_marks(array[v_chat], array[v_user], true);
   update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
    where e.message_id = p_message and e.user_id = v_user;
-  perform restante_look_at_marks(array[v_sender]);
+  -- The recipient too: what its sessions hold of it is not to be emitted any more.
+  perform restante_look_at_marks(array[v_sender, v_user]);
   raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
   return true;
 end $$;

@@ -75,6 +75,12 @@ impl Notifier {
         self.post(&BusMessage::LookAtMarks(vec![user]));
     }
 
+    /// Something that waited for this user has ended: its sessions look at what they hold.
+    pub fn rows_ended(&self, user: UserId) {
+        self.hub.rows_ended(user);
+        self.post(&BusMessage::LookAtMarks(vec![user]));
+    }
+
     /// Tells a sender what became of its messages.
     pub fn receipt(&self, sender: UserId, receipt: Receipt) {
         let receipt = Arc::new(receipt);
@@ -82,9 +88,9 @@ impl Notifier {
         self.post(&BusMessage::Receipt(sender, receipt));
     }
 
-    /// A user has read a chat up to here: its other sessions need not show it as unread.
-    pub fn read_up_to(&self, user: UserId, chat: ChatId, seq: ChatSeq) {
-        self.hub.tell(user, &Note::ReadUpTo(chat, seq));
+    /// A user has read a chat up to here: its sessions but this one need not show it as unread.
+    pub fn read_up_to(&self, user: UserId, but: Option<SessionId>, chat: ChatId, seq: ChatSeq) {
+        self.hub.tell_others(user, but, &Note::ReadUpTo(chat, seq));
         self.post(&BusMessage::ReadUpTo(user, chat, seq));
     }
 
@@ -218,7 +224,8 @@ mod tests {
             Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
             Found::Missed(missed) => {
                 let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));
-                wakes.chain(missed.receipts().then(|| "marks".to_owned())).collect()
+                let marks = wakes.chain(missed.receipts().then(|| "marks".to_owned()));
+                marks.chain(missed.ended().then(|| "ended".to_owned())).collect()
             }
         }
     }
@@ -255,7 +262,7 @@ mod tests {
         for (news, found) in [
             (offer(BEN, vec![(UserId(3), InboxSeq(6)), (ANNA, InboxSeq(7))]), "offer 7"),
             (BusMessage::Wake(Class::Event, vec![UserId(3), ANNA]), "wake event"),
-            (BusMessage::LookAtMarks(vec![UserId(3), ANNA]), "marks"),
+            (BusMessage::LookAtMarks(vec![UserId(3), ANNA]), "marks, ended"),
             (BusMessage::Receipt(ANNA, counted()), "receipt"),
             (BusMessage::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
             (
@@ -265,14 +272,14 @@ mod tests {
             (BusMessage::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
             (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
-            assert_eq!(finds(Heard::Message(news)), [found]);
+            assert_eq!(finds(Heard::Message(news)).join(", "), found);
         }
         let echo = finds(Heard::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
-        assert_eq!(finds(Heard::Message(BusMessage::Look)), ["wake chat", "wake alert", "wake event", "marks"]);
-        assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks"]);
+        assert_eq!(finds(Heard::Message(BusMessage::Look)), ["wake chat", "wake alert", "wake event", "marks", "ended"]);
+        assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks", "ended"]);
         assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
-        assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks"]);
+        assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks", "ended"]);
     }
 
     #[test]

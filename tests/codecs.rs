@@ -167,12 +167,12 @@ proptest! {
     }
 
     #[test]
-    fn messages(message in message(), class in class(), seq in number(), attempt in any::<u16>()) {
+    fn messages(message in message(), class in class(), seq in number(), attempt in any::<u16>(), status in status()) {
         let message = Arc::new(message);
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::clone(&message) };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message) };
         let Event::Receive(read) = told(&receive_frame(&envelope, attempt)) else { panic!() };
         same(&message, &read);
-        prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt), (class, seq, attempt));
+        prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status), (class, seq, attempt, status));
         let frames = batch_frames([(&envelope, attempt), (&envelope, 1)].into_iter());
         let Event::Batch(read) = told(&frames[0]) else { panic!() };
         read.iter().for_each(|read| same(&message, read));
@@ -243,6 +243,9 @@ proptest! {
         prop_assert_eq!((read.seq.0, read.duplicate, Timestamp::parse(&read.created_at)), (seqs[0], typing, Some(Timestamp(at))));
         let Event::ReadOk(read) = told(&server::frame(None, &server::ReadOk { chat_id: ChatId(chat), seq: ChatSeq(seqs[1]) })) else { panic!() };
         prop_assert_eq!((read.chat_id.0, read.seq.0), (chat, seqs[1]));
+        let elsewhere = server::ChatRead { chat_id: ChatId(chat), read_seq: ChatSeq(seqs[1]), marks_cursor: "e-4" };
+        let Event::ChatRead(read) = told(&server::frame(None, &elsewhere)) else { panic!() };
+        prop_assert_eq!((read.chat_id.0, read.read_seq.0, read.marks_cursor.as_deref()), (chat, seqs[1], Some("e-4")));
         let said = server::Typing { chat_id: ChatId(chat), user_id: &user, typing };
         let Event::Typing(read) = told(&server::frame(None, &said)) else { panic!() };
         prop_assert_eq!((read.chat_id.0, read.user_id.as_ref(), read.typing), (chat, Some(&user), typing));

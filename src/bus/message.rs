@@ -96,11 +96,11 @@ impl BusMessage {
             Self::Offer { class, places, .. } if !places.is_empty() => {
                 Some(Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()))
             }
-            Self::Receipt(sender, _) => Some(Self::LookAtMarks(vec![*sender])),
+            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => Some(Self::LookAtMarks(vec![*user])),
+            Self::Notice(users, notice) if matches!(**notice, Notice::Removed { .. }) => Some(Self::LookAtMarks(users.clone())),
             Self::Offer { .. }
             | Self::Wake(..)
             | Self::LookAtMarks(_)
-            | Self::ReadUpTo(..)
             | Self::Notice(..)
             | Self::Watched(..)
             | Self::Displaced(..)

@@ -37,7 +37,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, UserId};
+use crate::domain::{AttemptOutcome, ChatId, ExternalId, Profile, SessionId, UserId};
 use crate::notifier::Notifier;
 use crate::store::{DirectChat, Health, Store};
 use crate::telemetry::Metrics;
@@ -141,7 +141,21 @@ impl Delivery {
         chat: ChatId,
         up_to: ReadUpTo,
     ) -> impl Future<Output = Result<ReadDone, Refusal>> + Send + use<> {
-        self.settle.read(user, chat, up_to)
+        self.settle.read(user, chat, up_to, None)
+    }
+
+    /// The same for a session, which is not told of its own reading.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub fn read_by_session(
+        &self,
+        session: SessionId,
+        user: Arc<Profile>,
+        chat: ChatId,
+        up_to: ReadUpTo,
+    ) -> impl Future<Output = Result<ReadDone, Refusal>> + Send + use<> {
+        self.settle.read(user, chat, up_to, Some(session))
     }
 
     /// Counts an attempt against a row of this user.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, SessionId, Status, UserId};
 use crate::notifier::Notifier;
 use crate::store::{ReadRows, ReceiptCountsRequest, StatusRow, Store};
 use crate::telemetry::Metrics;
@@ -94,9 +94,16 @@ impl Receipts {
         }
     }
 
-    /// A member has read some messages. Its other connections are told too: they need not show them as unread.
-    pub fn read(&self, member: &Profile, chat: ChatId, read: &ReadRows) {
-        self.notifier.read_up_to(member.user, chat, read.up_to);
+    /// Rows of this user have ended: its sessions look at what they hold.
+    pub fn ended(&self, user: UserId) {
+        self.notifier.rows_ended(user);
+    }
+
+    /// A member has read some messages. Its sessions but the one that reads are told too: they need not show them as unread.
+    pub fn read(&self, member: &Profile, chat: ChatId, read: &ReadRows, origin: Option<SessionId>) {
+        if read.advanced || !read.rows.is_empty() {
+            self.notifier.read_up_to(member.user, origin, chat, read.up_to);
+        }
         self.metrics.settled(Status::Read, read.rows.len() as u64);
         let mut groups: BTreeMap<UserId, Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
         for row in read.rows.iter().filter(|row| self.notifier.may_be_there(row.sender)) {

@@ -26,7 +26,7 @@ use super::item::{Acks, Attempt, ReadDone, ReadUpTo};
 use super::link::Shared;
 use super::receipts::Receipts;
 use super::{LaneSettings, Refusal, Writing, lane_of_user};
-use crate::domain::{AttemptOutcome, ChatId, Profile, UserId};
+use crate::domain::{AttemptOutcome, ChatId, Profile, SessionId, UserId};
 use job::{AckJob, AttemptJob, Job, ReadJob};
 use lane::Lane;
 use queue::QUEUE_MAX;
@@ -70,10 +70,11 @@ impl SettleLanes {
         user: Arc<Profile>,
         chat: ChatId,
         up_to: ReadUpTo,
+        origin: Option<SessionId>,
     ) -> impl Future<Output = Result<ReadDone, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         let lane = self.lane(user.user).clone();
-        put(lane, Job::Read(ReadJob { user, chat, up_to, is_begun: false, reply }), answer)
+        put(lane, Job::Read(ReadJob { user, chat, up_to, origin, is_begun: false, reply }), answer)
     }
 
     fn lane(&self, user: UserId) -> &mpsc::Sender<Job> {

@@ -26,6 +26,7 @@ pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
             read_page(driver, request, class, after, limit);
         }
         Effect::Poll { class, after, limit } => poll(driver, class, after, limit),
+        Effect::CheckRows { class, seqs } => check_rows(driver, class, seqs),
         Effect::Emit(emissions) => emit(driver, emissions),
         Effect::Settle(settlement) => settle(driver, settlement),
         Effect::Read { chat, target, ticket } => read(driver, chat, target, ticket),
@@ -34,6 +35,7 @@ pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
         Effect::AdvanceLowWatermark(class) => advance_low_watermark(driver, class),
         Effect::Drained { class, up_to } => driver.outbox.event(None, &ServerEvent::Drained(server::Drained { class, inbox_seq: up_to })),
         Effect::Confirm(ticket) => confirm(driver, ticket),
+        Effect::ConfirmReject(ticket, outcome) => confirm_reject(driver, ticket, outcome),
         Effect::AckAhead { ticket, emitted } => {
             let reply_to = driver.tickets.frame(ticket);
             let words = format!("`upTo` is above {emitted}, the highest number emitted on this connection; nothing was changed");
@@ -55,6 +57,12 @@ fn poll<O: Outgoing>(driver: &mut Driver<O>, class: Class, after: InboxSeq, limi
         };
         OperationResult::Input(Input::Polled(page))
     }));
+}
+
+fn check_rows<O: Outgoing>(driver: &mut Driver<O>, class: Class, seqs: Vec<InboxSeq>) {
+    let (user, purpose) = (Arc::clone(&driver.client.profile), purpose(driver, class));
+    let states = driver.context.service.row_states(user, class, seqs, purpose);
+    driver.run(Box::pin(states.map(move |states| OperationResult::Input(Input::Checked(class, states)))));
 }
 
 fn read_page<O: Outgoing>(driver: &mut Driver<O>, request: PageRequest, class: Class, after: InboxSeq, limit: u16) {
@@ -151,7 +159,8 @@ fn read<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, target: ReadTarget, t
         ReadTarget::Seq(seq) => ReadUpTo::Seq(seq),
         ReadTarget::Message(message) => ReadUpTo::Message(message),
     };
-    let read = driver.context.service.read(Arc::clone(&driver.client.profile), chat, up_to);
+    let (session, profile) = (driver.client.session, Arc::clone(&driver.client.profile));
+    let read = driver.context.service.read_by_session(session, profile, chat, up_to);
     driver.answer(reply_to, async move {
         match read.await {
             Ok(ReadDone { up_to }) => {
@@ -164,7 +173,7 @@ fn read<O: Outgoing>(driver: &mut Driver<O>, chat: ChatId, target: ReadTarget, t
 
 fn count_attempt<O: Outgoing>(driver: &mut Driver<O>, envelope: &Envelope, reason: String, is_final: bool) {
     settle_now(driver);
-    let (class, seq, message) = (envelope.class, envelope.inbox_seq, envelope.message.id);
+    let (class, seq) = (envelope.class, envelope.inbox_seq);
     let target = AttemptTarget::Row(StatusRow {
         user: driver.client.user(),
         class,
@@ -175,11 +184,8 @@ fn count_attempt<O: Outgoing>(driver: &mut Driver<O>, envelope: &Envelope, reaso
         sender: envelope.message.sender.user,
     });
     let counted = driver.context.service.count_attempt(Attempt { user: Arc::clone(&driver.client.profile), target, reason, is_final });
-    driver.run(Box::pin(async move {
-        // A defect or a stop: leave the row alone, it waits.
-        let outcome = counted.await.unwrap_or(AttemptOutcome::SettledElsewhere);
-        OperationResult::Attempted(message, Input::Attempted { class, seq, outcome }, outcome)
-    }));
+    // No outcome is a defect or a stop: the row is left alone, it waits.
+    driver.run(Box::pin(counted.map(move |outcome| OperationResult::Input(Input::Attempted { class, seq, outcome: outcome.ok() }))));
 }
 
 fn reject_by_id<O: Outgoing>(driver: &mut Driver<O>, message: MessageId, reason: String, is_final: bool, ticket: Option<Ticket>) {
@@ -202,12 +208,13 @@ fn confirm<O: Outgoing>(driver: &mut Driver<O>, ticket: Ticket) {
     let Some((reply_to, answer)) = driver.tickets.take(ticket) else { return };
     match answer {
         Answer::Delivered => driver.outbox.event(Some(&reply_to), &ServerEvent::DeliveredOk),
-        Answer::Reject(message, outcome) => {
-            let outcome = outcome.unwrap_or(AttemptOutcome::SettledElsewhere);
-            driver.outbox.event(Some(&reply_to), &rejected(message, Ok(outcome)));
-        }
-        Answer::Read => {}
+        Answer::Reject(_) | Answer::Read => {}
     }
+}
+
+fn confirm_reject<O: Outgoing>(driver: &mut Driver<O>, ticket: Ticket, outcome: Option<AttemptOutcome>) {
+    let Some((reply_to, Answer::Reject(message))) = driver.tickets.take(ticket) else { return };
+    driver.outbox.event(Some(&reply_to), &rejected(message, outcome.ok_or(Refusal::Unavailable)));
 }
 
 fn rejected(message: MessageId, outcome: Result<AttemptOutcome, Refusal>) -> ServerEvent {

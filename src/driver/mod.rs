@@ -164,10 +164,6 @@ impl<O: Outgoing> Driver<O> {
     fn operation_ended(&mut self, result: OperationResult) {
         match result {
             OperationResult::Input(input) => self.handle(input),
-            OperationResult::Attempted(message, input, outcome) => {
-                self.tickets.attempted(message, outcome);
-                self.handle(input);
-            }
             OperationResult::Settled { first, last, result, queue } => {
                 self.settlements.written(queue);
                 match result {
@@ -178,6 +174,9 @@ impl<O: Outgoing> Driver<O> {
             }
             OperationResult::Answer(reply_to, event, input) => {
                 self.operations.answered();
+                if let ServerEvent::ReadOk(read) = &*event {
+                    self.receipts.own_read(read.chat_id, read.seq);
+                }
                 self.outbox.event(reply_to.as_ref(), &event);
                 if let Some(input) = input {
                     self.handle(input);
@@ -249,6 +248,7 @@ impl<O: Outgoing> Driver<O> {
     /// When [`Driver::deadline_passed`] wants to be called, for a connection that stays, or for one that leaves.
     pub fn deadline(&self, is_leaving: bool) -> Instant {
         let own = if is_leaving { self.token_expires } else { self.token_expires.min(self.receipts.poll_at()) };
+        let own = self.typing.deadline().map_or(own, |at| at.min(own));
         self.session.next_deadline().map_or(own, |at| at.min(own))
     }
 
@@ -262,6 +262,7 @@ impl<O: Outgoing> Driver<O> {
         if self.token_expires <= now {
             return self.close(Code::TokenExpired);
         }
+        commands::typing::due(self, now);
         // Without another node no receipt is lost between nodes.
         if self.receipts.is_poll_due(now) && !self.context.notifier.is_alone() {
             notes::read_moved_marks(self);
@@ -281,6 +282,7 @@ impl<O: Outgoing> Driver<O> {
     pub fn hand_over(&mut self) {
         self.settle();
         commands::send::send_what_waits(self);
+        commands::typing::end(self);
     }
 
     /// Those who knew of the session are told that its connection has ended, with this code or by its client.

@@ -8,7 +8,7 @@ use super::{Driver, OperationResult, Outgoing};
 use crate::domain::Class;
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
-use crate::protocol::event::ServerEvent;
+use crate::protocol::event::{Notice, ServerEvent};
 use crate::service::OverviewQuery;
 use crate::session::Input;
 use crate::store::{MarksRead, Overview, PageToken};
@@ -40,9 +40,20 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
             Some(event) => driver.outbox.event(None, &event),
             None => read_moved_marks(driver),
         },
-        Note::ReadUpTo(chat, seq) => driver.handle(Input::ReadUpTo(chat, seq)),
+        Note::ReadUpTo(chat, seq) => {
+            driver.handle(Input::ReadUpTo(chat, seq));
+            if let Some(event) = driver.receipts.read_elsewhere(chat, seq) {
+                driver.outbox.event(None, &event);
+            }
+        }
         Note::Echo(message) => driver.outbox.event(None, &ServerEvent::Echo(message)),
-        Note::Notice(notice) => driver.outbox.event(None, &ServerEvent::Notice(notice)),
+        Note::Notice(notice) => {
+            // Before the client is told: nothing of the chat is emitted after it.
+            if let Notice::Removed { chat, left_seq, .. } = *notice {
+                driver.handle(Input::Left(chat, left_seq));
+            }
+            driver.outbox.event(None, &ServerEvent::Notice(notice));
+        }
     }
 }
 
@@ -51,6 +62,9 @@ fn look_for<O: Outgoing>(driver: &mut Driver<O>, missed: Missed) {
         if missed.wakes(class) {
             driver.handle(Input::Wake(class));
         }
+    }
+    if missed.ended() {
+        driver.handle(Input::SomethingEnded);
     }
     if missed.receipts() {
         read_moved_marks(driver);
@@ -87,6 +101,9 @@ pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, overview: Overv
 
 /// Tells marks that were read, and reads what is left of them.
 pub(super) fn tell_marks<O: Outgoing>(driver: &mut Driver<O>, read: MarksRead) {
+    for (chat, seq) in &read.own {
+        driver.handle(Input::ReadUpTo(*chat, *seq));
+    }
     let (events, next) = driver.receipts.read(&read);
     events.iter().for_each(|event| driver.outbox.event(None, event));
     match next {

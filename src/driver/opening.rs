@@ -69,9 +69,9 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
         }
         Ok(overview) => {
             // Nothing to tell: the client may have the new cursor at once.
-            let MarksRead { marks, counts, rest } = &overview.marks;
+            let MarksRead { marks, counts, own, rest } = &overview.marks;
             let told = match rest {
-                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() => Some(*cursor),
+                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() && own.is_empty() => Some(*cursor),
                 Remainder::None(_) | Remainder::From(_) => known,
             };
             let interval = jittered(context.session.poll_interval, client.session);
@@ -120,7 +120,7 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
     let poll_interval = jittered(context.session.poll_interval, client.session);
     let settings = Settings { window: client.options.window, poll_interval, ..Settings::clone(&context.session) };
-    (Start { settings, scope, has_device, classes, emit_alone }, resumed)
+    (Start { settings, scope, has_device, classes, emit_alone, database_time: opening.at }, resumed)
 }
 
 /// Whether `?since=` was taken for one class at least.
@@ -221,6 +221,7 @@ mod tests {
             has_device: false,
             classes: PerClass { chat: place(7), alert: place(0), event: place(3) },
             emit_alone: false,
+            database_time: time::OffsetDateTime::UNIX_EPOCH,
         };
         let effects = |ends: PerClass<i64>| {
             let (mut session, effects) = Session::start(Instant::now(), start.clone());

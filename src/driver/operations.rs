@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::settlements::LaneQueue;
 use crate::delivery::Refusal;
-use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
+use crate::domain::{ChatId, ExternalId, UserId};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -20,8 +20,6 @@ pub(super) type Operation = Pin<Box<dyn Future<Output = OperationResult> + Send>
 pub enum OperationResult {
     /// The session is to know.
     Input(Input),
-    /// An attempt against this message was counted.
-    Attempted(MessageId, Input, AttemptOutcome),
     /// Settlements from the first number to the last were written, or cannot be.
     Settled {
         /// The first.

@@ -31,6 +31,7 @@ pub(super) struct Receipts {
     cursor: Arc<str>,
     poll: MarksPoll,
     told_read: ToldRead,
+    own_read: OwnRead,
     reading: Reading,
 }
 
@@ -58,7 +59,15 @@ impl Receipts {
     /// Receipts of a client that knows everything up to `known`. It polls at this interval.
     pub(super) fn new(now: Instant, interval: Duration, epoch: &str, known: Option<MarksCursor>) -> Self {
         let (poll, told_read) = (MarksPoll::new(now, interval), ToldRead::default());
-        Self { epoch: epoch.into(), known, cursor: cursor_text(epoch, known), poll, told_read, reading: Reading::No }
+        Self {
+            epoch: epoch.into(),
+            known,
+            cursor: cursor_text(epoch, known),
+            poll,
+            told_read,
+            own_read: OwnRead::default(),
+            reading: Reading::No,
+        }
     }
 
     /// The marks cursor for the client.
@@ -76,6 +85,16 @@ impl Receipts {
         if self.told_read.overtook(now, &receipt) { None } else { Some(ServerEvent::Receipt(receipt, self.cursor())) }
     }
 
+    /// The client has read a chat itself: it need not be told.
+    pub(super) fn own_read(&mut self, chat: ChatId, seq: ChatSeq) {
+        let _ = self.own_read.is_news(chat, seq);
+    }
+
+    /// The event for a chat that the user has read on another connection. None: the client knows.
+    pub(super) fn read_elsewhere(&mut self, chat: ChatId, seq: ChatSeq) -> Option<ServerEvent> {
+        self.own_read.is_news(chat, seq).then(|| ServerEvent::ChatRead(chat, seq, self.cursor()))
+    }
+
     /// Marks are to be read. False: they are being read, and will be read again after it.
     pub(super) fn begin_read(&mut self) -> bool {
         let begins = self.reading == Reading::No;
@@ -85,7 +104,9 @@ impl Receipts {
 
     /// The events of marks that were read, and what follows. After the last part the client knows everything up to it.
     pub(super) fn read(&mut self, read: &MarksRead) -> (Vec<ServerEvent>, Next) {
-        let events = events(read, &self.cursor, &self.epoch);
+        let own = read.own.iter().filter(|(chat, seq)| self.own_read.is_news(*chat, *seq));
+        let own = own.map(|(chat, seq)| ServerEvent::ChatRead(*chat, *seq, Arc::clone(&self.cursor))).collect();
+        let events = events(own, read, &self.cursor, &self.epoch);
         match &read.rest {
             Remainder::None(cursor) => {
                 self.known = Some(*cursor);
@@ -196,6 +217,25 @@ impl ToldRead {
     }
 }
 
+/// The numbers up to which the client knows chats as read by its user: own marks that are read again are told once.
+#[derive(Debug, Default)]
+struct OwnRead(HashMap<ChatId, ChatSeq>);
+
+impl OwnRead {
+    /// Whether the client does not know it yet. Then it does from now on.
+    #[must_use]
+    fn is_news(&mut self, chat: ChatId, seq: ChatSeq) -> bool {
+        if self.0.len() >= TOLD_READ_MAX && !self.0.contains_key(&chat) {
+            // What was forgotten may be told once more.
+            self.0 = HashMap::new();
+        }
+        let known = self.0.entry(chat).or_default();
+        let is_news = seq > *known;
+        *known = seq.max(*known);
+        is_news
+    }
+}
+
 /// Reads a cursor. One of another epoch, or that cannot be read, is none.
 pub(super) fn parse_cursor(text: &str, epoch: &str) -> Option<MarksCursor> {
     // A list: where chats live in several databases, each has a place of its own.
@@ -209,15 +249,19 @@ fn cursor_text(epoch: &str, cursor: Option<MarksCursor>) -> Arc<str> {
     format!("{epoch}-{}", cursor.map_or(0, |cursor| cursor.0)).into()
 }
 
-/// The events of a read; the last carries the new cursor, once everything is told. None when nothing moved.
-fn events(read: &MarksRead, before: &Arc<str>, epoch: &str) -> Vec<ServerEvent> {
+/// The events of a read after those of own reading; the last carries the new cursor, once everything is told. None when nothing moved.
+fn events(own: Vec<ServerEvent>, read: &MarksRead, before: &Arc<str>, epoch: &str) -> Vec<ServerEvent> {
     let after = match read.rest {
         Remainder::None(cursor) => cursor_text(epoch, Some(cursor)),
         Remainder::From(_) => Arc::clone(before),
     };
-    let mut events: Vec<ServerEvent> = read.marks.iter().flat_map(|mark| events_of(mark, before)).collect();
+    let mut events = own;
+    events.extend(read.marks.iter().flat_map(|mark| events_of(mark, before)));
     events.extend(read.counts.iter().map(|counts| ServerEvent::Counted(*counts, Arc::clone(before))));
-    if let Some(ServerEvent::MarkMoved { marks_cursor, .. } | ServerEvent::Counted(_, marks_cursor)) = events.last_mut() {
+    if let Some(
+        ServerEvent::MarkMoved { marks_cursor, .. } | ServerEvent::Counted(_, marks_cursor) | ServerEvent::ChatRead(.., marks_cursor),
+    ) = events.last_mut()
+    {
         *marks_cursor = after;
     }
     events
@@ -325,7 +369,7 @@ mod tests {
     }
 
     fn all(marks: Vec<MovedMark>, cursor: u64) -> MarksRead {
-        MarksRead { marks, counts: Vec::new(), rest: Remainder::None(MarksCursor(cursor)) }
+        MarksRead { marks, counts: Vec::new(), own: Vec::new(), rest: Remainder::None(MarksCursor(cursor)) }
     }
 
     #[test]
@@ -341,6 +385,29 @@ mod tests {
             .collect();
         assert_eq!((cursors, next), (["abc-1", "abc-1", "abc-9"].map(str::to_owned).to_vec(), Next::Done));
         assert_eq!((receipts.known(), &*receipts.cursor()), (Some(MarksCursor(9)), "abc-9"));
+    }
+
+    #[test]
+    fn own_reading_is_told_once_and_never_to_the_connection_that_read() {
+        let (mut receipts, chat) = (receipts(), ChatId::generate());
+        let told = |events: Vec<ServerEvent>| -> Vec<(i64, String)> {
+            let words = |event| match event {
+                ServerEvent::ChatRead(_, seq, cursor) => (seq.0, cursor.to_string()),
+                other => panic!("{other:?}"),
+            };
+            events.into_iter().map(words).collect()
+        };
+        let own = |seq, cursor| MarksRead { own: vec![(chat, ChatSeq(seq))], ..all(Vec::new(), cursor) };
+        assert_eq!(told(receipts.read(&own(3, 7)).0), [(3, "abc-7".to_owned())]);
+        assert_eq!(told(receipts.read(&own(3, 8)).0), []);
+        receipts.own_read(chat, ChatSeq(5));
+        assert_eq!(told(receipts.read(&own(5, 9)).0), []);
+        assert!(receipts.read_elsewhere(chat, ChatSeq(4)).is_none());
+        assert_eq!(told(receipts.read_elsewhere(chat, ChatSeq(6)).into_iter().collect()), [(6, "abc-9".to_owned())]);
+        for _ in 0..2 * TOLD_READ_MAX {
+            receipts.own_read(ChatId::generate(), ChatSeq(1));
+        }
+        assert!(receipts.own_read.0.len() <= TOLD_READ_MAX);
     }
 
     #[test]

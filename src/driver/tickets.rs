@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{AttemptOutcome, MessageId};
+use crate::domain::MessageId;
 use crate::protocol::client::FrameId;
 use crate::session::Ticket;
 
@@ -11,8 +11,8 @@ use crate::session::Ticket;
 pub(super) enum Answer {
     /// `message:delivered:ok`.
     Delivered,
-    /// `message:reject:ok` for this message, with the outcome of the attempt once it is known.
-    Reject(MessageId, Option<AttemptOutcome>),
+    /// `message:reject:ok` for this message.
+    Reject(MessageId),
     /// `message:read:ok`; its answer comes from the lane.
     Read,
 }
@@ -42,17 +42,6 @@ impl Tickets {
     /// The frame of a ticket that is answered otherwise.
     pub(super) fn frame(&mut self, ticket: Option<Ticket>) -> Option<FrameId> {
         self.take(ticket?).map(|(frame, _)| frame)
-    }
-
-    /// An attempt against a message was counted: those who rejected it are told so.
-    pub(super) fn attempted(&mut self, message: MessageId, outcome: AttemptOutcome) {
-        for (_, answer) in self.open.values_mut() {
-            if let Answer::Reject(rejected, known) = answer
-                && *rejected == message
-            {
-                *known = Some(outcome);
-            }
-        }
     }
 
     pub(super) fn shrink(&mut self) {

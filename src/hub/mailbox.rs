@@ -46,6 +46,7 @@ pub enum Found {
 pub struct Missed {
     wakes: PerClass<bool>,
     receipts: bool,
+    ended: bool,
 }
 
 impl Missed {
@@ -57,6 +58,11 @@ impl Missed {
     /// Receipts: the marks tell.
     pub const fn receipts(self) -> bool {
         self.receipts
+    }
+
+    /// Something that the session holds may have ended.
+    pub const fn ended(self) -> bool {
+        self.ended
     }
 }
 
@@ -94,7 +100,9 @@ impl Mailbox {
             _ if content.notes.len() < NOTES_MAX => content.notes.push_back(note),
             Note::Offer(envelope) => content.missed.wakes[envelope.class] = true,
             Note::Receipt(_) => content.missed.receipts = true,
-            Note::ReadUpTo(..) | Note::Echo(_) | Note::Notice(_) => {}
+            Note::ReadUpTo(..) => content.missed.receipts = true,
+            Note::Notice(notice) if matches!(**notice, Notice::Removed { .. }) => content.missed.ended = true,
+            Note::Echo(_) | Note::Notice(_) => {}
         });
     }
 
@@ -108,14 +116,19 @@ impl Mailbox {
         self.change(|content| content.missed.wakes[class] = true);
     }
 
-    /// Receipts may have been missed.
+    /// Receipts may have been missed, or rows have ended: whoever tells this knows no more.
     pub fn look_at_marks(&self) {
-        self.change(|content| content.missed.receipts = true);
+        self.change(|content| (content.missed.receipts, content.missed.ended) = (true, true));
+    }
+
+    /// Something that the session holds may have ended.
+    pub fn look_at_rows(&self) {
+        self.change(|content| content.missed.ended = true);
     }
 
     /// Anything may have been missed.
     pub fn look(&self) {
-        self.change(|content| content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true });
+        self.change(|content| content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true, ended: true });
     }
 
     /// Close with this code. The first one counts.
@@ -203,12 +216,13 @@ mod tests {
             mailbox.put(notice());
         }
         mailbox.put(Note::Receipt(Arc::new(receipt())));
+        mailbox.put(removed());
         mailbox.wake(Class::Event);
         for _ in 0..NOTES_MAX {
             assert!(matches!(reader.try_next(), Some(Found::Note(_))));
         }
         let Some(Found::Missed(missed)) = reader.try_next() else { panic!("nothing was missed") };
-        assert!(missed.wakes(Class::Event) && !missed.wakes(Class::Chat) && missed.receipts());
+        assert!(missed.wakes(Class::Event) && !missed.wakes(Class::Chat) && missed.receipts() && missed.ended());
         assert!(reader.try_next().is_none());
     }
 
@@ -238,6 +252,11 @@ mod tests {
     fn notice() -> Note {
         let user = crate::domain::ExternalId::try_from("ben".to_owned()).unwrap();
         Note::Notice(Encoded::new(Notice::Typing { chat: ChatId::generate(), user, typing: true }))
+    }
+
+    fn removed() -> Note {
+        let by = crate::domain::ExternalId::try_from("ben".to_owned()).unwrap();
+        Note::Notice(Encoded::new(Notice::Removed { chat: ChatId::generate(), left_seq: ChatSeq(1), by }))
     }
 
     fn receipt() -> Receipt {

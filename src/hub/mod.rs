@@ -158,6 +158,11 @@ impl Hub {
         self.each(user, Mailbox::look_at_marks);
     }
 
+    /// Something that waited for this user has ended: its sessions look at what they hold.
+    pub fn rows_ended(&self, user: UserId) {
+        self.each(user, Mailbox::look_at_rows);
+    }
+
     /// Anything may have been missed by anybody: every session looks for itself.
     pub fn wake_all(&self) {
         for entry in &self.users {

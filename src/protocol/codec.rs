@@ -7,7 +7,8 @@ use super::client::FrameId;
 use super::event::{Notice, ServerEvent};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::server::{
-    Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline, UserOnline, frame,
+    Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline,
+    UserOnline, frame,
 };
 use crate::domain::{Receipt, ReceiptCounts};
 
@@ -52,6 +53,7 @@ impl Codec for JsonFrames {
                 &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor },
             ),
             ServerEvent::Counted(counts, marks_cursor) => of_counts(counts, marks_cursor),
+            ServerEvent::ChatRead(chat, seq, marks_cursor) => frame(reply_to, &ChatRead { chat_id: *chat, read_seq: *seq, marks_cursor }),
             ServerEvent::DeliveredOk => frame(reply_to, &DeliveredOk {}),
             ServerEvent::RejectOk(done) => frame(reply_to, done),
             ServerEvent::ReadOk(done) => frame(reply_to, done),

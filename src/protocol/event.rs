@@ -55,6 +55,8 @@ pub enum ServerEvent {
     },
     /// `message:status` with counts, in a chat too large to name members. The text is the marks cursor.
     Counted(ReceiptCounts, Arc<str>),
+    /// `chat:read`: the user has read a chat up to here, elsewhere. The text is the marks cursor.
+    ChatRead(ChatId, ChatSeq, Arc<str>),
     /// `message:delivered:ok`.
     DeliveredOk,
     /// `message:reject:ok`.

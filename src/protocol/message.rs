@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Timestamp;
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, ExternalId, InboxSeq, Message, MessageId, limits};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, ExternalId, InboxSeq, Message, MessageId, Status, limits};
 
 const RECEIVE: &str = r#"{"event":"message:receive","data":"#;
 const BATCH: &str = r#"{"event":"message:batch","data":{"messages":["#;
@@ -65,6 +65,8 @@ pub struct ReceiveData<'a> {
     pub inbox_seq: InboxSeq,
     /// 1 for the first emission.
     pub attempt: u16,
+    /// `sent`; `delivered` or `read` where another connection of the user has it or has read it.
+    pub status: Status,
     /// The rest.
     #[serde(flatten)]
     pub message: MessageData<'a>,
@@ -90,7 +92,8 @@ impl<'a> From<&'a Message> for MessageData<'a> {
 impl<'a> ReceiveData<'a> {
     /// The message of an envelope. `attempt` is one more than the attempts counted against it.
     pub fn new(envelope: &'a Envelope, attempt: u16) -> Self {
-        Self { class: envelope.class, inbox_seq: envelope.inbox_seq, attempt, message: envelope.message.as_ref().into() }
+        let Envelope { class, inbox_seq, status, message, .. } = envelope;
+        Self { class: *class, inbox_seq: *inbox_seq, attempt, status: *status, message: message.as_ref().into() }
     }
 }
 
@@ -147,12 +150,13 @@ pub(super) fn fragment(message: &Message) -> &str {
 
 /// The fields of [`ReceiveData`].
 fn push_envelope(out: &mut String, envelope: &Envelope, attempt: u16) {
-    let Envelope { class, inbox_seq, message, .. } = envelope;
-    let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},{}}}"#, fragment(message));
+    let Envelope { class, inbox_seq, status, message, .. } = envelope;
+    let (status, fragment) = (status.as_str(), fragment(message));
+    let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},"status":"{status}",{fragment}}}"#);
 }
 
 /// At least as many bytes as [`push_envelope`] writes.
 fn envelope_bytes_max(envelope: &Envelope) -> usize {
-    const OWN_FIELDS_BYTES_MAX: usize = 80;
+    const OWN_FIELDS_BYTES_MAX: usize = 100;
     OWN_FIELDS_BYTES_MAX + fragment(&envelope.message).len()
 }

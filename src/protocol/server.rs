@@ -133,7 +133,7 @@ events! {
         chat_id: ChatId,
         /// The messages.
         message_ids: &'a [MessageId],
-        /// The member's mark: everything up to here has this status or a later one.
+        /// The highest of the messages' numbers. It says nothing of others.
         seq: ChatSeq,
         /// Their new status.
         status: Status,
@@ -190,11 +190,11 @@ events! {
     "message:delivered:ok" DeliveredOk {
     }
 
-    /// The rejection was counted.
+    /// The rejection was counted, or the message does not wait any more.
     "message:reject:ok" RejectOk {
         /// The message.
         message_id: MessageId,
-        /// `sent` while it will be tried again.
+        /// The status of the message for the client: `sent` while it will be tried again.
         status: Status,
         /// Attempts counted so far.
         attempts: u16,
@@ -206,6 +206,16 @@ events! {
         chat_id: ChatId,
         /// Everything up to here is read.
         seq: ChatSeq,
+    }
+
+    /// The user itself has read a chat up to here, on another connection.
+    "chat:read" ChatRead<'a> {
+        /// The chat.
+        chat_id: ChatId,
+        /// Everything up to here is read.
+        read_seq: ChatSeq,
+        /// To be passed as `?marks=` at the next connect.
+        marks_cursor: &'a str,
     }
 
     /// A member of the chat began or stopped typing.
@@ -281,7 +291,7 @@ impl RejectOk {
         let (status, attempts) = match outcome {
             AttemptOutcome::Counted(attempts) => (Status::Sent, attempts),
             AttemptOutcome::Failed(attempts) => (Status::Failed, attempts),
-            AttemptOutcome::SettledElsewhere => (Status::Delivered, 0),
+            AttemptOutcome::Settled(status, attempts) => (status, attempts),
         };
         Self { message_id, status, attempts }
     }

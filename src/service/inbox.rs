@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{Purpose, Refusal, Service};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Writing};
-use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, Page, PageRow, Profile, UserId};
+use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, Page, PageRow, Profile, RowState, UserId};
 use crate::protocol::client::{AckRequest, RejectRequest};
 use crate::store::{self, Inbox, PageRequest};
 
@@ -59,6 +59,33 @@ impl Service {
                     }
                     Err(error) if error.is_unavailable() => Box::pin(store.health().back()).await,
                     Err(error) => warn!(cause = ?error, "a page of an inbox could not be read"),
+                }
+                Box::pin(tokio::time::sleep(pause)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+
+    /// The state of rows that a session holds. However long the database is away, the session gets its answer.
+    pub fn row_states(
+        &self,
+        user: Arc<Profile>,
+        class: Class,
+        seqs: Vec<InboxSeq>,
+        purpose: Purpose,
+    ) -> impl Future<Output = Vec<(InboxSeq, RowState)>> + Send + use<> {
+        let (store, admission) = (self.store.clone(), self.admission.clone());
+        async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let read = {
+                    let _admission = admission.admit(purpose, Some(user.external.clone())).await;
+                    store.row_states(user.user, class, &seqs).await
+                };
+                match read {
+                    Ok(states) => return states,
+                    Err(error) if error.is_unavailable() => Box::pin(store.health().back()).await,
+                    Err(error) => warn!(cause = ?error, "what became of some rows could not be read"),
                 }
                 Box::pin(tokio::time::sleep(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -75,6 +75,17 @@ impl Service {
         self.delivery.read(reader, chat, up_to)
     }
 
+    /// The same for a session: the reader's other sessions are told, and this one is not.
+    pub fn read_by_session(
+        &self,
+        session: SessionId,
+        reader: Arc<Profile>,
+        chat: ChatId,
+        up_to: ReadUpTo,
+    ) -> impl Future<Output = Result<ReadDone, Refusal>> + Send + use<> {
+        self.delivery.read_by_session(session, reader, chat, up_to)
+    }
+
     /// The status of a message for each recipient.
     ///
     /// # Errors

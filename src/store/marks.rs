@@ -26,6 +26,8 @@ pub struct MarksRead {
     pub marks: Vec<MovedMark>,
     /// Counts, in large ones.
     pub counts: Vec<ReceiptCounts>,
+    /// The numbers up to which the user itself has read chats, where its own mark has moved.
+    pub own: Vec<(ChatId, ChatSeq)>,
     /// The remainder that is still to be asked for.
     pub rest: Remainder,
 }
@@ -128,11 +130,20 @@ impl Store {
         let since = since.as_deref().unwrap_or("0");
         let is_all = matches!(rest, Remainder::None(_));
         let requests = if large.is_empty() || !is_all { Vec::new() } else { self.receipt_counts_requests(user, &large, since).await? };
+        let own = row.own_chats.unwrap_or_default().into_iter().zip(row.own_read.unwrap_or_default());
+        let own = own.take(if !is_all {
+            0
+        } else if cursor.is_none() {
+            usize::try_from(LATEST_MAX).unwrap_or_default()
+        } else {
+            usize::MAX
+        });
+        let own = own.map(|(chat, seq)| (ChatId(chat), ChatSeq(seq))).collect();
         let counts = if requests.is_empty() { Vec::new() } else { self.receipt_counts(&requests).await? };
         Ok(Overview {
             ends: PerClass { chat: row.chat_last_seq, alert: row.alert_last_seq, event: row.event_last_seq }.map(InboxSeq),
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
-            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), counts, rest },
+            marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), counts, own, rest },
             session_no: row.session_no,
         })
     }

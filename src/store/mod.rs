@@ -26,6 +26,7 @@ mod pages;
 mod patience;
 mod people;
 mod premises;
+mod row_states;
 mod rows;
 mod schema;
 mod sequences;
@@ -58,6 +59,7 @@ pub use pages::PageRequest;
 pub use patience::{Holder, in_the_way, wait_at_most};
 pub use people::Known;
 pub use premises::{Premises, ToDo, own_line};
+pub use row_states::{AttemptState, attempt_states};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use sequences::{Sequence, sequences_behind};
 pub use settings::{

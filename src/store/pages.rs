@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tracing::error;
 use uuid::Uuid;
 
+use super::row_states::gap_reason;
 use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store, enums};
 use crate::domain::{Class, Envelope, GapReason, InboxSeq, Page, PageRow, Status, UserId};
@@ -212,14 +213,12 @@ impl Entry {
 
 impl RawRow {
     fn into_entry(self, class: Class, senders: &mut Senders) -> Entry {
-        match (self.status.map(Status::from), self.ended.as_deref()) {
+        let status = self.status.map(Status::from);
+        match (gap_reason(status, self.ended.as_deref()), status) {
             _ if self.is_unreadable => Entry::Gap(GapReason::Unreadable),
-            (Some(status @ (Status::Sent | Status::Delivered | Status::Read)), None) => self.into_envelope(status, class, senders),
-            (Some(Status::Failed), _) | (_, Some("failed" | "discarded")) => Entry::Gap(GapReason::Failed),
-            (_, Some("left")) => Entry::Gap(GapReason::Left),
-            (_, Some("requeued")) => Entry::Gap(GapReason::Requeued),
-            (Some(_), Some(_)) | (Some(Status::Expired), None) => Entry::Gap(GapReason::Expired),
-            (None, _) => Entry::Gap(GapReason::Purged),
+            (Some(reason), _) => Entry::Gap(reason),
+            (None, Some(status)) => self.into_envelope(status, class, senders),
+            (None, None) => Entry::Gap(GapReason::Purged),
         }
     }
 

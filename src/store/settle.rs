@@ -221,6 +221,8 @@ pub struct ReadRows {
     pub up_to: ChatSeq,
     /// Whether there is more to read: ask again.
     pub more: bool,
+    /// Whether the member had read less before.
+    pub advanced: bool,
     /// The time for which the server worked on all requests of the call before their commit, waits for locks included.
     pub took: Duration,
 }
@@ -243,13 +245,13 @@ pub async fn read(
     let rows = sqlx::query_file!("src/store/sql/read_all.sql", &users, &chats, &up_to, rows_max, lock_timeout.value());
     let rows = rows.fetch_all(connection).await?;
     let took = took(rows.first().map_or(0.0, |row| row.took_ms));
-    let none = |at| ReadRows { rows: Vec::new(), at, up_to: ChatSeq(0), more: false, took };
+    let none = |at| ReadRows { rows: Vec::new(), at, up_to: ChatSeq(0), more: false, advanced: false, took };
     let mut done: BTreeMap<usize, ReadRows> = BTreeMap::new();
     for row in rows {
         let Ok(place) = usize::try_from(row.ord - 1) else { continue };
         let entry = done.entry(place).or_insert_with(|| none(row.read_at));
-        if let (Some(up_to), Some(more)) = (row.up_to, row.more) {
-            (entry.up_to, entry.more) = (ChatSeq(up_to), more);
+        if let (Some(up_to), Some(more), Some(advanced)) = (row.up_to, row.more, row.advanced) {
+            (entry.up_to, entry.more, entry.advanced) = (ChatSeq(up_to), more, advanced);
         }
         if let (Some(message), Some(seq), Some(sender)) = (row.message_id, row.chat_seq, row.sender_id) {
             entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender) });

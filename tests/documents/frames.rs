@@ -145,6 +145,7 @@ fn frames_of_statuses() -> Vec<Value> {
         frame("2", &server::DeliveredOk {}),
         frame("3", &server::RejectOk::new(message_id_, AttemptOutcome::Counted(1))),
         frame("4", &server::ReadOk { chat_id, seq: ChatSeq(3) }),
+        frame("", &server::ChatRead { chat_id, read_seq: ChatSeq(3), marks_cursor: "7326d5eaf7eef228-804" }),
     ]
 }
 

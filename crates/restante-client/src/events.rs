@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::news::{ChatChange, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing};
+use super::news::{ChatChange, ChatRead, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing};
 
 /// An event of the service.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub enum Event {
     Sent(Box<Sent>),
     /// `message:status`.
     Status(Box<StatusNews>),
+    /// `chat:read`.
+    ChatRead(ChatRead),
     /// `message:delivered:ok`.
     Acked,
     /// `message:read:ok`.
@@ -121,6 +123,7 @@ fn understand(event: &str, data: Option<&RawValue>) -> serde_json::Result<Event>
         "message:batch" => Event::Batch(read::<RawBatch>(text)?.messages),
         "message:sent" => Event::Sent(read(text)?),
         "message:status" => Event::Status(read(text)?),
+        "chat:read" => Event::ChatRead(read(text)?),
         "message:delivered:ok" => Event::Acked,
         "message:read:ok" => Event::ReadOk(read(text)?),
         "ready" => Event::Ready(read(text)?),

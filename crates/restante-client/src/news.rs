@@ -101,9 +101,17 @@ pub struct Envelope {
     pub created_at: String,
     /// 1 for the first emission that the service knows of.
     pub attempt: u16,
+    /// `sent`; `delivered` or `read` where another connection of the user has it or has read it.
+    #[serde(default = "sent")]
+    pub status: Status,
     /// The sender as a client shows it.
     #[serde(default)]
     pub sender: Sender,
+}
+
+/// A service that does not say the status emits what waits.
+const fn sent() -> Status {
+    Status::Sent
 }
 
 /// `message:sent`: the message is stored. With the content when another session of this user sent it.
@@ -209,6 +217,19 @@ pub struct ReadUpTo {
     pub chat_id: ChatId,
     /// Read up to here.
     pub seq: ChatSeq,
+}
+
+/// `chat:read`: this user has read a chat, on another connection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatRead {
+    /// The chat.
+    pub chat_id: ChatId,
+    /// Read up to here.
+    pub read_seq: ChatSeq,
+    /// The cursor to pass as `marks` at the next connect.
+    #[serde(default)]
+    pub marks_cursor: Option<String>,
 }
 
 /// `user:online`, `user:offline`.

@@ -357,6 +357,7 @@ impl Client {
             Event::ReadOk(read) => self.unconfirmed.settle_read(read.chat_id, read.seq),
             Event::Draining { reconnect_after_ms } => self.backoff.ask(Duration::from_millis(*reconnect_after_ms)),
             Event::Status(news) if news.marks_cursor.is_some() => self.options.marks.clone_from(&news.marks_cursor),
+            Event::ChatRead(read) if read.marks_cursor.is_some() => self.options.marks.clone_from(&read.marks_cursor),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::Refusal;
 use crate::delivery::item::{Acks, Attempt, ReadDone, ReadUpTo};
-use crate::domain::{AttemptOutcome, ChatId, Profile, UserId};
+use crate::domain::{AttemptOutcome, ChatId, Profile, SessionId, UserId};
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -47,6 +47,8 @@ pub(super) struct ReadJob {
     pub(super) user: Arc<Profile>,
     pub(super) chat: ChatId,
     pub(super) up_to: ReadUpTo,
+    /// The session that reads; none: nobody's connection.
+    pub(super) origin: Option<SessionId>,
     /// A part of it is committed, and this is the rest.
     pub(super) is_begun: bool,
     pub(super) reply: Reply<ReadDone>,
@@ -147,6 +149,6 @@ pub(super) mod samples {
 
     pub(in crate::delivery::settle) fn read_job(user: i64, up_to: ReadUpTo) -> (ReadJob, Answer<ReadDone>) {
         let (reply, answer) = oneshot::channel();
-        (ReadJob { user: profile(user), chat: CHAT, up_to, is_begun: false, reply }, answer)
+        (ReadJob { user: profile(user), chat: CHAT, up_to, origin: None, is_begun: false, reply }, answer)
     }
 }

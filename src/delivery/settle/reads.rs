@@ -8,7 +8,7 @@ use crate::delivery::Refusal;
 use crate::delivery::item::{ReadDone, ReadUpTo};
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
-use crate::domain::{ChatId, ChatSeq, MessageId, Profile, UserId};
+use crate::domain::{ChatId, ChatSeq, MessageId, Profile, SessionId, UserId};
 use crate::store::{self, Error, LockTimeout, ReadRequest, ReadRows};
 
 /// Reads that are written together.
@@ -126,10 +126,17 @@ impl ReadBatch {
         let members: HashMap<UserId, &Profile> = self.jobs.iter().map(|job| (job.user.user, &*job.user)).collect();
         for (request, rows) in &read.done {
             if let Some(member) = members.get(&request.user) {
-                receipts.read(member, request.chat, rows);
+                receipts.read(member, request.chat, rows, self.origin(request, &read.found));
             }
         }
         self.jobs.into_iter().filter_map(|job| job.go_on(read)).collect()
+    }
+
+    /// The session that asked for this; none where several did, or no session.
+    fn origin(&self, request: &ReadRequest, found: &Found) -> Option<SessionId> {
+        let mut origins = self.jobs.iter().filter(|job| job.request(found).as_ref() == Some(request)).map(|job| job.origin);
+        let first = origins.next().flatten();
+        first.filter(|_| origins.all(|origin| origin == first))
     }
 
     pub(super) fn into_jobs(self) -> Vec<Job> {
@@ -152,7 +159,7 @@ mod tests {
     /// A read that has marked one row, up to this number.
     fn rows(up_to: i64, more: bool) -> ReadRows {
         let row = ReadRow { message: message(up_to), chat_seq: ChatSeq(up_to), sender: UserId(7) };
-        ReadRows { rows: vec![row], at: OffsetDateTime::UNIX_EPOCH, up_to: ChatSeq(up_to), more, took: Duration::ZERO }
+        ReadRows { rows: vec![row], at: OffsetDateTime::UNIX_EPOCH, up_to: ChatSeq(up_to), more, advanced: true, took: Duration::ZERO }
     }
 
     #[test]
@@ -162,6 +169,17 @@ mod tests {
         assert_eq!(batch.named(), [(CHAT, message(4)), (CHAT, message(9))]);
         let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
         assert_eq!(batch.prepare(&found), [request(1, 2), request(1, 4)]);
+    }
+
+    #[test]
+    fn the_session_that_reads_alone_is_known_and_several_are_not() {
+        let sessions = [SessionId::generate(), SessionId::generate()];
+        let job = |user, origin| ReadJob { origin, ..read_job(user, ReadUpTo::Seq(ChatSeq(4))).0 };
+        let [one, other] = sessions.map(Some);
+        let batch =
+            ReadBatch::new(vec![job(1, one), job(1, one), job(2, one), job(2, other), job(3, other), job(3, None), job(4, None)], 2_000);
+        let origins = [1, 2, 3, 4].map(|user| batch.origin(&request(user, 4), &HashMap::new()));
+        assert_eq!(origins, [one, None, None, None]);
     }
 
     #[test]

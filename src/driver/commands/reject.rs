@@ -8,6 +8,6 @@ use crate::session::Input;
 /// Gives the session a rejection. `message:reject:ok` follows once the attempt is counted.
 pub(super) fn reject<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, request: RejectRequest) {
     let RejectRequest { message, reason, is_final } = request;
-    let ticket = driver.tickets.draw(reply_to, Answer::Reject(message, None));
+    let ticket = driver.tickets.draw(reply_to, Answer::Reject(message));
     driver.handle(Input::Reject { message, reason, is_final, ticket });
 }

@@ -1,4 +1,4 @@
--- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved, whether anything ended, which connection of a device is the newest; members_by_user, endings_by_sender, then primary keys
+-- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved, what the user itself has read, whether anything ended, which connection of a device is the newest; members_by_user, endings_by_sender, then primary keys
 -- A chat's members are looked at once, up to the number from which on only counts are told.
 select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snapshot()::text as "snapshot!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat' order by i.step desc limit 1) as "chat_last_seq!",
@@ -8,11 +8,17 @@ select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snap
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
        array_agg(q.chat_id) filter (where q.members < $3 and q.has_moved) as "moved?",
-       array_agg(q.chat_id) filter (where q.members = $3) as "large?"
+       array_agg(q.chat_id) filter (where q.members = $3) as "large?",
+       array_agg(q.chat_id order by q.own_xid desc) filter (where q.has_read) as "own_chats?",
+       array_agg(q.own_read order by q.own_xid desc) filter (where q.has_read) as "own_read?"
 from (
-  select me.chat_id, them.members, them.has_moved, case when c.kind = 'direct' then them.peer end as peer
+  select me.chat_id, own.read_seq as own_read, own.marked_xid as own_xid,
+         own.read_seq > me.joined_seq and ($2::text is null or own.marked_xid >= (select $2::text::xid8)) as has_read, them.members, them.has_moved, case when c.kind = 'direct' then them.peer end as peer
   from chat_members me
   cross join lateral (select x.kind from chats x where x.id = me.chat_id limit 1) c
+  cross join lateral (
+    select y.read_seq, y.marked_xid from marks y where y.chat_id = me.chat_id and y.user_id = me.user_id order by y.step desc limit 1
+  ) own
   cross join lateral (
     select count(*) as members, max(x.user_id) filter (where x.user_id <> $1) as peer,
            bool_or(x.user_id <> $1 and case when $2::text is null then x.delivered_seq > x.joined_seq else x.marked_xid >= (select $2::text::xid8) end) as has_moved

@@ -34,6 +34,10 @@ pub const MEMBERS_REPORTED_MAX: usize = 50;
 pub const PRESENCE_USERS_MAX: usize = 500;
 /// Milliseconds a user may be gone before anybody is told.
 pub const PRESENCE_GRACE_MS: u64 = 2_500;
+/// Milliseconds between two `typing` of a connection that are told, at least.
+pub const TYPING_PAUSE_MS: u64 = 300;
+/// Milliseconds for which `typing: true` lasts unless it is repeated.
+pub const TYPING_LASTS_MS: u64 = 6_000;
 /// The window when a client asks for none.
 pub const WINDOW_DEFAULT: u16 = 50;
 /// The largest window a client may ask for.

@@ -1,6 +1,6 @@
 //! A page: what one read of an inbox brings, from one snapshot.
 
-use super::{Class, Envelope, GapReason, InboxSeq};
+use super::{Class, Envelope, GapReason, InboxSeq, Status};
 
 /// One thing a page holds, in the order of its numbers.
 #[derive(Debug, Clone)]
@@ -56,6 +56,17 @@ pub enum AttemptOutcome {
     Counted(u16),
     /// That was the last one (or the reject was final): the row is failed, after so many attempts.
     Failed(u16),
-    /// The guarded update hit no row: somebody else settled it.
-    SettledElsewhere,
+    /// Nothing was counted, since the row does not wait any more: its status, and the attempts that were counted before.
+    Settled(Status, u16),
+}
+
+/// The state of a row that a session has buffered or in flight, as the database has it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowState {
+    /// It waits.
+    Waits,
+    /// It is `delivered` or `read`.
+    Settled(Status),
+    /// It will not come any more: it failed, expired, or has another number now.
+    Ended(GapReason),
 }

@@ -32,6 +32,17 @@ impl Status {
         }
     }
 
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
     /// True if a row in this status still waits for its recipient.
     pub const fn waits(self) -> bool {
         matches!(self, Self::Sent)

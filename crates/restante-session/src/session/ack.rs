@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId};
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, Status};
 
 use super::commits::Waiter;
 use super::window::{Cause, Counting, InFlight, Phase};
@@ -69,8 +69,6 @@ impl Session {
         let Some(flight) = self.window.remove(class, seq) else { return };
         self.heard(now, flight.emission);
         self.mark_acked(&flight.envelope, settling);
-        // The row is settled whatever the attempt that is being counted comes to: nobody needs to wait for it.
-        self.commits.release(class, seq);
     }
 
     fn mark_acked(&mut self, envelope: &Envelope, settling: &mut Settling) {
@@ -178,11 +176,14 @@ impl Session {
         match self.scope {
             Scope::Waiting => {}
             // This client has not acked them, and may never have got them: its cursor must not pass them.
-            Scope::Everything => return,
+            Scope::Everything => {
+                let is_read = |envelope: &Envelope| envelope.message.chat == chat && envelope.message.seq <= up_to;
+                return self.note_status(is_read, Status::Read);
+            }
         }
         for (class, seq) in self.window.of_chat(chat, up_to) {
             if let Some(flight) = self.window.remove(class, seq) {
-                self.ended(flight);
+                self.ended(&flight);
             }
         }
         for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
@@ -201,11 +202,14 @@ impl Session {
         let cause = if is_final { Cause::FinalReject } else { Cause::Reject };
         match (flight.phase(), cause) {
             // One emission, rejected twice: it is counted once.
-            (Phase::BackingOff { .. }, Cause::Reject | Cause::Timeout) => self.confirm_in_turn(ticket),
-            (Phase::Counting(_), _) => {
-                join_count(flight, cause, reason);
-                self.confirm_when_counted(class, seq, ticket);
+            (Phase::BackingOff { .. }, Cause::Reject | Cause::Timeout) => {
+                let outcome = outcome_so_far(&flight.envelope);
+                self.confirm_reject(ticket, outcome);
             }
+            (Phase::Counting(_), _) => match join_count(flight, cause, reason) {
+                Joined::ThisCount => self.confirm_when_counted(class, seq, ticket),
+                Joined::NextCount => ticket.into_iter().for_each(|ticket| self.commits.hold_for_next(class, seq, ticket)),
+            },
             (Phase::AwaitingAck { .. }, _) | (Phase::BackingOff { .. }, Cause::FinalReject) => {
                 self.count_attempt(now, class, seq, cause, reason, ticket);
             }
@@ -225,7 +229,8 @@ impl Session {
     ) {
         let Some(flight) = self.window.get(class, seq) else { return };
         if !flight.envelope.status.waits() {
-            self.confirm_in_turn(ticket);
+            let outcome = outcome_so_far(&flight.envelope);
+            self.confirm_reject(ticket, outcome);
             self.redeliver_settled(now, class, seq, cause);
             return;
         }
@@ -233,6 +238,12 @@ impl Session {
         self.window.set_phase(class, seq, Phase::Counting(Counting { cause, final_next: None }));
         self.confirm_when_counted(class, seq, ticket);
         self.out.push(Effect::CountAttempt { envelope, reason, is_final });
+    }
+
+    fn confirm_reject(&mut self, ticket: Option<Ticket>, outcome: AttemptOutcome) {
+        if let Some(ticket) = ticket {
+            self.commits.wait(Waiter::Reject(ticket, Some(outcome)));
+        }
     }
 
     fn confirm_when_counted(&mut self, class: Class, seq: InboxSeq, ticket: Option<Ticket>) {
@@ -249,13 +260,38 @@ impl Session {
     }
 }
 
+/// The attempt that answers a reject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joined {
+    /// The one that is being counted.
+    ThisCount,
+    /// The one that is counted after it.
+    NextCount,
+}
+
 /// A reject of something whose attempt is being counted: not counted twice, but it waits for the same answer, the
 /// envelope is not emitted again at once, and a final one is counted next.
-fn join_count(flight: &mut InFlight, cause: Cause, reason: String) {
-    let Some(counting) = flight.counting() else { return };
+fn join_count(flight: &mut InFlight, cause: Cause, reason: String) -> Joined {
+    let Some(counting) = flight.counting() else { return Joined::ThisCount };
     match (counting.cause, cause) {
-        (Cause::FinalReject, _) => {}
-        (Cause::Timeout | Cause::Reject, Cause::FinalReject) => counting.final_next = Some(reason),
-        (Cause::Timeout | Cause::Reject, Cause::Reject | Cause::Timeout) => counting.cause = Cause::Reject,
+        (Cause::FinalReject, _) => Joined::ThisCount,
+        (Cause::Timeout | Cause::Reject, Cause::FinalReject) => {
+            counting.final_next = Some(reason);
+            Joined::NextCount
+        }
+        (Cause::Timeout | Cause::Reject, Cause::Reject | Cause::Timeout) => {
+            counting.cause = Cause::Reject;
+            Joined::ThisCount
+        }
+    }
+}
+
+/// The answer to a reject that counts no attempt.
+const fn outcome_so_far(envelope: &Envelope) -> AttemptOutcome {
+    match envelope.status {
+        Status::Sent => AttemptOutcome::Counted(envelope.attempts),
+        status @ (Status::Delivered | Status::Read | Status::Failed | Status::Expired) => {
+            AttemptOutcome::Settled(status, envelope.attempts)
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use crate::domain::{Class, InboxSeq, MessageId, PerClass};
+use crate::domain::{AttemptOutcome, Class, InboxSeq, MessageId, PerClass};
 
 use super::{Settlement, SettlementNo, Ticket};
 
@@ -12,8 +12,19 @@ use super::{Settlement, SettlementNo, Ticket};
 pub(super) enum Waiter {
     /// A client's frame.
     Ticket(Ticket),
+    /// A client's reject, and what became of its attempt; none: that is not known.
+    Reject(Ticket, Option<AttemptOutcome>),
     /// `queue:drained` of a class.
     Drained(Class),
+}
+
+/// Rejects of one row that wait for attempts.
+#[derive(Debug, Default)]
+struct Rejects {
+    /// Those that the attempt answers which is being counted.
+    counted: Vec<Ticket>,
+    /// Those that the next one answers: final ones, which came while an attempt was being counted.
+    next: Vec<Ticket>,
 }
 
 /// A row of a settlement.
@@ -46,7 +57,7 @@ pub(super) struct Commits {
     /// With the number that must be committed, ascending.
     waiters: VecDeque<(u64, Waiter)>,
     /// Rejects that wait for a row's attempt first.
-    rejects: BTreeMap<(Class, InboxSeq), Vec<Ticket>>,
+    rejects: BTreeMap<(Class, InboxSeq), Rejects>,
     rejects_len: usize,
     messages: HashSet<MessageId>,
     acks: usize,
@@ -96,16 +107,34 @@ impl Commits {
 
     /// A client's reject waits until its row's attempt has been counted.
     pub(super) fn hold(&mut self, class: Class, seq: InboxSeq, ticket: Ticket) {
-        self.rejects.entry((class, seq)).or_default().push(ticket);
+        self.rejects.entry((class, seq)).or_default().counted.push(ticket);
         self.rejects_len += 1;
     }
 
-    /// It has been, or needs not be any more: now it waits for its turn like others.
-    pub(super) fn release(&mut self, class: Class, seq: InboxSeq) {
-        for ticket in self.rejects.remove(&(class, seq)).unwrap_or_default() {
-            self.rejects_len -= 1;
-            self.wait(Waiter::Ticket(ticket));
+    /// A final reject waits for the attempt that follows the one which is being counted.
+    pub(super) fn hold_for_next(&mut self, class: Class, seq: InboxSeq, ticket: Ticket) {
+        self.rejects.entry((class, seq)).or_default().next.push(ticket);
+        self.rejects_len += 1;
+    }
+
+    /// The attempt has been counted, and another one is counted next: what it answers waits for its turn like others.
+    pub(super) fn release(&mut self, class: Class, seq: InboxSeq, outcome: Option<AttemptOutcome>) {
+        let Rejects { counted, next } = self.rejects.remove(&(class, seq)).unwrap_or_default();
+        self.answer_rejects(counted, outcome);
+        if !next.is_empty() {
+            self.rejects.insert((class, seq), Rejects { counted: next, next: Vec::new() });
         }
+    }
+
+    /// The attempt has been counted, and no other one follows.
+    pub(super) fn release_all(&mut self, class: Class, seq: InboxSeq, outcome: Option<AttemptOutcome>) {
+        self.release(class, seq, outcome);
+        self.release(class, seq, outcome);
+    }
+
+    fn answer_rejects(&mut self, tickets: Vec<Ticket>, outcome: Option<AttemptOutcome>) {
+        self.rejects_len -= tickets.len();
+        tickets.into_iter().for_each(|ticket| self.wait(Waiter::Reject(ticket, outcome)));
     }
 
     /// The next one whose wait is over.

@@ -2,13 +2,16 @@
 //! first costs the envelope an attempt, the second the connection. No deadline fires while the database is away, for acks could
 //! not be committed then, and none for an ack while acks are not read.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::domain::{AttemptOutcome, Class, InboxSeq, Status};
+use crate::domain::{AttemptOutcome, Class, GapReason, InboxSeq, Status};
 
 use super::fallback_poll::FallbackPoll;
 use super::window::{Cause, Phase};
 use super::{CloseReason, Effect, Life, Scope, Session};
+
+/// A pause that is over while the database is asked what became of the row goes on for this long.
+const HELD_BACK: Duration = Duration::from_millis(200);
 
 /// The client's last sign of life, and the states in which no deadline fires.
 #[derive(Debug, Default)]
@@ -66,6 +69,7 @@ impl Session {
         if self.liveness.unread_since.is_some() {
             return self.close(CloseReason::Stalled);
         }
+        self.expire_in_flight(now);
         let due: Vec<_> = self.window.all_due(now).into_iter().filter_map(|at| Some((at, self.verdict(now, at)?))).collect();
         if due.iter().any(|(_, verdict)| *verdict == Verdict::Gone) {
             return self.close(CloseReason::NoAcks);
@@ -74,6 +78,9 @@ impl Session {
             match verdict {
                 Verdict::Skipped => self.count_attempt(now, class, seq, Cause::Timeout, "ack timeout".to_owned(), None),
                 Verdict::CheckAgain(due) => self.window.set_phase(class, seq, Phase::AwaitingAck { due }),
+                Verdict::PauseOver if self.inboxes[class].check.holds_back() => {
+                    self.window.set_phase(class, seq, Phase::BackingOff { until: now + HELD_BACK });
+                }
                 Verdict::PauseOver => self.emit_again(now, class, seq),
                 Verdict::Gone => {}
             }
@@ -102,38 +109,62 @@ impl Session {
         self.out.push(Effect::Close(reason));
     }
 
-    /// Takes the database's answer to an attempt. One for an envelope that has been acked meanwhile is ignored.
-    pub(super) fn attempted(&mut self, now: Instant, class: Class, seq: InboxSeq, outcome: AttemptOutcome) {
-        let Some(flight) = self.window.get(class, seq) else { return };
-        let Some(counting) = flight.counting() else { return };
-        let cause = counting.cause;
-        let final_next = counting.final_next.take();
-        self.commits.release(class, seq);
-        match outcome {
-            AttemptOutcome::Counted(attempts) => {
-                flight.envelope.attempts = attempts;
-                flight.attempt = attempts.saturating_add(1);
-                match (cause, final_next) {
-                    (_, Some(reason)) => self.count_attempt(now, class, seq, Cause::FinalReject, reason, None),
-                    (Cause::Timeout, None) => self.emit_again(now, class, seq),
-                    (Cause::Reject | Cause::FinalReject, None) => self.back_off(now, class, seq, attempts),
-                }
+    /// Takes the database's answer to an attempt. Of an envelope that has been acked meanwhile only the rejects are answered.
+    pub(super) fn attempted(&mut self, now: Instant, class: Class, seq: InboxSeq, outcome: Option<AttemptOutcome>) {
+        let flight = self.window.get(class, seq);
+        let counting = flight.and_then(|flight| flight.counting().map(|counting| (counting.cause, counting.final_next.take())));
+        match (outcome, counting) {
+            (Some(AttemptOutcome::Counted(attempts)), Some((cause, final_next))) => {
+                self.counted(now, class, seq, attempts, cause, final_next);
             }
-            AttemptOutcome::Failed(_) => self.free(class, seq),
-            AttemptOutcome::SettledElsewhere => match self.scope {
-                Scope::Waiting => self.free(class, seq),
-                Scope::Everything => {
-                    flight.envelope.status = Status::Delivered;
-                    let cause = if final_next.is_some() { Cause::FinalReject } else { cause };
-                    self.redeliver_settled(now, class, seq, cause);
-                }
-            },
+            (_, None) => self.commits.release_all(class, seq, outcome),
+            (outcome, Some((cause, final_next))) => {
+                self.commits.release_all(class, seq, outcome);
+                let cause = if final_next.is_some() { Cause::FinalReject } else { cause };
+                self.not_counted(now, class, seq, outcome, cause);
+            }
         }
     }
 
-    fn free(&mut self, class: Class, seq: InboxSeq) {
+    /// An attempt was counted, and the row still waits.
+    fn counted(&mut self, now: Instant, class: Class, seq: InboxSeq, attempts: u16, cause: Cause, final_next: Option<String>) {
+        if let Some(flight) = self.window.get(class, seq) {
+            flight.envelope.attempts = attempts;
+            flight.attempt = attempts.saturating_add(1);
+        }
+        let outcome = Some(AttemptOutcome::Counted(attempts));
+        match (cause, final_next) {
+            (_, Some(reason)) => {
+                self.commits.release(class, seq, outcome);
+                return self.count_attempt(now, class, seq, Cause::FinalReject, reason, None);
+            }
+            (Cause::Timeout, None) => self.emit_again(now, class, seq),
+            (Cause::Reject | Cause::FinalReject, None) => self.back_off(now, class, seq, attempts),
+        }
+        self.commits.release_all(class, seq, outcome);
+    }
+
+    /// The row does not wait any more, or nothing is known of it: it is failed, settled by another connection, or ended.
+    fn not_counted(&mut self, now: Instant, class: Class, seq: InboxSeq, outcome: Option<AttemptOutcome>, cause: Cause) {
+        match (outcome, self.scope) {
+            (Some(AttemptOutcome::Settled(Status::Failed, _)), _) => self.end_in_flight(class, seq, GapReason::Failed),
+            (Some(AttemptOutcome::Settled(Status::Expired, _)), _) => self.end_in_flight(class, seq, GapReason::Expired),
+            (Some(AttemptOutcome::Settled(status, _)), Scope::Everything) => {
+                if let Some(flight) = self.window.get(class, seq) {
+                    flight.envelope.status = status;
+                }
+                self.redeliver_settled(now, class, seq, cause);
+            }
+            (Some(AttemptOutcome::Settled(..)), Scope::Waiting)
+            | (Some(AttemptOutcome::Counted(_) | AttemptOutcome::Failed(_)) | None, _) => {
+                self.free(class, seq);
+            }
+        }
+    }
+
+    pub(super) fn free(&mut self, class: Class, seq: InboxSeq) {
         if let Some(flight) = self.window.remove(class, seq) {
-            self.ended(flight);
+            self.ended(&flight);
         }
     }
 

@@ -15,6 +15,7 @@ impl Session {
     /// Performs everything that the last input made possible. Classes go in the order of [`Class::ALL`], in the window and on the wire.
     pub(super) fn carry_on(&mut self, now: Instant) {
         for class in Class::ALL {
+            self.check_when_wanted(class);
             self.emit_buffered(now, class);
         }
         self.out.end_emissions();
@@ -65,8 +66,9 @@ impl Session {
     }
 
     fn emit_buffered(&mut self, now: Instant, class: Class) {
-        while !self.is_paused() && !self.is_leaving() {
+        while !self.is_paused() && !self.is_leaving() && !self.inboxes[class].check.holds_back() {
             match self.inboxes[class].buffer.front() {
+                Some(PageRow::Envelope(envelope)) if self.is_expired(now, envelope) => {}
                 Some(PageRow::Envelope(_)) if !self.has_room(class) => return,
                 Some(PageRow::Envelope(_) | PageRow::Gap { .. }) => {}
                 None => return,
@@ -82,15 +84,18 @@ impl Session {
         }
     }
 
-    /// Emits an envelope that this session has not emitted before.
+    /// Emits an envelope that this session has not emitted before, or a gap where its time has come.
     fn emit_first(&mut self, now: Instant, envelope: Envelope) {
         let attempt = envelope.attempts.saturating_add(1);
         let behind = self.inboxes[envelope.class].emitted;
         self.note_emitted(envelope.class, envelope.inbox_seq);
+        if self.is_expired(now, &envelope) {
+            return self.expired(now, &envelope);
+        }
         self.progress.emit();
         self.out.emit(Emission::Envelope { envelope: envelope.clone(), attempt });
         if let Some(replaced) = self.window.emit(now, envelope, attempt, behind) {
-            self.ended(replaced);
+            self.ended(&replaced);
         }
     }
 
@@ -112,9 +117,8 @@ impl Session {
     }
 
     /// A slot was freed without an ack here: the row failed, moved, or somebody else settled it.
-    pub(super) fn ended(&mut self, flight: InFlight) {
+    pub(super) fn ended(&mut self, flight: &InFlight) {
         self.marks.pass(flight.envelope.message.chat, flight.envelope.message.seq);
-        self.commits.release(flight.envelope.class, flight.envelope.inbox_seq);
     }
 
     fn read_ahead(&mut self, class: Class) {
@@ -144,6 +148,7 @@ impl Session {
         while let Some(waiter) = self.commits.next_ready() {
             match waiter {
                 Waiter::Ticket(ticket) => self.out.push(Effect::Confirm(ticket)),
+                Waiter::Reject(ticket, outcome) => self.out.push(Effect::ConfirmReject(ticket, outcome)),
                 Waiter::Drained(class) => {
                     let inbox = &mut self.inboxes[class];
                     inbox.drain = Drain::Told;
@@ -176,6 +181,7 @@ impl Session {
     /// Takes the answer.
     pub(super) fn low_watermark_advanced(&mut self, class: Class, seq: InboxSeq) {
         self.inboxes[class].low_watermark.answer(seq);
+        self.marks.settled(class, seq);
         self.advance_low_watermark_when_due(class);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::{Class, Envelope, InboxSeq, Page, PageRow};
+use crate::domain::{ChatId, Class, Envelope, InboxSeq, Page};
 
 use super::inbox::{Nudge, Supply, into_envelope};
 use super::{Effect, Session};
@@ -20,6 +20,7 @@ pub(super) enum FallbackPoll {
 /// The state of the session when it asked.
 #[derive(Debug)]
 pub(super) struct Asked {
+    at: Instant,
     cursor: InboxSeq,
     /// Numbers that were held, or acked and not committed, when the session asked; ascending. Such a row may show as waiting in
     /// the poll's snapshot and be settled by the time the answer is here: it is not a stray, whatever the answer says.
@@ -44,13 +45,8 @@ impl FallbackPoll {
 }
 
 impl Asked {
-    fn is_stray(&self, row: &PageRow) -> bool {
-        match row {
-            PageRow::Envelope(envelope) => {
-                envelope.status.waits() && envelope.inbox_seq <= self.cursor && self.known.binary_search(&envelope.inbox_seq).is_err()
-            }
-            PageRow::Gap { .. } => false,
-        }
+    fn is_stray(&self, envelope: &Envelope) -> bool {
+        envelope.status.waits() && envelope.inbox_seq <= self.cursor && self.known.binary_search(&envelope.inbox_seq).is_err()
     }
 }
 
@@ -69,7 +65,7 @@ impl Session {
         known.sort_unstable();
         // Everything known may be among the rows that wait: the limit leaves a page for strays.
         let limit = u16::try_from(known.len()).unwrap_or(u16::MAX).saturating_add(self.settings.page_rows);
-        *poll = FallbackPoll::UnderWay(Asked { cursor: inbox.cursor, known });
+        *poll = FallbackPoll::UnderWay(Asked { at: now, cursor: inbox.cursor, known });
         self.out.push(Effect::Poll { class, after: inbox.low_watermark.seq(), limit });
     }
 
@@ -88,12 +84,19 @@ impl Session {
             inbox.nudge(Nudge::Offered(page.last_seq));
         }
         let limit = usize::from(self.settings.page_rows);
-        let strays: Vec<Envelope> = page.rows.into_iter().filter(|row| asked.is_stray(row)).filter_map(into_envelope).take(limit).collect();
+        let (class, is_last) = (page.class, page.is_last);
+        let waiting = page.rows.into_iter().filter_map(into_envelope);
+        let (expired, waiting): (Vec<Envelope>, Vec<Envelope>) = waiting.partition(|envelope| self.is_expired(now, envelope));
+        if is_last {
+            let chats: Vec<ChatId> = expired.iter().map(|envelope| envelope.message.chat).collect();
+            self.marks.trust(class, asked.at, &chats);
+        }
+        let strays: Vec<Envelope> = waiting.into_iter().filter(|envelope| asked.is_stray(envelope)).take(limit).collect();
         for stray in &strays {
             self.marks.hold(stray.message.chat, stray.message.seq);
         }
         if !strays.is_empty() {
-            inbox.buffer_strays(strays);
+            self.inboxes[class].buffer_strays(strays);
         }
     }
 }

@@ -3,10 +3,15 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{ChatId, ChatSeq, Envelope, InboxSeq, Page, PageRow};
+use crate::domain::{ChatId, ChatSeq, Envelope, GapReason, InboxSeq, Page, PageRow};
 
 use super::ClassStart;
+use super::endings::Check;
 use super::low_watermark::LowWatermark;
+
+/// Chats that the user has left, and that are remembered. An offer of one that was forgotten is emitted: it comes long after
+/// the news of the leaving, which is rare.
+const LEFT_MAX: usize = 64;
 
 /// The knowledge about rows above the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +69,9 @@ pub(super) struct Inbox {
     pub(super) buffer: VecDeque<PageRow>,
     pub(super) supply: Supply,
     pub(super) drain: Drain,
+    pub(super) check: Check,
+    /// Chats that the user has left, and up to where: their offers are not trusted.
+    left: VecDeque<(ChatId, ChatSeq)>,
     /// Before the first page has arrived nothing is drained, not even an empty inbox.
     first_page: FirstPage,
 }
@@ -86,6 +94,8 @@ impl Inbox {
             buffer: VecDeque::new(),
             supply: Supply::MayWait,
             drain: Drain::UnderWay,
+            check: Check::Idle,
+            left: VecDeque::new(),
             first_page: FirstPage::Awaited,
         }
     }
@@ -105,12 +115,22 @@ impl Inbox {
             return Offered::Nothing;
         }
         let nothing_before = self.supply == Supply::Live && self.buffer.is_empty();
-        if nothing_before && has_room && seq == self.cursor.next() {
+        let is_trusted = !self.left.iter().any(|(chat, up_to)| *chat == envelope.message.chat && envelope.message.seq <= *up_to);
+        if nothing_before && is_trusted && has_room && seq == self.cursor.next() {
             self.cursor = seq;
             return Offered::Emit(envelope);
         }
         self.nudge(Nudge::Offered(seq));
         Offered::Nothing
+    }
+
+    /// The user has left a chat: what it got there ends at this number.
+    pub(super) fn leave(&mut self, chat: ChatId, up_to: ChatSeq) {
+        self.left.retain(|(left, _)| *left != chat);
+        if self.left.len() >= LEFT_MAX {
+            self.left.pop_front();
+        }
+        self.left.push_back((chat, up_to));
     }
 
     /// The number to read behind, if a page should be read now: nothing is buffered, none is under way, more may wait.
@@ -144,6 +164,7 @@ impl Inbox {
             Nudge::Offered(seq) => seq <= page.last_seq,
             Nudge::Woken => false,
         };
+        self.check.page();
         // A full page that moved nothing would be asked for again and again: leave the rest to the fallback poll.
         let goes_on = !page.is_last && self.cursor > before;
         self.supply = if goes_on || !saw_everything { Supply::MayWait } else { Supply::Live };
@@ -191,6 +212,39 @@ impl Inbox {
         let (read, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.buffer).into_iter().partition(is_read);
         self.buffer = kept;
         read.into_iter().filter_map(into_envelope).collect()
+    }
+
+    /// Removes the buffered envelope of this number.
+    pub(super) fn drop_row(&mut self, seq: InboxSeq) -> Option<Envelope> {
+        let place = self.place(seq)?;
+        self.buffer.remove(place).and_then(into_envelope)
+    }
+
+    /// Puts a gap in the place of the buffered envelope of this number, and returns the envelope.
+    pub(super) fn end_row(&mut self, seq: InboxSeq, reason: GapReason) -> Option<Envelope> {
+        let place = self.place(seq)?;
+        let row = self.buffer.get_mut(place)?;
+        into_envelope(std::mem::replace(row, PageRow::Gap { from: seq, to: seq, reason }))
+    }
+
+    fn place(&self, seq: InboxSeq) -> Option<usize> {
+        self.buffer.iter().position(|row| matches!(row, PageRow::Envelope(envelope) if envelope.inbox_seq == seq))
+    }
+
+    /// The buffered envelopes.
+    pub(super) fn envelopes_mut(&mut self) -> impl Iterator<Item = &mut Envelope> {
+        self.buffer.iter_mut().filter_map(|row| match row {
+            PageRow::Envelope(envelope) => Some(envelope),
+            PageRow::Gap { .. } => None,
+        })
+    }
+
+    /// The numbers of the buffered envelopes whose rows wait, as far as is known.
+    pub(super) fn buffered_waiting(&self) -> impl Iterator<Item = InboxSeq> + '_ {
+        self.buffer.iter().filter_map(|row| match row {
+            PageRow::Envelope(envelope) if envelope.status.waits() => Some(envelope.inbox_seq),
+            PageRow::Envelope(_) | PageRow::Gap { .. } => None,
+        })
     }
 
     /// The numbers of the buffered envelopes.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PerClass};
+use time::OffsetDateTime;
+
+use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PerClass, RowState};
 
 /// The limits one session works with.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ pub struct Start {
     pub classes: PerClass<ClassStart>,
     /// Connections before this one ended again and again without one ack: emit one envelope alone until the first ack.
     pub emit_alone: bool,
+    /// The database's clock at the start. Messages expire by it.
+    pub database_time: OffsetDateTime,
 }
 
 /// A client's frame that wants an answer once its effect is committed: the number the task gave to it.
@@ -126,9 +130,15 @@ pub enum Input {
         /// Set when the client wants `message:read:ok`.
         ticket: Option<Ticket>,
     },
-    /// The read was committed up to this number of the chat (also when another session of the user did it). A session
-    /// in [`Scope::Everything`] ignores it: what others have read still comes to this client.
+    /// The read was committed up to this number of the chat (also when another session of the user did it). In
+    /// [`Scope::Everything`] what others have read still comes to this client, with the status `read`.
     ReadUpTo(ChatId, ChatSeq),
+    /// The user has left the chat: nothing of it up to this number is emitted before the database has said what became of it.
+    Left(ChatId, ChatSeq),
+    /// Something that waited for the user may have ended otherwise. A hint: it may be missing, or wrong.
+    SomethingEnded,
+    /// The answer to [`Effect::CheckRows`], always: the state of each row that was asked for.
+    Checked(Class, Vec<(InboxSeq, RowState)>),
     /// This settlement was committed.
     Committed(SettlementNo),
     /// The answer to [`Effect::CountAttempt`].
@@ -137,8 +147,8 @@ pub enum Input {
         class: Class,
         /// Its number.
         seq: InboxSeq,
-        /// The outcome.
-        outcome: AttemptOutcome,
+        /// The outcome; none: it could not be counted, and nothing is known of the row.
+        outcome: Option<AttemptOutcome>,
     },
     /// The answer to [`Effect::AdvanceLowWatermark`].
     LowWatermarkAdvanced(Class, InboxSeq),
@@ -193,7 +203,7 @@ pub enum Emission {
         /// 1 for the first emission that the database knows of.
         attempt: u16,
     },
-    /// `queue:gap`.
+    /// `queue:gap`. Of numbers that were emitted before: they were not acked, and do not come again.
     Gap {
         /// The inbox.
         class: Class,
@@ -238,6 +248,13 @@ pub enum Effect {
         /// Rows.
         limit: u16,
     },
+    /// Look what became of these rows, which are buffered or in flight. At most one per class is under way.
+    CheckRows {
+        /// The inbox.
+        class: Class,
+        /// Their numbers.
+        seqs: Vec<InboxSeq>,
+    },
     /// Put these on the wire.
     Emit(Vec<Emission>),
     /// Write these acks. Answered by [`Input::Committed`], always.
@@ -280,8 +297,10 @@ pub enum Effect {
         /// Its `last_seq` at connect.
         up_to: InboxSeq,
     },
-    /// Answer with the frame's `…:ok`: every ack up to it on this connection is committed, and a reject has been counted.
+    /// Answer with the frame's `…:ok`: every ack up to it on this connection is committed.
     Confirm(Ticket),
+    /// Answer a reject, likewise in its turn. Without an outcome it could not be counted.
+    ConfirmReject(Ticket, Option<AttemptOutcome>),
     /// Answer `error ack_ahead`: nothing was changed. Without a ticket the error goes out without an id.
     AckAhead {
         /// The frame.

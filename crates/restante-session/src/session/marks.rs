@@ -10,13 +10,19 @@
 //! earlier covers it until it is acked again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
-use crate::domain::{ChatId, ChatSeq};
+use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, PerClass};
 
 /// The chats of which something is held.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     chats: HashMap<ChatId, Held>,
+    /// Chats of which a row is past its time, and when that was seen last. It may wait in the database for a moment yet: then
+    /// no mark may pass it, and none is proposed.
+    doubted: PerClass<HashMap<ChatId, Instant>>,
+    /// Per class, where the session began, if rows of whatever chat may wait below it. Then no mark is proposed either.
+    began_above: PerClass<Option<InboxSeq>>,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +34,16 @@ struct Held {
 }
 
 impl Marks {
+    /// The marks of a session; per class, where it begins, if that is above the low watermark.
+    pub(super) fn new(began_above: PerClass<Option<InboxSeq>>) -> Self {
+        Self { began_above, ..Self::default() }
+    }
+
+    /// Nothing waits at or below this number of the class.
+    pub(super) fn settled(&mut self, class: Class, seq: InboxSeq) {
+        self.began_above[class] = self.began_above[class].filter(|began| *began > seq);
+    }
+
     /// A row of the chat was taken: no mark covers it until it is acked.
     pub(super) fn hold(&mut self, chat: ChatId, seq: ChatSeq) {
         *self.chats.entry(chat).or_default().waiting.entry(seq).or_default() += 1;
@@ -49,8 +65,26 @@ impl Marks {
         }
     }
 
-    /// The highest number up to which the chat has no hole, as far as this session can tell.
+    /// Its time has come, and the database has not ended it yet, as far as is known.
+    pub(super) fn doubt(&mut self, now: Instant, class: Class, chat: ChatId, seq: ChatSeq) {
+        self.pass(chat, seq);
+        self.doubted[class].insert(chat, now);
+    }
+
+    /// The database has shown all that waits in the class, as it was after this instant: doubts from before are over, but for these
+    /// chats, of which something waits past its time.
+    pub(super) fn trust(&mut self, class: Class, seen_at: Instant, but: &[ChatId]) {
+        self.began_above[class] = None;
+        self.doubted[class].retain(|_, doubted| *doubted >= seen_at);
+        for chat in but {
+            self.doubted[class].entry(*chat).or_insert(seen_at);
+        }
+        self.doubted[class].shrink_to_fit();
+    }
+
+    /// The highest number up to which the chat has no hole, as far as this session can tell. None: it cannot tell.
     pub(super) fn propose(&mut self, chat: ChatId) -> Option<ChatSeq> {
+        let is_doubted = self.began_above.values().any(Option::is_some) || self.doubted.values().any(|chats| chats.contains_key(&chat));
         let held = self.chats.get(&chat)?;
         let mark = match held.waiting.first_key_value() {
             // Own messages and numbers without a row for this user count as passed: hence not the highest one acked.
@@ -60,7 +94,7 @@ impl Marks {
         if held.waiting.is_empty() {
             self.chats.remove(&chat);
         }
-        (mark > ChatSeq(0)).then_some(mark)
+        (mark > ChatSeq(0) && !is_doubted).then_some(mark)
     }
 
     /// Gives back what is not needed.
@@ -68,7 +102,7 @@ impl Marks {
         self.chats.shrink_to_fit();
     }
 
-    /// The number of chats that are remembered.
+    /// The number of chats of which something is remembered as held.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.chats.len()

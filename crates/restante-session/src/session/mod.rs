@@ -5,7 +5,8 @@
 //!
 //! Reading order: `io` (the contract), `inbox` (one class: cursor, buffer, reading), `low_watermark`, `window` (in flight), `drain`
 //! (from the inbox through the window to the wire), `ack` (what the client says), `commits` (acks on their way to the
-//! database), `marks` and `device` (what an ack may claim), `deadlines` and `fallback_poll` (what happens when nothing does).
+//! database), `endings` (rows that end while they are held), `marks` and `device` (what an ack may claim), `deadlines` and
+//! `fallback_poll` (what happens when nothing does).
 
 mod io;
 mod output;
@@ -17,6 +18,7 @@ mod window;
 mod ack;
 mod commits;
 mod drain;
+mod endings;
 
 mod device;
 mod marks;
@@ -37,6 +39,7 @@ pub use io::*;
 use commits::Commits;
 use deadlines::Liveness;
 use device::DeviceCursor;
+use endings::DatabaseClock;
 use fallback_poll::FallbackPoll;
 use inbox::{Inbox, Nudge};
 use marks::Marks;
@@ -78,8 +81,8 @@ impl Session {
             scope: start.scope,
             inboxes: start.classes.map(Inbox::new),
             polls: PerClass::from_fn(|_| FallbackPoll::Due(now + start.settings.poll_interval)),
-            window: Window::new(start.settings.ack_timeout),
-            marks: Marks::default(),
+            window: Window::new(start.settings.ack_timeout, DatabaseClock::new(now, start.database_time)),
+            marks: Marks::new(start.classes.map(|class| Some(class.cursor).filter(|cursor| *cursor > class.settled_seq))),
             device: start.has_device.then(|| start.classes.map(device)),
             commits: Commits::default(),
             liveness: Liveness::default(),
@@ -116,6 +119,9 @@ impl Session {
             Input::Reject { message, reason, is_final, ticket } => self.reject(now, message, reason, is_final, ticket),
             Input::Read { chat, target, ticket } => self.read(now, chat, target, ticket),
             Input::ReadUpTo(chat, seq) => self.read_elsewhere(chat, seq),
+            Input::Left(chat, seq) => self.left(chat, seq),
+            Input::SomethingEnded => self.something_ended(),
+            Input::Checked(class, rows) => self.checked(class, rows),
             Input::Committed(no) => self.committed(no),
             Input::Attempted { class, seq, outcome } => self.attempted(now, class, seq, outcome),
             Input::LowWatermarkAdvanced(class, seq) => self.low_watermark_advanced(class, seq),

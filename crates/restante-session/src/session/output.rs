@@ -15,8 +15,16 @@ impl Output {
         self.effects.push(effect);
     }
 
-    /// Adds something to the next [`Effect::Emit`].
+    /// Adds something to the next [`Effect::Emit`]. Neighbouring gaps of one reason become one.
     pub(super) fn emit(&mut self, emission: Emission) {
+        if let (Some(Emission::Gap { class, to, reason, .. }), Emission::Gap { class: of, from, to: end, reason: next }) =
+            (self.emissions.last_mut(), &emission)
+            && (*class, *reason) == (*of, *next)
+            && from.0.checked_sub(1) == Some(to.0)
+        {
+            *to = *end;
+            return;
+        }
         self.emissions.push(emission);
     }
 

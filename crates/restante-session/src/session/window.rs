@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, PerClass};
 
+use super::endings::DatabaseClock;
+
 /// An envelope on the wire.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -21,6 +23,8 @@ pub(super) struct InFlight {
     pub(super) emission: u64,
     /// Silence is counted from here: its emission, or when the database came back.
     pub(super) since: Instant,
+    /// The end of its message's time.
+    expiry: Option<Instant>,
     phase: Phase,
 }
 
@@ -82,15 +86,23 @@ impl InFlight {
 #[derive(Debug)]
 pub(super) struct Window {
     ack_timeout: Duration,
+    clock: DatabaseClock,
     in_flight: PerClass<BTreeMap<InboxSeq, InFlight>>,
     by_message: HashMap<MessageId, (Class, InboxSeq)>,
     due: BTreeSet<(Instant, Class, InboxSeq)>,
+    expiries: BTreeSet<(Instant, Class, InboxSeq)>,
     emissions: u64,
 }
 
 impl Window {
-    pub(super) fn new(ack_timeout: Duration) -> Self {
-        Self { ack_timeout, in_flight: PerClass::default(), by_message: HashMap::new(), due: BTreeSet::new(), emissions: 0 }
+    pub(super) fn new(ack_timeout: Duration, clock: DatabaseClock) -> Self {
+        let (in_flight, by_message) = (PerClass::default(), HashMap::new());
+        Self { ack_timeout, clock, in_flight, by_message, due: BTreeSet::new(), expiries: BTreeSet::new(), emissions: 0 }
+    }
+
+    /// The instant at which a message expires, whether it is in flight or not.
+    pub(super) fn expiry(&self, envelope: &Envelope) -> Option<Instant> {
+        self.clock.expiry(envelope)
     }
 
     /// Puts an envelope in flight, as the newest in the order of emission. What it replaces comes back: a row that
@@ -101,7 +113,9 @@ impl Window {
         let due = now + self.ack_timeout;
         self.emissions += 1;
         let phase = Phase::AwaitingAck { due };
-        let flight = InFlight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, phase };
+        let expiry = self.expiry(&envelope);
+        self.expiries.extend(expiry.map(|expiry| (expiry, class, seq)));
+        let flight = InFlight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, expiry, phase };
         self.in_flight[class].insert(seq, flight);
         self.by_message.insert(message, (class, seq));
         self.due.insert((due, class, seq));
@@ -136,6 +150,9 @@ impl Window {
         self.by_message.remove(&flight.envelope.message.id);
         if let Some(due) = flight.phase.due() {
             self.due.remove(&(due, class, seq));
+        }
+        if let Some(expiry) = flight.expiry {
+            self.expiries.remove(&(expiry, class, seq));
         }
         Some(flight)
     }
@@ -173,6 +190,16 @@ impl Window {
         self.in_flight[class].keys().copied()
     }
 
+    /// The numbers in flight whose rows wait, as far as is known.
+    pub(super) fn waiting(&self, class: Class) -> impl Iterator<Item = InboxSeq> + '_ {
+        self.in_flight[class].iter().filter(|(_, flight)| flight.envelope.status.waits()).map(|(seq, _)| *seq)
+    }
+
+    /// The envelopes in flight.
+    pub(super) fn envelopes_mut(&mut self) -> impl Iterator<Item = &mut Envelope> {
+        self.in_flight.values_mut().flat_map(BTreeMap::values_mut).map(|flight| &mut flight.envelope)
+    }
+
     /// The numbers in flight up to `n` that a client which has got `n` has got too: of a stray, which was emitted after
     /// higher numbers, only a number above those tells.
     pub(super) fn up_to(&self, class: Class, n: InboxSeq) -> Vec<(Class, InboxSeq)> {
@@ -187,9 +214,21 @@ impl Window {
         in_flight.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
     }
 
-    /// The time at which the first envelope is to be checked.
+    /// The time at which the first envelope is to be checked, or expires.
     pub(super) fn first_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, ..)| *due)
+        [self.due.first(), self.expiries.first()].into_iter().flatten().map(|(due, ..)| *due).min()
+    }
+
+    /// The envelopes whose time has come. Those that are delivered already stay: they come to a device whatever their time.
+    pub(super) fn all_expired(&mut self, now: Instant) -> Vec<(Class, InboxSeq)> {
+        let mut expired = Vec::new();
+        while let Some((expiry, class, seq)) = self.expiries.first().copied().filter(|(expiry, ..)| *expiry <= now) {
+            self.expiries.remove(&(expiry, class, seq));
+            if self.get(class, seq).is_some_and(|flight| flight.envelope.status.waits()) {
+                expired.push((class, seq));
+            }
+        }
+        expired
     }
 
     /// The envelopes that are due by now: class by class in the order of [`Class::ALL`], each in the order of its numbers.

@@ -71,7 +71,9 @@ impl Client {
 
     fn first_sight(&mut self, db: &Database, envelope: &Envelope) {
         let message = &envelope.message;
-        if !self.seen.insert(message.id) || db.requeued.contains(&message.id) {
+        // What another device acks after its time comes to this one after all, once it connects again.
+        let is_late = message.expires_at.is_some_and(|at| at <= db.time);
+        if !self.seen.insert(message.id) || db.requeued.contains(&message.id) || is_late {
             return;
         }
         let last = self.order.entry(message.chat).or_default();
@@ -164,7 +166,8 @@ impl Client {
             for n in self.checked[class].0 + 1..=acked.0 {
                 let row = db.row(class, n);
                 let said = row.is_some_and(|row| self.own.contains(&row.message.id));
-                let is_over = row.is_none_or(|row| matches!(row.status, Status::Failed | Status::Expired));
+                let has_ended = |row: &super::database::Row| matches!(row.status, Status::Failed | Status::Expired);
+                let is_over = row.is_none_or(|row| has_ended(row) || db.is_late(row));
                 let got = self.known[class].contains(&n);
                 assert!(said || is_over && got, "I6: the cursor of device {device} is {acked} of {class}, and it has not acked {n}");
             }
@@ -175,6 +178,6 @@ impl Client {
     /// I2 for a device: it has got everything that did not end otherwise.
     pub(super) fn has_everything(&self, db: &Database) -> bool {
         let delivered = |status| matches!(status, Status::Sent | Status::Delivered | Status::Read);
-        self.device.is_none() || db.rows().all(|(.., row)| !delivered(row.status) || self.seen.contains(&row.message.id))
+        self.device.is_none() || db.rows().all(|(.., row)| !delivered(row.status) || db.is_late(row) || self.seen.contains(&row.message.id))
     }
 }

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass, Status,
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass, RowState, Status,
 };
 use crate::session::{ReadTarget, Scope, Settlement};
 
-use super::harness::{chat, envelope, gap_because};
+use super::harness::{chat, envelope, expiring, gap_because};
 
 pub(super) struct Row {
     pub(super) message: Arc<Message>,
@@ -26,6 +29,8 @@ struct Stored {
 }
 
 pub(super) struct Database {
+    /// Its clock.
+    pub(super) time: OffsetDateTime,
     inboxes: PerClass<Stored>,
     chats: HashMap<ChatId, i64>,
     marks: HashMap<ChatId, ChatSeq>,
@@ -43,6 +48,7 @@ pub(super) struct Database {
 impl Database {
     pub(super) fn new(attempts_max: u16) -> Self {
         Self {
+            time: OffsetDateTime::UNIX_EPOCH,
             inboxes: PerClass::default(),
             chats: HashMap::new(),
             marks: HashMap::new(),
@@ -56,7 +62,7 @@ impl Database {
     }
 
     /// Stores a message. Chat numbers are taken by the user's own messages too.
-    pub(super) fn accept(&mut self, class: Class, chat_no: u128, own_before: i64) -> Envelope {
+    pub(super) fn accept(&mut self, class: Class, chat_no: u128, own_before: i64, lives: Option<Duration>) -> Envelope {
         let chat = chat(chat_no);
         let chat_seq = self.chats.entry(chat).or_default();
         *chat_seq += 1 + own_before;
@@ -64,7 +70,7 @@ impl Database {
         let id = MessageId(uuid::Uuid::from_u128(self.places.len() as u128 + 1));
         let inbox = &mut self.inboxes[class];
         inbox.last_seq += 1;
-        let envelope = envelope(class, inbox.last_seq, chat, chat_seq, id);
+        let envelope = expiring(envelope(class, inbox.last_seq, chat, chat_seq, id), lives.map(|lives| self.time + lives));
         inbox.rows.insert(inbox.last_seq, Row { message: envelope.message.clone(), status: Status::Sent, attempts: 0 });
         self.places.insert(id, (class, inbox.last_seq));
         envelope
@@ -86,9 +92,39 @@ impl Database {
         self.inboxes[class].rows.get(&seq)
     }
 
-    pub(super) fn status(&self, message: MessageId) -> Status {
+    /// True if a message waits, and its time has not come.
+    pub(super) fn waits(&self, message: MessageId) -> bool {
         let (class, seq) = self.places[&message];
-        self.inboxes[class].rows[&seq].status
+        self.is_wanted(&self.inboxes[class].rows[&seq])
+    }
+
+    /// True if a row waits, and its time has not come.
+    pub(super) fn is_wanted(&self, row: &Row) -> bool {
+        row.status.waits() && !self.is_late(row)
+    }
+
+    /// True if a row's time has come. A late ack may have made it delivered.
+    pub(super) fn is_late(&self, row: &Row) -> bool {
+        row.message.expires_at.is_some_and(|at| at <= self.time)
+    }
+
+    /// What became of these rows.
+    pub(super) fn check(&self, class: Class, seqs: &[InboxSeq]) -> Vec<(InboxSeq, RowState)> {
+        let state = |seq: InboxSeq| match self.page_row(class, seq.0) {
+            PageRow::Gap { reason, .. } => RowState::Ended(reason),
+            PageRow::Envelope(envelope) if envelope.status.waits() => RowState::Waits,
+            PageRow::Envelope(envelope) => RowState::Settled(envelope.status),
+        };
+        seqs.iter().map(|seq| (*seq, state(*seq))).collect()
+    }
+
+    /// Ends what waits past its time.
+    pub(super) fn sweep(&mut self) {
+        let time = self.time;
+        let rows = self.inboxes.values_mut().flat_map(|inbox| inbox.rows.values_mut());
+        for row in rows.filter(|row| row.status.waits() && row.message.expires_at.is_some_and(|at| at <= time)) {
+            row.status = Status::Expired;
+        }
     }
 
     /// The page that a read brings, from one snapshot.
@@ -196,7 +232,9 @@ impl Database {
                 }
                 AttemptOutcome::Counted(row.attempts)
             }
-            Some(_) | None => AttemptOutcome::SettledElsewhere,
+            Some(row) => AttemptOutcome::Settled(row.status, row.attempts),
+            // It has another number now, and waits.
+            None => AttemptOutcome::Counted(0),
         }
     }
 

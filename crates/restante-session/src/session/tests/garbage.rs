@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{AttemptOutcome, ChatSeq, Class, Envelope, InboxSeq, Page, PageRow};
+use crate::domain::{AttemptOutcome, ChatSeq, Class, Envelope, GapReason, InboxSeq, Page, PageRow, RowState, Status};
 use crate::session::{AckTarget, Effect, Input, ReadTarget, SettlementNo, Ticket};
 
 use super::harness::*;
@@ -23,7 +23,9 @@ fn class(rng: &mut fastrand::Rng) -> Class {
 
 fn garbled(rng: &mut fastrand::Rng) -> Envelope {
     let n = rng.i64(1..12);
-    envelope(class(rng), seq(rng), chat(rng.u128(1..4)), seq(rng), id(CHAT, n))
+    let garbled = envelope(class(rng), seq(rng), chat(rng.u128(1..4)), seq(rng), id(CHAT, n));
+    let expires_at = rng.bool().then(|| time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(rng.u64(..200)));
+    expiring(garbled, expires_at)
 }
 
 fn page(rng: &mut fastrand::Rng) -> Page {
@@ -35,8 +37,8 @@ fn page(rng: &mut fastrand::Rng) -> Page {
 fn input(rng: &mut fastrand::Rng) -> Input {
     let ticket = rng.bool().then(|| Ticket(rng.u64(..)));
     let message = id(CHAT, rng.i64(1..12));
-    let outcomes = [AttemptOutcome::Counted(rng.u16(..)), AttemptOutcome::Failed(rng.u16(..)), AttemptOutcome::SettledElsewhere];
-    match rng.u8(..14) {
+    let outcomes = [AttemptOutcome::Counted(rng.u16(..)), AttemptOutcome::Failed(rng.u16(..)), AttemptOutcome::Settled(Status::Expired, 1)];
+    match rng.u8(..17) {
         0 => Input::Page(page(rng)),
         1 => Input::Polled(page(rng)),
         2 => Input::Offer(garbled(rng)),
@@ -47,10 +49,20 @@ fn input(rng: &mut fastrand::Rng) -> Input {
         7 => Input::Read { chat: chat(rng.u128(1..4)), target: ReadTarget::Seq(ChatSeq(seq(rng))), ticket },
         8 => Input::ReadUpTo(chat(rng.u128(1..4)), ChatSeq(seq(rng))),
         9 => Input::Committed(SettlementNo(rng.choice([0, 1, 2, 3, 4, 5, u64::MAX]).unwrap_or(0))),
-        10 => Input::Attempted { class: class(rng), seq: InboxSeq(seq(rng)), outcome: outcomes[rng.usize(..3)] },
+        10 => Input::Attempted { class: class(rng), seq: InboxSeq(seq(rng)), outcome: rng.choice(outcomes) },
         11 => Input::LowWatermarkAdvanced(class(rng), InboxSeq(seq(rng))),
         12 => rng.choice([Input::DatabaseAway, Input::DatabaseBack, Input::Leave]).unwrap_or(Input::Deadline),
-        13.. => Input::Deadline,
+        13 => Input::Left(chat(rng.u128(1..4)), ChatSeq(seq(rng))),
+        14 => Input::SomethingEnded,
+        15 => {
+            let states = [RowState::Waits, RowState::Settled(Status::Read), RowState::Ended(GapReason::Left)];
+            let mut rows = Vec::new();
+            for _ in 0..rng.usize(..4) {
+                rows.push((InboxSeq(seq(rng)), rng.choice(states).unwrap_or(RowState::Waits)));
+            }
+            Input::Checked(class(rng), rows)
+        }
+        16.. => Input::Deadline,
     }
 }
 

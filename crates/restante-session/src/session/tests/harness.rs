@@ -51,6 +51,17 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
     Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message) }
 }
 
+/// The same, with the end of its message's time.
+pub(super) fn expiring(envelope: Envelope, expires_at: Option<OffsetDateTime>) -> Envelope {
+    let message = Message { expires_at, ..Message::clone(&envelope.message) };
+    Envelope { message: Arc::new(message), ..envelope }
+}
+
+/// A chat row that expires so many seconds after the session has begun.
+pub(super) fn expiring_row(seq: i64, seconds: u64) -> Envelope {
+    expiring(row(seq), Some(OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds)))
+}
+
 /// A waiting chat row.
 pub(super) fn row(seq: i64) -> Envelope {
     envelope(CHAT, seq, chat(1), seq, id(CHAT, seq))
@@ -168,7 +179,7 @@ pub(super) fn committed(no: u64) -> Input {
 }
 
 pub(super) fn attempted(seq: i64, outcome: AttemptOutcome) -> Input {
-    Input::Attempted { class: CHAT, seq: InboxSeq(seq), outcome }
+    Input::Attempted { class: CHAT, seq: InboxSeq(seq), outcome: Some(outcome) }
 }
 
 pub(super) fn low_watermark_advanced(seq: i64) -> Input {
@@ -200,6 +211,7 @@ impl Stage {
             has_device: false,
             classes: PerClass::from_fn(|of| class(if of == CHAT { last_seq } else { 0 })),
             emit_alone: false,
+            database_time: OffsetDateTime::UNIX_EPOCH,
         };
         change(&mut start);
         let now = Instant::now();
@@ -302,7 +314,12 @@ fn text(effect: &Effect) -> String {
         Effect::RejectById { message, reason, .. } => format!("reject message {}: {reason}", message.0.as_u128()),
         Effect::AdvanceLowWatermark(class) => format!("advance low watermark of {class}"),
         Effect::Drained { class, up_to } => format!("drained {}", number(*class, *up_to)),
+        Effect::CheckRows { class, seqs } => {
+            format!("check {}", seqs.iter().map(|seq| number(*class, *seq)).collect::<Vec<_>>().join(" "))
+        }
         Effect::Confirm(ticket) => format!("confirm {}", ticket.0),
+        Effect::ConfirmReject(ticket, None) => format!("reject {}: not counted", ticket.0),
+        Effect::ConfirmReject(ticket, Some(outcome)) => format!("reject {}: {outcome:?}", ticket.0),
         Effect::AckAhead { emitted, .. } => format!("ack ahead of {emitted}"),
         Effect::Close(reason) => format!("close {reason:?}"),
     }

@@ -1,6 +1,7 @@
 //! Time, rule by rule: skipped envelopes, silent clients, a database that is away, acks that cannot be written.
 
-use crate::domain::AttemptOutcome::{Counted, Failed, SettledElsewhere};
+use crate::domain::AttemptOutcome::{Counted, Failed, Settled};
+use crate::domain::Status;
 use crate::session::Input;
 
 use super::harness::*;
@@ -82,13 +83,13 @@ fn the_slot_stays_taken_while_the_attempt_is_counted() {
 #[test]
 fn a_row_that_somebody_else_settled_frees_its_slot() {
     let mut stage = skipped();
-    stage.on(attempted(1, SettledElsewhere), []);
+    stage.on(attempted(1, Settled(Status::Delivered, 0)), []);
     assert_eq!(stage.session.in_flight(CHAT), 0);
 }
 
 #[test]
 fn an_ack_while_the_attempt_is_counted_settles_the_row() {
-    for outcome in [Counted(1), Failed(5), SettledElsewhere] {
+    for outcome in [Counted(1), Failed(5), Settled(Status::Delivered, 0)] {
         let mut stage = skipped();
         stage.on(ack([1]), ["settle #2: 1, mark 1=2"]);
         stage.on(attempted(1, outcome), []);

@@ -1,6 +1,7 @@
 //! A device's cursor, rule by rule: contiguous, never past what the device may not have, and growing only.
 
-use crate::domain::AttemptOutcome::{Counted, Failed, SettledElsewhere};
+use crate::domain::AttemptOutcome::{Counted, Failed, Settled};
+use crate::domain::Status;
 use crate::session::Input;
 
 use super::harness::*;
@@ -92,7 +93,7 @@ fn a_row_that_somebody_else_settled_is_still_owed_to_the_device() {
     stage.pass(1);
     stage.does(ack([2]));
     stage.at_deadline(29, ["count 1: ack timeout"]);
-    stage.on(attempted(1, SettledElsewhere), ["emit 1(attempt 2)"]);
+    stage.on(attempted(1, Settled(Status::Delivered, 0)), ["emit 1(attempt 2)"]);
     stage.on(ack([1]), ["settle #2: 1, mark 1=2, device 2 0 0"]);
 }
 

@@ -1,8 +1,8 @@
 //! Rejects and reads, rule by rule.
 
-use crate::domain::AttemptOutcome::{Counted, Failed, SettledElsewhere};
-use crate::domain::ChatSeq;
-use crate::session::Input;
+use crate::domain::AttemptOutcome::{Counted, Failed, Settled};
+use crate::domain::{ChatSeq, InboxSeq, Status};
+use crate::session::{Input, Scope};
 
 use super::harness::*;
 
@@ -12,6 +12,13 @@ fn in_flight(n: i64) -> Stage {
     for seq in 1..=n {
         stage.does(offer(seq));
     }
+    stage
+}
+
+/// The same for a device, with 1 in flight.
+fn device_in_flight() -> Stage {
+    let mut stage = Stage::live_with(0, |start| (start.scope, start.has_device) = (Scope::Everything, true));
+    stage.on(offer(1), ["emit 1"]);
     stage
 }
 
@@ -31,10 +38,28 @@ fn a_rejected_envelope_comes_again_after_a_pause_that_doubles() {
 }
 
 #[test]
+fn an_attempt_that_could_not_be_counted_is_told_so_and_its_row_is_left_to_the_fallback_poll() {
+    for mut stage in [in_flight(1), device_in_flight()] {
+        stage.on(with_ticket(reject(1), 6), ["count 1: bad"]);
+        stage.on(Input::Attempted { class: CHAT, seq: InboxSeq(1), outcome: None }, ["reject 6: not counted"]);
+        assert_eq!(stage.session.in_flight(CHAT), 0);
+    }
+}
+
+#[test]
+fn a_reject_of_what_has_ended_is_told_its_status_and_frees_the_slot() {
+    for mut stage in [in_flight(1), device_in_flight()] {
+        stage.on(with_ticket(reject(1), 6), ["count 1: bad"]);
+        stage.on(attempted(1, Settled(Status::Expired, 1)), ["emit gap 1-1", "reject 6: Settled(Expired, 1)"]);
+        assert_eq!(stage.session.in_flight(CHAT), 0);
+    }
+}
+
+#[test]
 fn a_reject_after_which_the_row_is_failed_frees_the_slot() {
     let mut stage = in_flight(2);
     stage.on(with_ticket(reject(1), 6), ["count 1: bad"]);
-    stage.on(attempted(1, Failed(5)), ["confirm 6"]);
+    stage.on(attempted(1, Failed(5)), ["reject 6: Failed(5)"]);
     assert_eq!(stage.session.in_flight(CHAT), 1);
     stage.on(ack([2]), ["settle #1: 2, mark 1=2"]);
 }
@@ -43,7 +68,7 @@ fn a_reject_after_which_the_row_is_failed_frees_the_slot() {
 fn a_reject_of_what_somebody_settled_frees_the_slot() {
     let mut stage = in_flight(1);
     stage.on(reject(1), ["count 1: bad"]);
-    stage.on(attempted(1, SettledElsewhere), []);
+    stage.on(attempted(1, Settled(Status::Delivered, 0)), []);
     assert_eq!(stage.session.in_flight(CHAT), 0);
 }
 
@@ -53,15 +78,17 @@ fn a_rejects_ticket_waits_for_its_attempt_and_for_the_acks_before() {
     stage.on(ack([2]), ["settle #1: 2"]);
     stage.on(with_ticket(reject(1), 6), ["count 1: bad"]);
     stage.on(attempted(1, Counted(1)), []);
-    stage.on(committed(1), ["confirm 6"]);
+    stage.on(committed(1), ["reject 6: Counted(1)"]);
 }
 
 #[test]
-fn an_ack_settles_what_was_rejected_before() {
+fn an_ack_settles_what_was_rejected_before_and_the_reject_is_told_what_its_attempt_came_to() {
     let mut stage = in_flight(1);
     stage.on(with_ticket(reject(1), 6), ["count 1: bad"]);
-    stage.on(ack([1]), ["settle #1: 1, mark 1=1", "confirm 6"]);
-    stage.on(attempted(1, Counted(1)), []);
+    stage.on(with_ticket(reject_for_good(1), 7), []);
+    stage.on(ack([1]), ["settle #1: 1, mark 1=1"]);
+    stage.on(attempted(1, Failed(5)), []);
+    stage.on(committed(1), ["reject 6: Failed(5)", "reject 7: Failed(5)"]);
 }
 
 #[test]
@@ -69,18 +96,18 @@ fn one_emission_rejected_twice_is_counted_once() {
     let mut stage = in_flight(1);
     stage.on(reject(1), ["count 1: bad"]);
     stage.on(with_ticket(reject(1), 7), []);
-    stage.on(attempted(1, Counted(1)), ["confirm 7"]);
-    stage.on(with_ticket(reject(1), 8), ["confirm 8"]);
+    stage.on(attempted(1, Counted(1)), ["reject 7: Counted(1)"]);
+    stage.on(with_ticket(reject(1), 8), ["reject 8: Counted(1)"]);
     stage.at_deadline(1, ["emit 1(attempt 2)"]);
 }
 
 #[test]
 fn a_final_reject_is_not_lost_behind_an_attempt_that_is_being_counted() {
     let mut stage = in_flight(1);
-    stage.on(reject(1), ["count 1: bad"]);
-    stage.on(reject_for_good(1), []);
-    stage.on(attempted(1, Counted(1)), ["count 1: never, final"]);
-    stage.on(attempted(1, Failed(5)), []);
+    stage.on(with_ticket(reject(1), 1), ["count 1: bad"]);
+    stage.on(with_ticket(reject_for_good(1), 2), []);
+    stage.on(attempted(1, Counted(1)), ["count 1: never, final", "reject 1: Counted(1)"]);
+    stage.on(attempted(1, Failed(2)), ["reject 2: Failed(2)"]);
     assert_eq!(stage.session.in_flight(CHAT), 0);
 }
 
@@ -122,7 +149,7 @@ fn a_reject_is_a_sign_of_life() {
 fn a_settled_row_that_a_device_rejects_is_redelivered_here_alone() {
     let mut stage = Stage::device(1);
     stage.on(short_page(CHAT, 0, vec![delivered(1).into()], 1), ["emit 1"]);
-    stage.on(with_ticket(reject(1), 2), ["confirm 2"]);
+    stage.on(with_ticket(reject(1), 2), ["reject 2: Settled(Delivered, 0)"]);
     stage.at_deadline(1, ["emit 1(attempt 2)"]);
     stage.on(reject_for_good(1), ["drained 1", "advance low watermark of chat"]);
 }

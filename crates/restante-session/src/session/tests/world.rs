@@ -5,8 +5,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use crate::domain::{Class, Envelope, InboxSeq, PerClass};
-use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Settlement, Start, Ticket};
+use crate::session::{ClassStart, Effect, Emission, Input, Scope, Session, Settings, Settlement, Start, Ticket};
 
 use super::client::Client;
 use super::connection::{Connection, Request};
@@ -15,6 +17,7 @@ use super::database::Database;
 pub(super) struct World {
     rng: fastrand::Rng,
     now: Instant,
+    begun: Instant,
     settings: Settings,
     db: Database,
     clients: Vec<Client>,
@@ -48,7 +51,7 @@ impl World {
         let clients = CLIENTS.map(Client::new).into();
         let now = Instant::now();
         let (connections, orphans) = (Vec::new(), Vec::new());
-        Self { rng, now, settings, db, clients, connections, orphans, tickets: 0, is_away: false, calm: false, trace }
+        Self { rng, now, begun: now, settings, db, clients, connections, orphans, tickets: 0, is_away: false, calm: false, trace }
     }
 
     /// One thing happens.
@@ -65,7 +68,7 @@ impl World {
             80..90 => self.frame(),
             90..94 => self.speak(),
             94..96 => self.pass_time(),
-            96 => self.db.expire(self.rng.usize(..8)),
+            96 => self.expire(),
             97..99 => self.requeue(),
             99.. => self.away(),
         }
@@ -79,7 +82,8 @@ impl World {
             2.. => (Class::Chat, self.rng.u128(1..4)),
         };
         let own_before = self.rng.i64(0..2);
-        let envelope = self.db.accept(class, chat, own_before);
+        let lives = (self.rng.u8(..5) == 0).then(|| Duration::from_secs(self.rng.u64(..60)));
+        let envelope = self.db.accept(class, chat, own_before, lives);
         self.offer(&envelope);
     }
 
@@ -89,6 +93,19 @@ impl World {
                 0..7 => connection.hints.push(Input::Offer(envelope.clone())),
                 7..9 => connection.hints.push(Input::Wake(envelope.class)),
                 9.. => {}
+            }
+        }
+    }
+
+    /// Something ends, and those who are connected are told, or not.
+    fn expire(&mut self) {
+        match self.rng.bool() {
+            true => self.db.sweep(),
+            false => self.db.expire(self.rng.usize(..8)),
+        }
+        for connection in &mut self.connections {
+            if self.rng.u8(..4) > 0 {
+                connection.hints.push(Input::SomethingEnded);
             }
         }
     }
@@ -111,7 +128,14 @@ impl World {
         });
         let scope = if device.is_some() { Scope::Everything } else { Scope::Waiting };
         let emit_alone = self.rng.u8(..4) == 0;
-        let start = Start { settings: self.settings.clone(), scope, has_device: device.is_some(), classes, emit_alone };
+        let start = Start {
+            settings: self.settings.clone(),
+            scope,
+            has_device: device.is_some(),
+            classes,
+            emit_alone,
+            database_time: self.db.time,
+        };
         let (session, effects) = Session::start(self.now, start);
         self.connections.push(Connection::new(client, session, scope, classes.map(|class| class.cursor)));
         let place = self.connections.len() - 1;
@@ -163,8 +187,9 @@ impl World {
         let answer = match request {
             Request::Page { class, after, limit, scope } => Some(Input::Page(self.db.page(class, after, limit, scope))),
             Request::Poll { class, after, limit } => Some(Input::Polled(self.db.poll(class, after, limit))),
+            Request::Check { class, seqs } => Some(Input::Checked(class, self.db.check(class, &seqs))),
             Request::Attempt { class, seq, is_final } => {
-                Some(Input::Attempted { class, seq, outcome: self.db.count_attempt(class, seq, is_final) })
+                Some(Input::Attempted { class, seq, outcome: Some(self.db.count_attempt(class, seq, is_final)) })
             }
             Request::Reject { message, is_final } => {
                 self.db.reject_by_id(message, is_final);
@@ -253,8 +278,14 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        self.now += Duration::from_secs(self.rng.u64(1..40));
+        let pause = Duration::from_secs(self.rng.u64(1..40));
+        self.set_time(self.now + pause);
         self.fire();
+    }
+
+    fn set_time(&mut self, now: Instant) {
+        self.now = now;
+        self.db.time = OffsetDateTime::UNIX_EPOCH + now.saturating_duration_since(self.begun);
     }
 
     /// Deadlines, after the frames that have arrived.
@@ -295,7 +326,17 @@ impl World {
             match effect {
                 Effect::ReadPage { class, after, limit, scope } => connection.request(Request::Page { class, after, limit, scope }),
                 Effect::Poll { class, after, limit } => connection.request(Request::Poll { class, after, limit }),
-                Effect::Emit(emissions) => connection.emit(emissions),
+                Effect::CheckRows { class, seqs } => connection.request(Request::Check { class, seqs }),
+                Effect::Emit(emissions) => {
+                    let is_late = |emission: &Emission| match emission {
+                        Emission::Envelope { envelope, .. } => {
+                            envelope.status.waits() && envelope.message.expires_at.is_some_and(|at| at <= self.db.time)
+                        }
+                        Emission::Gap { .. } => false,
+                    };
+                    assert!(!emissions.iter().any(is_late), "a message is emitted after its time: {emissions:?}");
+                    connection.emit(emissions);
+                }
                 Effect::Settle(settlement) => connection.settlements.push_back(settlement),
                 Effect::Read { chat, target, .. } => connection.requests.push(Request::Read { chat, target }),
                 Effect::CountAttempt { envelope, is_final, .. } => {
@@ -305,7 +346,7 @@ impl World {
                 Effect::RejectById { message, is_final, .. } => connection.requests.push(Request::Reject { message, is_final }),
                 Effect::AdvanceLowWatermark(class) => connection.request(Request::Advance(class)),
                 Effect::Drained { class, up_to } => connection.drained(&self.db, class, up_to),
-                Effect::Confirm(ticket) => connection.confirm(&self.db, ticket),
+                Effect::Confirm(ticket) | Effect::ConfirmReject(ticket, _) => connection.confirm(&self.db, ticket),
                 Effect::AckAhead { emitted, .. } => assert!(emitted < InboxSeq(1_000), "only bogus numbers are ahead"),
                 Effect::Close(_) => connection.is_closed = true,
             }
@@ -345,7 +386,8 @@ impl World {
                 break;
             }
             let due = self.connections.iter().filter_map(|connection| connection.session.next_deadline()).min();
-            self.now = due.map_or(self.now, |due| due.max(self.now));
+            self.set_time(due.map_or(self.now, |due| due.max(self.now)));
+            self.db.sweep();
             self.fire();
         }
         for connection in &self.connections {
