@@ -1000,7 +1000,8 @@ begin
   perform restante_exact_marks(array[v_chat], array[v_user], true);
   update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
    where e.message_id = p_message and e.user_id = v_user;
-  perform restante_look_at_marks(array[v_sender]);
+  -- The recipient too: what its sessions hold of it is not to be emitted any more.
+  perform restante_look_at_marks(array[v_sender, v_user]);
   raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
   return true;
 end $$;
@@ -1371,7 +1372,7 @@ CREATE FUNCTION restante_look_at_marks(p_users bigint[]) RETURNS void
    group by u.part;
 $$;
 
-COMMENT ON FUNCTION restante_look_at_marks(p_users bigint[]) IS 'Tells every node that marks moved for these senders (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
+COMMENT ON FUNCTION restante_look_at_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
@@ -1608,7 +1609,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat), not_failed.';
 
-CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, up_to bigint, more boolean)
+CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1634,7 +1635,8 @@ declare
   v_read     integer[]; -- those of the rows that became read
   v_of       integer[]; -- per request of a member: its place, …
   v_ends     bigint[];  -- … up to where it is done here,
-  v_more     boolean[]; -- … and is there more?
+  v_more     boolean[]; -- … is there more,
+  v_advanced boolean[]; -- … and was less read before?
   v_hole_users bigint[];
   v_hole_chats uuid[];
 begin
@@ -1665,12 +1667,13 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
                  array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
-                 array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more from ends e) b;
+                 array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
+                 array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
 
   -- Rows in the one order, as restante_settle(); then marks.
   with moved as (
@@ -1700,12 +1703,12 @@ begin
   end if;
 
   return query
-    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean from unnest(v_read) k (n)
+    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean, null::boolean from unnest(v_read) k (n)
     union all
-    select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
+    select r.ord, null, null, null, v_now, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
 end $$;
 
-COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
 
 CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
