@@ -416,6 +416,12 @@ mod tests {
             let BusMessage::Wake(Class::Chat, users) = news.in_short().unwrap() else { panic!("not a wake") };
             assert!(!users.is_empty());
         }
+        let (chat, by) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
+        let left = BusMessage::Notice(vec![UserId(4)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(1), by }));
+        for news in [left, BusMessage::ReadUpTo(UserId(4), chat, ChatSeq(1))] {
+            let Some(BusMessage::LookAtMarks(users)) = news.in_short() else { panic!("{news:?}") };
+            assert_eq!(users, [UserId(4)]);
+        }
         let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();
         let lines = BusMessage::Wake(Class::Chat, users.clone()).lines().unwrap();
         assert!(lines.iter().all(|line| line.len() <= PAYLOAD_BYTES_MAX));

@@ -96,14 +96,15 @@ pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, overview: Overv
     if overview.session_no > driver.client.session_no {
         return driver.close(Code::Displaced);
     }
+    // What the user has read elsewhere, or what has ended below its mark, may be held here: nobody said so.
+    if !overview.marks.own.is_empty() {
+        driver.handle(Input::SomethingEnded);
+    }
     tell_marks(driver, overview.marks);
 }
 
 /// Tells marks that were read, and reads what is left of them.
 pub(super) fn tell_marks<O: Outgoing>(driver: &mut Driver<O>, read: MarksRead) {
-    for (chat, seq) in &read.own {
-        driver.handle(Input::ReadUpTo(*chat, *seq));
-    }
     let (events, next) = driver.receipts.read(&read);
     events.iter().for_each(|event| driver.outbox.event(None, event));
     match next {

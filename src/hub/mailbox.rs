@@ -100,7 +100,7 @@ impl Mailbox {
             _ if content.notes.len() < NOTES_MAX => content.notes.push_back(note),
             Note::Offer(envelope) => content.missed.wakes[envelope.class] = true,
             Note::Receipt(_) => content.missed.receipts = true,
-            Note::ReadUpTo(..) => content.missed.receipts = true,
+            Note::ReadUpTo(..) => (content.missed.receipts, content.missed.ended) = (true, true),
             Note::Notice(notice) if matches!(**notice, Notice::Removed { .. }) => content.missed.ended = true,
             Note::Echo(_) | Note::Notice(_) => {}
         });

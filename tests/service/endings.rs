@@ -159,7 +159,8 @@ async fn what_fails_on_one_connection_is_not_repeated_on_another() {
 async fn what_ends_after_a_reject_is_not_repeated() {
     let (_db, node, pool, _) = start().await;
     let mut alice = node.connect("alice").await;
-    for bob in &mut bobs(&node, 1).await {
+    for connect in [Connect::user("bob"), Connect::user("bob").device("phone")] {
+        let bob = &mut node.open(connect.with("window", 1)).await;
         let sent = alice.send("bob", "bad").await;
         bob.receive(1).await;
         let id: Uuid = serde_json::from_value(sent["messageId"].clone()).unwrap();

@@ -4,77 +4,13 @@
 //! The time of a message is known here. Anything else is told by a hint that names no row. Then the database is asked what
 //! became of the rows that are held, and nothing that is held is emitted before the answer.
 
-use std::time::{Duration, Instant};
-
-use time::OffsetDateTime;
+use std::time::Instant;
 
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, RowState, Status};
 
+use super::check::Check;
 use super::inbox::Supply;
 use super::{Effect, Emission, Scope, Session};
-
-/// The database's clock, carried on by the session's own.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DatabaseClock {
-    at: Instant,
-    time: OffsetDateTime,
-}
-
-impl DatabaseClock {
-    pub(super) const fn new(at: Instant, time: OffsetDateTime) -> Self {
-        Self { at, time }
-    }
-
-    /// The instant at which a message expires; none: it never does, or so late that nobody waits for it.
-    pub(super) fn expiry(&self, envelope: &Envelope) -> Option<Instant> {
-        let left = envelope.message.expires_at? - self.time;
-        if left.is_negative() {
-            return Some(self.at);
-        }
-        self.at.checked_add(Duration::try_from(left).ok()?)
-    }
-}
-
-/// The question what became of the rows of one class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Check {
-    /// Nothing is to be asked.
-    Idle,
-    /// It is to be asked.
-    Wanted,
-    /// It has been asked, and is to be asked once more after the answer: a hint has come since, or a page is being read.
-    UnderWay { again: bool },
-    /// It is to be asked once the page that is being read has come: it may be older than the hint.
-    AfterPage,
-}
-
-impl Check {
-    /// A hint has come.
-    pub(super) const fn hint(&mut self) {
-        *self = match self {
-            Self::Idle | Self::Wanted | Self::AfterPage => Self::Wanted,
-            Self::UnderWay { .. } => Self::UnderWay { again: true },
-        };
-    }
-
-    /// A page has come.
-    pub(super) const fn page(&mut self) {
-        *self = match self {
-            Self::AfterPage => Self::Wanted,
-            Self::Idle => Self::Idle,
-            Self::Wanted => Self::Wanted,
-            Self::UnderWay { again } => Self::UnderWay { again: *again },
-        };
-    }
-
-    /// True while nothing that is held may be emitted: the database has not said yet whether it has ended.
-    pub(super) const fn holds_back(self) -> bool {
-        match self {
-            Self::Wanted | Self::UnderWay { .. } => true,
-            Self::Idle | Self::AfterPage => false,
-        }
-    }
-}
 
 impl Session {
     /// Something may have ended: what is held is looked at.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::domain::{ChatId, ChatSeq, Envelope, GapReason, InboxSeq, Page, PageRow};
 
 use super::ClassStart;
-use super::endings::Check;
+use super::check::Check;
 use super::low_watermark::LowWatermark;
 
 /// Chats that the user has left, and that are remembered. An offer of one that was forgotten is emitted: it comes long after

@@ -5,7 +5,7 @@
 //!
 //! Reading order: `io` (the contract), `inbox` (one class: cursor, buffer, reading), `low_watermark`, `window` (in flight), `drain`
 //! (from the inbox through the window to the wire), `ack` (what the client says), `commits` (acks on their way to the
-//! database), `endings` (rows that end while they are held), `marks` and `device` (what an ack may claim), `deadlines` and
+//! database), `endings` with `check` and `database_clock` (rows that end while they are held), `marks` and `device` (what an ack may claim), `deadlines` and
 //! `fallback_poll` (what happens when nothing does).
 
 mod io;
@@ -18,6 +18,9 @@ mod window;
 mod ack;
 mod commits;
 mod drain;
+
+mod check;
+mod database_clock;
 mod endings;
 
 mod device;
@@ -37,9 +40,9 @@ use crate::domain::{Class, InboxSeq, PerClass};
 pub use io::*;
 
 use commits::Commits;
+use database_clock::DatabaseClock;
 use deadlines::Liveness;
 use device::DeviceCursor;
-use endings::DatabaseClock;
 use fallback_poll::FallbackPoll;
 use inbox::{Inbox, Nudge};
 use marks::Marks;

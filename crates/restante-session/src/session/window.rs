@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq, MessageId, PerClass};
 
-use super::endings::DatabaseClock;
+use super::database_clock::DatabaseClock;
 
 /// An envelope on the wire.
 #[derive(Debug)]
