@@ -21,6 +21,7 @@ use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
+use crate::protocol::fields::whole_number;
 use crate::protocol::{Code, Fault};
 
 /// The query of `/ws`, unchecked.
@@ -73,8 +74,8 @@ fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
             Some((name, number)) => (Class::ALL.into_iter().find(|class| class.as_str() == name), number),
             None => (Some(Class::Chat), pair),
         };
-        match (class, number.parse::<i64>()) {
-            (Some(class), Ok(number)) if since[class].is_none() => since[class] = Some(number),
+        match (class, whole_number(number)) {
+            (Some(class), Some(number)) if since[class].is_none() => since[class] = Some(number),
             (Some(_) | None, _) => return Err(Fault::invalid("since must be a number, or numbers with their classes: 12,event:40")),
         }
     }

@@ -15,6 +15,7 @@ use super::error::ApiError;
 use crate::auth::{self, AuthError, Identity, Scope};
 use crate::connection::Shared;
 use crate::domain::{ChatId, ExternalId, MessageId, Profile};
+use crate::protocol::fields::whole_number;
 use crate::protocol::{Code, Fault};
 use crate::service::SignIn;
 
@@ -110,6 +111,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(params)| Self(params)).map_err(|rejection| Fault::invalid(rejection.body_text()).into())
     }
+}
+
+/// The number of a chat or an inbox in a parameter of this name.
+///
+/// # Errors
+/// `invalid`: it is no whole number, 0 or above.
+pub(super) fn number(name: &str, text: Option<&str>) -> Result<Option<i64>, Fault> {
+    let read = |text| whole_number(text).ok_or_else(|| Fault::invalid(format!("`{name}` must be a whole number, 0 or above")));
+    text.map(read).transpose()
 }
 
 /// The number of items that a request asks for, checked against the maximum.

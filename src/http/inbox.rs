@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::extract::{Caller, Params, Payload, limit};
+use super::extract::{Caller, Params, Payload, limit, number};
 use crate::domain::{Class, InboxSeq, PageRow, limits};
 use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
 use crate::protocol::message::ReceiveData;
@@ -18,7 +18,7 @@ const LIST_MAX: u16 = 500;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ListParams {
-    after: Option<i64>,
+    after: Option<String>,
     limit: Option<u16>,
     class: Option<Class>,
 }
@@ -43,7 +43,8 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let limit = limit(params.limit, limits::PAGE_ROWS, LIST_MAX)?;
     let class = params.class.unwrap_or_default();
-    let page = service.inbox(&caller, class, InboxSeq(params.after.unwrap_or(0)), limit).await?;
+    let after = number("after", params.after.as_deref())?.unwrap_or(0);
+    let page = service.inbox(&caller, class, InboxSeq(after), limit).await?;
     let messages = page.rows.iter().filter_map(|row| match row {
         PageRow::Envelope(envelope) => Some(ReceiveData::new(envelope, envelope.attempts.saturating_add(1))),
         PageRow::Gap { .. } => None,

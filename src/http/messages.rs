@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit};
+use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit, number};
 use crate::domain::ChatSeq;
 use crate::protocol::client::{ReadUpTo, SendRequest, parse_body};
 use crate::protocol::message::MessageData;
@@ -29,8 +29,8 @@ pub(super) async fn send(
 
 #[derive(Debug, Deserialize)]
 pub(super) struct HistoryParams {
-    before: Option<i64>,
-    after: Option<i64>,
+    before: Option<String>,
+    after: Option<String>,
     limit: Option<u16>,
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn history(
     ChatPath(chat): ChatPath,
     Params(params): Params<HistoryParams>,
 ) -> Result<Response, ApiError> {
-    let range = match (params.before, params.after) {
+    let range = match (number("before", params.before.as_deref())?, number("after", params.after.as_deref())?) {
         (Some(_), Some(_)) => return Err(Fault::invalid("name at most one of `before` and `after`").into()),
         (None, Some(after)) => HistoryRange::After(ChatSeq(after)),
         (before, None) => HistoryRange::Before(ChatSeq(before.unwrap_or(i64::MAX))),

@@ -108,6 +108,11 @@ pub fn check_depth(text: &str) -> Result<(), Fault> {
     Err(Fault::invalid(format!("arrays and objects must be nested at most {} deep", limits::JSON_DEPTH_MAX)))
 }
 
+/// A number of a chat or an inbox as text: digits only, 0 to 2⁶³−1. `None`: it is none. For queries; frames have theirs as JSON.
+pub fn whole_number(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 struct Pick<'n, const N: usize>(&'n [&'static str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
@@ -268,6 +273,14 @@ mod tests {
     fn what_is_no_object_is_a_bad_frame() {
         for text in ["", "[]", "1", "{", "{} {}", "{\"a\":}", "nul", "{\"\\ud800\":1}"] {
             assert_eq!(Fields::of(text, ["a"]).unwrap_err().code, Code::BadFrame, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_a_query_is_digits_that_fit_the_databases_bigint() {
+        assert_eq!((whole_number("0"), whole_number("007"), whole_number("9223372036854775807")), (Some(0), Some(7), Some(i64::MAX)));
+        for text in ["", "-1", "-0", "+1", " 1", "1 ", "1.0", "1e3", "٣", "9223372036854775808", "many"] {
+            assert_eq!(whole_number(text), None, "{text}");
         }
     }
 

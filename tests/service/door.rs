@@ -2,7 +2,7 @@
 //! close their half, bodies that are encoded. The requests are written byte by byte, since a client's library knows the book too.
 
 use restante::config::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -235,3 +235,78 @@ async fn pages_of_origins_that_are_not_listed_get_no_answer_and_no_socket() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn ids_are_taken_in_any_case_and_told_in_small_letters() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (anna, ben) = (node.api("anna"), node.api("ben"));
+    let id = "0192f0c0-7d4e-7cc3-98c4-dc0c0c07398f";
+    let capitals = id.to_ascii_uppercase();
+    let (_, sent) = anna.post("/v1/messages", json!({"to": "ben", "content": "x", "messageId": capitals})).await;
+    assert_eq!((&sent["messageId"], &sent["duplicate"]), (&json!(id), &json!(false)));
+    let (_, again) = anna.post("/v1/messages", json!({"to": "ben", "content": "x", "messageId": id})).await;
+    assert_eq!((&again["messageId"], &again["duplicate"]), (&json!(id), &json!(true)), "it is the same id");
+    let chat = sent["chatId"].as_str().unwrap();
+    let (_, found) = anna.get(&format!("/v1/messages/{capitals}/status")).await;
+    assert_eq!(found["messageId"], id);
+    let (_, shown) = ben.get(&format!("/v1/chats/{}", chat.to_ascii_uppercase())).await;
+    assert_eq!(shown["chatId"], chat);
+    let mut socket = node.connect("ben").await;
+    assert_eq!(socket.event("message:receive").await["messageId"], id);
+    let read = socket.ask("message:read", json!({"chatId": chat.to_ascii_uppercase(), "messageId": capitals})).await;
+    assert_eq!(read["data"], json!({"chatId": chat, "seq": 1}));
+    let rejected = socket.ask("message:reject", json!({"messageId": capitals})).await;
+    assert_eq!(rejected["data"]["messageId"], id);
+    assert_eq!(ben.post("/v1/inbox/ack", json!({"messageIds": [capitals]})).await, (200, json!({})));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_number_below_zero_is_refused_wherever_a_query_has_one() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let anna = node.api("anna");
+    let (_, chat) = anna.post("/v1/chats", json!({"kind": "group"})).await;
+    let history = format!("/v1/chats/{}/messages", chat["chatId"].as_str().unwrap());
+    for (path, name) in [
+        ("/v1/inbox", "after"),
+        ("/v1/inbox", "limit"),
+        (&history, "after"),
+        (&history, "before"),
+        (&history, "limit"),
+        ("/v1/chats", "after"),
+    ] {
+        for number in ["-1", "-9223372036854775808", "9223372036854775808", "%2B1", "1.5", "", "x"] {
+            let (status, body) = anna.get(&format!("{path}?{name}={number}")).await;
+            let is_taken = name == "limit" && number == "%2B1";
+            assert_eq!(
+                (status, body["error"]["code"].as_str()),
+                if is_taken { (200, None) } else { (400, Some("invalid")) },
+                "{path} {name}={number}"
+            );
+        }
+    }
+    assert_eq!(anna.get("/v1/inbox?after=9223372036854775807").await.0, 200);
+    assert_eq!(anna.get(&format!("{history}?after=0")).await.0, 200);
+    assert_eq!(anna.get(&format!("{history}?before=9223372036854775807")).await.0, 200);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_whose_name_has_a_comma_can_be_asked_for() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (anna, _here) = (node.api("anna"), node.connect("a,b").await);
+    for user in ["a,b", "a"] {
+        assert_eq!(anna.post("/v1/chats", json!({"kind": "direct", "members": [user]})).await.0, 201);
+    }
+    let seen = async |query: &str| {
+        let (_, seen) = anna.get(&format!("/v1/presence?{query}")).await;
+        let seen = seen["users"].as_array().unwrap().iter().map(|user| (user["userId"].clone(), user["online"].clone()));
+        seen.collect::<Vec<(Value, Value)>>()
+    };
+    assert_eq!(seen("userIds=a%2Cb").await, [(json!("a,b"), json!(true))]);
+    assert_eq!(seen("userIds=a%2Cb&userIds=a").await, [(json!("a,b"), json!(true)), (json!("a"), json!(false))]);
+    assert_eq!(seen("userIds=a,b").await, [(json!("a"), json!(false)), (json!("b"), json!(false))]);
+    node.stop().await;
+}

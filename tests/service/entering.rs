@@ -142,7 +142,7 @@ async fn a_client_that_offers_the_subprotocol_is_told_over_the_socket_why_it_is_
     }
     told(of_browser(node.addr(), "", &"x".repeat(17_000)), "not_authenticated", 4401).await;
     let long = format!("?device={}", "d".repeat(65));
-    for wish in ["?window=0", "?window=many", "?window=1&window=2", "?batch=2", "?device=", "?since=7", &long] {
+    for wish in ["?window=0", "?window=many", "?window=1&window=2", "?batch=2", "?device=", "?since=7", "?epoch=e&since=-1", &long] {
         told(of_browser(node.addr(), wish, &token("alice")), "invalid", 4400).await;
     }
     let mut alice = Socket::request(of_browser(node.addr(), "?window=1", &token("alice"))).await.unwrap();
@@ -198,6 +198,11 @@ async fn wishes_that_cannot_be_granted_are_refused_before_the_upgrade() {
     let numbers = [
         "",
         "x",
+        "-1",
+        "%2B1",
+        "1.5",
+        "event:-1",
+        "9223372036854775808",
         "1,2",
         "chat:1,1",
         "event:",
