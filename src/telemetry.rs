@@ -1,9 +1,12 @@
-//! Log lines and the metrics of one node.
+//! Log lines (`log`) and the metrics of one node.
 //!
 //! Metrics hang on a registry of their own, so that two nodes in one process do not mix. Names carry units;
 //! labels come from closed sets, never from clients.
 
-use std::fmt::Debug;
+mod log;
+
+pub use log::init_logging;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,42 +19,12 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry, Unit};
 use tokio::time::Instant;
-use tracing::field::Field;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-use crate::config::LogFormat;
-use crate::domain::{Class, Status, printable};
+use crate::domain::{Class, Status};
 use crate::protocol::Code;
 
 /// The content type of [`Metrics::render`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Starts logging to stderr for the whole process. Called again, it changes nothing.
-pub fn init_logging(filter: &str, format: LogFormat) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = match format {
-        LogFormat::Text => fmt::layer().fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(std::io::stderr).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
-    };
-    // One filter for all and not one of the layer's own: that swallows a line now and then, the one after sqlx has asked whether
-    // a statement is to be logged and it was not. An error means that the process logs already, as when two nodes run
-    // inside one test.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-}
-
-/// Writes a field of a text log line. Values may hold what strangers chose: none of it reaches the terminal as it is. (The
-/// JSON format escapes by itself, and metrics have no labels from outside.)
-fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
-    let value = printable(&format!("{value:?}"));
-    match field.name() {
-        "message" => write!(line, "{value}"),
-        name => write!(line, "{name}={value}"),
-    }
-}
 
 /// A metric for each value of one label, or for each combination of the values of `N` labels.
 #[derive(Debug, Clone)]
@@ -285,36 +258,6 @@ mod tests {
             assert!(text.contains(line), "{line}\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
-    }
-
-    /// Lines, as they would go to stderr.
-    #[derive(Clone, Default)]
-    struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_strangers_chose_is_harmless_in_a_log_line_of_events_and_of_spans() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = fmt::layer().with_ansi(false).fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(move || writer.clone());
-        let hostile = "a\x1b[2Jb\nINFO forged\u{202e}";
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let _span = tracing::info_span!("session", user.id = %hostile).entered();
-            tracing::info!(device.id = %hostile, reason = hostile, "said {hostile}");
-        });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text:?}");
-        assert!(!text.trim_end().contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
-        assert!(text.contains("device.id=a\u{fffd}[2Jb⏎INFO forged"), "{text:?}");
     }
 
     #[test]

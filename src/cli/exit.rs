@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use super::screen::printable_lines;
 use restante_client::{ConnectError, Gone, HttpError, RequestError, WireError};
 
 /// The program's exit codes.
@@ -51,7 +52,7 @@ impl Exit {
     /// Says why on stderr, and ends so.
     pub fn after(self, why: &str) -> ExitCode {
         if self != Self::Done {
-            eprintln!("restante: {why}");
+            eprintln!("restante: {}", printable_lines(why));
         }
         self.into()
     }
@@ -101,7 +102,8 @@ impl Exit {
     }
 }
 
-/// An error with its causes, for people; a cause that only repeats what was said is left out.
+/// An error with its causes, for people; a cause that only repeats what was said is left out. Causes may quote what came from outside:
+/// it is made harmless.
 pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
@@ -112,7 +114,7 @@ pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    said
+    printable_lines(&said)
 }
 
 impl From<Exit> for ExitCode {

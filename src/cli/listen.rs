@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
-use super::screen::{Ink, Screen, printable, time_of_day};
+use super::screen::{Ink, Screen, printable, printable_json, time_of_day};
 use crate::domain::{ChatId, ChatSeq, Class, Status};
 use restante_client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 
@@ -114,7 +114,7 @@ impl Listener {
     async fn listen(&mut self) -> anyhow::Result<()> {
         while self.args.count.is_none_or(|count| self.shown < count) {
             match self.client.next().await? {
-                Happening::Frame(text) => self.screen.line(&text)?,
+                Happening::Frame(text) => self.screen.line(&printable_json(&text))?,
                 Happening::Message(envelope) => {
                     if !self.args.json {
                         self.names.learn(envelope.chat_id).await;
@@ -164,7 +164,7 @@ impl Listener {
             }
             Event::ChatRemoved(chat) => self.note(&format!("you are no longer in {}", self.names.title(chat.chat_id))),
             Event::Error(error) => self.note(&format!("the service says: {} ({})", printable(&error.message), printable(&error.code))),
-            Event::Malformed { error, .. } => self.note(&format!("a frame was not understood: {error}")),
+            Event::Malformed { error, .. } => self.note(&format!("a frame was not understood: {}", printable(&error))),
             _ => Ok(()),
         }
     }
@@ -188,7 +188,7 @@ impl Listener {
     }
 
     fn row(&mut self, timestamp: &str, chat: ChatId, text: &str) -> anyhow::Result<()> {
-        let head = format!("{}  {:<12}", time_of_day(timestamp), self.names.title(chat));
+        let head = format!("{}  {:<12}", printable(time_of_day(timestamp)), self.names.title(chat));
         let line = format!("{}  {text}", self.screen.ink(Ink::Faint, &head));
         Ok(self.screen.line(&line)?)
     }

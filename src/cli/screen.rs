@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-pub use crate::domain::printable;
+pub use crate::domain::{printable, printable_json, printable_lines};
 
 use crate::domain::Status;
 

@@ -125,7 +125,9 @@ impl Sending {
                 // Receipts may have been missed while the connection was away.
                 Happening::Ready(_) if self.chat.is_some() => self.look().await?,
                 Happening::Lost(why, Some(_)) => eprintln!("{}; coming back", words(&why)),
-                Happening::Postponed(_, error) => eprintln!("{} ({}); trying again", printable(&error.message), error.code),
+                Happening::Postponed(_, error) => {
+                    eprintln!("{} ({}); trying again", printable(&error.message), printable(&error.code));
+                }
                 Happening::Ready(_)
                 | Happening::Message(_)
                 | Happening::Again(_)
@@ -179,10 +181,9 @@ impl Sending {
 }
 
 fn refused(code: &str, message: &str) -> anyhow::Error {
+    let words = format!("{} ({})", printable(message), printable(code));
     match code {
-        "forbidden" | "not_a_member" | "not_authenticated" => {
-            restante_client::Gone::Forbidden(format!("{} ({code})", printable(message))).into()
-        }
-        _ => anyhow::anyhow!("the service refused the message: {} ({code})", printable(message)),
+        "forbidden" | "not_a_member" | "not_authenticated" => restante_client::Gone::Forbidden(words).into(),
+        _ => anyhow::anyhow!("the service refused the message: {words}"),
     }
 }

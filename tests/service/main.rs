@@ -54,6 +54,7 @@ mod sql;
 mod starting;
 mod stopping;
 mod storms;
+mod terminals;
 mod unreadable;
 mod upgrades;
 mod vanished;

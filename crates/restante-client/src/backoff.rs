@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use super::WireError;
+use restante_session::domain::printable;
 
 /// The service's close codes, as far as a client acts on them.
 pub mod close_code {
@@ -28,19 +29,19 @@ pub mod close_code {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Gone {
     /// The token is missing, wrong or over: with a new one, yes.
-    #[error("the service does not accept the token: {0}")]
+    #[error("the service does not accept the token: {}", printable(.0))]
     NotAuthenticated(String),
     /// Not allowed.
-    #[error("the service forbids it: {0}")]
+    #[error("the service forbids it: {}", printable(.0))]
     Forbidden(String),
     /// Another connection of the same device took over.
     #[error("another connection of the same device took over")]
     Displaced,
     /// The service could not read what this client sent: a fault in the client.
-    #[error("the service refused a frame of this client: {0}")]
+    #[error("the service refused a frame of this client: {}", printable(.0))]
     BadFrame(String),
     /// The server at the address does not speak this protocol.
-    #[error("the address does not answer as a Restante service: {0}")]
+    #[error("the address does not answer as a Restante service: {}", printable(.0))]
     NotTheService(String),
     /// [`super::Client::close`] was called.
     #[error("the connection was closed by this client")]

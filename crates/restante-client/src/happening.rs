@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Envelope, ErrorNews, Event, Gone, Ready, Sent, WireError};
-use restante_session::domain::{ChatId, MessageId};
+use restante_session::domain::{ChatId, MessageId, printable};
 
 /// The destination of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,7 +84,7 @@ pub enum ConnectError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The service refused it.
-    #[error("{} ({})", .0.message, .0.code)]
+    #[error("{} ({})", printable(&.0.message), printable(&.0.code))]
     Refused(ErrorNews),
     /// The connection ended before the answer. The request may have been done.
     #[error("the connection ended before the answer")]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::endpoint::{below, service_url};
 use super::{ErrorNews, Sent, WireError};
-use restante_session::domain::{ChatId, ExternalId, MessageId, Status};
+use restante_session::domain::{ChatId, ExternalId, MessageId, Status, printable};
 
 /// The ways in which a call fails.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum HttpError {
     #[error("cannot reach the service")]
     Unreachable(#[source] reqwest::Error),
     /// The service is there and cannot now (429, 5xx). Another try may succeed.
-    #[error("the service cannot now: HTTP {status} {message}")]
+    #[error("the service cannot now: HTTP {status} {}", printable(message))]
     NotNow {
         /// HTTP status.
         status: u16,
@@ -25,7 +25,7 @@ pub enum HttpError {
         message: String,
     },
     /// The token is missing, wrong, over, or not allowed here (401, 403).
-    #[error("the service refuses: HTTP {status} {message}")]
+    #[error("the service refuses: HTTP {status} {}", printable(message))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -33,7 +33,7 @@ pub enum HttpError {
         message: String,
     },
     /// Anything else it said no to.
-    #[error("HTTP {status}: {message}")]
+    #[error("HTTP {status}: {}", printable(message))]
     Rejected {
         /// HTTP status.
         status: u16,
@@ -41,7 +41,7 @@ pub enum HttpError {
         message: String,
     },
     /// The answer is not what the protocol says.
-    #[error("the service's answer is not understood: {0}")]
+    #[error("the service's answer is not understood: {}", printable(.0))]
     Malformed(String),
 }
 

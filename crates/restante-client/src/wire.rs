@@ -19,6 +19,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use super::Options;
 use super::http::{news, words};
 use restante_session::domain::limits::BATCH_FRAME_BYTES_MAX;
+use restante_session::domain::printable;
 
 /// Small, since a replay keeps hundreds of sockets open.
 const READ_BUFFER_BYTES: usize = 4096;
@@ -36,7 +37,7 @@ pub enum WireError {
     #[error("cannot reach the service")]
     Unreachable(#[source] tungstenite::Error),
     /// It answered, but not with a WebSocket.
-    #[error("the service refused the connection: HTTP {status} {body}")]
+    #[error("the service refused the connection: HTTP {status} {}", printable(body))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -46,7 +47,7 @@ pub enum WireError {
         retry_after: Option<Duration>,
     },
     /// The service closed the connection.
-    #[error("the service closed the connection ({}{}{reason})", code.map_or("without a code".to_owned(), |code| code.to_string()), if reason.is_empty() { "" } else { ": " })]
+    #[error("the service closed the connection ({}{}{reason})", code.map_or("without a code".to_owned(), |code| code.to_string()), if reason.is_empty() { "" } else { ": " }, reason = printable(reason))]
     Closed {
         /// The close code; none when the stream just ended.
         code: Option<u16>,

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::exit::{Exit, UsageError};
 use super::identity::duration;
-use super::screen::printable;
+use super::screen::{printable, printable_json};
 use crate::domain::limits::DEAD_LETTERS_MAX;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::Timestamp;
@@ -157,7 +157,7 @@ async fn list(backend: &Backend, filter: &Filter, limit: usize, json: bool) -> a
         query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
         let page = backend.page(&query).await?;
         for letter in &page.dead_letters {
-            writeln!(out, "{}", if json { serde_json::to_string(letter)? } else { line(letter) })?;
+            writeln!(out, "{}", if json { printable_json(&serde_json::to_string(letter)?) } else { line(letter) })?;
         }
         left = left.saturating_sub(page.dead_letters.len());
         query.after = page.next;
@@ -172,27 +172,27 @@ async fn list(backend: &Backend, filter: &Filter, limit: usize, json: bool) -> a
 /// Everything on one line; the message's id is what other commands want.
 fn line(letter: &DeadLetter) -> String {
     let DeadLetter { message_id, user_id, sender_id, attempts, reason, failed_at, .. } = letter;
-    let (sender, user) = (printable(sender_id.as_str()), printable(user_id.as_str()));
     let plural = if *attempts == 1 { "" } else { "s" };
-    format!("{failed_at}  {message_id}  {sender} → {user}  {attempts} attempt{plural}  {}", printable(reason))
+    printable(&format!("{failed_at}  {message_id}  {sender_id} → {user_id}  {attempts} attempt{plural}  {reason}"))
 }
 
 async fn show(backend: &Backend, message: MessageId, json: bool) -> anyhow::Result<Exit> {
     let Some(found) = backend.show(message).await? else { anyhow::bail!("message {message} is no dead letter") };
     let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string(&found)?)?;
+        writeln!(out, "{}", printable_json(&serde_json::to_string(&found)?))?;
         return Ok(Exit::Done);
     }
     for letter in &found.dead_letters {
         writeln!(out, "{}", line(letter))?;
-        let error = letter.last_error.as_deref().map_or_else(|| "nothing went wrong at the client".to_owned(), printable);
-        writeln!(out, "  last error  {error}")?;
-        writeln!(out, "  accepted    {}, #{} in {}, {}", letter.created_at, letter.seq, letter.chat_id, printable(&letter.message_type))?;
+        let error = letter.last_error.as_deref().unwrap_or("nothing went wrong at the client");
+        writeln!(out, "  last error  {}", printable(error))?;
+        let accepted = format!("{}, #{} in {}, {}", letter.created_at, letter.seq, letter.chat_id, letter.message_type);
+        writeln!(out, "  accepted    {}", printable(&accepted))?;
     }
     writeln!(out, "content\n{}", found.content.as_deref().map_or_else(|| "(encrypted)".to_owned(), |text| format!("{text:?}")))?;
     if let Some(metadata) = found.metadata {
-        writeln!(out, "metadata\n{metadata}")?;
+        writeln!(out, "metadata\n{}", printable_json(metadata.get()))?;
     }
     Ok(Exit::Done)
 }
@@ -221,7 +221,7 @@ async fn change(backend: &Backend, which: &Which, change: Change<'_>) -> anyhow:
         for it in outcomes {
             match it.outcome.as_str() {
                 "requeued" | "discarded" => done += 1,
-                why => eprintln!("restante: message {} for {}: {why}", it.message_id, printable(it.user_id.as_str())),
+                why => eprintln!("restante: {}", printable(&format!("message {} for {}: {why}", it.message_id, it.user_id))),
             }
         }
     }

@@ -27,6 +27,6 @@ pub use extension::Extension;
 pub use ids::{ChatId, ChatSeq, DeviceId, ExternalId, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use nesting::depth_fits;
 pub use page::{AttemptOutcome, Page, PageRow};
-pub use printable::printable;
+pub use printable::{printable, printable_json, printable_lines};
 pub use receipt::{Exception, MovedMark, Receipt, ReceiptCounts};
 pub use status::Status;
