@@ -45,7 +45,7 @@ macro_rules! settings {
         #[derive(Clone, Default, clap::Args)]
         pub struct ConfigArgs {
             $(
-                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", help = concat!($help, " [default: ", $default, "]"))]
+                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", allow_hyphen_values = true, help = concat!($help, " [default: ", $default, "]"))]
                 $field: Option<String>,
             )*
         }

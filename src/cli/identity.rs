@@ -23,10 +23,10 @@ pub struct Service {
 #[derive(Debug, clap::Args)]
 pub struct Identity {
     /// The user to be; a token is made with JWT_SECRET, or with the secret in the service's data directory
-    #[arg(long, short, value_name = "USER", required_unless_present = "token")]
+    #[arg(long, short, value_name = "USER", required_unless_present = "token", allow_hyphen_values = true)]
     user: Option<String>,
     /// A token that exists already; where --user is named too, that one counts
-    #[arg(long, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT")]
+    #[arg(long, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT", allow_hyphen_values = true)]
     token: Option<String>,
 }
 
@@ -34,9 +34,10 @@ pub struct Identity {
 #[derive(Debug, clap::Args)]
 pub struct TokenArgs {
     /// The user: 1 to 128 characters
+    #[arg(allow_hyphen_values = true)]
     user: String,
     /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Option<String>,
     /// How long the token is good for
     #[arg(long, default_value = "24h", value_parser = duration, value_name = "TIME")]

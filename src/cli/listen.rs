@@ -33,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     identity: Identity,
     /// Name this device: it then gets everything since it was last there, also what other devices have acked
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     device: Option<String>,
     /// Mark what is shown as read
     #[arg(long)]

@@ -197,6 +197,50 @@ mod tests {
     }
 
     #[test]
+    fn a_value_may_begin_with_a_hyphen_and_an_option_stays_one() {
+        let lines: [&[&str]; 9] = [
+            &["send", "--user", "-100123", "--to", "-5", "--message-type", "-x", "--wait", "sent", "-hello"],
+            &["send", "-u", "-100123", "--to", "--", "--", "--wait"],
+            &["send", "--user=-100123", "--to=-5", "-", "--timeout", "1s"],
+            &["listen", "--user", "-100123", "--device", "-d", "--read"],
+            &["token", "-100123", "--scope", "-s", "--ttl", "1h"],
+            &["token", "--ttl", "1h", "-a b"],
+            &["dead-letters", "list", "--sender", "-1", "--recipient", "-2", "--reason", "-r", "--json"],
+            &["dead-letters", "discard", "--sender", "-1", "--words", "- no"],
+            &["serve", "--jwt-secret", "-secret", "--send-rate", "-1"],
+        ];
+        for line in lines {
+            Cli::try_parse_from([&["restante"], line].concat()).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        }
+        let Some(Command::Token(args)) = Cli::try_parse_from(["restante", "token", "-100123"]).unwrap().command else { panic!() };
+        assert!(format!("{args:?}").contains("\"-100123\""), "{args:?}");
+        for line in
+            [&["token", "--nonsense", "alice"][..], &["listen", "--nonsense"], &["token", "--scope"], &["send", "--user", "a", "--to", "b"]]
+        {
+            assert!(Cli::try_parse_from([&["restante"], line].concat()).is_err(), "{line:?}");
+        }
+    }
+
+    /// Each text that an option or an argument takes may begin with a hyphen: users, devices and words are what strangers call them.
+    #[test]
+    fn no_option_that_takes_any_text_refuses_a_hyphen() {
+        // These have a form that no hyphen begins.
+        let of_a_form = ["url", "chat", "timeout", "ttl", "since", "wait", "limit", "confirm", "count", "window", "message"];
+        let mut commands: Vec<clap::Command> = vec![Cli::command()];
+        let mut seen = 0;
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+                seen += 1;
+                let name = argument.get_id().as_str();
+                let takes = argument.is_allow_hyphen_values_set() || argument.is_allow_negative_numbers_set();
+                assert!(takes || of_a_form.contains(&name), "{} {name}", command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+        assert!(seen > 40, "{seen}");
+    }
+
+    #[test]
     fn the_service_gets_the_threads_that_are_asked_for() {
         let workers = |line: &[&str]| runtime(&Cli::try_parse_from(line).unwrap().command.unwrap()).unwrap().metrics().num_workers();
         assert_eq!(workers(&["restante", "serve", "--worker-threads", "3"]), 3);

@@ -35,7 +35,7 @@ pub struct Args {
     #[command(flatten)]
     identity: Identity,
     /// The user it is for
-    #[arg(long, group = "place", value_name = "USER")]
+    #[arg(long, group = "place", value_name = "USER", allow_hyphen_values = true)]
     to: Option<String>,
     /// The chat it goes into
     #[arg(long, group = "place", value_name = "ID", value_parser = chat_id)]
@@ -47,9 +47,10 @@ pub struct Args {
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
     /// The type of the message: text, action, …
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", allow_hyphen_values = true)]
     message_type: Option<String>,
     /// The text; `-` reads it from stdin
+    #[arg(allow_hyphen_values = true)]
     text: String,
 }
 

@@ -57,7 +57,7 @@ pub struct Source {
     #[arg(long, global = true, env = "RESTANTE_URL", value_name = "URL")]
     url: Option<String>,
     /// A token with the scope admin, for --url
-    #[arg(long, global = true, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT")]
+    #[arg(long, global = true, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT", allow_hyphen_values = true)]
     token: Option<String>,
 }
 
@@ -90,7 +90,7 @@ enum Command {
         #[command(flatten)]
         which: Which,
         /// Why, for the sender
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         words: Option<String>,
     },
 }
@@ -98,16 +98,16 @@ enum Command {
 #[derive(Debug, Clone, Default, clap::Args)]
 struct Filter {
     /// Those of this sender
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", allow_hyphen_values = true)]
     sender: Option<String>,
     /// Those that this recipient did not get
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", allow_hyphen_values = true)]
     recipient: Option<String>,
     /// Failed since then: a time (RFC 3339), or 24h for the last day
     #[arg(long, value_parser = since, value_name = "TIME")]
     since: Option<String>,
     /// Those whose reason begins like this
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     reason: Option<String>,
 }
 
