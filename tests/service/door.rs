@@ -131,14 +131,21 @@ async fn a_client_that_closes_its_half_after_its_request_is_answered_and_what_it
         timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("the connection ends").unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"messageId\""), "{answer}");
     }
+    // Several in one go are answered one after the other.
+    let mut stream = TcpStream::connect(node.addr()).await.unwrap();
+    stream.write_all(request.repeat(3).as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answers = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answers)).await.expect("the connection ends").unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 3, "{answers}");
     let (_, inbox) = node.api("ben").get("/v1/inbox").await;
-    assert_eq!(inbox["messages"].as_array().unwrap().len(), 3);
+    assert_eq!(inbox["messages"].as_array().unwrap().len(), 6);
     // One that breaks off in the middle has asked for nothing.
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     stream.write_all(&request.as_bytes()[..request.len() - 3]).await.unwrap();
     stream.shutdown().await.unwrap();
     timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("the connection ends").unwrap();
-    assert_eq!(node.api("ben").get("/v1/inbox").await.1["lastSeq"], 3);
+    assert_eq!(node.api("ben").get("/v1/inbox").await.1["lastSeq"], 6);
     // One that asks for a WebSocket and says no more gets it, and its end.
     let mut stream = TcpStream::connect(node.addr()).await.unwrap();
     stream.write_all(asking(&BY_THE_BOOK).as_bytes()).await.unwrap();
@@ -163,6 +170,11 @@ async fn an_encoded_body_is_refused_by_its_coding_and_not_by_its_bytes() {
             let (status, refused) = told(answer).await;
             assert_eq!((status, &refused["error"]["code"]), (415, &json!("unsupported_encoding")), "{path} {coding}");
         }
+    }
+    let allowed = anna.request(reqwest::Method::PUT, "/v1/chats").send().await.unwrap();
+    assert_eq!(allowed.status(), 405);
+    for method in ["GET", "POST"] {
+        assert!(allowed.headers()["allow"].to_str().unwrap().contains(method), "{allowed:?}");
     }
     for plain in ["identity", "Identity", ""] {
         let request = anna.request(reqwest::Method::POST, "/v1/messages").header("content-encoding", plain).body(body.clone());
