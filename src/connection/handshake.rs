@@ -21,7 +21,7 @@ use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
-use crate::protocol::fields::whole_number;
+use crate::protocol::fields::{small_number, whole_number};
 use crate::protocol::{Code, Fault};
 
 /// The query of `/ws`, unchecked.
@@ -32,6 +32,7 @@ pub struct ConnectQuery {
     /// The device.
     pub device: Option<String>,
     /// Envelopes emitted and not yet acked, at most.
+    #[serde(default, deserialize_with = "small_number")]
     pub window: Option<u16>,
     /// `1`: pages in one frame.
     pub batch: Option<String>,

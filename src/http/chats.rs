@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, Params, Payload, limit};
 use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Profile, Role, limits};
-use crate::protocol::fields::Fields;
+use crate::protocol::fields::{Fields, small_number};
 use crate::protocol::{Code, Fault, Timestamp};
 use crate::service::{ChatDetails, ChatList, ChatView, Member, MemberMarks, MembersPart, NewChat, NewChatResult, Service};
 
@@ -89,6 +89,7 @@ pub(super) struct ShowBody {
 #[derive(Debug, Deserialize)]
 pub(super) struct ListParams {
     after: Option<Uuid>,
+    #[serde(default, deserialize_with = "small_number")]
     limit: Option<u16>,
 }
 
@@ -96,6 +97,7 @@ pub(super) struct ListParams {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ShowParams {
     members_after: Option<ExternalId>,
+    #[serde(default, deserialize_with = "small_number")]
     limit: Option<u16>,
 }
 

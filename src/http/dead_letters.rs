@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::error::ApiError;
 use super::extract::{Admin, MessagePath, Params, Payload, limit};
 use crate::domain::{ExternalId, InboxSeq, MessageId, limits};
-use crate::protocol::fields::{Field, Fields};
+use crate::protocol::fields::{Field, Fields, small_number};
 use crate::protocol::{DeadLetterData, Fault, Timestamp};
 use crate::service::{DeadLetterCursor, DeadLetterDetails, DeadLetterFilter, DeadLetterList, Service};
 
@@ -24,6 +24,7 @@ pub(super) struct ListParams {
     since: Option<String>,
     reason: Option<String>,
     after: Option<String>,
+    #[serde(default, deserialize_with = "small_number")]
     limit: Option<u16>,
 }
 

@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Params, Payload, limit, number};
 use crate::domain::{Class, InboxSeq, PageRow, limits};
 use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
+use crate::protocol::fields::small_number;
 use crate::protocol::message::ReceiveData;
 use crate::protocol::server::{DeliveredOk, RejectOk};
 use crate::service::Service;
@@ -19,6 +20,7 @@ const LIST_MAX: u16 = 500;
 #[derive(Debug, Deserialize)]
 pub(super) struct ListParams {
     after: Option<String>,
+    #[serde(default, deserialize_with = "small_number")]
     limit: Option<u16>,
     class: Option<Class>,
 }

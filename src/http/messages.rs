@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit, number};
 use crate::domain::ChatSeq;
 use crate::protocol::client::{ReadUpTo, SendRequest, parse_body};
+use crate::protocol::fields::small_number;
 use crate::protocol::message::MessageData;
 use crate::protocol::server::{MessageStatuses, ReadOk, RecipientStatus, SentAnswer};
 use crate::protocol::{Fault, Timestamp};
@@ -31,6 +32,7 @@ pub(super) async fn send(
 pub(super) struct HistoryParams {
     before: Option<String>,
     after: Option<String>,
+    #[serde(default, deserialize_with = "small_number")]
     limit: Option<u16>,
 }
 

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -111,6 +112,15 @@ pub fn check_depth(text: &str) -> Result<(), Fault> {
 /// A number of a chat or an inbox as text: digits only, 0 to 2⁶³−1. `None`: it is none. For queries; frames have theirs as JSON.
 pub fn whole_number(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Reads a parameter of a query that is such a number, and a small one. For `#[serde(default, deserialize_with)]`.
+///
+/// # Errors
+/// It is no whole number from 0 to 65,535.
+pub fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let number = whole_number(&String::deserialize(deserializer)?).and_then(|number| u16::try_from(number).ok());
+    number.map(Some).ok_or_else(|| serde::de::Error::custom("must be a whole number, 0 or above"))
 }
 
 struct Pick<'n, const N: usize>(&'n [&'static str; N]);

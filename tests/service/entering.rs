@@ -38,7 +38,7 @@ fn forged(user: &str) -> String {
 }
 
 /// The HTTP status of an upgrade that is refused.
-async fn refused(request: Request) -> u16 {
+pub async fn refused(request: Request) -> u16 {
     match Socket::request(request).await {
         Err(Error::Http(answer)) => answer.status().as_u16(),
         Err(error) => panic!("{error}"),
