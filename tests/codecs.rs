@@ -162,7 +162,8 @@ proptest! {
         let Query(query) = Query::<ConnectQuery>::try_from_uri(&uri).unwrap();
         prop_assert_eq!((&query.device, query.window, &query.since), (&device, window, &since.map(|since| since.to_string())));
         prop_assert_eq!((&query.epoch, &query.marks, query.token.as_ref()), (&epoch, &marks, Some(&token)));
-        let may_be = window.is_none_or(|window| (1..=500).contains(&window)) && (since.is_none() || epoch.is_some());
+        let is_since = since.is_none_or(|since| since >= 0 && epoch.is_some());
+        let may_be = window.is_none_or(|window| (1..=500).contains(&window)) && is_since;
         prop_assert_eq!(ConnectOptions::try_from(query).is_ok(), may_be);
     }
 
