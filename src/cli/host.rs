@@ -1,15 +1,18 @@
 //! The host of the service: the database of `DATABASE_URL`, or an embedded server in the data directory, and the secret for tokens.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::exit::UsageError;
+use super::keeper::{self, Signals};
 use crate::address;
 use crate::app::Database;
 use crate::config::Config;
 use crate::secret;
+use crate::store::Store;
 use restante_postgres::{Embedded, ServerOptions};
 
 /// The embedded server's database.
@@ -26,14 +29,56 @@ pub struct Host {
     secret: Option<SecretString>,
     /// The server of our own, and its data directory.
     pub embedded: Option<(Embedded, PathBuf)>,
+    signals: Signals,
 }
 
 impl Host {
     /// Takes the database of the settings, or starts the embedded server.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or the embedded server cannot be started. What was started is stopped again.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         match &config.database_url {
             Some(url) => Self::external(config, url),
             None => Self::embedded(config).await,
+        }
+    }
+
+    /// The same for a service: an embedded server that a service left unfit is started again.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_for_service(config: &Config) -> anyhow::Result<Self> {
+        let host = Self::start(config).await?;
+        let Some((server, _)) = &host.embedded else { return Ok(host) };
+        match keeper::mend(server).await {
+            Ok(()) => Ok(host),
+            Err(error) => {
+                host.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Keeps the server of our own running until it is dropped. A database of somebody else is left to them.
+    pub async fn keep(&self) -> Infallible {
+        match &self.embedded {
+            Some((server, _)) => keeper::keep(server, &self.signals).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Passes on what a node and the keeper of its server find out, until it is dropped: the server is looked at when the database is
+    /// away, and the node uses new connections only when the server is unfit.
+    pub async fn pass_signals(&self, store: &Store) -> Infallible {
+        loop {
+            tokio::select! {
+                () = store.health().gone() => {
+                    self.signals.look.notify_one();
+                    store.health().back().await;
+                }
+                () = self.signals.unfit.notified() => store.renew(),
+            }
         }
     }
 
@@ -56,7 +101,7 @@ impl Host {
         let options = parse("DATABASE_URL", url)?;
         let direct = config.database_direct_url.as_ref().map(|url| parse("DATABASE_DIRECT_URL", url)).transpose()?;
         let database = Database { direct: direct.unwrap_or_else(|| options.clone()), options };
-        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None })
+        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None, signals: Signals::default() })
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
@@ -66,13 +111,26 @@ impl Host {
             tokio::task::spawn_blocking(move || Embedded::start(&root, &ServerOptions::default())).await?
         };
         let server = started?;
-        server.ensure_database(DATABASE).await?;
-        let secret = match &config.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => secret::load_or_make(&root, SECRET_FILE)?,
-        };
         let database = Database::new(server.options(DATABASE));
-        Ok(Self { database, secret: Some(secret), embedded: Some((server, root)) })
+        let mut host = Self { database, secret: None, embedded: Some((server, root)), signals: Signals::default() };
+        match host.prepare(config).await {
+            Ok(()) => Ok(host),
+            Err(error) => {
+                host.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what is missing beside the embedded server: the database, and the secret.
+    async fn prepare(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some((server, root)) = &self.embedded else { return Ok(()) };
+        server.ensure_database(DATABASE).await?;
+        self.secret = Some(match &config.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => secret::load_or_make(root, SECRET_FILE)?,
+        });
+        Ok(())
     }
 }
 

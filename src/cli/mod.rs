@@ -6,6 +6,7 @@ mod dead_letters;
 pub mod exit;
 pub mod host;
 pub mod identity;
+mod keeper;
 mod listen;
 pub mod screen;
 mod send;

@@ -71,8 +71,11 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
             _ = terminate.recv() => info!("terminated: stopping"),
         }
     };
-    let host = Host::start(&config).await?;
-    let served = run(clock, config, &host, told_to_stop).await;
+    let host = Host::start_for_service(&config).await?;
+    let served = tokio::select! {
+        served = run(clock, config, &host, told_to_stop) => served,
+        never = host.keep() => match never {},
+    };
     host.stop().await;
     served.map(|()| Exit::Done)
 }
@@ -98,6 +101,7 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
         let is_told = tokio::select! {
             () = &mut told_to_stop => true,
             () = app.epoch_over() => false,
+            never = host.pass_signals(app.store()) => match never {},
         };
         if !is_told {
             warn!("the database is another one, or was restored or promoted: clients are sent away, and this node starts anew");

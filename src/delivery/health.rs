@@ -23,6 +23,11 @@ pub(super) async fn watch_over(store: Store, metrics: Arc<Metrics>) {
         fails(health, &store).await;
         warn!(reason = health.reason(), "the database does not answer: sends are refused, acks wait");
         metrics.database_away.set(1);
+        if health.is_of_new_connections() {
+            store.renew();
+            // A ping may succeed at once where a single file is missing. The next statement that needs it fails again.
+            sleep(LONGEST_PAUSE).await;
+        }
         answers_again(health, &store).await;
         info!("the database answers again");
         // One from before could still lead to the server that was.

@@ -153,7 +153,7 @@ impl Store {
     }
 
     async fn ping_over(&self, mut lent: Loan) -> Result<()> {
-        let asked = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(lent.connection()?);
+        let asked = sqlx::query_file!("src/store/sql/ping_schema.sql").fetch_one(lent.connection()?);
         let answered = self.stall_detector.answer(asked).await;
         let row = lent.answered(answered)?;
         let why = match (row.is_read_only, row.is_lossy) {
