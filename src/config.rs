@@ -39,6 +39,8 @@ pub struct Setting {
 #[error("{}", .0.iter().map(|(name, words)| format!("{name} {words}")).collect::<Vec<_>>().join("; "))]
 pub struct ConfigError(pub Vec<(&'static str, String)>);
 
+const SECRET_BYTES_MIN: usize = 32;
+
 macro_rules! settings {
     ($($name:literal $field:ident: $type:ty = $default:literal, $parse:expr, $help:literal;)*) => {
         /// The settings as they were given, unchecked.
@@ -88,8 +90,8 @@ settings! {
         "NATS server over which nodes tell one another, instead of PostgreSQL's NOTIFY; needs a program built with `--features nats`";
     "DATA_DIR" data_dir: Option<PathBuf> = "", optional_path,
         "Directory of the service's own PostgreSQL and its secret";
-    "JWT_SECRET" jwt_secret: Option<SecretString> = "", optional_secret,
-        "Secret that tokens are signed with (HS256); required with DATABASE_URL, else made once and kept in DATA_DIR";
+    "JWT_SECRET" jwt_secret: Option<SecretString> = "", signing_secret,
+        "Secret that tokens are signed with (HS256), 32 bytes or more; required with DATABASE_URL, else made once and kept in DATA_DIR";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
         "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and DIRECT_CHATS_PER_HOUR";
     "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
@@ -159,6 +161,14 @@ fn milliseconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Duration,
 
 fn optional_secret(text: &str) -> Result<Option<SecretString>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// HMAC-SHA256 needs a key of at least 256 bits (RFC 7518, 3.2).
+fn signing_secret(text: &str) -> Result<Option<SecretString>, String> {
+    if !text.is_empty() && text.len() < SECRET_BYTES_MIN {
+        return Err(format!("has fewer than {SECRET_BYTES_MIN} bytes, so that it can be guessed: make one with `openssl rand -hex 32`"));
+    }
+    optional_secret(text)
 }
 
 fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
@@ -290,8 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_can_be_guessed_is_refused_with_what_makes_another() {
+        for secret in ["x", &"hush".repeat(7), &"h".repeat(31)] {
+            let error = checked(&["--jwt-secret", secret]).unwrap_err().to_string();
+            assert!(error.starts_with("JWT_SECRET has fewer than 32 bytes") && error.contains("`openssl rand -hex 32`"), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert!(checked(&["--jwt-secret", &"h".repeat(32)]).unwrap().jwt_secret.is_some());
+    }
+
+    #[test]
     fn secrets_are_never_printed() {
-        let args = ["--jwt-secret", "hush-1", "--database-url", "postgres://user:hush-2@db/x"];
+        let args = ["--jwt-secret", "hush-1-hush-1-hush-1-hush-1-hush-1", "--database-url", "postgres://user:hush-2@db/x"];
         let given = Program::parse_from([&["restante"], args.as_slice()].concat()).config;
         let printed = format!("{given:?} {:?}", given.clone().check().unwrap());
         assert!(!printed.contains("hush"), "{printed}");

@@ -4,6 +4,7 @@
 //! labels come from closed sets, never from clients.
 
 use std::fmt::Debug;
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,9 +34,12 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 /// Starts logging to stderr for the whole process. Called again, it changes nothing.
 pub fn init_logging(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let has_colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A line that cannot be written is dropped. To say so on the same stderr would fail too, and panic.
+    let layer = fmt::layer().with_ansi(has_colours).log_internal_errors(false).with_writer(std::io::stderr);
     let lines = match format {
-        LogFormat::Text => fmt::layer().fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(std::io::stderr).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => layer.fmt_fields(debug_fn(write_field).delimited(" ")).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     // One filter for all and not one of the layer's own: that swallows a line now and then, the one after sqlx has asked whether
     // a statement is to be logged and it was not. An error means that the process logs already, as when two nodes run

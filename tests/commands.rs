@@ -9,3 +9,9 @@ mod program;
 
 #[path = "commands/own_postgres.rs"]
 mod own_postgres;
+
+#[path = "commands/outputs.rs"]
+mod outputs;
+
+#[path = "commands/settings.rs"]
+mod settings;

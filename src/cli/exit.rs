@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use super::screen::say;
 use restante_client::{ConnectError, Gone, HttpError, RequestError, WireError};
 
 /// The program's exit codes.
@@ -51,7 +52,7 @@ impl Exit {
     /// Says why on stderr, and ends so.
     pub fn after(self, why: &str) -> ExitCode {
         if self != Self::Done {
-            eprintln!("restante: {why}");
+            say(&format!("restante: {why}"));
         }
         self.into()
     }

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::exit::UsageError;
 use super::keeper::{self, Signals};
+use super::sole::Sole;
 use crate::address;
 use crate::app::Database;
 use crate::config::Config;
@@ -30,6 +32,8 @@ pub struct Host {
     /// The server of our own, and its data directory.
     pub embedded: Option<(Embedded, PathBuf)>,
     signals: Signals,
+    /// The right to be the service of the data directory.
+    sole: Mutex<Option<Sole>>,
 }
 
 impl Host {
@@ -44,20 +48,31 @@ impl Host {
         }
     }
 
-    /// The same for a service: an embedded server that a service left unfit is started again.
+    /// The same for a service, of which a data directory has one. An embedded server that a service left unfit is started again.
     ///
     /// # Errors
-    /// As [`Self::start`].
+    /// As [`Self::start`]; and when another service runs in the data directory.
     pub async fn start_for_service(config: &Config) -> anyhow::Result<Self> {
         let host = Self::start(config).await?;
-        let Some((server, _)) = &host.embedded else { return Ok(host) };
-        match keeper::mend(server).await {
+        match host.become_the_service().await {
             Ok(()) => Ok(host),
             Err(error) => {
                 host.stop().await;
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// Lets another service begin in this data directory, while this one takes leave of its clients.
+    pub fn let_successor_in(&self) {
+        *self.sole.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn become_the_service(&self) -> anyhow::Result<()> {
+        let Some((server, root)) = &self.embedded else { return Ok(()) };
+        let sole = Sole::of(root).await?;
+        *self.sole.lock().unwrap_or_else(PoisonError::into_inner) = Some(sole);
+        Ok(keeper::mend(server).await?)
     }
 
     /// Keeps the server of our own running until it is dropped. A database of somebody else is left to them.
@@ -101,7 +116,7 @@ impl Host {
         let options = parse("DATABASE_URL", url)?;
         let direct = config.database_direct_url.as_ref().map(|url| parse("DATABASE_DIRECT_URL", url)).transpose()?;
         let database = Database { direct: direct.unwrap_or_else(|| options.clone()), options };
-        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None, signals: Signals::default() })
+        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None, signals: Signals::default(), sole: Mutex::default() })
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
@@ -112,7 +127,7 @@ impl Host {
         };
         let server = started?;
         let database = Database::new(server.options(DATABASE));
-        let mut host = Self { database, secret: None, embedded: Some((server, root)), signals: Signals::default() };
+        let mut host = Self { database, secret: None, embedded: Some((server, root)), signals: Signals::default(), sole: Mutex::default() };
         match host.prepare(config).await {
             Ok(()) => Ok(host),
             Err(error) => {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
-use super::screen::{Ink, Screen, printable, time_of_day};
+use super::screen::{Ink, Screen, printable, say, time_of_day};
 use crate::domain::{ChatId, ChatSeq, Class, Status};
 use restante_client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 
@@ -120,6 +120,8 @@ impl Listener {
                         self.names.learn(envelope.chat_id).await;
                     }
                     self.message(&envelope)?;
+                    // Only now: a message that could not be shown comes again.
+                    self.client.took();
                 }
                 Happening::Lost(why, Some(wait)) => self.lost(why, wait)?,
                 Happening::Ready(ready) => self.connected(&ready),
@@ -198,7 +200,7 @@ impl Listener {
         self.was_ready = true;
         self.waited = ready.pending;
         let more = if ready.pending_more { "more than " } else { "" };
-        eprintln!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending);
+        say(&format!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending));
     }
 
     /// Before the first greeting a lost connection is an answer for the person; later it is a mishap that passes.
@@ -206,7 +208,7 @@ impl Listener {
         if !self.was_ready {
             return Err(why.into());
         }
-        eprintln!("{}; coming back in {:.1} s", words(&why), wait.as_secs_f64());
+        say(&format!("{}; coming back in {:.1} s", words(&why), wait.as_secs_f64()));
         Ok(())
     }
 

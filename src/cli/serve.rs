@@ -1,24 +1,25 @@
 //! Running the service itself, migrating its database, signing tokens.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Parser;
+use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::dotenv;
 use super::exit::{Exit, UsageError};
+use super::hints;
 use super::host::{Host, known_secret};
+use super::screen::print;
 use crate::app::{self, App, Predecessor};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
 use crate::telemetry::init_logging;
 
-/// Users that the embedded mode prints tokens for.
-const DEMO_USERS: [&str; 2] = ["alice", "bob"];
-/// The time for which those tokens are valid.
-const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Between two tries to start anew.
 const START_ANEW_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,18 +73,25 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
         }
     };
     let host = Host::start_for_service(&config).await?;
-    let served = tokio::select! {
-        served = run(clock, config, &host, told_to_stop) => served,
-        never = host.keep() => match never {},
-    };
+    // A panic must not leave a server behind either.
+    let served = AssertUnwindSafe(async {
+        tokio::select! {
+            served = run(clock, config, &host, told_to_stop) => served,
+            never = host.keep() => match never {},
+        }
+    });
+    let served = served.catch_unwind().await;
     host.stop().await;
-    served.map(|()| Exit::Done)
+    served.unwrap_or_else(|panic| resume_unwind(panic)).map(|()| Exit::Done)
 }
 
 fn log_as(config: &Config) {
     init_logging(&config.log_filter, config.log_format);
     if let Some(variables) = restante_postgres::left_behind() {
         warn!(variables, "variables of the environment that are libpq's do not count: DATABASE_URL says where and how to connect");
+    }
+    for (name, setting) in dotenv::misspelt() {
+        warn!(name, setting, "a variable of the environment is no setting, and nearly the name of one: it does not count");
     }
 }
 
@@ -94,7 +102,10 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
         () = &mut told_to_stop => return Ok(()),
         started = App::start_by(clock, &config, host.database.clone(), host.secret()?) => started?,
     };
-    announce(&app, host)?;
+    if let Err(error) = announce(&app, host) {
+        app.stop().await;
+        return Err(error);
+    }
     // Its successors listen where it does.
     config.listen_addr = app.addr();
     loop {
@@ -107,6 +118,9 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
             warn!("the database is another one, or was restored or promoted: clients are sent away, and this node starts anew");
         }
         let predecessor = app.predecessor();
+        if is_told {
+            host.let_successor_in();
+        }
         app.stop().await;
         if is_told {
             return Ok(());
@@ -137,7 +151,7 @@ pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
     let migrated = app::migrate(&host.database).await;
     host.stop().await;
     migrated?;
-    println!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count());
+    print(&format!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count()))?;
     Ok(Exit::Done)
 }
 
@@ -154,23 +168,14 @@ pub fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
     Ok(args.check().map_err(|error| UsageError(error.to_string()))?)
 }
 
-/// Says where the service is. With the embedded server it is somebody's first look, so tokens are printed too; beside
-/// a database of one's own they would be credentials in a log.
+/// Says where the service is, at once, so that a reader gets all of it. With the embedded server it is somebody's first look, so
+/// tokens are printed too; beside a database of one's own they would be credentials in a log.
 fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
     let addr = app.addr();
-    println!("listening on http://{addr}");
-    let Some((_, root)) = &host.embedded else { return Ok(()) };
-    println!("  WebSocket   ws://{addr}/ws");
-    println!("  data        {}", root.display());
-    let signer = TokenVerifier::new(host.secret()?);
-    for user in DEMO_USERS {
-        let name = ExternalId::try_from(user.to_owned())?;
-        println!("  {user:<11} {}", signer.mint(&name, DEMO_TOKEN_TTL.try_into()?, SystemTime::now().into()));
+    let mut lines = vec![format!("listening on http://{addr}")];
+    if let Some((_, root)) = &host.embedded {
+        lines.extend(hints::first_steps(addr, root, host.secret()?)?);
     }
-    println!("Try it in two other terminals:");
-    // The program's name as it was called, so that the lines can be pasted also when it is not installed.
-    let program = std::env::args().next().unwrap_or_else(|| "restante".to_owned());
-    println!("  {program} listen --user bob --url http://{addr}");
-    println!("  {program} send --user alice --to bob --url http://{addr} \"hello\"");
-    Ok(())
+    // A service whose words nobody hears is stopped like any that fails, also where the reader has closed its end.
+    print(&lines.join("\n")).map_err(|error| anyhow::anyhow!("{error}"))
 }

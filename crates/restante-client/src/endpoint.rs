@@ -11,6 +11,8 @@ use super::WireError;
 /// The form of the acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AckStyle {
+    /// Not at all, for a client that shows no messages: what waits goes on waiting.
+    Never,
     /// Each message is named.
     #[default]
     Ids,

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod account;
+mod children;
 mod condition;
 mod environment;
 mod error;
@@ -26,8 +27,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 pub use account::default_data_dir;
+pub use children::{EndedChild, pass_on, reap};
 pub use condition::Condition;
-pub use environment::{begin_again_without, left_behind, libpq_variables};
+pub use environment::{begin_again_without, is_libpq_variable, left_behind, libpq_variables};
 pub use error::Error;
 pub use options::ServerOptions;
 pub use postmaster::Started;
