@@ -5,10 +5,9 @@
 //! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -47,7 +46,7 @@ macro_rules! settings {
         #[derive(Clone, Default, clap::Args)]
         pub struct ConfigArgs {
             $(
-                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", help = concat!($help, " [default: ", $default, "]"))]
+                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", help = help($help, $default))]
                 $field: Option<String>,
             )*
         }
@@ -80,7 +79,7 @@ macro_rules! settings {
 }
 
 settings! {
-    "LISTEN_ADDR" listen_addr: SocketAddr = "127.0.0.1:8080", plain("an address and a port, such as 127.0.0.1:8080"),
+    "LISTEN_ADDR" listen_addr: SocketAddr = "127.0.0.1:8080", listen_address,
         "Address and port for HTTP and WebSocket";
     "DATABASE_URL" database_url: Option<SecretString> = "", postgres_url,
         "PostgreSQL to keep messages in; without it the service runs its own";
@@ -143,8 +142,26 @@ impl fmt::Debug for ConfigArgs {
     }
 }
 
-fn plain<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {
-    move |text| text.trim().parse().map_err(|_| format!("must be {expected}"))
+/// The help of an option, with its default where it has one.
+fn help(words: &str, default: &str) -> String {
+    if default.is_empty() { words.to_owned() } else { format!("{words} [default: {default}]") }
+}
+
+/// Numbers, or a name that this machine resolves: `localhost` may be one or both of `127.0.0.1` and `::1`. Then the first counts, and
+/// that of IPv4 before others.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "must be an address and a port, such as 127.0.0.1:8080 or localhost:8080";
+    let text = text.trim();
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+    if host.is_empty() || host.contains(':') || port.parse::<u16>().is_err() {
+        return Err(EXPECTED.to_owned());
+    }
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|_| format!("{EXPECTED}: this machine knows no address of the name"))?.collect();
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied().ok_or_else(|| EXPECTED.to_owned())
 }
 
 fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> {
@@ -264,6 +281,22 @@ mod tests {
         assert_eq!(config.listen_addr.to_string(), "127.0.0.1:8080");
         assert_eq!(config.ack_timeout, Duration::from_secs(30));
         assert!(config.database_url.is_none() && config.jwt_secret().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_name_that_this_machine_knows_is_an_address() {
+        let listens = |text: &str| checked(&["--listen-addr", text]).map(|config| config.listen_addr.to_string());
+        assert_eq!(listens("localhost:8080").unwrap(), "127.0.0.1:8080");
+        assert_eq!(listens("[::1]:8080").unwrap(), "[::1]:8080");
+        for text in ["8080", ":8080", "localhost", "localhost:http", "localhost:99999", "::1:8080"] {
+            assert!(listens(text).unwrap_err().to_string().starts_with("LISTEN_ADDR must be an address and a port"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_setting_without_a_default_says_none() {
+        let help = <Program as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.contains("[default: 127.0.0.1:8080]") && !help.contains("[default: ]"), "{help}");
     }
 
     #[test]

@@ -10,6 +10,9 @@ mod program;
 #[path = "commands/own_postgres.rs"]
 mod own_postgres;
 
+#[path = "commands/first_minutes.rs"]
+mod first_minutes;
+
 #[path = "commands/outputs.rs"]
 mod outputs;
 

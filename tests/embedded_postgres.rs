@@ -323,7 +323,10 @@ async fn variables_of_libpq_reach_neither_the_server_nor_its_programs_nor_a_conn
     let server = start(&dir).await;
     server.ensure_database("elsewhere").await.unwrap();
     let url = server.options("elsewhere").to_url_lossy().to_string();
-    blocking(move || migrated(restante(&[LIBPQ.as_slice(), &[("DATABASE_URL", &url), ("JWT_SECRET", "any that has 32 bytes, or some more")]].concat()))).await;
+    blocking(move || {
+        migrated(restante(&[LIBPQ.as_slice(), &[("DATABASE_URL", &url), ("JWT_SECRET", "any that has 32 bytes, or some more")]].concat()))
+    })
+    .await;
     let mut connection = server.options("elsewhere").connect().await.unwrap();
     let there: bool = sqlx::query_scalar("select to_regclass('messages') is not null").fetch_one(&mut connection).await.unwrap();
     assert!(there, "the address says where");

@@ -82,7 +82,9 @@ fn check(text: &str) -> Result<Vec<usize>, String> {
 fn unreadable(text: &str, error: &dotenvy::Error) -> String {
     let dotenvy::Error::LineParse(line, _) = error else { return "the file .env cannot be read: it is not UTF-8".to_owned() };
     let at = text.find(line.trim_end()).map_or(0, |at| text[..at].matches('\n').count()) + 1;
-    format!("line {at} of the file .env cannot be read: write NAME=value, and put a value that holds spaces, quotes, # or $ between single quotes")
+    format!(
+        "line {at} of the file .env cannot be read: write NAME=value, and put a value that holds spaces, quotes, # or $ between single quotes"
+    )
 }
 
 /// The number of the line that sets this name.

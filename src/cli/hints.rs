@@ -38,7 +38,7 @@ pub fn first_steps(addr: SocketAddr, root: &Path, secret: &SecretString) -> anyh
 }
 
 /// This program as a shell finds it: by its name where that leads to it, else by its path.
-fn program() -> String {
+pub fn program() -> String {
     let called = std::env::args().next().unwrap_or_default();
     let here = std::env::current_exe().ok();
     let in_path = std::env::var_os("PATH").unwrap_or_default();

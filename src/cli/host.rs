@@ -1,7 +1,7 @@
 //! The host of the service: the database of `DATABASE_URL`, or an embedded server in the data directory, and the secret for tokens.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -125,7 +125,7 @@ impl Host {
             let root = root.clone();
             tokio::task::spawn_blocking(move || Embedded::start(&root, &ServerOptions::default())).await?
         };
-        let server = started?;
+        let server = started.map_err(|error| unusable(&root, error))?;
         let database = Database::new(server.options(DATABASE));
         let mut host = Self { database, secret: None, embedded: Some((server, root)), signals: Signals::default(), sole: Mutex::default() };
         match host.prepare(config).await {
@@ -146,6 +146,14 @@ impl Host {
             None => secret::load_or_make(root, SECRET_FILE)?,
         });
         Ok(())
+    }
+}
+
+/// The file system's words do not say that it is about a setting.
+fn unusable(root: &Path, error: restante_postgres::Error) -> anyhow::Error {
+    match error {
+        restante_postgres::Error::Io { .. } => UsageError(format!("DATA_DIR {} cannot be used: {error}", root.display())).into(),
+        error => error.into(),
     }
 }
 

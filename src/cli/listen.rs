@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, say, time_of_day};
-use crate::domain::{ChatId, ChatSeq, Class, Status};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Status};
 use restante_client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 
 pub const ABOUT: &str = "\
@@ -33,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     identity: Identity,
     /// Name this device: it then gets everything since it was last there, also what other devices have acked
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = device)]
     device: Option<String>,
     /// Mark what is shown as read
     #[arg(long)]
@@ -47,6 +47,10 @@ pub struct Args {
     /// How many messages may be under way at once (1 to 500)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     window: Option<u16>,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    DeviceId::try_from(text.to_owned()).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Listens until Ctrl-C, or until `--count` messages were shown.

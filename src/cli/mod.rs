@@ -15,6 +15,7 @@ pub mod screen;
 mod send;
 mod serve;
 mod sole;
+mod waiting;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -10,10 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::dotenv;
-use super::exit::{Exit, UsageError};
+use super::exit::{Exit, UsageError, words};
 use super::hints;
 use super::host::{Host, known_secret};
 use super::screen::print;
+use super::waiting;
 use crate::app::{self, App, Predecessor};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
@@ -98,9 +99,16 @@ fn log_as(config: &Config) {
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
 async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut told_to_stop = std::pin::pin!(told_to_stop);
+    let secret = host.secret()?;
+    let say = |words: &str| info!("{words}");
+    let starting = async {
+        waiting::reach(&host.database, |words| warn!("{words}")).await?;
+        let started = App::start_by(clock, &config, host.database.clone(), secret);
+        anyhow::Ok(waiting::watched(&host.database, "its schema is looked at, and brought up to date", started, say).await?)
+    };
     let mut app = tokio::select! {
         () = &mut told_to_stop => return Ok(()),
-        started = App::start_by(clock, &config, host.database.clone(), host.secret()?) => started?,
+        started = starting => started?,
     };
     if let Err(error) = announce(&app, host) {
         app.stop().await;
@@ -136,7 +144,7 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
 async fn start_anew(predecessor: &Predecessor, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
         match App::start_anew(predecessor, config, host.database.clone(), host.secret()?).await {
-            Err(error) if error.may_pass() => warn!(cause = ?error, "the node could not be started anew; once more"),
+            Err(error) if error.may_pass() => warn!(cause = words(&error), "the node could not be started anew; once more"),
             started => return Ok(started?),
         }
         tokio::time::sleep(START_ANEW_PAUSE).await;
@@ -148,7 +156,12 @@ pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
     let config = checked(args)?;
     log_as(&config);
     let host = Host::start(&config).await?;
-    let migrated = app::migrate(&host.database).await;
+    let migrated = async {
+        waiting::reach(&host.database, |words| warn!("{words}")).await?;
+        let say = |words: &str| info!("{words}");
+        anyhow::Ok(waiting::watched(&host.database, "its schema is brought up to date", app::migrate(&host.database), say).await?)
+    };
+    let migrated = migrated.await;
     host.stop().await;
     migrated?;
     print(&format!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count()))?;

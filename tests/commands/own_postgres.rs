@@ -8,22 +8,12 @@ use restante_postgres::ThrowawayDir;
 use serde_json::json;
 
 use crate::program::Service;
-use crate::support::{Connect, PATIENCE, Socket, kill};
+use crate::support::{Connect, Socket, kill};
 
 /// The directory of PostgreSQL's programs, as the service finds it.
 fn programs() -> PathBuf {
     let program = restante_postgres::program("postgres").unwrap();
     program.canonicalize().unwrap().parent().unwrap().to_owned()
-}
-
-/// Waits until `/readyz` says this.
-async fn until_readyz_is(service: &Service, status: u16) {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while service.readyz().await != status {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("/readyz never says {status}"));
 }
 
 /// Sends until it is accepted: meanwhile a send is refused as `unavailable`, and stored nowhere.
@@ -58,7 +48,7 @@ async fn a_postgresql_that_is_killed_is_started_again_and_nothing_accepted_is_lo
 
     symlink(programs(), &link).unwrap();
     service.logs("the service's own PostgreSQL runs again").await;
-    until_readyz_is(&service, 200).await;
+    service.until_readyz_is(200).await;
     let after = sent(&mut alice, "after").await;
     let mut bob = Socket::open(service.addr, Connect::user("bob")).await;
     let received = bob.receive(2).await;
@@ -102,13 +92,13 @@ async fn a_postgresql_whose_libraries_move_away_is_restarted_from_where_they_are
     // What is there goes on until there are programs again, but no client is sent here.
     service.logs("could not be restarted").await;
     assert_eq!(service.postmaster(), postmaster);
-    until_readyz_is(&service, 503).await;
+    service.until_readyz_is(503).await;
 
     std::fs::remove_file(&link).unwrap();
     symlink(&new, &link).unwrap();
     service.logs("the service's own PostgreSQL runs again").await;
     assert_ne!(service.postmaster(), postmaster);
-    until_readyz_is(&service, 200).await;
+    service.until_readyz_is(200).await;
     let after = sent(&mut alice, "after").await;
     let mut bob = Socket::open(service.addr, Connect::user("bob")).await;
     let received = bob.receive(2).await;

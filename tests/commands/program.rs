@@ -18,12 +18,15 @@ pub fn restante(settings: &[(&str, &str)]) -> Command {
         command.env_remove(name);
     }
     command.envs(settings.iter().copied()).current_dir(std::env::temp_dir()).stdin(Stdio::null()).kill_on_drop(true);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// The output of a command that ends.
 pub async fn ended(command: &mut Command) -> Output {
-    timeout(PATIENCE, command.output()).await.expect("it ends").unwrap()
+    // `output` of tokio would take stdout and stderr from where the test has led them.
+    let child = command.spawn().unwrap();
+    timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap()
 }
 
 /// What a command said on stderr.
@@ -32,8 +35,7 @@ pub fn said(output: &Output) -> String {
 }
 
 /// The settings of every service here.
-const SETTINGS: [(&str, &str); 4] =
-    [("JWT_SECRET", SECRET), ("LISTEN_ADDR", "127.0.0.1:0"), ("RUST_LOG", "info"), ("SEND_RATE", "0")];
+const SETTINGS: [(&str, &str); 4] = [("JWT_SECRET", SECRET), ("LISTEN_ADDR", "127.0.0.1:0"), ("RUST_LOG", "info"), ("SEND_RATE", "0")];
 
 type Log = Option<Lines<BufReader<ChildStderr>>>;
 
@@ -84,11 +86,6 @@ impl Service {
         std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().to_owned()
     }
 
-    /// The process id of its PostgreSQL in its own namespace.
-    pub fn postmaster_inside(&self) -> String {
-        self.postmaster().to_string()
-    }
-
     /// The next line of its log that holds these words.
     pub async fn logs(&mut self, words: &str) -> String {
         let found = timeout(PATIENCE, async {
@@ -107,6 +104,12 @@ impl Service {
     pub async fn readyz(&self) -> u16 {
         let asked = reqwest::get(format!("http://{}/readyz", self.addr));
         timeout(PATIENCE, asked).await.expect("/readyz answers").unwrap().status().as_u16()
+    }
+
+    /// Waits until `/readyz` says this.
+    pub async fn until_readyz_is(&self, status: u16) {
+        let waited = timeout(PATIENCE, async { while self.readyz().await != status {} });
+        waited.await.unwrap_or_else(|_| panic!("/readyz never says {status}"));
     }
 
     /// The process id of its PostgreSQL, as its pid file says.

@@ -33,8 +33,13 @@ pub enum WireError {
     #[error("{0}")]
     BadAddress(String),
     /// The service does not answer.
-    #[error("cannot reach the service")]
-    Unreachable(#[source] tungstenite::Error),
+    #[error("cannot reach the service at {place}{}", tls_hint(place))]
+    Unreachable {
+        /// Its address.
+        place: String,
+        /// Why.
+        source: tungstenite::Error,
+    },
     /// It answered, but not with a WebSocket.
     #[error("the service refused the connection: HTTP {status} {body}")]
     Refused {
@@ -88,7 +93,7 @@ impl Wire {
                 Err(WireError::Refused { status: response.status().as_u16(), body: words(body), retry_after })
             }
             Err(tungstenite::Error::Url(error)) => Err(WireError::BadAddress(error.to_string())),
-            Err(error) => Err(WireError::Unreachable(error)),
+            Err(source) => Err(WireError::Unreachable { place: options.url.as_str().trim_end_matches('/').to_owned(), source }),
         }
     }
 
@@ -175,6 +180,15 @@ impl Wire {
     }
 }
 
+/// The service speaks no TLS by itself, and an error of the handshake does not say so.
+pub(super) fn tls_hint(place: &str) -> &'static str {
+    if place.starts_with("https:") {
+        " (the service itself speaks no TLS: where no proxy does it for it, the address begins with http://)"
+    } else {
+        ""
+    }
+}
+
 fn closed(frame: Option<CloseFrame>) -> WireError {
     match frame {
         Some(frame) => WireError::Closed { code: Some(frame.code.into()), reason: frame.reason.to_string() },
@@ -216,7 +230,7 @@ mod tests {
         let fake = Fake::start().await;
         let options = Options::new(&fake.url, "t").unwrap();
         drop(fake);
-        assert!(matches!(Wire::connect(&options).await, Err(WireError::Unreachable(_))));
+        assert!(matches!(Wire::connect(&options).await, Err(WireError::Unreachable { .. })));
     }
 
     #[tokio::test]
