@@ -1,6 +1,7 @@
 //! Running the service itself, migrating its database, signing tokens.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::pin::{Pin, pin};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -73,7 +74,8 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
             _ = terminate.recv() => info!("terminated: stopping"),
         }
     };
-    let host = Host::start_for_service(&config).await?;
+    let mut told_to_stop = pin!(told_to_stop);
+    let Some(host) = started(&config, told_to_stop.as_mut()).await? else { return Ok(Exit::Done) };
     // A panic must not leave a server behind either.
     let served = AssertUnwindSafe(async {
         tokio::select! {
@@ -84,6 +86,21 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
     let served = served.catch_unwind().await;
     host.stop().await;
     served.unwrap_or_else(|panic| resume_unwind(panic)).map(|()| Exit::Done)
+}
+
+/// Starts what the service needs. None: it was told to stop meanwhile, and nothing runs any more.
+async fn started(config: &Config, mut told_to_stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<Option<Host>> {
+    let mut starting = pin!(Host::start_for_service(config));
+    tokio::select! {
+        host = &mut starting => Ok(Some(host?)),
+        () = &mut told_to_stop => {
+            // What starts cannot be interrupted half-way without leaving something behind.
+            if let Ok(host) = starting.await {
+                host.stop().await;
+            }
+            Ok(None)
+        }
+    }
 }
 
 fn log_as(config: &Config) {
@@ -98,7 +115,7 @@ fn log_as(config: &Config) {
 
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
 async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut told_to_stop = std::pin::pin!(told_to_stop);
+    let mut told_to_stop = pin!(told_to_stop);
     let secret = host.secret()?;
     let say = |words: &str| info!("{words}");
     let starting = async {

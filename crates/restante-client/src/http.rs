@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::endpoint::{below, service_url};
-use super::wire::tls_hint;
+use super::hint::tls_hint;
 use super::{ErrorNews, Sent, WireError};
 use restante_session::domain::{ChatId, ExternalId, MessageId, Status};
 

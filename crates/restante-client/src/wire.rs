@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::Options;
+use super::hint::tls_hint;
 use super::http::{news, words};
 use restante_session::domain::limits::BATCH_FRAME_BYTES_MAX;
 
@@ -177,15 +178,6 @@ impl Wire {
             }
         }
         self.socket.poll_flush_unpin(cx).map_err(WireError::Broken)
-    }
-}
-
-/// The service speaks no TLS by itself, and an error of the handshake does not say so.
-pub(super) fn tls_hint(place: &str) -> &'static str {
-    if place.starts_with("https:") {
-        " (the service itself speaks no TLS: where no proxy does it for it, the address begins with http://)"
-    } else {
-        ""
     }
 }
 
