@@ -38,7 +38,7 @@ use crate::session;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use crate::telemetry::Metrics;
 use nodes::{Carrier, Nodes};
-pub use schema::{InTheWay, MIGRATIONS, MigrationPatience, migrate, migrate_within};
+pub use schema::{InTheWay, MIGRATIONS, MigrationPatience, migrate, migrate_within, needs_migration};
 
 /// A node that dies is noticed within `lives` and a beat.
 const PRESENCE: PresenceSettings = PresenceSettings {

@@ -5,10 +5,9 @@
 //! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -39,13 +38,15 @@ pub struct Setting {
 #[error("{}", .0.iter().map(|(name, words)| format!("{name} {words}")).collect::<Vec<_>>().join("; "))]
 pub struct ConfigError(pub Vec<(&'static str, String)>);
 
+const SECRET_BYTES_MIN: usize = 32;
+
 macro_rules! settings {
     ($($name:literal $field:ident: $type:ty = $default:literal, $parse:expr, $help:literal;)*) => {
         /// The settings as they were given, unchecked.
         #[derive(Clone, Default, clap::Args)]
         pub struct ConfigArgs {
             $(
-                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", allow_hyphen_values = true, help = concat!($help, " [default: ", $default, "]"))]
+                #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", allow_hyphen_values = true, help = help($help, $default))]
                 $field: Option<String>,
             )*
         }
@@ -78,7 +79,7 @@ macro_rules! settings {
 }
 
 settings! {
-    "LISTEN_ADDR" listen_addr: SocketAddr = "127.0.0.1:8080", plain("an address and a port, such as 127.0.0.1:8080"),
+    "LISTEN_ADDR" listen_addr: SocketAddr = "127.0.0.1:8080", listen_address,
         "Address and port for HTTP and WebSocket";
     "DATABASE_URL" database_url: Option<SecretString> = "", postgres_url,
         "PostgreSQL to keep messages in; without it the service runs its own";
@@ -88,8 +89,8 @@ settings! {
         "NATS server over which nodes tell one another, instead of PostgreSQL's NOTIFY; needs a program built with `--features nats`";
     "DATA_DIR" data_dir: Option<PathBuf> = "", optional_path,
         "Directory of the service's own PostgreSQL and its secret";
-    "JWT_SECRET" jwt_secret: Option<SecretString> = "", optional_secret,
-        "Secret that tokens are signed with (HS256); required with DATABASE_URL, else made once and kept in DATA_DIR";
+    "JWT_SECRET" jwt_secret: Option<SecretString> = "", signing_secret,
+        "Secret that tokens are signed with (HS256), 32 bytes or more; required with DATABASE_URL, else made once and kept in DATA_DIR";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
         "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and DIRECT_CHATS_PER_HOUR";
     "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
@@ -143,8 +144,26 @@ impl fmt::Debug for ConfigArgs {
     }
 }
 
-fn plain<T: FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {
-    move |text| text.trim().parse().map_err(|_| format!("must be {expected}"))
+/// The help of an option, with its default where it has one.
+fn help(words: &str, default: &str) -> String {
+    if default.is_empty() { words.to_owned() } else { format!("{words} [default: {default}]") }
+}
+
+/// Numbers, or a name that this machine resolves: `localhost` may be one or both of `127.0.0.1` and `::1`. Then the first counts, and
+/// that of IPv4 before others.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "must be an address and a port, such as 127.0.0.1:8080 or localhost:8080";
+    let text = text.trim();
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+    if host.is_empty() || host.contains(':') || port.parse::<u16>().is_err() {
+        return Err(EXPECTED.to_owned());
+    }
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|_| format!("{EXPECTED}: this machine knows no address of the name"))?.collect();
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied().ok_or_else(|| EXPECTED.to_owned())
 }
 
 fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> {
@@ -161,6 +180,14 @@ fn milliseconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Duration,
 
 fn optional_secret(text: &str) -> Result<Option<SecretString>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// HMAC-SHA256 needs a key of at least 256 bits (RFC 7518, 3.2).
+fn signing_secret(text: &str) -> Result<Option<SecretString>, String> {
+    if !text.is_empty() && text.len() < SECRET_BYTES_MIN {
+        return Err(format!("has fewer than {SECRET_BYTES_MIN} bytes, so that it can be guessed: make one with `openssl rand -hex 32`"));
+    }
+    optional_secret(text)
 }
 
 fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
@@ -289,6 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_this_machine_knows_is_an_address() {
+        let listens = |text: &str| checked(&["--listen-addr", text]).map(|config| config.listen_addr.to_string());
+        assert_eq!(listens("localhost:8080").unwrap(), "127.0.0.1:8080");
+        assert_eq!(listens("[::1]:8080").unwrap(), "[::1]:8080");
+        for text in ["8080", ":8080", "localhost", "localhost:http", "localhost:99999", "::1:8080"] {
+            assert!(listens(text).unwrap_err().to_string().starts_with("LISTEN_ADDR must be an address and a port"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_setting_without_a_default_says_none() {
+        let help = <Program as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.contains("[default: 127.0.0.1:8080]") && !help.contains("[default: ]"), "{help}");
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let ConfigError(errors) =
             checked(&["--listen-addr", "here", "--send-rate", "many", "--ack-timeout", "30s", "--database-url", "mysql://x:secret@y"])
@@ -349,8 +392,18 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_can_be_guessed_is_refused_with_what_makes_another() {
+        for secret in ["x", &"hush".repeat(7), &"h".repeat(31)] {
+            let error = checked(&["--jwt-secret", secret]).unwrap_err().to_string();
+            assert!(error.starts_with("JWT_SECRET has fewer than 32 bytes") && error.contains("`openssl rand -hex 32`"), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert!(checked(&["--jwt-secret", &"h".repeat(32)]).unwrap().jwt_secret.is_some());
+    }
+
+    #[test]
     fn secrets_are_never_printed() {
-        let args = ["--jwt-secret", "hush-1", "--database-url", "postgres://user:hush-2@db/x"];
+        let args = ["--jwt-secret", "hush-1-hush-1-hush-1-hush-1-hush-1", "--database-url", "postgres://user:hush-2@db/x"];
         let given = Program::parse_from([&["restante"], args.as_slice()].concat()).config;
         let printed = format!("{given:?} {:?}", given.clone().check().unwrap());
         assert!(!printed.contains("hush"), "{printed}");

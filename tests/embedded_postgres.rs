@@ -323,7 +323,10 @@ async fn variables_of_libpq_reach_neither_the_server_nor_its_programs_nor_a_conn
     let server = start(&dir).await;
     server.ensure_database("elsewhere").await.unwrap();
     let url = server.options("elsewhere").to_url_lossy().to_string();
-    blocking(move || migrated(restante(&[LIBPQ.as_slice(), &[("DATABASE_URL", &url), ("JWT_SECRET", "any")]].concat()))).await;
+    blocking(move || {
+        migrated(restante(&[LIBPQ.as_slice(), &[("DATABASE_URL", &url), ("JWT_SECRET", "any that has 32 bytes, or some more")]].concat()))
+    })
+    .await;
     let mut connection = server.options("elsewhere").connect().await.unwrap();
     let there: bool = sqlx::query_scalar("select to_regclass('messages') is not null").fetch_one(&mut connection).await.unwrap();
     assert!(there, "the address says where");
@@ -334,7 +337,7 @@ fn a_file_of_settings_that_sets_a_variable_of_libpq_or_cannot_be_read_is_refused
     let folder = tempfile::TempDir::new().unwrap();
     for (line, expected) in [
         ("PGOPTIONS='-c hush=1'", "the file .env sets PGOPTIONS"),
-        ("DATABASE_URL=postgres://ada:hush hush@db/a", "a line that cannot be read: put values"),
+        ("DATABASE_URL=postgres://ada:hush hush@db/a", "line 1 of the file .env cannot be read: write NAME=value"),
         ("DATABASE_URL='postgres://ada:hush?hush@db/a'", "DATABASE_URL cannot be taken apart: percent-encode the password"),
         ("DATABASE_URL='postgres://ada@db/a?sslkey=/nowhere/key.pem'", "/nowhere/key.pem: No such file"),
     ] {

@@ -66,6 +66,16 @@ pub async fn migrate_within(database: &Database, patience: MigrationPatience) ->
     bring_up_to_date(&mut connection, &database, patience).await
 }
 
+/// Whether the database lacks migrations of this version, or the whole schema. Nothing is changed.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn needs_migration(database: &Database) -> Result<bool, StartError> {
+    let database = database.clone().with_settings().await?;
+    let mut connection = direct(&database).await?;
+    Ok(look(&mut connection).await? != ToDo::Nothing)
+}
+
 /// A way past any pooler. The migrations take a lock of their session: one that is shared would keep it.
 pub(super) async fn direct(database: &Database) -> Result<PgConnection, StartError> {
     let mut connection = database.direct.connect().await.map_err(StartError::Database)?;

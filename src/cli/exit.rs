@@ -3,7 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 
-use super::screen::printable_lines;
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
+
+use super::screen::{printable, printable_lines, say};
 use restante_client::{ConnectError, Gone, HttpError, RequestError, WireError};
 
 /// The program's exit codes.
@@ -52,7 +55,7 @@ impl Exit {
     /// Says why on stderr, and ends so.
     pub fn after(self, why: &str) -> ExitCode {
         if self != Self::Done {
-            eprintln!("restante: {}", printable_lines(why));
+            say(&format!("restante: {}", printable_lines(why)));
         }
         self.into()
     }
@@ -105,16 +108,50 @@ impl Exit {
 /// An error with its causes, for people; a cause that only repeats what was said is left out. Causes may quote what came from outside:
 /// it is made harmless.
 pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
+    let mut said = String::new();
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        let words = error.to_string();
-        if !said.contains(&words) {
+        let of_database = of_database(error);
+        let words = of_database.clone().unwrap_or_else(|| error.to_string());
+        if said.is_empty() {
+            said = words;
+        } else if !said.contains(&words) {
             said = format!("{said}: {words}");
         }
-        cause = error.source();
+        // What is below an error of the database repeats it, with lines of its own sources.
+        cause = if of_database.is_some() { None } else { error.source() };
     }
     printable_lines(&said)
+}
+
+/// The words of PostgreSQL and of the system, where the error is one of a statement, a connection or a migration.
+fn of_database(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+        return Some(of_statement(error));
+    }
+    match error.downcast_ref::<MigrateError>() {
+        Some(MigrateError::ExecuteMigration(error, version)) => return Some(format!("migration {version}: {}", of_statement(error))),
+        Some(MigrateError::Execute(error)) => return Some(of_statement(error)),
+        _ => {}
+    }
+    match error.downcast_ref::<restante_postgres::Error>() {
+        Some(restante_postgres::Error::Sql(error)) => Some(of_statement(error)),
+        _ => None,
+    }
+}
+
+fn of_statement(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refusal) => {
+            let said = refusal.try_downcast_ref::<PgDatabaseError>();
+            let more = [said.and_then(PgDatabaseError::detail), said.and_then(PgDatabaseError::hint)];
+            let more: String = more.into_iter().flatten().map(|words| format!("; {words}")).collect();
+            printable(&format!("{} ({}){more}", refusal.message(), refusal.code().unwrap_or_default()))
+        }
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::PoolTimedOut => "no connection was free in time".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 impl From<Exit> for ExitCode {

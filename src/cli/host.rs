@@ -1,15 +1,20 @@
 //! The host of the service: the database of `DATABASE_URL`, or an embedded server in the data directory, and the secret for tokens.
 
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 
 use super::exit::UsageError;
+use super::keeper::{self, Signals};
+use super::sole::Sole;
 use crate::address;
 use crate::app::Database;
 use crate::config::Config;
 use crate::secret;
+use crate::store::Store;
 use restante_postgres::{Embedded, ServerOptions};
 
 /// The embedded server's database.
@@ -26,14 +31,69 @@ pub struct Host {
     secret: Option<SecretString>,
     /// The server of our own, and its data directory.
     pub embedded: Option<(Embedded, PathBuf)>,
+    signals: Signals,
+    /// The right to be the service of the data directory.
+    sole: Mutex<Option<Sole>>,
 }
 
 impl Host {
     /// Takes the database of the settings, or starts the embedded server.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or the embedded server cannot be started. What was started is stopped again.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         match &config.database_url {
             Some(url) => Self::external(config, url),
             None => Self::embedded(config).await,
+        }
+    }
+
+    /// The same for a service, of which a data directory has one. An embedded server that a service left unfit is started again.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; and when another service runs in the data directory.
+    pub async fn start_for_service(config: &Config) -> anyhow::Result<Self> {
+        let host = Self::start(config).await?;
+        match host.become_the_service().await {
+            Ok(()) => Ok(host),
+            Err(error) => {
+                host.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets another service begin in this data directory, while this one takes leave of its clients.
+    pub fn let_successor_in(&self) {
+        *self.sole.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn become_the_service(&self) -> anyhow::Result<()> {
+        let Some((server, root)) = &self.embedded else { return Ok(()) };
+        let sole = Sole::of(root).await?;
+        *self.sole.lock().unwrap_or_else(PoisonError::into_inner) = Some(sole);
+        Ok(keeper::mend(server).await?)
+    }
+
+    /// Keeps the server of our own running until it is dropped. A database of somebody else is left to them.
+    pub async fn keep(&self) -> Infallible {
+        match &self.embedded {
+            Some((server, _)) => keeper::keep(server, &self.signals).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Passes on what a node and the keeper of its server find out, until it is dropped: the server is looked at when the database is
+    /// away, and the node uses new connections only when the server is unfit.
+    pub async fn pass_signals(&self, store: &Store) -> Infallible {
+        loop {
+            tokio::select! {
+                () = store.health().gone() => {
+                    self.signals.look.notify_one();
+                    store.health().back().await;
+                }
+                () = self.signals.unfit.notified() => store.renew(),
+            }
         }
     }
 
@@ -56,7 +116,7 @@ impl Host {
         let options = parse("DATABASE_URL", url)?;
         let direct = config.database_direct_url.as_ref().map(|url| parse("DATABASE_DIRECT_URL", url)).transpose()?;
         let database = Database { direct: direct.unwrap_or_else(|| options.clone()), options };
-        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None })
+        Ok(Self { database, secret: config.jwt_secret.clone(), embedded: None, signals: Signals::default(), sole: Mutex::default() })
     }
 
     async fn embedded(config: &Config) -> anyhow::Result<Self> {
@@ -65,14 +125,35 @@ impl Host {
             let root = root.clone();
             tokio::task::spawn_blocking(move || Embedded::start(&root, &ServerOptions::default())).await?
         };
-        let server = started?;
-        server.ensure_database(DATABASE).await?;
-        let secret = match &config.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => secret::load_or_make(&root, SECRET_FILE)?,
-        };
+        let server = started.map_err(|error| unusable(&root, error))?;
         let database = Database::new(server.options(DATABASE));
-        Ok(Self { database, secret: Some(secret), embedded: Some((server, root)) })
+        let mut host = Self { database, secret: None, embedded: Some((server, root)), signals: Signals::default(), sole: Mutex::default() };
+        match host.prepare(config).await {
+            Ok(()) => Ok(host),
+            Err(error) => {
+                host.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what is missing beside the embedded server: the database, and the secret.
+    async fn prepare(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some((server, root)) = &self.embedded else { return Ok(()) };
+        server.ensure_database(DATABASE).await?;
+        self.secret = Some(match &config.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => secret::load_or_make(root, SECRET_FILE)?,
+        });
+        Ok(())
+    }
+}
+
+/// The file system's words do not say that it is about a setting.
+fn unusable(root: &Path, error: restante_postgres::Error) -> anyhow::Error {
+    match error {
+        restante_postgres::Error::Io { .. } => UsageError(format!("DATA_DIR {} cannot be used: {error}", root.display())).into(),
+        error => error.into(),
     }
 }
 

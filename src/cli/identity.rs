@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::exit::{Exit, UsageError};
+use super::screen::print;
 use super::serve;
 use crate::auth::Scope;
 
@@ -68,7 +69,7 @@ pub fn token_for_admin() -> anyhow::Result<String> {
 
 /// `restante token`: the token and nothing else.
 pub fn print_token(args: &TokenArgs) -> anyhow::Result<Exit> {
-    println!("{}", serve::sign_token(&args.user, args.scope.as_deref(), args.ttl)?);
+    print(&serve::sign_token(&args.user, args.scope.as_deref(), args.ttl)?)?;
     Ok(Exit::Done)
 }
 

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
-use super::screen::{Ink, Screen, printable, printable_json, time_of_day};
-use crate::domain::{ChatId, ChatSeq, Class, Status};
+use super::screen::{Ink, Screen, printable, printable_json, say, time_of_day};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Status};
 use restante_client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 
 pub const ABOUT: &str = "\
@@ -33,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     identity: Identity,
     /// Name this device: it then gets everything since it was last there, also what other devices have acked
-    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "NAME", value_parser = device, allow_hyphen_values = true)]
     device: Option<String>,
     /// Mark what is shown as read
     #[arg(long)]
@@ -47,6 +47,10 @@ pub struct Args {
     /// How many messages may be under way at once (1 to 500)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     window: Option<u16>,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    DeviceId::try_from(text.to_owned()).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Listens until Ctrl-C, or until `--count` messages were shown.
@@ -120,6 +124,8 @@ impl Listener {
                         self.names.learn(envelope.chat_id).await;
                     }
                     self.message(&envelope)?;
+                    // Only now: a message that could not be shown comes again.
+                    self.client.took();
                 }
                 Happening::Lost(why, Some(wait)) => self.lost(why, wait)?,
                 Happening::Ready(ready) => self.connected(&ready),
@@ -198,7 +204,7 @@ impl Listener {
         self.was_ready = true;
         self.waited = ready.pending;
         let more = if ready.pending_more { "more than " } else { "" };
-        eprintln!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending);
+        say(&format!("{back} as {}: {more}{} waiting", printable(ready.user_id.as_str()), ready.pending));
     }
 
     /// Before the first greeting a lost connection is an answer for the person; later it is a mishap that passes.
@@ -206,7 +212,7 @@ impl Listener {
         if !self.was_ready {
             return Err(why.into());
         }
-        eprintln!("{}; coming back in {:.1} s", words(&why), wait.as_secs_f64());
+        say(&format!("{}; coming back in {:.1} s", words(&why), wait.as_secs_f64()));
         Ok(())
     }
 

@@ -3,13 +3,19 @@
 //! The behaviour of commands (exit codes, times, colours, sources of settings) is public, because `restante-lab` behaves alike.
 
 mod dead_letters;
+mod dotenv;
 pub mod exit;
+mod first_process;
+mod hints;
 pub mod host;
 pub mod identity;
+mod keeper;
 mod listen;
 pub mod screen;
 mod send;
 mod serve;
+mod sole;
+mod waiting;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -102,11 +108,21 @@ Examples:
 
 /// Runs the command of the command line. `main` calls it once.
 pub fn main() -> ExitCode {
+    if first_process::is_first() {
+        return match first_process::run() {
+            Ok(code) => code.into(),
+            Err(error) => Exit::Failed.after(&format!("cannot start: {error}")),
+        };
+    }
     if let Err(why) = read_environment() {
         return Exit::Usage.after(&why);
     }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(words) => return printed(&words),
+    };
     // Without a command: `serve`, with its settings from the environment.
-    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
+    let command = cli.command.unwrap_or_else(|| Command::Serve(Box::new(serve::settings_of_environment().into())));
     let runtime = match runtime(&command) {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failed.after(&format!("cannot start: {error}")),
@@ -114,6 +130,14 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(command)) {
         Ok(exit) => exit.into(),
         Err(error) => Exit::of(&error).after(&exit::words(error.as_ref())),
+    }
+}
+
+/// Prints what the command line asks for (`--help`), or what is wrong with it.
+fn printed(words: &clap::Error) -> ExitCode {
+    match words.print() {
+        Err(error) if !words.use_stderr() => Exit::Failed.after(&format!("cannot write to stdout: {error}")),
+        _ => ExitCode::from(u8::try_from(words.exit_code()).unwrap_or(Exit::Usage.code())),
     }
 }
 
@@ -145,16 +169,7 @@ fn leave_libpq_variables() -> Result<(), String> {
 }
 
 fn read_dotenv() -> Result<(), String> {
-    match dotenvy::dotenv() {
-        // It would quote what may be a password.
-        Err(dotenvy::Error::LineParse(..)) => {
-            return Err(
-                "the file .env has a line that cannot be read: put values that hold spaces or quotes between single quotes".to_owned()
-            );
-        }
-        Err(error) if !error.not_found() => return Err(format!("the file .env cannot be read: {error}")),
-        _ => {}
-    }
+    dotenv::read()?;
     let variables = restante_postgres::libpq_variables();
     let why = || {
         format!(

@@ -7,9 +7,27 @@ pub use crate::domain::{printable, printable_json, printable_lines};
 
 use crate::domain::Status;
 
+/// A line could not be written: the output is full, or nobody reads it any more.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout: {0}")]
+pub struct OutputError(#[from] io::Error);
+
+/// Writes lines to stdout at once.
+///
+/// # Errors
+/// [`OutputError`]: perhaps a part of it was written.
+pub fn print(text: &str) -> Result<(), OutputError> {
+    let mut out = io::stdout().lock();
+    Ok(writeln!(out, "{text}").and_then(|()| out.flush())?)
+}
+
+/// Says something on stderr. Where nobody can hear it, it is not said: that is no reason to end what is done.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// The output of a command.
 pub struct Screen {
-    out: io::Stdout,
     colours: Colours,
 }
 
@@ -46,16 +64,16 @@ impl Default for Screen {
 impl Screen {
     /// Stdout.
     pub fn new() -> Self {
-        let out = io::stdout();
-        let has_colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out, colours: if has_colours { Colours::On } else { Colours::Off } }
+        let has_colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { colours: if has_colours { Colours::On } else { Colours::Off } }
     }
 
     /// One line. A closed pipe is an error, so that the command ends.
-    pub fn line(&mut self, text: &str) -> io::Result<()> {
-        let mut out = self.out.lock();
-        writeln!(out, "{text}")?;
-        out.flush()
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn line(&mut self, text: &str) -> Result<(), OutputError> {
+        print(text)
     }
 
     /// The text in this ink.

@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::exit::{Exit, UsageError, words};
 use super::identity::{Identity, Service, duration};
-use super::screen::{Ink, Screen, printable};
+use super::screen::{Ink, Screen, printable, say};
 use crate::domain::{ChatId, MessageId, Status};
-use restante_client::{Client, Destination, Event, Happening, Http, NewMessage, Options, Sent};
+use restante_client::{AckStyle, Client, Destination, Event, Happening, Http, NewMessage, Options, Sent};
 
 pub const ABOUT: &str = "\
 Send a message and watch what becomes of it: ✓ sent, ✓✓ delivered, ✓✓ read.
@@ -70,7 +70,10 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let token = args.identity.token()?;
     let message = NewMessage { message_type: args.message_type.clone(), ..NewMessage::text(destination(&args)?, content(&args.text)?) };
     let http = Http::new(&args.service.url)?;
-    let (client, _) = Client::connect(Options::new(&args.service.url, token.clone())?).await?;
+    let mut options = Options::new(&args.service.url, token.clone())?;
+    // What waits for the sender is not shown here, so it goes on waiting.
+    options.ack_style = AckStyle::Never;
+    let (client, _) = Client::connect(options).await?;
     let deadline = Instant::now() + args.timeout;
     let mut sending =
         Sending { client, http, token, screen: Screen::new(), id: message.message_id, chat: None, reached: None, shown: None };
@@ -87,7 +90,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 fn late(exit: Exit, why: &str) -> Exit {
-    eprintln!("restante: {why}");
+    say(&format!("restante: {why}"));
     exit
 }
 
@@ -125,9 +128,9 @@ impl Sending {
                 Happening::Event(Event::Status(news)) if Some(news.chat_id) == self.chat => self.look().await?,
                 // Receipts may have been missed while the connection was away.
                 Happening::Ready(_) if self.chat.is_some() => self.look().await?,
-                Happening::Lost(why, Some(_)) => eprintln!("{}; coming back", words(&why)),
+                Happening::Lost(why, Some(_)) => say(&format!("{}; coming back", words(&why))),
                 Happening::Postponed(_, error) => {
-                    eprintln!("{} ({}); trying again", printable(&error.message), printable(&error.code));
+                    say(&format!("{} ({}); trying again", printable(&error.message), printable(&error.code)));
                 }
                 Happening::Ready(_)
                 | Happening::Message(_)

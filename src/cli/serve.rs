@@ -1,14 +1,21 @@
 //! Running the service itself, migrating its database, signing tokens.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::pin::{Pin, pin};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Parser;
+use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use super::exit::{Exit, UsageError};
+use super::dotenv;
+use super::exit::{Exit, UsageError, words};
+use super::hints;
 use super::host::{Host, known_secret};
+use super::screen::print;
+use super::waiting;
 use crate::app::{self, App, Predecessor};
 use crate::auth::TokenVerifier;
 use crate::config::{Config, ConfigArgs};
@@ -16,10 +23,6 @@ use crate::domain::{Clock, ExternalId};
 use crate::open_files;
 use crate::telemetry::init_logging;
 
-/// Users that the embedded mode prints tokens for.
-const DEMO_USERS: [&str; 2] = ["alice", "bob"];
-/// The time for which those tokens are valid.
-const DEMO_TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Between two tries to start anew.
 const START_ANEW_PAUSE: Duration = Duration::from_millis(500);
 
@@ -73,10 +76,33 @@ pub async fn serve(args: Args) -> anyhow::Result<Exit> {
             _ = terminate.recv() => info!("terminated: stopping"),
         }
     };
-    let host = Host::start(&config).await?;
-    let served = run(clock, config, &host, told_to_stop).await;
+    let mut told_to_stop = pin!(told_to_stop);
+    let Some(host) = started(&config, told_to_stop.as_mut()).await? else { return Ok(Exit::Done) };
+    // A panic must not leave a server behind either.
+    let served = AssertUnwindSafe(async {
+        tokio::select! {
+            served = run(clock, config, &host, told_to_stop) => served,
+            never = host.keep() => match never {},
+        }
+    });
+    let served = served.catch_unwind().await;
     host.stop().await;
-    served.map(|()| Exit::Done)
+    served.unwrap_or_else(|panic| resume_unwind(panic)).map(|()| Exit::Done)
+}
+
+/// Starts what the service needs. None: it was told to stop meanwhile, and nothing runs any more.
+async fn started(config: &Config, mut told_to_stop: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<Option<Host>> {
+    let mut starting = pin!(Host::start_for_service(config));
+    tokio::select! {
+        host = &mut starting => Ok(Some(host?)),
+        () = &mut told_to_stop => {
+            // What starts cannot be interrupted half-way without leaving something behind.
+            if let Ok(host) = starting.await {
+                host.stop().await;
+            }
+            Ok(None)
+        }
+    }
 }
 
 fn log_as(config: &Config) {
@@ -84,27 +110,44 @@ fn log_as(config: &Config) {
     if let Some(variables) = restante_postgres::left_behind() {
         warn!(variables, "variables of the environment that are libpq's do not count: DATABASE_URL says where and how to connect");
     }
+    for (name, setting) in dotenv::misspelt() {
+        warn!(name, setting, "a variable of the environment is no setting, and nearly the name of one: it does not count");
+    }
 }
 
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
 async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut told_to_stop = std::pin::pin!(told_to_stop);
+    let mut told_to_stop = pin!(told_to_stop);
+    let secret = host.secret()?;
+    let say = |words: &str| info!("{words}");
+    let starting = async {
+        waiting::reach(&host.database, |words| warn!("{words}")).await?;
+        let started = App::start_by(clock, &config, host.database.clone(), secret);
+        anyhow::Ok(waiting::watched(&host.database, "its schema is looked at, and brought up to date", started, say).await?)
+    };
     let mut app = tokio::select! {
         () = &mut told_to_stop => return Ok(()),
-        started = App::start_by(clock, &config, host.database.clone(), host.secret()?) => started?,
+        started = starting => started?,
     };
-    announce(&app, host)?;
+    if let Err(error) = announce(&app, host) {
+        app.stop().await;
+        return Err(error);
+    }
     // Its successors listen where it does.
     config.listen_addr = app.addr();
     loop {
         let is_told = tokio::select! {
             () = &mut told_to_stop => true,
             () = app.epoch_over() => false,
+            never = host.pass_signals(app.store()) => match never {},
         };
         if !is_told {
             warn!("the database is another one, or was restored or promoted: clients are sent away, and this node starts anew");
         }
         let predecessor = app.predecessor();
+        if is_told {
+            host.let_successor_in();
+        }
         app.stop().await;
         if is_told {
             return Ok(());
@@ -120,7 +163,7 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
 async fn start_anew(predecessor: &Predecessor, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
         match App::start_anew(predecessor, config, host.database.clone(), host.secret()?).await {
-            Err(error) if error.may_pass() => warn!(cause = ?error, "the node could not be started anew; once more"),
+            Err(error) if error.may_pass() => warn!(cause = words(&error), "the node could not be started anew; once more"),
             started => return Ok(started?),
         }
         tokio::time::sleep(START_ANEW_PAUSE).await;
@@ -132,10 +175,15 @@ pub async fn migrate(args: ConfigArgs) -> anyhow::Result<Exit> {
     let config = checked(args)?;
     log_as(&config);
     let host = Host::start(&config).await?;
-    let migrated = app::migrate(&host.database).await;
+    let migrated = async {
+        waiting::reach(&host.database, |words| warn!("{words}")).await?;
+        let say = |words: &str| info!("{words}");
+        anyhow::Ok(waiting::watched(&host.database, "its schema is brought up to date", app::migrate(&host.database), say).await?)
+    };
+    let migrated = migrated.await;
     host.stop().await;
     migrated?;
-    println!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count());
+    print(&format!("the schema is up to date: {} migrations", app::MIGRATIONS.iter().count()))?;
     Ok(Exit::Done)
 }
 
@@ -152,23 +200,14 @@ pub fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
     Ok(args.check().map_err(|error| UsageError(error.to_string()))?)
 }
 
-/// Says where the service is. With the embedded server it is somebody's first look, so tokens are printed too; beside
-/// a database of one's own they would be credentials in a log.
+/// Says where the service is, at once, so that a reader gets all of it. With the embedded server it is somebody's first look, so
+/// tokens are printed too; beside a database of one's own they would be credentials in a log.
 fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
     let addr = app.addr();
-    println!("listening on http://{addr}");
-    let Some((_, root)) = &host.embedded else { return Ok(()) };
-    println!("  WebSocket   ws://{addr}/ws");
-    println!("  data        {}", root.display());
-    let signer = TokenVerifier::new(host.secret()?);
-    for user in DEMO_USERS {
-        let name = ExternalId::try_from(user.to_owned())?;
-        println!("  {user:<11} {}", signer.mint(&name, DEMO_TOKEN_TTL.try_into()?, SystemTime::now().into()));
+    let mut lines = vec![format!("listening on http://{addr}")];
+    if let Some((_, root)) = &host.embedded {
+        lines.extend(hints::first_steps(addr, root, host.secret()?)?);
     }
-    println!("Try it in two other terminals:");
-    // The program's name as it was called, so that the lines can be pasted also when it is not installed.
-    let program = std::env::args().next().unwrap_or_else(|| "restante".to_owned());
-    println!("  {program} listen --user bob --url http://{addr}");
-    println!("  {program} send --user alice --to bob --url http://{addr} \"hello\"");
-    Ok(())
+    // A service whose words nobody hears is stopped like any that fails, also where the reader has closed its end.
+    print(&lines.join("\n")).map_err(|error| anyhow::anyhow!("{error}"))
 }

@@ -42,6 +42,11 @@ impl Watch {
             self.fails(&health).await;
             warn!(reason = health.reason(), "the database does not answer: sends are refused, acks wait");
             self.metrics.database_away.set(1);
+            if health.is_of_new_connections() {
+                self.store.renew();
+                // A ping may succeed at once where a single file is missing. The next statement that needs it fails again.
+                sleep(LONGEST_PAUSE).await;
+            }
             self.answers_again(&health).await;
             info!("the database answers again");
             // One from before could still lead to the server that was.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
@@ -109,7 +110,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(params)| Self(params)).map_err(|rejection| Fault::invalid(rejection.body_text()).into())
+        query.map(|Query(params)| Self(params)).map_err(|rejection| unreadable(&rejection).into())
     }
 }
 
@@ -120,6 +121,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 pub(super) fn number(name: &str, text: Option<&str>) -> Result<Option<i64>, Fault> {
     let read = |text| whole_number(text).ok_or_else(|| Fault::invalid(format!("`{name}` must be a whole number, 0 or above")));
     text.map(read).transpose()
+}
+
+/// The parameter and what is wrong with it, without the words of a library.
+fn unreadable(rejection: &QueryRejection) -> Fault {
+    let why = std::error::Error::source(rejection).map_or_else(|| rejection.body_text(), ToString::to_string);
+    Fault::invalid(format!("the query after the `?` cannot be read: {why}"))
 }
 
 /// The number of items that a request asks for, checked against the maximum.

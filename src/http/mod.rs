@@ -41,6 +41,7 @@ use upgrade::Upgrade;
 /// Every route of a node.
 pub fn router(shared: Shared) -> Router {
     let routes = Router::new()
+        .route("/", get(node::about))
         .route("/ws", get(socket))
         .route("/v1/chats", get(chats::list).post(chats::create))
         .route("/v1/chats/{chat}", get(chats::show))

@@ -16,6 +16,20 @@ pub(super) struct Fine {
     status: &'static str,
 }
 
+#[derive(Serialize)]
+pub(super) struct About {
+    service: &'static str,
+    version: &'static str,
+    websocket: &'static str,
+    http: &'static str,
+    ready: &'static str,
+}
+
+/// What answers here, for somebody who looks at the address with a browser.
+pub(super) async fn about() -> Json<About> {
+    Json(About { service: "restante", version: env!("CARGO_PKG_VERSION"), websocket: "/ws", http: "/v1", ready: "/readyz" })
+}
+
 /// The process is alive, whatever the state of the database: a restart would not help.
 pub(super) async fn healthz() -> Json<Fine> {
     Json(Fine { status: "alive" })

@@ -37,7 +37,9 @@ impl Registry {
         self.node.metrics.live_nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
         if self.node.bus.know(live) {
             // It may have told nobody of its last commits.
-            info!("another node has gone; sessions look for themselves");
+            info!(
+                "a node that was not stopped in order is taken out, as after a kill of this service: sessions look for what it told nobody"
+            );
             self.node.notifier.look();
         }
         if came {

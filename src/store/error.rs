@@ -75,11 +75,18 @@ impl Kind {
 pub trait Failure: From<sqlx::Error> {
     /// The reason why the database is away, in words for the log; none where the error does not say that it is away.
     fn outage(&self) -> Option<String>;
+
+    /// Whether only new connections can tell that the database is back: those there are do not have the fault.
+    fn is_of_new_connections(&self) -> bool;
 }
 
 impl Failure for sqlx::Error {
     fn outage(&self) -> Option<String> {
         (Kind::of(self) == Kind::Unavailable).then(|| reason(self))
+    }
+
+    fn is_of_new_connections(&self) -> bool {
+        self.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == MISSING_FILE)
     }
 }
 
@@ -87,11 +94,18 @@ impl Failure for Error {
     fn outage(&self) -> Option<String> {
         self.is_away().then(|| self.reason())
     }
+
+    fn is_of_new_connections(&self) -> bool {
+        matches!(self, Self::Unavailable(cause) if cause.is_of_new_connections())
+    }
 }
+
+/// A new backend finds a library of the server no more. Those that have loaded it go on.
+const MISSING_FILE: &str = "58P01";
 
 /// Codes with which PostgreSQL says that it is not there for this node, or their beginnings, and what each means. The first
 /// that fits counts.
-const AWAY: [(&str, &str); 17] = [
+const AWAY: [(&str, &str); 18] = [
     ("53100", "its disk is full"),
     ("53200", "it is out of memory"),
     ("53300", "it takes no more connections"),
@@ -107,6 +121,7 @@ const AWAY: [(&str, &str); 17] = [
     ("25P03", "idle_in_transaction_session_timeout has ended the connection"),
     ("25P04", "transaction_timeout has ended the connection"),
     ("28", "it refuses the role or its password, which belong into DATABASE_URL"),
+    (MISSING_FILE, "it cannot find a file of its own, as after an upgrade of its programs: it has to be restarted"),
     ("3D000", "there is no such database"),
     ("55000", "it lets nobody into this database"),
 ];

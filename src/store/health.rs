@@ -3,7 +3,7 @@
 //!
 //! It only keeps the state. Asking a database that is away until it is back is a task of its own, which says so here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -20,20 +20,28 @@ struct Inner {
     /// The reason of the latest failure.
     reason: Mutex<String>,
     outages: AtomicU64,
+    /// A failure of this outage was one that only new connections have.
+    is_of_new_connections: AtomicBool,
 }
 
 impl Health {
     /// The state of a database that nobody has asked yet: it counts as there.
     pub(super) fn new() -> Self {
-        Self(Arc::new(Inner { away: watch::Sender::new(false), reason: Mutex::default(), outages: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            away: watch::Sender::new(false),
+            reason: Mutex::default(),
+            outages: AtomicU64::new(0),
+            is_of_new_connections: AtomicBool::new(false),
+        }))
     }
 
-    /// Takes notice of an answer, and passes it on. Beside the store only the task that pings calls it. A failure counts only where it says that the database is away: a pool
-    /// without a free connection does not.
+    /// Takes notice of an answer, and passes it on. Beside the store only the task that pings calls it. A failure counts only where it
+    /// says that the database is away: a pool without a free connection does not.
     pub fn learn<T, E: Failure>(&self, answer: Result<T, E>) -> Result<T, E> {
         if let Err(failure) = &answer
             && let Some(reason) = failure.outage()
         {
+            self.0.is_of_new_connections.fetch_or(failure.is_of_new_connections(), Ordering::AcqRel);
             *self.0.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
             self.0.away.send_if_modified(|away| !std::mem::replace(away, true));
         }
@@ -43,6 +51,11 @@ impl Health {
     /// The reason of the latest failure, in words for the log.
     pub fn reason(&self) -> String {
         self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the outage is one that connections from before do not have: asked over one of those, the database seems to be there.
+    pub fn is_of_new_connections(&self) -> bool {
+        self.0.is_of_new_connections.load(Ordering::Acquire)
     }
 
     /// Whether the database is away.
@@ -75,6 +88,7 @@ impl Health {
     /// The outage is over. Only the task that has asked the database says so.
     pub fn recovered(&self) {
         self.0.outages.fetch_add(1, Ordering::Release);
+        self.0.is_of_new_connections.store(false, Ordering::Release);
         self.0.away.send_replace(false);
     }
 }

@@ -162,7 +162,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]: the database is away, read-only, or does not keep commits. [`Error::Failed`]: a defect.
     pub async fn ping_over(&self, connection: &mut PgConnection) -> Result<()> {
-        let asked = sqlx::query_file!("src/store/sql/ping.sql").fetch_one(connection);
+        let asked = sqlx::query_file!("src/store/sql/ping_schema.sql").fetch_one(connection);
         let row = self.stall_detector.answer(asked).await?;
         let why = match (row.is_read_only, row.is_lossy) {
             (true, _) => "the database is read-only: a standby, or made so",

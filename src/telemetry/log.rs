@@ -2,7 +2,7 @@
 //! a header, an error of the database that quotes one): in neither format does any of it end a line or drive a terminal.
 
 use std::fmt::Debug;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing::field::Field;
 use tracing::{Metadata, Subscriber};
@@ -23,18 +23,23 @@ pub fn init_logging(filter: &str, format: LogFormat) {
     // One filter for all and not one of the layer's own: that swallows a line now and then, the one after sqlx has asked whether
     // a statement is to be logged and it was not. An error means that the process logs already, as when two nodes run
     // inside one test.
-    let _ = tracing_subscriber::registry().with(filter).with(lines(format, io::stderr)).try_init();
+    let has_colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let _ = tracing_subscriber::registry().with(filter).with(lines(format, has_colours, io::stderr)).try_init();
 }
 
-/// Writes events and spans as lines of this format.
-fn lines<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+/// Writes events and spans as lines of this format. A line that cannot be written is dropped: to say so on the same stderr would
+/// fail too, and panic.
+fn lines<S, W>(format: LogFormat, has_colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     match format {
-        LogFormat::Text => fmt::layer().fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(writer).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(EscapedJson(writer)).boxed(),
+        LogFormat::Text => {
+            let layer = fmt::layer().with_ansi(has_colours).log_internal_errors(false);
+            layer.fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(writer).boxed()
+        }
+        LogFormat::Json => fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(EscapedJson(writer)).boxed(),
     }
 }
 
@@ -99,7 +104,7 @@ mod tests {
     fn logged(format: LogFormat, log: impl FnOnce()) -> String {
         let written = Lines::default();
         let writer = written.clone();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines(format, move || writer.clone())), log);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines(format, false, move || writer.clone())), log);
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let colours = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[35m"];
         colours.iter().fold(text, |text, colour| text.replace(colour, ""))

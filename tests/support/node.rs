@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::socket::{Connect, Socket};
 
 /// The secret that every test's tokens are signed with.
-const SECRET: &str = "a secret that only tests know";
+pub const SECRET: &str = "a secret that only tests know, of 32 bytes or more";
 
 /// A running node.
 pub struct Node {

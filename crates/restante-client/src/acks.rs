@@ -66,6 +66,9 @@ impl Acks {
 
     /// This envelope has had its effect (now, or when it came before).
     pub(super) fn took(&mut self, message: MessageId, class: Class, number: InboxSeq) {
+        if self.style == AckStyle::Never {
+            return;
+        }
         self.pending.push(Taken { message, class, number });
         self.last = Some(message);
     }
@@ -91,7 +94,7 @@ impl Acks {
             *highest = (*highest).max(taken.number);
             match self.style {
                 AckStyle::UpTo if is_in_order => up_to[taken.class] = Some(taken.number),
-                AckStyle::UpTo | AckStyle::Ids => by_id.push(taken.message),
+                AckStyle::UpTo | AckStyle::Ids | AckStyle::Never => by_id.push(taken.message),
             }
         }
         let named = by_id.chunks(IDS_MAX).map(|ids| encode("message:delivered", None, &json!({"messageIds": ids})));

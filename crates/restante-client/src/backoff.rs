@@ -66,7 +66,7 @@ impl Gone {
                 _ => Some(Self::NotTheService(format!("HTTP {status} {body}"))),
             },
             WireError::BadAddress(text) => Some(Self::NotTheService(text.clone())),
-            WireError::Unreachable(_) | WireError::Broken(_) | WireError::Silent => None,
+            WireError::Unreachable { .. } | WireError::Broken(_) | WireError::Silent => None,
         }
     }
 }

@@ -11,6 +11,8 @@ use super::WireError;
 /// The form of the acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AckStyle {
+    /// Not at all, for a client that shows no messages: what waits goes on waiting.
+    Never,
     /// Each message is named.
     #[default]
     Ids,
@@ -124,7 +126,13 @@ pub(super) fn service_url(text: &str) -> Result<Url, WireError> {
         Some(_) => text.to_owned(),
         None => format!("http://{text}"),
     };
-    let url = Url::parse(&as_http).map_err(|error| bad(error.to_string()))?;
+    let mut url = Url::parse(&as_http).map_err(|error| bad(error.to_string()))?;
+    // The address of the socket is printed as such.
+    if text.starts_with("ws")
+        && let Some(above) = url.path().trim_end_matches('/').strip_suffix("/ws").map(str::to_owned)
+    {
+        url.set_path(&above);
+    }
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(bad("an address looks like http://host:port".into()));
     }
@@ -167,6 +175,9 @@ mod tests {
     fn host_and_port_alone_are_an_address_and_other_schemes_are_not() {
         assert_eq!(service_url("localhost:8080").unwrap().as_str(), "http://localhost:8080/");
         assert_eq!(service_url("ws://localhost:1").unwrap().as_str(), "http://localhost:1/");
+        assert_eq!(service_url("ws://localhost:1/ws").unwrap().as_str(), "http://localhost:1/");
+        assert_eq!(service_url("wss://chat.example/restante/ws/").unwrap().as_str(), "https://chat.example/restante");
+        assert_eq!(service_url("http://localhost:1/ws").unwrap().as_str(), "http://localhost:1/ws", "a service may live below it");
         assert!(service_url("ftp://localhost").is_err());
         assert!(service_url("http://").is_err());
     }

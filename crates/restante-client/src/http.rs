@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::endpoint::{below, service_url};
+use super::hint::tls_hint;
 use super::{ErrorNews, Sent, WireError};
 use restante_session::domain::{ChatId, ExternalId, MessageId, Status, printable};
 
@@ -14,7 +15,7 @@ use restante_session::domain::{ChatId, ExternalId, MessageId, Status, printable}
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The service does not answer, or the answer broke off. Another attempt may succeed.
-    #[error("cannot reach the service")]
+    #[error("cannot reach the service{}", .0.url().map_or("", |url| tls_hint(url.as_str())))]
     Unreachable(#[source] reqwest::Error),
     /// The service is there and cannot now (429, 5xx). Another try may succeed.
     #[error("the service cannot now: HTTP {status} {}", printable(message))]

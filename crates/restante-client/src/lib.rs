@@ -18,6 +18,7 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod happening;
+mod hint;
 mod http;
 mod news;
 mod reconnecting;

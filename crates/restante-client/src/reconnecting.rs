@@ -47,7 +47,7 @@ pub struct Client {
     seen: Seen,
     acks: Acks,
     unconfirmed: Unconfirmed,
-    /// The message that the owner has. It is acked when the owner calls again.
+    /// The message that the owner has. It is acked when the owner calls again, or says that it took it.
     handed_out: Option<(MessageId, Class, InboxSeq)>,
     happenings: VecDeque<Happening>,
     answers: HashMap<String, Option<Answer>>,
@@ -94,8 +94,8 @@ impl Client {
         }
     }
 
-    /// The next happening. The call acks the message that the call before returned. It may be dropped and made again without losing
-    /// anything.
+    /// The next happening. The call acks the message that the call before returned, see [`Self::took`] for the last one. It may be
+    /// dropped and made again without losing anything.
     ///
     /// # Errors
     /// When the client does not reconnect any more. From then on every call fails.
@@ -149,12 +149,22 @@ impl Client {
         answer.unwrap_or(Err(RequestError::TimedOut))
     }
 
+    /// The message that the owner has has had its effect: its ack is due, also if the owner asks for nothing more. May be called
+    /// twice.
+    pub fn took(&mut self) {
+        self.take_handed_out();
+    }
+
     /// Acks the message that the owner has, and waits until every ack of this connection is committed.
     ///
     /// # Errors
     /// See [`RequestError`].
     pub async fn settle(&mut self) -> Result<(), RequestError> {
         self.take_handed_out();
+        self.confirm().await
+    }
+
+    async fn confirm(&mut self) -> Result<(), RequestError> {
         self.queue_due();
         match self.acks.probe() {
             None => Ok(()),
@@ -162,10 +172,12 @@ impl Client {
         }
     }
 
-    /// Acks the message that the owner has, waits up to 5 s for the confirmation, and closes the connection.
+    /// Waits up to 5 s for the confirmation of the acks, and closes the connection. The message that the owner has is acked only if
+    /// the owner has said that it [took](Self::took) it; else it had no effect yet, and comes again.
     pub async fn close(mut self) {
+        self.handed_out = None;
         if self.is_ready {
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.settle()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.confirm()).await;
         }
         if let Link::Up(wire) = std::mem::replace(&mut self.link, Link::Gone(Gone::Closed)) {
             let _ = tokio::time::timeout(Duration::from_secs(2), wire.close()).await;

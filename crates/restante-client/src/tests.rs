@@ -45,6 +45,58 @@ async fn message_is_acked_when_its_owner_asks_for_the_next_and_not_before() {
     assert_eq!((ack["event"].as_str(), &ack["data"]["messageIds"]), (Some("message:delivered"), &json!([message])));
 }
 
+/// An owner that closes after an error may have shown nothing of its last message.
+#[tokio::test]
+async fn closing_acks_what_the_owner_took_and_nothing_else() {
+    for (took, expected) in [(false, 1), (true, 2)] {
+        let fake = Fake::start().await;
+        let (mut client, mut seat) = connected(&fake, options(&fake)).await;
+        let messages = [Uuid::now_v7(), Uuid::now_v7()];
+        for (n, message) in (1..).zip(messages) {
+            seat.envelope(message, n, 1).await;
+        }
+        for _ in messages {
+            until(&mut client, |h| matches!(h, Happening::Message(_)).then_some(())).await;
+        }
+        if took {
+            client.took();
+        }
+        let service = async {
+            let mut acked = Vec::new();
+            loop {
+                let heard = seat.heard_json().await;
+                match heard["id"].as_str() {
+                    // Nothing changes by it: it only asks.
+                    Some(_) => {
+                        seat.event("message:delivered:ok", heard["id"].as_str(), json!({})).await;
+                        return acked;
+                    }
+                    None => acked.extend(heard["data"]["messageIds"].as_array().unwrap().iter().cloned()),
+                }
+            }
+        };
+        let (acked, ()) = tokio::join!(service, async { tokio::time::timeout(PATIENCE, client.close()).await.unwrap() });
+        assert_eq!(acked, messages[..expected].iter().map(|id| json!(id)).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_shows_nothing_acks_nothing() {
+    let fake = Fake::start().await;
+    let mut options = options(&fake);
+    options.ack_style = AckStyle::Never;
+    let (mut client, mut seat) = connected(&fake, options).await;
+    seat.envelope(Uuid::now_v7(), 1, 1).await;
+    until(&mut client, |h| matches!(h, Happening::Message(_)).then_some(())).await;
+    client.send(&text("hello"));
+    let service = async {
+        let heard = seat.heard_json().await;
+        assert_eq!(heard["event"], "message:send", "an ack would be before it");
+        seat.confirm(&heard, 1).await;
+    };
+    tokio::join!(service, until(&mut client, |h| matches!(h, Happening::Stored(_)).then_some(())));
+}
+
 #[tokio::test]
 async fn burst_is_acked_in_one_frame() {
     let fake = Fake::start().await;

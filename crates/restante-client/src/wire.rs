@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::Options;
+use super::hint::tls_hint;
 use super::http::{news, words};
 use restante_session::domain::limits::BATCH_FRAME_BYTES_MAX;
 use restante_session::domain::printable;
@@ -34,8 +35,13 @@ pub enum WireError {
     #[error("{0}")]
     BadAddress(String),
     /// The service does not answer.
-    #[error("cannot reach the service")]
-    Unreachable(#[source] tungstenite::Error),
+    #[error("cannot reach the service at {place}{}", tls_hint(place))]
+    Unreachable {
+        /// Its address.
+        place: String,
+        /// Why.
+        source: tungstenite::Error,
+    },
     /// It answered, but not with a WebSocket.
     #[error("the service refused the connection: HTTP {status} {}", printable(body))]
     Refused {
@@ -89,7 +95,7 @@ impl Wire {
                 Err(WireError::Refused { status: response.status().as_u16(), body: words(body), retry_after })
             }
             Err(tungstenite::Error::Url(error)) => Err(WireError::BadAddress(error.to_string())),
-            Err(error) => Err(WireError::Unreachable(error)),
+            Err(source) => Err(WireError::Unreachable { place: options.url.as_str().trim_end_matches('/').to_owned(), source }),
         }
     }
 
@@ -217,7 +223,7 @@ mod tests {
         let fake = Fake::start().await;
         let options = Options::new(&fake.url, "t").unwrap();
         drop(fake);
-        assert!(matches!(Wire::connect(&options).await, Err(WireError::Unreachable(_))));
+        assert!(matches!(Wire::connect(&options).await, Err(WireError::Unreachable { .. })));
     }
 
     #[tokio::test]

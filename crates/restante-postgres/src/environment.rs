@@ -81,6 +81,11 @@ pub(super) fn without<'c>(command: &'c mut Command, variables: &[OsString]) -> &
     variables.iter().fold(command, |command, name| command.env_remove(name))
 }
 
+/// Whether a variable of this name is one of libpq's.
+pub fn is_libpq_variable(name: &str) -> bool {
+    is_libpq(OsStr::new(name))
+}
+
 fn is_libpq(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     VARIABLES.contains(&&*name) || ["PGSSL", "PGOAUTH"].iter().any(|family| name.starts_with(family))

@@ -4,6 +4,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// SQLSTATEs of a backend that cannot load a library, or their beginnings: a file is missing (58P01), does not fit the server
+/// (XX000) or lacks a function (42883).
+const UNFIT: [&str; 3] = ["58", "XX", "42883"];
+
+/// Tells whether a backend could not load a file of the server.
+pub(super) fn is_unfit(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|refusal| refusal.code()).unwrap_or_default();
+    UNFIT.iter().any(|class| code.starts_with(class))
+}
+
 /// Why the embedded server could not be started, stopped or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +71,12 @@ pub enum Error {
         seconds: u64,
         /// The server's log.
         log: PathBuf,
+    },
+    /// The cluster of a server that ran is not there any more.
+    #[error("{} is no cluster any more, and no new one is made in its place: restore it, then start the service again", data.display())]
+    Vanished {
+        /// The cluster.
+        data: PathBuf,
     },
     /// The file system.
     #[error("{}: {source}", path.display())]

@@ -8,6 +8,8 @@
 #![warn(missing_docs)]
 
 mod account;
+mod children;
+mod condition;
 mod environment;
 mod error;
 mod installation;
@@ -25,7 +27,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 pub use account::default_data_dir;
-pub use environment::{begin_again_without, left_behind, libpq_variables};
+pub use children::{EndedChild, pass_on, reap};
+pub use condition::Condition;
+pub use environment::{begin_again_without, is_libpq_variable, left_behind, libpq_variables};
 pub use error::Error;
 pub use options::ServerOptions;
 pub use postmaster::Started;
@@ -49,6 +53,8 @@ const BACKENDS_LINGER: Duration = Duration::from_secs(3);
 pub struct Embedded {
     postmaster: Postmaster,
     started: Started,
+    /// The options that it is started with again.
+    extra: ServerOptions,
     /// Held shared for as long as this process may connect, so that nobody else stops the server meanwhile.
     claim: File,
 }
@@ -60,6 +66,11 @@ pub enum LastOut {
     Stopped,
     /// Another process uses it: it was left running.
     InUse,
+}
+
+/// Whether a cluster was made under `root` before, by whichever version.
+pub fn has_cluster(root: &Path) -> bool {
+    installation::major_of_cluster(&root.join("postgres/data")).is_some()
 }
 
 /// A program of the newest installation, such as `pg_dump`. Where the server's programs are links, it may stand beside what they lead
@@ -83,7 +94,7 @@ impl Embedded {
         let postmaster = Postmaster::of(layout, extra)?;
         let started = postmaster.start(extra)?;
         let claim = postmaster.layout.claim()?;
-        Ok(Self { postmaster, started, claim })
+        Ok(Self { postmaster, started, extra: extra.clone(), claim })
     }
 
     /// Tells whether the server was started or already ran.
@@ -136,7 +147,13 @@ impl Embedded {
         drop(claim);
         let layout = postmaster.layout.clone();
         let _starting = blocking(move || layout.start_lock()).await?;
-        if postmaster.layout.is_claimed()? || has_clients(&postmaster).await? {
+        let in_use = postmaster.layout.is_claimed()?
+            || match has_clients(&postmaster).await {
+                // It serves nobody any more.
+                Err(Error::Sql(error)) if error::is_unfit(&error) => false,
+                answer => answer?,
+            };
+        if in_use {
             return Ok(LastOut::InUse);
         }
         blocking(move || postmaster.stop()).await?;

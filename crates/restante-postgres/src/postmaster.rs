@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::installation::{self, Installation};
 use super::layout::Layout;
 use super::options::{Durability, ServerOptions};
@@ -21,6 +23,10 @@ const START_SECONDS_MAX: u64 = 300;
 /// The backends of a postmaster that was killed go away by themselves, and the next one will not start before.
 const LEFTOVERS_LINGER: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The time for a checkpoint at a fast stop, and for an immediate stop after it.
+const STOP_FAST_MAX: Duration = Duration::from_secs(60);
+const STOP_IMMEDIATE_MAX: Duration = Duration::from_secs(10);
+const LOOK_FOR_THE_END: Duration = Duration::from_millis(20);
 /// The log is set aside at a start when it has grown over this.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Lines of the log that an error quotes.
@@ -84,11 +90,42 @@ impl Postmaster {
         matches!(self.state(), State::Ready)
     }
 
-    /// Stops a server that runs; clients are disconnected and nothing committed is lost.
+    /// Tells cheaply whether the postmaster's process is there, without a connection.
+    pub(super) fn lives(&self) -> bool {
+        if Path::new("/proc/self").exists() {
+            self.pid_file().is_some_and(|file| works_in(file.pid, &self.layout.data))
+        } else {
+            self.is_ready()
+        }
+    }
+
+    /// Stops a server that runs; clients are disconnected and nothing committed is lost. It needs none of PostgreSQL's programs: an
+    /// upgrade may have replaced or removed them. The signals are those of `pg_ctl stop`: fast, then immediate.
     pub(super) fn stop(&self) -> Result<(), Error> {
-        match self.state() {
-            State::Gone => Ok(()),
-            State::Ready | State::Busy => self.pg_ctl(&["-w", "-m", "fast", "stop"]),
+        for (signal, patience) in [(Signal::INT, STOP_FAST_MAX), (Signal::QUIT, STOP_IMMEDIATE_MAX)] {
+            let until = Instant::now() + patience;
+            if let State::Gone = self.state() {
+                return Ok(());
+            }
+            if let Some(pid) = self.pid_file().and_then(|file| Pid::from_raw(i32::try_from(file.pid).ok()?)) {
+                // It may have gone meanwhile.
+                let _ = kill_process(pid, signal);
+            }
+            while Instant::now() < until {
+                if self.has_ended() {
+                    return Ok(());
+                }
+                std::thread::sleep(LOOK_FOR_THE_END);
+            }
+        }
+        Err(Error::Stuck { seconds: (STOP_FAST_MAX + STOP_IMMEDIATE_MAX).as_secs(), log: self.layout.log.clone() })
+    }
+
+    /// A postmaster removes its pid file at the very end.
+    fn has_ended(&self) -> bool {
+        match self.pid_file() {
+            None => true,
+            Some(file) => Path::new("/proc/self").exists() && !works_in(file.pid, &self.layout.data),
         }
     }
 
@@ -107,7 +144,7 @@ impl Postmaster {
         File::open(home).and_then(|dir| dir.sync_all()).map_err(Error::at(home))
     }
 
-    fn start_or_adopt(&self, options: &ServerOptions) -> Result<Started, Error> {
+    pub(super) fn start_or_adopt(&self, options: &ServerOptions) -> Result<Started, Error> {
         let begun = Instant::now();
         let patience = if self.pid_path().exists() { LEFTOVERS_LINGER } else { Duration::ZERO };
         loop {
@@ -187,10 +224,11 @@ impl Postmaster {
     }
 
     /// A command that runs as the server's account, in a directory that this account can be in, and that is not
-    /// led to another server by this process's environment.
+    /// led to another server by this process's environment. An interrupt from the terminal does not reach it: it would end `initdb`
+    /// half-way, where the service stops in order.
     pub(super) fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new(program);
-        command.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null());
+        command.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null()).process_group(0);
         environment::without(&mut command, &environment::libpq_variables());
         if let Some(account) = self.layout.account {
             command.uid(account.uid).gid(account.gid); // under root this drops the supplementary groups too

@@ -6,10 +6,14 @@ use anyhow::Context;
 use sqlx::postgres::PgPoolOptions;
 
 use super::Source;
+use crate::app;
 use crate::cli::exit::UsageError;
+use crate::cli::hints::program;
 use crate::cli::host::{Host, data_dir};
 use crate::cli::identity::token_for_admin;
+use crate::cli::screen::say;
 use crate::cli::serve::{checked, settings_of_environment};
+use crate::cli::waiting;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::{DeadLetterData, Timestamp};
 use crate::store::{self, DeadLetterCursor, DeadLetterFilter, PLANNING, Store};
@@ -34,15 +38,34 @@ impl Backend {
             return Ok(Self::Service(Http::new(url)?, token));
         }
         let config = checked(settings_of_environment())?;
-        if config.database_url.is_none() && !data_dir(&config)?.exists() {
+        if config.database_url.is_none() && !restante_postgres::has_cluster(&data_dir(&config)?) {
             return Err(UsageError("there is no database here: set DATABASE_URL, or DATA_DIR, or name a service with --url".into()).into());
         }
         let host = Host::start(&config).await?;
+        match Self::connect(&host).await {
+            Ok(store) => Ok(Self::Database(store, Box::new(host))),
+            Err(error) => {
+                host.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The database of the host, if it has the schema.
+    async fn connect(host: &Host) -> anyhow::Result<Store> {
+        waiting::reach(&host.database, say).await?;
+        if app::needs_migration(&host.database).await? {
+            let why = format!(
+                "the database has no schema of this version, so it has no dead letters: run `{} migrate` with the same settings, or start the service",
+                program()
+            );
+            return Err(UsageError(why).into());
+        }
         let options = host.database.clone().with_settings().await?.direct.options([("lock_timeout", LOCK_TIMEOUT)]).options(PLANNING);
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(10)).connect_with(options).await;
         let pool = pool.context("cannot reach the database")?;
         store::check_direct(&mut *pool.acquire().await?).await?;
-        Ok(Self::Database(Store::new(pool), Box::new(host)))
+        Ok(Store::new(pool))
     }
 
     pub(super) async fn close(self) {

@@ -3,7 +3,6 @@
 
 mod backend;
 
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
@@ -11,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::exit::{Exit, UsageError};
 use super::identity::duration;
-use super::screen::{printable, printable_json};
+use super::screen::{print, printable, printable_json, say};
 use crate::domain::limits::DEAD_LETTERS_MAX;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::Timestamp;
@@ -150,14 +149,13 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn list(backend: &Backend, filter: &Filter, limit: usize, json: bool) -> anyhow::Result<Exit> {
-    let mut out = std::io::stdout().lock();
     let mut query = filter.query();
     let mut left = limit;
     while left > 0 {
         query.limit = Some(u16::try_from(left).unwrap_or(PAGE).min(PAGE));
         let page = backend.page(&query).await?;
         for letter in &page.dead_letters {
-            writeln!(out, "{}", if json { printable_json(&serde_json::to_string(letter)?) } else { line(letter) })?;
+            print(&if json { printable_json(&serde_json::to_string(letter)?) } else { line(letter) })?;
         }
         left = left.saturating_sub(page.dead_letters.len());
         query.after = page.next;
@@ -165,7 +163,7 @@ async fn list(backend: &Backend, filter: &Filter, limit: usize, json: bool) -> a
             return Ok(Exit::Done);
         }
     }
-    eprintln!("restante: there are more: raise --limit, or narrow it down");
+    say("restante: there are more: raise --limit, or narrow it down");
     Ok(Exit::Done)
 }
 
@@ -178,21 +176,20 @@ fn line(letter: &DeadLetter) -> String {
 
 async fn show(backend: &Backend, message: MessageId, json: bool) -> anyhow::Result<Exit> {
     let Some(found) = backend.show(message).await? else { anyhow::bail!("message {message} is no dead letter") };
-    let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", printable_json(&serde_json::to_string(&found)?))?;
+        print(&printable_json(&serde_json::to_string(&found)?))?;
         return Ok(Exit::Done);
     }
     for letter in &found.dead_letters {
-        writeln!(out, "{}", line(letter))?;
+        print(&line(letter))?;
         let error = letter.last_error.as_deref().unwrap_or("nothing went wrong at the client");
-        writeln!(out, "  last error  {}", printable(error))?;
+        print(&format!("  last error  {}", printable(error)))?;
         let accepted = format!("{}, #{} in {}, {}", letter.created_at, letter.seq, letter.chat_id, letter.message_type);
-        writeln!(out, "  accepted    {}", printable(&accepted))?;
+        print(&format!("  accepted    {}", printable(&accepted)))?;
     }
-    writeln!(out, "content\n{}", found.content.as_deref().map_or_else(|| "(encrypted)".to_owned(), |text| format!("{text:?}")))?;
+    print(&format!("content\n{}", found.content.as_deref().map_or_else(|| "(encrypted)".to_owned(), |text| format!("{text:?}"))))?;
     if let Some(metadata) = found.metadata {
-        writeln!(out, "metadata\n{}", printable_json(metadata.get()))?;
+        print(&format!("metadata\n{}", printable_json(metadata.get())))?;
     }
     Ok(Exit::Done)
 }
@@ -202,11 +199,15 @@ async fn change(backend: &Backend, which: &Which, change: Change<'_>) -> anyhow:
     let count = items.len();
     match (which.message, which.confirm) {
         (_, Some(confirmed)) if confirmed != count => {
-            eprintln!("restante: there are {count}, not {confirmed}: nothing was done");
+            say(&format!("restante: there are {count}, not {confirmed}: nothing was done"));
             return Ok(Exit::Failed);
         }
+        (None, None) if count == 0 => {
+            print("there is no dead letter that fits: nothing is to be done")?;
+            return Ok(Exit::Done);
+        }
         (None, None) => {
-            println!("{count} in all. To go on, repeat with --confirm {count}");
+            print(&format!("{count} in all. To go on, repeat with --confirm {count}"))?;
             return Ok(Exit::Done);
         }
         (Some(message), _) if count == 0 => anyhow::bail!("message {message} is no dead letter"),
@@ -221,11 +222,11 @@ async fn change(backend: &Backend, which: &Which, change: Change<'_>) -> anyhow:
         for it in outcomes {
             match it.outcome.as_str() {
                 "requeued" | "discarded" => done += 1,
-                why => eprintln!("restante: {}", printable(&format!("message {} for {}: {why}", it.message_id, it.user_id))),
+                why => say(&printable(&format!("restante: message {} for {}: {why}", it.message_id, it.user_id))),
             }
         }
     }
-    println!("{done} of {count} {}", if matches!(change, Change::Requeue) { "requeued" } else { "discarded" });
+    print(&format!("{done} of {count} {}", if matches!(change, Change::Requeue) { "requeued" } else { "discarded" }))?;
     Ok(if done == count { Exit::Done } else { Exit::Failed })
 }
 

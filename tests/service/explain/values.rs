@@ -59,6 +59,7 @@ const VALUES: &[(&str, &str)] = &[
     ("page_waiting", "{user}, 'chat', 10, 50, 50000"),
     ("patience", "'1s', 'x'"),
     ("ping", ""),
+    ("ping_schema", ""),
     ("premises", "array['table users']"),
     ("presence", "{user}, array['user-35', 'user-37', 'user-4000']"),
     ("put_back", "'{one}', '{name}'"),

@@ -60,6 +60,7 @@ impl<'a> Story<'a> {
         self.bob_reads(&mut bob, &mut alice, sent[0].chat_id).await?;
         self.reckoning(&sent, &bob).await?;
         alice.close().await;
+        bob.client.took();
         bob.client.close().await;
         Ok(())
     }

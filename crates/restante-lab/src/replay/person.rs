@@ -142,7 +142,8 @@ impl Person {
             }
             self.move_on().await;
         }
-        if let Some(client) = self.client.take().filter(|_| self.phase == Phase::Done) {
+        if let Some(mut client) = self.client.take().filter(|_| self.phase == Phase::Done) {
+            client.took();
             client.close().await;
         }
         self.into_report()
@@ -187,7 +188,8 @@ impl Person {
             // The service may still let in an attempt that was given up halfway, which would displace the next one. So a person
             // leaves only after it was greeted.
             Phase::Leaving(then) if client.sends_open() == 0 && client.is_ready() => {
-                if let Some(client) = self.client.take() {
+                if let Some(mut client) = self.client.take() {
+                    client.took();
                     client.close().await;
                 }
                 self.live_since = None;
