@@ -25,6 +25,7 @@ mod pages;
 mod patience;
 mod people;
 mod premises;
+mod retention;
 mod rows;
 mod schema;
 mod sequences;
@@ -56,6 +57,7 @@ pub use pages::PageRequest;
 pub use patience::{Holder, in_the_way, wait_at_most};
 pub use people::Known;
 pub use premises::{Premises, ToDo, own_line};
+pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use sequences::{Sequence, sequences_behind};
 pub use settings::{
