@@ -15,7 +15,8 @@ use lab::lab;
 const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
                      --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
 /// Two runs at once: much of each is waiting for a database to be made.
-const RUNS: [&[&str]; 2] = [&["drain", "history", "backlog", "storm", "promises"], &["live", "nodes", "group", "idle", "held", "pairs"]];
+const RUNS: [&[&str]; 2] =
+    [&["drain", "history", "backlog", "storm", "promises"], &["live", "nodes", "group", "idle", "held", "pairs", "retention"]];
 
 /// All figures of a run.
 struct Figures(Vec<Value>);
@@ -94,8 +95,13 @@ fn every_scenario_gives_its_figures() {
         ("history", "drained with 1,000 / with 200"),
         ("held", "4 pairs, held for 400ms: dead rows of inboxes"),
         ("held", "4 pairs, at last: size of inboxes"),
+        ("retention", "sent → recipient, p99: beside it / without"),
     ] {
         figures.of(scenario, figure);
+    }
+    for table in ["messages", "message_status"] {
+        let rows = |month: u32| figures.median("retention", &format!("month {month}: rows of {table}"));
+        assert_eq!([rows(1), rows(3), rows(4)], [100.0, 300.0, 300.0], "the first month goes as the fourth comes");
     }
     assert_eq!(figures.median("idle", "connections"), 30.0);
     let worst = |part: &str| figures.median("storm", &format!("connect → drained, {part}"));

@@ -9,6 +9,7 @@ mod ingest;
 mod live;
 mod pairs;
 mod promises;
+mod retention;
 mod storm;
 
 use clap::ValueEnum;
@@ -47,11 +48,13 @@ pub enum Scenario {
     History,
     /// Pairs while a transaction stays open.
     Held,
+    /// Months that are written and removed.
+    Retention,
 }
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -64,6 +67,7 @@ impl Scenario {
         Self::Promises,
         Self::History,
         Self::Held,
+        Self::Retention,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
     const SHORT: [Self; 9] =
@@ -84,6 +88,7 @@ impl Scenario {
             Self::Promises => "promises",
             Self::History => "history",
             Self::Held => "held",
+            Self::Retention => "retention",
         }
     }
 
@@ -122,6 +127,7 @@ impl Scenario {
             Self::Promises => promises::promises(testbed, sizes, &progress).await,
             Self::History => history::history(testbed, sizes, &progress).await,
             Self::Held => held::held(testbed, sizes, &progress).await,
+            Self::Retention => retention::retention(testbed, sizes, &progress).await,
         }
     }
 }
