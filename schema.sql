@@ -95,6 +95,9 @@ begin
       raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'purged' then
+      raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
+        using errcode = 'unique_violation', hint = 'Send it with a new id.';
     elsif v_outcomes[n] = 'too_late' then
       raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
     end if;
@@ -200,6 +203,8 @@ declare
   v_inbox_seq bigint;
   v_done      boolean;
   v_locked    uuid[];    -- chats that are locked here (only looked at when p_skip_held)
+  v_old       uuid := (lpad(to_hex((extract(epoch from clock_timestamp() - interval '1 day') * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid; -- UUIDv7s of earlier days are below it
+  v_gone      uuid[];    -- ids that may be those of messages that were removed
   v_members   integer[]; -- items whose senders are members
   v_outsiders integer[]; -- items whose senders are not; null when all are
   v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
@@ -217,7 +222,7 @@ begin
 
   -- 0. A message alone, from one of two members to the other: the same steps with single rows, at half the price. Where anything is
   -- unusual nothing has been written yet, and the long way finds out what.
-  if array_length(p_ids, 1) = 1 and not p_skip_held then
+  if array_length(p_ids, 1) = 1 and not p_skip_held and p_ids[1] >= v_old then
     v_chat := p_chats[1];
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
@@ -271,6 +276,20 @@ begin
       cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
   end if;
 
+  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. Whoever removes messages of its chat is
+  -- waited for, and then seen.
+  if exists (select from (select unnest(p_ids) as id) u where u.id < v_old and substr(u.id::text, 15, 1) = '7') then
+    perform 1
+      from (select distinct x.chat from (select unnest(p_ids) as id, unnest(p_chats) as chat) x
+             where x.id < v_old and substr(x.id::text, 15, 1) = '7' order by 1) u
+      cross join lateral (select from chats x where x.id = u.chat limit 1 for share) c;
+    select array_agg(u.id) into v_gone
+      from (select unnest(p_ids) as id, unnest(p_chats) as chat) u
+      cross join lateral (select x.purged_at from chats x where x.id = u.chat limit 1) c
+     -- The clock of the client that made the id may be a day ahead.
+     where u.id < v_old and substr(u.id::text, 15, 1) = '7' and u.id < restante_first_id(c.purged_at + interval '1 day');
+  end if;
+
   -- 2. In later statements, so with later snapshots: who is a member, and what is there already, under the lock.
   select array_agg(u.ord) filter (where cm.user_id = u.sender), array_agg(u.ord) filter (where cm.user_id <> u.sender),
          array_agg(cm.user_id) filter (where cm.user_id <> u.sender)
@@ -302,6 +321,7 @@ begin
                    when h.at is null then 'not_a_member'
                    when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
                    when u.ord = any (v_outsiders) then 'not_a_member'
+                   when u.id = any (v_gone) then 'purged'
                    when u.expires_at <= clock_timestamp() then 'too_late'
                    else 'accepted'
                  end as outcome
@@ -421,7 +441,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer) RETURNS TABLE(lease_no bigint, cursor text, passed_ms bigint)
     LANGUAGE plpgsql
@@ -1090,13 +1110,15 @@ begin
   with exact as materialized (
     select k.at, k.moves, u.chat, u.user_id,
            greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + v_each))) as delivered,
-           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + v_each))) as read,
+           -- Rows that were removed do not tell whether they were read: then the mark moves by a read only.
+           case when k.purged_seq > k.read_seq then k.read_seq else greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + v_each))) end as read,
            w.seq is not null or h.last_seq > k.delivered_seq + v_each as has_hole,
-           w.seq is null and h.last_seq > k.delivered_seq + v_each or r.seq is null and h.last_seq > k.read_seq + v_each as is_behind,
+           w.seq is null and h.last_seq > k.delivered_seq + v_each
+             or r.seq is null and h.last_seq > k.read_seq + v_each and k.purged_seq <= k.read_seq as is_behind,
            k.delivered_seq as delivered_before, k.read_seq as read_before, k.has_hole as hole_before
       from (select distinct x.chat, x.user_id from unnest(p_chats, p_users) x (chat, user_id)) u
       cross join lateral (
-        select x.ctid as at, x.moves, x.delivered_seq, x.read_seq, x.has_hole
+        select x.ctid as at, x.moves, x.delivered_seq, x.read_seq, x.has_hole, x.purged_seq
           from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
       left join lateral (
@@ -1127,7 +1149,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1214,6 +1236,16 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
+
+CREATE FUNCTION restante_first_id(p_at timestamp with time zone) RETURNS uuid
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return (lpad(to_hex(greatest(floor(extract(epoch from p_at) * 1000), 0)::bigint), 12, '0') || '00000000000000000000')::uuid;
+end $$;
+
+COMMENT ON FUNCTION restante_first_id(p_at timestamp with time zone) IS 'The lowest UUIDv7 of a moment: UUIDv7s that are lower were made before it.';
 
 CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
     LANGUAGE plpgsql STABLE
@@ -1304,9 +1336,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -1409,6 +1441,7 @@ declare
   v_picture text;
   v_last    bigint[];  -- per class, as all that follow
   v_settled bigint[];
+  v_purged  bigint[];
   v_first   bigint[];
   v_pending bigint[];
   v_cursor  bigint[];
@@ -1428,12 +1461,13 @@ begin
   end if;
 
   -- 50,000 numbers at most are looked at: what lies beyond is not counted.
-  select array_agg(q.last_seq), array_agg(q.settled_seq), array_agg(q.pending), array_agg(q.first) into v_last, v_settled, v_pending, v_first
+  select array_agg(q.last_seq), array_agg(q.settled_seq), array_agg(q.pending), array_agg(q.first), array_agg(q.purged_seq)
+    into v_last, v_settled, v_pending, v_first, v_purged
     from (
-      select i.last_seq, i.settled_seq, w.pending, w.first
+      select i.last_seq, i.settled_seq, i.purged_seq, w.pending, w.first
         from unnest(p_classes) with ordinality u (class, n)
         cross join lateral (
-          select x.last_seq, x.settled_seq from inboxes x where x.user_id = v_user and x.class = u.class order by x.step desc limit 1) i
+          select x.last_seq, x.settled_seq, x.purged_seq from inboxes x where x.user_id = v_user and x.class = u.class order by x.step desc limit 1) i
         cross join lateral (
           select count(*) as pending, min(x.seq) as first
             from (select s.seq from message_status s
@@ -1477,9 +1511,9 @@ begin
   end if;
   -- A number that was never given says nothing.
   if p_device is not null or p_since is not null and exists (select from unnest(p_since, v_last) u (since, last) where u.since between 0 and u.last) then
-    -- It gets every row behind its cursor, whether it waits or not.
-    select array_agg(case when u.since between 0 and u.last then u.since else u.acked end order by u.n) into v_cursor
-      from unnest(p_since, v_last, v_acked) with ordinality u (since, last, acked, n);
+    -- It gets every row behind its cursor, whether it waits or not. Numbers that were removed are none of the 50,000.
+    select array_agg(greatest(case when u.since between 0 and u.last then u.since else u.acked end, u.purged) order by u.n) into v_cursor
+      from unnest(p_since, v_last, v_acked, v_purged) with ordinality u (since, last, acked, purged, n);
     select array_agg(q.pending) into v_pending
       from (
         select w.pending from unnest(p_classes, v_cursor) with ordinality u (class, cursor, n)
@@ -1550,6 +1584,235 @@ $$;
 
 COMMENT ON FUNCTION restante_presence_lock() IS 'Held while presence changes. "Is the user leased elsewhere?" must be asked after whoever is changing that has committed: else one node says offline and another, which saw the old lease, says nothing.';
 
+CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_chat    record;
+  v_looked  integer := 0;
+  v_left    integer := p_messages_max;
+  v_before  uuid := p_after;
+  v_horizon timestamptz;
+  v_purged  bigint;
+  v_ids     uuid[]; -- the messages that go, in order
+  v_to      bigint;
+  v_newest  timestamptz;
+  v_locked  bigint;
+begin
+  perform restante_needs_read_committed();
+  messages_gone := 0;
+  late_ms := 0;
+  next_chat := p_after;
+  -- One message of each chat is looked at, without a lock: as a rule it stays.
+  for v_chat in
+    select q.id, q.keep_days, f.created_at
+      from (select c.id, c.purged_seq, case when c.keep_days = 0 then null else greatest(p_days, c.keep_days) end as keep_days from chats c
+             where c.id > p_after order by c.id limit p_chats_max) q
+      left join lateral (
+        select m.created_at, exists (select from message_status s where s.message_id = m.id) as has_rows
+          from messages m where m.chat_id = q.id and m.seq > q.purged_seq order by m.seq limit 1) f on not f.has_rows
+     order by q.id
+  loop
+    v_looked := v_looked + 1;
+    v_before := next_chat;
+    next_chat := v_chat.id;
+    v_horizon := v_now - v_chat.keep_days * interval '1 day';
+    continue when v_chat.created_at is null or v_horizon is null or v_chat.created_at >= v_horizon;
+    -- A send that repeats an old id waits for this lock, and then sees what has gone.
+    select c.purged_seq into v_purged from chats c where c.id = v_chat.id for no key update skip locked;
+    continue when not found;
+    with items as materialized (
+      select m.id, m.seq, m.created_at, m.created_at >= v_horizon or exists (select from message_status s where s.message_id = m.id) as stays
+        from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
+    )
+    select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
+      from items i where i.seq < coalesce((select min(x.seq) from items x where x.stays), 9223372036854775807);
+    continue when v_ids is null;
+    select count(*) into v_locked
+      from unnest(v_ids) u (id) cross join lateral (select from messages m where m.id = u.id limit 1 for update skip locked) m;
+    continue when v_locked <> cardinality(v_ids);
+    late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.created_at) * 1000)::bigint);
+    delete from messages m using (select unnest(v_ids) as id) u where m.id = u.id;
+    update chats c set purged_seq = v_to, purged_at = greatest(c.purged_at, v_newest) where c.id = v_chat.id;
+    messages_gone := messages_gone + cardinality(v_ids);
+    v_left := v_left - cardinality(v_ids);
+    if v_left <= 0 then
+      -- It may have more: the next page begins with this chat again.
+      next_chat := v_before;
+      return;
+    end if;
+  end loop;
+  if v_looked < p_chats_max then
+    next_chat := null;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and that no recipient has a row of: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+
+CREATE FUNCTION restante_purge_inboxes(p_days integer, p_after_user bigint, p_after_class inbox_class, p_inboxes_max integer, p_rows_max integer, OUT rows_gone integer, OUT late_ms bigint, OUT next_user bigint, OUT next_class inbox_class) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_horizon timestamptz := clock_timestamp() - p_days * interval '1 day';
+  v_inbox   record;
+  v_looked  integer := 0;
+  v_left    integer := p_rows_max;
+  v_at      tid;
+  v_purged  bigint;
+  v_last    bigint;
+  v_seqs    bigint[]; -- the rows that go, in order,
+  v_ids     uuid[];   -- … and their messages
+  v_to      bigint;   -- the last number that goes
+  v_locked  bigint;
+  v_marks   tid[];    -- the marks of the user in the chats of these messages,
+  v_numbers bigint[]; -- … and the highest number that goes in each
+  v_is_held boolean;
+begin
+  perform restante_needs_read_committed();
+  rows_gone := 0;
+  late_ms := 0;
+  next_user := p_after_user;
+  next_class := p_after_class;
+  -- One row of each inbox is looked at, without a lock: as a rule it stays.
+  for v_inbox in
+    select q.user_id, q.class, f.finished_at
+      from (select i.user_id, i.class, i.purged_seq from inboxes i
+             where (i.user_id, i.class) > (p_after_user, p_after_class) order by i.user_id, i.class limit p_inboxes_max) q
+      left join lateral (
+        select case when s.status in ('delivered', 'read') then s.delivered_at
+                    when s.status <> 'sent' then coalesce((select e.ended_at from endings e where e.message_id = s.message_id and e.user_id = s.user_id), '-infinity')
+               end as finished_at
+          from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
+     order by q.user_id, q.class
+  loop
+    v_looked := v_looked + 1;
+    next_user := v_inbox.user_id;
+    next_class := v_inbox.class;
+    continue when v_inbox.finished_at is null or v_inbox.finished_at >= v_horizon;
+    if isfinite(v_inbox.finished_at) then
+      late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_inbox.finished_at) * 1000)::bigint);
+    end if;
+    -- Under this lock nothing is put back, and no other purge is here.
+    select i.ctid, i.purged_seq, i.last_seq into v_at, v_purged, v_last
+      from inboxes i where i.user_id = v_inbox.user_id and i.class = v_inbox.class order by i.step desc limit 1 for no key update skip locked;
+    continue when not found;
+    -- A later statement, so a later snapshot. The prefix ends before the first row that stays, whatever stands behind it: one that was
+    -- put back has a high number and an old message. A gap goes with the row behind it.
+    with items as materialized (
+      (select s.seq, s.message_id,
+              case when s.status in ('delivered', 'read') then s.delivered_at
+                   when s.status <> 'sent' then coalesce((select e.ended_at from endings e where e.message_id = s.message_id and e.user_id = s.user_id), '-infinity')
+              end as finished_at
+         from message_status s
+        where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq > v_purged and s.seq <= v_last order by s.seq limit v_left)
+      union all
+      (select g.seq, null, '-infinity' from inbox_gaps g
+        where g.user_id = v_inbox.user_id and g.class = v_inbox.class and g.seq > v_purged and g.seq <= v_last order by g.seq limit v_left)
+      order by seq limit v_left
+    )
+    select array_agg(i.seq order by i.seq) filter (where i.message_id is not null), array_agg(i.message_id order by i.seq) filter (where i.message_id is not null),
+           case when count(*) >= v_left then max(i.seq) else max(i.seq) filter (where i.message_id is not null) end
+      into v_seqs, v_ids, v_to
+      from items i
+     where i.seq < coalesce((select min(x.seq) from items x where x.finished_at is null or x.finished_at >= v_horizon), 9223372036854775807);
+    continue when v_to is null;
+    select count(*) into v_locked
+      from unnest(v_seqs) u (seq)
+      cross join lateral (
+        select from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
+    continue when v_locked <> coalesce(cardinality(v_seqs), 0);
+    select array_agg(k.at), array_agg(q.seq), coalesce(bool_or(k.at is null), false) into v_marks, v_numbers, v_is_held
+      from (select m.chat_id, max(m.seq) as seq
+              from unnest(v_ids) u (id) cross join lateral (select x.chat_id, x.seq from messages x where x.id = u.id limit 1) m
+             group by m.chat_id order by m.chat_id) q
+      left join lateral (
+        select x.ctid as at from marks x where x.chat_id = q.chat_id and x.user_id = v_inbox.user_id order by x.step desc limit 1
+          for no key update skip locked) k on true
+     where exists (select from marks x where x.chat_id = q.chat_id and x.user_id = v_inbox.user_id);
+    continue when v_is_held;
+
+    delete from message_status s using (select unnest(v_seqs) as seq) u
+     where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq;
+    delete from endings e using (select unnest(v_ids) as id) u where e.message_id = u.id and e.user_id = v_inbox.user_id;
+    delete from inbox_gaps g where g.user_id = v_inbox.user_id and g.class = v_inbox.class and g.seq > v_purged and g.seq <= v_to;
+    update inboxes i set purged_seq = v_to, settled_seq = greatest(i.settled_seq, v_to) where i.ctid = v_at;
+    update marks k set purged_seq = greatest(k.purged_seq, u.seq), moves = k.moves + 1, step = (k.moves + 1) >> 4
+      from unnest(v_marks, v_numbers) u (at, seq) where k.ctid = u.at;
+    rows_gone := rows_gone + coalesce(cardinality(v_seqs), 0);
+    v_left := v_left - greatest(coalesce(cardinality(v_seqs), 0), 1);
+    if v_left <= 0 then
+      -- It may have more: the next page begins with this inbox again, behind the place before it.
+      next_class := (select max(c.class) from unnest(enum_range(null::inbox_class)) c (class) where c.class < v_inbox.class);
+      if next_class is null then
+        next_class := 'event';
+        next_user := v_inbox.user_id - 1;
+      end if;
+      return;
+    end if;
+  end loop;
+  if v_looked < p_inboxes_max then
+    next_user := null;
+    next_class := null;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_purge_inboxes(p_days integer, p_after_user bigint, p_after_class inbox_class, p_inboxes_max integer, p_rows_max integer, OUT rows_gone integer, OUT late_ms bigint, OUT next_user bigint, OUT next_class inbox_class) IS 'Removes rows of recipients that were delivered, or ended, more than p_days days ago, with their endings and gaps: of at most p_inboxes_max inboxes, in order, and p_rows_max rows. Each inbox loses a prefix that ends before the first row that stays; a row that waits stays. Waits for no lock. To be called again from the place that it returns, until there is none.';
+
+CREATE FUNCTION restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, OUT rows_gone integer, OUT next_user bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_horizon timestamptz := clock_timestamp() - p_days * interval '1 day';
+  v_users   bigint[];
+  v_looked  bigint;
+begin
+  select array_agg(q.user_id) filter (where q.seen_at < v_horizon), max(q.user_id), count(*) into v_users, next_user, v_looked
+    from (select s.user_id, s.seen_at from last_seen s where s.user_id > p_after order by s.user_id limit p_rows_max) q;
+  with unlocked as materialized (
+    select l.user_id
+      from unnest(v_users) u (id)
+      cross join lateral (select s.user_id from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
+  ), gone as (
+    delete from last_seen s using unlocked u where s.user_id = u.user_id returning 1
+  )
+  select count(*) into rows_gone from gone;
+  if v_looked < p_rows_max then
+    next_user := null;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, OUT rows_gone integer, OUT next_user bigint) IS 'Forgets when users were last there whose last connection ended more than p_days days ago: looks at p_rows_max users behind p_after. Waits for no lock. Returns the place at which the next page begins; null: this was the last page.';
+
 CREATE FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -1591,6 +1854,11 @@ begin
   select i.ctid, i.last_seq + 1 into v_at, v_last
     from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
+  if not found then
+    -- It was removed while the locks were waited for.
+    outcome := 'no_recipient';
+    return;
+  end if;
   if v_row.status <> 'failed' then
     outcome := 'not_failed';
     return;
@@ -2143,7 +2411,7 @@ COMMENT ON COLUMN chat_heads.step IS 'last_seq / 16. Spreads old row versions ov
 
 COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members get what is sent here.';
 
-COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds 1..last_seq without a hole.';
+COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
 
 CREATE TABLE chat_members (
     chat_id uuid NOT NULL,
@@ -2175,6 +2443,10 @@ CREATE TABLE chats (
     title text,
     direct_key text COLLATE pg_catalog."C",
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    keep_days integer,
+    purged_seq bigint DEFAULT 0 NOT NULL,
+    purged_at timestamp with time zone,
+    CONSTRAINT a_chat_keeps_its_messages_for_days CHECK (((keep_days >= 0) AND (keep_days <= 36500))),
     CONSTRAINT a_title_has_at_most_256_characters CHECK ((char_length(title) <= 256)),
     CONSTRAINT direct_chats_and_only_they_have_a_key CHECK (((kind = 'direct'::chat_kind) = (direct_key IS NOT NULL)))
 );
@@ -2190,6 +2462,14 @@ COMMENT ON COLUMN chats.title IS 'Shown to members; null for direct chats.';
 COMMENT ON COLUMN chats.direct_key IS '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
 
 COMMENT ON COLUMN chats.created_at IS 'When it was made.';
+
+COMMENT ON COLUMN chats.keep_days IS 'Days for which messages of this chat are kept, where that is longer than RETENTION_DAYS. 0: for ever. Null: RETENTION_DAYS. It counts for messages and their history only: rows of recipients go after RETENTION_DAYS.';
+
+COMMENT ON COLUMN chats.purged_seq IS 'Messages with numbers at or below it have been removed. Only grows.';
+
+COMMENT ON COLUMN chats.purged_at IS 'When the newest message that was removed had been accepted. A message id of that time or before may be that of a message that was removed. Null: none was.';
+
+COMMENT ON CONSTRAINT a_chat_keeps_its_messages_for_days ON chats IS 'A hundred years at most, so that no clock runs over.';
 
 COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'What the service accepts from clients.';
 
@@ -2271,7 +2551,7 @@ CREATE TABLE endings (
     CONSTRAINT endings_failed_expired_or_were_put_back CHECK ((status = ANY (ARRAY['failed'::delivery_status, 'expired'::delivery_status, 'sent'::delivery_status])))
 );
 
-COMMENT ON TABLE endings IS 'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger. Few, so they can be indexed: the queue itself must not be.';
+COMMENT ON TABLE endings IS 'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger; it goes with that row. Few, so they can be indexed: the queue itself must not be.';
 
 COMMENT ON COLUMN endings.message_id IS 'The message.';
 
@@ -2308,7 +2588,7 @@ CREATE TABLE inbox_gaps (
     reason ended_reason NOT NULL
 );
 
-COMMENT ON TABLE inbox_gaps IS 'Inbox numbers that have no row any more: moved to a new number (requeued) or removed when finished (purged). Clients with a device are told (queue:gap).';
+COMMENT ON TABLE inbox_gaps IS 'Inbox numbers above inboxes.purged_seq that have no row any more: moved to a new number (requeued). Clients with a device are told (queue:gap). A gap goes with the rows around it (restante_purge_inboxes).';
 
 COMMENT ON COLUMN inbox_gaps.user_id IS 'Whose inbox.';
 
@@ -2323,7 +2603,8 @@ CREATE TABLE inboxes (
     class inbox_class NOT NULL,
     step bigint DEFAULT 0 NOT NULL,
     last_seq bigint DEFAULT 0 NOT NULL,
-    settled_seq bigint DEFAULT 0 NOT NULL
+    settled_seq bigint DEFAULT 0 NOT NULL,
+    purged_seq bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -2335,9 +2616,11 @@ COMMENT ON COLUMN inboxes.class IS 'chat, alert or event.';
 
 COMMENT ON COLUMN inboxes.step IS 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 
-COMMENT ON COLUMN inboxes.last_seq IS 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
+COMMENT ON COLUMN inboxes.last_seq IS 'Highest number given so far; message_status holds purged_seq + 1 to last_seq without a hole, save for what inbox_gaps names.';
 
 COMMENT ON COLUMN inboxes.settled_seq IS 'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
+
+COMMENT ON COLUMN inboxes.purged_seq IS 'Numbers at or below it have been removed, with their gaps: a device behind it is told one gap (purged) up to here. Only grows, never above settled_seq.';
 
 CREATE TABLE last_seen (
     user_id bigint NOT NULL,
@@ -2345,7 +2628,7 @@ CREATE TABLE last_seen (
 )
 WITH (fillfactor='70');
 
-COMMENT ON TABLE last_seen IS 'When the last connection of a user ended. Who is connected now is known to the nodes.';
+COMMENT ON TABLE last_seen IS 'When the last connection of a user ended, for RETENTION_DAYS. The nodes know the users that are connected now.';
 
 COMMENT ON COLUMN last_seen.user_id IS 'The user.';
 
@@ -2360,6 +2643,7 @@ CREATE TABLE marks (
     read_seq bigint DEFAULT 0 NOT NULL,
     has_hole boolean DEFAULT false NOT NULL,
     marked_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    purged_seq bigint DEFAULT 0 NOT NULL,
     CONSTRAINT what_is_read_was_delivered CHECK ((read_seq <= delivered_seq))
 )
 WITH (fillfactor='50');
@@ -2381,6 +2665,8 @@ COMMENT ON COLUMN marks.read_seq IS 'No message of the chat at or below this num
 COMMENT ON COLUMN marks.has_hole IS 'A message may wait below what this member has acked since: it was requeued, or skipped, or acked by another way. The marks are then computed from the rows, not taken from what a session proposes. Cleared when nothing waits.';
 
 COMMENT ON COLUMN marks.marked_xid IS 'Transaction that last moved a mark. A sender that was away asks for marks at or above the xmin of its last look: by transaction, not by clock, so that one that commits late is not missed.';
+
+COMMENT ON COLUMN marks.purged_seq IS 'The rows of this member for messages of the chat at or below this number have been removed, save those that were put back since. Unread messages are counted above it, and no mark is computed from rows below it.';
 
 COMMENT ON CONSTRAINT what_is_read_was_delivered ON marks IS 'A writer that moves read_seq moves delivered_seq at least as far.';
 
@@ -2415,7 +2701,7 @@ COMMENT ON COLUMN message_status.user_id IS 'The recipient (users.id).';
 
 COMMENT ON COLUMN message_status.class IS 'The inbox the row lies in.';
 
-COMMENT ON COLUMN message_status.seq IS 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; numbers whose row is gone are in inbox_gaps.';
+COMMENT ON COLUMN message_status.seq IS 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; a number above inboxes.purged_seq whose row is gone is in inbox_gaps.';
 
 COMMENT ON COLUMN message_status.message_id IS 'The message (messages.id).';
 
@@ -2446,7 +2732,7 @@ CREATE TABLE messages (
     collapse_key text COLLATE pg_catalog."C"
 );
 
-COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated.';
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
 
 COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 
@@ -2725,6 +3011,14 @@ COMMENT ON TRIGGER inbox_counters_only_grow ON inboxes IS 'A number that was giv
 CREATE CONSTRAINT TRIGGER requests_are_accepted_at_commit AFTER INSERT ON outgoing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION accept_outgoing();
 
 COMMENT ON TRIGGER requests_are_accepted_at_commit ON outgoing IS 'Deferred, so that chats and inboxes are locked for a commit and not for the time the caller''s transaction stays open.';
+
+CREATE TRIGGER what_a_chat_has_lost_only_grows AFTER UPDATE OF purged_seq ON chats FOR EACH ROW WHEN ((new.purged_seq < old.purged_seq)) EXECUTE FUNCTION refuse_to_go_back('purged_seq of a chat only grows');
+
+COMMENT ON TRIGGER what_a_chat_has_lost_only_grows ON chats IS 'A message that was removed does not come back.';
+
+CREATE TRIGGER what_is_purged_was_settled AFTER UPDATE OF purged_seq ON inboxes FOR EACH ROW WHEN (((new.purged_seq < old.purged_seq) OR (new.purged_seq > new.settled_seq))) EXECUTE FUNCTION refuse_to_go_back('purged_seq of an inbox only grows, and stays at or below settled_seq');
+
+COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'What waits is never removed.';
 
 CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inboxes FOR EACH ROW WHEN (((new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
 

@@ -43,7 +43,7 @@ comment on table inboxes is
 comment on column inboxes.user_id is 'Whose inbox.';
 comment on column inboxes.class is 'chat, alert or event.';
 comment on column inboxes.step is 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
-comment on column inboxes.last_seq is 'Highest number given so far; message_status holds 1..last_seq without a hole, save for what inbox_gaps names.';
+comment on column inboxes.last_seq is 'Highest number given so far; message_status holds purged_seq + 1 to last_seq without a hole, save for what inbox_gaps names.';
 comment on column inboxes.settled_seq is
   'Nothing at or below this number waits any more (no row in status sent). A drain starts behind it. Computed only while this row is locked, in a later statement than the lock; may lag, must never lead.';
 comment on constraint inboxes_belong_to_a_user on inboxes is 'Delete a user''s inboxes first, and before them what waits there.';
@@ -90,7 +90,7 @@ comment on table chat_heads is
 comment on column chat_heads.chat_id is 'The chat (chats.id).';
 comment on column chat_heads.step is 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 comment on column chat_heads.class is 'The inbox in which members get what is sent here.';
-comment on column chat_heads.last_seq is 'Highest message number given in this chat; messages holds 1..last_seq without a hole.';
+comment on column chat_heads.last_seq is 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
 comment on index a_chat_head_is_found_by_its_newest_step is 'Locks and reads the counter of one chat: order by step desc limit 1.';
 
 create table chat_members (
@@ -191,7 +191,7 @@ create table messages (
   constraint a_chat_number_names_one_message unique (chat_id, seq)
 );
 comment on table messages is
-  'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated.';
+  'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
 comment on column messages.id is 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 comment on column messages.chat_id is 'The chat (chats.id).';
 comment on column messages.seq is 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
@@ -228,7 +228,7 @@ comment on table message_status is
   'THE QUEUE: one row per recipient. What waits is "status = sent and seq > inboxes.settled_seq" on the primary key. No index holds a column that changes, so acks are heap-only updates: keep it so. What a row may become is guarded by the trigger a_status_only_moves_forward.';
 comment on column message_status.user_id is 'The recipient (users.id).';
 comment on column message_status.class is 'The inbox the row lies in.';
-comment on column message_status.seq is 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; numbers whose row is gone are in inbox_gaps.';
+comment on column message_status.seq is 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; a number above inboxes.purged_seq whose row is gone is in inbox_gaps.';
 comment on column message_status.message_id is 'The message (messages.id).';
 comment on column message_status.status is 'sent, delivered, read, failed or expired.';
 comment on column message_status.attempts is 'Emissions that the client did not ack in time while it acked later ones, plus rejects. A lost connection counts none.';
@@ -247,7 +247,7 @@ create table inbox_gaps (
   constraint a_gap_is_named_once primary key (user_id, class, seq),
   constraint gaps_belong_to_a_user foreign key (user_id) references users (id)
 );
-comment on table inbox_gaps is 'Inbox numbers that have no row any more: moved to a new number (requeued) or removed when finished (purged). Clients with a device are told (queue:gap).';
+comment on table inbox_gaps is 'Inbox numbers above inboxes.purged_seq that have no row any more: moved to a new number (requeued). Clients with a device are told (queue:gap). A gap goes with the rows around it (restante_purge_inboxes).';
 comment on column inbox_gaps.user_id is 'Whose inbox.';
 comment on column inbox_gaps.class is 'Which inbox.';
 comment on column inbox_gaps.seq is 'The number that will never come.';
@@ -317,7 +317,7 @@ create table last_seen (
   constraint a_user_was_last_seen_once primary key (user_id),
   constraint last_seen_belongs_to_a_user foreign key (user_id) references users (id)
 ) with (fillfactor = 70);
-comment on table last_seen is 'When the last connection of a user ended. Who is connected now is known to the nodes.';
+comment on table last_seen is 'When the last connection of a user ended, for RETENTION_DAYS. The nodes know the users that are connected now.';
 comment on column last_seen.user_id is 'The user.';
 comment on column last_seen.seen_at is 'End of its last connection, by the database''s clock.';
 comment on constraint last_seen_belongs_to_a_user on last_seen is 'Delete it before the user.';
@@ -343,7 +343,7 @@ create table endings (
   constraint endings_failed_expired_or_were_put_back check (status in ('failed', 'expired', 'sent'))
 );
 comment on table endings is
-  'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger. Few, so they can be indexed: the queue itself must not be.';
+  'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger; it goes with that row. Few, so they can be indexed: the queue itself must not be.';
 comment on column endings.message_id is 'The message.';
 comment on column endings.user_id is 'The recipient who did not get it.';
 comment on column endings.sender_id is 'Its sender, who is told.';
@@ -459,9 +459,9 @@ create table jobs (
 comment on table jobs is
   'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 comment on column jobs.name is
-  'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. presence: no job; it is locked by each transaction that changes who is online.';
+  'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 comment on column jobs.cursor is
-  'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. Empty: from the beginning.';
+  'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
 comment on column jobs.passed_at is 'When a pass last succeeded, at whatever node.';
 comment on column jobs.holder is 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
 comment on column jobs.lease_no is

@@ -58,6 +58,8 @@ declare
   v_inbox_seq bigint;
   v_done      boolean;
   v_locked    uuid[];    -- chats that are locked here (only looked at when p_skip_held)
+  v_old       uuid := (lpad(to_hex((extract(epoch from clock_timestamp() - interval '1 day') * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid; -- UUIDv7s of earlier days are below it
+  v_gone      uuid[];    -- ids that may be those of messages that were removed
   v_members   integer[]; -- items whose senders are members
   v_outsiders integer[]; -- items whose senders are not; null when all are
   v_chat_at   tid[];     -- per item: where the head of its chat is, when it is accepted
@@ -75,7 +77,7 @@ begin
 
   -- 0. A message alone, from one of two members to the other: the same steps with single rows, at half the price. Where anything is
   -- unusual nothing has been written yet, and the long way finds out what.
-  if array_length(p_ids, 1) = 1 and not p_skip_held then
+  if array_length(p_ids, 1) = 1 and not p_skip_held and p_ids[1] >= v_old then
     v_chat := p_chats[1];
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
@@ -129,6 +131,20 @@ begin
       cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
   end if;
 
+  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. Whoever removes messages of its chat is
+  -- waited for, and then seen.
+  if exists (select from (select unnest(p_ids) as id) u where u.id < v_old and substr(u.id::text, 15, 1) = '7') then
+    perform 1
+      from (select distinct x.chat from (select unnest(p_ids) as id, unnest(p_chats) as chat) x
+             where x.id < v_old and substr(x.id::text, 15, 1) = '7' order by 1) u
+      cross join lateral (select from chats x where x.id = u.chat limit 1 for share) c;
+    select array_agg(u.id) into v_gone
+      from (select unnest(p_ids) as id, unnest(p_chats) as chat) u
+      cross join lateral (select x.purged_at from chats x where x.id = u.chat limit 1) c
+     -- The clock of the client that made the id may be a day ahead.
+     where u.id < v_old and substr(u.id::text, 15, 1) = '7' and u.id < restante_first_id(c.purged_at + interval '1 day');
+  end if;
+
   -- 2. In later statements, so with later snapshots: who is a member, and what is there already, under the lock.
   select array_agg(u.ord) filter (where cm.user_id = u.sender), array_agg(u.ord) filter (where cm.user_id <> u.sender),
          array_agg(cm.user_id) filter (where cm.user_id <> u.sender)
@@ -160,6 +176,7 @@ begin
                    when h.at is null then 'not_a_member'
                    when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
                    when u.ord = any (v_outsiders) then 'not_a_member'
+                   when u.id = any (v_gone) then 'purged'
                    when u.expires_at <= clock_timestamp() then 'too_late'
                    else 'accepted'
                  end as outcome
@@ -279,4 +296,4 @@ begin
   end if;
 end $$;
 comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean) is
-  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';

@@ -34,13 +34,15 @@ begin
   with exact as materialized (
     select k.at, k.moves, u.chat, u.user_id,
            greatest(k.delivered_seq, coalesce(w.seq - 1, least(h.last_seq, k.delivered_seq + v_each))) as delivered,
-           greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + v_each))) as read,
+           -- Rows that were removed do not tell whether they were read: then the mark moves by a read only.
+           case when k.purged_seq > k.read_seq then k.read_seq else greatest(k.read_seq, coalesce(r.seq - 1, least(h.last_seq, k.read_seq + v_each))) end as read,
            w.seq is not null or h.last_seq > k.delivered_seq + v_each as has_hole,
-           w.seq is null and h.last_seq > k.delivered_seq + v_each or r.seq is null and h.last_seq > k.read_seq + v_each as is_behind,
+           w.seq is null and h.last_seq > k.delivered_seq + v_each
+             or r.seq is null and h.last_seq > k.read_seq + v_each and k.purged_seq <= k.read_seq as is_behind,
            k.delivered_seq as delivered_before, k.read_seq as read_before, k.has_hole as hole_before
       from (select distinct x.chat, x.user_id from unnest(p_chats, p_users) x (chat, user_id)) u
       cross join lateral (
-        select x.ctid as at, x.moves, x.delivered_seq, x.read_seq, x.has_hole
+        select x.ctid as at, x.moves, x.delivered_seq, x.read_seq, x.has_hole, x.purged_seq
           from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
       left join lateral (
@@ -71,7 +73,7 @@ begin
   end if;
 end $$;
 comment on function restante_exact_marks(uuid[], bigint[], boolean) is
-  'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+  'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 create function restante_catch_up_marks(p_members_max integer) returns boolean
 language plpgsql volatile

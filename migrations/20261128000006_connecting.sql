@@ -18,6 +18,7 @@ declare
   v_picture text;
   v_last    bigint[];  -- per class, as all that follow
   v_settled bigint[];
+  v_purged  bigint[];
   v_first   bigint[];
   v_pending bigint[];
   v_cursor  bigint[];
@@ -37,12 +38,13 @@ begin
   end if;
 
   -- 50,000 numbers at most are looked at: what lies beyond is not counted.
-  select array_agg(q.last_seq), array_agg(q.settled_seq), array_agg(q.pending), array_agg(q.first) into v_last, v_settled, v_pending, v_first
+  select array_agg(q.last_seq), array_agg(q.settled_seq), array_agg(q.pending), array_agg(q.first), array_agg(q.purged_seq)
+    into v_last, v_settled, v_pending, v_first, v_purged
     from (
-      select i.last_seq, i.settled_seq, w.pending, w.first
+      select i.last_seq, i.settled_seq, i.purged_seq, w.pending, w.first
         from unnest(p_classes) with ordinality u (class, n)
         cross join lateral (
-          select x.last_seq, x.settled_seq from inboxes x where x.user_id = v_user and x.class = u.class order by x.step desc limit 1) i
+          select x.last_seq, x.settled_seq, x.purged_seq from inboxes x where x.user_id = v_user and x.class = u.class order by x.step desc limit 1) i
         cross join lateral (
           select count(*) as pending, min(x.seq) as first
             from (select s.seq from message_status s
@@ -86,9 +88,9 @@ begin
   end if;
   -- A number that was never given says nothing.
   if p_device is not null or p_since is not null and exists (select from unnest(p_since, v_last) u (since, last) where u.since between 0 and u.last) then
-    -- It gets every row behind its cursor, whether it waits or not.
-    select array_agg(case when u.since between 0 and u.last then u.since else u.acked end order by u.n) into v_cursor
-      from unnest(p_since, v_last, v_acked) with ordinality u (since, last, acked, n);
+    -- It gets every row behind its cursor, whether it waits or not. Numbers that were removed are none of the 50,000.
+    select array_agg(greatest(case when u.since between 0 and u.last then u.since else u.acked end, u.purged) order by u.n) into v_cursor
+      from unnest(p_since, v_last, v_acked, v_purged) with ordinality u (since, last, acked, purged, n);
     select array_agg(q.pending) into v_pending
       from (
         select w.pending from unnest(p_classes, v_cursor) with ordinality u (class, cursor, n)

@@ -92,6 +92,11 @@ begin
   select i.ctid, i.last_seq + 1 into v_at, v_last
     from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
+  if not found then
+    -- It was removed while the locks were waited for.
+    outcome := 'no_recipient';
+    return;
+  end if;
   if v_row.status <> 'failed' then
     outcome := 'not_failed';
     return;

@@ -106,6 +106,9 @@ begin
       raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'purged' then
+      raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
+        using errcode = 'unique_violation', hint = 'Send it with a new id.';
     elsif v_outcomes[n] = 'too_late' then
       raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
     end if;

@@ -320,7 +320,7 @@ impl App {
         let settings = ConnectionSettings { auth_timeout: config.auth_timeout, heartbeat: config.heartbeat };
         let origins = Origins::of(&config.allowed_origins);
         let shared = connection::Shared { context, settings, origins, shutdown: Shutdown::default() };
-        jobs::start(&node, &delivery, &tasks, &stop_lanes);
+        jobs::start(&node, &delivery, config.retention_days, &tasks, &stop_lanes);
         let settings = serve_settings(config);
         let routes = http::router(shared.clone());
         unless_started.disarm();

@@ -113,6 +113,8 @@ settings! {
         "Attempts after which a message is failed for a recipient";
     "LOOK_INTERVAL_MS" look_interval: Duration = "30000", milliseconds(100..=3_600_000),
         "Time between a session's own looks for waiting rows, in ms";
+    "RETENTION_DAYS" retention_days: u16 = "90", whole(0..=36_500),
+        "Days after which what is finished is removed; 0: never";
     "ACCEPT_LANES" accept_lanes: u16 = "0", whole(0..=256),
         "Lanes that store messages; 0: one for every two processors";
     "SETTLE_LANES" settle_lanes: u16 = "0", whole(0..=256),

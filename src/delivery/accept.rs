@@ -316,6 +316,7 @@ impl Lane {
                 }
                 AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
                 AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
+                AcceptOutcome::Purged => self.refuse(item, Refusal::Purged),
                 AcceptOutcome::TooLate => self.refuse(item, Refusal::TooLate),
                 AcceptOutcome::Held => held.put(item),
             }

@@ -54,6 +54,9 @@ pub enum Refusal {
     /// The id belongs to another sender's message.
     #[error("the id belongs to another sender's message")]
     Conflict,
+    /// The id is so old that its message may have been accepted and removed.
+    #[error("the id is older than messages that were removed")]
+    Purged,
     /// Its `expiresAt` has passed.
     #[error("its expiry has passed")]
     TooLate,
@@ -141,6 +144,10 @@ impl From<Refusal> for Fault {
             Refusal::TooManyMembers => Self::new(Code::TooManyMembers, format!("a group has at most {} members", limits::MEMBERS_MAX)),
             Refusal::NotFound => Self::plain(Code::NotFound),
             Refusal::Conflict => Self::new(Code::Conflict, "this messageId belongs to a message of another sender"),
+            Refusal::Purged => Self::new(
+                Code::Conflict,
+                "this messageId is older than messages of the chat that were removed: its message may be one of them",
+            ),
             Refusal::TooLate => Self::invalid("`expiresAt` must lie in the future"),
             Refusal::AckAhead(end) => {
                 Self::new(Code::AckAhead, format!("`upTo` is above {end}, the highest number of the inbox; nothing was changed"))

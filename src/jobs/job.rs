@@ -14,7 +14,7 @@ pub trait Job: Send {
     /// Its name in the table `jobs`, in metrics and in log lines.
     fn name(&self) -> &'static str;
 
-    /// The time from the beginning of a pass that left nothing to the beginning of the next.
+    /// The time from the beginning of a pass that left nothing, or failed, to the beginning of the next.
     fn interval(&self) -> Duration;
 
     /// The nodes that may do it at once.
@@ -57,6 +57,8 @@ pub struct Passed {
 pub enum Rest {
     /// Its page was full: the next pass follows at once.
     More,
+    /// There is more, and the next pass follows after this pause, so that others get their turn.
+    Later(Duration),
     /// The next pass follows after the interval.
     Nothing,
 }

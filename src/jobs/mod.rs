@@ -1,12 +1,14 @@
 //! Jobs: chores that run beside everything else, one file each on one skeleton (`job`): every so often one pass of bounded
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
-//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `expire`, `finish`, `reap`.
+//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `expire`, `finish`, `reap`,
+//! `retention`.
 
 mod expire;
 mod finish;
 mod job;
 mod reap;
+mod retention;
 mod runner;
 
 use std::sync::Arc;
@@ -20,12 +22,18 @@ use expire::Expire;
 use finish::Finish;
 pub use job::{DoneBy, Job, Passed, Rest};
 use reap::Reap;
+use retention::Retention;
 pub use runner::{JobNode, LeaseTimes, Runner};
 
-/// Starts every job of a node. Each runs until `stop` is cancelled, and then gives its lease back.
-pub fn start(node: &Node, delivery: &Delivery, tasks: &TaskTracker, stop: &CancellationToken) {
+/// Starts every job of a node. Each runs until `stop` is cancelled, and then gives its lease back. What is finished is removed after
+/// `retention_days` days, and never when they are 0.
+pub fn start(node: &Node, delivery: &Delivery, retention_days: u16, tasks: &TaskTracker, stop: &CancellationToken) {
     let on = JobNode::new(node.store.clone(), node.bus.me(), Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
+    if retention_days > 0 {
+        let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
+        tasks.spawn(Runner::new(retention, on.clone()).run(stop.clone()));
+    }
     tasks.spawn(Runner::new(Reap::new(node.clone()), on).run(stop.clone()));
 }

@@ -200,6 +200,7 @@ impl<J: Job> Runner<J> {
         self.recovered();
         let (outcome, due) = match rest {
             Rest::More => (Outcome::More, now),
+            Rest::Later(pause) => (Outcome::More, Instant::now() + pause),
             Rest::Nothing => (Outcome::Done, now + self.job.interval()),
         };
         self.count(outcome);

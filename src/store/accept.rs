@@ -37,6 +37,8 @@ pub enum AcceptOutcome {
     Conflict,
     /// The sender is not a member, or there is no such chat.
     NotAMember,
+    /// Its id is old: its message may have been accepted and removed.
+    Purged,
     /// Its expiry has passed.
     TooLate,
     /// Somebody else holds the chat or a member's inbox (only when asked to skip those).
@@ -125,6 +127,7 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
         "duplicate" => Ok(AcceptOutcome::Duplicate),
         "conflict" => Ok(AcceptOutcome::Conflict),
         "not_a_member" => Ok(AcceptOutcome::NotAMember),
+        "purged" => Ok(AcceptOutcome::Purged),
         "too_late" => Ok(AcceptOutcome::TooLate),
         "held" => Ok(AcceptOutcome::Held),
         other => Err(defect(format!("restante_accept returned the outcome {other:?}"))),

@@ -59,7 +59,7 @@ impl Store {
         // An inbox in which much has ended and little waits is read in parts. A later part may be of a later snapshot. Its rows have
         // higher numbers than all that the earlier parts have covered.
         let (end, last_seq, is_last) = loop {
-            let (last_seq, found) = self.part(part, &mut senders).await?;
+            let (last_seq, purged_seq, found) = self.part(part, &mut senders).await?;
             part.limit -= u16::try_from(found.len()).unwrap_or(part.limit).min(part.limit);
             listed.extend(found);
             let highest = listed.last().map_or(part.after, |(seq, _)| *seq);
@@ -67,7 +67,8 @@ impl Store {
                 // A full page may end where the inbox does: both are of one snapshot, so there is no other behind it.
                 0 => break (highest, last_seq, highest >= last_seq),
                 _ if part.up_to() >= last_seq => break (last_seq, last_seq, true),
-                _ => part.after = part.up_to(),
+                // Nothing is left of the numbers that were purged, however many they are.
+                _ => part.after = part.up_to().max(purged_seq),
             }
         };
         let end = if is_last { last_seq } else { end };
@@ -78,8 +79,8 @@ impl Store {
         Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
     }
 
-    /// The entries of a part, ascending, and the inbox's `last_seq`.
-    async fn part(&self, part: Part, senders: &mut Senders) -> Result<(InboxSeq, Vec<(InboxSeq, Entry)>)> {
+    /// The entries of a part, ascending, and the inbox's `last_seq` and `purged_seq`.
+    async fn part(&self, part: Part, senders: &mut Senders) -> Result<(InboxSeq, InboxSeq, Vec<(InboxSeq, Entry)>)> {
         let mut rows = match read_rows(self.database(), part).await {
             Ok(rows) => rows,
             Err(cause) if cause.may_be_of_one_row() => self.one_by_one(part, cause).await?,
@@ -87,9 +88,10 @@ impl Store {
         };
         // They come in this order; the statement does not say so, to save PostgreSQL a sort.
         rows.sort_unstable_by_key(|row| row.seq);
-        let last_seq = InboxSeq(rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?.last_seq);
+        let first = rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
+        let (last_seq, purged_seq) = (InboxSeq(first.last_seq), InboxSeq(first.purged_seq));
         let listed = rows.into_iter().filter_map(|row| Some((InboxSeq(row.seq?), row.into_entry(part.class, senders))));
-        Ok((last_seq, listed.collect()))
+        Ok((last_seq, purged_seq, listed.collect()))
     }
 
     /// The same where some row cannot be read: first what stands where, then each by itself.
@@ -103,9 +105,11 @@ impl Store {
             };
             let alone = Part { after: InboxSeq(seq - 1), limit: 1, ..part };
             match read_rows(self.database(), alone).await {
-                Ok(found) => {
-                    rows.extend(found.into_iter().filter(|row| row.seq == Some(seq)).map(|row| RawRow { last_seq: key.last_seq, ..row }))
-                }
+                Ok(found) => rows.extend(found.into_iter().filter(|row| row.seq == Some(seq)).map(|row| RawRow {
+                    last_seq: key.last_seq,
+                    purged_seq: key.purged_seq,
+                    ..row
+                })),
                 Err(cause) if cause.may_be_of_one_row() => {
                     error!(message.id = ?key.message_id, user.number = part.user.0, inbox.seq = seq, ?cause, "a message cannot be read");
                     rows.push(RawRow { is_unreadable: true, ..key });
@@ -121,6 +125,7 @@ impl Store {
 #[derive(Debug, Default)]
 struct RawRow {
     last_seq: i64,
+    purged_seq: i64,
     seq: Option<i64>,
     status: Option<enums::Status>,
     attempts: Option<i16>,
@@ -176,6 +181,7 @@ async fn read_keys(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>>
         .into_iter()
         .map(|row| RawRow {
             last_seq: row.last_seq,
+            purged_seq: row.purged_seq,
             seq: row.seq,
             message_id: row.message_id,
             status: row.status,

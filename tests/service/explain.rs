@@ -229,6 +229,17 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         "select count(*) from restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
         "select count(*) from restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
         "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'x', 8000)".to_owned(),
+        "select count(*) from restante_purge_inboxes(0, 0, 'chat', 500, 1000)".to_owned(),
+        format!(
+            "insert into messages (id, chat_id, seq, sender_id, content, created_at) \
+             select gen_random_uuid(), md5('direct 7')::uuid, 1, {user}, 'alone', 'epoch'"
+        ),
+        "select count(*) from restante_purge_chats(0, '00000000-0000-0000-0000-000000000000', 100000, 1000)".to_owned(),
+        "select count(*) from restante_purge_last_seen(0, 0, 1000)".to_owned(),
+        format!(
+            "select count(*) from restante_accept(array['01000000-0000-7000-8000-000000000001']::uuid[], array['{chat}']::uuid[], array[{user}], \
+             array['text'], array['x'], array[null], array[null]::timestamptz[])"
+        ),
         "select restante_release_job('expire', '00000000-0000-0000-0000-00000000000a', 1)".to_owned(),
     ];
     run(connection, "begin").await;

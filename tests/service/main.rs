@@ -45,6 +45,7 @@ mod pooler;
 mod protocol;
 mod reads;
 mod restore;
+mod retention;
 mod seeds;
 mod sends;
 mod set_back;

@@ -1,8 +1,8 @@
 -- inconsistencies: sentences about tables that do not agree with one another, whatever has happened before; it reads whole tables
-select 'chat ' || c.chat_id || ': last_seq ' || c.last_seq || ', messages ' || count(m.id) || ', highest ' || coalesce(max(m.seq), 0)
-from chat_heads c left join messages m on m.chat_id = c.chat_id
-group by c.chat_id, c.last_seq
-having count(m.id) <> c.last_seq or coalesce(max(m.seq), 0) <> c.last_seq
+select 'chat ' || c.chat_id || ': last_seq ' || c.last_seq || ', purged_seq ' || p.purged_seq || ', messages ' || count(m.id) || ', from ' || coalesce(min(m.seq), 0) || ' to ' || coalesce(max(m.seq), 0)
+from chat_heads c join chats p on p.id = c.chat_id left join messages m on m.chat_id = c.chat_id
+group by c.chat_id, c.last_seq, p.purged_seq
+having count(m.id) <> c.last_seq - p.purged_seq or coalesce(max(m.seq), p.purged_seq) <> c.last_seq or min(m.seq) <= p.purged_seq
 union all
 select 'chat ' || c.id || ' has ' || count(h.chat_id) || ' heads' from chats c left join chat_heads h on h.chat_id = c.id group by c.id having count(h.chat_id) <> 1
 union all
@@ -15,17 +15,28 @@ union all
 select 'device ' || d.device_id || ' of ' || d.user_id || ' has ' || count(*) || ' cursors ' || d.class from device_cursors d
 group by d.user_id, d.device_id, d.class having count(*) <> 1
 union all
-select 'inbox ' || i.user_id || ' ' || i.class || ': last_seq ' || i.last_seq || ', rows and gaps ' || count(n.seq) || ', highest ' || coalesce(max(n.seq), 0)
+select 'inbox ' || i.user_id || ' ' || i.class || ': last_seq ' || i.last_seq || ', purged_seq ' || i.purged_seq || ', rows and gaps ' || count(n.seq) || ', from ' || coalesce(min(n.seq), 0) || ' to ' || coalesce(max(n.seq), 0)
 from inboxes i
 left join (select user_id, class, seq from message_status union all select user_id, class, seq from inbox_gaps) n on n.user_id = i.user_id and n.class = i.class
-group by i.user_id, i.class, i.last_seq
-having count(n.seq) <> i.last_seq or coalesce(max(n.seq), 0) <> i.last_seq
+group by i.user_id, i.class, i.last_seq, i.purged_seq
+having count(n.seq) <> i.last_seq - i.purged_seq or coalesce(max(n.seq), i.purged_seq) <> i.last_seq or min(n.seq) <= i.purged_seq
+union all
+select 'inbox ' || i.user_id || ' ' || i.class || ': purged_seq ' || i.purged_seq || ' beyond settled_seq ' || i.settled_seq
+from inboxes i where i.purged_seq > i.settled_seq
+union all
+select 'member ' || k.user_id || ' of chat ' || k.chat_id || ': purged_seq ' || k.purged_seq || ' and nothing was purged of its inbox ' || h.class
+from marks k
+join chat_heads h on h.chat_id = k.chat_id
+join inboxes i on i.user_id = k.user_id and i.class = h.class
+where k.purged_seq > h.last_seq or k.purged_seq > 0 and i.purged_seq = 0
 union all
 select 'user ' || q.user_id || ' has number ' || q.seq || ' of chat ' || q.chat_id || ' before number ' || q.before
 from (
   select s.user_id, m.chat_id, m.seq, lag(m.seq) over (partition by s.user_id, s.class, m.chat_id order by s.seq) as before
   from message_status s join messages m on m.id = s.message_id
   where not exists (select from inbox_gaps g where g.user_id = s.user_id and g.class = s.class and g.reason = 'requeued')
+    -- such a gap goes with the numbers around it
+    and exists (select from inboxes i where i.user_id = s.user_id and i.class = s.class and i.purged_seq = 0)
 ) q
 where q.seq <= q.before
 union all
@@ -66,8 +77,9 @@ union all
 select 'message ' || m.id || ' has no row for member ' || cm.user_id
 from messages m
 join chat_members cm on cm.chat_id = m.chat_id and cm.user_id <> m.sender_id and m.seq > cm.joined_seq and (cm.left_seq is null or m.seq <= cm.left_seq)
+join marks k on k.chat_id = m.chat_id and k.user_id = cm.user_id
 left join message_status s on s.message_id = m.id and s.user_id = cm.user_id
-where s.user_id is null
+where s.user_id is null and m.seq > k.purged_seq
 union all
 select 'row ' || s.user_id || ' ' || s.class || ' ' || s.seq || ' is ' || s.status || ' and endings says ' || coalesce(e.status::text, 'nothing')
 from message_status s full join (select * from endings where status <> 'sent') e on e.message_id = s.message_id and e.user_id = s.user_id

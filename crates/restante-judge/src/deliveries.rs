@@ -71,6 +71,9 @@ fn contents(index: &Index<'_>, trace: &Trace<'_>, delivery: &Delivery<'_>, findi
     let Event::Received { message, chat, seq, class, inbox_seq, sender, content, .. } = delivery.event else { return };
     let (user, client) = (&trace.history.user, &trace.history.client);
     let (Some(stored), Some(row)) = (index.message(*message), index.row(*message, user)) else {
+        if index.is_row_purged(*chat, user, *seq) {
+            return;
+        }
         findings.add(Rule::NotTheirs, || format!("{client} received {message}, for which {user} has no row"));
         return;
     };

@@ -22,13 +22,14 @@ pub(super) struct Index<'a> {
     /// When a user first tried to send a message, in milliseconds of the run.
     pub(super) first_sent: HashMap<(Uuid, &'a str), u64>,
     rows: HashMap<(Uuid, &'a str), &'a Row>,
+    purged_rows: HashMap<(Uuid, &'a str), i64>,
     intervals: HashMap<(Uuid, &'a str), Vec<&'a MemberInterval>>,
     by_user: HashMap<&'a str, Vec<usize>>,
 }
 
 impl<'a> Index<'a> {
     pub(super) fn of(evidence: &'a Evidence) -> Self {
-        let Snapshot { rows, intervals, messages, .. } = &evidence.snapshot;
+        let Snapshot { rows, intervals, messages, members, .. } = &evidence.snapshot;
         let mut index = Self {
             evidence,
             traces: evidence.histories.iter().map(|history| Trace::of(history, evidence.ack_timeout_ms)).collect(),
@@ -36,6 +37,7 @@ impl<'a> Index<'a> {
             people: HashMap::new(),
             first_sent: HashMap::new(),
             rows: rows.iter().map(|row| ((row.message, row.user.as_str()), row)).collect(),
+            purged_rows: members.iter().map(|member| ((member.chat, member.user.as_str()), member.purged)).collect(),
             intervals: HashMap::new(),
             by_user: HashMap::new(),
         };
@@ -57,6 +59,28 @@ impl<'a> Index<'a> {
         }
         index.by_chat.values_mut().for_each(|messages| messages.sort_by_key(|(_, message)| message.seq));
         index
+    }
+
+    /// Tells whether this message of a chat was removed.
+    pub(super) fn is_purged(&self, chat: Uuid, seq: i64) -> bool {
+        self.evidence.snapshot.purged.get(&chat).is_some_and(|purged| seq <= *purged)
+    }
+
+    /// Tells whether the user's row for this message of a chat was removed.
+    pub(super) fn is_row_purged(&self, chat: Uuid, user: &str, seq: i64) -> bool {
+        self.purged_rows.get(&(chat, user)).is_some_and(|purged| seq <= *purged)
+    }
+
+    /// Tells whether the user's row for a message was removed, with the message or before it. Of a message that was removed only its
+    /// sender's confirmation says which one it was.
+    pub(super) fn is_row_of_purged(&self, message: Uuid, user: &str) -> bool {
+        if let Some(stored) = self.message(message) {
+            return self.is_row_purged(stored.chat, user, stored.seq);
+        }
+        let mut records = self.evidence.histories.iter().flat_map(|history| &history.records);
+        records.any(|record| {
+            matches!(&record.event, Event::SendConfirmed { message: id, chat, seq, .. } if *id == message && self.is_purged(*chat, *seq))
+        })
     }
 
     pub(super) fn message(&self, id: Uuid) -> Option<&'a Message> {

@@ -106,7 +106,9 @@ impl<'a> Reader<'a, '_> {
         let history = self.history;
         let name = || format!("{} was told that {id} is {status:?} for {user}", history.client);
         let (Some(message), Some(row)) = (self.index.message(id), self.index.row(id, user)) else {
-            self.findings.add(Rule::Lie, || format!("{}, and there is no such row", name()));
+            if !self.index.is_row_of_purged(id, user) {
+                self.findings.add(Rule::Lie, || format!("{}, and there is no such row", name()));
+            }
             return;
         };
         if message.sender != history.user {

@@ -27,7 +27,8 @@ pub(super) fn judge(index: &Index<'_>, findings: &mut Findings) {
 fn chat_numbers(index: &Index<'_>, findings: &mut Findings) {
     for (chat, last) in &index.evidence.snapshot.chats {
         let numbers: Vec<i64> = index.by_chat.get(chat).into_iter().flatten().map(|(_, message)| message.seq).collect();
-        if numbers.iter().copied().ne(1..=*last) {
+        let purged = index.evidence.snapshot.purged.get(chat).copied().unwrap_or_default();
+        if numbers.iter().copied().ne(purged + 1..=*last) {
             let stored = numbers.len();
             findings.add(Rule::ChatGap, || format!("chat {chat} says its last number is {last} and has {stored} messages"));
         }
@@ -53,9 +54,14 @@ fn inbox_numbers(index: &Index<'_>, findings: &mut Findings) {
         let key = (inbox.user.as_str(), inbox.class);
         let mut found = numbers.remove(&key).unwrap_or_default();
         found.sort_unstable();
-        if found.iter().copied().ne(1..=inbox.last_seq) {
+        if found.iter().copied().ne(inbox.purged_seq + 1..=inbox.last_seq) {
             findings.add(Rule::InboxGap, || {
                 format!("inbox {:?} of {}: last number {}, {} rows and gaps", inbox.class, inbox.user, inbox.last_seq, found.len())
+            });
+        }
+        if inbox.purged_seq > inbox.settled_seq {
+            findings.add(Rule::SettledAhead, || {
+                format!("{}: removed up to {}, settled up to {}", inbox.user, inbox.purged_seq, inbox.settled_seq)
             });
         }
         if let Some(first) = first_waiting.get(&key).filter(|first| **first <= inbox.settled_seq) {
@@ -77,7 +83,8 @@ fn recipients(index: &Index<'_>, findings: &mut Findings) {
         let found = rows.remove(id).unwrap_or_default();
         let people = index.people.get(&message.chat).unwrap_or(&nobody);
         let wanted: BTreeSet<&str> = people.iter().copied().filter(|user| is_for(index, message, user)).collect();
-        for user in wanted.iter().filter(|user| !found.contains(user)) {
+        let is_missing = |user: &&&str| !found.contains(*user) && !index.is_row_purged(message.chat, user, message.seq);
+        for user in wanted.iter().filter(is_missing) {
             findings.add(Rule::MissingRow, || format!("{user} was in the chat at number {} and has no row for {id}", message.seq));
         }
         for user in found.iter().filter(|user| !wanted.contains(**user)) {

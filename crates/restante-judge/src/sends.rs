@@ -57,6 +57,7 @@ fn answers(index: &Index<'_>, history: &History, findings: &mut Findings) {
                 match index.message(*message) {
                     Some(stored) if (stored.chat, stored.seq) == (*chat, *seq) => {}
                     Some(stored) => findings.add(Rule::Lost, || format!("{} was confirmed as {seq} and is {}", name(), stored.seq)),
+                    None if index.is_purged(*chat, *seq) => {}
                     None => findings.add(Rule::Lost, || format!("{} was confirmed as number {seq} and is not there", name())),
                 }
                 let answer = (*chat, *seq, created_at.as_str());

@@ -58,6 +58,8 @@ pub struct Inbox {
     pub last_seq: i64,
     /// Nothing waits up to this number.
     pub settled_seq: i64,
+    /// Numbers up to this one were removed.
+    pub purged_seq: i64,
 }
 
 /// A member as it is at the end, with its marks.
@@ -75,6 +77,8 @@ pub struct Member {
     pub delivered: i64,
     /// Everything up to this number is read.
     pub read: i64,
+    /// The member's rows up to this number of the chat were removed.
+    pub purged: i64,
 }
 
 /// A time that a user spent in a chat, in the chat's numbers.
@@ -95,6 +99,8 @@ pub struct MemberInterval {
 pub struct Snapshot {
     /// The last number of each chat.
     pub chats: HashMap<Uuid, i64>,
+    /// The number of each chat up to which messages were removed. Of others none was.
+    pub purged: HashMap<Uuid, i64>,
     /// All messages by their ids.
     pub messages: HashMap<Uuid, Message>,
     /// All recipients' rows.

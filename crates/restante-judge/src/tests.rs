@@ -126,8 +126,8 @@ fn snapshot() -> Snapshot {
         reason: String::new(),
         ended_later: 0,
     };
-    let inbox = |user: &str, last_seq| Inbox { user: user.into(), class: Class::Chat, last_seq, settled_seq: last_seq };
-    let member = |user: &str| Member { chat: CHAT, user: user.into(), joined: 0, left: None, delivered: 3, read: 0 };
+    let inbox = |user: &str, last_seq| Inbox { user: user.into(), class: Class::Chat, last_seq, settled_seq: last_seq, purged_seq: 0 };
+    let member = |user: &str| Member { chat: CHAT, user: user.into(), joined: 0, left: None, delivered: 3, read: 0, purged: 0 };
     let interval = |user: &str| MemberInterval { chat: CHAT, user: user.into(), joined: 0, left: None };
     Snapshot {
         chats: HashMap::from([(CHAT, 3)]),
@@ -328,10 +328,42 @@ fn requeued_message_may_come_late_under_a_new_number() {
     let ben = ben.then(1, gap).gets(1, 3).acks(1, 3).then(1, received(2, 2, 4)).acks(1, 2);
     let mut case = Case::good().with_anna(anna).with_ben(ben);
     case.row(2).seq = Some(4);
-    case.evidence.snapshot.inboxes[1] = Inbox { user: "ben".into(), class: Class::Chat, last_seq: 4, settled_seq: 4 };
+    case.evidence.snapshot.inboxes[1] = Inbox { user: "ben".into(), class: Class::Chat, last_seq: 4, settled_seq: 4, purged_seq: 0 };
     case.evidence.snapshot.gaps.insert(("ben".into(), Class::Chat, 2));
     case.evidence.requeued.insert((id(2), "ben".into()));
     assert_eq!(case.broken_rules(), []);
+}
+
+/// The good case after the first numbers of the chat and of Ben's inbox were removed.
+fn purged() -> Case {
+    let mut case = Case::good();
+    let snapshot = &mut case.evidence.snapshot;
+    snapshot.messages.remove(&id(1));
+    snapshot.rows.retain(|row| row.message != id(1));
+    snapshot.inboxes[1].purged_seq = 1;
+    snapshot.members[1].purged = 1;
+    snapshot.purged.insert(CHAT, 1);
+    case
+}
+
+#[test]
+fn removed_prefix_is_no_hole_and_nothing_else_may_be_missing() {
+    assert_eq!(purged().broken_rules(), []);
+    let mut case = purged();
+    case.evidence.snapshot.purged.clear();
+    assert_eq!(case.broken_rules(), [Rule::Lost, Rule::ChatGap, Rule::Lie], "a chat that says nothing of it");
+    let mut case = purged();
+    case.evidence.snapshot.inboxes[1].purged_seq = 0;
+    assert_eq!(case.broken_rules(), [Rule::InboxGap], "an inbox that says nothing of it");
+    let mut case = purged();
+    case.evidence.snapshot.inboxes[1].purged_seq = 2;
+    assert_eq!(case.broken_rules(), [Rule::InboxGap], "a number that is there and is said to be removed");
+    let mut case = purged();
+    case.evidence.snapshot.rows.retain(|row| row.message != id(3));
+    assert!(case.broken_rules().contains(&Rule::MissingRow), "a row that is no part of the prefix");
+    let mut case = purged();
+    case.evidence.snapshot.inboxes[1].settled_seq = 0;
+    assert_eq!(case.broken_rules(), [Rule::SettledAhead], "what is not settled was removed");
 }
 
 #[test]

@@ -16,7 +16,7 @@ const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 
                      --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
 /// Two runs at once: much of each is waiting for a database to be made.
 const RUNS: [&[&str]; 2] =
-    [&["drain", "history", "backlog", "storm", "promises", "flood"], &["live", "nodes", "group", "idle", "held", "pairs"]];
+    [&["drain", "history", "backlog", "storm", "promises", "flood"], &["live", "nodes", "group", "idle", "held", "pairs", "retention"]];
 
 /// All figures of a run.
 struct Figures(Vec<Value>);
@@ -97,10 +97,15 @@ fn every_scenario_gives_its_figures() {
         ("history", "drained with 1,000 / with 200"),
         ("held", "4 pairs, held for 400ms: dead rows of inboxes"),
         ("held", "4 pairs, at last: size of inboxes"),
+        ("retention", "sent → recipient, p99: beside it / without"),
     ] {
         figures.of(scenario, figure);
     }
     assert_eq!(figures.median("flood", "flooded: answers of /readyz that are not 200"), 0.0);
+    for table in ["messages", "message_status"] {
+        let rows = |month: u32| figures.median("retention", &format!("month {month}: rows of {table}"));
+        assert_eq!([rows(1), rows(3), rows(4)], [100.0, 300.0, 300.0], "the first month goes as the fourth comes");
+    }
     assert_eq!(figures.median("idle", "connections"), 30.0);
     let worst = |part: &str| figures.median("storm", &format!("connect → drained, {part}"));
     assert!(worst("p50") <= worst("p99") && worst("p99") <= worst("max"));

@@ -1,9 +1,10 @@
 -- chats: a user's chats with ids between two (both included), its marks and what is unread; members_by_user, then each chat's newest messages
--- The limit comes first, so that only these chats are looked into. Numbers have no holes: 1,000 numbers above read_seq are at
--- most 1,000 messages, each looked up for itself, so that neither a chat nobody reads nor a long inbox costs more.
+-- The limit comes first, so that only these chats are looked into. 1,000 numbers above read_seq are at most 1,000 messages, each looked up
+-- for itself, so that neither a chat nobody reads nor a long inbox costs more. Where rows above read_seq were purged, another 1,000 numbers
+-- are looked at behind them: the first ones hold what was put back.
 select c.id as "chat_id!", c.kind as "kind!: enums::ChatKind", c.title as "title?", h.last_seq as "last_seq!", c.created_at as "created_at!",
        me.role as "role!: enums::Role", me.joined_seq as "joined_seq!", k.delivered_seq as "delivered_seq!", k.read_seq as "read_seq!",
-       n.unread as "unread!", h.last_seq > greatest(k.read_seq, me.joined_seq) + 1000 as "unread_more!",
+       n.unread as "unread!", h.last_seq > greatest(k.read_seq, me.joined_seq, k.purged_seq) + 1000 as "unread_more!",
        o.id as "other_id?", o.external_id as "other?", o.display_name as "other_name?", o.avatar_url as "other_picture?"
 from (
   select cm.chat_id, cm.user_id, cm.role, cm.joined_seq
@@ -13,19 +14,26 @@ from (
   limit $4
 ) me
 cross join lateral (
-  select x.delivered_seq, x.read_seq from marks x where x.chat_id = me.chat_id and x.user_id = me.user_id order by x.step desc limit 1
+  select x.delivered_seq, x.read_seq, x.purged_seq from marks x where x.chat_id = me.chat_id and x.user_id = me.user_id order by x.step desc limit 1
 ) k
 join chats c on c.id = me.chat_id
 cross join lateral (select x.last_seq from chat_heads x where x.chat_id = me.chat_id order by x.step desc limit 1) h
 cross join lateral (
   select count(*) as unread
-  from messages m
+  from (
+    select x.id from messages x
+    where x.chat_id = me.chat_id and x.seq > greatest(k.read_seq, me.joined_seq) and x.seq <= greatest(k.read_seq, me.joined_seq) + 1000
+    union all
+    select x.id from messages x
+    where k.purged_seq > greatest(k.read_seq, me.joined_seq) and x.chat_id = me.chat_id
+      and x.seq > greatest(k.purged_seq, greatest(k.read_seq, me.joined_seq) + 1000)
+      and x.seq <= k.purged_seq + 1000
+  ) m
   cross join lateral (
     select s.seq from message_status s
     where s.message_id = m.id and s.user_id = me.user_id and s.status in ('sent', 'delivered')
     limit 1
   ) mine
-  where m.chat_id = me.chat_id and m.seq > greatest(k.read_seq, me.joined_seq) and m.seq <= greatest(k.read_seq, me.joined_seq) + 1000
 ) n
 left join lateral (
   select u.id, u.external_id, u.display_name, u.avatar_url

@@ -1,16 +1,16 @@
 -- page_keys: what stands where in an inbox, without the messages, for when one of them cannot be read; primary keys from the cursor on
-select i.last_seq as "last_seq!", s.seq as "seq?", s.message_id as "message_id?", s.status as "status?: enums::Status", s.ended as "ended?"
-from (select x.last_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
+select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.message_id as "message_id?", s.status as "status?: enums::Status", s.ended as "ended?"
+from (select x.last_seq, x.purged_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
 left join lateral (
   (select r.seq, r.message_id, r.status, r.ended::text
    from message_status r
-   where r.user_id = $1 and r.class = $2 and r.seq > $3 and r.seq <= $5 and r.status::text = any ($6::text[])
+   where r.user_id = $1 and r.class = $2 and r.seq > greatest($3, i.purged_seq) and r.seq <= $5 and r.status::text = any ($6::text[])
    order by r.seq
    limit $4)
   union all
   (select g.seq, null, null, g.reason::text
    from inbox_gaps g
-   where $7 and g.user_id = $1 and g.class = $2 and g.seq > $3 and g.seq <= $5
+   where $7 and g.user_id = $1 and g.class = $2 and g.seq > greatest($3, i.purged_seq) and g.seq <= $5
    order by g.seq
    limit $4)
   order by seq

@@ -1,12 +1,12 @@
 -- page_waiting: the next rows that wait and the inbox's counter, from one snapshot; primary key of message_status from the cursor on
 -- A time that no calendar of a client holds is none. What waits in a chat that the user has left comes as ended: a job has not come to it yet (departures).
-select i.last_seq as "last_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
+select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
        case when s.status = 'sent' and l.has_left then 'left' else s.ended::text end as "ended?",
        m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", m.content as "content?",
        m.metadata::text as "metadata?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",
        u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?", false as "is_unreadable!"
-from (select x.last_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
+from (select x.last_seq, x.purged_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
 left join lateral (
   select r.seq, r.message_id, r.status, r.attempts, r.ended
   from message_status r

@@ -20,6 +20,7 @@ create trigger leaving_is_noted after update on chat_members for each row
   when (old.joined_seq <> new.joined_seq or old.left_seq is distinct from new.left_seq) execute function judge.note_membership();";
 
 const CHATS: &str = "select chat_id, last_seq from chat_heads where $1 is null or chat_id = $1";
+const PURGED: &str = "select id, purged_seq from chats where $1 is null or id = $1";
 const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, m.content, coalesce(m.expires_at <= clock_timestamp(), false)
   from messages m join users u on u.id = m.sender_id where $1 is null or m.chat_id = $1";
 const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''),
@@ -28,11 +29,12 @@ const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.
   left join (select message_id, user_id, count(*) over (partition by sender_id order by ended_xid desc) - 1 as later from endings) e
     on e.message_id = s.message_id and e.user_id = s.user_id
   where $1 is null or s.message_id in (select id from messages where chat_id = $1)";
-const INBOXES: &str = "select u.external_id, i.class::text, i.last_seq, i.settled_seq from inboxes i join users u on u.id = i.user_id
+const INBOXES: &str =
+    "select u.external_id, i.class::text, i.last_seq, i.settled_seq, i.purged_seq from inboxes i join users u on u.id = i.user_id
   where ($1 is null or i.user_id in (select user_id from chat_members where chat_id = $1))";
 const GAPS: &str = "select u.external_id, g.class::text, g.seq from inbox_gaps g join users u on u.id = g.user_id
   where $1 is null or g.user_id in (select user_id from chat_members where chat_id = $1)";
-const MEMBERS: &str = "select m.chat_id, u.external_id, m.joined_seq, m.left_seq, k.delivered_seq, k.read_seq
+const MEMBERS: &str = "select m.chat_id, u.external_id, m.joined_seq, m.left_seq, k.delivered_seq, k.read_seq, k.purged_seq
   from chat_members m join users u on u.id = m.user_id join marks k on k.chat_id = m.chat_id and k.user_id = m.user_id
   where $1 is null or m.chat_id = $1";
 const WATCHED: &str = "select distinct on (m.chat_id, m.user_id, m.joined_seq) m.chat_id, u.external_id, m.joined_seq, m.left_seq
@@ -93,6 +95,7 @@ async fn parts(database: &mut PgConnection, chat: Option<Uuid>) -> sqlx::Result<
     let intervals = if is_watched { WATCHED } else { MEMBERS_NOW };
     Ok(Snapshot {
         chats: all(database, CHATS, chat, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
+        purged: all(database, PURGED, chat, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
         messages: all(database, MESSAGES, chat, message).await?,
         rows: all(database, ROWS, chat, status_row).await?,
         inboxes: all(database, INBOXES, chat, inbox).await?,
@@ -138,7 +141,13 @@ fn status_row(row: &PgRow) -> sqlx::Result<Row> {
 }
 
 fn inbox(row: &PgRow) -> sqlx::Result<Inbox> {
-    Ok(Inbox { user: row.try_get(0)?, class: class(row, 1)?, last_seq: row.try_get(2)?, settled_seq: row.try_get(3)? })
+    Ok(Inbox {
+        user: row.try_get(0)?,
+        class: class(row, 1)?,
+        last_seq: row.try_get(2)?,
+        settled_seq: row.try_get(3)?,
+        purged_seq: row.try_get(4)?,
+    })
 }
 
 fn member(row: &PgRow) -> sqlx::Result<Member> {
@@ -149,6 +158,7 @@ fn member(row: &PgRow) -> sqlx::Result<Member> {
         left: row.try_get(3)?,
         delivered: row.try_get(4)?,
         read: row.try_get(5)?,
+        purged: row.try_get(6)?,
     })
 }
 

@@ -50,7 +50,8 @@ Scenarios, with the time that one repetition takes:
   flood     two who talk while a third asks for everything at once, over 20 connections and 20 HTTP callers: quiet, flooded, their ratio (1 min)
   history   drain with few finished rows in the tables, then with millions (5 min, 5 GB of disk)
   held      pairs at the highest rate while somebody keeps a transaction open (35 min)
-  all       all of them; without a name, all but history and held
+  retention months at a steady rate, removed after three more, the last of them beside pairs who are online (10 min)
+  all       all of them; without a name, all but history, held and retention
 
 Where many clients are connected, this process and the service are allowed as many open files as the hard limit says (`ulimit -Hn`); a run that needs more is refused.
 
@@ -82,7 +83,7 @@ cpuSecondsPer1000 stands where CPU was counted, and is that of 1,000 messages, r
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenarios to measure; without a name: all but history and held, which take long
+    /// The scenarios to measure; without a name: all but history, held and retention, which take long
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<Choice>,
     /// How often each scenario is repeated, each time on a fresh database

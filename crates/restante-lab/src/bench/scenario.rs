@@ -10,6 +10,7 @@ mod ingest;
 mod live;
 mod pairs;
 mod promises;
+mod retention;
 mod storm;
 
 use clap::ValueEnum;
@@ -50,6 +51,8 @@ pub enum Scenario {
     History,
     /// Pairs while a transaction stays open.
     Held,
+    /// Months that are written and removed.
+    Retention,
 }
 
 impl Scenario {
@@ -68,6 +71,7 @@ impl Scenario {
         Self::Flood,
         Self::History,
         Self::Held,
+        Self::Retention,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
     const SHORT: [Self; 10] = [
@@ -99,6 +103,7 @@ impl Scenario {
             Self::Flood => "flood",
             Self::History => "history",
             Self::Held => "held",
+            Self::Retention => "retention",
         }
     }
 
@@ -138,6 +143,7 @@ impl Scenario {
             Self::Flood => flood::flood(testbed, sizes, &progress).await,
             Self::History => history::history(testbed, sizes, &progress).await,
             Self::Held => held::held(testbed, sizes, &progress).await,
+            Self::Retention => retention::retention(testbed, sizes, &progress).await,
         }
     }
 }

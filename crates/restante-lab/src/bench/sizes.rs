@@ -60,6 +60,7 @@ sizes! {
     held_pairs: List<u32> = "50,5000", quick "5,20", "N,N", "held: pairs who are online, a run for each number";
     held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
     held_by: HeldBy = "somebody", quick "somebody", "somebody|nobody", "held: nobody = no transaction is open, to tell what the growth of the tables alone costs in the same time";
+    months: u32 = "8", quick "5", "N", "retention: months, each of --messages to each of --users";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }
 

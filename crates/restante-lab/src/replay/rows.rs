@@ -87,7 +87,8 @@ pub fn without_statuses(state: &ReplayState, accepted: &[Accepted]) -> Snapshot 
         let others = state.names.iter().enumerate().filter(|(person, _)| *person != message.speaker);
         others.map(|(_, name)| row(name, state.id(message.message), Status::Sent))
     });
-    let member = |name: &std::sync::Arc<str>| Member { chat, user: name.to_string(), joined: 0, left: None, delivered: 0, read: 0 };
+    let member =
+        |name: &std::sync::Arc<str>| Member { chat, user: name.to_string(), joined: 0, left: None, delivered: 0, read: 0, purged: 0 };
     let interval = |name: &std::sync::Arc<str>| MemberInterval { chat, user: name.to_string(), joined: 0, left: None };
     Snapshot {
         chats: HashMap::from([(chat, accepted.iter().map(|message| message.seq.0).max().unwrap_or_default())]),

@@ -1,0 +1,120 @@
+//! Simulated months at a steady rate, each removed when it is old: tables must stop growing, and pairs who are online must not notice.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use restante::domain::{Class, UserId};
+use restante::store::{FIRST_CHAT, PurgeLimits, Store};
+use sqlx::PgPool;
+
+use crate::bench::figure::{Figure, Unit};
+use crate::bench::load::{Crowd, OpenLoop, OpenLoopResult, Pair, Progress, Schedule, accept_all, pairs, quantiles, tidy};
+use crate::bench::sizes::Sizes;
+use crate::bench::testbed::Testbed;
+
+/// Days of a month, and those for which rows are kept.
+const MONTH_DAYS: u32 = 30;
+const KEPT_DAYS: u32 = 90;
+/// The pages of the service's job, and its pause after each: so many times as long as the page took.
+const LIMITS: PurgeLimits = PurgeLimits { places: 500, rows: 500 };
+const PAUSE_FACTOR: u32 = 3;
+/// The figure that is compared.
+const THERE: &str = "sent → recipient";
+
+/// Month after month is written, acked and removed after three more. The last removal runs beside pairs who are online.
+pub async fn retention(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
+    ensure!(sizes.months > KEPT_DAYS / MONTH_DAYS, "so few months are all kept: there is nothing to measure");
+    let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.users).await?;
+    let store = Store::new(testbed.database.clone());
+    let mut figures = Vec::new();
+    for month in 1..=sizes.months {
+        progress.begin(&format!("month {month}"), sizes.total());
+        // The months are made in the past, so the present of each lies before now.
+        let ago = (sizes.months - month) * MONTH_DAYS;
+        write(&testbed.database, &crowd, sizes, ago, progress).await?;
+        if month < sizes.months {
+            purge(&store, i32::try_from(KEPT_DAYS + ago)?).await?;
+            figures.extend(table_sizes(&testbed.database, month).await?);
+        }
+    }
+    tidy(&testbed.database).await?;
+    let (before, online) = live(pairs(testbed, sizes.pairs, progress).await?, "without", sizes, progress).await?;
+    let days = i32::try_from(KEPT_DAYS)?;
+    let purging = tokio::spawn(async move { purge(&store, days).await });
+    let (beside, _) = live(online, "beside it", sizes, progress).await?;
+    let (removed, seconds) = purging.await??;
+    let ratio = 100.0 * beside[1].value / before[1].value;
+    figures.extend(before.into_iter().chain(beside));
+    figures.push(Figure::new(format!("{THERE}, p99: beside it / without"), ratio, Unit::Percent));
+    figures.push(Figure::new("removed in a second, with pauses", removed as f64 / seconds.max(0.001), Unit::Count));
+    figures.extend(table_sizes(&testbed.database, sizes.months).await?);
+    Ok(figures)
+}
+
+/// The messages of a month, all acked, accepted so many days ago.
+async fn write(database: &PgPool, crowd: &Crowd, sizes: &Sizes, days_ago: u32, progress: &Progress) -> anyhow::Result<()> {
+    for _ in 0..sizes.messages {
+        accept_all(database, crowd.letters(), &sizes.content(), progress).await?;
+    }
+    let acked =
+        "update message_status set status = 'delivered', delivered_at = clock_timestamp() - $1 * interval '1 day' where status = 'sent'";
+    let accepted =
+        "update messages set created_at = created_at - $1 * interval '1 day' where created_at > clock_timestamp() - interval '12 hours'";
+    let marked =
+        "update marks k set delivered_seq = h.last_seq from chat_heads h where h.chat_id = k.chat_id and k.delivered_seq < h.last_seq";
+    let days = i32::try_from(days_ago)?;
+    for aged in [acked, accepted] {
+        sqlx::query(aged).bind(days).execute(database).await?;
+    }
+    sqlx::query(marked).execute(database).await?;
+    Ok(())
+}
+
+/// Purges all inboxes and chats, at the pace of the service's job. Returns rows and messages that went, and the seconds it took.
+async fn purge(store: &Store, days: i32) -> anyhow::Result<(u64, f64)> {
+    let (mut gone, began) = (0, Instant::now());
+    let mut inbox = Some((UserId(0), Class::Chat));
+    while let Some(after) = inbox {
+        let page = Instant::now();
+        let purged = store.purge_inboxes(days, after, LIMITS).await?;
+        gone += purged.rows as u64;
+        inbox = purged.next;
+        pause(page.elapsed()).await;
+    }
+    let mut chat = Some(FIRST_CHAT);
+    while let Some(after) = chat {
+        let page = Instant::now();
+        let purged = store.purge_chats(days, after, LIMITS).await?;
+        gone += purged.rows as u64;
+        chat = purged.next;
+        pause(page.elapsed()).await;
+    }
+    Ok((gone, began.elapsed().as_secs_f64()))
+}
+
+async fn pause(took: Duration) {
+    tokio::time::sleep(took * PAUSE_FACTOR).await;
+}
+
+/// Pairs send at a fixed rate. Returns how soon messages are there, and the pairs.
+async fn live(pairs: Vec<Pair>, when: &str, sizes: &Sizes, progress: &Progress) -> anyhow::Result<(Vec<Figure>, Vec<Pair>)> {
+    progress.begin(when, (f64::from(sizes.storm_rate) * sizes.time.as_secs_f64()) as u64);
+    let schedule = Schedule { rate: sizes.storm_rate, longest: sizes.time };
+    let OpenLoopResult { pairs, latencies, .. } = OpenLoop::start(pairs, schedule, &sizes.content(), Some(progress))?.finish().await?;
+    let figures = quantiles(THERE, &latencies.there);
+    Ok((figures.into_iter().map(|figure| Figure { name: format!("{when}: {}", figure.name), ..figure }).collect(), pairs))
+}
+
+/// The rows and the size of the two large tables, after a vacuum.
+async fn table_sizes(database: &PgPool, month: u32) -> anyhow::Result<Vec<Figure>> {
+    tidy(database).await?;
+    let mut figures = Vec::new();
+    for table in ["messages", "message_status"] {
+        let rows = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        let rows: i64 = sqlx::query_scalar(rows).fetch_one(database).await?;
+        let bytes: i64 = sqlx::query_scalar("select pg_total_relation_size($1::regclass)").bind(table).fetch_one(database).await?;
+        figures.push(Figure::new(format!("month {month}: rows of {table}"), rows as f64, Unit::Count));
+        figures.push(Figure::new(format!("month {month}: size of {table}"), bytes as f64 / f64::from(1 << 20), Unit::Mebibytes));
+    }
+    Ok(figures)
+}
