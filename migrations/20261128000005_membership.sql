@@ -2,7 +2,7 @@
 -- number n is exact.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
-create function restante_users(p_external_ids text[]) returns table (external_id text, id bigint)
+create function restante_users(p_external_ids text[], p_have_come boolean default false) returns table (external_id text, id bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
@@ -13,8 +13,9 @@ begin
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (
-      insert into users (external_id)
-        select distinct x.name collate "C" from unnest(p_external_ids) x (name) order by 1
+      insert into users (external_id, came_at)
+        select q.name, case when p_have_come then clock_timestamp() end
+          from (select distinct x.name collate "C" as name from unnest(p_external_ids) x (name)) q order by q.name
         on conflict on constraint each_external_id_names_one_user do nothing
         returning id
     )
@@ -23,7 +24,8 @@ begin
   -- A later statement: those that another node made meanwhile are seen too.
   return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
 end $$;
-comment on function restante_users(text[]) is 'The numbers of these users; those that are new are made, with their inboxes.';
+comment on function restante_users(text[], boolean) is
+  'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
 
 create function restante_direct_chats(
   p_users  bigint[],
@@ -31,7 +33,8 @@ create function restante_direct_chats(
   p_make   boolean[], -- may it be made, and the other user too?
   -- Per item, in the order of p_users:
   out chats uuid[],   -- null: not there, and not to be made
-  out made  boolean[] -- was it made now? Null as a whole: none was
+  out made  boolean[], -- was it made now? Null as a whole: none was
+  out is_known boolean[] -- is there a user of the other name, before any is made? Null as a whole: all chats are there
 )
 language plpgsql
 volatile
@@ -62,7 +65,11 @@ begin
         left join lateral (select x.id from chats x where x.direct_key = k.key offset 0) c on true
        order by u.ord
     ) q;
-  if array_position(chats, null) is null or array_position(p_make, true) is null then
+  if array_position(chats, null) is null then
+    return;
+  end if;
+  is_known := array(select x.other is not null from unnest(v_others) with ordinality x (other, n) order by x.n);
+  if array_position(p_make, true) is null then
     return;
   end if;
 

@@ -416,7 +416,11 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
         attempts_max: config.attempts_max,
         held_timeout: Duration::from_secs(10),
         connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
-        rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
+        rates: RateSettings {
+            sends: config.send_rate,
+            direct_chats: config.direct_chats_per_hour,
+            named_users: config.named_users_per_hour,
+        },
     }
 }
 

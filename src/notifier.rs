@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::bus::{Bus, BusMessage, Heard, Posted};
-use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, Receipt, SessionId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Status, UserId};
 use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
@@ -29,6 +29,11 @@ impl Notifier {
     #[cfg(test)]
     pub fn to_nobody(metrics: Arc<Metrics>) -> Self {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
+    }
+
+    /// The node that tells.
+    pub fn node(&self) -> NodeId {
+        self.bus.me()
     }
 
     /// Whether this user may be connected to some node. True while another node lives.
@@ -183,7 +188,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::domain::{ChatId, Extension, ExternalId, MessageId, NodeId, Profile, ReceiptCounts};
+    use crate::domain::{ChatId, Extension, ExternalId, MessageId, Profile, ReceiptCounts};
     use crate::hub::{Found, Reader, Registered, mailbox};
 
     const ANNA: UserId = UserId(1);

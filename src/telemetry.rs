@@ -166,6 +166,9 @@ metrics! {
     direct_chats_known: Gauge = gauge(), "direct_chats_known", "Direct chats that the node remembers by the name of the other user";
     direct_chat_hits: Counter = counter(), "direct_chat_hits", "Names in `to` whose direct chat the node remembered";
     direct_chat_misses: Counter = counter(), "direct_chat_misses", "Names in `to` whose direct chat was asked of the database";
+    users_named: Counter = counter(), "users_named", "Users that were made because others named them, as members or recipients";
+    named_users_come: Counter = counter(), "named_users_come",
+        "Users that had only been named by others, and came for the first time: the rest of restante_users_named_total never came";
     accept_to_ack: Histogram = seconds(), "accept_to_ack" in Seconds, "Time from accepting a message to the commit of a recipient's ack";
     database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
     bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "News told to other nodes, by kind";

@@ -38,7 +38,7 @@ pub struct Opened {
 /// Opens a session for this user.
 ///
 /// # Errors
-/// `unavailable` or `busy` with a time to come back, `too_many_sessions`, or `displaced` where the device has a newer
+/// `unavailable`, `busy` or `too_many_sessions` with a time to come back, or `displaced` where the device has a newer
 /// connection.
 pub async fn open(permit: &Admission, context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
     let request = OpeningRequest {
@@ -46,6 +46,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
         name: identity.name.as_deref(),
         picture: identity.picture.as_deref(),
         device: options.device.as_ref(),
+        node: context.service.node(),
         since: since(context, &options),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
@@ -175,11 +176,11 @@ pub(super) fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, e
 pub(super) async fn leave(context: &Context, client: &Client, code: Option<Code>) {
     forget(context, client);
     debug!(session.id = %client.session, code = code.map(Code::as_str), "connection ended");
-    let Some(device) = &client.options.device else { return };
+    let Some((device, session_no)) = client.options.device.as_ref().zip(client.session_no) else { return };
     if context.epoch.is_over() {
         return;
     }
-    let noted = tokio::time::timeout(Duration::from_secs(5), context.service.device_seen(&client.profile, device)).await;
+    let noted = tokio::time::timeout(Duration::from_secs(5), context.service.device_seen(&client.profile, device, session_no)).await;
     if !matches!(noted, Ok(Ok(()))) {
         debug!(user.id = %client.profile.external, "when a device was last seen could not be noted");
     }

@@ -133,6 +133,12 @@ impl Hub {
         self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
     }
 
+    /// The devices of this user that are connected here.
+    pub fn devices(&self, user: UserId) -> Vec<DeviceId> {
+        let named = |registered: &Registered| registered.device.as_ref().map(|(device, _)| device.clone());
+        self.users.get(&user).map(|sessions| sessions.iter().filter_map(named).collect()).unwrap_or_default()
+    }
+
     /// The users who are connected here.
     pub fn users(&self) -> Vec<UserId> {
         self.users.iter().filter(|entry| !entry.value().is_empty()).map(|entry| *entry.key()).collect()

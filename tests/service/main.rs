@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod bounds;
 mod classes;
 mod clocks;
 mod dead_letters;
