@@ -1742,9 +1742,11 @@ begin
       from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
       -- One who never was a member has no marks.
       cross join lateral (
-        select k.read_seq, least(u.up_to, h.last_seq) as up_to
+        select k.read_seq, least(u.up_to, h.last_seq, l.left_seq) as up_to
           from (select x.read_seq from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
-          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h) b
+          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
+          -- For one that has left, the chat ends where it left.
+          cross join lateral (select x.left_seq from chat_members x where x.chat_id = u.chat and x.user_id = u.user_id limit 1) l) b
   ), rows as materialized (
     select w.ord, r.*
       from wanted w
@@ -1802,7 +1804,7 @@ begin
     select r.ord, null, null, null, v_now, r.up_to, r.more from unnest(v_of, v_ends, v_more) r (ord, up_to, more);
 end $$;
 
-COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again); none for one who never was a member. delivered_at is set where it was not.';
 
 CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql

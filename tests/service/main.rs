@@ -20,6 +20,7 @@ mod expiry;
 mod explain;
 mod failover;
 mod first_steps;
+mod former_members;
 mod handover;
 mod held;
 mod hostile;

@@ -1,4 +1,4 @@
--- may_add_members: may this user add members to a group, as far as that is seen without a lock, of whom so many are no users yet? primary keys of chats and chat_members
+-- may_add_members: may this user add members to a group, as far as that is seen without a lock, of whom so many are no users yet; primary keys of chats and chat_members
 select case
          when me.role is null then 'not_a_member'
          when c.kind <> 'group' then 'not_a_group'

@@ -72,7 +72,7 @@ const VALUES: &[(&str, &str)] = &[
     ("remove_members", "'{chat}', {user}, array[{user}]"),
     ("room", ""),
     ("schema_of", "'public'"),
-    ("seqs_of_messages", "array['{chat}']::uuid[], array['{one}']::uuid[]"),
+    ("seqs_of_messages", "array[{user}], array['{chat}']::uuid[], array['{one}']::uuid[]"),
     ("sequences", ""),
     ("settings", "array['jit'], array['off'], array['']"),
     (
