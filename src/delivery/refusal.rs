@@ -41,6 +41,9 @@ pub enum Refusal {
     /// The user has as many devices as allowed, all of them connected, and comes with another.
     #[error("too many devices")]
     TooManyDevices,
+    /// The connection would be told of the presence of more users than it may.
+    #[error("watches too many users")]
+    WatchesTooMany,
     /// Not a member, or no such chat.
     #[error("not a member")]
     NotAMember,
@@ -143,6 +146,9 @@ impl From<Refusal> for Fault {
             Refusal::TooManyDevices => {
                 let words = format!("a user has at most {} devices, and all of them are connected", limits::DEVICES_PER_USER_MAX);
                 Self::new(Code::TooManySessions, words).retry_after_ms(ms(DEVICES_RETRY))
+            }
+            Refusal::WatchesTooMany => {
+                Self::invalid(format!("`userIds`: a connection is told of the presence of at most {} users", limits::PRESENCE_WATCHED_MAX))
             }
             Refusal::NotAMember => Self::plain(Code::NotAMember),
             Refusal::NotAGroup => Self::new(Code::Conflict, "nobody joins or leaves a direct chat"),

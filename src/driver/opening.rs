@@ -113,7 +113,7 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
         ClassStart { cursor: resumed[class].unwrap_or(stored), last_seq: inbox.last_seq, settled_seq: inbox.settled_seq }
     });
     let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
-    let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
+    let emit_alone = context.crash_loops.emit_alone(client.user(), client.options.device.as_ref());
     let poll_interval = jittered(context.session.poll_interval, client.session);
     let settings = Settings { window: client.options.window, poll_interval, ..Settings::clone(&context.session) };
     (Start { settings, scope, has_device, classes, emit_alone }, resumed)
@@ -150,7 +150,8 @@ fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, recei
 /// Says that the user is here, and asks to be told of its direct contacts.
 pub(super) fn greet<O>(driver: &Driver<O>, peers: &[UserId]) {
     driver.context.presence.arrived(driver.client.user());
-    driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
+    // There are fewer contacts than a session may watch, and it watches nobody yet.
+    let _ = driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
 }
 
 /// Spreads the fallback polls of many sessions that began together over time.

@@ -18,6 +18,7 @@ use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
 use crate::protocol::Code;
 use crate::protocol::event::{Encoded, Notice};
 use watchers::Watchers;
+pub use watchers::WatchesTooMany;
 
 /// A live session as the hub knows it.
 #[derive(Debug, Clone)]
@@ -188,8 +189,16 @@ impl Hub {
     }
 
     /// A session wants to know when these users come and go. What it wanted before stays wanted.
-    pub fn watch(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) {
-        self.watchers.add(watcher, mailbox, watched);
+    ///
+    /// # Errors
+    /// [`WatchesTooMany`]: it would watch more than [`PRESENCE_WATCHED_MAX`](crate::domain::limits::PRESENCE_WATCHED_MAX). Nothing has changed.
+    pub fn watch(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
+        self.watchers.add(watcher, mailbox, watched)
+    }
+
+    /// Pairs of a session and a user that it watches.
+    pub fn watches(&self) -> usize {
+        self.watchers.count()
     }
 
     /// Tells those who watch a user that it came or went.

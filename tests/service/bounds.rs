@@ -255,3 +255,26 @@ async fn devices_that_were_not_seen_for_ninety_days_are_removed_unless_they_are_
     other.stop().await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_is_told_of_so_many_users_and_one_request_more_is_refused_as_a_whole() {
+    let (_db, node, pool) = start().await;
+    let names: Vec<String> = std::iter::once("bob".to_owned()).chain((0..2_001).map(|n| format!("seen-{n}"))).collect();
+    group(&pool, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut bob = node.connect("bob").await;
+    for users in names[1..=1_999].chunks(500) {
+        assert_eq!(bob.ask("presence:subscribe", json!({"userIds": users})).await["event"], "presence:state");
+    }
+    let refused = bob.ask("presence:subscribe", json!({"userIds": ["seen-1999", "seen-2000"]})).await;
+    assert_eq!((&refused["event"], &refused["data"]["code"]), (&json!("error"), &json!("invalid")), "{refused}");
+    // Those of before stay, are named again for nothing, and there is a place for one more.
+    for users in [json!(["seen-0", "seen-1"]), json!(["seen-1999"])] {
+        assert_eq!(bob.ask("presence:subscribe", json!({"userIds": users})).await["event"], "presence:state");
+    }
+    let (_, metrics) = node.api("bob").get("/metrics").await;
+    assert!(metrics.as_str().unwrap().contains("restante_presence_watches 2000\n"));
+    let _last = node.connect("seen-1999").await;
+    assert_eq!(bob.event("user:online").await["userId"], "seen-1999");
+    bob.close().await;
+    node.stop().await;
+}
