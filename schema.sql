@@ -474,6 +474,7 @@ declare
   v_last  bigint;
   v_role  member_role;
   v_new   bigint[];
+  v_count bigint;
 begin
   perform restante_needs_read_committed();
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
@@ -498,7 +499,8 @@ begin
         left join chat_members cm on cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null
        where cm.user_id is null
     ) q;
-  if (select count(*) from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null) + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
@@ -516,6 +518,9 @@ begin
   insert into marks (chat_id, user_id, delivered_seq, read_seq)
     select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
      where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if v_new is not null then
+    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  end if;
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
@@ -1433,6 +1438,21 @@ end $$;
 
 COMMENT ON FUNCTION restante_new_device(p_user bigint, p_device text, p_node uuid, p_devices_max integer) IS 'Makes a device of a user, connected to this node, and returns the number of its connection. Where the user has as many as allowed, those go that were not seen for longest and are not connected. Null: all of them are connected, and nothing was made. Locks the user.';
 
+CREATE FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if greatest(p_before, p_after) > 50 then
+    update chats c set recount_xid = pg_current_xact_id() where c.id = p_chat;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) IS 'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
+
 CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid DEFAULT NULL::uuid, p_devices_max integer DEFAULT 50) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint, is_first boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1889,6 +1909,7 @@ declare
   v_each    bigint;
   v_refused text;
   v_heir    bigint;
+  v_count   bigint;
 begin
   perform restante_needs_read_committed();
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
@@ -1944,6 +1965,10 @@ begin
       from (select 1) one left join users u on u.id = any (v_leaving);
 
   update chat_members cm set left_seq = v_last, role = 'member' where cm.chat_id = p_chat and cm.user_id = any (v_leaving);
+  if v_leaving is not null then
+    select count(*) into v_count from (select from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null limit 51) x;
+    perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
+  end if;
 
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
@@ -2261,6 +2286,7 @@ CREATE TABLE chats (
     title text,
     direct_key text COLLATE pg_catalog."C",
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    recount_xid xid8,
     CONSTRAINT a_title_has_at_most_256_characters CHECK ((char_length(title) <= 256)),
     CONSTRAINT direct_chats_and_only_they_have_a_key CHECK (((kind = 'direct'::chat_kind) = (direct_key IS NOT NULL)))
 );
@@ -2276,6 +2302,8 @@ COMMENT ON COLUMN chats.title IS 'Shown to members; null for direct chats.';
 COMMENT ON COLUMN chats.direct_key IS '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
 
 COMMENT ON COLUMN chats.created_at IS 'When it was made.';
+
+COMMENT ON COLUMN chats.recount_xid IS 'Transaction of the last change of members before or after which the chat had more than 50: its senders are told counts anew, or members by name again (restante_note_recount). Null: it never had.';
 
 COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'What the service accepts from clients.';
 

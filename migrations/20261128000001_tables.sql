@@ -64,6 +64,7 @@ create table chats (
   title      text,
   direct_key text collate "C",
   created_at timestamptz not null default clock_timestamp(),
+  recount_xid xid8,
   constraint chats_are_known_by_their_id primary key (id),
   constraint two_users_share_one_direct_chat unique (direct_key),
   constraint direct_chats_and_only_they_have_a_key check ((kind = 'direct') = (direct_key is not null)),
@@ -75,6 +76,8 @@ comment on column chats.kind is 'direct, group or feed; never changes.';
 comment on column chats.title is 'Shown to members; null for direct chats.';
 comment on column chats.direct_key is '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
 comment on column chats.created_at is 'When it was made.';
+comment on column chats.recount_xid is
+  'Transaction of the last change of members before or after which the chat had more than 50: its senders are told counts anew, or members by name again (restante_note_recount). Null: it never had.';
 comment on constraint direct_chats_and_only_they_have_a_key on chats is 'Without its key the direct chat of two users would be made a second time.';
 comment on constraint a_title_has_at_most_256_characters on chats is 'What the service accepts from clients.';
 comment on index chats_are_known_by_their_id is 'Reads one chat.';

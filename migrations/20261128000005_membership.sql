@@ -151,6 +151,19 @@ end $$;
 comment on function restante_create_group(uuid, bigint, text, bigint[]) is
   'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
 
+create function restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) returns void
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set search_path from current
+as $$
+begin
+  if greatest(p_before, p_after) > 50 then
+    update chats c set recount_xid = pg_current_xact_id() where c.id = p_chat;
+  end if;
+end $$;
+comment on function restante_note_recount(uuid, bigint, bigint) is
+  'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
+
 create function restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer)
 returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
 language plpgsql volatile
@@ -164,6 +177,7 @@ declare
   v_last  bigint;
   v_role  member_role;
   v_new   bigint[];
+  v_count bigint;
 begin
   perform restante_needs_read_committed();
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
@@ -188,7 +202,8 @@ begin
         left join chat_members cm on cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null
        where cm.user_id is null
     ) q;
-  if (select count(*) from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null) + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
@@ -206,6 +221,9 @@ begin
   insert into marks (chat_id, user_id, delivered_seq, read_seq)
     select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
      where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if v_new is not null then
+    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  end if;
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
@@ -234,6 +252,7 @@ declare
   v_each    bigint;
   v_refused text;
   v_heir    bigint;
+  v_count   bigint;
 begin
   perform restante_needs_read_committed();
   select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
@@ -289,6 +308,10 @@ begin
       from (select 1) one left join users u on u.id = any (v_leaving);
 
   update chat_members cm set left_seq = v_last, role = 'member' where cm.chat_id = p_chat and cm.user_id = any (v_leaving);
+  if v_leaving is not null then
+    select count(*) into v_count from (select from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null limit 51) x;
+    perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
+  end if;
 
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then

@@ -50,7 +50,7 @@ pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
 pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place};
 pub use jobs::{Acquired, JobLease};
-pub use marks::{MarksCursor, MarksRead, Overview, PageToken, ReceiptCountsRequest, Remainder};
+pub use marks::{MarksCursor, MarksRead, Overview, PageToken, ReceiptCountsRequest, RecountedChat, Remainder};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;

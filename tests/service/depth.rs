@@ -129,6 +129,7 @@ fn calls(member: &Member) -> Vec<String> {
         format!(
             "select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5); do $$ begin perform restante_requeue('{first}', '{name}'); exception when others then null; end $$"
         ),
+        format!("select restante_note_recount('{chat}', 51, 50)"),
         format!("select restante_new_device({user}, 'newer', null, 50)"),
         format!("select restante_new_device({user}, 'newer', null, 1)"),
         "select restante_purge_devices(0, '', 0, 5000)".to_owned(),

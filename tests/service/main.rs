@@ -41,6 +41,7 @@ mod overtaken;
 mod pooler;
 mod protocol;
 mod reads;
+mod receipt_counts;
 mod restore;
 mod seeds;
 mod sends;

@@ -7,12 +7,12 @@ select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snap
        exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8)) as "ended!",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
-       array_agg(q.chat_id) filter (where q.members < $3 and q.has_moved) as "moved?",
+       array_agg(q.chat_id) filter (where q.members < $3 and (q.has_moved or q.has_changed)) as "moved?",
        array_agg(q.chat_id) filter (where q.members = $3) as "large?"
 from (
-  select me.chat_id, them.members, them.has_moved, case when c.kind = 'direct' then them.peer end as peer
+  select me.chat_id, them.members, them.has_moved, c.recount_xid >= (select $2::text::xid8) as has_changed, case when c.kind = 'direct' then them.peer end as peer
   from chat_members me
-  cross join lateral (select x.kind from chats x where x.id = me.chat_id limit 1) c
+  cross join lateral (select x.kind, x.recount_xid from chats x where x.id = me.chat_id limit 1) c
   cross join lateral (
     select count(*) as members, max(x.user_id) filter (where x.user_id <> $1) as peer,
            bool_or(x.user_id <> $1 and case when $2::text is null then x.delivered_seq > x.joined_seq else x.marked_xid >= (select $2::text::xid8) end) as has_moved
