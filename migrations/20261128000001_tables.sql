@@ -14,6 +14,7 @@ create table users (
   display_name text,
   avatar_url   text,
   created_at   timestamptz not null default clock_timestamp(),
+  came_at      timestamptz,
   constraint users_are_known_by_their_number primary key (id),
   constraint each_external_id_names_one_user unique (external_id),
   constraint an_external_id_has_1_to_128_characters check (char_length(external_id) between 1 and 128)
@@ -24,7 +25,8 @@ comment on column users.id is 'Number used inside this schema only. Outside, a u
 comment on column users.external_id is 'The "sub" of the user''s token, 1 to 128 characters. What every API shows. Compared byte by byte (collation C), so that no upgrade of a collation''s library can hide a user.';
 comment on column users.display_name is 'Name shown to recipients beside a message, if known.';
 comment on column users.avatar_url is 'Address of the picture shown to recipients, if known.';
-comment on column users.created_at is 'When the user was first seen.';
+comment on column users.created_at is 'When the row was made.';
+comment on column users.came_at is 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
 comment on constraint an_external_id_has_1_to_128_characters on users is 'Longer or empty ones come from no token that the service accepts.';
 comment on index users_are_known_by_their_number is 'Joins from every table that names a user.';
 comment on index each_external_id_names_one_user is 'Finds the user of a token; keeps two nodes from making the same user twice.';
@@ -62,6 +64,7 @@ create table chats (
   title      text,
   direct_key text collate "C",
   created_at timestamptz not null default clock_timestamp(),
+  recount_xid xid8,
   constraint chats_are_known_by_their_id primary key (id),
   constraint two_users_share_one_direct_chat unique (direct_key),
   constraint direct_chats_and_only_they_have_a_key check ((kind = 'direct') = (direct_key is not null)),
@@ -73,6 +76,8 @@ comment on column chats.kind is 'direct, group or feed; never changes.';
 comment on column chats.title is 'Shown to members; null for direct chats.';
 comment on column chats.direct_key is '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
 comment on column chats.created_at is 'When it was made.';
+comment on column chats.recount_xid is
+  'Transaction of the last change of members before or after which the chat had more than 50: its senders are told counts anew, or members by name again (restante_note_recount). Null: it never had.';
 comment on constraint direct_chats_and_only_they_have_a_key on chats is 'Without its key the direct chat of two users would be made a second time.';
 comment on constraint a_title_has_at_most_256_characters on chats is 'What the service accepts from clients.';
 comment on index chats_are_known_by_their_id is 'Reads one chat.';
@@ -279,16 +284,18 @@ create table devices (
   device_id    text collate "C" not null,
   session_no   bigint not null default 1,
   last_seen_at timestamptz not null default clock_timestamp(),
+  node_id      uuid,
   constraint a_user_names_a_device_once primary key (user_id, device_id),
   constraint devices_belong_to_a_user foreign key (user_id) references users (id),
   constraint a_device_id_has_1_to_64_characters check (char_length(device_id) between 1 and 64)
 ) with (fillfactor = 70);
 comment on table devices is
-  'A named installation of a client (?device=). It has its own cursors (device_cursors): it gets everything behind them, whatever another device of the user has acked.';
+  'A named installation of a client (?device=). It has its own cursors (device_cursors): it gets everything behind them, whatever another device of the user has acked. A user has at most 50: a new one takes the place of the one that was not seen for longest and is not connected (restante_new_device).';
 comment on column devices.user_id is 'Whose device.';
 comment on column devices.device_id is 'The name that the client gave, 1 to 64 characters.';
 comment on column devices.session_no is 'Counted up at every connect; of two connections the one with the lower number yields (close code 4509).';
-comment on column devices.last_seen_at is 'Last connect or disconnect.';
+comment on column devices.last_seen_at is 'Last connect or disconnect. A device that is not connected is removed 90 days after it (restante_purge_devices).';
+comment on column devices.node_id is 'The node that it is connected to (nodes.node_id), since its last connect. Null: it is not connected. Counts only while that node lives.';
 comment on constraint devices_belong_to_a_user on devices is 'Delete a user''s devices before the user.';
 comment on constraint a_device_id_has_1_to_64_characters on devices is 'What the service accepts in ?device=.';
 comment on index a_user_names_a_device_once is 'Opens a device; counts its session up.';
@@ -459,9 +466,9 @@ create table jobs (
 comment on table jobs is
   'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 comment on column jobs.name is
-  'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+  'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 comment on column jobs.cursor is
-  'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
+  'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
 comment on column jobs.passed_at is 'When a pass last succeeded, at whatever node.';
 comment on column jobs.holder is 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
 comment on column jobs.lease_no is

@@ -238,9 +238,11 @@ begin
       from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
       -- One who never was a member has no marks.
       cross join lateral (
-        select k.read_seq, least(u.up_to, h.last_seq) as up_to
+        select k.read_seq, least(u.up_to, h.last_seq, l.left_seq) as up_to
           from (select x.read_seq from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
-          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h) b
+          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
+          -- For one that has left, the chat ends where it left.
+          cross join lateral (select x.left_seq from chat_members x where x.chat_id = u.chat and x.user_id = u.user_id limit 1) l) b
   ), rows as materialized (
     select w.ord, r.*
       from wanted w
@@ -299,7 +301,7 @@ begin
     select r.ord, null, null, null, v_now, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
 end $$;
 comment on function restante_read(bigint[], uuid[], bigint[], integer) is
-  'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
+  'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
 
 create function restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer)
 returns table (ord integer, attempts integer, failed boolean, counted_at timestamptz)

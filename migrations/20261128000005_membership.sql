@@ -2,7 +2,7 @@
 -- number n is exact.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
-create function restante_users(p_external_ids text[]) returns table (external_id text, id bigint)
+create function restante_users(p_external_ids text[], p_have_come boolean default false) returns table (external_id text, id bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
@@ -13,8 +13,9 @@ begin
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (
-      insert into users (external_id)
-        select distinct x.name collate "C" from unnest(p_external_ids) x (name) order by 1
+      insert into users (external_id, came_at)
+        select q.name, case when p_have_come then clock_timestamp() end
+          from (select distinct x.name collate "C" as name from unnest(p_external_ids) x (name)) q order by q.name
         on conflict on constraint each_external_id_names_one_user do nothing
         returning id
     )
@@ -23,7 +24,8 @@ begin
   -- A later statement: those that another node made meanwhile are seen too.
   return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
 end $$;
-comment on function restante_users(text[]) is 'The numbers of these users; those that are new are made, with their inboxes.';
+comment on function restante_users(text[], boolean) is
+  'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
 
 create function restante_direct_chats(
   p_users  bigint[],
@@ -31,7 +33,8 @@ create function restante_direct_chats(
   p_make   boolean[], -- may it be made, and the other user too?
   -- Per item, in the order of p_users:
   out chats uuid[],   -- null: not there, and not to be made
-  out made  boolean[] -- was it made now? Null as a whole: none was
+  out made  boolean[], -- was it made now? Null as a whole: none was
+  out is_known boolean[] -- is there a user of the other name, before any is made? Null as a whole: all chats are there
 )
 language plpgsql
 volatile
@@ -62,7 +65,11 @@ begin
         left join lateral (select x.id from chats x where x.direct_key = k.key offset 0) c on true
        order by u.ord
     ) q;
-  if array_position(chats, null) is null or array_position(p_make, true) is null then
+  if array_position(chats, null) is null then
+    return;
+  end if;
+  is_known := array(select x.other is not null from unnest(v_others) with ordinality x (other, n) order by x.n);
+  if array_position(p_make, true) is null then
     return;
   end if;
 
@@ -144,6 +151,19 @@ end $$;
 comment on function restante_create_group(uuid, bigint, text, bigint[]) is
   'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
 
+create function restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) returns void
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set search_path from current
+as $$
+begin
+  if greatest(p_before, p_after) > 50 then
+    update chats c set recount_xid = pg_current_xact_id() where c.id = p_chat;
+  end if;
+end $$;
+comment on function restante_note_recount(uuid, bigint, bigint) is
+  'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
+
 create function restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer)
 returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
 language plpgsql volatile
@@ -157,6 +177,7 @@ declare
   v_last  bigint;
   v_role  member_role;
   v_new   bigint[];
+  v_count bigint;
 begin
   perform restante_needs_read_committed();
   -- A caller that is no member locks nothing: those who send would wait for it.
@@ -186,7 +207,8 @@ begin
         left join chat_members cm on cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null
        where cm.user_id is null
     ) q;
-  if (select count(*) from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null) + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
@@ -204,6 +226,9 @@ begin
   insert into marks (chat_id, user_id, delivered_seq, read_seq)
     select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
      where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if v_new is not null then
+    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  end if;
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
@@ -232,6 +257,7 @@ declare
   v_each    bigint;
   v_refused text;
   v_heir    bigint;
+  v_count   bigint;
 begin
   perform restante_needs_read_committed();
   -- As above.
@@ -293,6 +319,10 @@ begin
       from (select 1) one left join users u on u.id = any (v_leaving);
 
   update chat_members cm set left_seq = v_last, role = 'member' where cm.chat_id = p_chat and cm.user_id = any (v_leaving);
+  if v_leaving is not null then
+    select count(*) into v_count from (select from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null limit 51) x;
+    perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
+  end if;
 
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then

@@ -1,10 +1,86 @@
 -- What a connection begins with, and the history of a chat.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
-create function restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[])
+create function restante_new_device(p_user bigint, p_device text, p_node uuid, p_devices_max integer) returns bigint
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+declare
+  v_more    bigint; -- so many devices have to go
+  v_gone    bigint;
+  v_session bigint;
+begin
+  -- New devices of a user come one after the other, each counts those before it. A statement after the lock sees them.
+  perform from users u where u.id = p_user for no key update;
+  select count(*) - p_devices_max + 1 into v_more from devices d where d.user_id = p_user;
+  if v_more > 0 and not exists (select from devices d where d.user_id = p_user and d.device_id = p_device) then
+    with oldest as materialized (
+      select d.device_id, d.session_no, d.last_seen_at from devices d
+       where d.user_id = p_user
+         and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
+       order by d.last_seen_at, d.device_id limit least(v_more, 100)
+    ), gone as (
+      -- One that has connected meanwhile has another number by now, and stays.
+      delete from devices d using oldest o
+       where d.user_id = p_user and d.device_id = o.device_id and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
+      returning 1
+    ) select count(*) into v_gone from gone;
+    if v_gone = 0 then
+      return null;
+    end if;
+  end if;
+  insert into devices as d (user_id, device_id, node_id) values (p_user, p_device, p_node)
+    on conflict on constraint a_user_names_a_device_once do update
+      set session_no = d.session_no + 1, last_seen_at = clock_timestamp(), node_id = p_node
+    returning d.session_no into v_session;
+  return v_session;
+end $$;
+comment on function restante_new_device(bigint, text, uuid, integer) is
+  'Makes a device of a user, connected to this node, and returns the number of its connection. Where the user has as many as allowed, those go that were not seen for longest and are not connected. Null: all of them are connected, and nothing was made. Locks the user.';
+
+create function restante_purge_devices(
+  p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer,
+  out seen bigint, out purged bigint, out last_user bigint, out last_device text
+)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  perform restante_needs_read_committed();
+  with page as materialized (
+    select d.user_id, d.device_id, d.last_seen_at from devices d
+     where (d.user_id, d.device_id) > (p_user, p_device) order by d.user_id, d.device_id limit p_devices_max
+  ), old as materialized (
+    select d.user_id, d.device_id
+      from page p
+      cross join lateral (
+        select x.user_id, x.device_id from devices x
+         where x.user_id = p.user_id and x.device_id = p.device_id and x.last_seen_at < v_now - make_interval(secs => p_unseen_s)
+           and not exists (select from nodes n where n.node_id = x.node_id and restante_is_alive(n, v_now))
+         for update skip locked) d
+     where p.last_seen_at < v_now - make_interval(secs => p_unseen_s)
+  ), gone as (
+    delete from devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id returning 1
+  )
+  select (select count(*) from page), (select count(*) from gone), l.user_id, l.device_id into seen, purged, last_user, last_device
+    from (select 1) one left join (select p.user_id, p.device_id from page p order by p.user_id desc, p.device_id desc limit 1) l on true;
+end $$;
+comment on function restante_purge_devices(bigint, text, double precision, integer) is
+  'Looks at a page of devices behind (p_user, p_device), and removes those that were not seen for so many seconds and are not connected. Returns how many it looked at, how many went, and the last that it looked at. Waits for no lock.';
+
+create function restante_open(
+  p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[],
+  p_node uuid default null, p_devices_max integer default 50
+)
 returns table (
   user_id bigint, display_name text, avatar_url text,
-  class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint
+  class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint, is_first boolean
 )
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
@@ -26,15 +102,29 @@ declare
   v_behind  bigint  := 0; -- numbers that are not settled, of the inboxes that were advanced
   v_is_held boolean := false; -- one was
   v_session bigint;
+  v_is_first boolean;     -- it was named before, and comes now
 begin
-  select u.id, u.display_name, u.avatar_url into v_user, v_name, v_picture from users u where u.external_id = p_external_id;
+  select u.id, u.display_name, u.avatar_url, u.came_at is null into v_user, v_name, v_picture, v_is_first
+    from users u where u.external_id = p_external_id;
   if not found then
-    select u.id into v_user from restante_users(array[p_external_id]) u;
+    select u.id into v_user from restante_users(array[p_external_id], true) u;
+    v_is_first := false;
   end if;
-  if coalesce(p_name, v_name) is distinct from v_name or coalesce(p_picture, v_picture) is distinct from v_picture then
+  if v_is_first or coalesce(p_name, v_name) is distinct from v_name or coalesce(p_picture, v_picture) is distinct from v_picture then
     v_name := coalesce(p_name, v_name);
     v_picture := coalesce(p_picture, v_picture);
-    update users u set display_name = v_name, avatar_url = v_picture where u.id = v_user;
+    update users u set display_name = v_name, avatar_url = v_picture, came_at = coalesce(u.came_at, clock_timestamp()) where u.id = v_user;
+  end if;
+  -- Before any inbox is held: a device that is new waits for others that are new.
+  if p_device is not null then
+    update devices d set session_no = d.session_no + 1, last_seen_at = clock_timestamp(), node_id = p_node
+     where d.user_id = v_user and d.device_id = p_device returning d.session_no into v_session;
+    if not found then
+      v_session := restante_new_device(v_user, p_device, p_node, p_devices_max);
+      if v_session is null then
+        return;
+      end if;
+    end if;
   end if;
 
   -- 50,000 numbers at most are looked at: what lies beyond is not counted.
@@ -66,10 +156,8 @@ begin
 
   v_acked := v_settled;
   if p_device is not null then
-    insert into devices as d (user_id, device_id) values (v_user, p_device)
-      on conflict (user_id, device_id) do update set session_no = d.session_no + 1, last_seen_at = clock_timestamp()
-      returning d.session_no into v_session;
-    -- A device that is new, or a class that is new to it, starts before the oldest waiting row.
+    -- A device that is new, or a class that is new to it, starts before the oldest waiting row, or where the client says that it has got to:
+    -- it may have been removed meanwhile, and what others acked since then is still to come.
     select array_agg(q.acked_seq) into v_acked
       from (
         select c.acked_seq from unnest(p_classes) with ordinality u (class, n)
@@ -80,8 +168,10 @@ begin
       ) q;
     if array_position(v_acked, null) is not null then
       insert into device_cursors (user_id, device_id, class, step, acked_seq)
-        select v_user, p_device, u.class, u.settled >> 4, u.settled
-          from unnest(p_classes, v_settled, v_acked) u (class, settled, acked) where u.acked is null;
+        select v_user, p_device, u.class, q.start >> 4, q.start
+          from unnest(p_classes, v_settled, v_acked, v_last, p_since) u (class, settled, acked, last, since)
+          cross join lateral (select case when u.since between 0 and u.last then least(u.since, u.settled) else u.settled end as start) q
+         where u.acked is null;
       select array_agg(coalesce(u.acked, u.settled) order by u.n) into v_acked
         from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);
     end if;
@@ -126,11 +216,11 @@ begin
   end if;
 
   return query
-    select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session
+    select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session, v_is_first
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
-comment on function restante_open(text, text, text, text, bigint[], integer, inbox_class[]) is
-  'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no.';
+comment on function restante_open(text, text, text, text, bigint[], integer, inbox_class[], uuid, integer) is
+  'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
 
 create function restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer)
 returns table (

@@ -27,7 +27,7 @@ use crate::config::{Config, for_half_the_processors};
 use crate::connection::{self, ConnectionSettings, Shutdown};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
-use crate::driver::{Context, Crashes};
+use crate::driver::{Context, CrashLoops};
 use crate::http;
 use crate::hub::Hub;
 use crate::jobs;
@@ -309,11 +309,11 @@ impl App {
             hub,
             notifier,
             presence,
+            crash_loops: Arc::new(CrashLoops::new(Arc::clone(&metrics))),
             metrics,
             verifier: Arc::new(TokenVerifier::new(secret)),
             clock,
             epoch,
-            crashes: Arc::new(Crashes::default()),
             session: Arc::new(session_settings(config)),
             tasks: connections.clone(),
         };
@@ -417,7 +417,11 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
         attempts_max: config.attempts_max,
         held_timeout: Duration::from_secs(10),
         connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
-        rates: RateSettings { sends: config.send_rate, direct_chats: config.direct_chats_per_hour },
+        rates: RateSettings {
+            sends: config.send_rate,
+            direct_chats: config.direct_chats_per_hour,
+            named_users: config.named_users_per_hour,
+        },
     }
 }
 

@@ -5,11 +5,16 @@
 
 use std::sync::Arc;
 
+use tokio::sync::broadcast;
+
 use crate::bus::{Bus, BusMessage, Heard, Posted};
-use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, Receipt, SessionId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Status, UserId};
 use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
+
+/// Changes of members that the receiver may be behind.
+const CHANGED_CHATS_MAX: usize = 1_024;
 
 /// The sessions of every node. Clones share it.
 #[derive(Debug, Clone)]
@@ -17,18 +22,41 @@ pub struct Notifier {
     hub: Arc<Hub>,
     bus: Bus,
     metrics: Arc<Metrics>,
+    /// Chats whose members have changed, wherever that was done.
+    changed_chats: broadcast::Sender<Option<ChatId>>,
 }
 
 impl Notifier {
     /// Those of this hub, and those beyond this bus.
-    pub const fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
-        Self { hub, bus, metrics }
+    pub fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
+        Self { hub, bus, metrics, changed_chats: broadcast::Sender::new(CHANGED_CHATS_MAX) }
     }
 
     /// Nobody is connected, here or elsewhere.
     #[cfg(test)]
     pub fn to_nobody(metrics: Arc<Metrics>) -> Self {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
+    }
+
+    /// From now on, the chats whose members have changed, as this node makes or hears of it; none: any of them may have. A hint, as
+    /// everything here; a receiver that is behind is told so.
+    pub fn changed_chats(&self) -> broadcast::Receiver<Option<ChatId>> {
+        self.changed_chats.subscribe()
+    }
+
+    /// Whether this user is connected to this node.
+    pub fn is_here(&self, user: UserId) -> bool {
+        self.hub.is_here(user)
+    }
+
+    /// The sessions of this user at this node look at the marks.
+    pub fn look_at_marks_here(&self, user: UserId) {
+        self.hub.look_at_marks(user);
+    }
+
+    /// The node that tells.
+    pub fn node(&self) -> NodeId {
+        self.bus.me()
     }
 
     /// Whether this user may be connected to some node. True while another node lives.
@@ -99,6 +127,7 @@ impl Notifier {
         if users.is_empty() {
             return;
         }
+        self.note_change(&notice);
         let notice = Encoded::new(notice);
         users.iter().for_each(|user| self.hub.tell(*user, &Note::Notice(notice.clone())));
         self.post(&BusMessage::Notice(users, notice));
@@ -138,6 +167,7 @@ impl Notifier {
     /// Anything may have been missed: every session of this node looks for itself.
     pub fn look(&self) {
         self.metrics.wakes.of("look").inc();
+        let _ = self.changed_chats.send(None);
         self.hub.wake_all();
     }
 
@@ -149,6 +179,7 @@ impl Notifier {
             BusMessage::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
             BusMessage::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
             BusMessage::Notice(users, notice) => {
+                self.note_change(&notice);
                 let note = Note::Notice(notice);
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
@@ -157,6 +188,13 @@ impl Notifier {
             BusMessage::Look => self.look(),
             BusMessage::Hello(node) => self.bus.meet(node),
             BusMessage::Bye(node) => self.bus.part(node),
+        }
+    }
+
+    fn note_change(&self, notice: &Notice) {
+        if let Notice::Added { chat, .. } | Notice::Removed { chat, .. } = notice {
+            // An error says that no task listens.
+            let _ = self.changed_chats.send(Some(*chat));
         }
     }
 
@@ -189,7 +227,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::domain::{ChatId, Extension, ExternalId, MessageId, NodeId, Profile, ReceiptCounts};
+    use crate::domain::{ChatId, Extension, ExternalId, MessageId, Profile, ReceiptCounts};
     use crate::hub::{Found, Reader, Registered, mailbox};
 
     const ANNA: UserId = UserId(1);
@@ -203,7 +241,7 @@ mod tests {
     fn node() -> (Notifier, Reader) {
         let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
         hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone() }).unwrap();
-        hub.watch(session, &mailbox, &[BEN]);
+        hub.watch(session, &mailbox, &[BEN]).unwrap();
         (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
     }
 

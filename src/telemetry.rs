@@ -139,6 +139,13 @@ metrics! {
     direct_chats_known: Gauge = gauge(), "direct_chats_known", "Direct chats that the node remembers by the name of the other user";
     direct_chat_hits: Counter = counter(), "direct_chat_hits", "Names in `to` whose direct chat the node remembered";
     direct_chat_misses: Counter = counter(), "direct_chat_misses", "Names in `to` whose direct chat was asked of the database";
+    chat_sizes_known: Gauge = gauge(), "chat_sizes_known", "Chats of which the node remembers whether they report counts, at most 10,000";
+    receipts_to_count: Gauge = gauge(), "receipts_to_count", "Senders in large chats who are to be told counts, and chats whose members have changed";
+    crash_loops_known: Gauge = gauge(), "crash_loops_known", "Users with clients whose last connections ended without an ack, at most 10,000";
+    presence_watches: Gauge = gauge(), "presence_watches", "Users that connections want to be told of when they come and go";
+    users_named: Counter = counter(), "users_named", "Users that were made because others named them, as members or recipients";
+    named_users_come: Counter = counter(), "named_users_come",
+        "Users that had only been named by others, and came for the first time: the rest of restante_users_named_total never came";
     accept_to_ack: Histogram = seconds(), "accept_to_ack" in Seconds, "Time from accepting a message to the commit of a recipient's ack";
     database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
     bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "News told to other nodes, by kind";

@@ -20,7 +20,7 @@ use tracing::{error, error_span};
 use super::{LaneSettings, Limits, Refusal, link};
 use crate::domain::{ChatId, ExternalId, UserId};
 use crate::protocol::Code;
-use crate::store::{self, DirectBatch, DirectChat, Error, Health, LockTimeout, Store};
+use crate::store::{self, DirectBatch, DirectChat, DirectLookup, Error, Health, LockTimeout, Store};
 use crate::telemetry::Metrics;
 use known::Known;
 
@@ -107,8 +107,8 @@ struct Open {
 enum Step {
     /// The next statement looks whether the chat exists.
     Look,
-    /// It is not, and its beginner may begin it.
-    Make,
+    /// It is not, and its beginner may begin it. With whether there is a user of the other name.
+    Make { is_other_known: bool },
 }
 
 struct Resolver {
@@ -232,11 +232,11 @@ impl Resolver {
         }
     }
 
-    async fn try_once(&self, part: &[Pair]) -> store::Result<Vec<Option<DirectChat>>> {
+    async fn try_once(&self, part: &[Pair]) -> store::Result<Vec<DirectLookup>> {
         let started = Instant::now();
         let mut batch = DirectBatch::default();
         for pair in part {
-            let may_make = self.open.get(pair).is_some_and(|open| open.step == Step::Make);
+            let may_make = self.open.get(pair).is_some_and(|open| open.step != Step::Look);
             batch.push(pair.0, &pair.1, may_make);
         }
         let lock_timeout = if self.is_cautious() { LockTimeout::Retry } else { LockTimeout::Usual };
@@ -251,21 +251,23 @@ impl Resolver {
     }
 
     /// A chat has its answer; one that is missing may be made, if its beginner may.
-    fn found(&mut self, pair: Pair, found: Option<DirectChat>) {
+    fn found(&mut self, pair: Pair, found: DirectLookup) {
         let Some(open) = self.open.get_mut(&pair) else { return };
         match (found, open.step) {
-            (Some(found), _) => {
+            (DirectLookup::Found(found), step) => {
+                let made_other = found.is_new && step == Step::Make { is_other_known: false };
+                self.metrics.users_named.inc_by(made_other.into());
                 self.known.remember(pair.clone(), found.chat);
                 self.answer(&pair, &Ok(found));
             }
-            (None, Step::Look) => match self.limits.check_direct_chat(pair.0) {
+            (DirectLookup::Missing { is_other_known }, Step::Look) => match may_begin(&self.limits, pair.0, is_other_known) {
                 Ok(()) => {
-                    open.step = Step::Make;
+                    open.step = Step::Make { is_other_known };
                     self.waiting.push_back(pair);
                 }
                 Err(refusal) => self.answer(&pair, &Err(refusal)),
             },
-            (None, Step::Make) => {
+            (DirectLookup::Missing { .. }, Step::Make { .. }) => {
                 error!(user.id = pair.0.0, code = Code::Internal.as_str(), "a direct chat was to be made, and was not");
                 self.answer(&pair, &Err(Refusal::Internal));
             }
@@ -309,6 +311,12 @@ impl Resolver {
             send(open.replies, answer);
         }
     }
+}
+
+/// Charges a user for a chat that it begins, and for the other user where it is made with it.
+fn may_begin(limits: &Limits, user: UserId, is_other_known: bool) -> Result<(), Refusal> {
+    limits.check_direct_chat(user)?;
+    limits.check_named_users(user, usize::from(!is_other_known))
 }
 
 /// Gives everybody the answer. Only the first is told that a chat is new.

@@ -1,4 +1,4 @@
-//! Rate limits of a user: messages in a period, new direct chats in an hour. Each node keeps its own, in memory.
+//! Rate limits of a user: messages in a period, new direct chats and users that it makes by naming them in an hour. Each node keeps its own, in memory.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,10 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Refusal;
-use crate::domain::UserId;
+use crate::domain::{UserId, limits};
 
 /// `SEND_RATE` is messages in this time.
 const RATE_PERIOD: Duration = Duration::from_secs(10);
+/// Direct chats and named users are counted in this time.
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Users that one request may name.
+const NAMED_AT_ONCE: u32 = limits::IDS_MAX as u32;
 /// The interval at which users with a full allowance are removed from memory.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -24,36 +28,41 @@ pub struct RateSettings {
     pub sends: u32,
     /// New direct chats in an hour.
     pub direct_chats: u32,
+    /// Users in an hour that are made because they are named; as many as one request may name at least.
+    pub named_users: u32,
 }
 
 /// The limits of one node. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    both: Option<Arc<Both>>,
+    rates: Option<Arc<Rates>>,
     clock: DefaultClock,
 }
 
 #[derive(Debug)]
-struct Both {
+struct Rates {
     sends: DefaultKeyedRateLimiter<UserId>,
     chats: DefaultKeyedRateLimiter<UserId>,
+    named_users: DefaultKeyedRateLimiter<UserId>,
 }
 
 impl Limits {
     /// Limits with these rates.
     pub fn start(rates: RateSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let both = NonZeroU32::new(rates.sends).map(|sends| {
+        let limiters = NonZeroU32::new(rates.sends).map(|sends| {
             let burst = sends.saturating_mul(NonZeroU32::MIN.saturating_add(1));
             let chats = NonZeroU32::new(rates.direct_chats).unwrap_or(NonZeroU32::MIN);
-            Arc::new(Both {
+            let named = NonZeroU32::new(rates.named_users.max(NAMED_AT_ONCE)).unwrap_or(NonZeroU32::MIN);
+            Arc::new(Rates {
                 sends: DefaultKeyedRateLimiter::keyed(quota(RATE_PERIOD / sends.get(), burst)),
-                chats: DefaultKeyedRateLimiter::keyed(quota(Duration::from_secs(3600) / chats.get(), chats)),
+                chats: DefaultKeyedRateLimiter::keyed(quota(HOUR / chats.get(), chats)),
+                named_users: DefaultKeyedRateLimiter::keyed(quota(HOUR / named.get(), named)),
             })
         });
-        if let Some(both) = both.clone() {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(forget(both)));
+        if let Some(limiters) = limiters.clone() {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(forget(limiters)));
         }
-        Self { both, clock: DefaultClock::default() }
+        Self { rates: limiters, clock: DefaultClock::default() }
     }
 
     /// Checks that this user may send a message now, and counts the message.
@@ -61,7 +70,7 @@ impl Limits {
     /// # Errors
     /// [`Refusal::RateLimited`]: the user has sent too many messages. It carries the time to wait.
     pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|both| &both.sends, user, Refusal::RateLimited)
+        self.check(|rates| &rates.sends, user, NonZeroU32::MIN, Refusal::RateLimited)
     }
 
     /// Checks that this user may begin a direct chat now, and counts the chat.
@@ -69,17 +78,31 @@ impl Limits {
     /// # Errors
     /// [`Refusal::TooManyChats`]: the user has begun too many direct chats. It carries the time to wait.
     pub fn check_direct_chat(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|both| &both.chats, user, Refusal::TooManyChats)
+        self.check(|rates| &rates.chats, user, NonZeroU32::MIN, Refusal::TooManyChats)
+    }
+
+    /// Checks that this user may name so many users who are not known yet, and counts them. They are made afterwards.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`]: the user has named too many. It carries the time to wait.
+    pub fn check_named_users(&self, user: UserId, count: usize) -> Result<(), Refusal> {
+        let count = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
+        count.map_or(Ok(()), |count| self.check(|rates| &rates.named_users, user, count, Refusal::RateLimited))
     }
 
     fn check(
         &self,
-        which: impl Fn(&Both) -> &DefaultKeyedRateLimiter<UserId>,
+        which: impl Fn(&Rates) -> &DefaultKeyedRateLimiter<UserId>,
         user: UserId,
+        count: NonZeroU32,
         refusal: fn(Duration) -> Refusal,
     ) -> Result<(), Refusal> {
-        let Some(both) = &self.both else { return Ok(()) };
-        which(both).check_key(&user).map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now())))
+        let Some(rates) = &self.rates else { return Ok(()) };
+        match which(rates).check_key_n(&user, count) {
+            Ok(checked) => checked.map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now()))),
+            // More at once than ever fit. No request names so many.
+            Err(_) => Err(refusal(HOUR)),
+        }
     }
 }
 
@@ -88,12 +111,13 @@ fn quota(period: Duration, burst: NonZeroU32) -> Quota {
     Quota::with_period(period).map_or_else(|| Quota::per_second(burst), |quota| quota.allow_burst(burst))
 }
 
-async fn forget(both: Arc<Both>) {
+async fn forget(rates: Arc<Rates>) {
     let mut every = tokio::time::interval(FORGET_EVERY);
     loop {
         every.tick().await;
-        both.sends.retain_recent();
-        both.chats.retain_recent();
+        rates.sends.retain_recent();
+        rates.chats.retain_recent();
+        rates.named_users.retain_recent();
     }
 }
 
@@ -104,7 +128,7 @@ mod tests {
     fn limits(sends: u32) -> Limits {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         stop.cancel();
-        Limits { ..Limits::start_for_test(RateSettings { sends, direct_chats: 2 }, &tasks, &stop) }
+        Limits { ..Limits::start_for_test(RateSettings { sends, direct_chats: 2, named_users: 600 }, &tasks, &stop) }
     }
 
     impl Limits {
@@ -127,11 +151,24 @@ mod tests {
     }
 
     #[test]
-    fn zero_lifts_both_limits() {
+    fn users_that_are_named_are_counted_one_by_one_and_a_request_of_the_largest_size_always_fits_once() {
+        let limits = limits(5);
+        limits.check_named_users(UserId(1), 0).unwrap();
+        limits.check_named_users(UserId(1), 500).unwrap();
+        limits.check_named_users(UserId(1), 100).unwrap();
+        let refused = limits.check_named_users(UserId(1), 1).unwrap_err();
+        assert!(matches!(refused, Refusal::RateLimited(wait) if wait <= Duration::from_secs(6)), "{refused:?}");
+        limits.check_named_users(UserId(2), 500).unwrap();
+        assert!(limits.check_named_users(UserId(3), usize::MAX).is_err());
+    }
+
+    #[test]
+    fn zero_lifts_all_limits() {
         let limits = limits(0);
         for _ in 0..1_000 {
             limits.check_send(UserId(1)).unwrap();
             limits.check_direct_chat(UserId(1)).unwrap();
+            limits.check_named_users(UserId(1), 500).unwrap();
         }
     }
 }

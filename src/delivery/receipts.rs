@@ -2,30 +2,27 @@
 //!
 //! They are hints to connected senders. Other senders read the marks in the database later. In chats of more than
 //! [`MEMBERS_REPORTED_MAX`] members a receipt per member would be more traffic than the messages themselves, so there
-//! the counts are told, at most twice a second for each of a sender's chats.
+//! the counts are told, at most twice a second for each of a sender's chats (`teller`).
 
-use std::collections::{BTreeMap, HashMap};
+mod teller;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
 
 use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, SessionId, Status, UserId};
 use crate::notifier::Notifier;
-use crate::store::{ReadRows, ReceiptCountsRequest, StatusRow, Store};
+use crate::store::{ReadRows, StatusRow, Store};
 use crate::telemetry::Metrics;
+use teller::Teller;
 
 #[cfg(doc)]
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
 
-/// The size of a chat is read anew after this time.
-const SIZE_BELIEVED: Duration = Duration::from_secs(30);
-/// The interval between two reports of counts.
-const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 /// PendingReceipt that may wait to be told. Beyond it they are dropped: the marks tell.
 const NEWS_MAX: usize = 8_192;
 
@@ -55,8 +52,7 @@ pub struct Receipts {
 impl Receipts {
     pub(super) fn start(store: Store, notifier: Notifier, metrics: Arc<Metrics>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (news, incoming) = mpsc::channel(NEWS_MAX);
-        let teller =
-            Teller { store, notifier: notifier.clone(), metrics: Arc::clone(&metrics), sizes: HashMap::new(), to_count: HashMap::new() };
+        let teller = Teller::new(store, notifier.clone(), Arc::clone(&metrics));
         tasks.spawn(stop.run_until_cancelled_owned(teller.run(incoming)));
         Self { news, notifier, metrics }
     }
@@ -131,91 +127,6 @@ impl Receipts {
         if self.news.try_send(PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
             // The teller is behind: the sender's sessions look at the marks instead.
             self.notifier.look_at_marks(sender);
-        }
-    }
-}
-
-/// The task behind it.
-#[derive(Debug)]
-struct Teller {
-    store: Store,
-    notifier: Notifier,
-    metrics: Arc<Metrics>,
-    /// Whether a chat is large, and the time at which its size was read.
-    sizes: HashMap<ChatId, (bool, Instant)>,
-    /// Per chat and sender: the newest message that moved.
-    to_count: HashMap<(ChatId, UserId), (ChatSeq, MessageId)>,
-}
-
-impl Teller {
-    async fn run(mut self, mut incoming: mpsc::Receiver<PendingReceipt>) {
-        let mut due = tokio::time::interval(COUNT_INTERVAL);
-        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut news = Vec::new();
-        loop {
-            tokio::select! {
-                taken = incoming.recv_many(&mut news, 512) => {
-                    if taken == 0 {
-                        return;
-                    }
-                    self.learn_sizes(&news).await;
-                    news.drain(..).for_each(|item| self.tell(item));
-                }
-                _ = due.tick(), if !self.to_count.is_empty() => self.count().await,
-            }
-        }
-    }
-
-    async fn learn_sizes(&mut self, news: &[PendingReceipt]) {
-        let now = Instant::now();
-        if self.sizes.len() > 10_000 {
-            self.sizes.retain(|_, (_, seen)| now - *seen < SIZE_BELIEVED);
-        }
-        let is_known = |chat: &ChatId| self.sizes.get(chat).is_some_and(|(_, seen)| now - *seen < SIZE_BELIEVED);
-        let mut unknown: Vec<ChatId> = news.iter().map(|item| item.chat).filter(|chat| !is_known(chat)).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
-        if unknown.is_empty() {
-            return;
-        }
-        match self.store.large_chats(&unknown).await {
-            Ok(large) => self.sizes.extend(unknown.into_iter().map(|chat| (chat, (large.contains(&chat), now)))),
-            Err(cause) => debug!(?cause, "the sizes of some chats could not be read; their members are reported one by one"),
-        }
-    }
-
-    fn tell(&mut self, news: PendingReceipt) {
-        let is_large = self.sizes.get(&news.chat).is_some_and(|(is_large, _)| *is_large);
-        // A message that failed or expired is told by name in any chat: no count shows it.
-        if is_large && matches!(news.status, Status::Delivered | Status::Read) {
-            let newest = news.messages.last().copied();
-            if let Some(message) = newest {
-                let entry = self.to_count.entry((news.chat, news.sender)).or_insert((news.seq, message));
-                *entry = (*entry).max((news.seq, message));
-            }
-            return;
-        }
-        self.metrics.receipts.inc();
-        let PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason } = news;
-        self.notifier.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
-    }
-
-    async fn count(&mut self) {
-        let requests: Vec<ReceiptCountsRequest> = std::mem::take(&mut self.to_count)
-            .into_iter()
-            .map(|((chat, sender), (seq, message))| ReceiptCountsRequest { chat, sender, message, seq })
-            .collect();
-        match self.store.receipt_counts(&requests).await {
-            Ok(all) => {
-                let senders: HashMap<MessageId, UserId> = requests.iter().map(|request| (request.message, request.sender)).collect();
-                for counts in all {
-                    let Some(sender) = senders.get(&counts.message) else { continue };
-                    self.metrics.receipts.inc();
-                    self.notifier.receipt(*sender, Receipt::Counted(counts));
-                }
-            }
-            // They are counted again with the next ack, or by the sender's next look at the marks.
-            Err(cause) => debug!(?cause, "the members who have some messages could not be counted"),
         }
     }
 }

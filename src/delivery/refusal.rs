@@ -17,6 +17,8 @@ const BUSY_RETRY: Duration = Duration::from_millis(500);
 const AWAY_RETRY: Duration = Duration::from_millis(1_000);
 /// When too many clients come at once.
 const CROWDED_RETRY: Duration = Duration::from_millis(2_000);
+/// When all devices of a user are connected.
+const DEVICES_RETRY: Duration = Duration::from_millis(5_000);
 
 /// The reason for which a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,12 @@ pub enum Refusal {
     /// The user begins too many direct chats. With the time to wait.
     #[error("too many direct chats")]
     TooManyChats(Duration),
+    /// The user has as many devices as allowed, all of them connected, and comes with another.
+    #[error("too many devices")]
+    TooManyDevices,
+    /// The connection would be told of the presence of more users than it may.
+    #[error("watches too many users")]
+    WatchesTooMany,
     /// Not a member, or no such chat.
     #[error("not a member")]
     NotAMember,
@@ -138,6 +146,13 @@ impl From<Refusal> for Fault {
             Refusal::Crowded => Self::plain(Code::Busy).retry_after_ms(ms(CROWDED_RETRY)),
             Refusal::RateLimited(pause) => Self::plain(Code::RateLimited).retry_after_ms(ms(pause).max(1)),
             Refusal::TooManyChats(pause) => Self::plain(Code::TooManyChats).retry_after_ms(ms(pause).max(1)),
+            Refusal::TooManyDevices => {
+                let words = format!("a user has at most {} devices, and all of them are connected", limits::DEVICES_PER_USER_MAX);
+                Self::new(Code::TooManySessions, words).retry_after_ms(ms(DEVICES_RETRY))
+            }
+            Refusal::WatchesTooMany => {
+                Self::invalid(format!("`userIds`: a connection is told of the presence of at most {} users", limits::PRESENCE_WATCHED_MAX))
+            }
             Refusal::NotAMember => Self::plain(Code::NotAMember),
             Refusal::NotAGroup => Self::new(Code::Conflict, "nobody joins or leaves a direct chat"),
             Refusal::NotAnAdmin => Self::new(Code::Forbidden, "only an admin of the group may do this"),

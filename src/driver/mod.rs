@@ -4,13 +4,13 @@
 //! In reading order: `client` (the client of a session), `opening` (from a known user to a session that knows where it
 //! starts), this file (the driver), `commands` (one file for each thing a client says), `effects` (what the session wants
 //! done), `notes` (what others say), `operations` (what runs beside the driver), `settlements` and `send_order` (what waits
-//! for its turn), `receipts` (what a sender is told), `crashes` (clients that end without an ack, again and again).
+//! for its turn), `receipts` (what a sender is told), `crash_loops` (clients that end without an ack, again and again).
 //!
 //! Nothing here waits: whatever takes time is an operation that comes back as an [`OperationResult`].
 
 mod client;
 pub mod commands;
-mod crashes;
+mod crash_loops;
 mod effects;
 mod notes;
 mod opening;
@@ -22,7 +22,7 @@ mod settlements;
 mod tickets;
 
 pub use client::{Client, ConnectOptions, Resume};
-pub use crashes::Crashes;
+pub use crash_loops::CrashLoops;
 pub use opening::{Opened, open};
 pub use operations::{OperationResult, Operations};
 pub use outgoing::Outgoing;
@@ -78,7 +78,7 @@ pub struct Context {
     /// The epoch of the database: numbers are comparable within one only.
     pub epoch: Epoch,
     /// Clients that end without an ack, again and again.
-    pub crashes: Arc<Crashes>,
+    pub crash_loops: Arc<CrashLoops>,
     /// The settings with which a session starts. The client chooses the window.
     pub session: Arc<session::Settings>,
     /// Connections run here, so that a stop can wait for them.
@@ -290,7 +290,7 @@ impl<O: Outgoing> Driver<O> {
         let (emitted, acked) = (self.session.anything_emitted(), self.session.anything_acked());
         let Self { context, client, .. } = *self;
         if emitted {
-            context.crashes.ended(client.user(), client.options.device.as_ref(), acked);
+            context.crash_loops.ended(client.user(), client.options.device.as_ref(), acked);
         }
         opening::leave(&context, &client, code).await;
     }

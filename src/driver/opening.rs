@@ -43,7 +43,7 @@ impl Opened {
 /// Opens a session for this user.
 ///
 /// # Errors
-/// `unavailable` or `busy` with a time to come back, `too_many_sessions`, or `displaced` where the device has a newer
+/// `unavailable`, `busy` or `too_many_sessions` with a time to come back, or `displaced` where the device has a newer
 /// connection.
 pub async fn open(permit: &Admission, context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
     let request = OpeningRequest {
@@ -51,6 +51,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
         name: identity.name.as_deref(),
         picture: identity.picture.as_deref(),
         device: options.device.as_ref(),
+        node: context.service.node(),
         since: since(context, &options),
         pending_max: limits::PENDING_EXACT_MAX + 1,
     };
@@ -117,7 +118,7 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
         ClassStart { cursor: resumed[class].unwrap_or(stored), last_seq: inbox.last_seq, settled_seq: inbox.settled_seq }
     });
     let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
-    let emit_alone = context.crashes.emit_alone(client.user(), client.options.device.as_ref());
+    let emit_alone = context.crash_loops.emit_alone(client.user(), client.options.device.as_ref());
     let poll_interval = jittered(context.session.poll_interval, client.session);
     let settings = Settings { window: client.options.window, poll_interval, ..Settings::clone(&context.session) };
     (Start { settings, scope, has_device, classes, emit_alone, database_time: opening.at }, resumed)
@@ -154,7 +155,8 @@ fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, recei
 /// Says that the user is here, and asks to be told of its direct contacts.
 pub(super) fn greet<O>(driver: &Driver<O>, peers: &[UserId]) {
     driver.context.presence.arrived(driver.client.user());
-    driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
+    // There are fewer contacts than a session may watch, and it watches nobody yet.
+    let _ = driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
 }
 
 /// Spreads the fallback polls of many sessions that began together over time.
@@ -180,11 +182,11 @@ pub(super) fn without_empty_pages(session: &mut Session, effects: Vec<Effect>, e
 pub(super) async fn leave(context: &Context, client: &Client, code: Option<Code>) {
     forget(context, client);
     debug!(session.id = %client.session, code = code.map(Code::as_str), "connection ended");
-    let Some(device) = &client.options.device else { return };
+    let Some((device, session_no)) = client.options.device.as_ref().zip(client.session_no) else { return };
     if context.epoch.is_over() {
         return;
     }
-    let noted = tokio::time::timeout(Duration::from_secs(5), context.service.device_seen(&client.profile, device)).await;
+    let noted = tokio::time::timeout(Duration::from_secs(5), context.service.device_seen(&client.profile, device, session_no)).await;
     if !matches!(noted, Ok(Ok(()))) {
         debug!(user.id = %client.profile.external, "when a device was last seen could not be noted");
     }

@@ -47,5 +47,7 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, A
 
 /// The metrics of this node, for every caller: they name no user.
 pub(super) async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], shared.context.metrics.render())
+    let context = &shared.context;
+    context.metrics.presence_watches.set(i64::try_from(context.hub.watches()).unwrap_or(i64::MAX));
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], context.metrics.render())
 }

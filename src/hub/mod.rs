@@ -18,6 +18,7 @@ use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
 use crate::protocol::Code;
 use crate::protocol::event::{Encoded, Notice};
 use watchers::Watchers;
+pub use watchers::WatchesTooMany;
 
 /// A live session as the hub knows it.
 #[derive(Debug, Clone)]
@@ -133,6 +134,12 @@ impl Hub {
         self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
     }
 
+    /// The devices of this user that are connected here.
+    pub fn devices(&self, user: UserId) -> Vec<DeviceId> {
+        let named = |registered: &Registered| registered.device.as_ref().map(|(device, _)| device.clone());
+        self.users.get(&user).map(|sessions| sessions.iter().filter_map(named).collect()).unwrap_or_default()
+    }
+
     /// The users who are connected here.
     pub fn users(&self) -> Vec<UserId> {
         self.users.iter().filter(|entry| !entry.value().is_empty()).map(|entry| *entry.key()).collect()
@@ -187,8 +194,16 @@ impl Hub {
     }
 
     /// A session wants to know when these users come and go. What it wanted before stays wanted.
-    pub fn watch(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) {
-        self.watchers.add(watcher, mailbox, watched);
+    ///
+    /// # Errors
+    /// [`WatchesTooMany`]: it would watch more than [`PRESENCE_WATCHED_MAX`](crate::domain::limits::PRESENCE_WATCHED_MAX). Nothing has changed.
+    pub fn watch(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
+        self.watchers.add(watcher, mailbox, watched)
+    }
+
+    /// Pairs of a session and a user that it watches.
+    pub fn watches(&self) -> usize {
+        self.watchers.count()
     }
 
     /// Tells those who watch a user that it came or went.

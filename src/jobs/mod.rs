@@ -1,9 +1,10 @@
 //! Jobs: chores that run beside everything else, one file each on one skeleton (`job`): every so often one pass of bounded
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
-//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `expire`, `finish`, `reap`,
-//! `retention`.
+//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `devices`, `expire`,
+//! `finish`, `reap`, `retention`.
 
+mod devices;
 mod expire;
 mod finish;
 mod job;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::Delivery;
 use crate::presence::Node;
+use devices::Devices;
 use expire::Expire;
 use finish::Finish;
 pub use job::{DoneBy, Job, Passed, Rest};
@@ -29,6 +31,7 @@ pub use runner::{JobNode, LeaseTimes, Runner};
 /// `retention_days` days, and never when they are 0.
 pub fn start(node: &Node, delivery: &Delivery, retention_days: u16, tasks: &TaskTracker, stop: &CancellationToken) {
     let on = JobNode::new(node.store.clone(), node.bus.me(), Arc::clone(&node.metrics));
+    tasks.spawn(Runner::new(Devices::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     if retention_days > 0 {

@@ -106,13 +106,11 @@ impl Service {
 
     async fn create_group(&self, caller: &Profile, title: Option<String>, members: &[ExternalId]) -> Result<ChatId, Refusal> {
         let chat = ChatId::generate_by(&self.clock);
-        let making = async {
-            let known = if members.is_empty() { Default::default() } else { self.store.users(members).await? };
-            let numbers: Vec<_> = known.values().copied().collect();
-            self.store.create_group(chat, caller.user, title.as_deref(), &numbers).await?;
-            Ok(known)
-        };
-        let known = self.ask(&caller.external, "making a group", making).await?;
+        let mut known = self.ask(&caller.external, "making a group", self.store.known_users(members)).await?;
+        known.extend(self.make_named(caller, &known, members).await?);
+        let numbers: Vec<_> = known.values().copied().collect();
+        let making = self.store.create_group(chat, caller.user, title.as_deref(), &numbers);
+        self.ask(&caller.external, "making a group", making).await?;
         let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
         users.push((caller.user, caller.external.clone()));
         announce(self, chat, caller, &MembershipChange::Joined(Joined { users, seq: ChatSeq(0), title }));

@@ -33,7 +33,8 @@ impl Service {
     /// The same, and from now on the session is told of each change.
     ///
     /// # Errors
-    /// The same; then it may be told of changes all the same.
+    /// [`Refusal::WatchesTooMany`]: it would be told of more users than it may, and is told of those of before. Or the same; then it may be
+    /// told of changes all the same.
     pub async fn subscribe_presence(
         &self,
         asker: &Profile,
@@ -43,11 +44,13 @@ impl Service {
         let read = async {
             let known = self.store.presence(asker.user, &users).await?;
             let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
-            self.hub.watch(session, mailbox, &watched);
+            if self.hub.watch(session, mailbox, &watched).is_err() {
+                return Ok(None);
+            }
             // Once more: nobody was told of a user that came or went before this.
-            self.store.presence(asker.user, &users).await
+            self.store.presence(asker.user, &users).await.map(Some)
         };
-        let seen = self.ask(&asker.external, "reading presence", read).await?;
+        let seen = self.ask(&asker.external, "reading presence", read).await?.ok_or(Refusal::WatchesTooMany)?;
         Ok(self.presence_of(users, &seen))
     }
 

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store, enums};
-use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, PerClass, Profile, UserId};
+use crate::domain::{Class, DeviceId, ExternalId, InboxSeq, MessageId, NodeId, PerClass, Profile, UserId, limits};
 
 /// A request to open a connection: the user with its name and picture, the device, the place to resume at.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,8 @@ pub struct OpeningRequest<'a> {
     pub picture: Option<&'a str>,
     /// Its device.
     pub device: Option<&'a DeviceId>,
+    /// The node that it is connected to.
+    pub node: NodeId,
     /// For each inbox, the number up to which the client has everything. A number that was never given says nothing.
     pub since: PerClass<Option<i64>>,
     /// The number of rows up to which `pending` is counted.
@@ -44,6 +46,8 @@ pub struct Opening {
     pub inboxes: PerClass<InboxStart>,
     /// For a device: the number of this connection.
     pub session_no: Option<i64>,
+    /// The user was named by others before, and comes for the first time.
+    pub is_first: bool,
     /// The database's clock.
     pub at: OffsetDateTime,
 }
@@ -79,13 +83,13 @@ pub struct Peek {
 
 impl Store {
     /// Opens a connection: makes its user on first sight and keeps what its token says of it, advances `settled_seq`,
-    /// counts a device's session up.
+    /// counts a device's session up. None: the device is new, and the user has as many as allowed, all of them connected.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
-    pub async fn open(&self, request: OpeningRequest<'_>) -> Result<Opening> {
-        let OpeningRequest { external, name, picture, device, since, pending_max } = request;
+    pub async fn open(&self, request: OpeningRequest<'_>) -> Result<Option<Opening>> {
+        let OpeningRequest { external, name, picture, device, node, since, pending_max } = request;
         let (device, pending_max) = (device.map(DeviceId::as_str), i32::try_from(pending_max).unwrap_or(i32::MAX));
         let since = Class::ALL.map(|class| since[class]);
         let mut rows = sqlx::query_file!(
@@ -96,10 +100,15 @@ impl Store {
             device,
             &since as &[Option<i64>],
             pending_max,
-            &Class::ALL.map(enums::Class::from) as &[enums::Class]
+            &Class::ALL.map(enums::Class::from) as &[enums::Class],
+            node.0,
+            i32::try_from(limits::DEVICES_PER_USER_MAX).unwrap_or(i32::MAX)
         )
         .fetch_all(self.database())
         .await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
         let start = |class: Class| {
             let row = rows.iter().find(|row| row.class == class.into()).ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
             Ok::<_, Error>(InboxStart {
@@ -112,7 +121,7 @@ impl Store {
         let inboxes = PerClass { chat: start(Class::Chat)?, alert: start(Class::Alert)?, event: start(Class::Event)? };
         let row = rows.swap_remove(0);
         let profile = Profile { user: UserId(row.user_id), external: external.clone(), name: row.display_name, picture: row.avatar_url };
-        Ok(Opening { profile, inboxes, session_no: row.session_no, at: row.at })
+        Ok(Some(Opening { profile, inboxes, session_no: row.session_no, is_first: row.is_first, at: row.at }))
     }
 
     /// Peeks at many inboxes, in one snapshot; in the order of the places. None: there is no such inbox.
@@ -174,15 +183,5 @@ impl Store {
         .fetch_all(self.database())
         .await?;
         Ok(ids.into_iter().map(MessageId).collect())
-    }
-
-    /// Notes that a device's connection has ended.
-    ///
-    /// # Errors
-    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
-    /// lock. [`Error::Failed`]: a defect.
-    pub async fn device_seen(&self, user: UserId, device: &DeviceId) -> Result<()> {
-        sqlx::query_file!("src/store/sql/device_seen.sql", user.0, device.as_str()).execute(self.database()).await?;
-        Ok(())
     }
 }

@@ -14,6 +14,10 @@ const CHATS_AT_ONCE: usize = 100;
 /// The most marks that a user without a cursor is told, and the most endings that are told at once.
 const LATEST_MAX: i64 = 1_000;
 const PEERS_MAX: usize = 1_000;
+/// Messages whose counts one statement computes: each costs a walk over the members of its chat.
+const COUNTED_AT_ONCE: usize = 200;
+/// Pairs of chats and senders that one statement looks at.
+const SENDERS_AT_ONCE: usize = 500;
 
 /// A place in the order of transactions: everything below it has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +74,17 @@ pub struct ReceiptCountsRequest {
     pub message: MessageId,
     /// Its number.
     pub seq: ChatSeq,
+}
+
+/// A chat that has many members or once had, after its members have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecountedChat {
+    /// The chat.
+    pub chat: ChatId,
+    /// It reports counts instead of members.
+    pub is_large: bool,
+    /// The senders of its newest 1,000 messages, each once.
+    pub senders: Vec<UserId>,
 }
 
 /// A user's inboxes and chats in one snapshot.
@@ -228,24 +243,66 @@ impl Store {
             .collect())
     }
 
-    /// Counts, for messages in large chats, the members that have them.
+    /// Counts, for messages in large chats, the members that have them. What failed or expired for a member is not counted. A message
+    /// whose sender has left has no counts.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn receipt_counts(&self, requests: &[ReceiptCountsRequest]) -> Result<Vec<ReceiptCounts>> {
-        let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
-        let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
-        let seqs: Vec<i64> = requests.iter().map(|request| request.seq.0).collect();
-        let rows = sqlx::query_file!("src/store/sql/receipt_counts.sql", &chats, &senders, &seqs).fetch_all(self.database()).await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
+        let mut counts = Vec::with_capacity(requests.len());
+        for requests in requests.chunks(COUNTED_AT_ONCE) {
+            let chats: Vec<uuid::Uuid> = requests.iter().map(|request| request.chat.0).collect();
+            let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
+            let messages: Vec<uuid::Uuid> = requests.iter().map(|request| request.message.0).collect();
+            let seqs: Vec<i64> = requests.iter().map(|request| request.seq.0).collect();
+            let rows = sqlx::query_file!("src/store/sql/receipt_counts.sql", &chats, &senders, &messages, &seqs);
+            counts.extend(rows.fetch_all(self.database()).await?.into_iter().filter_map(|row| {
                 let request = requests.get(usize::try_from(row.ord - 1).ok()?)?;
                 let (chat, message, seq) = (request.chat, request.message, request.seq);
                 Some(ReceiptCounts { chat, message, seq, delivered: row.delivered, read: row.read, members: row.members })
-            })
-            .collect())
+            }));
+        }
+        Ok(counts)
+    }
+
+    /// The newest message of each of these senders in a chat, as what is to be counted; none, where it has sent none of the newest
+    /// 1,000 there.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
+    pub async fn newest_messages(&self, of: &[(ChatId, UserId)]) -> Result<Vec<ReceiptCountsRequest>> {
+        let mut newest = Vec::with_capacity(of.len());
+        for of in of.chunks(SENDERS_AT_ONCE) {
+            let chats: Vec<uuid::Uuid> = of.iter().map(|(chat, _)| chat.0).collect();
+            let senders: Vec<i64> = of.iter().map(|(_, sender)| sender.0).collect();
+            let rows = sqlx::query_file!("src/store/sql/newest_messages.sql", &chats, &senders).fetch_all(self.database()).await?;
+            newest.extend(rows.into_iter().filter_map(|row| {
+                let (chat, sender) = *of.get(usize::try_from(row.ord - 1).ok()?)?;
+                Some(ReceiptCountsRequest { chat, sender, message: MessageId(row.message_id), seq: ChatSeq(row.seq) })
+            }));
+        }
+        Ok(newest)
+    }
+
+    /// Those of these chats that are large or once were, with those who are to be told of it.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
+    pub async fn recounted(&self, chats: &[ChatId]) -> Result<Vec<RecountedChat>> {
+        let mut recounted = Vec::new();
+        for chats in chats.chunks(CHATS_AT_ONCE) {
+            let ids: Vec<uuid::Uuid> = chats.iter().map(|chat| chat.0).collect();
+            let rows = sqlx::query_file!("src/store/sql/recounted.sql", &ids, large()).fetch_all(self.database()).await?;
+            recounted.extend(rows.into_iter().map(|row| RecountedChat {
+                chat: ChatId(row.chat_id),
+                is_large: row.is_large,
+                senders: row.senders.into_iter().map(UserId).collect(),
+            }));
+        }
+        Ok(recounted)
     }
 
     /// Moves on the marks of some members that have further to go than one look. False: there are none.
@@ -321,4 +378,16 @@ fn moved(chat: uuid::Uuid, user: i64, member: String, delivered: i64, read: i64,
 /// A transaction number as PostgreSQL prints it; one that cannot be read asks for everything, which is always safe.
 fn parse(xmin: &str) -> MarksCursor {
     MarksCursor(xmin.parse().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_and_the_service_mean_the_same_by_a_large_chat() {
+        let membership = include_str!("../../migrations/20261128000005_membership.sql");
+        assert!(membership.contains(&format!("if greatest(p_before, p_after) > {MEMBERS_REPORTED_MAX} then")));
+        assert!(membership.contains(&format!("limit {}) x;", large())));
+    }
 }

@@ -74,6 +74,18 @@ impl Store {
         Ok(())
     }
 
+    /// Why a user may not add these members to a group, and others whom the service does not know yet; none: it may. Seen without a
+    /// lock: [`Store::add_members`] looks again.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
+    pub async fn why_not_add(&self, caller: UserId, chat: ChatId, users: &[UserId], unknown: usize) -> Result<Option<NotAllowed>> {
+        let (unknown, members_max) = (i64::try_from(unknown).unwrap_or(i64::MAX), i64::try_from(limits::MEMBERS_MAX).unwrap_or(i64::MAX));
+        let asked = sqlx::query_file_scalar!("src/store/sql/may_add_members.sql", caller.0, chat.0, &numbers(users), unknown, members_max);
+        refusal(&asked.fetch_one(self.database()).await?)
+    }
+
     /// Adds members to a group. May be repeated: users who are in it already are passed over.
     ///
     /// # Errors

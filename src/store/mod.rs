@@ -7,6 +7,7 @@ mod accept;
 mod chats;
 mod collations;
 mod dead_letters;
+mod devices;
 mod direct;
 mod enums;
 mod epoch;
@@ -42,7 +43,8 @@ pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};
-pub use direct::{DirectBatch, DirectChat};
+pub use devices::{DevicePlace, DevicesPurged};
+pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
@@ -52,13 +54,13 @@ pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
 pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place};
 pub use jobs::{Acquired, JobLease};
-pub use marks::{MarksCursor, MarksRead, Overview, PageToken, ReceiptCountsRequest, Remainder};
+pub use marks::{MarksCursor, MarksRead, Overview, PageToken, ReceiptCountsRequest, RecountedChat, Remainder};
 pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
 pub use pages::PageRequest;
 pub use patience::{Holder, in_the_way, wait_at_most};
-pub use people::Known;
+pub use people::{Known, SignedIn};
 pub use premises::{Premises, ToDo, own_line};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
 pub use row_states::{AttemptState, attempt_states};
@@ -69,8 +71,8 @@ pub use settings::{
     with_settings,
 };
 pub use settle::{
-    AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, MarkProposal, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch, SettledRows,
-    StatusRow, count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
+    AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, MarkProposal, NamedMessage, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch,
+    SettledRows, StatusRow, count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
 pub use slots::Slots;

@@ -18,15 +18,49 @@ pub struct Known {
     pub online: bool,
 }
 
+/// The way in which a user becomes known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coming {
+    /// It brings a token of its own.
+    WithToken,
+    /// Another user names it.
+    Named,
+}
+
+/// A user who signs in.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    /// The user.
+    pub profile: Profile,
+    /// The user was named by others before, and comes for the first time.
+    pub is_first: bool,
+}
+
 impl Store {
-    /// The numbers of these users. Those that are new are made, with their inboxes.
+    /// The numbers of those of these users that there are. Nothing is made.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
+    pub async fn known_users(&self, names: &[ExternalId]) -> Result<HashMap<ExternalId, UserId>> {
+        let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
+        let rows = sqlx::query_file!("src/store/sql/known_users.sql", &texts).fetch_all(self.database()).await?;
+        Ok(rows.into_iter().filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, UserId(row.id)))).collect())
+    }
+
+    /// The numbers of these users. Those that are new are made, with their inboxes: for a caller that has the right to make them.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
     pub async fn users(&self, names: &[ExternalId]) -> Result<HashMap<ExternalId, UserId>> {
+        self.make_users(names, Coming::Named).await
+    }
+
+    async fn make_users(&self, names: &[ExternalId], coming: Coming) -> Result<HashMap<ExternalId, UserId>> {
         let texts: Vec<String> = names.iter().map(|name| name.as_str().to_owned()).collect();
-        let rows = sqlx::query_file!("src/store/sql/users.sql", &texts).fetch_all(self.database()).await?;
+        let have_come = coming == Coming::WithToken;
+        let rows = sqlx::query_file!("src/store/sql/users.sql", &texts, have_come).fetch_all(self.database()).await?;
         Ok(rows.into_iter().filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, UserId(row.id)))).collect())
     }
 
@@ -35,20 +69,21 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
-    pub async fn sign_in(&self, external: ExternalId, name: Option<String>, picture: Option<String>) -> Result<Profile> {
+    pub async fn sign_in(&self, external: ExternalId, name: Option<String>, picture: Option<String>) -> Result<SignedIn> {
         let known = sqlx::query_file!("src/store/sql/sign_in.sql", external.as_str()).fetch_optional(self.database()).await?;
-        let (user, known_name, known_picture) = match known {
-            Some(row) => (UserId(row.id), row.display_name, row.avatar_url),
+        let (user, known_name, known_picture, is_first) = match known {
+            Some(row) => (UserId(row.id), row.display_name, row.avatar_url, row.is_first),
             None => {
-                let made = self.users(std::slice::from_ref(&external)).await?;
-                (*made.get(&external).ok_or(Error::Failed(sqlx::Error::RowNotFound))?, None, None)
+                let made = self.make_users(std::slice::from_ref(&external), Coming::WithToken).await?;
+                (*made.get(&external).ok_or(Error::Failed(sqlx::Error::RowNotFound))?, None, None, false)
             }
         };
         let is_news = (name.is_some() && name != known_name) || (picture.is_some() && picture != known_picture);
-        if is_news {
+        if is_news || is_first {
             sqlx::query_file!("src/store/sql/update_profile.sql", user.0, name, picture).execute(self.database()).await?;
         }
-        Ok(Profile { user, external, name: name.or(known_name), picture: picture.or(known_picture) })
+        let profile = Profile { user, external, name: name.or(known_name), picture: picture.or(known_picture) };
+        Ok(SignedIn { profile, is_first })
     }
 
     /// Returns those of these users who share a chat with the asker.

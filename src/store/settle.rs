@@ -261,19 +261,29 @@ pub async fn read(
     Ok(done)
 }
 
-/// The numbers of messages in the chats they are said to be of; a message of another chat has no entry.
+/// A message that a user names, and the chat that it is said to be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NamedMessage {
+    /// The user.
+    pub user: UserId,
+    /// The chat.
+    pub chat: ChatId,
+    /// The message.
+    pub message: MessageId,
+}
+
+/// The numbers of messages in the chats they are said to be of. None: there is no such message there, or it came after its user had
+/// left. What is named by a user who never was in the chat has no entry.
 ///
 /// # Errors
 /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
 /// [`Failed`](super::Error::Failed): a defect.
-pub async fn seqs_of_messages(
-    connection: &mut PgConnection,
-    named: &[(ChatId, MessageId)],
-) -> Result<HashMap<(ChatId, MessageId), ChatSeq>> {
-    let chats: Vec<uuid::Uuid> = named.iter().map(|(chat, _)| chat.0).collect();
-    let ids: Vec<uuid::Uuid> = named.iter().map(|(_, message)| message.0).collect();
-    let rows = sqlx::query_file!("src/store/sql/seqs_of_messages.sql", &chats, &ids).fetch_all(connection).await?;
-    Ok(rows.into_iter().filter_map(|row| Some((*named.get(usize::try_from(row.ord - 1).ok()?)?, ChatSeq(row.seq)))).collect())
+pub async fn seqs_of_messages(connection: &mut PgConnection, named: &[NamedMessage]) -> Result<HashMap<NamedMessage, Option<ChatSeq>>> {
+    let users: Vec<i64> = named.iter().map(|named| named.user.0).collect();
+    let chats: Vec<uuid::Uuid> = named.iter().map(|named| named.chat.0).collect();
+    let ids: Vec<uuid::Uuid> = named.iter().map(|named| named.message.0).collect();
+    let rows = sqlx::query_file!("src/store/sql/seqs_of_messages.sql", &users, &chats, &ids).fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((*named.get(usize::try_from(row.ord - 1).ok()?)?, row.seq.map(ChatSeq)))).collect())
 }
 
 /// An attempt to count against a row.

@@ -4,7 +4,7 @@
 //! of thousands of rows (depth.sql), so whatever walks one of them is found, and the planner is asked before
 //! it has looked at them and after.
 
-use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, PageRow, PerClass, UserId};
+use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId, NodeId, PageRow, PerClass, UserId};
 use restante::store::{
     self, ExactMark, ExpiryCursor, LockTimeout, OpeningRequest, PLANNING, PageRequest, Place, ReadRequest, SettleBatch, Store,
 };
@@ -129,6 +129,10 @@ fn calls(member: &Member) -> Vec<String> {
         format!(
             "select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5); do $$ begin perform restante_requeue('{first}', '{name}'); exception when others then null; end $$"
         ),
+        format!("select restante_note_recount('{chat}', 51, 50)"),
+        format!("select restante_new_device({user}, 'newer', null, 50)"),
+        format!("select restante_new_device({user}, 'newer', null, 1)"),
+        "select restante_purge_devices(0, '', 0, 5000)".to_owned(),
         format!("select restante_overtaken(w.seqs, w.chats, {DEEP}) from restante_waiting_rows({user}, 'chat', 0, {TAIL}) w"),
         format!("select restante_read(array[{user}], array['{chat}']::uuid[], array[{DEEP}], 2000)"),
         format!("select restante_remove_members('{chat}', {user}, array[{user}])"),
@@ -275,9 +279,16 @@ async fn a_page_reaches_the_row_that_waits(store: &Store, user: UserId) {
 async fn opening_brings_settled_seq_to_it(store: &Store, name: &str, [settled, last]: [i64; 2]) {
     let external = name.to_owned().try_into().unwrap();
     for opening in 1.. {
-        let request =
-            OpeningRequest { external: &external, name: None, picture: None, device: None, since: PerClass::default(), pending_max: 1_001 };
-        let start = store.open(request).await.unwrap().inboxes.chat;
+        let request = OpeningRequest {
+            external: &external,
+            name: None,
+            picture: None,
+            device: None,
+            node: NodeId::generate(),
+            since: PerClass::default(),
+            pending_max: 1_001,
+        };
+        let start = store.open(request).await.unwrap().unwrap().inboxes.chat;
         if start.settled_seq.0 == settled {
             assert_eq!(start.last_seq.0, last, "{name}");
             break;

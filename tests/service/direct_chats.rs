@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use restante::delivery::Refusal;
 use restante::domain::{ChatId, ExternalId, UserId};
 use restante::protocol::Code;
-use restante::store::{DirectBatch, DirectChat, Error, LockTimeout, Store};
+use restante::store::{DirectBatch, DirectChat, DirectLookup, Error, LockTimeout, Store};
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -24,7 +24,8 @@ fn name(text: &str) -> ExternalId {
 async fn ask(store: &Store, asked: &[(i64, &str, bool)]) -> Result<Vec<Option<DirectChat>>, Error> {
     let mut batch = DirectBatch::default();
     asked.iter().for_each(|(user, other, make)| batch.push(UserId(*user), &name(other), *make));
-    store.direct_chats(&batch, LockTimeout::Usual).await
+    let found = store.direct_chats(&batch, LockTimeout::Usual).await?;
+    Ok(found.into_iter().map(DirectLookup::found).collect())
 }
 
 /// The names of those who are in a chat.
@@ -100,7 +101,7 @@ async fn who_make_the_same_chats_at_once_in_any_order_all_get_the_same_ones() {
                 asked.iter().for_each(|(user, other, make)| batch.push(UserId(*user), &name(other), *make));
                 let found = store.direct_chats(&batch, LockTimeout::OfConnection).await;
                 let pairs = asked.into_iter().map(|(user, other, _)| (user, other.to_owned()));
-                found.map(|found| pairs.zip(found.into_iter().map(|found| found.unwrap().chat)).collect::<Vec<_>>())
+                found.map(|found| pairs.zip(found.into_iter().map(|found| found.found().unwrap().chat)).collect::<Vec<_>>())
             })
         });
         let mut chats: BTreeMap<[String; 2], ChatId> = BTreeMap::new();
@@ -139,7 +140,7 @@ async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
         let free = ask(&store, &[(one, other, true)]).await;
         assert!(matches!(free.as_deref(), Ok([Some(DirectChat { is_new: true, .. })])), "waiting for {first}: {free:?}");
         holder.commits().await;
-        assert_eq!(waiting.await.unwrap().unwrap()[0].unwrap().chat, free.unwrap()[0].unwrap().chat);
+        assert_eq!(waiting.await.unwrap().unwrap()[0].found().unwrap().chat, free.unwrap()[0].unwrap().chat);
     }
     assert_consistent(&pool).await;
 }

@@ -52,10 +52,11 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 30] = [
+const CALLS: [&str; 31] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
+    "select restante_purge_devices(0, '', 1000, 10)",
     "select restante_settle('{$user}', '{chat}', '{2}', '{$user}', '{$chat}', '{0}', '{$user}', '{$chat}', '{$user}', '{phone}', '{chat}', '{1}')",
     "select restante_settle('{$user}', '{chat}', '{3}', '{$user}', '{$chat}', '{0}', '{}', '{}', '{}', '{}', '{}', '{}')",
     "select restante_attempt('{$user}', '{chat}', '{1}', '{no}', '{true}', 5)",
@@ -129,11 +130,12 @@ async fn what_a_session_puts_in_the_way_of_a_function_gets_nothing_of_what_it_wr
 }
 
 /// Functions that lock or update and need not ask, and why.
-const NEED_NOT_ASK: [(&str, &str); 8] = [
+const NEED_NOT_ASK: [(&str, &str); 9] = [
     ("guard_the_status", "a trigger: it reads the row that was updated"),
     ("restante_lock_marks", "called by those that ask, and reads nothing"),
     ("restante_exact_marks", "called by those that ask"),
     ("restante_open", "reads without a lock; restante_advance_settled asks"),
+    ("restante_new_device", "a device it cannot see is a conflict, which ends such a transaction"),
     ("restante_beat", "a heartbeat has a row of its own"),
     ("restante_leave", "its row is its own too"),
     ("restante_users", "locks nothing: a user it cannot see is a conflict, which ends such a transaction"),

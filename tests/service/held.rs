@@ -140,7 +140,7 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
         attempts_max: 5,
         held_timeout: Duration::from_millis(300),
         connect_to: ConnectTo::new(db.options(), epoch),
-        rates: RateSettings { sends: 0, direct_chats: 0 },
+        rates: RateSettings { sends: 0, direct_chats: 0, named_users: 0 },
     };
     let metrics = Arc::new(Metrics::default());
     let notifier = Notifier::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use restante::domain::{Class, ExternalId, GapReason, InboxSeq, PageRow, PerClass, UserId};
+use restante::domain::{Class, ExternalId, GapReason, InboxSeq, NodeId, PageRow, PerClass, UserId};
 use restante::store::{OpeningRequest, PageRequest, Store};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -69,8 +69,16 @@ async fn membership_ends_at_once_and_no_page_shows_the_rest_before_a_job_has_end
     let external = ExternalId::try_from("bob".to_owned()).unwrap();
     let phone = "phone".to_owned().try_into().unwrap();
     for (device, pending_max) in [(None, 10_000), (None, 100), (Some(&phone), 10_000), (Some(&phone), 100)] {
-        let request = OpeningRequest { external: &external, name: None, picture: None, device, since: PerClass::default(), pending_max };
-        assert_eq!(store.open(request).await.unwrap().inboxes.chat.pending, 1, "{device:?}");
+        let request = OpeningRequest {
+            external: &external,
+            name: None,
+            picture: None,
+            device,
+            node: NodeId::generate(),
+            since: PerClass::default(),
+            pending_max,
+        };
+        assert_eq!(store.open(request).await.unwrap().unwrap().inboxes.chat.pending, 1, "{device:?}");
     }
     assert!(
         store

@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod bounds;
 mod classes;
 mod clocks;
 mod dead_letters;
@@ -22,6 +23,7 @@ mod explain;
 mod failover;
 mod first_steps;
 mod floods;
+mod former_members;
 mod handover;
 mod held;
 mod hostile;
@@ -44,6 +46,7 @@ mod own_reading;
 mod pooler;
 mod protocol;
 mod reads;
+mod receipt_counts;
 mod restore;
 mod retention;
 mod seeds;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use restante::domain::{Class, PerClass, Profile, UserId};
+use restante::domain::{Class, NodeId, PerClass, Profile, UserId};
 use restante::store::{Inbox, OpeningRequest, PageRequest, Store};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
@@ -151,7 +151,15 @@ async fn definition(pool: &PgPool) -> String {
 }
 
 fn opening(user: &Profile) -> OpeningRequest<'_> {
-    OpeningRequest { external: &user.external, name: None, picture: None, device: None, since: PerClass::default(), pending_max: 10 }
+    OpeningRequest {
+        external: &user.external,
+        name: None,
+        picture: None,
+        device: None,
+        node: NodeId::generate(),
+        since: PerClass::default(),
+        pending_max: 10,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -173,7 +181,7 @@ async fn settled_seq_overtakes_nothing_while_messages_are_sent_acked_and_inboxes
                 while !stop.load(Ordering::Relaxed) {
                     let user = &people[random.usize(..people.len())];
                     match random.bool() {
-                        true => drop(store.open(opening(user)).await.unwrap()),
+                        true => drop(store.open(opening(user)).await.unwrap().unwrap()),
                         false => drop(store.advance_settled(&[Inbox { user: user.user, class: Class::Chat }]).await.unwrap()),
                     }
                 }

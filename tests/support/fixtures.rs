@@ -15,7 +15,7 @@ use super::Node;
 /// A user as the lanes know it, made if it is new.
 pub async fn user(store: &Store, name: &str) -> Arc<Profile> {
     let name = ExternalId::try_from(name.to_owned()).unwrap();
-    Arc::new(store.sign_in(name, None, None).await.unwrap())
+    Arc::new(store.sign_in(name, None, None).await.unwrap().profile)
 }
 
 /// Users of these names.

@@ -8,8 +8,8 @@ use crate::delivery::Refusal;
 use crate::delivery::item::{ReadDone, ReadUpTo};
 use crate::delivery::link::Link;
 use crate::delivery::receipts::Receipts;
-use crate::domain::{ChatId, ChatSeq, MessageId, Profile, SessionId, UserId};
-use crate::store::{self, Error, LockTimeout, ReadRequest, ReadRows};
+use crate::domain::{ChatSeq, Profile, SessionId, UserId};
+use crate::store::{self, Error, LockTimeout, NamedMessage, ReadRequest, ReadRows};
 
 /// Reads that are written together.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ pub(super) struct ReadBatch {
     rows_max: usize,
 }
 
-/// The numbers of messages up to which is read.
-type Found = HashMap<(ChatId, MessageId), ChatSeq>;
+/// The numbers of messages up to which is read; none where the reader may not see such a message. A message that a stranger to the chat
+/// names is missing.
+type Found = HashMap<NamedMessage, Option<ChatSeq>>;
 
 /// The result of a commit.
 #[derive(Debug, Default)]
@@ -43,20 +44,31 @@ impl Read {
 }
 
 impl ReadJob {
-    /// The request of this job; none where the message it names is not one of the chat.
-    fn request(&self, found: &Found) -> Option<ReadRequest> {
-        let up_to = match self.up_to {
-            ReadUpTo::Seq(seq) => seq,
-            ReadUpTo::Message(message) => *found.get(&(self.chat, message))?,
+    /// The message that this job names; none where it names a number.
+    fn named(&self) -> Option<NamedMessage> {
+        match self.up_to {
+            ReadUpTo::Seq(_) => None,
+            ReadUpTo::Message(message) => Some(NamedMessage { user: self.user.user, chat: self.chat, message }),
+        }
+    }
+
+    /// The request of this job.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]: the message it names is not one of the chat, or came after its user had left. [`Refusal::NotAMember`].
+    fn request(&self, found: &Found) -> Result<ReadRequest, Refusal> {
+        let up_to = match (self.up_to, self.named()) {
+            (ReadUpTo::Seq(seq), _) => seq,
+            (_, named) => named.and_then(|named| found.get(&named)).ok_or(Refusal::NotAMember)?.ok_or(Refusal::NotFound)?,
         };
-        Some(ReadRequest { user: self.user.user, chat: self.chat, up_to })
+        Ok(ReadRequest { user: self.user.user, chat: self.chat, up_to })
     }
 
     /// Its part is committed: the rest of it, or the reply if there is none.
     fn go_on(self, read: &Read) -> Option<Job> {
         let outcome = match self.request(&read.found) {
-            None => Err(Refusal::NotFound),
-            Some(request) => match read.done.get(&request) {
+            Err(refusal) => Err(refusal),
+            Ok(request) => match read.done.get(&request) {
                 None => Err(Refusal::NotAMember),
                 Some(rows) if rows.more => {
                     return Some(Job::Read(Self { up_to: ReadUpTo::Seq(request.up_to), is_begun: true, ..self }));
@@ -107,17 +119,13 @@ impl ReadBatch {
     }
 
     /// The messages whose numbers are to be found first.
-    fn named(&self) -> Vec<(ChatId, MessageId)> {
-        let named = self.jobs.iter().filter_map(|job| match job.up_to {
-            ReadUpTo::Message(message) => Some((job.chat, message)),
-            ReadUpTo::Seq(_) => None,
-        });
-        named.collect()
+    fn named(&self) -> Vec<NamedMessage> {
+        self.jobs.iter().filter_map(ReadJob::named).collect()
     }
 
     /// The requests of all jobs, each once.
     fn prepare(&self, found: &Found) -> Vec<ReadRequest> {
-        let requests: BTreeSet<ReadRequest> = self.jobs.iter().filter_map(|job| job.request(found)).collect();
+        let requests: BTreeSet<ReadRequest> = self.jobs.iter().filter_map(|job| job.request(found).ok()).collect();
         requests.into_iter().collect()
     }
 
@@ -150,10 +158,15 @@ mod tests {
 
     use super::*;
     use crate::delivery::settle::job::samples::{CHAT, message, read_job};
+    use crate::domain::MessageId;
     use crate::store::ReadRow;
 
     fn request(user: i64, up_to: i64) -> ReadRequest {
         ReadRequest { user: UserId(user), chat: CHAT, up_to: ChatSeq(up_to) }
+    }
+
+    fn named(user: i64, message: MessageId) -> NamedMessage {
+        NamedMessage { user: UserId(user), chat: CHAT, message }
     }
 
     /// A read that has marked one row, up to this number.
@@ -166,8 +179,8 @@ mod tests {
     fn what_is_read_twice_is_asked_for_once_and_what_is_not_found_is_not_asked_for() {
         let up_to = [ReadUpTo::Seq(ChatSeq(4)), ReadUpTo::Message(message(4)), ReadUpTo::Message(message(9)), ReadUpTo::Seq(ChatSeq(2))];
         let batch = ReadBatch::new(up_to.into_iter().map(|up_to| read_job(1, up_to).0).collect(), 5_000);
-        assert_eq!(batch.named(), [(CHAT, message(4)), (CHAT, message(9))]);
-        let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
+        assert_eq!(batch.named(), [named(1, message(4)), named(1, message(9))]);
+        let found = HashMap::from([(named(1, message(4)), Some(ChatSeq(4))), (named(1, message(9)), None)]);
         assert_eq!(batch.prepare(&found), [request(1, 2), request(1, 4)]);
     }
 
@@ -190,9 +203,11 @@ mod tests {
             (2, ReadUpTo::Message(message(4))),
             (3, ReadUpTo::Seq(ChatSeq(4))),
             (1, ReadUpTo::Message(message(9))),
+            (3, ReadUpTo::Message(message(4))),
         ];
         let (jobs, mut answers): (Vec<_>, Vec<_>) = asked.into_iter().map(|(user, up_to)| read_job(user, up_to)).unzip();
-        let found = HashMap::from([((CHAT, message(4)), ChatSeq(4))]);
+        let four = |user| (named(user, message(4)), Some(ChatSeq(4)));
+        let found = HashMap::from([four(1), four(2), (named(1, message(9)), None)]);
         let done = BTreeMap::from([(request(1, 4), rows(4, false)), (request(2, 4), rows(2, true))]);
         let receipts = Receipts::unheard();
         let rest = ReadBatch::new(jobs, 5_000).answer(&Read { found, done }, &receipts);
@@ -202,6 +217,6 @@ mod tests {
         assert!(answers.remove(2).try_recv().is_err(), "it is answered before all of it is read");
         let answers: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect();
         let done = Ok(ReadDone { up_to: ChatSeq(4) });
-        assert_eq!(answers, [done, done, Err(Refusal::NotAMember), Err(Refusal::NotFound)]);
+        assert_eq!(answers, [done, done, Err(Refusal::NotAMember), Err(Refusal::NotFound), Err(Refusal::NotAMember)]);
     }
 }

@@ -7,15 +7,16 @@ select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snap
        exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8)) as "ended!",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
-       array_agg(q.chat_id) filter (where q.members < $3 and q.has_moved) as "moved?",
+       array_agg(q.chat_id) filter (where q.members < $3 and (q.has_moved or q.has_changed)) as "moved?",
        array_agg(q.chat_id) filter (where q.members = $3) as "large?",
        array_agg(q.chat_id order by q.own_xid desc) filter (where q.has_read) as "own_chats?",
        array_agg(q.own_read order by q.own_xid desc) filter (where q.has_read) as "own_read?"
 from (
   select me.chat_id, own.read_seq as own_read, own.marked_xid as own_xid,
-         own.read_seq > me.joined_seq and ($2::text is null or own.marked_xid >= (select $2::text::xid8)) as has_read, them.members, them.has_moved, case when c.kind = 'direct' then them.peer end as peer
+         own.read_seq > me.joined_seq and ($2::text is null or own.marked_xid >= (select $2::text::xid8)) as has_read, them.members, them.has_moved,
+         c.recount_xid >= (select $2::text::xid8) as has_changed, case when c.kind = 'direct' then them.peer end as peer
   from chat_members me
-  cross join lateral (select x.kind from chats x where x.id = me.chat_id limit 1) c
+  cross join lateral (select x.kind, x.recount_xid from chats x where x.id = me.chat_id limit 1) c
   cross join lateral (
     select y.read_seq, y.marked_xid from marks y where y.chat_id = me.chat_id and y.user_id = me.user_id order by y.step desc limit 1
   ) own

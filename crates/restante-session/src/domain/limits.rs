@@ -6,6 +6,10 @@ pub const USER_ID_CHARS_MAX: usize = 128;
 pub const DEVICE_ID_CHARS_MAX: usize = 64;
 /// Bytes of a token, as its text.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Devices of a user.
+pub const DEVICES_PER_USER_MAX: usize = 50;
+/// Days after which a device that is not connected is removed.
+pub const DEVICE_DAYS_MAX: u64 = 90;
 /// Bytes of a frame from a client.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a `message:batch` frame; a page that is larger goes out in several frames.
@@ -32,6 +36,8 @@ pub const MEMBERS_MAX: usize = 5_000;
 pub const MEMBERS_REPORTED_MAX: usize = 50;
 /// Users in one presence request.
 pub const PRESENCE_USERS_MAX: usize = 500;
+/// Users whose presence one connection is told of, its direct contacts at the beginning too.
+pub const PRESENCE_WATCHED_MAX: usize = 2_000;
 /// Milliseconds a user may be gone before anybody is told.
 pub const PRESENCE_GRACE_MS: u64 = 2_500;
 /// Milliseconds between two `typing` of a connection that are told, at least.

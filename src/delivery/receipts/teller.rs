@@ -1,0 +1,199 @@
+//! The task that tells receipts: members by name, or counts where a chat has many members.
+//!
+//! The form follows the size of the chat, which is remembered. A chat whose members have changed is looked at anew, and where it is
+//! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next look at the marks.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashlink::LruCache;
+use tokio::sync::{broadcast, mpsc};
+use tracing::debug;
+
+use super::PendingReceipt;
+use crate::domain::{ChatId, ChatSeq, MessageId, Receipt, Status, UserId};
+use crate::notifier::Notifier;
+use crate::store::{self, ReceiptCountsRequest, RecountedChat, Store};
+use crate::telemetry::Metrics;
+
+/// The size of a chat is read anew after this time.
+const SIZE_BELIEVED: Duration = Duration::from_secs(30);
+/// Chats whose size is remembered. The one that was not asked for longest goes first.
+const SIZES_MAX: usize = 10_000;
+/// The interval between two reports of counts.
+const COUNT_INTERVAL: Duration = Duration::from_millis(500);
+/// Pairs of chats and senders whose counts may wait to be told. Beyond it senders look at the marks.
+const TO_COUNT_MAX: usize = 10_000;
+/// Chats with changed members that may wait to be looked at. Beyond it they are left to the next look at the marks.
+const CHANGED_MAX: usize = 10_000;
+/// Senders of one chat that are told at once that its members have changed.
+const RECOUNTED_SENDERS_MAX: usize = 200;
+/// Receipts that are taken at once.
+const NEWS_AT_ONCE: usize = 512;
+
+/// The task, and what it remembers.
+#[derive(Debug)]
+pub(super) struct Teller {
+    store: Store,
+    notifier: Notifier,
+    metrics: Arc<Metrics>,
+    changes: broadcast::Receiver<Option<ChatId>>,
+    /// Whether a chat is large, and the time at which its size was read.
+    sizes: LruCache<ChatId, (bool, Instant)>,
+    /// Per chat and sender: the newest message that moved; none: its newest message is to be counted.
+    to_count: HashMap<(ChatId, UserId), Option<(ChatSeq, MessageId)>>,
+    /// Chats whose members have changed.
+    changed: HashSet<ChatId>,
+}
+
+impl Teller {
+    pub(super) fn new(store: Store, notifier: Notifier, metrics: Arc<Metrics>) -> Self {
+        let (changes, sizes) = (notifier.changed_chats(), LruCache::new(SIZES_MAX));
+        Self { store, notifier, metrics, changes, sizes, to_count: HashMap::new(), changed: HashSet::new() }
+    }
+
+    /// Tells what comes in until nobody is left who could put something in.
+    pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<PendingReceipt>) {
+        let mut due = tokio::time::interval(COUNT_INTERVAL);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut news = Vec::new();
+        loop {
+            let has_work = !self.to_count.is_empty() || !self.changed.is_empty();
+            tokio::select! {
+                taken = incoming.recv_many(&mut news, NEWS_AT_ONCE) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    // What was acked after a change of members is told in the form that follows from it.
+                    self.take_changes();
+                    self.learn_sizes(&news).await;
+                    news.drain(..).for_each(|item| self.tell(item));
+                }
+                change = self.changes.recv() => self.take_change(change.ok().flatten()),
+                _ = due.tick(), if has_work => self.report().await,
+            }
+            self.metrics.chat_sizes_known.set(gauge(self.sizes.len()));
+            self.metrics.receipts_to_count.set(gauge(self.to_count.len() + self.changed.len()));
+        }
+    }
+
+    fn take_changes(&mut self) {
+        loop {
+            match self.changes.try_recv() {
+                Ok(change) => self.take_change(change),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.take_change(None),
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// The members of this chat have changed; none: those of any chat may have.
+    fn take_change(&mut self, chat: Option<ChatId>) {
+        let Some(chat) = chat else { return self.sizes.clear() };
+        self.sizes.remove(&chat);
+        if self.changed.len() < CHANGED_MAX {
+            self.changed.insert(chat);
+        }
+    }
+
+    async fn learn_sizes(&mut self, news: &[PendingReceipt]) {
+        let now = Instant::now();
+        let chats: HashSet<ChatId> = news.iter().map(|item| item.chat).collect();
+        let is_unknown = |chat: &ChatId| self.sizes.get(chat).is_none_or(|(_, seen)| now - *seen >= SIZE_BELIEVED);
+        let unknown: Vec<ChatId> = chats.into_iter().filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        match self.store.large_chats(&unknown).await {
+            Ok(large) => {
+                let large: HashSet<ChatId> = large.into_iter().collect();
+                for chat in unknown {
+                    self.sizes.insert(chat, (large.contains(&chat), now));
+                }
+            }
+            Err(cause) => debug!(?cause, "the sizes of some chats could not be read; their members are reported one by one"),
+        }
+    }
+
+    fn tell(&mut self, news: PendingReceipt) {
+        let is_large = self.sizes.get(&news.chat).is_some_and(|(is_large, _)| *is_large);
+        let is_counted = matches!(news.status, Status::Delivered | Status::Read);
+        if is_large {
+            // One that failed or expired leaves a hole no more: later messages may be counted now.
+            self.count_later(news.chat, news.sender, news.messages.last().filter(|_| is_counted).map(|message| (news.seq, *message)));
+        }
+        // A message that failed or expired is told by name in any chat: no count shows it.
+        if is_large && is_counted {
+            return;
+        }
+        self.metrics.receipts.inc();
+        let PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason } = news;
+        self.notifier.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
+    }
+
+    /// The counts of a chat are to be told to one of its senders: those of the message that moved, and of its newest.
+    fn count_later(&mut self, chat: ChatId, sender: UserId, moved: Option<(ChatSeq, MessageId)>) {
+        if self.to_count.len() >= TO_COUNT_MAX && !self.to_count.contains_key(&(chat, sender)) {
+            return self.notifier.look_at_marks(sender);
+        }
+        let entry = self.to_count.entry((chat, sender)).or_default();
+        *entry = (*entry).max(moved);
+    }
+
+    async fn report(&mut self) {
+        if !self.changed.is_empty() {
+            self.recount().await;
+        }
+        if !self.to_count.is_empty()
+            && let Err(cause) = self.count().await
+        {
+            // They are counted again with the next ack, or by the sender's next look at the marks.
+            debug!(?cause, "the members who have some messages could not be counted");
+        }
+    }
+
+    /// Senders of chats that are large, or were, are told how they stand now: counts anew, or members by name.
+    async fn recount(&mut self) {
+        let chats: Vec<ChatId> = self.changed.drain().collect();
+        let recounted = self.store.recounted(&chats).await.unwrap_or_else(|cause| {
+            debug!(?cause, "chats whose members have changed could not be looked at");
+            Vec::new()
+        });
+        for RecountedChat { chat, is_large, senders } in recounted {
+            if !is_large {
+                self.to_count.retain(|(counted, _), _| *counted != chat);
+            }
+            let notifier = self.notifier.clone();
+            for sender in senders.into_iter().filter(|sender| notifier.is_here(*sender)).take(RECOUNTED_SENDERS_MAX) {
+                if is_large { self.count_later(chat, sender, None) } else { notifier.look_at_marks_here(sender) }
+            }
+        }
+    }
+
+    async fn count(&mut self) -> store::Result<()> {
+        let to_count = std::mem::take(&mut self.to_count);
+        let pairs: Vec<(ChatId, UserId)> = to_count.keys().copied().collect();
+        let moved = to_count.into_iter().filter_map(|((chat, sender), moved)| {
+            let (seq, message) = moved?;
+            Some(ReceiptCountsRequest { chat, sender, message, seq })
+        });
+        let newest = self.store.newest_messages(&pairs).await?;
+        // Each message once, a chat's together and in their order: the newest is told last.
+        let requests: BTreeMap<_, _> = moved.chain(newest).map(|it| ((it.chat, it.seq, it.message), it)).collect();
+        let requests: Vec<ReceiptCountsRequest> = requests.into_values().collect();
+        let senders: HashMap<MessageId, UserId> = requests.iter().map(|request| (request.message, request.sender)).collect();
+        let mut all = self.store.receipt_counts(&requests).await?;
+        all.sort_unstable_by_key(|counts| (counts.chat, counts.seq));
+        for counts in all {
+            let Some(sender) = senders.get(&counts.message) else { continue };
+            self.metrics.receipts.inc();
+            self.notifier.receipt(*sender, Receipt::Counted(counts));
+        }
+        Ok(())
+    }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
