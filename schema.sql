@@ -494,6 +494,7 @@ declare
   v_last  bigint;
   v_role  member_role;
   v_new   bigint[];
+  v_count bigint;
 begin
   perform restante_needs_read_committed();
   -- A caller that is no member locks nothing: those who send would wait for it.
@@ -523,7 +524,8 @@ begin
         left join chat_members cm on cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null
        where cm.user_id is null
     ) q;
-  if (select count(*) from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null) + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
@@ -541,6 +543,9 @@ begin
   insert into marks (chat_id, user_id, delivered_seq, read_seq)
     select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
      where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if v_new is not null then
+    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  end if;
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
@@ -914,7 +919,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_direct_chat(p_user bigint, p_other bigint) IS 'The direct chat of two users (or of one with itself), made with its members if it is missing.';
 
-CREATE FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[]) RETURNS record
+CREATE FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -942,7 +947,11 @@ begin
         left join lateral (select x.id from chats x where x.direct_key = k.key offset 0) c on true
        order by u.ord
     ) q;
-  if array_position(chats, null) is null or array_position(p_make, true) is null then
+  if array_position(chats, null) is null then
+    return;
+  end if;
+  is_known := array(select x.other is not null from unnest(v_others) with ordinality x (other, n) order by x.n);
+  if array_position(p_make, true) is null then
     return;
   end if;
 
@@ -995,7 +1004,7 @@ begin
     ) q;
 end $$;
 
-COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. What is missing is made where it may be, with its members and the other user.';
+COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. What is missing is made where it may be, with its members and the other user.';
 
 CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFAULT 'discarded by an operator'::text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1336,9 +1345,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -1424,7 +1433,65 @@ end $$;
 
 COMMENT ON FUNCTION restante_needs_read_committed() IS 'Raises in a transaction of another isolation level. Functions that lock and then read would read what was before the lock: with one snapshot for the whole transaction a later statement sees no more than an earlier one.';
 
-CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[]) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint)
+CREATE FUNCTION restante_new_device(p_user bigint, p_device text, p_node uuid, p_devices_max integer) RETURNS bigint
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_more    bigint; -- so many devices have to go
+  v_gone    bigint;
+  v_session bigint;
+begin
+  -- New devices of a user come one after the other, each counts those before it. A statement after the lock sees them.
+  perform from users u where u.id = p_user for no key update;
+  select count(*) - p_devices_max + 1 into v_more from devices d where d.user_id = p_user;
+  if v_more > 0 and not exists (select from devices d where d.user_id = p_user and d.device_id = p_device) then
+    with oldest as materialized (
+      select d.device_id, d.session_no, d.last_seen_at from devices d
+       where d.user_id = p_user
+         and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
+       order by d.last_seen_at, d.device_id limit least(v_more, 100)
+    ), gone as (
+      -- One that has connected meanwhile has another number by now, and stays.
+      delete from devices d using oldest o
+       where d.user_id = p_user and d.device_id = o.device_id and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
+      returning 1
+    ) select count(*) into v_gone from gone;
+    if v_gone = 0 then
+      return null;
+    end if;
+  end if;
+  insert into devices as d (user_id, device_id, node_id) values (p_user, p_device, p_node)
+    on conflict on constraint a_user_names_a_device_once do update
+      set session_no = d.session_no + 1, last_seen_at = clock_timestamp(), node_id = p_node
+    returning d.session_no into v_session;
+  return v_session;
+end $$;
+
+COMMENT ON FUNCTION restante_new_device(p_user bigint, p_device text, p_node uuid, p_devices_max integer) IS 'Makes a device of a user, connected to this node, and returns the number of its connection. Where the user has as many as allowed, those go that were not seen for longest and are not connected. Null: all of them are connected, and nothing was made. Locks the user.';
+
+CREATE FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if greatest(p_before, p_after) > 50 then
+    update chats c set recount_xid = pg_current_xact_id() where c.id = p_chat;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) IS 'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
+
+CREATE FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid DEFAULT NULL::uuid, p_devices_max integer DEFAULT 50) RETURNS TABLE(user_id bigint, display_name text, avatar_url text, class inbox_class, last_seq bigint, settled_seq bigint, acked_seq bigint, pending bigint, session_no bigint, is_first boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1449,15 +1516,29 @@ declare
   v_behind  bigint  := 0; -- numbers that are not settled, of the inboxes that were advanced
   v_is_held boolean := false; -- one was
   v_session bigint;
+  v_is_first boolean;     -- it was named before, and comes now
 begin
-  select u.id, u.display_name, u.avatar_url into v_user, v_name, v_picture from users u where u.external_id = p_external_id;
+  select u.id, u.display_name, u.avatar_url, u.came_at is null into v_user, v_name, v_picture, v_is_first
+    from users u where u.external_id = p_external_id;
   if not found then
-    select u.id into v_user from restante_users(array[p_external_id]) u;
+    select u.id into v_user from restante_users(array[p_external_id], true) u;
+    v_is_first := false;
   end if;
-  if coalesce(p_name, v_name) is distinct from v_name or coalesce(p_picture, v_picture) is distinct from v_picture then
+  if v_is_first or coalesce(p_name, v_name) is distinct from v_name or coalesce(p_picture, v_picture) is distinct from v_picture then
     v_name := coalesce(p_name, v_name);
     v_picture := coalesce(p_picture, v_picture);
-    update users u set display_name = v_name, avatar_url = v_picture where u.id = v_user;
+    update users u set display_name = v_name, avatar_url = v_picture, came_at = coalesce(u.came_at, clock_timestamp()) where u.id = v_user;
+  end if;
+  -- Before any inbox is held: a device that is new waits for others that are new.
+  if p_device is not null then
+    update devices d set session_no = d.session_no + 1, last_seen_at = clock_timestamp(), node_id = p_node
+     where d.user_id = v_user and d.device_id = p_device returning d.session_no into v_session;
+    if not found then
+      v_session := restante_new_device(v_user, p_device, p_node, p_devices_max);
+      if v_session is null then
+        return;
+      end if;
+    end if;
   end if;
 
   -- 50,000 numbers at most are looked at: what lies beyond is not counted.
@@ -1489,10 +1570,8 @@ begin
 
   v_acked := v_settled;
   if p_device is not null then
-    insert into devices as d (user_id, device_id) values (v_user, p_device)
-      on conflict (user_id, device_id) do update set session_no = d.session_no + 1, last_seen_at = clock_timestamp()
-      returning d.session_no into v_session;
-    -- A device that is new, or a class that is new to it, starts before the oldest waiting row.
+    -- A device that is new, or a class that is new to it, starts before the oldest waiting row, or where the client says that it has got to:
+    -- it may have been removed meanwhile, and what others acked since then is still to come.
     select array_agg(q.acked_seq) into v_acked
       from (
         select c.acked_seq from unnest(p_classes) with ordinality u (class, n)
@@ -1503,8 +1582,10 @@ begin
       ) q;
     if array_position(v_acked, null) is not null then
       insert into device_cursors (user_id, device_id, class, step, acked_seq)
-        select v_user, p_device, u.class, u.settled >> 4, u.settled
-          from unnest(p_classes, v_settled, v_acked) u (class, settled, acked) where u.acked is null;
+        select v_user, p_device, u.class, q.start >> 4, q.start
+          from unnest(p_classes, v_settled, v_acked, v_last, p_since) u (class, settled, acked, last, since)
+          cross join lateral (select case when u.since between 0 and u.last then least(u.since, u.settled) else u.settled end as start) q
+         where u.acked is null;
       select array_agg(coalesce(u.acked, u.settled) order by u.n) into v_acked
         from unnest(v_acked, v_settled) with ordinality u (acked, settled, n);
     end if;
@@ -1549,11 +1630,11 @@ begin
   end if;
 
   return query
-    select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session
+    select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session, v_is_first
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
 
-COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[]) IS 'What a connection begins with. The user is made on first sight; a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no.';
+COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
 
 CREATE FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE
@@ -1659,6 +1740,42 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and that no recipient has a row of: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+
+CREATE FUNCTION restante_purge_devices(p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer, OUT seen bigint, OUT purged bigint, OUT last_user bigint, OUT last_device text) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  perform restante_needs_read_committed();
+  with page as materialized (
+    select d.user_id, d.device_id, d.last_seen_at from devices d
+     where (d.user_id, d.device_id) > (p_user, p_device) order by d.user_id, d.device_id limit p_devices_max
+  ), old as materialized (
+    select d.user_id, d.device_id
+      from page p
+      cross join lateral (
+        select x.user_id, x.device_id from devices x
+         where x.user_id = p.user_id and x.device_id = p.device_id and x.last_seen_at < v_now - make_interval(secs => p_unseen_s)
+           and not exists (select from nodes n where n.node_id = x.node_id and restante_is_alive(n, v_now))
+         for update skip locked) d
+     where p.last_seen_at < v_now - make_interval(secs => p_unseen_s)
+  ), gone as (
+    delete from devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id returning 1
+  )
+  select (select count(*) from page), (select count(*) from gone), l.user_id, l.device_id into seen, purged, last_user, last_device
+    from (select 1) one left join (select p.user_id, p.device_id from page p order by p.user_id desc, p.device_id desc limit 1) l on true;
+end $$;
+
+COMMENT ON FUNCTION restante_purge_devices(p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer, OUT seen bigint, OUT purged bigint, OUT last_user bigint, OUT last_device text) IS 'Looks at a page of devices behind (p_user, p_device), and removes those that were not seen for so many seconds and are not connected. Returns how many it looked at, how many went, and the last that it looked at. Waits for no lock.';
 
 CREATE FUNCTION restante_purge_inboxes(p_days integer, p_after_user bigint, p_after_class inbox_class, p_inboxes_max integer, p_rows_max integer, OUT rows_gone integer, OUT late_ms bigint, OUT next_user bigint, OUT next_class inbox_class) RETURNS record
     LANGUAGE plpgsql
@@ -1920,9 +2037,11 @@ begin
       from unnest(p_users, p_chats, p_up_to) with ordinality u (user_id, chat, up_to, ord)
       -- One who never was a member has no marks.
       cross join lateral (
-        select k.read_seq, least(u.up_to, h.last_seq) as up_to
+        select k.read_seq, least(u.up_to, h.last_seq, l.left_seq) as up_to
           from (select x.read_seq from marks x where x.chat_id = u.chat and x.user_id = u.user_id order by x.step desc limit 1) k
-          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h) b
+          cross join lateral (select x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h
+          -- For one that has left, the chat ends where it left.
+          cross join lateral (select x.left_seq from chat_members x where x.chat_id = u.chat and x.user_id = u.user_id limit 1) l) b
   ), rows as materialized (
     select w.ord, r.*
       from wanted w
@@ -1981,7 +2100,7 @@ begin
     select r.ord, null, null, null, v_now, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
 end $$;
 
-COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, at most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
 
 CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2066,6 +2185,7 @@ declare
   v_each    bigint;
   v_refused text;
   v_heir    bigint;
+  v_count   bigint;
 begin
   perform restante_needs_read_committed();
   -- As above.
@@ -2127,6 +2247,10 @@ begin
       from (select 1) one left join users u on u.id = any (v_leaving);
 
   update chat_members cm set left_seq = v_last, role = 'member' where cm.chat_id = p_chat and cm.user_id = any (v_leaving);
+  if v_leaving is not null then
+    select count(*) into v_count from (select from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null limit 51) x;
+    perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
+  end if;
 
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
@@ -2327,7 +2451,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
-CREATE FUNCTION restante_users(p_external_ids text[]) RETURNS TABLE(external_id text, id bigint)
+CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAULT false) RETURNS TABLE(external_id text, id bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2342,8 +2466,9 @@ begin
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (
-      insert into users (external_id)
-        select distinct x.name collate "C" from unnest(p_external_ids) x (name) order by 1
+      insert into users (external_id, came_at)
+        select q.name, case when p_have_come then clock_timestamp() end
+          from (select distinct x.name collate "C" as name from unnest(p_external_ids) x (name)) q order by q.name
         on conflict on constraint each_external_id_names_one_user do nothing
         returning id
     )
@@ -2353,7 +2478,7 @@ begin
   return query select u.external_id, u.id from users u where u.external_id = any (p_external_ids);
 end $$;
 
-COMMENT ON FUNCTION restante_users(p_external_ids text[]) IS 'The numbers of these users; those that are new are made, with their inboxes.';
+COMMENT ON FUNCTION restante_users(p_external_ids text[], p_have_come boolean) IS 'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
 
 CREATE FUNCTION restante_waiting_rows(p_user bigint, p_class inbox_class, p_after bigint, p_up_to bigint, OUT seqs bigint[], OUT chats uuid[]) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -2443,6 +2568,7 @@ CREATE TABLE chats (
     title text,
     direct_key text COLLATE pg_catalog."C",
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    recount_xid xid8,
     keep_days integer,
     purged_seq bigint DEFAULT 0 NOT NULL,
     purged_at timestamp with time zone,
@@ -2462,6 +2588,8 @@ COMMENT ON COLUMN chats.title IS 'Shown to members; null for direct chats.';
 COMMENT ON COLUMN chats.direct_key IS '"smaller users.id : larger users.id", so that two users have one direct chat. Null for groups and feeds.';
 
 COMMENT ON COLUMN chats.created_at IS 'When it was made.';
+
+COMMENT ON COLUMN chats.recount_xid IS 'Transaction of the last change of members before or after which the chat had more than 50: its senders are told counts anew, or members by name again (restante_note_recount). Null: it never had.';
 
 COMMENT ON COLUMN chats.keep_days IS 'Days for which messages of this chat are kept, where that is longer than RETENTION_DAYS. 0: for ever. Null: RETENTION_DAYS. It counts for messages and their history only: rows of recipients go after RETENTION_DAYS.';
 
@@ -2518,11 +2646,12 @@ CREATE TABLE devices (
     device_id text NOT NULL COLLATE pg_catalog."C",
     session_no bigint DEFAULT 1 NOT NULL,
     last_seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    node_id uuid,
     CONSTRAINT a_device_id_has_1_to_64_characters CHECK (((char_length(device_id) >= 1) AND (char_length(device_id) <= 64)))
 )
 WITH (fillfactor='70');
 
-COMMENT ON TABLE devices IS 'A named installation of a client (?device=). It has its own cursors (device_cursors): it gets everything behind them, whatever another device of the user has acked.';
+COMMENT ON TABLE devices IS 'A named installation of a client (?device=). It has its own cursors (device_cursors): it gets everything behind them, whatever another device of the user has acked. A user has at most 50: a new one takes the place of the one that was not seen for longest and is not connected (restante_new_device).';
 
 COMMENT ON COLUMN devices.user_id IS 'Whose device.';
 
@@ -2530,7 +2659,9 @@ COMMENT ON COLUMN devices.device_id IS 'The name that the client gave, 1 to 64 c
 
 COMMENT ON COLUMN devices.session_no IS 'Counted up at every connect; of two connections the one with the lower number yields (close code 4509).';
 
-COMMENT ON COLUMN devices.last_seen_at IS 'Last connect or disconnect.';
+COMMENT ON COLUMN devices.last_seen_at IS 'Last connect or disconnect. A device that is not connected is removed 90 days after it (restante_purge_devices).';
+
+COMMENT ON COLUMN devices.node_id IS 'The node that it is connected to (nodes.node_id), since its last connect. Null: it is not connected. Counts only while that node lives.';
 
 COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'What the service accepts in ?device=.';
 
@@ -2810,6 +2941,7 @@ CREATE TABLE users (
     display_name text,
     avatar_url text,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    came_at timestamp with time zone,
     CONSTRAINT an_external_id_has_1_to_128_characters CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 128)))
 );
 
@@ -2823,7 +2955,9 @@ COMMENT ON COLUMN users.display_name IS 'Name shown to recipients beside a messa
 
 COMMENT ON COLUMN users.avatar_url IS 'Address of the picture shown to recipients, if known.';
 
-COMMENT ON COLUMN users.created_at IS 'When the user was first seen.';
+COMMENT ON COLUMN users.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN users.came_at IS 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
 
 COMMENT ON CONSTRAINT an_external_id_has_1_to_128_characters ON users IS 'Longer or empty ones come from no token that the service accepts.';
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, Receipt, SessionId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, SessionId, Status, UserId};
 use crate::notifier::Notifier;
 use crate::store::{ReadRows, StatusRow, Store};
 use crate::telemetry::Metrics;

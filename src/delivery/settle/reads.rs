@@ -142,7 +142,7 @@ impl ReadBatch {
 
     /// The session that asked for this; none where several did, or no session.
     fn origin(&self, request: &ReadRequest, found: &Found) -> Option<SessionId> {
-        let mut origins = self.jobs.iter().filter(|job| job.request(found).as_ref() == Some(request)).map(|job| job.origin);
+        let mut origins = self.jobs.iter().filter(|job| job.request(found).is_ok_and(|asked| asked == *request)).map(|job| job.origin);
         let first = origins.next().flatten();
         first.filter(|_| origins.all(|origin| origin == first))
     }
