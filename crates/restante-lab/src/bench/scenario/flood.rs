@@ -208,10 +208,11 @@ async fn ask_over_http(requests: Vec<reqwest::RequestBuilder>, is_over: Arc<Atom
             break;
         }
         let Some(request) = request.try_clone() else { break };
-        let answer = request.send().await?;
+        // A machine that is too slow for the flood closes connections that are late. The flood goes on with others.
+        let Ok(answer) = request.send().await else { continue };
         // `busy` is an answer as good as any.
         ensure!(answer.status() == 200 || answer.status() == 503, "a question was answered {}", answer.status());
-        answer.bytes().await?;
+        let _ = answer.bytes().await;
         asked.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
