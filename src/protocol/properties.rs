@@ -247,7 +247,7 @@ fn the_fragment_is_written_once_for_all_recipients() {
     assert_eq!(format!("{:?}", message.extension), "Extension(empty)");
     let frame = receive_frame(&envelope(&message, 5), 2);
     let first = fragment(&message);
-    assert!(frame.ends_with(&format!(r#""inboxSeq":5,"attempt":2,{first}}}}}"#)), "{frame}");
+    assert!(frame.ends_with(&format!(r#""inboxSeq":5,"attempt":2,"status":"sent",{first}}}}}"#)), "{frame}");
     assert!(receive_frame(&envelope(&message, 6), 1).ends_with(&format!("{first}}}}}")));
     assert!(std::ptr::eq(first, fragment(&message)), "it is the same text, not an equal one");
 }
