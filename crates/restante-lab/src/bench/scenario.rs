@@ -57,7 +57,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
