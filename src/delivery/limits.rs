@@ -16,6 +16,8 @@ use crate::domain::{UserId, limits};
 const RATE_PERIOD: Duration = Duration::from_secs(10);
 /// Direct chats and named users are counted in this time.
 const HOUR: Duration = Duration::from_secs(3_600);
+/// More than any setting allows at once, and so few that their times can be multiplied.
+const TOO_MANY_AT_ONCE: u32 = 1_000_001;
 /// Users that one request may name.
 const NAMED_AT_ONCE: u32 = limits::IDS_MAX as u32;
 /// The interval at which users with a full allowance are removed from memory.
@@ -86,7 +88,7 @@ impl Limits {
     /// # Errors
     /// [`Refusal::RateLimited`]: the user has named too many. It carries the time to wait.
     pub fn check_named_users(&self, user: UserId, count: usize) -> Result<(), Refusal> {
-        let count = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
+        let count = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX).min(TOO_MANY_AT_ONCE));
         count.map_or(Ok(()), |count| self.check(|rates| &rates.named_users, user, count, Refusal::RateLimited))
     }
 

@@ -244,7 +244,7 @@ impl Store {
     }
 
     /// Counts, for messages in large chats, the members that have them. What failed or expired for a member is not counted. A message
-    /// whose sender has left has no counts.
+    /// whose sender has left has no counts, nor has one in a chat that is small by now.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
@@ -256,7 +256,7 @@ impl Store {
             let senders: Vec<i64> = requests.iter().map(|request| request.sender.0).collect();
             let messages: Vec<uuid::Uuid> = requests.iter().map(|request| request.message.0).collect();
             let seqs: Vec<i64> = requests.iter().map(|request| request.seq.0).collect();
-            let rows = sqlx::query_file!("src/store/sql/receipt_counts.sql", &chats, &senders, &messages, &seqs);
+            let rows = sqlx::query_file!("src/store/sql/receipt_counts.sql", &chats, &senders, &messages, &seqs, large());
             counts.extend(rows.fetch_all(self.database()).await?.into_iter().filter_map(|row| {
                 let request = requests.get(usize::try_from(row.ord - 1).ok()?)?;
                 let (chat, message, seq) = (request.chat, request.message, request.seq);

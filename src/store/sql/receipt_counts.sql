@@ -1,5 +1,5 @@
 -- receipt_counts: how many members of large chats have a message, and have read it, for senders who are members; primary keys of chat_members and marks, a_row_ends_once
--- A mark says that nothing waits; what failed or expired below it was not delivered. The members of a chat are read once, for all that is asked of it.
+-- A chat that is small by now has no counts. A mark says that nothing waits; what failed or expired below it was not delivered. The members of a chat are read once, for all that is asked of it.
 select q.ord as "ord!", q.delivered - q.ended_delivered as "delivered!", q.read - q.ended_read as "read!", q.members as "members!"
 from (
   select u.chat_id, array_agg(u.sender_id order by u.ord) as senders, array_agg(u.message_id order by u.ord) as messages,
@@ -34,5 +34,6 @@ cross join lateral (
     ) k
     where x.message_id = a.message_id and x.status in ('failed', 'expired')
   ) e
-  where exists (select from chat_members me where me.chat_id = c.chat_id and me.user_id = a.sender_id and me.left_seq is null)
+  where (select count(*) from them) >= $5
+    and exists (select from chat_members me where me.chat_id = c.chat_id and me.user_id = a.sender_id and me.left_seq is null)
 ) q

@@ -94,7 +94,7 @@ const VALUES: &[(&str, &str)] = &[
     ("wait_for_replication", "array['{one}', '{two}']::uuid[]"),
     ("status_counts", "'{chat}'"),
     ("statuses", "{user}, '{one}'"),
-    ("receipt_counts", "array['{chat}']::uuid[], array[{user}], array['{one}']::uuid[], array[5]"),
+    ("receipt_counts", "array['{chat}']::uuid[], array[{user}], array['{one}']::uuid[], array[5], 51"),
     ("receipt_counts_since", "{user}, array['{chat}']::uuid[], '0'"),
     ("unfinished", ""),
     ("update_profile", "{user}, 'name', null"),
