@@ -37,6 +37,8 @@ pub struct Limits {
 struct Both {
     sends: DefaultKeyedRateLimiter<UserId>,
     chats: DefaultKeyedRateLimiter<UserId>,
+    /// The time in which a user's allowance grows by one message.
+    pace: Duration,
 }
 
 impl Limits {
@@ -45,8 +47,10 @@ impl Limits {
         let both = NonZeroU32::new(rates.sends).map(|sends| {
             let burst = sends.saturating_mul(NonZeroU32::MIN.saturating_add(1));
             let chats = NonZeroU32::new(rates.direct_chats).unwrap_or(NonZeroU32::MIN);
+            let pace = RATE_PERIOD / sends.get();
             Arc::new(Both {
-                sends: DefaultKeyedRateLimiter::keyed(quota(RATE_PERIOD / sends.get(), burst)),
+                pace,
+                sends: DefaultKeyedRateLimiter::keyed(quota(pace, burst)),
                 chats: DefaultKeyedRateLimiter::keyed(quota(Duration::from_secs(3600) / chats.get(), chats)),
             })
         });
@@ -61,7 +65,20 @@ impl Limits {
     /// # Errors
     /// [`Refusal::RateLimited`]: the user has sent too many messages. It carries the time to wait.
     pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|both| &both.sends, user, Refusal::RateLimited)
+        self.take_send(user).map_err(Refusal::RateLimited)
+    }
+
+    /// The same for a caller that waits.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn take_send(&self, user: UserId) -> Result<(), Duration> {
+        self.check(|both| &both.sends, user)
+    }
+
+    /// The time that the rate leaves between two messages of a user; zero without a limit.
+    pub fn pace(&self) -> Duration {
+        self.both.as_ref().map_or(Duration::ZERO, |both| both.pace)
     }
 
     /// Checks that this user may begin a direct chat now, and counts the chat.
@@ -69,17 +86,12 @@ impl Limits {
     /// # Errors
     /// [`Refusal::TooManyChats`]: the user has begun too many direct chats. It carries the time to wait.
     pub fn check_direct_chat(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|both| &both.chats, user, Refusal::TooManyChats)
+        self.check(|both| &both.chats, user).map_err(Refusal::TooManyChats)
     }
 
-    fn check(
-        &self,
-        which: impl Fn(&Both) -> &DefaultKeyedRateLimiter<UserId>,
-        user: UserId,
-        refusal: fn(Duration) -> Refusal,
-    ) -> Result<(), Refusal> {
+    fn check(&self, which: impl Fn(&Both) -> &DefaultKeyedRateLimiter<UserId>, user: UserId) -> Result<(), Duration> {
         let Some(both) = &self.both else { return Ok(()) };
-        which(both).check_key(&user).map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now())))
+        which(both).check_key(&user).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
 

@@ -7,7 +7,8 @@ use super::client::FrameId;
 use super::event::{Notice, ServerEvent};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::server::{
-    Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline, UserOnline, frame,
+    Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline,
+    UserOnline, frame,
 };
 use crate::domain::{Receipt, ReceiptCounts};
 
@@ -45,6 +46,7 @@ impl Codec for JsonFrames {
             ServerEvent::Drained(drained) => frame(reply_to, drained),
             ServerEvent::Gap(gap) => frame(reply_to, gap),
             ServerEvent::Sent(answer) => frame(reply_to, answer),
+            ServerEvent::SkipOk(message_id) => frame(reply_to, &SkipOk { message_id: *message_id }),
             ServerEvent::Echo(message) => message.json(|message| sent_echo_frame(message)),
             ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),
             ServerEvent::MarkMoved { chat, seq, status, member, except, marks_cursor } => frame(

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
+use crate::domain::MessageId;
+
 /// Whether a client may connect again after a close with this code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComeBack {
@@ -131,12 +133,15 @@ pub struct Fault {
     /// The time after which to try again, in milliseconds. None: the fault gives no time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The earlier message that was refused for now, and that this one would overtake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<MessageId>,
 }
 
 impl Fault {
     /// A refusal in these words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None }
+        Self { code, message: message.into(), retry_after_ms: None, behind: None }
     }
 
     /// A refusal in the table's words.
@@ -153,6 +158,13 @@ impl Fault {
     #[must_use]
     pub fn retry_after_ms(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// The same, behind this message.
+    #[must_use]
+    pub fn behind(mut self, message: MessageId) -> Self {
+        self.behind = Some(message);
         self
     }
 }

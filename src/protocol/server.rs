@@ -127,6 +127,12 @@ events! {
         duplicate: bool,
     }
 
+    /// No message is refused any more for this one.
+    "message:skip:ok" SkipOk {
+        /// The message.
+        message_id: MessageId,
+    }
+
     /// The new status of some messages for one recipient: all acks of a batch.
     "message:status" StatusList<'a> {
         /// The chat.
