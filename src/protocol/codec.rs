@@ -7,8 +7,8 @@ use super::client::FrameId;
 use super::event::{Notice, ServerEvent};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::server::{
-    Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline,
-    UserOnline, frame,
+    Authenticated, ChatAdded, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark, Typing,
+    UserOffline, UserOnline, frame,
 };
 use crate::domain::{Receipt, ReceiptCounts};
 
@@ -51,7 +51,7 @@ impl Codec for JsonFrames {
             ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),
             ServerEvent::MarkMoved { chat, seq, status, member, except, marks_cursor } => frame(
                 reply_to,
-                &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor },
+                &StatusMark { kind: StatusKind::Mark, chat_id: *chat, seq: *seq, status: *status, user_id: member, except, marks_cursor },
             ),
             ServerEvent::Counted(counts, marks_cursor) => of_counts(counts, marks_cursor),
             ServerEvent::DeliveredOk => frame(reply_to, &DeliveredOk {}),
@@ -83,6 +83,7 @@ fn of_receipt(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
         Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => frame(
             None,
             &StatusList {
+                kind: StatusKind::Messages,
                 chat_id: *chat,
                 message_ids: messages,
                 seq: *seq,
@@ -101,6 +102,7 @@ fn of_counts(counts: &ReceiptCounts, marks_cursor: &str) -> Utf8Bytes {
     frame(
         None,
         &StatusCounts {
+            kind: StatusKind::Counts,
             chat_id: counts.chat,
             message_id: counts.message,
             seq: counts.seq,

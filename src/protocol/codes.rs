@@ -66,22 +66,22 @@ macro_rules! codes {
 }
 
 codes! {
-    BadFrame "bad_frame" 400 4400 Yes "Not a text frame with one JSON object that names an event (over HTTP: not a JSON object).";
+    BadFrame "bad_frame" 400 4400 No "Not a text frame with one JSON object that names an event (over HTTP: not a JSON object).";
     UnknownEvent "unknown_event" 400 - Yes "There is no such event.";
     Invalid "invalid" 400 - Yes "A field is missing, of the wrong type, or beyond its limit; the message names it.";
     NotAuthenticated "not_authenticated" 401 4401 WithNewToken "No token, or one that is not valid.";
     TokenExpired "token_expired" 401 4401 WithNewToken "The token's `exp` has passed.";
     AuthenticationTimeout "authentication_timeout" 408 4408 Yes "The connection did not authenticate in time.";
-    OtherUser "other_user" 403 4403 No "`authenticate` with the token of another user: open another connection for it.";
-    Forbidden "forbidden" 403 4403 No "The user may not do this.";
+    OtherUser "other_user" 403 - Yes "`authenticate` with the token of another user: open another connection for it.";
+    Forbidden "forbidden" 403 - Yes "The user may not do this.";
     NotAMember "not_a_member" 403 - Yes "The user is not in this chat, or there is no such chat.";
     NotFound "not_found" 404 - Yes "There is no such thing, or the user may not see it.";
     MethodNotAllowed "method_not_allowed" 405 - Yes "The path exists, but not with this HTTP method.";
     Conflict "conflict" 409 - Yes "It contradicts what is there: another sender's message id, a direct chat's members.";
     AckAhead "ack_ahead" 409 - Yes "`upTo` is above what this connection has emitted; nothing was changed.";
     TooManyMembers "too_many_members" 409 - Yes "The group would have more members than allowed.";
-    TooLarge "too_large" 413 4413 Yes "The frame or body is larger than allowed.";
-    RateLimited "rate_limited" 429 4429 Later "Too much in too short a time; again after `retryAfterMs`.";
+    TooLarge "too_large" 413 4413 No "The frame or body is larger than allowed.";
+    RateLimited "rate_limited" 429 - Later "Too much in too short a time; again after `retryAfterMs`.";
     TooManyChats "too_many_chats" 429 - Yes "The user has begun too many direct chats within the hour.";
     TooManySessions "too_many_sessions" 429 4429 Later "The user has as many connections as allowed.";
     Displaced "displaced" 409 4509 No "A newer connection of the same device took over; this socket must not be reopened.";
