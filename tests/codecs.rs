@@ -192,7 +192,10 @@ proptest! {
             user_id: user.clone(), session_id: SessionId(session), device_id: device.clone(), window, pending, pending_more: flags[0],
             last_seq: InboxSeq(numbers[0]), settled_seq: InboxSeq(numbers[1]), alert_last_seq: InboxSeq(numbers[0]),
             alert_settled_seq: InboxSeq(numbers[1]), event_last_seq: InboxSeq(numbers[1]),
-            event_settled_seq: InboxSeq(numbers[0]), epoch: epoch.as_str().into(), resumed: flags[1], marks_cursor: "e-1".into(), server_time: Timestamp(at),
+            event_settled_seq: InboxSeq(numbers[0]), acked_seq: None,
+            alert_acked_seq: None,
+            event_acked_seq: None,
+            epoch: epoch.as_str().into(), resumed: flags[1], marks_cursor: "e-1".into(), server_time: Timestamp(at),
         };
         let Event::Ready(read) = told(&server::frame(None, &data)) else { panic!() };
         prop_assert_eq!((&read.user_id, read.device_id.map(|text| DeviceId::try_from(text).unwrap())), (&user, device));
@@ -209,17 +212,19 @@ proptest! {
     ) {
         let (chat_id, message_ids): (_, Vec<_>) = (ChatId(chat), ids.into_iter().map(MessageId).collect());
         let list = server::StatusList {
+            kind: server::StatusKind::Messages,
             chat_id, message_ids: &message_ids, seq: ChatSeq(seq), status, user_id: &user, reason: reason.as_deref(), timestamp: Timestamp(at),
             marks_cursor: None,
         };
         let Event::Status(read) = told(&server::frame(None, &list)) else { panic!() };
         prop_assert_eq!((read.chat_id, &read.message_ids, read.status, read.user_id.as_ref()), (chat_id, &message_ids, Some(status), Some(&user)));
         let except: Vec<_> = message_ids.iter().map(|id| server::StatusException { message_id: *id, status, reason: reason.clone() }).collect();
-        let up_to = server::StatusUpTo { chat_id, seq: ChatSeq(seq), up_to: true, status, user_id: &user, except: &except, marks_cursor: "e-2" };
+        let up_to = server::StatusMark { kind: server::StatusKind::Mark, chat_id, seq: ChatSeq(seq), status, user_id: &user, except: &except, marks_cursor: "e-2" };
         let Event::Status(read) = told(&server::frame(None, &up_to)) else { panic!() };
-        prop_assert!(read.up_to && read.seq == Some(ChatSeq(seq)) && read.marks_cursor.as_deref() == Some("e-2"));
+        prop_assert!(read.is_mark() && read.seq == Some(ChatSeq(seq)) && read.marks_cursor.as_deref() == Some("e-2"));
         prop_assert!(read.except.iter().map(|it| (it.message_id, &it.reason)).eq(message_ids.iter().map(|id| (*id, &reason))));
         let tally = server::StatusCounts {
+            kind: server::StatusKind::Counts,
             chat_id, message_id: MessageId(chat), seq: ChatSeq(seq), delivered_count: counts[0], read_count: counts[1], member_count: 5_000,
             marks_cursor: Some("e-3"),
         };

@@ -100,6 +100,43 @@ fn every_example_is_a_frame_of_the_service_or_one_it_understands() {
     }
 }
 
+/// The loop is run as a program: `tests/service/documented_loop.rs` has its faults.
+#[test]
+fn the_loop_is_the_program_that_the_tests_run() {
+    let document = read("docs/protocol.md");
+    let section = document.split("\n## A client, as a loop\n").nth(1).unwrap();
+    let mut documented: Vec<&str> = section.split("```").nth(1).unwrap().lines().skip(1).filter(|line| !line.is_empty()).collect();
+    let program = read("tests/support/loop_client.rs");
+    let lines = program.lines().filter_map(|line| line.trim_start().strip_prefix("//|"));
+    let mut made: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).filter(|line| !line.is_empty()).collect();
+    assert!(documented.len() > 40);
+    documented.sort_unstable();
+    made.sort_unstable();
+    assert_eq!(documented, made, "tests/support/loop_client.rs is made of the lines of the loop");
+}
+
+/// The codes with which some line of the service ends a connection: those that the doors name, and those that a statement brings about.
+#[test]
+fn a_close_code_is_told_where_and_only_where_the_code_ends_a_connection() {
+    let mut ending: BTreeSet<String> = ["Busy", "Unavailable", "Internal"].map(str::to_owned).into();
+    let variants = |text: &str, before: &str| -> Vec<String> {
+        let pieces = text.split(before).skip(1);
+        pieces
+            .map(|piece| piece.chars().take_while(|c| c.is_alphanumeric()).collect())
+            .filter(|name: &String| name.starts_with(char::is_uppercase))
+            .collect()
+    };
+    for source in ["connection", "auth"].iter().flat_map(|module| sources_of(module)).chain(sources_of("hub")) {
+        ending.extend(variants(&fs::read_to_string(source).unwrap(), "Code::"));
+    }
+    ending.extend(variants(&read("src/driver/opening.rs"), "Code::"));
+    for source in sources_of("driver") {
+        ending.extend(variants(&fs::read_to_string(source).unwrap(), ".close(Code::"));
+    }
+    let told: BTreeSet<String> = codes::TABLE.iter().filter(|row| row.close.is_some()).map(|row| format!("{:?}", row.code)).collect();
+    assert_eq!(told, ending, "src/protocol/codes.rs");
+}
+
 #[test]
 fn every_limit_of_the_protocol_is_in_its_table() {
     let document = read("docs/protocol.md");

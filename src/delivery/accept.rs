@@ -201,7 +201,7 @@ impl Lane {
         let mut parts = vec![batch];
         let (mut skip_held, mut taken, mut held) = (skip_held, 0, Held::default());
         while let Some(part) = parts.pop() {
-            let part = held.keep_behind(part);
+            let part = held.keep_behind(self.without_broken(part));
             if part.is_empty() {
                 continue;
             }
@@ -342,7 +342,21 @@ impl Lane {
         let _ = queued.reply.send(Ok(accepted));
     }
 
+    /// Refuses what would overtake a message of its chain that was refused. Returns the rest.
+    fn without_broken(&self, mut part: Vec<Queued>) -> Vec<Queued> {
+        let broken: Vec<Queued> = part.extract_if(.., |queued| queued.item.chain.is_behind().is_some()).collect();
+        for queued in broken {
+            if let Some(first) = queued.item.chain.is_behind() {
+                self.refuse(queued, Refusal::Behind(first));
+            }
+        }
+        part
+    }
+
     fn refuse(&self, queued: Queued, refusal: Refusal) {
+        if refusal.is_for_now() {
+            queued.item.chain.break_at(queued.item.id);
+        }
         self.routes.leave(queued.item.chat);
         self.shared.metrics.refused(refusal.code());
         let _ = queued.reply.send(Err(refusal));

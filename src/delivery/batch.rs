@@ -92,6 +92,7 @@ pub(super) mod samples {
     use std::sync::Arc;
 
     use super::*;
+    use crate::delivery::Chain;
     use crate::domain::{ExternalId, Profile, UserId};
 
     /// An item of this chat that nobody waits for.
@@ -107,6 +108,7 @@ pub(super) mod samples {
             content: String::new(),
             metadata: None,
             expires_at: None,
+            chain: Chain::default(),
         };
         Queued { item, reply: oneshot::channel().0, since: Instant::now(), uncertain: None }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::chain::Chain;
 use crate::domain::{ChatId, ChatSeq, Clock, DeviceId, InboxSeq, MessageId, PerClass, Profile, SessionId};
 use crate::protocol::Timestamp;
 use crate::protocol::client::SendRequest;
@@ -30,10 +31,12 @@ pub struct SendItem {
     pub metadata: Option<Box<RawValue>>,
     /// From then on it is not delivered any more.
     pub expires_at: Option<OffsetDateTime>,
+    /// The messages of its connection and chat that it must not overtake.
+    pub chain: Chain,
 }
 
 impl SendItem {
-    /// A client's request, with an id of this node's, by its clock, if the client chose none.
+    /// A client's request, with an id of this node's, by its clock, if the client chose none. It is in no chain.
     pub fn new(sender: Arc<Profile>, origin: Option<SessionId>, chat: ChatId, request: SendRequest, clock: &Clock) -> Self {
         Self {
             id: request.message_id.unwrap_or_else(|| MessageId::generate_by(clock)),
@@ -44,6 +47,7 @@ impl SendItem {
             content: request.content,
             metadata: request.metadata,
             expires_at: request.expires_at,
+            chain: Chain::default(),
         }
     }
 }

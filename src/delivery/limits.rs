@@ -46,6 +46,8 @@ struct Rates {
     sends: DefaultKeyedRateLimiter<UserId>,
     chats: DefaultKeyedRateLimiter<UserId>,
     named_users: DefaultKeyedRateLimiter<UserId>,
+    /// The time in which a user's allowance grows by one message.
+    pace: Duration,
 }
 
 impl Limits {
@@ -55,8 +57,10 @@ impl Limits {
             let burst = sends.saturating_mul(NonZeroU32::MIN.saturating_add(1));
             let chats = NonZeroU32::new(rates.direct_chats).unwrap_or(NonZeroU32::MIN);
             let named = NonZeroU32::new(rates.named_users.max(NAMED_AT_ONCE)).unwrap_or(NonZeroU32::MIN);
+            let pace = RATE_PERIOD / sends.get();
             Arc::new(Rates {
-                sends: DefaultKeyedRateLimiter::keyed(quota(RATE_PERIOD / sends.get(), burst)),
+                pace,
+                sends: DefaultKeyedRateLimiter::keyed(quota(pace, burst)),
                 chats: DefaultKeyedRateLimiter::keyed(quota(HOUR / chats.get(), chats)),
                 named_users: DefaultKeyedRateLimiter::keyed(quota(HOUR / named.get(), named)),
             })
@@ -72,7 +76,20 @@ impl Limits {
     /// # Errors
     /// [`Refusal::RateLimited`]: the user has sent too many messages. It carries the time to wait.
     pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|rates| &rates.sends, user, NonZeroU32::MIN, Refusal::RateLimited)
+        self.take_send(user).map_err(Refusal::RateLimited)
+    }
+
+    /// The same for a caller that waits.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn take_send(&self, user: UserId) -> Result<(), Duration> {
+        self.check(|rates| &rates.sends, user, NonZeroU32::MIN)
+    }
+
+    /// The time that the rate leaves between two messages of a user; zero without a limit.
+    pub fn pace(&self) -> Duration {
+        self.rates.as_ref().map_or(Duration::ZERO, |rates| rates.pace)
     }
 
     /// Checks that this user may begin a direct chat now, and counts the chat.
@@ -80,7 +97,7 @@ impl Limits {
     /// # Errors
     /// [`Refusal::TooManyChats`]: the user has begun too many direct chats. It carries the time to wait.
     pub fn check_direct_chat(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|rates| &rates.chats, user, NonZeroU32::MIN, Refusal::TooManyChats)
+        self.check(|rates| &rates.chats, user, NonZeroU32::MIN).map_err(Refusal::TooManyChats)
     }
 
     /// Checks that this user may name so many users who are not known yet, and counts them. They are made afterwards.
@@ -89,7 +106,7 @@ impl Limits {
     /// [`Refusal::RateLimited`]: the user has named too many. It carries the time to wait.
     pub fn check_named_users(&self, user: UserId, count: usize) -> Result<(), Refusal> {
         let count = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX).min(TOO_MANY_AT_ONCE));
-        count.map_or(Ok(()), |count| self.check(|rates| &rates.named_users, user, count, Refusal::RateLimited))
+        count.map_or(Ok(()), |count| self.check(|rates| &rates.named_users, user, count).map_err(Refusal::RateLimited))
     }
 
     fn check(
@@ -97,13 +114,12 @@ impl Limits {
         which: impl Fn(&Rates) -> &DefaultKeyedRateLimiter<UserId>,
         user: UserId,
         count: NonZeroU32,
-        refusal: fn(Duration) -> Refusal,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Duration> {
         let Some(rates) = &self.rates else { return Ok(()) };
         match which(rates).check_key_n(&user, count) {
-            Ok(checked) => checked.map_err(|not_until| refusal(not_until.wait_time_from(self.clock.now()))),
+            Ok(checked) => checked.map_err(|not_until| not_until.wait_time_from(self.clock.now())),
             // More at once than ever fit. No request names so many.
-            Err(_) => Err(refusal(HOUR)),
+            Err(_) => Err(HOUR),
         }
     }
 }

@@ -4,12 +4,14 @@
 //! under way and commits that as one: alone on the machine a message waits for nobody, under load a batch pays one
 //! fsync. Queues are bounded; what does not fit is refused, never kept in memory only.
 //!
-//! In reading order: `item` defines the requests, `accept` (with `batch` and `deferred`) and `settle` are the two kinds of lanes,
-//! `routes` chooses the lane, `turns` lets those who change a chat wait for those who send to it, `link` is the connection of a lane, `direct` finds the direct chat with a user, `receipts` sends
+//! In reading order: `item` and `chain` define the requests and their order, `accept` (with `batch` and `deferred`) and `settle` are
+//! the two kinds of lanes, `routes` chooses the lane, `turns` lets those who change a chat wait for those who send to it, `link` is the
+//! connection of a lane, `direct` finds the direct chat with a user, `receipts` sends
 //! receipts, `refusal` maps failures to answers, and `health` pings a database that is away until it answers.
 
 mod accept;
 mod batch;
+mod chain;
 mod deferred;
 mod direct;
 mod health;
@@ -22,6 +24,7 @@ mod routes;
 mod settle;
 mod turns;
 
+pub use chain::Chain;
 pub use item::{Accepted, Acks, Attempt, AttemptTarget, ReadDone, ReadUpTo, SendItem};
 pub use limits::{Limits, RateSettings};
 pub use link::ConnectTo;
@@ -97,10 +100,20 @@ impl Delivery {
     ///
     /// # Errors
     /// [`Refusal::Busy`]: the queue is full. [`Refusal::Unavailable`]: the database does not answer, or the node stops. Otherwise
-    /// the refusal of the transaction, such as [`Refusal::NotAMember`] or [`Refusal::Conflict`].
+    /// the refusal of the transaction, such as [`Refusal::NotAMember`] or [`Refusal::Conflict`]. [`Refusal::Behind`]: an earlier
+    /// message of its chain was refused for now.
     pub fn send(&self, item: SendItem) -> impl Future<Output = Result<Accepted, Refusal>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let queued = if self.health.is_away() { Err(Refusal::Unavailable) } else { self.accept.queue(item, reply) };
+        let (id, chain) = (item.id, item.chain.clone());
+        let queued = match chain.is_behind() {
+            Some(first) => Err(Refusal::Behind(first)),
+            None if self.health.is_away() => Err(Refusal::Unavailable),
+            None => self.accept.queue(item, reply),
+        };
+        // Now, and not where the answer is read: the next message of the chain may come before that.
+        if queued.is_err() {
+            chain.break_at(id);
+        }
         async move {
             queued?;
             answer.await.unwrap_or(Err(Refusal::Unavailable))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, error};
 
-use crate::domain::{InboxSeq, SessionId, limits};
+use crate::domain::{InboxSeq, MessageId, SessionId, limits};
 use crate::protocol::{Code, Fault};
 use crate::store::{Error, NotAllowed};
 
@@ -74,6 +74,9 @@ pub enum Refusal {
     /// The database refuses a value of it.
     #[error("the database refuses a value")]
     Invalid,
+    /// An earlier message of the same connection to the same chat, this one, was refused for now.
+    #[error("an earlier message was refused")]
+    Behind(MessageId),
     /// A defect; it has been logged.
     #[error("internal")]
     Internal,
@@ -98,6 +101,23 @@ impl Refusal {
     /// The code that a client sees.
     pub fn code(self) -> Code {
         Fault::from(self).code
+    }
+
+    /// Whether the same request may succeed later.
+    pub const fn is_for_now(self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Unavailable | Self::Crowded | Self::RateLimited(_) | Self::TooManyChats(_) | Self::Behind(_) => true,
+            Self::NotAMember
+            | Self::NotAGroup
+            | Self::NotAnAdmin
+            | Self::TooManyMembers
+            | Self::NotFound
+            | Self::Conflict
+            | Self::TooLate
+            | Self::AckAhead(_)
+            | Self::Invalid
+            | Self::Internal => false,
+        }
     }
 
     /// The fault for one client of a crowd: its time to try again is spread between the usual one and three times as long, or
@@ -168,6 +188,7 @@ impl From<Refusal> for Fault {
                 Self::new(Code::AckAhead, format!("`upTo` is above {end}, the highest number of the inbox; nothing was changed"))
             }
             Refusal::Invalid => Self::invalid("the database refuses a value of this request"),
+            Refusal::Behind(first) => Self::plain(Code::Busy).retry_after_ms(ms(BUSY_RETRY)).behind(first),
             Refusal::Internal => Self::plain(Code::Internal),
         }
     }

@@ -156,8 +156,12 @@ impl<O: Outgoing> Driver<O> {
     pub fn ended(&mut self, first: OperationResult) {
         self.operation_ended(first);
         for _ in 1..OPERATIONS_AT_ONCE {
-            let Some(Some(result)) = self.operations.next().now_or_never() else { return };
+            let Some(Some(result)) = self.operations.next().now_or_never() else { break };
             self.operation_ended(result);
+        }
+        // Answers have made room for what waits.
+        if self.sends.wake_at().is_none() {
+            commands::send::release(self);
         }
     }
 
@@ -181,6 +185,10 @@ impl<O: Outgoing> Driver<O> {
                 if let Some(input) = input {
                     self.handle(input);
                 }
+            }
+            OperationResult::Sent(sent) => {
+                self.operations.answered();
+                commands::send::answered(self, *sent);
             }
             OperationResult::Overview(overview) => notes::overview_read(self, *overview),
             OperationResult::DirectChat(to, chat) => commands::send::direct_chat_found(self, &to, chat),
@@ -225,8 +233,12 @@ impl<O: Outgoing> Driver<O> {
 
     /// Whether more may be read from the client: not while it waits for too many answers, or its acks cannot be taken.
     pub fn may_read(&self) -> bool {
-        let answers = self.operations.answers() + self.sends.len();
-        self.session.may_read() && self.sends.has_room() && answers < ANSWERS_MAX
+        self.session.may_read() && self.sends.has_room() && self.answers_left() > 0
+    }
+
+    /// Answers that the client may wait for beyond those that it waits for. What waits for the rate is not among them.
+    fn answers_left(&self) -> usize {
+        ANSWERS_MAX.saturating_sub(self.operations.answers() + self.sends.len())
     }
 
     /// Whether [`Driver::settle`] has something to do.
@@ -248,8 +260,7 @@ impl<O: Outgoing> Driver<O> {
     /// When [`Driver::deadline_passed`] wants to be called, for a connection that stays, or for one that leaves.
     pub fn deadline(&self, is_leaving: bool) -> Instant {
         let own = if is_leaving { self.token_expires } else { self.token_expires.min(self.receipts.poll_at()) };
-        let own = self.typing.deadline().map_or(own, |at| at.min(own));
-        self.session.next_deadline().map_or(own, |at| at.min(own))
+        [self.session.next_deadline(), self.sends.wake_at(), self.typing.deadline()].into_iter().flatten().fold(own, Instant::min)
     }
 
     /// Whether the session waits for an [`Input::Deadline`]. Frames that have arrived are to be handled before it.
@@ -263,6 +274,9 @@ impl<O: Outgoing> Driver<O> {
             return self.close(Code::TokenExpired);
         }
         commands::typing::due(self, now);
+        if self.sends.wake_at().is_some_and(|at| at <= now) {
+            commands::send::release(self);
+        }
         // Without another node no receipt is lost between nodes.
         if self.receipts.is_poll_due(now) && !self.context.notifier.is_alone() {
             notes::read_moved_marks(self);
@@ -274,7 +288,7 @@ impl<O: Outgoing> Driver<O> {
         self.outbox.shrink();
         self.session.shrink();
         self.tickets.shrink();
-        self.sends.shrink();
+        self.sends.shrink(Instant::now());
         self.receipts.forget(Instant::now());
     }
 

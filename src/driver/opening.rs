@@ -131,6 +131,7 @@ fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
 
 fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, receipts: &Receipts, opening: &Opening) -> server::Ready {
     let PerClass { chat, alert, event } = start.classes;
+    let acked = |class: ClassStart| start.has_device.then_some(class.cursor);
     let pending: u32 = opening.inboxes.values().map(|inbox| inbox.pending).sum();
     server::Ready {
         user_id: client.profile.external.clone(),
@@ -145,6 +146,9 @@ fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, recei
         alert_settled_seq: alert.settled_seq,
         event_last_seq: event.last_seq,
         event_settled_seq: event.settled_seq,
+        acked_seq: acked(chat),
+        alert_acked_seq: acked(alert),
+        event_acked_seq: acked(event),
         epoch: context.epoch.as_str().into(),
         resumed,
         marks_cursor: receipts.cursor(),

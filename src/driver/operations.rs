@@ -5,9 +5,10 @@ use std::pin::Pin;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
+use super::send_order::Departure;
 use super::settlements::LaneQueue;
-use crate::delivery::Refusal;
-use crate::domain::{ChatId, ExternalId, UserId};
+use crate::delivery::{Accepted, Refusal};
+use crate::domain::{ChatId, ExternalId, MessageId, UserId};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -33,6 +34,8 @@ pub enum OperationResult {
     },
     /// An answer to the client, and perhaps something for the session.
     Answer(Option<FrameId>, Box<ServerEvent>, Option<Input>),
+    /// A message is stored, or refused.
+    Sent(Box<SendResult>),
     /// Marks that moved.
     Overview(Box<Overview>),
     /// The direct chat with this user was found or made, or cannot be.
@@ -41,6 +44,16 @@ pub enum OperationResult {
     Audience(ChatId, Vec<UserId>),
     /// Nothing to do.
     Nothing,
+}
+
+/// The answer to a message that went to its lane.
+pub struct SendResult {
+    /// The id of the client's frame.
+    pub(super) reply_to: Option<FrameId>,
+    /// The way that it went.
+    pub(super) departure: Departure,
+    /// Whether it is stored.
+    pub(super) result: Result<Accepted, Refusal>,
 }
 
 /// The operations of one driver.
@@ -72,6 +85,11 @@ impl Operations {
     ) {
         self.answers += 1;
         self.push(Box::pin(answer.map(|(event, input)| OperationResult::Answer(reply_to, Box::new(event), input))));
+    }
+
+    pub(super) fn push_send(&mut self, sent: impl Future<Output = SendResult> + Send + 'static) {
+        self.answers += 1;
+        self.push(Box::pin(sent.map(|sent| OperationResult::Sent(Box::new(sent)))));
     }
 
     /// Answers that the client waits for.

@@ -1,179 +1,298 @@
-//! Sends that name a user whose direct chat is not known yet, and those that must not overtake them.
+//! The order of a connection's sends: which may go now, which wait, and which are refused because they would overtake another.
 //!
-//! The messages of a connection to one chat are stored in the order in which they were received. A name stands for one chat, so
-//! sends to other names may overtake. A chat that is named by its id may be the chat that a lookup is about to return. Such a
-//! send waits until all names before it are resolved, or until one of them is resolved to this chat. This module uses neither
-//! the database nor the socket.
+//! The messages of a connection to one chat are stored in the order in which they were received. What the user's rate does not
+//! allow yet waits in `backlog`, what names a user whose chat is not known yet in `names`. What is on its way to a lane is in a
+//! chain (`chains`). Where a message is refused for now, its chat is stopped behind it (`stops`), and what waits for the same
+//! chat is refused too. A send without an id of the client's own takes no part in that: nobody can name it.
+//!
+//! This module uses neither the database nor the socket nor the clock: it answers in [`Step`]s.
 
-use std::collections::{HashMap, VecDeque};
+mod backlog;
+mod chains;
+mod names;
+mod pending;
+mod stops;
 
-use crate::domain::{ChatId, ExternalId};
-use crate::protocol::client::{FrameId, SendRequest};
+#[cfg(test)]
+mod properties;
 
-/// Sends that wait at most; then no further frame is read.
-const SENDS_MAX: usize = 100;
-/// Bytes of what they say, likewise.
-const BYTES_MAX: usize = 1024 * 1024;
+use std::time::{Duration, Instant};
 
-/// A message on its way to a lane.
-#[derive(Debug)]
-pub(super) struct PendingSend {
-    pub(super) id: Option<FrameId>,
-    pub(super) request: SendRequest,
+use crate::delivery::Chain;
+use crate::domain::{ChatId, ExternalId, MessageId};
+use crate::protocol::client::{FrameId, SendTarget};
+use crate::protocol::{Code, Fault};
+use backlog::Backlog;
+use chains::Chains;
+use names::{NameOrder, Question, Released};
+pub(super) use pending::{PendingSend, Place};
+use stops::{Refused, Stops};
+
+/// The shortest time for which the rate is waited for: the clocks that count it may differ by less.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// What is asked of others while sends are put in order.
+pub(super) trait Gate {
+    /// Counts a message against the user's rate, or says how long to wait.
+    fn take_rate(&self) -> Result<(), Duration>;
+    /// The time that the rate leaves between two messages.
+    fn pace(&self) -> Duration;
+    /// The direct chat with this user, where it is known.
+    fn known(&self, name: &ExternalId) -> Option<ChatId>;
+    /// The time in which a message ends by itself; none: it never does.
+    fn expires_in(&self, send: &PendingSend) -> Option<Duration>;
 }
 
-/// Those that wait, in order.
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The direct chat with this user is to be looked up.
+    Ask(ExternalId),
+    /// The send goes to its lane. Its answer is given to [`SendOrder::answered`].
+    Go(PendingSend, Departure),
+    /// The send is refused, and the client is told under the id of its frame.
+    Refuse(Option<FrameId>, Fault),
+}
+
+/// What is kept of a send until its answer has come.
+#[derive(Debug)]
+pub(super) struct Departure {
+    /// Its chat.
+    pub(super) chat: ChatId,
+    /// Its chain.
+    pub(super) chain: Chain,
+    name: Option<ExternalId>,
+    message: Option<MessageId>,
+    no: u64,
+    /// The time at which the message ends by itself.
+    expires_at: Option<Instant>,
+}
+
+/// The sends of a connection that have no answer yet, and the chats that are stopped.
 #[derive(Debug, Default)]
 pub(super) struct SendOrder {
-    names: HashMap<ExternalId, Unresolved>,
-    /// To known chats, behind names.
-    behind: VecDeque<Behind>,
+    backlog: Backlog,
+    names: NameOrder,
+    chains: Chains,
+    stops: Stops,
     last_no: u64,
-    sends: usize,
-    bytes: usize,
-}
-
-/// Sends to one name. The first one is from when the name was asked for.
-#[derive(Debug)]
-struct Unresolved {
-    sends: Vec<Numbered>,
-}
-
-/// Sends are numbered as they come.
-#[derive(Debug)]
-struct Numbered {
-    no: u64,
-    send: PendingSend,
-}
-
-#[derive(Debug)]
-struct Behind {
-    chat: ChatId,
-    numbered: Numbered,
-}
-
-/// Whether the caller must look a name up. It must for the first send to that name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
-    ToAsk,
-    Already,
-}
-
-/// The sends that may go once a name is resolved, in order.
-#[derive(Debug, Default)]
-pub(super) struct Released {
-    /// To these chats.
-    pub(super) sends: Vec<(ChatId, PendingSend)>,
-    /// Nowhere: the name has no chat.
-    pub(super) refused: Vec<PendingSend>,
+    /// When the first of the backlog may go.
+    wake_at: Option<Instant>,
 }
 
 impl SendOrder {
+    /// Whether no send waits for its chat. Those that wait for the rate do not count: nothing has been promised to them.
     pub(super) fn is_empty(&self) -> bool {
-        self.sends == 0
+        self.names.is_empty()
     }
 
-    /// Sends that wait.
+    /// Sends that wait for their chat.
     pub(super) const fn len(&self) -> usize {
-        self.sends
+        self.names.len()
     }
 
     /// Whether more may be taken in.
     pub(super) const fn has_room(&self) -> bool {
-        self.sends < SENDS_MAX && self.bytes < BYTES_MAX
+        self.names.has_room()
+    }
+
+    /// Whether sends wait for the rate.
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
     /// Names that are not resolved.
     pub(super) fn names(&self) -> impl Iterator<Item = &ExternalId> {
-        self.names.keys()
+        self.names.names()
     }
 
-    /// Whether something waits for this name.
-    pub(super) fn awaits(&self, name: &ExternalId) -> bool {
-        self.names.contains_key(name)
+    /// When [`SendOrder::release`] is to be called.
+    pub(super) const fn wake_at(&self) -> Option<Instant> {
+        self.wake_at
     }
 
-    /// Keeps a send until its name is resolved.
-    pub(super) fn hold(&mut self, name: ExternalId, send: PendingSend) -> Question {
-        let numbered = self.numbered(send);
-        let unresolved = self.names.entry(name).or_insert(Unresolved { sends: Vec::new() });
-        unresolved.sends.push(numbered);
-        if unresolved.sends.len() == 1 { Question::ToAsk } else { Question::Already }
-    }
-
-    /// A send to a chat that was named by its id: given back if no name before it can mean that chat.
-    pub(super) fn follow(&mut self, chat: ChatId, send: PendingSend) -> Option<PendingSend> {
-        if self.names.is_empty() {
-            return Some(send);
-        }
-        let numbered = self.numbered(send);
-        self.behind.push_back(Behind { chat, numbered });
-        None
-    }
-
-    /// A send to the chat of a name that is known: no name that is unresolved means it, but the chat's id may have been used.
-    pub(super) fn follow_known(&mut self, chat: ChatId, send: PendingSend) -> Option<PendingSend> {
-        if self.behind.iter().all(|behind| behind.chat != chat) { Some(send) } else { self.follow(chat, send) }
-    }
-
-    /// This name has this chat, or none.
-    pub(super) fn resolved(&mut self, name: &ExternalId, chat: Option<ChatId>) -> Released {
-        let mut released = Released::default();
-        let of_name = self.names.remove(name).map_or_else(Vec::new, |unresolved| unresolved.sends);
-        match chat {
-            None => released.refused.extend(of_name.into_iter().map(|numbered| numbered.send)),
-            Some(chat) => {
-                let mut of_chat: Vec<_> = of_name.into_iter().chain(self.behind_of(chat)).collect();
-                of_chat.sort_by_key(|numbered| numbered.no);
-                released.sends.extend(of_chat.into_iter().map(|numbered| (chat, numbered.send)));
+    /// A send was received.
+    pub(super) fn arrived(&mut self, now: Instant, send: PendingSend, gate: &impl Gate) -> Vec<Step> {
+        self.last_no += 1;
+        let send = PendingSend { no: self.last_no, ..send };
+        let place = place_of(&send, gate);
+        if let Some(message) = send.message() {
+            // The chain has an end that the client has not heard of in full. Its first message may come again after that.
+            if let Some(first) = place.chat.and_then(|chat| self.chains.broken_by(chat)) {
+                return vec![Step::Refuse(send.id, self.behind(now, first, message))];
+            }
+            self.stops.lift(message);
+            if let Some(fault) = self.stops.refusal(now, &place, send.no) {
+                return vec![Step::Refuse(send.id, fault)];
             }
         }
-        released.sends.extend(self.behind_nothing());
-        for send in released.sends.iter().map(|(_, send)| send).chain(&released.refused) {
-            self.sends -= 1;
-            self.bytes -= bytes(send);
+        if !self.has_backlog() {
+            match gate.take_rate() {
+                Ok(()) => return vec![self.go(now, send, gate)].into_iter().flatten().collect(),
+                Err(wait) => self.wake_at = Some(now + wait.max(WAIT_MIN)),
+            }
         }
-        released
+        match self.backlog.push(send) {
+            Ok(()) => Vec::new(),
+            Err(send) => self.refuse_over_rate(now, *send, gate),
+        }
+    }
+
+    /// Lets go what the rate allows by now, `room` sends at most.
+    pub(super) fn release(&mut self, now: Instant, room: usize, gate: &impl Gate) -> Vec<Step> {
+        let (mut steps, mut room) = (Vec::new(), room);
+        self.wake_at = None;
+        while room > 0 && self.has_backlog() && self.names.has_room() {
+            if let Err(wait) = gate.take_rate() {
+                self.wake_at = Some(now + wait.max(WAIT_MIN));
+                break;
+            }
+            room -= 1;
+            let next = self.backlog.pop();
+            steps.extend(next.and_then(|send| self.go(now, send, gate)));
+        }
+        steps
+    }
+
+    /// The direct chat with this user was found or made, or cannot be.
+    pub(super) fn resolved(&mut self, now: Instant, name: &ExternalId, chat: Result<ChatId, Fault>, gate: &impl Gate) -> Vec<Step> {
+        let Released { sends, refused } = self.names.resolved(name, chat.as_ref().ok().copied());
+        let mut steps = Vec::new();
+        if let Err(fault) = chat {
+            let place = Place { name: Some(name.clone()), chat: None };
+            let mut is_stopped = false;
+            for send in refused {
+                let behind = send.message().filter(|_| is_stopped).and_then(|_| self.stops.refusal(now, &place, send.no));
+                if let (Some(message), None) = (send.message(), &behind) {
+                    let refused = Refused { message, no: send.no, expires_at: expires_at(now, &send, gate), pace: Duration::ZERO };
+                    is_stopped = is_for_now(&fault);
+                    steps.push(Step::Refuse(send.id, fault.clone()));
+                    steps.extend(self.stop(now, &place, &refused, &fault, gate));
+                } else {
+                    steps.push(Step::Refuse(send.id, behind.unwrap_or_else(|| fault.clone())));
+                }
+            }
+        }
+        steps.extend(sends.into_iter().map(|(chat, send)| self.depart(now, chat, send, gate)));
+        steps
+    }
+
+    /// A send that went has its answer: it is stored, or refused. Returns what the client is told of the refusal, and what follows.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        departure: &Departure,
+        result: Result<(), Fault>,
+        gate: &impl Gate,
+    ) -> (Option<Fault>, Vec<Step>) {
+        let Some(message) = departure.message else { return (result.err(), Vec::new()) };
+        self.chains.leave(departure.chat);
+        let fault = match result {
+            Ok(()) => {
+                self.stops.lift(message);
+                return (None, Vec::new());
+            }
+            Err(fault) => fault,
+        };
+        match fault.behind {
+            Some(first) => (Some(self.behind(now, first, message)), Vec::new()),
+            None => {
+                let place = Place { name: departure.name.clone(), chat: Some(departure.chat) };
+                let refused = Refused { message, no: departure.no, expires_at: departure.expires_at, pace: Duration::ZERO };
+                let steps = self.stop(now, &place, &refused, &fault, gate);
+                (Some(fault), steps)
+            }
+        }
+    }
+
+    /// The client will not send this message again.
+    pub(super) fn skip(&mut self, message: MessageId) {
+        self.stops.lift(message);
     }
 
     /// Gives back the room that a busier time has left behind.
-    pub(super) fn shrink(&mut self) {
-        self.names.shrink_to_fit();
-        self.behind.shrink_to_fit();
+    pub(super) fn shrink(&mut self, now: Instant) {
+        self.backlog.shrink();
+        self.names.shrink();
+        self.chains.shrink();
+        self.stops.shrink(now);
     }
 
-    fn numbered(&mut self, send: PendingSend) -> Numbered {
-        self.last_no += 1;
-        self.sends += 1;
-        self.bytes += bytes(&send);
-        Numbered { no: self.last_no, send }
+    /// To its lane, or to those that wait for a chat.
+    fn go(&mut self, now: Instant, send: PendingSend, gate: &impl Gate) -> Option<Step> {
+        let (chat, send) = match &send.request.target {
+            SendTarget::Chat(chat) => (*chat, self.names.follow(*chat, send)),
+            SendTarget::User(name) => {
+                let known = if self.names.awaits(name) { None } else { gate.known(name) };
+                let Some(chat) = known else {
+                    let name = name.clone();
+                    let question = self.names.hold(name.clone(), send);
+                    return (question == Question::ToAsk).then_some(Step::Ask(name));
+                };
+                (chat, self.names.follow_known(chat, send))
+            }
+        };
+        send.map(|send| self.depart(now, chat, send, gate))
     }
 
-    fn behind_of(&mut self, chat: ChatId) -> Vec<Numbered> {
-        if self.behind.iter().all(|behind| behind.chat != chat) {
-            return Vec::new();
+    /// To its lane. A stop of its chat may have come while it waited under another name.
+    fn depart(&mut self, now: Instant, chat: ChatId, send: PendingSend, gate: &impl Gate) -> Step {
+        let (name, message) = (send.name().cloned(), send.message());
+        if message.is_some()
+            && let Some(fault) = self.stops.refusal(now, &Place { name: name.clone(), chat: Some(chat) }, send.no)
+        {
+            return Step::Refuse(send.id, fault);
         }
-        let (its, others): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.behind).into_iter().partition(|behind| behind.chat == chat);
-        self.behind = others;
-        its.into_iter().map(|behind| behind.numbered).collect()
+        let chain = message.map(|_| self.chains.enter(chat, send.no)).unwrap_or_default();
+        let expires_at = expires_at(now, &send, gate);
+        let no = send.no;
+        Step::Go(send, Departure { chat, chain, name, message, no, expires_at })
     }
 
-    /// Those before which no name is unresolved any more.
-    fn behind_nothing(&mut self) -> Vec<(ChatId, PendingSend)> {
-        if self.behind.is_empty() {
-            return Vec::new();
+    /// The backlog is full: again once it may be empty.
+    fn refuse_over_rate(&mut self, now: Instant, send: PendingSend, gate: &impl Gate) -> Vec<Step> {
+        let pace = gate.pace();
+        let first = self.wake_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let wait = first + pace.saturating_mul(u32::try_from(self.backlog.len()).unwrap_or(u32::MAX));
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let fault = Fault::plain(Code::RateLimited).retry_after_ms(ms);
+        if let Some(message) = send.message() {
+            let refused = Refused { message, no: send.no, expires_at: expires_at(now, &send, gate), pace };
+            self.stops.stop(now, place_of(&send, gate), &refused, fault.code, Duration::from_millis(ms));
         }
-        let firsts = self.names.values().filter_map(|unresolved| unresolved.sends.first());
-        let free_below = firsts.map(|first| first.no).min().unwrap_or(u64::MAX);
-        let free = self.behind.iter().take_while(|behind| behind.numbered.no < free_below).count();
-        self.behind.drain(..free).map(|behind| (behind.chat, behind.numbered.send)).collect()
+        vec![Step::Refuse(send.id, fault)]
+    }
+
+    /// Stops a place behind a message that had gone and was refused for now, and refuses what waits for the same place.
+    fn stop(&mut self, now: Instant, place: &Place, refused: &Refused, fault: &Fault, gate: &impl Gate) -> Vec<Step> {
+        let Some(ms) = fault.retry_after_ms.filter(|_| is_for_now(fault)) else { return Vec::new() };
+        self.stops.stop(now, place.clone(), refused, fault.code, Duration::from_millis(ms));
+        let is_stopped = |send: &PendingSend| send.message().is_some() && send.no > refused.no;
+        let mut waiting = self.names.take_out(place.name.as_ref(), place.chat, is_stopped);
+        waiting.extend(self.backlog.take_out(|send| is_stopped(send) && place_of(send, gate).meets(place)));
+        waiting.into_iter().map(|send| Step::Refuse(send.id, self.stops.refusal_behind(now, refused.message))).collect()
+    }
+
+    /// The refusal of a message behind another one of its chain, or of that one itself.
+    fn behind(&mut self, now: Instant, first: MessageId, message: MessageId) -> Fault {
+        let fault = self.stops.refusal_behind(now, first);
+        if first == message { Fault { behind: None, ..fault } } else { fault }
     }
 }
 
-fn bytes(send: &PendingSend) -> usize {
-    send.request.content.len() + send.request.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+/// Whether the same send may succeed later.
+fn is_for_now(fault: &Fault) -> bool {
+    matches!(fault.code, Code::Busy | Code::Unavailable | Code::RateLimited | Code::TooManyChats)
 }
 
-#[cfg(test)]
-mod tests;
+fn place_of(send: &PendingSend, gate: &impl Gate) -> Place {
+    match &send.request.target {
+        SendTarget::Chat(chat) => Place { name: None, chat: Some(*chat) },
+        SendTarget::User(name) => Place { name: Some(name.clone()), chat: gate.known(name) },
+    }
+}
+
+/// The time at which a message ends by itself, by the clock of this process.
+fn expires_at(now: Instant, send: &PendingSend, gate: &impl Gate) -> Option<Instant> {
+    gate.expires_in(send).and_then(|time| now.checked_add(time))
+}

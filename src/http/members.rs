@@ -55,6 +55,16 @@ pub(super) async fn remove(
     Ok(Json(RemovedBody { chat_id: chat, removed: users, left_seq }))
 }
 
+/// `POST /v1/chats/{chatId}/leave`: the caller leaves. What stands in the body does not matter: many clients send none.
+pub(super) async fn leave(
+    State(service): State<Service>,
+    Caller(caller): Caller,
+    ChatPath(chat): ChatPath,
+) -> Result<Json<RemovedBody>, ApiError> {
+    let MembersRemoved { users, left_seq } = service.remove_members(&caller, chat, std::slice::from_ref(&caller.external)).await?;
+    Ok(Json(RemovedBody { chat_id: chat, removed: users, left_seq }))
+}
+
 fn user_ids(body: &[u8]) -> Result<Vec<ExternalId>, Fault> {
     Fields::of_body(body, ["userIds"])?.list("userIds", limits::IDS_MAX)
 }

@@ -46,6 +46,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/chats", get(chats::list).post(chats::create))
         .route("/v1/chats/{chat}", get(chats::show))
         .route("/v1/chats/{chat}/members", post(members::add).delete(members::remove))
+        .route("/v1/chats/{chat}/leave", post(members::leave))
         .route("/v1/chats/{chat}/messages", get(messages::history))
         .route("/v1/chats/{chat}/read", post(messages::read))
         .route("/v1/messages", post(messages::send))

@@ -47,6 +47,8 @@ pub enum ClientEvent {
     },
     /// `message:send`.
     Send(SendRequest),
+    /// `message:skip`: a message that was refused for now will not be sent again.
+    Skip(MessageId),
     /// `message:delivered`: the ack.
     Delivered(AckRequest),
     /// `message:reject`.
@@ -167,6 +169,7 @@ fn event(fields: &Fields<'_, 3>) -> Result<ClientEvent, Fault> {
     match name.as_str() {
         "authenticate" => authenticate(data),
         "message:send" => SendRequest::parse(data).map(ClientEvent::Send),
+        "message:skip" => data_fields(data, ["messageId"])?.required("messageId").map(ClientEvent::Skip),
         "message:delivered" => AckRequest::parse(data).map(ClientEvent::Delivered),
         "message:reject" => RejectRequest::parse(data).map(ClientEvent::Reject),
         "message:read" => ReadRequest::parse(data).map(ClientEvent::Read),

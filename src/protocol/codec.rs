@@ -7,8 +7,8 @@ use super::client::FrameId;
 use super::event::{Notice, ServerEvent};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::server::{
-    Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, StatusCounts, StatusList, StatusUpTo, Typing, UserOffline,
-    UserOnline, frame,
+    Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark, Typing,
+    UserOffline, UserOnline, frame,
 };
 use crate::domain::{Receipt, ReceiptCounts};
 
@@ -46,11 +46,12 @@ impl Codec for JsonFrames {
             ServerEvent::Drained(drained) => frame(reply_to, drained),
             ServerEvent::Gap(gap) => frame(reply_to, gap),
             ServerEvent::Sent(answer) => frame(reply_to, answer),
+            ServerEvent::SkipOk(message_id) => frame(reply_to, &SkipOk { message_id: *message_id }),
             ServerEvent::Echo(message) => message.json(|message| sent_echo_frame(message)),
             ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),
             ServerEvent::MarkMoved { chat, seq, status, member, except, marks_cursor } => frame(
                 reply_to,
-                &StatusUpTo { chat_id: *chat, seq: *seq, up_to: true, status: *status, user_id: member, except, marks_cursor },
+                &StatusMark { kind: StatusKind::Mark, chat_id: *chat, seq: *seq, status: *status, user_id: member, except, marks_cursor },
             ),
             ServerEvent::Counted(counts, marks_cursor) => of_counts(counts, marks_cursor),
             ServerEvent::ChatRead(chat, seq, marks_cursor) => frame(reply_to, &ChatRead { chat_id: *chat, read_seq: *seq, marks_cursor }),
@@ -83,6 +84,7 @@ fn of_receipt(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
         Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => frame(
             None,
             &StatusList {
+                kind: StatusKind::Messages,
                 chat_id: *chat,
                 message_ids: messages,
                 seq: *seq,
@@ -101,6 +103,7 @@ fn of_counts(counts: &ReceiptCounts, marks_cursor: &str) -> Utf8Bytes {
     frame(
         None,
         &StatusCounts {
+            kind: StatusKind::Counts,
             chat_id: counts.chat,
             message_id: counts.message,
             seq: counts.seq,

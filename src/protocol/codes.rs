@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
+use crate::domain::MessageId;
+
 /// Whether a client may connect again after a close with this code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComeBack {
@@ -70,8 +72,8 @@ codes! {
     NotAuthenticated "not_authenticated" 401 4401 WithNewToken "No token, or one that is not valid.";
     TokenExpired "token_expired" 401 4401 WithNewToken "The token's `exp` has passed.";
     AuthenticationTimeout "authentication_timeout" 408 4408 Yes "The connection did not authenticate in time.";
-    OtherUser "other_user" 403 4403 No "`authenticate` with the token of another user: open another connection for it.";
-    Forbidden "forbidden" 403 4403 No "The user may not do this.";
+    OtherUser "other_user" 403 - Yes "`authenticate` with the token of another user: open another connection for it.";
+    Forbidden "forbidden" 403 - Yes "The user may not do this.";
     NotAMember "not_a_member" 403 - Yes "The user is not in this chat, or there is no such chat.";
     NotFound "not_found" 404 - Yes "There is no such thing, or the user may not see it.";
     MethodNotAllowed "method_not_allowed" 405 - Yes "The path exists, but not with this HTTP method.";
@@ -81,7 +83,7 @@ codes! {
     TooLarge "too_large" 413 4413 No "The frame or body is larger than allowed.";
     UnsupportedEncoding "unsupported_encoding" 415 - Yes "The body has a `Content-Encoding`, and none is decoded: send it as it is.";
     UpgradeRequired "upgrade_required" 426 - Yes "The WebSocket has another version than 13, the only one that is spoken (RFC 6455).";
-    RateLimited "rate_limited" 429 4429 Later "Too much in too short a time; again after `retryAfterMs`.";
+    RateLimited "rate_limited" 429 - Later "Too much in too short a time; again after `retryAfterMs`.";
     TooManyChats "too_many_chats" 429 - Yes "The user has begun too many direct chats within the hour.";
     TooManySessions "too_many_sessions" 429 4429 Later "The user has as many connections as allowed.";
     Displaced "displaced" 409 4509 No "A newer connection of the same device took over; this socket must not be reopened.";
@@ -133,12 +135,15 @@ pub struct Fault {
     /// The time after which to try again, in milliseconds. None: the fault gives no time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The earlier message that was refused for now, and that this one would overtake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<MessageId>,
 }
 
 impl Fault {
     /// A refusal in these words.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None }
+        Self { code, message: message.into(), retry_after_ms: None, behind: None }
     }
 
     /// A refusal in the table's words.
@@ -155,6 +160,13 @@ impl Fault {
     #[must_use]
     pub fn retry_after_ms(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);
+        self
+    }
+
+    /// The same, behind this message.
+    #[must_use]
+    pub fn behind(mut self, message: MessageId) -> Self {
+        self.behind = Some(message);
         self
     }
 }

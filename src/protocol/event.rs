@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::Fault;
 use super::server::{Drained, Draining, Gap, PresenceState, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
-use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, Receipt, ReceiptCounts, Status};
+use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, MessageId, Receipt, ReceiptCounts, Status};
 
 /// An event for one client.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub enum ServerEvent {
     Sent(SentAnswer),
     /// `message:sent` for the sender's other sessions.
     Echo(Encoded<Arc<Message>>),
+    /// `message:skip:ok`: nothing waits for this message any more.
+    SkipOk(MessageId),
     /// `message:status`, as it happens. The text is the marks cursor: what the client knows for certain.
     Receipt(Arc<Receipt>, Arc<str>),
     /// `message:status` for everything up to a number, as it changed while the sender was away.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::client::{AckRequest, ClientEvent, Frame, FrameError, ReadUpTo, SendTarget, parse};
 use super::message::{MessageData, ReceiveData, batch_frames, fragment, receive_frame, sent_echo_frame};
-use super::server::{Pong, SentAnswer, StatusUpTo, frame};
+use super::server::{Pong, SentAnswer, StatusKind, StatusMark, frame};
 use super::{Code, Fault};
 use crate::domain::*;
 
@@ -276,10 +276,17 @@ fn frames_are_written_as_documented() {
     assert_eq!(&*frame(None, &fault), r#"{"event":"error","data":{"code":"busy","message":"wait","retryAfterMs":250}}"#);
     let anna = ExternalId::try_from("anna".to_owned()).unwrap();
     let chat_id = ChatId(Uuid::parse_str(ID).unwrap());
-    let status =
-        StatusUpTo { chat_id, seq: ChatSeq(4), up_to: true, status: Status::Read, user_id: &anna, except: &[], marks_cursor: "e.1" };
+    let status = StatusMark {
+        kind: StatusKind::Mark,
+        chat_id,
+        seq: ChatSeq(4),
+        status: Status::Read,
+        user_id: &anna,
+        except: &[],
+        marks_cursor: "e.1",
+    };
     let expected = format!(
-        r#"{{"event":"message:status","data":{{"chatId":"{ID}","seq":4,"upTo":true,"status":"read","userId":"anna","except":[],"marksCursor":"e.1"}}}}"#
+        r#"{{"event":"message:status","data":{{"kind":"mark","chatId":"{ID}","seq":4,"status":"read","userId":"anna","except":[],"marksCursor":"e.1"}}}}"#
     );
     assert_eq!(&*frame(None, &status), expected);
 }

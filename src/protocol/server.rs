@@ -73,6 +73,15 @@ events! {
         event_last_seq: InboxSeq,
         /// Nothing at or below this number of the event inbox waits any more.
         event_settled_seq: InboxSeq,
+        /// With a device: every envelope of the chat inbox above this number comes, or is named in a gap.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        acked_seq: Option<InboxSeq>,
+        /// The same of the alert inbox.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alert_acked_seq: Option<InboxSeq>,
+        /// The same of the event inbox.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        event_acked_seq: Option<InboxSeq>,
         /// Numbers are comparable within one epoch only.
         epoch: Arc<str>,
         /// Whether `?since=` was accepted for at least one class.
@@ -127,8 +136,16 @@ events! {
         duplicate: bool,
     }
 
+    /// No message is refused any more for this one.
+    "message:skip:ok" SkipOk {
+        /// The message.
+        message_id: MessageId,
+    }
+
     /// The new status of some messages for one recipient: all acks of a batch.
     "message:status" StatusList<'a> {
+        /// [`StatusKind::Messages`].
+        kind: StatusKind,
         /// The chat.
         chat_id: ChatId,
         /// The messages.
@@ -150,13 +167,13 @@ events! {
     }
 
     /// The status of every message up to a number for one recipient, as it changed while the sender was away.
-    "message:status" StatusUpTo<'a> {
+    "message:status" StatusMark<'a> {
+        /// [`StatusKind::Mark`].
+        kind: StatusKind,
         /// The chat.
         chat_id: ChatId,
-        /// The member's mark.
+        /// The member's mark: everything at or below it has this status.
         seq: ChatSeq,
-        /// Always true: `seq` covers everything at or below it.
-        up_to: bool,
         /// `delivered` or `read`.
         status: Status,
         /// For whom.
@@ -169,6 +186,8 @@ events! {
 
     /// The number of members that have a message, in a chat that is too large to name them.
     "message:status" StatusCounts<'a> {
+        /// [`StatusKind::Counts`].
+        kind: StatusKind,
         /// The chat.
         chat_id: ChatId,
         /// The message.
@@ -299,6 +318,18 @@ impl RejectOk {
 
 impl Shape for Fault {
     const EVENT: &'static str = "error";
+}
+
+/// What a `message:status` speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StatusKind {
+    /// Messages that it names.
+    Messages,
+    /// Everything of a chat up to a number.
+    Mark,
+    /// One message in a large chat, as counts.
+    Counts,
 }
 
 /// A message below a mark that the mark does not speak of.

@@ -1,9 +1,10 @@
 //! Messages: sending, reading, what became of them, and who is to be told of typing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Accepted, HistoryPage, HistoryRange, ReadDone, ReadUpTo, Refusal, Service, StatusOf};
-use crate::delivery::SendItem;
+use crate::delivery::{Chain, SendItem};
 use crate::domain::{ChatId, ExternalId, MessageId, Profile, SessionId, UserId};
 use crate::protocol::client::{SendRequest, SendTarget};
 use crate::store::DirectChat;
@@ -23,27 +24,38 @@ impl Service {
                 direct.inspect_err(|refusal| self.metrics.refused(refusal.code()))?.chat
             }
         };
-        self.send_to(sender, None, chat, request).await
+        self.send_to(sender, None, chat, Chain::default(), request).await
     }
 
-    /// Checks that this user may send a message now, and counts the message. For a door that finds the chat itself.
-    ///
-    /// # Errors
-    /// [`Refusal::RateLimited`]: the user has sent too many messages.
-    pub fn check_send(&self, user: UserId) -> Result<(), Refusal> {
+    /// Checks that this user may send a message now, and counts the message.
+    fn check_send(&self, user: UserId) -> Result<(), Refusal> {
         self.delivery.limits().check_send(user).inspect_err(|refusal| self.metrics.refused(refusal.code()))
     }
 
+    /// Counts a message of this user against its rate. For a session, which keeps what must wait.
+    ///
+    /// # Errors
+    /// The time to wait: the user may not send now. Nothing was counted.
+    pub fn take_rate(&self, user: UserId) -> Result<(), Duration> {
+        self.delivery.limits().take_send(user)
+    }
+
+    /// The time that the rate leaves between two messages of a user; zero without a limit.
+    pub fn pace(&self) -> Duration {
+        self.delivery.limits().pace()
+    }
+
     /// Queues a message for a chat that is known, in the order of these calls. The future ends when the message is stored; the
-    /// message is sent also where nobody waits for that. `origin` is the session that it came by.
+    /// message is sent also where nobody waits for that. `origin` is the session that it came by, `chain` what it must not overtake.
     pub fn send_to(
         &self,
         sender: Arc<Profile>,
         origin: Option<SessionId>,
         chat: ChatId,
+        chain: Chain,
         request: SendRequest,
     ) -> impl Future<Output = Result<Accepted, Refusal>> + Send + use<> {
-        self.delivery.send(SendItem::new(sender, origin, chat, request, &self.clock))
+        self.delivery.send(SendItem { chain, ..SendItem::new(sender, origin, chat, request, &self.clock) })
     }
 
     /// The direct chat of this user with the one of this name, where the node remembers it.

@@ -8,7 +8,7 @@ use restante::domain::{
 };
 use restante::protocol::client::{self, FrameId};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
-use restante::protocol::server::{self, Shape};
+use restante::protocol::server::{self, Shape, StatusKind};
 use restante::protocol::{Code, Fault, Timestamp};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -84,6 +84,9 @@ fn frames_of_sessions() -> Vec<Value> {
         alert_settled_seq: InboxSeq(0),
         event_last_seq: InboxSeq(0),
         event_settled_seq: InboxSeq(0),
+        acked_seq: Some(InboxSeq(0)),
+        alert_acked_seq: Some(InboxSeq(0)),
+        event_acked_seq: Some(InboxSeq(0)),
         epoch: "7326d5eaf7eef228".into(),
         resumed: false,
         marks_cursor: "7326d5eaf7eef228-783".into(),
@@ -98,6 +101,7 @@ fn frames_of_sessions() -> Vec<Value> {
         frame("", &server::Draining { reconnect_after_ms: 1_200 }),
         frame("7", &server::Pong {}),
         frame("1", &Fault::new(Code::Busy, "wait").retry_after_ms(250)),
+        frame("2", &Fault::new(Code::Unavailable, "wait").retry_after_ms(1_001).behind(message_id(MESSAGE))),
     ]
 }
 
@@ -105,6 +109,7 @@ fn frames_of_statuses() -> Vec<Value> {
     let (chat_id, message_id_) = (ChatId(CHAT.parse().unwrap()), message_id(MESSAGE));
     let sent = server::SentAnswer { message_id: message_id_, chat_id, seq: ChatSeq(1), created_at: Timestamp(AT), duplicate: false };
     let list = server::StatusList {
+        kind: StatusKind::Messages,
         chat_id,
         message_ids: &[message_id_],
         seq: ChatSeq(1),
@@ -119,16 +124,17 @@ fn frames_of_statuses() -> Vec<Value> {
         status: Status::Failed,
         reason: Some("cannot decode".to_owned()),
     }];
-    let up_to = server::StatusUpTo {
+    let mark = server::StatusMark {
+        kind: StatusKind::Mark,
         chat_id,
         seq: ChatSeq(4),
-        up_to: true,
         status: Status::Read,
         user_id: &user("ben"),
         except: &except,
         marks_cursor: "7326d5eaf7eef228-804",
     };
     let counts = server::StatusCounts {
+        kind: StatusKind::Counts,
         chat_id,
         message_id: message_id_,
         seq: ChatSeq(1),
@@ -140,8 +146,9 @@ fn frames_of_statuses() -> Vec<Value> {
     vec![
         frame("1", &sent),
         frame("", &list),
-        frame("", &up_to),
+        frame("", &mark),
         frame("", &counts),
+        frame("8", &server::SkipOk { message_id: message_id_ }),
         frame("2", &server::DeliveredOk {}),
         frame("3", &server::RejectOk::new(message_id_, AttemptOutcome::Counted(1))),
         frame("4", &server::ReadOk { chat_id, seq: ChatSeq(3) }),

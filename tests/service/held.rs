@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use restante::bus::Bus;
-use restante::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings, Refusal, SendItem};
+use restante::delivery::{Chain, ConnectTo, Delivery, LaneSettings, RateSettings, Refusal, SendItem};
 use restante::domain::{ChatId, MessageId, NodeId};
 use restante::hub::Hub;
 use restante::notifier::Notifier;
@@ -127,31 +127,79 @@ async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
     node.stop().await;
 }
 
+/// The time for which lanes of [`impatient`] wait for what somebody holds.
+const IMPATIENT: Duration = Duration::from_millis(300);
+
+/// Lanes that give up soon.
+async fn impatient(db: &Database, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> Delivery {
+    let pool = db.pool(1).await;
+    let epoch = Epoch::of(&mut pool.acquire().await.unwrap()).await.unwrap();
+    let settings = LaneSettings {
+        accept_lanes: 1,
+        settle_lanes: 1,
+        attempts_max: 5,
+        held_timeout: IMPATIENT,
+        connect_to: ConnectTo::new(db.options(), epoch),
+        rates: RateSettings { sends: 0, direct_chats: 0, named_users: 0 },
+    };
+    let metrics = Arc::new(Metrics::default());
+    let notifier = Notifier::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));
+    Delivery::start(&settings, store, &notifier, &metrics, tasks, stop)
+}
+
+#[tokio::test]
+async fn what_came_later_is_not_stored_once_an_earlier_message_of_its_connection_was_given_up() {
+    let db = database().await;
+    let pool = db.pool(2).await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let store = Store::new(pool.clone());
+    let delivery = impatient(&db, &store, &tasks, &stop).await;
+    let [alice, bob] = users(&store, ["alice", "bob"]).await;
+    let chat = group(&pool, &[alice.user, bob.user]).await;
+    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let (chain, mut no) = (Chain::begin(), 0);
+    let mut send = |chain: Option<&Chain>| {
+        no += 1;
+        tokio::spawn(delivery.send(SendItem { chain: chain.map(|chain| chain.at(no)).unwrap_or_default(), ..text(&alice, chat, "x") }))
+    };
+    let first = send(Some(&chain));
+    // They come one after the other: when the first one is given up the last ones still have time.
+    let (mut later, mut others) = (Vec::new(), Vec::new());
+    while !first.is_finished() {
+        later.push(send(Some(&chain)));
+        others.push(send(None));
+        number(&pool, "select 1::bigint").await;
+    }
+    assert!(matches!(refusal(first.await.unwrap()), Refusal::Busy(_)));
+    later.push(send(Some(&chain)));
+    holder.commits().await;
+    for answer in join_all(later).await {
+        assert!(matches!(refusal(answer.unwrap()), Refusal::Behind(_) | Refusal::Busy(_)), "it would come before the first one");
+    }
+    let stored = join_all(others).await.into_iter().filter(|answer| matches!(answer, Ok(Ok(_)))).count();
+    assert!(stored > 0, "what is in no chain goes on");
+    assert_eq!(usize::try_from(number(&pool, "select count(*) from messages").await).unwrap(), stored);
+    assert_eq!(sent(&delivery, SendItem { chain: Chain::begin().at(1), ..text(&alice, chat, "again") }).await.seq.0, stored as i64 + 1);
+    assert_consistent(&pool).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
 #[tokio::test]
 async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored() {
     let db = database().await;
     let pool = db.pool(2).await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let store = Store::new(pool.clone());
-    let epoch = Epoch::of(&mut pool.acquire().await.unwrap()).await.unwrap();
-    let settings = LaneSettings {
-        accept_lanes: 1,
-        settle_lanes: 1,
-        attempts_max: 5,
-        held_timeout: Duration::from_millis(300),
-        connect_to: ConnectTo::new(db.options(), epoch),
-        rates: RateSettings { sends: 0, direct_chats: 0, named_users: 0 },
-    };
-    let metrics = Arc::new(Metrics::default());
-    let notifier = Notifier::new(Hub::new(20), Bus::new(NodeId::generate()), Arc::clone(&metrics));
-    let delivery = Delivery::start(&settings, &store, &notifier, &metrics, &tasks, &stop);
+    let delivery = impatient(&db, &store, &tasks, &stop).await;
     let [alice, bob] = users(&store, ["alice", "bob"]).await;
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
     let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
     let begun = Instant::now();
     let refused = join_all((0..5).map(|n| delivery.send(text(&alice, held, n.to_string()))));
     let refused = tokio::time::timeout(PATIENCE, refused).await.expect("they wait for as long as the chat is held");
-    assert!(begun.elapsed() >= settings.held_timeout);
+    assert!(begun.elapsed() >= IMPATIENT);
     for answer in refused {
         assert!(matches!(refusal(answer), Refusal::Busy(after) if !after.is_zero()));
     }

@@ -281,6 +281,33 @@ async fn every_refusal_is_json_with_a_code() {
 }
 
 #[tokio::test]
+async fn a_member_leaves_without_a_body_and_sees_nothing_of_the_chat_any_more() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (anna, ben) = (node.api("anna"), node.api("ben"));
+    let chat = group(&anna, &["ben", "cleo"]).await;
+    say(&anna, &chat, "hello").await;
+    let leave = format!("/v1/chats/{chat}/leave");
+    let without_body = |api: &Api, path: &str| {
+        let request = api.request(Method::POST, path);
+        async move { told(request.send().await.unwrap()).await }
+    };
+    let (status, left) = without_body(&ben, &leave).await;
+    assert_eq!((status, &left), (200, &json!({"chatId": chat, "removed": ["ben"], "leftSeq": 1})));
+    assert_eq!(without_body(&ben, &leave).await.1["error"]["code"], "not_a_member");
+    let (status, history) = ben.get(&format!("/v1/chats/{chat}/messages")).await;
+    assert_eq!((status, &history["error"]["code"]), (403, &json!("not_a_member")));
+    // Whatever stands in the body.
+    assert_eq!(node.api("cleo").post(&leave, json!({"userIds": ["anna"]})).await.1["removed"], json!(["cleo"]));
+    let (_, direct) = anna.post("/v1/chats", json!({"kind": "direct", "members": ["ben"]})).await;
+    for (path, code) in [(direct["chatId"].as_str().unwrap(), "conflict"), ("x", "invalid"), (&Uuid::now_v7().to_string(), "not_a_member")]
+    {
+        assert_eq!(without_body(&anna, &format!("/v1/chats/{path}/leave")).await.1["error"]["code"], code, "{path}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_says_whether_it_is_alive_and_ready() {
     let db = database().await;
     let node = Node::start(db.options()).await;

@@ -241,7 +241,7 @@ async fn a_sender_whose_receipts_are_lost_between_nodes_learns_of_them_by_its_ow
     let ack = "select count(*) from users u, restante_read(array[u.id], array[$1], '{1}', 2000) where u.external_id = 'bob'";
     sqlx::query(ack).bind(chat).execute(&pool).await.unwrap();
     let status = alice.wait("read", |frame| frame["event"] == "message:status" && frame["data"]["status"] == "read").await;
-    assert_eq!((&status["data"]["upTo"], &status["data"]["seq"]), (&json!(true), &json!(1)));
+    assert_eq!((&status["data"]["kind"], &status["data"]["seq"]), (&json!("mark"), &json!(1)));
     for node in [one, other, third] {
         node.stop().await;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use restante::delivery::{Accepted, Acks, Delivery, Refusal, SendItem};
+use restante::delivery::{Accepted, Acks, Chain, Delivery, Refusal, SendItem};
 use restante::domain::{ChatId, ExternalId, MessageId, Profile, UserId};
 use restante::store::Store;
 use restante_judge::snapshot::inconsistencies;
@@ -61,6 +61,7 @@ pub fn text(sender: &Arc<Profile>, chat: ChatId, content: impl Into<String>) -> 
         content: content.into(),
         metadata: None,
         expires_at: None,
+        chain: Chain::default(),
     }
 }
 

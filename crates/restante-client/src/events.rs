@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn refusals_that_pass_are_told_from_those_that_do_not() {
-        let error = |code: &str, retry_after_ms| ErrorNews { code: code.into(), message: String::new(), retry_after_ms };
+        let error = |code: &str, retry_after_ms| ErrorNews { code: code.into(), message: String::new(), retry_after_ms, behind: None };
         assert!(is_retryable(&error("busy", Some(50))));
         assert!(is_retryable(&error("unavailable", None)));
         assert!(!is_retryable(&error("not_a_member", None)));

@@ -10,7 +10,7 @@ use super::{Envelope, ErrorNews, Event, Gone, Ready, Sent, WireError};
 use restante_session::domain::{ChatId, MessageId, printable};
 
 /// The destination of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub enum Destination {
     /// A chat.
     #[serde(rename = "chatId")]

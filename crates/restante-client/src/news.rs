@@ -138,17 +138,17 @@ pub struct Sent {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusNews {
+    /// What it speaks of.
+    #[serde(default)]
+    pub kind: StatusKind,
     /// The chat.
     pub chat_id: ChatId,
     /// The messages, when the receipt names them.
     #[serde(default)]
     pub message_ids: Vec<MessageId>,
-    /// Everything up to this number of the chat, with `up_to`; else the highest one.
+    /// Of a mark: everything up to this number of the chat; else the highest one.
     #[serde(default)]
     pub seq: Option<ChatSeq>,
-    /// A mark has moved: all messages up to `seq` have the status.
-    #[serde(default)]
-    pub up_to: bool,
     /// Their status.
     #[serde(default)]
     pub status: Option<Status>,
@@ -167,6 +167,29 @@ pub struct StatusNews {
     /// The cursor to pass as `marks` at the next connect.
     #[serde(default)]
     pub marks_cursor: Option<String>,
+}
+
+/// What a `message:status` speaks of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StatusKind {
+    /// Messages that it names.
+    Messages,
+    /// Everything of the chat up to a number.
+    Mark,
+    /// One message in a large chat, as counts.
+    Counts,
+    /// A kind that a newer service has.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl StatusNews {
+    /// A mark has moved: all messages up to `seq` have the status.
+    pub fn is_mark(&self) -> bool {
+        self.kind == StatusKind::Mark
+    }
 }
 
 /// A message below a mark that ended otherwise.
@@ -276,6 +299,9 @@ pub struct ErrorNews {
     /// When another try makes sense.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
+    /// The earlier message that was refused, and that this one would overtake.
+    #[serde(default)]
+    pub behind: Option<MessageId>,
 }
 
 /// The answer to a frame that carried an `id`.

@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::acks::{Acks, Seen};
-use super::unconfirmed::Unconfirmed;
+use super::unconfirmed::{Refusal, Unconfirmed};
 use super::{
     Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, Frame, Gone, Happening, NewMessage, Options, Ready, RequestError, Wire,
     WireError, encode, is_retryable,
@@ -106,7 +106,7 @@ impl Client {
     /// Sends a message, and repeats it until it is stored or refused: [`Happening::Stored`] or [`Happening::Refused`].
     pub fn send(&mut self, message: &NewMessage) {
         let frame_id = message.message_id.to_string();
-        self.unconfirmed.send(message.message_id, encode("message:send", Some(&frame_id), message));
+        self.unconfirmed.send(message.message_id, message.to.clone(), encode("message:send", Some(&frame_id), message));
     }
 
     /// Reads a chat up to this number, and repeats that until it is confirmed.
@@ -355,7 +355,7 @@ impl Client {
             Event::Ready(ready) => self.greeted(ready),
             Event::Receive(envelope) => self.received(envelope),
             Event::Batch(envelopes) => envelopes.into_iter().for_each(|envelope| self.received(Box::new(envelope))),
-            Event::Sent(sent) if self.unconfirmed.settle(sent.message_id) => self.happenings.push_back(Happening::Stored(sent)),
+            Event::Sent(sent) if self.unconfirmed.stored(sent.message_id) => self.happenings.push_back(Happening::Stored(sent)),
             Event::Error(error) => self.refused(id.as_deref(), error),
             event => {
                 self.note(&event);
@@ -394,10 +394,13 @@ impl Client {
     }
 
     fn refused(&mut self, id: Option<&str>, error: ErrorNews) {
-        let until = is_retryable(&error).then(|| Instant::now() + error.retry_after_ms.map_or(POSTPONED_DEFAULT, Duration::from_millis));
+        let now = Instant::now();
+        let until = is_retryable(&error).then(|| now + error.retry_after_ms.map_or(POSTPONED_DEFAULT, Duration::from_millis));
         let send = id.and_then(|id| id.parse().ok()).map(MessageId);
         let happening = match (send, until) {
-            (Some(send), Some(until)) if self.unconfirmed.postpone(send, until) => Happening::Postponed(send, error),
+            (Some(send), Some(until)) if self.unconfirmed.postpone(send, now, refusal(&error, until - now)) => {
+                Happening::Postponed(send, error)
+            }
             (Some(send), None) if self.unconfirmed.settle(send) => Happening::Refused(send, error),
             _ => {
                 match id {
@@ -410,6 +413,10 @@ impl Client {
         };
         self.happenings.push_back(happening);
     }
+}
+
+fn refusal(error: &ErrorNews, retry_after: Duration) -> Refusal {
+    Refusal { retry_after, is_behind: error.behind.is_some(), is_of_all: matches!(error.code.as_str(), "unavailable" | "rate_limited") }
 }
 
 fn connecting(options: &Options) -> Link {

@@ -6,6 +6,7 @@ mod presence;
 mod read;
 mod reject;
 pub(super) mod send;
+mod skip;
 pub(super) mod typing;
 
 pub use authenticate::verify;
@@ -19,6 +20,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     let Frame { id, event } = frame;
     match event {
         ClientEvent::Send(request) => send::send(driver, id, request),
+        ClientEvent::Skip(message) => skip::skip(driver, id, message),
         ClientEvent::Delivered(request) => ack::ack(driver, id, request),
         ClientEvent::Reject(request) => reject::reject(driver, id, request),
         ClientEvent::Read(request) => read::read(driver, id, request),
@@ -36,6 +38,7 @@ pub fn apply_late<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     match frame.event {
         ClientEvent::Delivered(_) | ClientEvent::Reject(_) | ClientEvent::Read(_) => apply(driver, Frame { id: None, ..frame }),
         ClientEvent::Send(_)
+        | ClientEvent::Skip(_)
         | ClientEvent::Authenticate { .. }
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)

@@ -362,7 +362,7 @@ impl Person {
             user: user.to_string(),
             status: rows::of(status),
             messages: news.message_ids.iter().map(|id| id.0).collect(),
-            up_to: news.up_to.then(|| news.seq.map_or(0, |seq| seq.0)),
+            up_to: (news.kind == restante_client::StatusKind::Mark).then(|| news.seq.map_or(0, |seq| seq.0)),
             except: news.except.iter().map(|except| (except.message_id.0, rows::of(except.status))).collect(),
         }));
     }

@@ -173,7 +173,7 @@ impl Actor {
             user: user.to_string(),
             status: status(state),
             messages: news.message_ids.iter().map(|id| id.0).collect(),
-            up_to: news.up_to.then(|| news.seq.map_or(0, |seq| seq.0)),
+            up_to: (news.kind == restante_client::StatusKind::Mark).then(|| news.seq.map_or(0, |seq| seq.0)),
             except: news.except.iter().map(|except| (except.message_id.0, status(except.status))).collect(),
         };
         self.recorder.note(connection, Event::Told(receipt));

@@ -1,7 +1,7 @@
 //! Which sends may go, and in which order, whatever is resolved when.
 
 use super::*;
-use crate::protocol::client::SendTarget;
+use crate::protocol::client::{SendRequest, SendTarget};
 
 fn name(text: &str) -> ExternalId {
     ExternalId::try_from(text.to_owned()).unwrap()
@@ -17,7 +17,7 @@ fn says(content: &str) -> PendingSend {
         metadata: None,
         expires_at: None,
     };
-    PendingSend { id: None, request }
+    PendingSend::new(None, request)
 }
 
 fn contents(released: &Released) -> Vec<&str> {
@@ -26,7 +26,7 @@ fn contents(released: &Released) -> Vec<&str> {
 
 #[test]
 fn sends_to_a_name_go_in_their_order_and_other_names_do_not_wait_for_them() {
-    let mut order = SendOrder::default();
+    let mut order = NameOrder::default();
     let (bob, carol) = (name("bob"), name("carol"));
     assert_eq!(order.hold(bob.clone(), says("b1")), Question::ToAsk);
     assert_eq!(order.hold(carol.clone(), says("c1")), Question::ToAsk);
@@ -38,7 +38,7 @@ fn sends_to_a_name_go_in_their_order_and_other_names_do_not_wait_for_them() {
 
 #[test]
 fn a_chat_by_its_id_waits_for_the_name_that_means_it_and_keeps_its_place() {
-    let mut order = SendOrder::default();
+    let mut order = NameOrder::default();
     let (bob, carol, chat) = (name("bob"), name("carol"), ChatId::generate());
     order.hold(bob.clone(), says("1"));
     order.hold(carol.clone(), says("other"));
@@ -53,7 +53,7 @@ fn a_chat_by_its_id_waits_for_the_name_that_means_it_and_keeps_its_place() {
 
 #[test]
 fn a_chat_by_its_id_waits_for_the_names_before_it_only() {
-    let mut order = SendOrder::default();
+    let mut order = NameOrder::default();
     let (bob, carol, chat) = (name("bob"), name("carol"), ChatId::generate());
     assert!(order.follow(chat, says("nothing is unresolved")).is_some());
     order.hold(bob.clone(), says("b"));
@@ -65,7 +65,7 @@ fn a_chat_by_its_id_waits_for_the_names_before_it_only() {
 
 #[test]
 fn a_name_that_is_known_does_not_overtake_its_chat_by_its_id() {
-    let mut order = SendOrder::default();
+    let mut order = NameOrder::default();
     let (bob, chat) = (name("bob"), ChatId::generate());
     order.hold(bob.clone(), says("b"));
     assert!(order.follow_known(chat, says("free")).is_some());
@@ -77,7 +77,7 @@ fn a_name_that_is_known_does_not_overtake_its_chat_by_its_id() {
 
 #[test]
 fn a_name_without_a_chat_refuses_its_own_sends_and_sets_the_others_free() {
-    let mut order = SendOrder::default();
+    let mut order = NameOrder::default();
     let (bob, chat) = (name("bob"), ChatId::generate());
     order.hold(bob.clone(), says("b1"));
     assert!(order.follow(chat, says("x")).is_none());
@@ -90,7 +90,7 @@ fn a_name_without_a_chat_refuses_its_own_sends_and_sets_the_others_free() {
 
 #[test]
 fn what_waits_is_bounded_in_number_and_in_bytes() {
-    let mut order = SendOrder::default();
+    let mut order = NameOrder::default();
     (0..SENDS_MAX).for_each(|n| {
         assert!(order.has_room());
         order.hold(name(&n.to_string()), says("x"));
@@ -117,7 +117,7 @@ fn whatever_the_order_in_which_names_are_resolved_each_chat_keeps_its_own() {
             dice ^= dice << 17;
             usize::try_from(dice % sides as u64).unwrap()
         };
-        let (mut order, mut known, mut sent) = (SendOrder::default(), [false; 4], vec![Vec::new(); 4]);
+        let (mut order, mut known, mut sent) = (NameOrder::default(), [false; 4], vec![Vec::new(); 4]);
         let mut asked: Vec<usize> = Vec::new();
         let note = |sent: &mut Vec<Vec<u32>>, to: ChatId, send: &PendingSend| {
             let place = chats.iter().position(|chat| *chat == to).unwrap();

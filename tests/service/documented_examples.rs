@@ -1,0 +1,84 @@
+//! The examples of `docs/protocol.md`, said to a real node: what a client says is understood, and what HTTP answers has their shape.
+
+use std::path::Path;
+
+use restante::protocol::client;
+use serde_json::{Map, Value, json};
+
+use crate::support::{Node, database, group};
+
+/// The JSON examples of the document.
+fn examples() -> Vec<Value> {
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md")).unwrap();
+    let blocks = document.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let examples: Vec<Value> = blocks.map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert!(examples.len() > 40);
+    examples
+}
+
+/// The one example that has this field.
+fn example(field: &str) -> Value {
+    let fits = |example: &Value| example.get("event").is_none() && example.get(field).is_some();
+    examples().into_iter().find(fits).unwrap_or_else(|| panic!("no example has {field}"))
+}
+
+/// The names of fields, of lists those of their first item.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), shape(value))).collect::<Map<_, _>>().into(),
+        Value::Array(items) => items.first().map(shape).into_iter().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Value::Null,
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_says_in_the_examples_is_understood() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let mut said = 0;
+    for example in examples().iter().filter(|example| client::parse(&example.to_string()).is_ok()) {
+        let mut anna = node.connect("anna").await;
+        let (event, data) = (example["event"].as_str().unwrap(), example["data"].clone());
+        said += 1;
+        if event == "typing" {
+            anna.tell(event, data).await;
+            assert!(anna.until_pong().await.iter().all(|frame| frame["event"] != "error"), "{example}");
+            continue;
+        }
+        let answer = anna.ask(event, if data.is_null() { json!({}) } else { data }).await;
+        let misunderstood = ["bad_frame", "unknown_event", "invalid", "internal"];
+        assert!(!misunderstood.iter().any(|code| answer["data"]["code"] == *code), "{example} is answered with {answer}");
+    }
+    assert!(said >= 11, "{said}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_http_answers_has_the_shape_of_the_examples() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let (anna, ben, admin) = (node.api("anna"), node.api("ben"), node.admin());
+    let message = example("to");
+    let id = message["messageId"].as_str().unwrap().to_owned();
+    let (_, sent) = anna.post("/v1/messages", message).await;
+    assert_eq!(shape(&sent), shape(&example("duplicate")));
+    let (_, statuses) = anna.get(&format!("/v1/messages/{id}/status")).await;
+    assert_eq!(shape(&statuses), shape(&example("statuses")));
+    group(&pool, &["anna", "cleo"]).await;
+    let (_, chats) = anna.get("/v1/chats").await;
+    let of_group = chats["chats"].as_array().unwrap().iter().find(|chat| chat["kind"] == "group").unwrap().clone();
+    assert_eq!(shape(&of_group), shape(&example("joinedSeq")));
+    let (_, inbox) = ben.get("/v1/inbox?after=1").await;
+    assert_eq!(shape(&inbox), shape(&example("more")));
+    let (_, refused) = anna.get(&format!("/v1/messages/{}/status", uuid::Uuid::now_v7())).await;
+    let fields = refused["error"].as_object().unwrap().keys();
+    assert!(fields.into_iter().all(|field| example("error")["error"].get(field).is_some()), "{refused}");
+
+    let (status, _) = ben.post("/v1/inbox/reject", json!({"messageId": id, "reason": "cannot decode", "final": true})).await;
+    assert_eq!(status, 200);
+    let (_, dead) = admin.get("/v1/admin/dead-letters").await;
+    assert_eq!(shape(&dead), shape(&example("deadLetters")));
+    let (_, done) = admin.post("/v1/admin/dead-letters/requeue", json!({"items": example("items")["items"]})).await;
+    assert_eq!(shape(&done), shape(&example("results")));
+    node.stop().await;
+}
