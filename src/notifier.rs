@@ -147,6 +147,7 @@ impl Notifier {
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
             BusMessage::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
+            BusMessage::EchoOf(sender, message) => self.hub.tell(sender, &Note::EchoOf(message)),
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
             BusMessage::Look => self.look(),
             BusMessage::Hello(node) => self.bus.meet(node),
@@ -215,6 +216,7 @@ mod tests {
             Found::Note(Note::Receipt(_)) => vec!["receipt".to_owned()],
             Found::Note(Note::ReadUpTo(_, seq)) => vec![format!("read up to {seq}")],
             Found::Note(Note::Notice(notice)) => vec![format!("{:?}", *notice)],
+            Found::Note(Note::EchoOf(_)) => vec!["echo of".to_owned()],
             Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
             Found::Missed(missed) => {
                 let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));
@@ -263,6 +265,7 @@ mod tests {
                 "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }",
             ),
             (BusMessage::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
+            (BusMessage::EchoOf(ANNA, MessageId::generate()), "echo of"),
             (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
             assert_eq!(finds(Heard::Message(news)), [found]);
@@ -285,6 +288,7 @@ mod tests {
             BusMessage::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
             BusMessage::Notice(vec![BEN], online()),
             BusMessage::Watched(ANNA, online()),
+            BusMessage::EchoOf(BEN, MessageId::generate()),
             BusMessage::Displaced(ANNA, device("phone"), 5),
             BusMessage::Displaced(ANNA, device("laptop"), 6),
             BusMessage::Displaced(BEN, device("phone"), 6),

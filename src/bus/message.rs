@@ -47,6 +47,8 @@ pub enum BusMessage {
     Notice(Vec<UserId>, Encoded<Notice>),
     /// A notice for those who watch this user: it came, or went.
     Watched(UserId, Encoded<Notice>),
+    /// This user has sent a message that does not fit: its sessions read it from the database and show it.
+    EchoOf(UserId, MessageId),
     /// A newer connection of this device: older ones yield.
     Displaced(UserId, DeviceId, i64),
     /// Everybody looks for itself.
@@ -67,6 +69,7 @@ impl BusMessage {
             Self::Receipt(..) | Self::ReadUpTo(..) => "receipt",
             Self::Notice(..) => "notice",
             Self::Watched(..) => "presence",
+            Self::EchoOf(..) => "echo",
             Self::Displaced(..) => "displaced",
             Self::Look => "look",
             Self::Hello(_) => "hello",
@@ -90,14 +93,16 @@ impl BusMessage {
         }
     }
 
-    /// The same in fewer words. None: nothing depends on it.
-    pub(super) fn in_short(&self) -> Option<Self> {
+    /// The same in fewer words: for an offer, wakes for its recipients and its sender. Empty: there are no fewer words.
+    pub(super) fn in_short(&self) -> Vec<Self> {
         match self {
-            Self::Offer { class, places, .. } if !places.is_empty() => {
-                Some(Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()))
+            Self::Offer { class, message, places } => {
+                let echo = Self::EchoOf(message.sender.user, message.id);
+                let wake = (!places.is_empty()).then(|| Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()));
+                wake.into_iter().chain([echo]).collect()
             }
-            Self::Receipt(sender, _) => Some(Self::LookAtMarks(vec![*sender])),
-            Self::Offer { .. }
+            Self::Receipt(sender, _) => vec![Self::LookAtMarks(vec![*sender])],
+            Self::EchoOf(..)
             | Self::Wake(..)
             | Self::LookAtMarks(_)
             | Self::ReadUpTo(..)
@@ -106,7 +111,7 @@ impl BusMessage {
             | Self::Displaced(..)
             | Self::Look
             | Self::Hello(_)
-            | Self::Bye(_) => None,
+            | Self::Bye(_) => Vec::new(),
         }
     }
 
@@ -161,6 +166,8 @@ enum Line {
     Notice(Vec<i64>, Notice),
     #[serde(rename = "a")]
     Watched(i64, Notice),
+    #[serde(rename = "e")]
+    EchoOf(i64, MessageId),
     #[serde(rename = "d")]
     Displaced(i64, DeviceId, i64),
     #[serde(rename = "l")]
@@ -229,6 +236,7 @@ impl Line {
             Self::ReadUpTo(user, chat, seq) => BusMessage::ReadUpTo(UserId(user), chat, seq),
             Self::Notice(numbers, notice) => BusMessage::Notice(users(numbers), Encoded::new(notice)),
             Self::Watched(user, notice) => BusMessage::Watched(UserId(user), Encoded::new(notice)),
+            Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
             Self::Look => BusMessage::Look,
             Self::Hello(node) => BusMessage::Hello(node),
@@ -255,6 +263,7 @@ impl From<&BusMessage> for Line {
             BusMessage::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
             BusMessage::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
             BusMessage::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
+            BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             BusMessage::Look => Self::Look,
             BusMessage::Hello(node) => Self::Hello(*node),
@@ -391,6 +400,7 @@ mod tests {
             BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(4), by: user.clone() })),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
+            BusMessage::EchoOf(UserId(1), MessageId::generate()),
             BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
             BusMessage::Look,
             BusMessage::Hello(NodeId::generate()),
@@ -413,9 +423,12 @@ mod tests {
     fn what_does_not_fit_into_a_letter_is_told_in_fewer_words() {
         for news in [offer("x".repeat(8_000), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
             assert!(news.lines().is_none());
-            let BusMessage::Wake(Class::Chat, users) = news.in_short().unwrap() else { panic!("not a wake") };
+            let short = news.in_short();
+            let [BusMessage::Wake(Class::Chat, users), BusMessage::EchoOf(UserId(3), _)] = &short[..] else { panic!("{short:?}") };
             assert!(!users.is_empty());
         }
+        let alone = offer("x".repeat(8_000), 0).in_short();
+        assert!(matches!(alone[..], [BusMessage::EchoOf(UserId(3), _)]), "a message without recipients is shown to its sender: {alone:?}");
         let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();
         let lines = BusMessage::Wake(Class::Chat, users.clone()).lines().unwrap();
         assert!(lines.iter().all(|line| line.len() <= PAYLOAD_BYTES_MAX));

@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::settlements::LaneQueue;
 use crate::delivery::Refusal;
-use crate::domain::{AttemptOutcome, ChatId, ExternalId, MessageId, UserId};
+use crate::domain::{AttemptOutcome, ChatId, ExternalId, Message, MessageId, UserId};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -37,6 +37,8 @@ pub enum OperationResult {
     Answer(Option<FrameId>, Box<ServerEvent>, Option<Input>),
     /// Marks that moved.
     Overview(Box<Overview>),
+    /// Messages that the user has sent at another node.
+    Echoes(Vec<Message>),
     /// The direct chat with this user was found or made, or cannot be.
     DirectChat(ExternalId, Result<DirectChat, Refusal>),
     /// The members of a chat who are told of typing.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::echoes::Echoes;
 use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::server::StatusException;
@@ -32,6 +33,8 @@ pub(super) struct Receipts {
     poll: MarksPoll,
     told_read: ToldRead,
     reading: Reading,
+    /// Messages of the user that are to be read before they can be shown.
+    pub(super) echoes: Echoes,
 }
 
 /// Whether marks are being read.
@@ -58,7 +61,15 @@ impl Receipts {
     /// Receipts of a client that knows everything up to `known`. It polls at this interval.
     pub(super) fn new(now: Instant, interval: Duration, epoch: &str, known: Option<MarksCursor>) -> Self {
         let (poll, told_read) = (MarksPoll::new(now, interval), ToldRead::default());
-        Self { epoch: epoch.into(), known, cursor: cursor_text(epoch, known), poll, told_read, reading: Reading::No }
+        Self {
+            epoch: epoch.into(),
+            known,
+            cursor: cursor_text(epoch, known),
+            poll,
+            told_read,
+            reading: Reading::No,
+            echoes: Echoes::default(),
+        }
     }
 
     /// The marks cursor for the client.

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, PerClass, Receipt};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, MessageId, PerClass, Receipt};
 use crate::protocol::Code;
 use crate::protocol::event::{Encoded, Notice};
 
@@ -26,6 +26,8 @@ pub enum Note {
     ReadUpTo(ChatId, ChatSeq),
     /// A message that the user sent on another connection.
     Echo(Encoded<Arc<Message>>),
+    /// The same where the message did not come along: the session reads it from the database.
+    EchoOf(MessageId),
     /// Something that another user did.
     Notice(Encoded<Notice>),
 }
@@ -94,7 +96,7 @@ impl Mailbox {
             _ if content.notes.len() < NOTES_MAX => content.notes.push_back(note),
             Note::Offer(envelope) => content.missed.wakes[envelope.class] = true,
             Note::Receipt(_) => content.missed.receipts = true,
-            Note::ReadUpTo(..) | Note::Echo(_) | Note::Notice(_) => {}
+            Note::ReadUpTo(..) | Note::Echo(_) | Note::EchoOf(_) | Note::Notice(_) => {}
         });
     }
 

@@ -84,6 +84,31 @@ async fn what_does_not_fit_into_a_notification_is_received_all_the_same() {
 }
 
 #[tokio::test]
+async fn what_a_user_sends_is_shown_on_its_connections_at_other_nodes_whatever_its_size() {
+    let (_db, one, other, pool) = two_nodes().await;
+    let names: Vec<String> = (0..120).map(|n| format!("member-{n}")).collect();
+    let many: Vec<&str> = ["alice"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let (large, alone) = (group(&pool, &many).await, group(&pool, &["alice"]).await);
+    let small = direct(&pool, "alice", "bob").await;
+    let (mut alice, mut also_alice) = (one.connect("alice").await, other.connect("alice").await);
+    let mut contents: Vec<String> = [100, 5_000, 5_500, 5_900, 6_000, 7_500, 7_900, 8_000, 32_768].map(|bytes| "x".repeat(bytes)).to_vec();
+    contents.push("\u{1}".repeat(3_000));
+    let sends = contents.iter().flat_map(|content| [small, large, alone].map(|chat| json!({"chatId": chat, "content": content})));
+    let with_metadata = json!({"chatId": small, "content": "with metadata", "metadata": {"of": "m".repeat(8_000)}});
+    for send in sends.chain([with_metadata]) {
+        let answer = alice.ask("message:send", send.clone()).await;
+        assert_eq!(answer["event"], "message:sent", "{answer}");
+        let echo = also_alice.event("message:sent").await;
+        assert_eq!((&echo["messageId"], &echo["seq"]), (&answer["data"]["messageId"], &answer["data"]["seq"]));
+        assert_eq!((&echo["content"], &echo["senderId"]), (&send["content"], &json!("alice")));
+        assert_eq!(echo["metadata"], send["metadata"]);
+    }
+    assert!(other.app().context().metrics.bus_received.of("echo").get() >= 10, "most of them did not fit");
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn typing_membership_and_own_messages_reach_sessions_at_other_nodes() {
     let (_db, one, other, pool) = two_nodes().await;
     let chat = group(&pool, &["alice", "bob"]).await;
