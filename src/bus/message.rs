@@ -1,8 +1,7 @@
 //! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a payload as fit into
 //! one notification.
 //!
-//! A line that cannot be read is passed over: a newer version may say things that an older one does not know, and
-//! anybody who may use the database may notify.
+//! A line that cannot be read is passed over: a newer version may say things that an older one does not know.
 
 use std::sync::Arc;
 
@@ -10,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::seal::TEXT_BYTES_MAX;
 use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Extension, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, ReceiptCounts, Status,
-    UserId,
+    ChatId, ChatSeq, Class, DeviceId, Extension, ExternalId, InboxSeq, Message, MessageId, Profile, Receipt, ReceiptCounts, Status, UserId,
 };
 use crate::protocol::event::{Encoded, Notice};
 
-/// Bytes of a payload: PostgreSQL takes notifications of less than 8,000.
-pub(super) const PAYLOAD_BYTES_MAX: usize = 7_900;
+/// Bytes of a payload. Sealed it is still shorter than what PostgreSQL takes.
+pub(super) const PAYLOAD_BYTES_MAX: usize = TEXT_BYTES_MAX;
 /// Users named by one wake; so many numbers fit into a payload.
-const USERS_MAX: usize = 350;
+const USERS_MAX: usize = 260;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
@@ -53,10 +52,10 @@ pub enum BusMessage {
     Displaced(UserId, DeviceId, i64),
     /// Everybody looks for itself.
     Look,
-    /// A node has come.
-    Hello(NodeId),
-    /// A node ends as planned: nothing is to be told to it any more.
-    Bye(NodeId),
+    /// The node that says it has come: the database lists it.
+    Hello,
+    /// The node that says it ends as planned, and has told everything.
+    Bye,
 }
 
 impl BusMessage {
@@ -72,8 +71,8 @@ impl BusMessage {
             Self::EchoOf(..) => "echo",
             Self::Displaced(..) => "displaced",
             Self::Look => "look",
-            Self::Hello(_) => "hello",
-            Self::Bye(_) => "bye",
+            Self::Hello => "hello",
+            Self::Bye => "bye",
         }
     }
 
@@ -110,8 +109,8 @@ impl BusMessage {
             | Self::Watched(..)
             | Self::Displaced(..)
             | Self::Look
-            | Self::Hello(_)
-            | Self::Bye(_) => Vec::new(),
+            | Self::Hello
+            | Self::Bye => Vec::new(),
         }
     }
 
@@ -173,9 +172,9 @@ enum Line {
     #[serde(rename = "l")]
     Look,
     #[serde(rename = "h")]
-    Hello(NodeId),
+    Hello,
     #[serde(rename = "b")]
-    Bye(NodeId),
+    Bye,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -239,8 +238,8 @@ impl Line {
             Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
             Self::Look => BusMessage::Look,
-            Self::Hello(node) => BusMessage::Hello(node),
-            Self::Bye(node) => BusMessage::Bye(node),
+            Self::Hello => BusMessage::Hello,
+            Self::Bye => BusMessage::Bye,
         })
     }
 }
@@ -266,8 +265,8 @@ impl From<&BusMessage> for Line {
             BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             BusMessage::Look => Self::Look,
-            BusMessage::Hello(node) => Self::Hello(*node),
-            BusMessage::Bye(node) => Self::Bye(*node),
+            BusMessage::Hello => Self::Hello,
+            BusMessage::Bye => Self::Bye,
         }
     }
 }
@@ -403,8 +402,8 @@ mod tests {
             BusMessage::EchoOf(UserId(1), MessageId::generate()),
             BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
             BusMessage::Look,
-            BusMessage::Hello(NodeId::generate()),
-            BusMessage::Bye(NodeId::generate()),
+            BusMessage::Hello,
+            BusMessage::Bye,
         ]
     }
 
@@ -421,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_into_a_letter_is_told_in_fewer_words() {
-        for news in [offer("x".repeat(8_000), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
+        for news in [offer("x".repeat(PAYLOAD_BYTES_MAX), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
             assert!(news.lines().is_none());
             let short = news.in_short();
             let [BusMessage::Wake(Class::Chat, users), BusMessage::EchoOf(UserId(3), _)] = &short[..] else { panic!("{short:?}") };
@@ -451,7 +450,7 @@ mod tests {
 
     #[test]
     fn letters_hold_as_many_lines_as_fit_and_leave_the_rest() {
-        let mut lines: VecDeque<String> = (0..10).map(|_| "x".repeat(3_000)).collect();
+        let mut lines: VecDeque<String> = (0..10).map(|_| "x".repeat(2_500)).collect();
         let payloads = payloads(&mut lines, 3);
         assert_eq!((payloads.len(), lines.len()), (3, 4));
         assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX && payload.lines().count() == 2));

@@ -123,7 +123,7 @@ impl Queue {
                 *known = (*known).max(*seq);
                 return Posted::InShort;
             }
-            BusMessage::Look | BusMessage::Hello(_) | BusMessage::Bye(_) => {
+            BusMessage::Look | BusMessage::Hello | BusMessage::Bye => {
                 self.look = true;
                 return Posted::InShort;
             }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn fill(queue: &mut Queue) {
-        for bytes in [7_000, 100, 0] {
+        for bytes in [5_000, 100, 0] {
             while queue.put(&notice(bytes)) == Posted::Whole {}
         }
         while queue.put(&BusMessage::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
@@ -243,7 +243,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(queue.put(&BusMessage::EchoOf(UserId(1), message)), Posted::InShort);
         }
-        assert_eq!(queue.put(&notice(7_000)), Posted::Dropped, "it is kept nowhere, and nothing depends on it");
+        assert_eq!(queue.put(&notice(5_000)), Posted::Dropped, "it is kept nowhere, and nothing depends on it");
         assert!(queue.bytes == full && full <= BYTES_MAX);
         let short: Vec<BusMessage> =
             told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();

@@ -126,7 +126,7 @@ struct Head {
 
 impl Seals {
     /// Knows no key and nobody yet.
-    pub(super) const fn new(me: NodeId) -> Self {
+    pub(super) fn new(me: NodeId) -> Self {
         let (keys, senders, missed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         Self { me, boot: Uuid::nil(), counter: 0, keys, sealing: 0, senders, missed }
     }

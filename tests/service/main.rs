@@ -53,6 +53,7 @@ mod sql;
 mod starting;
 mod stopping;
 mod storms;
+mod strangers;
 mod unreadable;
 mod upgrades;
 mod vanished;

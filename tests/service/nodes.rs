@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use restante::app;
 use restante::config::Config;
+use restante::domain::{ChatId, ChatSeq, Class, UserId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Connect, Database, Node, Socket, StallingProxy, database, direct, group, number, until_true, wait_until};
+use crate::support::{
+    Connect, Database, Node, Socket, StallingProxy, database, direct, fill, group, number, until_true, users, wait_until,
+};
 
 /// No slow look in these tests.
 pub fn never(config: &mut Config) {
@@ -105,6 +108,29 @@ async fn what_a_user_sends_is_shown_on_its_connections_at_other_nodes_whatever_i
     }
     assert!(other.app().context().metrics.bus_received.of("echo").get() >= 10, "most of them did not fit");
     one.stop().await;
+    other.stop().await;
+}
+
+/// Nobody looks for itself in this test: what a stopping node still has to tell must be told.
+#[tokio::test]
+async fn what_a_node_has_still_to_tell_when_it_stops_is_told() {
+    let (_db, one, other, pool) = two_nodes().await;
+    let chat = direct(&pool, "alice", "bob").await;
+    let ids = users(&pool, &["alice", "bob"]).await;
+    let mut bob = other.connect("bob").await;
+    fill(&pool, chat, "alice", 1).await;
+    let looks = other.app().context().metrics.wakes.of("look").get();
+    let notifier = one.app().context().notifier.clone();
+    // More than a few transactions hold, before what counts.
+    for _ in 0..10_000 {
+        notifier.read_up_to(UserId(ids[0]), ChatId(chat), ChatSeq(1));
+    }
+    notifier.wake(UserId(ids[1]), Class::Chat);
+    one.stop().await;
+    bob.event("message:receive").await;
+    until_true(&pool, "select count(*) = 1 from nodes where not is_leaving").await;
+    wait_until("the other knows that it is alone", || other.app().context().notifier.is_alone()).await;
+    assert_eq!(other.app().context().metrics.wakes.of("look").get(), looks, "a node that has told everything leaves nothing to look for");
     other.stop().await;
 }
 
