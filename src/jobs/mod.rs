@@ -1,10 +1,11 @@
 //! Jobs: chores that run beside everything else, one file each on one skeleton (`job`): every so often one pass of bounded
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
-//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `expire`, `finish`, `reap`.
+//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `expire`, `finish`, `horizon`, `reap`.
 
 mod expire;
 mod finish;
+mod horizon;
 mod job;
 mod reap;
 mod runner;
@@ -18,6 +19,7 @@ use crate::delivery::Delivery;
 use crate::presence::Node;
 use expire::Expire;
 use finish::Finish;
+use horizon::Horizon;
 pub use job::{DoneBy, Job, Passed, Rest};
 use reap::Reap;
 pub use runner::{JobNode, LeaseTimes, Runner};
@@ -27,5 +29,6 @@ pub fn start(node: &Node, delivery: &Delivery, tasks: &TaskTracker, stop: &Cance
     let on = JobNode::new(node.store.clone(), node.bus.me(), Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Reap::new(node.clone()), on).run(stop.clone()));
 }
