@@ -731,7 +731,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) IS 'Counts an attempt against rows that still wait; the last one, or a final one, fails the row. Rows that do not wait are passed over. A row may stand in a call once.';
 
-CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(came boolean, live uuid[])
+CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(came boolean, boot uuid, live uuid[], boots uuid[], key_numbers bigint[], secrets bytea[], sealing bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
@@ -741,6 +741,7 @@ CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(cam
     SET plan_cache_mode TO 'force_generic_plan'
     SET search_path TO 'public', 'pg_temp'
     AS $$
+#variable_conflict use_column
 declare
   v_now   timestamptz := clock_timestamp();
   v_lives interval := p_lives_ms * interval '1 millisecond';
@@ -752,12 +753,49 @@ begin
       on conflict (node_id) do update set seen_at = v_now, gone_at = excluded.gone_at, lives = excluded.lives;
   end if;
   -- A handful of rows, by the key from its beginning.
-  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving) into live
-    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000';
+  select array_agg(n.node_id), array_agg(n.boot), (array_agg(n.boot) filter (where n.node_id = p_node))[1] into live, boots, boot
+    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and restante_is_alive(n, v_now) and not n.is_leaving;
+  select k.key_numbers, k.secrets, k.sealing into key_numbers, secrets, sealing from restante_bus_keys() k;
   return next;
 end $$;
 
-COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, and which nodes live?';
+COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
+
+CREATE FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now    timestamptz := clock_timestamp();
+  v_number bigint;
+  v_made   timestamptz;
+begin
+  perform restante_needs_read_committed();
+  select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
+  -- One from a time that is still to come was made before the clock was set back.
+  if not found or v_made > v_now or v_made <= v_now - interval '1 day' then
+    -- gen_random_uuid() is as random as PostgreSQL can be, 122 bits of it.
+    insert into bus_keys (key_number, secret, made_at)
+      values (coalesce(v_number, 0) + 1,
+              sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), v_now)
+      on conflict do nothing;
+    -- Perhaps of another node, which has committed meanwhile.
+    select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
+  end if;
+  delete from bus_keys k where k.key_number < v_number and (k.key_number < v_number - 1 or v_made <= v_now - interval '2 minutes');
+  -- A key is used once every node that lives has asked for it. The first one is used at once.
+  select array_agg(k.key_number), array_agg(k.secret), coalesce(max(k.key_number) filter (where k.made_at <= v_now - interval '1 minute'), min(k.key_number))
+    into key_numbers, secrets, sealing
+    from bus_keys k where k.key_number >= 0;
+end $$;
+
+COMMENT ON FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) IS 'The secrets of nodes that are valid now, and the number of the one to seal with. Makes one where none is there, or the newest is a day old.';
 
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -1300,7 +1338,8 @@ CREATE TABLE nodes (
     seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     gone_at timestamp with time zone NOT NULL,
     lives interval NOT NULL,
-    is_leaving boolean DEFAULT false NOT NULL
+    is_leaving boolean DEFAULT false NOT NULL,
+    boot uuid DEFAULT gen_random_uuid() NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -1317,6 +1356,8 @@ COMMENT ON COLUMN nodes.gone_at IS 'From then on it counts as gone, unless anoth
 COMMENT ON COLUMN nodes.lives IS 'How long a heartbeat is good for. A gone_at further ahead than that was written before the clock was set back: it is not believed.';
 
 COMMENT ON COLUMN nodes.is_leaving IS 'It ends as planned: nothing is told to it any more, and its users count until gone_at, so that they may come to other nodes unnoticed.';
+
+COMMENT ON COLUMN nodes.boot IS 'Drawn each time that the node is listed. Nodes believe what another one tells only under the boot that is listed: what it told under an earlier one cannot be told again.';
 
 CREATE FUNCTION restante_is_alive(p_node nodes, p_at timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE
@@ -2520,6 +2561,23 @@ $$;
 
 COMMENT ON FUNCTION restante_wake_channel() IS 'On which channel nodes are woken from SQL: channels belong to a database, and another schema of it may hold another service.';
 
+CREATE TABLE bus_keys (
+    key_number bigint NOT NULL,
+    secret bytea NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_bus_key_has_32_bytes CHECK ((octet_length(secret) = 32))
+);
+
+COMMENT ON TABLE bus_keys IS 'The secrets with which nodes encrypt what they tell one another, since anybody who may connect to the database may listen and notify. Only the role of the service may read it. A heartbeat makes the next key when the newest is a day old; two are valid while it changes.';
+
+COMMENT ON COLUMN bus_keys.key_number IS 'Later keys have higher numbers.';
+
+COMMENT ON COLUMN bus_keys.secret IS '32 random bytes. Keys for AES-256-GCM are derived from it, one for each node and boot.';
+
+COMMENT ON COLUMN bus_keys.made_at IS 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
+
+COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'What the service expects.';
+
 CREATE TABLE chat_heads (
     chat_id uuid NOT NULL,
     step bigint DEFAULT 0 NOT NULL,
@@ -2708,7 +2766,7 @@ COMMENT ON COLUMN endings.discarded_at IS 'When an operator gave it up for good:
 
 COMMENT ON COLUMN endings.ended_at IS 'When it ended, or was put back.';
 
-COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a sender asks for what changed at or above the xmin of its last look.';
+COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
 
 COMMENT ON CONSTRAINT endings_failed_expired_or_were_put_back ON endings IS 'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
 
@@ -2795,7 +2853,7 @@ COMMENT ON COLUMN marks.read_seq IS 'No message of the chat at or below this num
 
 COMMENT ON COLUMN marks.has_hole IS 'A message may wait below what this member has acked since: it was requeued, or skipped, or acked by another way. The marks are then computed from the rows, not taken from what a session proposes. Cleared when nothing waits.';
 
-COMMENT ON COLUMN marks.marked_xid IS 'Transaction that last moved a mark. A sender that was away asks for marks at or above the xmin of its last look: by transaction, not by clock, so that one that commits late is not missed.';
+COMMENT ON COLUMN marks.marked_xid IS 'Transaction that last moved a mark. A sender that was away asks for marks of the transactions that its last look did not see: by transaction, not by clock, so that one that commits late is not missed.';
 
 COMMENT ON COLUMN marks.purged_seq IS 'The rows of this member for messages of the chat at or below this number have been removed, save those that were put back since. Unread messages are counted above it, and no mark is computed from rows below it.';
 
@@ -2970,6 +3028,9 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+ALTER TABLE ONLY bus_keys
+    ADD CONSTRAINT a_bus_key_is_known_by_its_number PRIMARY KEY (key_number);
+
 ALTER TABLE ONLY chat_heads
     ADD CONSTRAINT a_chat_head_is_found_by_its_newest_step PRIMARY KEY (chat_id, step);
 
@@ -3045,6 +3106,8 @@ ALTER TABLE ONLY chats
 
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_are_known_by_their_number PRIMARY KEY (id);
+
+COMMENT ON INDEX a_bus_key_is_known_by_its_number IS 'The newest keys.';
 
 COMMENT ON INDEX a_chat_head_is_found_by_its_newest_step IS 'Locks and reads the counter of one chat: order by step desc limit 1.';
 

@@ -148,7 +148,7 @@ comment on column marks.read_seq is 'No message of the chat at or below this num
 comment on column marks.has_hole is
   'A message may wait below what this member has acked since: it was requeued, or skipped, or acked by another way. The marks are then computed from the rows, not taken from what a session proposes. Cleared when nothing waits.';
 comment on column marks.marked_xid is
-  'Transaction that last moved a mark. A sender that was away asks for marks at or above the xmin of its last look: by transaction, not by clock, so that one that commits late is not missed.';
+  'Transaction that last moved a mark. A sender that was away asks for marks of the transactions that its last look did not see: by transaction, not by clock, so that one that commits late is not missed.';
 comment on constraint what_is_read_was_delivered on marks is 'A writer that moves read_seq moves delivered_seq at least as far.';
 comment on index a_mark_is_found_by_its_newest_step is 'Locks and reads the marks of one member: order by step desc limit 1.';
 
@@ -363,7 +363,7 @@ comment on column endings.attempts is 'Attempts that were counted against it.';
 comment on column endings.last_error is 'What went wrong last before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
 comment on column endings.discarded_at is 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
 comment on column endings.ended_at is 'When it ended, or was put back.';
-comment on column endings.ended_xid is 'Transaction that changed it last: a sender asks for what changed at or above the xmin of its last look.';
+comment on column endings.ended_xid is 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
 comment on constraint endings_failed_expired_or_were_put_back on endings is
   'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
 comment on index a_row_ends_once is 'Found by message and recipient when it is put back.';
@@ -417,6 +417,7 @@ create table nodes (
   gone_at    timestamptz not null,
   lives      interval not null,
   is_leaving boolean not null default false,
+  boot       uuid not null default gen_random_uuid(),
   constraint a_node_is_listed_once primary key (node_id)
 ) with (fillfactor = 50);
 comment on table nodes is
@@ -427,8 +428,26 @@ comment on column nodes.seen_at is 'Its last heartbeat: last_seen of its users, 
 comment on column nodes.gone_at is 'From then on it counts as gone, unless another heartbeat comes before.';
 comment on column nodes.lives is 'How long a heartbeat is good for. A gone_at further ahead than that was written before the clock was set back: it is not believed.';
 comment on column nodes.is_leaving is 'It ends as planned: nothing is told to it any more, and its users count until gone_at, so that they may come to other nodes unnoticed.';
+comment on column nodes.boot is
+  'Drawn each time that the node is listed. Nodes believe what another one tells only under the boot that is listed: what it told under an earlier one cannot be told again.';
 comment on constraint a_node_is_listed_once on nodes is 'A heartbeat finds its row.';
 comment on index a_node_is_listed_once is 'A heartbeat finds its row; whose lease is it?';
+
+create table bus_keys (
+  key_number bigint not null,
+  secret     bytea not null,
+  made_at    timestamptz not null default clock_timestamp(),
+  constraint a_bus_key_is_known_by_its_number primary key (key_number),
+  constraint a_bus_key_has_32_bytes check (octet_length(secret) = 32)
+);
+revoke all on bus_keys from public;
+comment on table bus_keys is
+  'The secrets with which nodes encrypt what they tell one another, since anybody who may connect to the database may listen and notify. Only the role of the service may read it. A heartbeat makes the next key when the newest is a day old; two are valid while it changes.';
+comment on column bus_keys.key_number is 'Later keys have higher numbers.';
+comment on column bus_keys.secret is '32 random bytes. Keys for AES-256-GCM are derived from it, one for each node and boot.';
+comment on column bus_keys.made_at is 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
+comment on constraint a_bus_key_has_32_bytes on bus_keys is 'What the service expects.';
+comment on index a_bus_key_is_known_by_its_number is 'The newest keys.';
 
 create table presence_leases (
   user_id bigint not null,

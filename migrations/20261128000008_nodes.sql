@@ -11,12 +11,44 @@ end $$;
 comment on function restante_is_alive(nodes, timestamptz) is
   'Does this node live? A gone_at further ahead than a heartbeat is good for was written before the clock was set back, and is not believed.';
 
-create function restante_beat(p_node uuid, p_lives_ms integer)
-returns table (came boolean, live uuid[])
+create function restante_bus_keys(out key_numbers bigint[], out secrets bytea[], out sealing bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set search_path from current
 as $$
+declare
+  v_now    timestamptz := clock_timestamp();
+  v_number bigint;
+  v_made   timestamptz;
+begin
+  perform restante_needs_read_committed();
+  select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
+  -- One from a time that is still to come was made before the clock was set back.
+  if not found or v_made > v_now or v_made <= v_now - interval '1 day' then
+    -- gen_random_uuid() is as random as PostgreSQL can be, 122 bits of it.
+    insert into bus_keys (key_number, secret, made_at)
+      values (coalesce(v_number, 0) + 1,
+              sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), v_now)
+      on conflict do nothing;
+    -- Perhaps of another node, which has committed meanwhile.
+    select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
+  end if;
+  delete from bus_keys k where k.key_number < v_number and (k.key_number < v_number - 1 or v_made <= v_now - interval '2 minutes');
+  -- A key is used once every node that lives has asked for it. The first one is used at once.
+  select array_agg(k.key_number), array_agg(k.secret), coalesce(max(k.key_number) filter (where k.made_at <= v_now - interval '1 minute'), min(k.key_number))
+    into key_numbers, secrets, sealing
+    from bus_keys k where k.key_number >= 0;
+end $$;
+comment on function restante_bus_keys() is
+  'The secrets of nodes that are valid now, and the number of the one to seal with. Makes one where none is there, or the newest is a day old.';
+
+create function restante_beat(p_node uuid, p_lives_ms integer)
+returns table (came boolean, boot uuid, live uuid[], boots uuid[], key_numbers bigint[], secrets bytea[], sealing bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+#variable_conflict use_column
 declare
   v_now   timestamptz := clock_timestamp();
   v_lives interval := p_lives_ms * interval '1 millisecond';
@@ -28,12 +60,13 @@ begin
       on conflict (node_id) do update set seen_at = v_now, gone_at = excluded.gone_at, lives = excluded.lives;
   end if;
   -- A handful of rows, by the key from its beginning.
-  select array_agg(n.node_id) filter (where restante_is_alive(n, v_now) and not n.is_leaving) into live
-    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000';
+  select array_agg(n.node_id), array_agg(n.boot), (array_agg(n.boot) filter (where n.node_id = p_node))[1] into live, boots, boot
+    from nodes n where n.node_id >= '00000000-0000-0000-0000-000000000000' and restante_is_alive(n, v_now) and not n.is_leaving;
+  select k.key_numbers, k.secrets, k.sealing into key_numbers, secrets, sealing from restante_bus_keys() k;
   return next;
 end $$;
 comment on function restante_beat(uuid, integer) is
-  'The heartbeat of a node, good for so many milliseconds: was it listed before, and which nodes live?';
+  'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
 
 create function restante_leave(p_node uuid, p_grace_ms integer) returns void
 language sql volatile

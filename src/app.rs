@@ -171,6 +171,7 @@ pub struct App {
     store: Store,
     delivery: Delivery,
     shared: connection::Shared,
+    nodes: Nodes,
     /// Cancelled when connections are gone: the port is closed, requests that are under way are answered.
     stop_listening: CancellationToken,
     /// Cancelled after that: lanes write what is queued and end.
@@ -290,7 +291,7 @@ impl App {
         let (listens, connect_to) = (admitting(&epoch, 1), database.direct.clone());
         let (of_store, of_notifier, of_bus, of_metrics) = (store.clone(), notifier.clone(), bus.clone(), Arc::clone(&metrics));
         let nodes = Nodes { listens, connect_to, wakes, carrier, store: of_store, notifier: of_notifier, bus: of_bus, metrics: of_metrics };
-        nodes.start(&tasks, &stop_lanes);
+        nodes.clone().start(&tasks, &stop_lanes);
         let node =
             presence::Node { store: store.clone(), hub: Arc::clone(&hub), notifier: notifier.clone(), bus, metrics: Arc::clone(&metrics) };
         let presence = Presence::start(node.clone(), PRESENCE, &tasks, &stop_lanes).await?;
@@ -327,7 +328,7 @@ impl App {
         let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.context.metrics), stop_listening.clone()));
         info!(%addr, "listening");
         let grace = config.shutdown_grace;
-        Ok(Self { addr, shape, store, delivery, shared, stop_listening, stop_lanes, connections, listening, tasks, grace })
+        Ok(Self { addr, shape, store, delivery, shared, nodes, stop_listening, stop_lanes, connections, listening, tasks, grace })
     }
 
     /// The address on which the node listens.
@@ -382,7 +383,13 @@ impl App {
         self.stop_lanes.cancel();
         self.tasks.close();
         let rest = async {
-            self.tasks.wait().await;
+            if self.shared.context.epoch.is_over() {
+                self.tasks.wait().await;
+            } else {
+                // Lanes that write out tell of it still. Once all has ended nothing is told any more.
+                self.nodes.farewell(async { self.tasks.wait().await }).await;
+                self.tasks.wait().await;
+            }
             if !self.shared.context.epoch.is_over()
                 && let Err(cause) = self.shared.context.presence.leave().await
             {

@@ -1,17 +1,21 @@
 //! Tells connected users, wherever they are: those of this node through the hub, those of others over the bus.
 //!
 //! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes news of other nodes to
-//! its own sessions only, so nothing circulates.
+//! its own sessions only, so nothing circulates. What nobody has signed only wakes users, within the bounds of `wake_limiter`.
 
-use std::sync::Arc;
+mod wake_limiter;
 
-use tokio::sync::broadcast;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::bus::{Bus, BusMessage, Heard, Posted};
+use tokio::sync::{Notify, broadcast};
+use tracing::warn;
+
+use crate::bus::{Bus, BusEvent, BusMessage, Posted, Rejected};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Status, UserId};
 use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
+use wake_limiter::{LookAt, ROUND, WakeLimiter};
 
 /// Changes of members that the receiver may be behind.
 const CHANGED_CHATS_MAX: usize = 1_024;
@@ -24,12 +28,21 @@ pub struct Notifier {
     metrics: Arc<Metrics>,
     /// Chats whose members have changed, wherever that was done.
     changed_chats: broadcast::Sender<Option<ChatId>>,
+    unsigned: Arc<Unsigned>,
+}
+
+/// Wakes that nobody has signed.
+#[derive(Debug, Default)]
+struct Unsigned {
+    limiter: Mutex<WakeLimiter>,
+    /// Rung when a round begins.
+    ring: Notify,
 }
 
 impl Notifier {
     /// Those of this hub, and those beyond this bus.
     pub fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
-        Self { hub, bus, metrics, changed_chats: broadcast::Sender::new(CHANGED_CHATS_MAX) }
+        Self { hub, bus, metrics, changed_chats: broadcast::Sender::new(CHANGED_CHATS_MAX), unsigned: Arc::default() }
     }
 
     /// Nobody is connected, here or elsewhere.
@@ -145,23 +158,69 @@ impl Notifier {
         self.post(&BusMessage::Displaced(user, device.clone(), session_no));
     }
 
-    /// Passes on to the sessions of this node what was heard.
-    pub fn heard(&self, heard: Heard) {
-        match heard {
-            Heard::Wake(users) => {
+    /// Passes on to the sessions of this node what was received.
+    pub fn received(&self, event: BusEvent) {
+        match event {
+            BusEvent::Wake(users) => {
                 self.metrics.bus_received.of("sql").inc();
-                users.into_iter().for_each(|user| Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)));
+                self.wake_within_limits(users, LookAt::Inboxes);
             }
-            Heard::Marks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
-            Heard::Message(news) => {
+            BusEvent::Marks(users) => self.wake_within_limits(users, LookAt::Marks),
+            BusEvent::Message(news) => {
                 self.metrics.bus_received.of(news.kind()).inc();
                 self.news(news);
             }
-            Heard::Unknown => {
+            BusEvent::Unknown => {
                 self.metrics.bus_received.of("unknown").inc();
             }
-            Heard::Missed => self.look(),
+            BusEvent::Rejected(reason) => {
+                let rejected = self.metrics.bus_rejected.of(reason.as_str());
+                if rejected.inc() == 0 && reason != Rejected::Unlisted {
+                    warn!(
+                        reason = reason.as_str(),
+                        "something was told to this node that no other node has told: who may connect to the database?"
+                    );
+                }
+            }
+            BusEvent::Missed => self.look(),
         }
+    }
+
+    /// Wakes users whose wakes had to wait, round by round, until it is dropped.
+    pub async fn wake_in_rounds(&self) {
+        loop {
+            self.unsigned.ring.notified().await;
+            loop {
+                tokio::time::sleep(ROUND).await;
+                let due = self.limiter().next_round();
+                if due.is_empty() {
+                    break;
+                }
+                due.into_iter().for_each(|(user, look_at)| self.wake_here(user, look_at));
+            }
+        }
+    }
+
+    /// Users who are not here wake nobody and count for nothing.
+    fn wake_within_limits(&self, users: Vec<UserId>, look_at: LookAt) {
+        for user in users.into_iter().filter(|user| self.hub.is_here(*user)) {
+            if self.limiter().admit(user, look_at) {
+                self.wake_here(user, look_at);
+            }
+            self.unsigned.ring.notify_one();
+        }
+    }
+
+    fn wake_here(&self, user: UserId, look_at: LookAt) {
+        match look_at {
+            LookAt::Inboxes => Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)),
+            LookAt::Marks => self.hub.look_at_marks(user),
+        }
+    }
+
+    fn limiter(&self) -> MutexGuard<'_, WakeLimiter> {
+        // Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+        self.unsigned.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Anything may have been missed: every session of this node looks for itself.
@@ -184,10 +243,11 @@ impl Notifier {
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
             BusMessage::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
+            BusMessage::EchoOf(sender, message) => self.hub.tell(sender, &Note::EchoOf(message)),
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
             BusMessage::Look => self.look(),
-            BusMessage::Hello(node) => self.bus.meet(node),
-            BusMessage::Bye(node) => self.bus.part(node),
+            // The bus has taken note.
+            BusMessage::Hello | BusMessage::Bye => {}
         }
     }
 
@@ -245,10 +305,10 @@ mod tests {
         (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
     }
 
-    /// The entry that Anna's session finds once this was heard.
-    fn finds(heard: Heard) -> Vec<String> {
+    /// The entry that Anna's session finds once this was received.
+    fn finds(event: BusEvent) -> Vec<String> {
         let (notifier, mut reader) = node();
-        notifier.heard(heard);
+        notifier.received(event);
         std::iter::from_fn(|| reader.try_next()).flat_map(words).collect()
     }
 
@@ -259,6 +319,7 @@ mod tests {
             Found::Note(Note::Receipt(_)) => vec!["receipt".to_owned()],
             Found::Note(Note::ReadUpTo(_, seq)) => vec![format!("read up to {seq}")],
             Found::Note(Note::Notice(notice)) => vec![format!("{:?}", *notice)],
+            Found::Note(Note::EchoOf(_)) => vec!["echo of".to_owned()],
             Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
             Found::Missed(missed) => {
                 let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));
@@ -308,16 +369,14 @@ mod tests {
                 "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }",
             ),
             (BusMessage::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
+            (BusMessage::EchoOf(ANNA, MessageId::generate()), "echo of"),
             (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
-            assert_eq!(finds(Heard::Message(news)).join(", "), found);
+            assert_eq!(finds(BusEvent::Message(news)).join(", "), found);
         }
-        let echo = finds(Heard::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
+        let echo = finds(BusEvent::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
-        assert_eq!(finds(Heard::Message(BusMessage::Look)), ["wake chat", "wake alert", "wake event", "marks", "ended"]);
-        assert_eq!(finds(Heard::Missed), ["wake chat", "wake alert", "wake event", "marks", "ended"]);
-        assert_eq!(finds(Heard::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
-        assert_eq!(finds(Heard::Marks(vec![ANNA])), ["marks", "ended"]);
+            assert_eq!(finds(BusEvent::Message(news)).join(", "), found);
     }
 
     #[test]
@@ -330,21 +389,34 @@ mod tests {
             BusMessage::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
             BusMessage::Notice(vec![BEN], online()),
             BusMessage::Watched(ANNA, online()),
+            BusMessage::EchoOf(BEN, MessageId::generate()),
             BusMessage::Displaced(ANNA, device("phone"), 5),
             BusMessage::Displaced(ANNA, device("laptop"), 6),
             BusMessage::Displaced(BEN, device("phone"), 6),
         ] {
-            assert_eq!(finds(Heard::Message(news.clone())), [""; 0], "{news:?}");
+            assert_eq!(finds(BusEvent::Message(news.clone())), [""; 0], "{news:?}");
         }
-        assert_eq!(finds(Heard::Unknown), [""; 0]);
+        assert_eq!(finds(BusEvent::Unknown), [""; 0]);
     }
 
-    #[test]
-    fn a_node_that_says_that_it_has_come_or_goes_is_believed() {
-        let ((notifier, _), other) = (node(), NodeId::generate());
-        notifier.heard(Heard::Message(BusMessage::Hello(other)));
-        assert!(!notifier.is_alone());
-        notifier.heard(Heard::Message(BusMessage::Bye(other)));
-        assert!(notifier.is_alone());
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_wakes_that_nobody_signed_wakes_a_user_once_a_round_and_the_last_of_them_too() {
+        let (notifier, mut reader) = node();
+        let mut woken = 0;
+        let rounds = notifier.wake_in_rounds();
+        let flood = async {
+            for _ in 0..40 {
+                notifier.received(BusEvent::Wake(vec![ANNA, BEN, UserId(-1), ANNA]));
+                woken += std::iter::from_fn(|| reader.try_next()).count();
+                tokio::time::sleep(ROUND / 20).await;
+            }
+            tokio::time::sleep(ROUND * 2).await;
+            woken += std::iter::from_fn(|| reader.try_next()).count();
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = flood => {}
+        }
+        assert!((3..=5).contains(&woken), "{woken}");
     }
 }

@@ -82,6 +82,37 @@ impl EncodeMetric for AgeGauge {
     }
 }
 
+/// A gauge in seconds of one thing at a time, with labels that say which. Its labels are names that the database's administrators
+/// chose, and there is one series: the one that was set last. Clones share it.
+#[derive(Debug, Clone)]
+pub struct NamedAgeGauge {
+    labels: [&'static str; 3],
+    set: Arc<Mutex<(Duration, [String; 3])>>,
+}
+
+impl NamedAgeGauge {
+    /// This is the age, and what has it; empty: nothing that has a name.
+    pub fn set(&self, age: Duration, names: [String; 3]) {
+        *self.set.lock().unwrap_or_else(PoisonError::into_inner) = (age, names);
+    }
+}
+
+impl TypedMetric for NamedAgeGauge {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for NamedAgeGauge {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (age, names) = self.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let labels: [(&str, String); 3] = std::array::from_fn(|n| (self.labels[n], printable(&names[n]).to_string()));
+        encoder.encode_family(&labels)?.encode_gauge(&age.as_secs_f64())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 macro_rules! metrics {
     ($($field:ident: $type:ty = $kind:ident($($arg:expr),*), $name:literal $(in $unit:ident)?, $help:literal;)*) => {
         /// Every metric of one node. Cheap to update from anywhere; shared as an `Arc`.
@@ -150,9 +181,13 @@ metrics! {
     database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
     bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "News told to other nodes, by kind";
     bus_received: Labelled<Counter> = labelled("kind", counter), "bus_received", "News heard from other nodes, and from SQL functions, by kind";
+    bus_rejected: Labelled<Counter> = labelled("reason", counter), "bus_rejected",
+        "Notifications that were not believed, by reason: forged, replayed, unlisted (of a node that the database does not list yet)";
     bus_degraded: Labelled<Counter> = labelled("kind", counter), "bus_degraded",
         "News that did not fit and were told in fewer words, or not at all, by kind; `publish`: what a failed transaction held";
     listener_connects: Counter = counter(), "listener_connects", "Times that the connection that listens was made; more than one: it was lost";
+    oldest_transaction_age: NamedAgeGauge = named_age(["database", "role", "process"]), "oldest_transaction_age" in Seconds,
+        "Age of the oldest transaction of the whole cluster that writes and has not ended, and whose it is, once it is a second old";
     live_nodes: Gauge = gauge(), "live_nodes", "Nodes that live, this one too";
     presence_leases: Gauge = gauge(), "presence_leases", "Users whom this node says to be online";
     job_passes: Labelled<Counter, 2> = labelled_by(["job", "outcome"], counter), "job_passes",
@@ -232,6 +267,10 @@ fn age() -> AgeGauge {
     AgeGauge { set: Arc::new(Mutex::new((Instant::now(), Duration::ZERO))) }
 }
 
+fn named_age(labels: [&'static str; 3]) -> NamedAgeGauge {
+    NamedAgeGauge { labels, set: Arc::default() }
+}
+
 fn labelled<M: Clone>(label: &'static str, constructor: fn() -> M) -> Labelled<M> {
     labelled_by([label], constructor)
 }
@@ -253,6 +292,7 @@ mod tests {
         metrics.lane_batch_duration.of("accept").observe(1.0);
         metrics.job_passes.of_all(["expire", "done"]).inc();
         metrics.job_success_age.of("expire").set(Duration::from_secs(90));
+        metrics.oldest_transaction_age.set(Duration::from_secs(7), ["a\"b\nc".to_owned(), "ann".to_owned(), "12".to_owned()]);
         let text = metrics.render();
         for line in [
             r#"restante_messages_refused_total{code="busy"} 1"#,
@@ -261,6 +301,7 @@ mod tests {
             r#"restante_lane_batch_duration_seconds_count{lane="accept"} 1"#,
             r#"restante_job_passes_total{job="expire",outcome="done"} 1"#,
             r#"restante_job_success_age_seconds{job="expire"} 90."#,
+            r#"restante_oldest_transaction_age_seconds{database="a\"b⏎c",role="ann",process="12"} 7.0"#,
             "# HELP restante_sessions Connections that are authenticated now.",
             "restante_database_away 0",
         ] {

@@ -1,4 +1,4 @@
-//! The bus between this node and the others: NOTIFY and LISTEN, or NATS.
+//! The bus between this node and the others: NOTIFY and LISTEN, or NATS. Letters are sealed before they come here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,8 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::StartError;
-use crate::bus::{self, Bus, Heard, ListenerSettings};
+use crate::bus::{self, Bus, BusEvent, Letters, ListenerSettings};
 use crate::config::Config;
-use crate::domain::NodeId;
 use crate::notifier::Notifier;
 use crate::store::{Epoch, Store};
 use crate::telemetry::Metrics;
@@ -35,7 +34,7 @@ pub(super) struct Nodes {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// The transport of payloads to other nodes.
+/// The transport of letters to other nodes.
 #[derive(Debug, Clone)]
 pub(super) enum Carrier {
     /// PostgreSQL.
@@ -62,18 +61,17 @@ impl Carrier {
     }
 
     /// False: they did not arrive.
-    async fn carry(&self, to: &[NodeId], payloads: &[String]) -> bool {
+    async fn carry(&self, letters: Letters) -> bool {
         let (told, metrics) = match self {
             Self::Notify(store, metrics) => {
-                let channels: Vec<String> = to.iter().copied().map(bus::channel).collect();
-                let told = store.notify(&channels, payloads).await;
+                let told = store.notify(letters.into_iter().map(|(node, letter)| (bus::channel(node), letter))).await;
                 if let Err(cause) = &told {
                     debug!(?cause, "other nodes could not be notified");
                 }
                 (told.is_ok(), metrics)
             }
             #[cfg(feature = "nats")]
-            Self::Nats(nats, metrics) => (nats.carry(to, payloads).await, metrics),
+            Self::Nats(nats, metrics) => (nats.carry(letters).await, metrics),
         };
         if !told {
             metrics.bus_degraded.of("publish").inc();
@@ -85,35 +83,46 @@ impl Carrier {
 impl Nodes {
     /// Starts to listen and to publish, until `stop` is cancelled.
     pub(super) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
-        tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().publish()));
+        let (publishing, end) = (self.clone(), stop.clone());
+        tasks.spawn(async move { publishing.publish(end.cancelled()).await });
+        let notifier = self.notifier.clone();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move { notifier.wake_in_rounds().await }));
         #[cfg(feature = "nats")]
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.clone().listen_to_nats()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.listen()));
     }
 
-    async fn publish(self) {
-        let carrier = &self.carrier;
-        bus::publish(self.bus.clone(), |to, payloads| async move { carrier.carry(&to, &payloads).await }).await;
+    /// Publishes what is told until `end`, and then what is left. The other nodes have to look for what did not arrive: false.
+    async fn publish(&self, end: impl Future<Output = ()>) -> bool {
+        bus::publish(&self.bus, end, |letters| self.carrier.carry(letters)).await
+    }
+
+    /// Goes on to publish until `end`, the end of everything that may tell something. Then tells the other nodes that nothing is
+    /// left: else they look for themselves once this one is gone.
+    pub(super) async fn farewell(&self, end: impl Future<Output = ()>) {
+        if !self.publish(end).await || !bus::part(&self.bus, |letters| self.carrier.carry(letters)).await {
+            debug!("other nodes may not have been told everything; they look once this one is gone");
+        }
     }
 
     #[cfg(feature = "nats")]
     async fn listen_to_nats(self) {
         let Carrier::Nats(nats, _) = &self.carrier else { return };
-        nats.listen(self.bus.me(), || self.bus.lost(), |heard| self.notifier.heard(heard)).await;
+        nats.listen(&self.bus, |event| self.notifier.received(event)).await;
     }
 
-    /// Passes on what is heard.
+    /// Passes on what is received.
     async fn listen(self) {
-        let heard = |heard: Heard| {
-            if let Heard::Missed = heard {
+        let received = |event: BusEvent| {
+            if let BusEvent::Missed = event {
                 self.metrics.listener_connects.inc();
             }
-            self.notifier.heard(heard);
+            self.notifier.received(event);
         };
-        let say = |channel: String, word: String| async { self.store.notify(&[channel], &[word]).await.is_ok() };
+        let say = |channel: String, word: String| async { self.store.notify([(channel, word)]).await.is_ok() };
         let (pool, connect_to) = (self.listens.clone(), self.connect_to.clone());
-        let (me, wakes) = (self.bus.me(), self.wakes.clone());
-        let settings = ListenerSettings { me, wakes, pool, connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
-        bus::listen(settings, say, heard).await;
+        let (bus, wakes) = (self.bus.clone(), self.wakes.clone());
+        let settings = ListenerSettings { bus, wakes, pool, connect_to, beat_interval: BEAT_INTERVAL, silence_max: SILENCE_MAX };
+        bus::listen(settings, say, received).await;
     }
 }

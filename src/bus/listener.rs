@@ -1,8 +1,9 @@
 //! LISTEN: where SQL functions notify every node (`restante_send()`, `restante_requeue()`, `restante_discard()`), and on the
 //! node's own channel. NOTIFY knows databases and no schemas, so each schema has a channel of its own for the former.
+//! What comes on either may be of anybody: the former only wakes users, and the latter is opened by [`Bus::open`].
 //!
 //! A connection can be dead without a word (half-open). So the node notifies itself. A node that does not hear itself for
-//! a while takes the connection for lost and makes another.
+//! a while takes the connection for lost and makes another. Whoever says it, such a message shows that the connection works.
 
 use std::time::Duration;
 
@@ -10,8 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::Heard;
-use super::message::BusMessage;
+use super::{Bus, BusEvent};
 use crate::domain::{NodeId, UserId};
 
 /// The message that a node sends to itself, to see that its connection works.
@@ -23,8 +23,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The node that listens, and after how much silence its connection counts as lost.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
-    /// The node.
-    pub me: NodeId,
+    /// The bus of the node.
+    pub bus: Bus,
     /// The channel of SQL functions; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
     pub wakes: String,
     /// The options of the pool that makes the one connection.
@@ -43,8 +43,12 @@ pub fn channel(node: NodeId) -> String {
 }
 
 /// Listens until it is dropped, through lost connections. `say` notifies a channel.
-pub async fn listen<F: Future<Output = bool>>(settings: ListenerSettings, say: impl Fn(String, String) -> F, heard: impl FnMut(Heard)) {
-    let channel = channel(settings.me);
+pub async fn listen<F: Future<Output = bool>>(
+    settings: ListenerSettings,
+    say: impl Fn(String, String) -> F,
+    received: impl FnMut(BusEvent),
+) {
+    let channel = channel(settings.bus.me());
     let beats = async {
         let mut every = tokio::time::interval(settings.beat_interval);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -56,22 +60,22 @@ pub async fn listen<F: Future<Output = bool>>(settings: ListenerSettings, say: i
     };
     tokio::select! {
         () = beats => {}
-        () = listen_on(&channel, &settings, heard) => {}
+        () = listen_on(&channel, &settings, received) => {}
     }
 }
 
-async fn listen_on(channel: &str, settings: &ListenerSettings, mut heard: impl FnMut(Heard)) {
+async fn listen_on(channel: &str, settings: &ListenerSettings, mut received: impl FnMut(BusEvent)) {
     let (mut pause, mut is_told) = (FIRST_PAUSE, false);
     loop {
         let cause = match timeout(CONNECT_TIME_MAX, listener(channel, settings)).await {
             Ok(Ok(mut listener)) => {
                 // Listening anew: what was notified since the last connection went is not known.
-                heard(Heard::Missed);
+                received(BusEvent::Missed);
                 pause = FIRST_PAUSE;
                 if std::mem::take(&mut is_told) {
                     info!("this node hears the others again");
                 }
-                follow(&mut listener, settings, &mut heard).await
+                follow(&mut listener, settings, &mut received).await
             }
             failed => {
                 if !std::mem::replace(&mut is_told, true) {
@@ -96,10 +100,10 @@ async fn listener(channel: &str, settings: &ListenerSettings) -> Result<PgListen
 }
 
 /// Until the connection is lost, or silent: `try_recv` says so (`None`), where `recv` would quietly make another.
-async fn follow(listener: &mut PgListener, settings: &ListenerSettings, heard: &mut impl FnMut(Heard)) -> Option<sqlx::Error> {
+async fn follow(listener: &mut PgListener, settings: &ListenerSettings, received: &mut impl FnMut(BusEvent)) -> Option<sqlx::Error> {
     loop {
         match timeout(settings.silence_max, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => take(&notification, &settings.wakes, heard),
+            Ok(Ok(Some(notification))) => take(&notification, settings, received),
             Ok(Ok(None)) => return None,
             Ok(Err(cause)) => return Some(cause),
             Err(_) => {
@@ -110,21 +114,16 @@ async fn follow(listener: &mut PgListener, settings: &ListenerSettings, heard: &
     }
 }
 
-fn take(notification: &PgNotification, wakes: &str, heard: &mut impl FnMut(Heard)) {
+fn take(notification: &PgNotification, settings: &ListenerSettings, received: &mut impl FnMut(BusEvent)) {
     match (notification.channel(), notification.payload()) {
-        (channel, payload) if channel == wakes => {
+        (channel, payload) if channel == settings.wakes => {
             let [waits, marks] = told(payload);
-            heard(Heard::Wake(waits));
-            heard(Heard::Marks(marks));
+            received(BusEvent::Wake(waits));
+            received(BusEvent::Marks(marks));
         }
         (_, BEAT) => {}
-        (_, payload) => read(payload, heard),
+        (_, letter) => settings.bus.open(letter, received),
     }
-}
-
-/// Reads a payload.
-pub(super) fn read(payload: &str, heard: &mut impl FnMut(Heard)) {
-    payload.lines().for_each(|line| heard(BusMessage::read(line).map_or(Heard::Unknown, Heard::Message)));
 }
 
 /// The users for whom something waits, and the users for whom marks moved. Items that cannot be read are left out: anybody may notify.
@@ -144,12 +143,5 @@ mod tests {
         assert_eq!(told("m4,1, m55"), [vec![UserId(1)], vec![UserId(4), UserId(55)]]);
         assert_eq!(told(""), [vec![], vec![]]);
         assert_eq!(told("x,7,mx,99999999999999999999"), [vec![UserId(7)], vec![]]);
-    }
-
-    #[test]
-    fn a_letter_is_read_line_by_line() {
-        let mut heard = Vec::new();
-        read("\"Z\"\n{}\n{\"w\":[\"chat\",[7]]}", &mut |news| heard.push(news));
-        assert!(matches!(&heard[..], [Heard::Unknown, Heard::Unknown, Heard::Message(BusMessage::Wake(..))]), "{heard:?}");
     }
 }

@@ -1,8 +1,7 @@
 //! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a payload as fit into
 //! one notification.
 //!
-//! A line that cannot be read is passed over: a newer version may say things that an older one does not know, and
-//! anybody who may use the database may notify.
+//! A line that cannot be read is passed over: a newer version may say things that an older one does not know.
 
 use std::sync::Arc;
 
@@ -10,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::seal::TEXT_BYTES_MAX;
 use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Extension, ExternalId, InboxSeq, Message, MessageId, NodeId, Profile, Receipt, ReceiptCounts, Status,
-    UserId,
+    ChatId, ChatSeq, Class, DeviceId, Extension, ExternalId, InboxSeq, Message, MessageId, Profile, Receipt, ReceiptCounts, Status, UserId,
 };
 use crate::protocol::event::{Encoded, Notice};
 
-/// Bytes of a payload: PostgreSQL takes notifications of less than 8,000.
-pub(super) const PAYLOAD_BYTES_MAX: usize = 7_900;
+/// Bytes of a payload. Sealed it is still shorter than what PostgreSQL takes.
+pub(super) const PAYLOAD_BYTES_MAX: usize = TEXT_BYTES_MAX;
 /// Users named by one wake; so many numbers fit into a payload.
-const USERS_MAX: usize = 350;
+const USERS_MAX: usize = 260;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
@@ -47,14 +46,16 @@ pub enum BusMessage {
     Notice(Vec<UserId>, Encoded<Notice>),
     /// A notice for those who watch this user: it came, or went.
     Watched(UserId, Encoded<Notice>),
+    /// This user has sent a message that does not fit: its sessions read it from the database and show it.
+    EchoOf(UserId, MessageId),
     /// A newer connection of this device: older ones yield.
     Displaced(UserId, DeviceId, i64),
     /// Everybody looks for itself.
     Look,
-    /// A node has come.
-    Hello(NodeId),
-    /// A node ends as planned: nothing is to be told to it any more.
-    Bye(NodeId),
+    /// The node that says it has come: the database lists it.
+    Hello,
+    /// The node that says it ends as planned, and has told everything.
+    Bye,
 }
 
 impl BusMessage {
@@ -67,10 +68,11 @@ impl BusMessage {
             Self::Receipt(..) | Self::ReadUpTo(..) => "receipt",
             Self::Notice(..) => "notice",
             Self::Watched(..) => "presence",
+            Self::EchoOf(..) => "echo",
             Self::Displaced(..) => "displaced",
             Self::Look => "look",
-            Self::Hello(_) => "hello",
-            Self::Bye(_) => "bye",
+            Self::Hello => "hello",
+            Self::Bye => "bye",
         }
     }
 
@@ -90,23 +92,25 @@ impl BusMessage {
         }
     }
 
-    /// The same in fewer words. None: nothing depends on it.
-    pub(super) fn in_short(&self) -> Option<Self> {
+    /// The same in fewer words: for an offer, wakes for its recipients and its sender. Empty: there are no fewer words.
+    pub(super) fn in_short(&self) -> Vec<Self> {
         match self {
-            Self::Offer { class, places, .. } if !places.is_empty() => {
-                Some(Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()))
+            Self::Offer { class, message, places } => {
+                let echo = Self::EchoOf(message.sender.user, message.id);
+                let wake = (!places.is_empty()).then(|| Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()));
+                wake.into_iter().chain([echo]).collect()
             }
-            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => Some(Self::LookAtMarks(vec![*user])),
-            Self::Notice(users, notice) if matches!(**notice, Notice::Removed { .. }) => Some(Self::LookAtMarks(users.clone())),
-            Self::Offer { .. }
+            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => vec![Self::LookAtMarks(vec![*user])],
+            Self::Notice(users, notice) if matches!(**notice, Notice::Removed { .. }) => vec![Self::LookAtMarks(users.clone())],
+            Self::EchoOf(..)
             | Self::Wake(..)
             | Self::LookAtMarks(_)
             | Self::Notice(..)
             | Self::Watched(..)
             | Self::Displaced(..)
             | Self::Look
-            | Self::Hello(_)
-            | Self::Bye(_) => None,
+            | Self::Hello
+            | Self::Bye => Vec::new(),
         }
     }
 
@@ -161,14 +165,16 @@ enum Line {
     Notice(Vec<i64>, Notice),
     #[serde(rename = "a")]
     Watched(i64, Notice),
+    #[serde(rename = "e")]
+    EchoOf(i64, MessageId),
     #[serde(rename = "d")]
     Displaced(i64, DeviceId, i64),
     #[serde(rename = "l")]
     Look,
     #[serde(rename = "h")]
-    Hello(NodeId),
+    Hello,
     #[serde(rename = "b")]
-    Bye(NodeId),
+    Bye,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -229,10 +235,11 @@ impl Line {
             Self::ReadUpTo(user, chat, seq) => BusMessage::ReadUpTo(UserId(user), chat, seq),
             Self::Notice(numbers, notice) => BusMessage::Notice(users(numbers), Encoded::new(notice)),
             Self::Watched(user, notice) => BusMessage::Watched(UserId(user), Encoded::new(notice)),
+            Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
             Self::Look => BusMessage::Look,
-            Self::Hello(node) => BusMessage::Hello(node),
-            Self::Bye(node) => BusMessage::Bye(node),
+            Self::Hello => BusMessage::Hello,
+            Self::Bye => BusMessage::Bye,
         })
     }
 }
@@ -255,10 +262,11 @@ impl From<&BusMessage> for Line {
             BusMessage::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
             BusMessage::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
             BusMessage::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
+            BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             BusMessage::Look => Self::Look,
-            BusMessage::Hello(node) => Self::Hello(*node),
-            BusMessage::Bye(node) => Self::Bye(*node),
+            BusMessage::Hello => Self::Hello,
+            BusMessage::Bye => Self::Bye,
         }
     }
 }
@@ -391,10 +399,11 @@ mod tests {
             BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(4), by: user.clone() })),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
+            BusMessage::EchoOf(UserId(1), MessageId::generate()),
             BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
             BusMessage::Look,
-            BusMessage::Hello(NodeId::generate()),
-            BusMessage::Bye(NodeId::generate()),
+            BusMessage::Hello,
+            BusMessage::Bye,
         ]
     }
 
@@ -411,17 +420,21 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_into_a_letter_is_told_in_fewer_words() {
-        for news in [offer("x".repeat(8_000), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
+        for news in [offer("x".repeat(PAYLOAD_BYTES_MAX), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
             assert!(news.lines().is_none());
-            let BusMessage::Wake(Class::Chat, users) = news.in_short().unwrap() else { panic!("not a wake") };
+            let short = news.in_short();
+            let [BusMessage::Wake(Class::Chat, users), BusMessage::EchoOf(UserId(3), _)] = &short[..] else { panic!("{short:?}") };
             assert!(!users.is_empty());
         }
         let (chat, by) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
         let left = BusMessage::Notice(vec![UserId(4)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(1), by }));
         for news in [left, BusMessage::ReadUpTo(UserId(4), chat, ChatSeq(1))] {
-            let Some(BusMessage::LookAtMarks(users)) = news.in_short() else { panic!("{news:?}") };
-            assert_eq!(users, [UserId(4)]);
+            let short = news.in_short();
+            let [BusMessage::LookAtMarks(users)] = &*short else { panic!("{news:?}") };
+            assert_eq!(*users, [UserId(4)]);
         }
+        let alone = offer("x".repeat(8_000), 0).in_short();
+        assert!(matches!(alone[..], [BusMessage::EchoOf(UserId(3), _)]), "a message without recipients is shown to its sender: {alone:?}");
         let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();
         let lines = BusMessage::Wake(Class::Chat, users.clone()).lines().unwrap();
         assert!(lines.iter().all(|line| line.len() <= PAYLOAD_BYTES_MAX));
@@ -444,7 +457,7 @@ mod tests {
 
     #[test]
     fn letters_hold_as_many_lines_as_fit_and_leave_the_rest() {
-        let mut lines: VecDeque<String> = (0..10).map(|_| "x".repeat(3_000)).collect();
+        let mut lines: VecDeque<String> = (0..10).map(|_| "x".repeat(2_500)).collect();
         let payloads = payloads(&mut lines, 3);
         assert_eq!((payloads.len(), lines.len()), (3, 4));
         assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX && payload.lines().count() == 2));

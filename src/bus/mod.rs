@@ -4,8 +4,11 @@
 //! All of it is hints, and may come late, twice or never. News that do not fit are shortened (a wake instead of an
 //! envelope, "look for yourself" instead of a wake), never kept. Where no other node lives, nothing is told.
 //!
-//! In reading order: `message` has the news and their encoding, `queue` the news that wait, `post` the way in and the task
-//! that publishes. `listener` receives by `LISTEN`. `nats` replaces NOTIFY and LISTEN.
+//! Anybody who may connect to the database may notify and listen. So a node believes only letters that another node has
+//! sealed for it, and only nodes that the database lists. Whatever else it hears may wake users and no more.
+//!
+//! In reading order: `message` has the news and their encoding, `queue` the news that wait, `seal` the encryption of letters,
+//! `post` the way in and the task that publishes. `listener` receives by `LISTEN`. `nats` replaces NOTIFY and LISTEN.
 
 mod listener;
 mod message;
@@ -13,26 +16,30 @@ mod message;
 mod nats;
 mod post;
 mod queue;
+mod seal;
 
 pub use listener::{ListenerSettings, channel, listen};
 pub use message::BusMessage;
 #[cfg(feature = "nats")]
 pub use nats::{Nats, NatsError};
-pub use post::{Bus, Posted, publish};
+pub use post::{Bus, Letters, Posted, part, publish};
+pub use seal::{BusKey, Listing, Rejected};
 
 use crate::domain::UserId;
 
-/// Something heard.
+/// Something that a node receives.
 #[derive(Debug, Clone)]
-pub enum Heard {
-    /// Something waits for these users: said by SQL functions.
+pub enum BusEvent {
+    /// Something waits for these users. SQL functions say so, and anybody who may connect to the database can.
     Wake(Vec<UserId>),
-    /// Marks moved for these senders.
+    /// Marks moved for these senders. The same holds.
     Marks(Vec<UserId>),
     /// Another node tells.
     Message(BusMessage),
-    /// Something that this version does not understand.
+    /// Another node tells something that this version does not understand.
     Unknown,
+    /// Something that is not believed.
+    Rejected(Rejected),
     /// The connection was lost and made anew: anything may have been missed.
     Missed,
 }

@@ -1,4 +1,4 @@
-//! NATS instead of NOTIFY, where `NATS_URL` is set: the same payloads, a subject for each node.
+//! NATS instead of NOTIFY, where `NATS_URL` is set: the same sealed letters, a subject for each node.
 //!
 //! The client reconnects by itself and says nothing of what it lost. So the node tells itself, again and again, how often
 //! its connection has changed: what it hears has come all the way, and a number that it has not heard before means that
@@ -14,8 +14,8 @@ use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::Heard;
-use super::listener::read;
+use super::post::Letters;
+use super::{Bus, BusEvent};
 use crate::domain::NodeId;
 
 /// The reason why no client of NATS could be made. A server that is away is no such reason: the client tries it again and again.
@@ -56,56 +56,54 @@ impl Nats {
         Ok(Self { client: options.connect(url).await?, epoch: epoch.into(), changes })
     }
 
-    /// Takes payloads to nodes. False: they did not leave.
-    pub async fn carry(&self, to: &[NodeId], payloads: &[String]) -> bool {
+    /// Takes letters to nodes. False: they did not leave.
+    pub async fn carry(&self, letters: Letters) -> bool {
         // While it is away the client would keep them, and more than it should.
         if self.client.connection_state() != State::Connected {
             return false;
         }
         let carried = async {
-            for node in to {
-                for payload in payloads {
-                    self.client.publish(self.subject(*node), payload.clone().into()).await.ok()?;
-                }
+            for (node, letter) in letters {
+                self.client.publish(self.subject(node), letter.into()).await.ok()?;
             }
             self.client.flush().await.ok()
         };
         matches!(timeout(TIME_MAX, carried).await, Ok(Some(())))
     }
 
-    /// Listens until it is dropped. `lost`: what this node told others may not have arrived.
-    pub async fn listen(&self, me: NodeId, lost: impl Fn(), mut heard: impl FnMut(Heard)) {
+    /// Listens until it is dropped.
+    pub async fn listen(&self, bus: &Bus, mut received: impl FnMut(BusEvent)) {
         loop {
-            match self.client.subscribe(self.subject(me)).await {
-                Ok(payloads) => self.follow(me, payloads, &lost, &mut heard).await,
+            match self.client.subscribe(self.subject(bus.me())).await {
+                Ok(letters) => self.follow(bus, letters, &mut received).await,
                 Err(cause) => debug!(?cause, "NATS takes no subscription"),
             }
             sleep(BEAT_INTERVAL).await;
         }
     }
 
-    async fn follow(&self, me: NodeId, mut payloads: async_nats::Subscriber, lost: &impl Fn(), heard: &mut impl FnMut(Heard)) {
+    async fn follow(&self, bus: &Bus, mut letters: async_nats::Subscriber, received: &mut impl FnMut(BusEvent)) {
         let mut known = None;
         let mut every = tokio::time::interval(BEAT_INTERVAL);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                payload = payloads.next() => {
-                    let Some(payload) = payload else { return };
-                    let text = String::from_utf8_lossy(&payload.payload);
-                    match text.strip_prefix(CHANGES) {
-                        Some(changes) if known.as_deref() == Some(changes) => {}
-                        Some(changes) => {
-                            known = Some(changes.to_owned());
-                            lost();
-                            heard(Heard::Missed);
-                        }
-                        None => read(&text, heard),
+                letter = letters.next() => {
+                    let Some(letter) = letter else { return };
+                    let mut own = None;
+                    bus.open_or_own(&String::from_utf8_lossy(&letter.payload), |text| own = Some(text), received);
+                    if own.is_some() && known != own {
+                        known = own;
+                        // What this node told others, and what it was told, may not have arrived.
+                        bus.lost();
+                        received(BusEvent::Missed);
                     }
                 }
                 _ = every.tick() => {
                     let changes = format!("{CHANGES}{}", self.changes.load(Ordering::Relaxed));
-                    self.carry(&[me], &[changes]).await;
+                    if let Some(letter) = bus.seal(bus.me(), &changes) {
+                        self.carry(vec![(bus.me(), letter)]).await;
+                    }
                 }
             }
         }

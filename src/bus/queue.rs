@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{BusMessage, payloads};
-use crate::domain::{DeviceId, NodeId, PerClass, UserId};
+use crate::domain::{ChatId, ChatSeq, DeviceId, MessageId, NodeId, PerClass, UserId};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -32,6 +32,8 @@ pub(super) struct Queue {
     bytes: usize,
     wakes: PerClass<BTreeSet<UserId>>,
     marks: BTreeSet<UserId>,
+    echoes: BTreeSet<(UserId, MessageId)>,
+    reads: BTreeMap<(UserId, ChatId), ChatSeq>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
     look: bool,
     /// Nodes that came: what was committed before they were known was not told to them.
@@ -55,7 +57,12 @@ impl Queue {
         {
             return Posted::Whole;
         }
-        self.put_short(&news.in_short().unwrap_or_else(|| news.clone()))
+        let short = news.in_short();
+        if short.is_empty() {
+            return self.put_short(news);
+        }
+        let posted: Vec<Posted> = short.iter().map(|news| self.put_short(news)).collect();
+        if posted.contains(&Posted::Dropped) { Posted::Dropped } else { Posted::InShort }
     }
 
     /// Whatever was under way did not arrive.
@@ -106,15 +113,23 @@ impl Queue {
                 }
                 return Posted::InShort;
             }
-            BusMessage::Look | BusMessage::Hello(_) | BusMessage::Bye(_) => {
+            BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
+            BusMessage::ReadUpTo(user, chat, seq) => {
+                let is_known = self.reads.contains_key(&(*user, *chat));
+                if !is_known && self.reads.len() >= NAMES_MAX {
+                    return Posted::Dropped;
+                }
+                let known = self.reads.entry((*user, *chat)).or_insert(*seq);
+                *known = (*known).max(*seq);
+                return Posted::InShort;
+            }
+            BusMessage::Look | BusMessage::Hello | BusMessage::Bye => {
                 self.look = true;
                 return Posted::InShort;
             }
-            BusMessage::Offer { .. }
-            | BusMessage::Receipt(..)
-            | BusMessage::ReadUpTo(..)
-            | BusMessage::Notice(..)
-            | BusMessage::Watched(..) => return Posted::Dropped,
+            BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::Notice(..) | BusMessage::Watched(..) => {
+                return Posted::Dropped;
+            }
         };
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);
@@ -141,10 +156,24 @@ impl Queue {
         }
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
         self.lines.extend(BusMessage::LookAtMarks(users).lines().unwrap_or_default());
+        for (sender, message) in std::mem::take(&mut self.echoes) {
+            self.lines.extend(BusMessage::EchoOf(sender, message).lines().unwrap_or_default());
+        }
+        for ((user, chat), seq) in std::mem::take(&mut self.reads) {
+            self.lines.extend(BusMessage::ReadUpTo(user, chat, seq).lines().unwrap_or_default());
+        }
         for ((user, device), number) in std::mem::take(&mut self.displaced) {
             self.lines.extend(BusMessage::Displaced(user, device, number).lines().unwrap_or_default());
         }
     }
+}
+
+fn put_name<T: Ord>(names: &mut BTreeSet<T>, name: T) -> Posted {
+    if names.len() >= NAMES_MAX && !names.contains(&name) {
+        return Posted::Dropped;
+    }
+    names.insert(name);
+    Posted::InShort
 }
 
 #[cfg(test)]
@@ -172,7 +201,7 @@ mod tests {
     }
 
     fn fill(queue: &mut Queue) {
-        for bytes in [7_000, 100, 0] {
+        for bytes in [5_000, 100, 0] {
             while queue.put(&notice(bytes)) == Posted::Whole {}
         }
         while queue.put(&BusMessage::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
@@ -207,12 +236,23 @@ mod tests {
         for number in [3, 9, 4] {
             assert_eq!(queue.put(&BusMessage::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
         }
-        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(1))), Posted::InShort);
+        let (chat, message) = (ChatId::generate(), MessageId::generate());
+        for seq in [2, 7, 5] {
+            assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), chat, ChatSeq(seq))), Posted::InShort);
+        }
+        for _ in 0..3 {
+            assert_eq!(queue.put(&BusMessage::EchoOf(UserId(1), message)), Posted::InShort);
+        }
+        assert_eq!(queue.put(&notice(5_000)), Posted::Dropped, "it is kept nowhere, and nothing depends on it");
         assert!(queue.bytes == full && full <= BYTES_MAX);
         let short: Vec<BusMessage> =
             told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
         assert!(
-            matches!(&short[..], [BusMessage::Wake(Class::Event, users), BusMessage::Displaced(_, _, 9)] if *users == [UserId(7)]),
+            matches!(
+                &short[..],
+                [BusMessage::Wake(Class::Event, users), BusMessage::EchoOf(..), BusMessage::ReadUpTo(_, _, ChatSeq(7)), BusMessage::Displaced(_, _, 9)]
+                    if *users == [UserId(7)]
+            ),
             "{short:?}"
         );
     }

@@ -4,13 +4,14 @@
 //! In reading order: `client` (the client of a session), `opening` (from a known user to a session that knows where it
 //! starts), this file (the driver), `commands` (one file for each thing a client says), `effects` (what the session wants
 //! done), `notes` (what others say), `operations` (what runs beside the driver), `settlements` and `send_order` (what waits
-//! for its turn), `receipts` (what a sender is told), `crash_loops` (clients that end without an ack, again and again).
+//! for its turn), `receipts` and `echoes` (what a sender is told), `crash_loops` (clients that end without an ack, again and again).
 //!
 //! Nothing here waits: whatever takes time is an operation that comes back as an [`OperationResult`].
 
 mod client;
 pub mod commands;
 mod crash_loops;
+mod echoes;
 mod effects;
 mod notes;
 mod opening;
@@ -191,6 +192,7 @@ impl<O: Outgoing> Driver<O> {
                 commands::send::answered(self, *sent);
             }
             OperationResult::Overview(overview) => notes::overview_read(self, *overview),
+            OperationResult::Echoes(messages) => notes::echoes_read(self, messages),
             OperationResult::DirectChat(to, chat) => commands::send::direct_chat_found(self, &to, chat),
             OperationResult::Audience(chat, users) => commands::typing::audience_found(self, chat, users),
             OperationResult::Nothing => {}

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::receipts::Next;
 use super::{Driver, OperationResult, Outgoing};
-use crate::domain::Class;
+use crate::domain::{Class, Message};
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
-use crate::protocol::event::{Notice, ServerEvent};
+use crate::protocol::event::{Encoded, Notice, ServerEvent};
 use crate::service::OverviewQuery;
 use crate::session::Input;
 use crate::store::{MarksRead, Overview, PageToken};
@@ -47,6 +47,11 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
             }
         }
         Note::Echo(message) => driver.outbox.event(None, &ServerEvent::Echo(message)),
+        Note::EchoOf(message) => {
+            if driver.receipts.echoes.add(message) {
+                read_echoes(driver);
+            }
+        }
         Note::Notice(notice) => {
             // Before the client is told: nothing of the chat is emitted after it.
             if let Notice::Removed { chat, left_seq, .. } = *notice {
@@ -89,6 +94,28 @@ fn read_marks<O: Outgoing>(driver: &mut Driver<O>, further: Option<PageToken>) {
         }
         OperationResult::Overview(Box::new(service.overview(OverviewQuery { user, since, further, device }).await))
     }));
+}
+
+/// Reads messages that the user has sent elsewhere and that did not come along; one read at a time keeps their order.
+fn read_echoes<O: Outgoing>(driver: &mut Driver<O>) {
+    let messages = driver.receipts.echoes.next();
+    if messages.is_empty() {
+        return;
+    }
+    let (service, room) = (driver.context.service.clone(), driver.outbox.room());
+    let user = Arc::clone(&driver.client.profile);
+    driver.run(Box::pin(async move {
+        room.await;
+        OperationResult::Echoes(service.own_messages(&user, messages).await)
+    }));
+}
+
+/// Such messages were read.
+pub(super) fn echoes_read<O: Outgoing>(driver: &mut Driver<O>, messages: Vec<Message>) {
+    for message in messages {
+        driver.outbox.event(None, &ServerEvent::Echo(Encoded::new(Arc::new(message))));
+    }
+    read_echoes(driver);
 }
 
 /// An overview was read. It shows too whether the device has a newer connection at another node, whose word was lost.

@@ -62,7 +62,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
-    match context.service.first_overview(permit, &client.profile, known, client.options.device.as_ref()).await {
+    match context.service.first_overview(permit, &client.profile, known.as_ref(), client.options.device.as_ref()).await {
         // A newer connection of the device, at another node, may have said so before this one was there to hear it.
         Ok(overview) if overview.session_no > session_no => {
             forget(context, &client);
@@ -72,7 +72,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
             // Nothing to tell: the client may have the new cursor at once.
             let MarksRead { marks, counts, own, rest } = &overview.marks;
             let told = match rest {
-                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() && own.is_empty() => Some(*cursor),
+                Remainder::None(cursor) if marks.is_empty() && counts.is_empty() && own.is_empty() => Some(cursor.clone()),
                 Remainder::None(_) | Remainder::From(_) => known,
             };
             let interval = jittered(context.session.poll_interval, client.session);

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::send_order::Departure;
 use super::settlements::LaneQueue;
 use crate::delivery::{Accepted, Refusal};
-use crate::domain::{ChatId, ExternalId, MessageId, UserId};
+use crate::domain::{ChatId, ExternalId, Message, MessageId, UserId};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -38,6 +38,8 @@ pub enum OperationResult {
     Sent(Box<SendResult>),
     /// Marks that moved.
     Overview(Box<Overview>),
+    /// Messages that the user has sent at another node.
+    Echoes(Vec<Message>),
     /// The direct chat with this user was found or made, or cannot be.
     DirectChat(ExternalId, Result<DirectChat, Refusal>),
     /// The members of a chat who are told of typing.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::echoes::Echoes;
 use crate::domain::{ChatId, ChatSeq, ExternalId, MovedMark, Receipt, Status};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::server::StatusException;
@@ -33,6 +34,8 @@ pub(super) struct Receipts {
     told_read: ToldRead,
     own_read: OwnRead,
     reading: Reading,
+    /// Messages of the user that are to be read before they can be shown.
+    pub(super) echoes: Echoes,
 }
 
 /// Whether marks are being read.
@@ -61,12 +64,13 @@ impl Receipts {
         let (poll, told_read) = (MarksPoll::new(now, interval), ToldRead::default());
         Self {
             epoch: epoch.into(),
+            cursor: cursor_text(epoch, known.as_ref()),
             known,
-            cursor: cursor_text(epoch, known),
             poll,
             told_read,
             own_read: OwnRead::default(),
             reading: Reading::No,
+            echoes: Echoes::default(),
         }
     }
 
@@ -76,8 +80,8 @@ impl Receipts {
     }
 
     /// The cursor behind which the next read of marks begins.
-    pub(super) const fn known(&self) -> Option<MarksCursor> {
-        self.known
+    pub(super) fn known(&self) -> Option<MarksCursor> {
+        self.known.clone()
     }
 
     /// The event for a receipt as it happens. None: it would take back what was told, so the marks are to be read instead.
@@ -109,8 +113,8 @@ impl Receipts {
         let events = events(own, read, &self.cursor, &self.epoch);
         match &read.rest {
             Remainder::None(cursor) => {
-                self.known = Some(*cursor);
-                self.cursor = cursor_text(&self.epoch, self.known);
+                self.known = Some(cursor.clone());
+                self.cursor = cursor_text(&self.epoch, Some(cursor));
                 let before = std::mem::replace(&mut self.reading, Reading::No);
                 (events, if before == Reading::Again { Next::ReadAgain } else { Next::Done })
             }
@@ -240,18 +244,21 @@ impl OwnRead {
 pub(super) fn parse_cursor(text: &str, epoch: &str) -> Option<MarksCursor> {
     // A list: where chats live in several databases, each has a place of its own.
     text.split(',').filter_map(|place| place.trim().split_once('-')).find_map(|(theirs, number)| {
-        let number = number.parse().ok()?;
-        (theirs == epoch && number > 0).then_some(MarksCursor(number))
+        let cursor = MarksCursor::parse(number)?;
+        (theirs == epoch).then_some(cursor)
     })
 }
 
-fn cursor_text(epoch: &str, cursor: Option<MarksCursor>) -> Arc<str> {
-    format!("{epoch}-{}", cursor.map_or(0, |cursor| cursor.0)).into()
+fn cursor_text(epoch: &str, cursor: Option<&MarksCursor>) -> Arc<str> {
+    match cursor {
+        Some(cursor) => format!("{epoch}-{cursor}").into(),
+        None => format!("{epoch}-0").into(),
+    }
 }
 
 /// The events of a read after those of own reading; the last carries the new cursor, once everything is told. None when nothing moved.
 fn events(own: Vec<ServerEvent>, read: &MarksRead, before: &Arc<str>, epoch: &str) -> Vec<ServerEvent> {
-    let after = match read.rest {
+    let after = match &read.rest {
         Remainder::None(cursor) => cursor_text(epoch, Some(cursor)),
         Remainder::From(_) => Arc::clone(before),
     };
@@ -296,13 +303,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_that_was_written_is_read_back(epoch in "[0-9a-f]{16}", number in 1..=u64::MAX) {
-            prop_assert_eq!(parse_cursor(&cursor_text(&epoch, Some(MarksCursor(number))), &epoch), Some(MarksCursor(number)));
+            let cursor = MarksCursor::at(number);
+            prop_assert_eq!(parse_cursor(&cursor_text(&epoch, Some(&cursor)), &epoch), Some(cursor));
         }
 
         #[test]
         fn what_is_no_cursor_is_none(text in "[0-9a-f]{0,3}-?[0-9+-]{0,25}|.{0,40}", epoch in "[0-9a-f]{0,3}") {
             let read = parse_cursor(&text, &epoch);
-            prop_assert!(read.is_none_or(|cursor| cursor.0 > 0 && text.starts_with(&epoch)));
+            prop_assert!(read.is_none_or(|cursor| cursor != MarksCursor::at(0) && text.starts_with(&epoch)));
         }
     }
 
@@ -334,8 +342,8 @@ mod tests {
 
     #[test]
     fn a_cursor_is_taken_only_from_the_epoch_it_is_of() {
-        let text = cursor_text("abc", Some(MarksCursor(7)));
-        assert_eq!(parse_cursor(&text, "abc"), Some(MarksCursor(7)));
+        let text = cursor_text("abc", Some(&MarksCursor::at(7)));
+        assert_eq!(parse_cursor(&text, "abc"), Some(MarksCursor::at(7)));
         assert_eq!(parse_cursor(&text, "other"), None);
         for bad in ["", "abc", "abc-", "abc-x", "abc-0", "-7"] {
             assert_eq!(parse_cursor(bad, "abc"), None, "{bad}");
@@ -360,7 +368,7 @@ mod tests {
     }
 
     fn receipts() -> Receipts {
-        Receipts::new(Instant::now(), Duration::from_secs(1), "abc", Some(MarksCursor(1)))
+        Receipts::new(Instant::now(), Duration::from_secs(1), "abc", Some(MarksCursor::at(1)))
     }
 
     fn mark(delivered: i64, read: i64) -> MovedMark {
@@ -369,7 +377,7 @@ mod tests {
     }
 
     fn all(marks: Vec<MovedMark>, cursor: u64) -> MarksRead {
-        MarksRead { marks, counts: Vec::new(), own: Vec::new(), rest: Remainder::None(MarksCursor(cursor)) }
+        MarksRead { marks, counts: Vec::new(), own: Vec::new(), rest: Remainder::None(MarksCursor::at(cursor)) }
     }
 
     #[test]
@@ -384,7 +392,7 @@ mod tests {
             })
             .collect();
         assert_eq!((cursors, next), (["abc-1", "abc-1", "abc-9"].map(str::to_owned).to_vec(), Next::Done));
-        assert_eq!((receipts.known(), &*receipts.cursor()), (Some(MarksCursor(9)), "abc-9"));
+        assert_eq!((receipts.known(), &*receipts.cursor()), (Some(MarksCursor::at(9)), "abc-9"));
     }
 
     #[test]

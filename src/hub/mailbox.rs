@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, PerClass, Receipt};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, MessageId, PerClass, Receipt};
 use crate::protocol::Code;
 use crate::protocol::event::{Encoded, Notice};
 
@@ -26,6 +26,8 @@ pub enum Note {
     ReadUpTo(ChatId, ChatSeq),
     /// A message that the user sent on another connection.
     Echo(Encoded<Arc<Message>>),
+    /// The same where the message did not come along: the session reads it from the database.
+    EchoOf(MessageId),
     /// Something that another user did.
     Notice(Encoded<Notice>),
 }
@@ -102,7 +104,7 @@ impl Mailbox {
             Note::Receipt(_) => content.missed.receipts = true,
             Note::ReadUpTo(..) => (content.missed.receipts, content.missed.ended) = (true, true),
             Note::Notice(notice) if matches!(**notice, Notice::Removed { .. }) => content.missed.ended = true,
-            Note::Echo(_) | Note::Notice(_) => {}
+            Note::Echo(_) | Note::EchoOf(_) | Note::Notice(_) => {}
         });
     }
 

@@ -2,11 +2,12 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `devices`, `expire`,
-//! `finish`, `reap`, `retention`.
+//! `finish`, `horizon`, `reap`, `retention`.
 
 mod devices;
 mod expire;
 mod finish;
+mod horizon;
 mod job;
 mod reap;
 mod retention;
@@ -22,6 +23,7 @@ use crate::presence::Node;
 use devices::Devices;
 use expire::Expire;
 use finish::Finish;
+use horizon::Horizon;
 pub use job::{DoneBy, Job, Passed, Rest};
 use reap::Reap;
 use retention::Retention;
@@ -34,6 +36,7 @@ pub fn start(node: &Node, delivery: &Delivery, retention_days: u16, tasks: &Task
     tasks.spawn(Runner::new(Devices::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
     if retention_days > 0 {
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
         tasks.spawn(Runner::new(retention, on.clone()).run(stop.clone()));

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::bus::{Bus, BusMessage, channel};
+use crate::bus::{Bus, BusKey, BusMessage, Listing};
 use crate::domain::{NodeId, UserId};
 use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::protocol::event::Notice;
-use crate::store::{self, Presented, Store};
+use crate::store::{self, Beat, Presented, Store};
 use crate::telemetry::Metrics;
 use leases::{Keeper, Pending};
 use registry::Registry;
@@ -71,7 +71,7 @@ impl Presence {
     pub async fn start(node: Node, settings: PresenceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> store::Result<Self> {
         let beat = node.store.beat(node.bus.me(), settings.lives).await?;
         node.metrics.live_nodes.set(i64::try_from(beat.live.len()).unwrap_or(i64::MAX));
-        node.bus.begin(beat.live);
+        node.bus.begin(listing(beat));
         let (pending, ring) = (Arc::<Mutex<Pending>>::default(), Arc::new(Notify::new()));
         let presence = Self {
             pending: Arc::clone(&pending),
@@ -97,15 +97,13 @@ impl Presence {
         self.change(|pending| pending.went(user, Instant::now()));
     }
 
-    /// The node ends: the others tell it nothing more, and its users have a grace to come to another.
+    /// The node ends: the others tell it nothing more, and its users have a grace to come to another. What this node has told is
+    /// to be published before it.
     ///
     /// # Errors
-    /// The errors of [`Store::leave`] and [`Store::notify`]. The leases then end by themselves.
+    /// The errors of [`Store::leave`]. The leases then end by themselves.
     pub async fn leave(&self) -> store::Result<()> {
-        self.store.leave(self.bus.me(), self.grace).await?;
-        let (others, payloads) = self.bus.farewell();
-        let channels: Vec<String> = others.into_iter().map(channel).collect();
-        if channels.is_empty() { Ok(()) } else { self.store.notify(&channels, &payloads).await }
+        self.store.leave(self.bus.me(), self.grace).await
     }
 
     /// The leases are gone: all users who are here arrive again.
@@ -146,6 +144,12 @@ impl Node {
 
     fn say_hello(&self) {
         debug!(node.id = %self.me(), "listed again; leases are made anew");
-        self.bus.post(&BusMessage::Hello(self.me()));
+        self.bus.post(&BusMessage::Hello);
     }
+}
+
+/// What the bus is to know of a heartbeat's answer.
+fn listing(beat: Beat) -> Listing {
+    let keys = beat.keys.into_iter().map(|(number, secret)| BusKey { number, secret }).collect();
+    Listing { boot: beat.boot, live: beat.live, keys, sealing: beat.sealing }
 }

@@ -1,15 +1,18 @@
-//! The heartbeat of this node. Its answer names the other nodes that live.
+//! The heartbeat of this node. Its answer names the other nodes that live. A node that says it has come makes the next one due,
+//! and is believed only if the answer names it.
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::{Node, Presence, PresenceSettings};
-use crate::store::{self, Beat};
+use super::{Node, Presence, PresenceSettings, listing};
+use crate::store;
 
 /// A statement that takes longer is not waited for: the next heartbeat is due.
 const TIME_MAX: Duration = Duration::from_secs(3);
+/// The shortest pause between two heartbeats, whatever other nodes say.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Registry {
     pub(super) node: Node,
@@ -22,23 +25,28 @@ impl Registry {
         let mut every = tokio::time::interval(self.settings.beat_interval);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
+            tokio::select! {
+                _ = every.tick() => {}
+                () = self.node.bus.outdated() => {}
+            }
             match timeout(TIME_MAX, self.beat()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => debug!(?cause, "the node could not be listed"),
                 Err(_) => debug!("the node could not be listed in time"),
             }
+            sleep(PAUSE_MIN).await;
         }
     }
 
     async fn beat(&self) -> store::Result<()> {
-        self.node.bus.ask();
-        let Beat { came, live } = self.node.store.beat(self.node.me(), self.settings.lives).await?;
-        self.node.metrics.live_nodes.set(i64::try_from(live.len()).unwrap_or(i64::MAX));
-        if self.node.bus.know(live) {
-            // It may have told nobody of its last commits.
+        let beat = self.node.store.beat(self.node.me(), self.settings.lives).await?;
+        let came = beat.came;
+        self.node.metrics.live_nodes.set(i64::try_from(beat.live.len()).unwrap_or(i64::MAX));
+        if self.node.bus.know(listing(beat)) {
+            // It may have told nobody of its last commits, or only before it was known here.
             info!(
-                "a node that was not stopped in order is taken out, as after a kill of this service: sessions look for what it told nobody"
+                "a node that was not stopped in order is taken out, as after a kill of this service, or one has told something before it \
+                 was known: sessions look for what they were not told"
             );
             self.node.notifier.look();
         }

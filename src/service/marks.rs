@@ -31,7 +31,7 @@ impl Service {
         let OverviewQuery { user, since, further, device } = query;
         loop {
             let read = match self.admission.admit_request(&user.external).await {
-                Ok(_admission) => self.store.overview(user.user, since, further.clone(), device.as_ref()).await,
+                Ok(_admission) => self.store.overview(user.user, since.as_ref(), further.clone(), device.as_ref()).await,
                 Err(_) => {
                     // The user asks for too much at once: this waits as what could not be read.
                     tokio::time::sleep(PAUSE).await;

@@ -4,12 +4,13 @@
 //! knows JSON, axum or sockets. Whatever goes wrong is a [`Refusal`]. Everything that a client can make the database do
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`].
 //!
-//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `presence`,
+//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
 //! `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
 //! `low_watermark`.
 
 mod chats;
 mod dead_letters;
+mod echoes;
 mod inbox;
 mod marks;
 mod members;

@@ -96,7 +96,7 @@ impl Service {
         &self,
         _permit: &Admission,
         user: &Profile,
-        since: Option<MarksCursor>,
+        since: Option<&MarksCursor>,
         device: Option<&DeviceId>,
     ) -> Result<Overview, Refusal> {
         let read = self.store.overview(user.user, since, None, device).await;

@@ -6,7 +6,7 @@ use tracing::error;
 
 use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store};
-use crate::domain::{ChatId, ChatSeq, Message, UserId};
+use crate::domain::{ChatId, ChatSeq, Message, MessageId, UserId};
 
 /// The range of messages of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,18 @@ impl Store {
                 _ => return Ok(Some(HistoryPage { messages, more })),
             }
         }
+    }
+
+    /// Those of these messages that this user has sent, in the order asked for.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect, or one of them cannot be read.
+    pub async fn own_messages(&self, sender: UserId, messages: &[MessageId]) -> Result<Vec<Message>> {
+        let ids: Vec<uuid::Uuid> = messages.iter().map(|message| message.0).collect();
+        let rows = sqlx::query_file_as!(MessageRow, "src/store/sql/own_messages.sql", sender.0, &ids).fetch_all(self.database()).await?;
+        let mut senders = Senders::new();
+        rows.into_iter().filter_map(|row| row.into_message(&mut senders).transpose()).collect()
     }
 
     async fn history_part(&self, part: Part) -> Result<Vec<MessageRow>> {

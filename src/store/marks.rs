@@ -1,10 +1,11 @@
 //! Marks: the numbers up to which members have got and read messages, for a sender that was away.
 //!
-//! Moved marks are found by transaction and not by clock: a reader remembers the `xmin` of the snapshot it read
-//! with, and asks for marks of that transaction or later next time. What commits late is told late, never missed.
+//! Moved marks are found by transaction and not by clock: a reader remembers which transactions the snapshot did not see that it
+//! read with, and asks for marks of those next time. What commits late is told late, never missed, and nothing is told again.
 
 use std::collections::BTreeMap;
 
+use super::marks_cursor::MarksCursor;
 use super::{Result, Store, enums};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
 use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, PerClass, ReceiptCounts, UserId};
@@ -18,10 +19,6 @@ const PEERS_MAX: usize = 1_000;
 const COUNTED_AT_ONCE: usize = 200;
 /// Pairs of chats and senders that one statement looks at.
 const SENDERS_AT_ONCE: usize = 500;
-
-/// A place in the order of transactions: everything below it has been told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MarksCursor(pub u64);
 
 /// The marks that moved since a cursor, or the next part of them.
 #[derive(Debug)]
@@ -110,30 +107,32 @@ impl Store {
     pub async fn overview(
         &self,
         user: UserId,
-        cursor: Option<MarksCursor>,
+        cursor: Option<&MarksCursor>,
         further: Option<PageToken>,
         device: Option<&DeviceId>,
     ) -> Result<Overview> {
         let device = device.map(DeviceId::as_str);
-        let since = cursor.map(|cursor| cursor.0.to_string());
-        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, since, large(), device).fetch_one(self.database()).await?;
+        let since = Since::of(cursor);
+        let (next, pending) = (cursor.map(MarksCursor::next), since.pending.as_slice());
+        let row =
+            sqlx::query_file!("src/store/sql/overview.sql", user.0, next, large(), device, pending).fetch_one(self.database()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
         let look = match &further {
             Some(further) => further.look.clone(),
-            None => Look { cursor: parse(&row.xmin), snapshot: row.snapshot },
+            None => Look { cursor: MarksCursor::of_snapshot(&row.snapshot), snapshot: row.snapshot },
         };
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
         let is_first = further.is_none();
-        let mut marks = match &since {
-            Some(since) => self.moved_marks(user, &moved, since, (!is_first).then_some(look.snapshot.as_str())).await?,
+        let mut marks = match cursor {
+            Some(_) => self.moved_marks(user, &moved, &since, (!is_first).then_some(look.snapshot.as_str())).await?,
             None => self.latest_marks(user, &moved).await?,
         };
-        let mut rest = Remainder::None(look.cursor);
+        let mut rest = Remainder::None(look.cursor.clone());
         // Read after the marks: a mark that passes what has just ended comes with its name.
         if row.ended || !marks.is_empty() {
             let mut endings = match (cursor, further) {
-                (Some(_), Some(further)) => self.endings_since(user, further, true).await?,
-                (Some(cursor), None) => self.endings_since(user, PageToken::first(cursor, look), false).await?,
+                (Some(_), Some(further)) => self.endings_since(user, &since, further, true).await?,
+                (Some(_), None) => self.endings_since(user, &since, PageToken::first(look), false).await?,
                 (None, _) => self.endings_latest(user).await?,
             };
             if let Some(further) = endings.further.take() {
@@ -142,9 +141,8 @@ impl Store {
             }
             endings.name_beside(&mut marks, row.ended);
         }
-        let since = since.as_deref().unwrap_or("0");
         let is_all = matches!(rest, Remainder::None(_));
-        let requests = if large.is_empty() || !is_all { Vec::new() } else { self.receipt_counts_requests(user, &large, since).await? };
+        let requests = if large.is_empty() || !is_all { Vec::new() } else { self.receipt_counts_requests(user, &large, &since).await? };
         let own = row.own_chats.unwrap_or_default().into_iter().zip(row.own_read.unwrap_or_default());
         let own = own.take(if !is_all {
             0
@@ -168,12 +166,13 @@ impl Store {
         &self,
         user: UserId,
         chats: &[uuid::Uuid],
-        since: &str,
+        since: &Since,
         seen_by: Option<&str>,
     ) -> Result<Vec<(UserId, MovedMark)>> {
         let mut marks = Vec::new();
         for chats in chats.chunks(CHATS_AT_ONCE) {
-            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, since, large(), seen_by);
+            let Since { next, pending } = since;
+            let rows = sqlx::query_file!("src/store/sql/marks_since.sql", user.0, chats, next, large(), seen_by, pending);
             let rows = rows.fetch_all(self.database()).await?;
             marks.extend(
                 rows.into_iter()
@@ -206,13 +205,14 @@ impl Store {
     }
 
     /// A part of what ended; a later part of a look as far as its first one has seen it.
-    async fn endings_since(&self, user: UserId, place: PageToken, is_later: bool) -> Result<Endings> {
+    async fn endings_since(&self, user: UserId, since: &Since, place: PageToken, is_later: bool) -> Result<Endings> {
         let mut endings = Endings::default();
         let (transaction, message) = (place.transaction.to_string(), place.message.0);
         let seen_by = is_later.then_some(place.look.snapshot.as_str());
         // One more than is told says that there is more.
+        let (next, pending, limit) = (&since.next, &since.pending, LATEST_MAX + 1);
         let rows =
-            sqlx::query_file!("src/store/sql/endings_since.sql", user.0, transaction, message, place.user.0, LATEST_MAX + 1, seen_by);
+            sqlx::query_file!("src/store/sql/endings_since.sql", user.0, transaction, message, place.user.0, limit, seen_by, next, pending);
         let mut rows = rows.fetch_all(self.database()).await?;
         if i64::try_from(rows.len()).is_ok_and(|rows| rows > LATEST_MAX) {
             rows.pop();
@@ -230,8 +230,10 @@ impl Store {
         Ok(endings)
     }
 
-    async fn receipt_counts_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &str) -> Result<Vec<ReceiptCountsRequest>> {
-        let rows = sqlx::query_file!("src/store/sql/receipt_counts_since.sql", user.0, chats, since).fetch_all(self.database()).await?;
+    async fn receipt_counts_requests(&self, user: UserId, chats: &[uuid::Uuid], since: &Since) -> Result<Vec<ReceiptCountsRequest>> {
+        let Since { next, pending } = since;
+        let rows = sqlx::query_file!("src/store/sql/receipt_counts_since.sql", user.0, chats, next, pending);
+        let rows = rows.fetch_all(self.database()).await?;
         Ok(rows
             .into_iter()
             .map(|row| ReceiptCountsRequest {
@@ -326,10 +328,24 @@ impl Store {
     }
 }
 
+/// A cursor as statements ask with it. Without one, everything.
+struct Since {
+    next: String,
+    pending: Vec<String>,
+}
+
+impl Since {
+    fn of(cursor: Option<&MarksCursor>) -> Self {
+        let all = MarksCursor::at(0);
+        let cursor = cursor.unwrap_or(&all);
+        Self { next: cursor.next(), pending: cursor.pending() }
+    }
+}
+
 impl PageToken {
-    /// Before everything that ended since a cursor.
-    const fn first(since: MarksCursor, look: Look) -> Self {
-        Self { transaction: since.0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), look }
+    /// Before everything that has ended.
+    const fn first(look: Look) -> Self {
+        Self { transaction: 0, message: MessageId(uuid::Uuid::nil()), user: UserId(0), look }
     }
 }
 

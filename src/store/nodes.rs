@@ -2,20 +2,37 @@
 //!
 //! Every instant is the database's: the clocks of nodes may differ by minutes.
 
+use std::fmt;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Result, Store, ms};
 use crate::domain::{ExternalId, NodeId, UserId};
 
 /// The answer to a heartbeat.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Beat {
     /// Whether the node was not listed: it is new, or had been taken out together with its leases.
     pub came: bool,
-    /// The nodes that live, this one too.
-    pub live: Vec<NodeId>,
+    /// The number of this listing: another one each time that the node is listed anew.
+    pub boot: Uuid,
+    /// The nodes that live, this one too, with their boots.
+    pub live: Vec<(NodeId, Uuid)>,
+    /// The keys with which nodes may seal what they tell one another, by number.
+    pub keys: Vec<(i64, [u8; 32])>,
+    /// The number of the key with which this node seals now.
+    pub sealing: i64,
+}
+
+/// The secrets are nobody's to read.
+impl fmt::Debug for Beat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { came, boot, live, keys: _, sealing } = self;
+        let mut shown = formatter.debug_struct("Beat");
+        shown.field("came", came).field("boot", boot).field("live", live).field("sealing", sealing).finish_non_exhaustive()
+    }
 }
 
 /// A user who came online, or went offline: at the first node, from the last.
@@ -49,14 +66,17 @@ impl Store {
         Ok(Room { connections: row.connections, is_fragile: row.is_fragile })
     }
 
-    /// Records a heartbeat: this node lives for `lives`, in whole milliseconds, without another one.
+    /// Records a heartbeat: this node lives for `lives`, in whole milliseconds, without another one. Makes a key where none is there
+    /// or the newest is a day old.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn beat(&self, node: NodeId, lives: Duration) -> Result<Beat> {
         let row = sqlx::query_file!("src/store/sql/beat.sql", node.0, ms(lives)).fetch_one(self.database()).await?;
-        Ok(Beat { came: row.came, live: row.live.into_iter().map(NodeId).collect() })
+        let live = row.live.into_iter().map(NodeId).zip(row.boots).collect();
+        let keys = row.key_numbers.into_iter().zip(row.secrets).filter_map(|(number, secret)| Some((number, secret.try_into().ok()?)));
+        Ok(Beat { came: row.came, boot: row.boot, live, keys: keys.collect(), sealing: row.sealing })
     }
 
     /// This node ends as planned. Its users count as online for `grace`, in whole milliseconds, and may come to other nodes meanwhile.
@@ -112,13 +132,14 @@ impl Store {
         Ok(rows.into_iter().filter_map(|row| presented(row.user_id, row.external_id, row.at)).collect())
     }
 
-    /// Notifies each of these channels with each of these payloads, in a transaction of its own.
+    /// Notifies each of these channels with the payload beside it, in this order and in a transaction of its own.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
-    pub async fn notify(&self, channels: &[String], payloads: &[String]) -> Result<()> {
-        sqlx::query_file!("src/store/sql/notify.sql", channels, payloads).fetch_one(self.database()).await?;
+    pub async fn notify(&self, notifications: impl IntoIterator<Item = (String, String)>) -> Result<()> {
+        let (channels, payloads): (Vec<String>, Vec<String>) = notifications.into_iter().unzip();
+        sqlx::query_file!("src/store/sql/notify.sql", &channels, &payloads).fetch_one(self.database()).await?;
         Ok(())
     }
 }

@@ -65,6 +65,7 @@ mod sql;
 mod starting;
 mod stopping;
 mod storms;
+mod strangers;
 mod terminals;
 mod turns;
 mod typing;

@@ -1,12 +1,16 @@
 //! A sender that was away is told at connect the marks that moved: each of them, and no other.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use restante::config::Config;
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 
-use crate::support::{Connect, Node, PATIENCE, PrivateServer, Socket, database, direct, fill, group, number, until_true, users};
+use crate::support::{
+    Connect, Node, PATIENCE, PrivateServer, Socket, database, direct, fill, group, number, until_true, users, wait_until,
+};
 
 fn since(cursor: &Value) -> Connect {
     Connect::user("alice").with("marks", cursor.as_str().unwrap())
@@ -20,7 +24,7 @@ async fn told(socket: &mut Socket) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_sender_that_was_away_is_told_every_mark_that_moved_and_only_the_last_frame_has_the_new_cursor() {
-    // Cursors are transactions of the whole server: an open one of another test would hold them back.
+    // Cursors are of transactions of the whole server, and name those of other tests that are open.
     let server = PrivateServer::start().await;
     let node = Node::start(server.database("restante").await).await;
     let mut alice = node.connect("alice").await;
@@ -52,12 +56,118 @@ async fn a_sender_that_was_away_is_told_every_mark_that_moved_and_only_the_last_
     // Told in the middle and cut: all of it again.
     let mut again = node.open(since(&before)).await;
     assert_eq!(told(&mut again).await.len(), 3);
-    // Told to the end: nothing again, as soon as nothing older than the look is open any more.
+    // Told to the end: nothing again.
     let (mut cursor, begun) = (last["marksCursor"].clone(), Instant::now());
     while let Some(last) = told(&mut node.open(since(&cursor)).await).await.pop() {
         assert!(begun.elapsed() < PATIENCE, "told again and again: {last}");
         cursor = last["marksCursor"].clone();
     }
+    node.stop().await;
+}
+
+/// A session that has written in another database of the cluster and does not end its transaction.
+async fn forgets_a_transaction(options: &PgConnectOptions) -> PgConnection {
+    let mut forgotten = options.clone().database("postgres").connect().await.unwrap();
+    forgotten.execute("begin; create temporary table written (x int)").await.unwrap();
+    forgotten
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_forgotten_in_another_database_makes_nobody_be_told_anything_twice() {
+    let server = PrivateServer::start().await;
+    let options = server.database("restante").await;
+    let often = |config: &mut Config| config.look_interval = Duration::from_millis(100);
+    let (node, other) = (Node::with(options.clone(), often).await, Node::with(options.clone(), often).await);
+    let pool = options.connect().await.unwrap();
+    let forgotten = forgets_a_transaction(&options).await;
+    // Its number is below all that follow.
+    let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
+    let before = alice.ready["marksCursor"].clone();
+    let ids: Vec<Value> =
+        [alice.send("bob", "one").await, alice.send("bob", "two").await].map(|mut answer| answer["messageId"].take()).into();
+    bob.receive(2).await;
+    bob.ask("message:reject", json!({"messageId": ids[0], "reason": "cannot decode", "final": true})).await;
+    bob.ack_up_to(2).await;
+    alice.wait("delivered", |frame| frame["data"]["status"] == "delivered").await;
+    // One look tells it to her once more; the looks after it tell nothing.
+    let mut frames = told(&mut node.open(since(&before)).await).await;
+    assert!(!frames.is_empty());
+    let cursor = frames.pop().unwrap()["marksCursor"].take();
+    assert!(cursor.as_str().unwrap().contains('.'), "it names the transaction: {cursor}");
+    for _ in 0..3 {
+        let mut alice = node.open(since(&cursor)).await;
+        assert!(told(&mut alice).await.is_empty(), "told again at a connect");
+        alice.close().await;
+    }
+    alice.until_pong().await;
+    for _ in 0..5 {
+        for looks in [&node, &other] {
+            looks.app().context().notifier.look();
+        }
+        let frames = alice.until_pong().await;
+        assert!(frames.iter().all(|frame| frame["event"] != "message:status"), "{frames:?}");
+    }
+    // What comes after it is told nevertheless, also where the receipt itself was lost.
+    let chat = sqlx::query_scalar::<_, uuid::Uuid>("select id from chats").fetch_one(&mut { pool }).await.unwrap();
+    let mut pool = options.connect().await.unwrap();
+    let read = "select count(*) from users u, restante_read(array[u.id], array[$1], '{2}', 2000) where u.external_id = 'bob'";
+    sqlx::query(read).bind(chat).execute(&mut pool).await.unwrap();
+    node.app().context().notifier.look();
+    let status = alice.wait("read", |frame| frame["data"]["status"] == "read").await;
+    assert_eq!((&status["data"]["upTo"], &status["data"]["seq"]), (&json!(true), &json!(2)));
+    forgotten.close().await.unwrap();
+    node.stop().await;
+    other.stop().await;
+}
+
+/// The transaction itself is of this database, and moves marks when it ends at last.
+#[tokio::test]
+async fn marks_that_a_transaction_moved_which_was_open_for_long_are_told_when_it_ends() {
+    let server = PrivateServer::start().await;
+    let options = server.database("restante").await;
+    let node = Node::start(options.clone()).await;
+    let mut alice = node.connect("alice").await;
+    let chat: uuid::Uuid = alice.send("bob", "one").await["chatId"].as_str().unwrap().parse().unwrap();
+    let mut late = options.connect().await.unwrap();
+    late.execute("begin").await.unwrap();
+    let read = "select count(*) from users u, restante_read(array[u.id], array[$1], '{1}', 2000) where u.external_id = 'bob'";
+    sqlx::query(read).bind(chat).execute(&mut late).await.unwrap();
+    let mut other = node.connect("carol").await;
+    alice.send("carol", "later").await;
+    other.receive(1).await;
+    other.ack_up_to(1).await;
+    alice.wait("delivered", |frame| frame["data"]["status"] == "delivered").await;
+    node.app().context().notifier.look();
+    alice.until_pong().await;
+    alice.until_pong().await;
+    let before = node.open(Connect::user("alice")).await.ready["marksCursor"].clone();
+    let cursor = told(&mut node.open(since(&before)).await).await.pop().map_or(before, |mut last| last["marksCursor"].take());
+    late.execute("commit").await.unwrap();
+    let frames = told(&mut node.open(since(&cursor)).await).await;
+    assert_eq!(frames.iter().map(|frame| (&frame["userId"], &frame["status"])).collect::<Vec<_>>(), [(&json!("bob"), &json!("read"))]);
+    node.app().context().notifier.look();
+    alice.wait("read", |frame| frame["data"]["status"] == "read").await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn operators_see_whose_the_oldest_transaction_of_the_cluster_is() {
+    let server = PrivateServer::start().await;
+    let options = server.database("restante").await;
+    let node = Node::start(options.clone()).await;
+    let mut forgotten = forgets_a_transaction(&options).await;
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut forgotten).await.unwrap();
+    let line = format!(r#"restante_oldest_transaction_age_seconds{{database="postgres",role="postgres",process="{process}"}}"#);
+    wait_until("the metric names it", || node.app().context().metrics.render().contains(&line)).await;
+    // The query of docs/operations.md finds it from any database.
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let begin = document.find("select t.* from (").expect("the query is in docs/operations.md");
+    let query = document[begin..].split(';').next().unwrap();
+    let mut here = options.connect().await.unwrap();
+    let found: Vec<Option<i32>> =
+        sqlx::query(sqlx::AssertSqlSafe(query.to_owned())).fetch_all(&mut here).await.unwrap().iter().map(|row| row.get("pid")).collect();
+    assert!(found.contains(&Some(process)), "{found:?}");
+    forgotten.close().await.unwrap();
     node.stop().await;
 }
 

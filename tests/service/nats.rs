@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use restante::config::Config;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -149,6 +150,48 @@ async fn messages_receipts_and_typing_go_from_node_to_node_over_nats() {
     alice.tell("typing", json!({"chatId": chat, "typing": true})).await;
     assert_eq!(bob.event("typing").await["userId"], "alice");
     assert!(other.app().context().metrics.bus_received.of("offer").get() >= 1, "offers come along");
+    one.stop().await;
+    other.stop().await;
+}
+
+/// As with NOTIFY: another client of the server reads nothing, and is believed in nothing.
+#[tokio::test]
+async fn a_stranger_at_the_nats_server_reads_nothing_and_is_believed_in_nothing() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (db, one, other) = two_nodes(&server).await;
+    let pool = db.pool(1).await;
+    let chat = direct(&pool, "alice", "bob").await;
+    let stranger = async_nats::connect(server.url()).await.unwrap();
+    let mut heard = stranger.subscribe("restante.>").await.unwrap();
+    stranger.flush().await.unwrap();
+    let (mut alice, mut bob) = (one.connect("alice").await, other.connect("bob").await);
+    alice.send("bob", "the secret word").await;
+    bob.event("message:receive").await;
+    alice.tell("typing", json!({"chatId": chat, "typing": true})).await;
+    bob.event("typing").await;
+    let mut letters = Vec::new();
+    // Each node also tells itself something every second.
+    while letters.len() < 8 {
+        letters.push(heard.next().await.unwrap());
+    }
+    let looks = [&one, &other].map(|node| node.app().context().metrics.wakes.of("look").get());
+    for letter in &letters {
+        let text = String::from_utf8(letter.payload.to_vec()).unwrap();
+        assert!(!text.contains("secret") && !text.contains("typing") && !text.contains("changes"), "{text}");
+        let forged = ["changes 77", "\"l\"", "\"b\"", "{\"w\":[\"chat\",[1]]}"].map(str::to_owned);
+        for payload in forged.into_iter().chain([text]) {
+            stranger.publish(letter.subject.clone(), payload.into()).await.unwrap();
+        }
+    }
+    stranger.flush().await.unwrap();
+    let rejected =
+        |reason: &'static str| [&one, &other].iter().map(|node| node.app().context().metrics.bus_rejected.of(reason).get()).sum::<u64>();
+    wait_until("all of it has come", || rejected("forged") >= 32 && rejected("replayed") >= 8).await;
+    alice.send("bob", "after it").await;
+    assert_eq!(bob.event("message:receive").await["content"], "after it");
+    assert!(bob.skipped().iter().all(|frame| frame["event"] != "typing"), "{:?}", bob.skipped());
+    assert_eq!([&one, &other].map(|node| node.app().context().metrics.wakes.of("look").get()), looks);
+    assert!(!one.app().context().notifier.is_alone() && !other.app().context().notifier.is_alone());
     one.stop().await;
     other.stop().await;
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use restante::app;
 use restante::config::Config;
+use restante::domain::{ChatId, ChatSeq, Class, UserId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Connect, Database, Node, Socket, StallingProxy, database, direct, group, number, until_true, wait_until};
+use crate::support::{
+    Connect, Database, Node, Socket, StallingProxy, database, direct, fill, group, number, until_true, users, wait_until,
+};
 
 /// No slow look in these tests.
 pub fn never(config: &mut Config) {
@@ -80,6 +83,54 @@ async fn what_does_not_fit_into_a_notification_is_received_all_the_same() {
     assert_eq!(bob.event("message:receive").await["content"], "to many");
     assert!(one.app().context().metrics.bus_degraded.of("offer").get() >= 2);
     one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_user_sends_is_shown_on_its_connections_at_other_nodes_whatever_its_size() {
+    let (_db, one, other, pool) = two_nodes().await;
+    let names: Vec<String> = (0..120).map(|n| format!("member-{n}")).collect();
+    let many: Vec<&str> = ["alice"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let (large, alone) = (group(&pool, &many).await, group(&pool, &["alice"]).await);
+    let small = direct(&pool, "alice", "bob").await;
+    let (mut alice, mut also_alice) = (one.connect("alice").await, other.connect("alice").await);
+    let mut contents: Vec<String> = [100, 5_000, 5_500, 5_900, 6_000, 7_500, 7_900, 8_000, 32_768].map(|bytes| "x".repeat(bytes)).to_vec();
+    contents.push("\u{1}".repeat(3_000));
+    let sends = contents.iter().flat_map(|content| [small, large, alone].map(|chat| json!({"chatId": chat, "content": content})));
+    let with_metadata = json!({"chatId": small, "content": "with metadata", "metadata": {"of": "m".repeat(8_000)}});
+    for send in sends.chain([with_metadata]) {
+        let answer = alice.ask("message:send", send.clone()).await;
+        assert_eq!(answer["event"], "message:sent", "{answer}");
+        let echo = also_alice.event("message:sent").await;
+        assert_eq!((&echo["messageId"], &echo["seq"]), (&answer["data"]["messageId"], &answer["data"]["seq"]));
+        assert_eq!((&echo["content"], &echo["senderId"]), (&send["content"], &json!("alice")));
+        assert_eq!(echo["metadata"], send["metadata"]);
+    }
+    assert!(other.app().context().metrics.bus_received.of("echo").get() >= 10, "most of them did not fit");
+    one.stop().await;
+    other.stop().await;
+}
+
+/// Nobody looks for itself in this test: what a stopping node still has to tell must be told.
+#[tokio::test]
+async fn what_a_node_has_still_to_tell_when_it_stops_is_told() {
+    let (_db, one, other, pool) = two_nodes().await;
+    let chat = direct(&pool, "alice", "bob").await;
+    let ids = users(&pool, &["alice", "bob"]).await;
+    let mut bob = other.connect("bob").await;
+    fill(&pool, chat, "alice", 1).await;
+    let looks = other.app().context().metrics.wakes.of("look").get();
+    let notifier = one.app().context().notifier.clone();
+    // More than a few transactions hold, before what counts.
+    for _ in 0..10_000 {
+        notifier.read_up_to(UserId(ids[0]), ChatId(chat), ChatSeq(1));
+    }
+    notifier.wake(UserId(ids[1]), Class::Chat);
+    one.stop().await;
+    bob.event("message:receive").await;
+    until_true(&pool, "select count(*) = 1 from nodes where not is_leaving").await;
+    wait_until("the other knows that it is alone", || other.app().context().notifier.is_alone()).await;
+    assert_eq!(other.app().context().metrics.wakes.of("look").get(), looks, "a node that has told everything leaves nothing to look for");
     other.stop().await;
 }
 

@@ -1,9 +1,9 @@
--- marks_since: marks that moved since a transaction, of the other members of these chats, as far as a snapshot of before saw them; all of them where the chat told counts meanwhile; primary keys of chats, chat_members and marks
+-- marks_since: marks that moved since a cursor, of the other members of these chats, as far as a snapshot of before saw them; all of them where the chat told counts meanwhile; primary keys of chats, chat_members and marks
 select cm.chat_id as "chat_id!", cm.user_id as "user_id!", u.external_id as "member!", cm.delivered_seq as "delivered_seq!", cm.read_seq as "read_seq!",
        cm.joined_seq as "joined_seq!"
 from unnest($2::uuid[]) moved (chat_id)
 cross join lateral (
-  select coalesce(x.recount_xid >= (select $3::text::xid8)
+  select coalesce((x.recount_xid >= (select $3::text::xid8) or x.recount_xid = any ((select $6::text[]::xid8[])::xid8[]))
            and pg_visible_in_snapshot(x.recount_xid, (select coalesce($5::text::pg_snapshot, pg_current_snapshot()))), false) as has_changed
   from chats x where x.id = moved.chat_id limit 1
 ) c
@@ -13,7 +13,7 @@ cross join lateral (
   cross join lateral (
     select y.delivered_seq, y.read_seq, y.marked_xid from marks y where y.chat_id = x.chat_id and y.user_id = x.user_id order by y.step desc limit 1
   ) k
-  where x.chat_id = moved.chat_id and x.user_id <> $1 and x.left_seq is null and (k.marked_xid >= (select $3::text::xid8) or c.has_changed)
+  where x.chat_id = moved.chat_id and x.user_id <> $1 and x.left_seq is null and (k.marked_xid >= (select $3::text::xid8) or k.marked_xid = any ((select $6::text[]::xid8[])::xid8[]) or c.has_changed)
     and pg_visible_in_snapshot(k.marked_xid, (select coalesce($5::text::pg_snapshot, pg_current_snapshot())))
   limit $4
 ) cm

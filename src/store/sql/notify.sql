@@ -1,2 +1,2 @@
--- notify: tells each of these channels each of these payloads, in a transaction of its own; no index
-select count(pg_notify(c.channel, p.payload)) as "told!" from unnest($1::text[]) c (channel) cross join unnest($2::text[]) p (payload)
+-- notify: tells each of these channels the payload beside it, in order, in a transaction of its own; no index
+select count(pg_notify(n.channel, n.payload)) as "told!" from unnest($1::text[], $2::text[]) n (channel, payload)

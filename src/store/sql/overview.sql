@@ -1,10 +1,13 @@
 -- overview: a user's inboxes and chats in one snapshot: where each inbox ends, whom it has direct chats with, in which chats a mark has moved, what the user itself has read, whether anything ended, which connection of a device is the newest; members_by_user, endings_by_sender, then primary keys
 -- A chat's members are looked at once, up to the number from which on only counts are told.
-select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snapshot()::text as "snapshot!",
+select pg_current_snapshot()::text as "snapshot!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat' order by i.step desc limit 1) as "chat_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'alert' order by i.step desc limit 1) as "alert_last_seq!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event' order by i.step desc limit 1) as "event_last_seq!",
-       exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8)) as "ended!",
+       exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8))
+         or exists (
+           select 1 from unnest((select $5::text[]::xid8[])) w (xid)
+           cross join lateral (select 1 from endings e where e.sender_id = $1 and e.ended_xid = w.xid limit 1) e) as "ended!",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
        array_agg(q.chat_id) filter (where q.members < $3 and (q.has_moved or q.has_changed)) as "moved?",
@@ -13,8 +16,9 @@ select pg_snapshot_xmin(pg_current_snapshot())::text as "xmin!", pg_current_snap
        array_agg(q.own_read order by q.own_xid desc) filter (where q.has_read) as "own_read?"
 from (
   select me.chat_id, own.read_seq as own_read, own.marked_xid as own_xid,
-         own.read_seq > me.joined_seq and ($2::text is null or own.marked_xid >= (select $2::text::xid8)) as has_read, them.members, them.has_moved,
-         c.recount_xid >= (select $2::text::xid8) as has_changed, case when c.kind = 'direct' then them.peer end as peer
+         own.read_seq > me.joined_seq and ($2::text is null or own.marked_xid >= (select $2::text::xid8)
+           or own.marked_xid = any ((select $5::text[]::xid8[])::xid8[])) as has_read, them.members, them.has_moved,
+         c.recount_xid >= (select $2::text::xid8) or c.recount_xid = any ((select $5::text[]::xid8[])::xid8[]) as has_changed, case when c.kind = 'direct' then them.peer end as peer
   from chat_members me
   cross join lateral (select x.kind, x.recount_xid from chats x where x.id = me.chat_id limit 1) c
   cross join lateral (
@@ -22,7 +26,8 @@ from (
   ) own
   cross join lateral (
     select count(*) as members, max(x.user_id) filter (where x.user_id <> $1) as peer,
-           bool_or(x.user_id <> $1 and case when $2::text is null then x.delivered_seq > x.joined_seq else x.marked_xid >= (select $2::text::xid8) end) as has_moved
+           bool_or(x.user_id <> $1 and case when $2::text is null then x.delivered_seq > x.joined_seq
+                                                else x.marked_xid >= (select $2::text::xid8) or x.marked_xid = any ((select $5::text[]::xid8[])::xid8[]) end) as has_moved
     from (
       select cm.user_id, cm.joined_seq, k.delivered_seq, k.marked_xid
       from chat_members cm
