@@ -33,7 +33,6 @@ pub(super) struct Queue {
     wakes: PerClass<BTreeSet<UserId>>,
     marks: BTreeSet<UserId>,
     echoes: BTreeSet<(UserId, MessageId)>,
-    reads: BTreeMap<(UserId, ChatId), ChatSeq>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
     look: bool,
     /// Nodes that came: what was committed before they were known was not told to them.
@@ -114,20 +113,15 @@ impl Queue {
                 return Posted::InShort;
             }
             BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
-            BusMessage::ReadUpTo(user, chat, seq) => {
-                let is_known = self.reads.contains_key(&(*user, *chat));
-                if !is_known && self.reads.len() >= NAMES_MAX {
-                    return Posted::Dropped;
-                }
-                let known = self.reads.entry((*user, *chat)).or_insert(*seq);
-                *known = (*known).max(*seq);
-                return Posted::InShort;
-            }
             BusMessage::Look | BusMessage::Hello | BusMessage::Bye => {
                 self.look = true;
                 return Posted::InShort;
             }
-            BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::Notice(..) | BusMessage::Watched(..) => {
+            BusMessage::Offer { .. }
+            | BusMessage::Receipt(..)
+            | BusMessage::ReadUpTo(..)
+            | BusMessage::Notice(..)
+            | BusMessage::Watched(..) => {
                 return Posted::Dropped;
             }
         };
@@ -158,9 +152,6 @@ impl Queue {
         self.lines.extend(BusMessage::LookAtMarks(users).lines().unwrap_or_default());
         for (sender, message) in std::mem::take(&mut self.echoes) {
             self.lines.extend(BusMessage::EchoOf(sender, message).lines().unwrap_or_default());
-        }
-        for ((user, chat), seq) in std::mem::take(&mut self.reads) {
-            self.lines.extend(BusMessage::ReadUpTo(user, chat, seq).lines().unwrap_or_default());
         }
         for ((user, device), number) in std::mem::take(&mut self.displaced) {
             self.lines.extend(BusMessage::Displaced(user, device, number).lines().unwrap_or_default());
@@ -236,10 +227,8 @@ mod tests {
         for number in [3, 9, 4] {
             assert_eq!(queue.put(&BusMessage::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
         }
-        let (chat, message) = (ChatId::generate(), MessageId::generate());
-        for seq in [2, 7, 5] {
-            assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), chat, ChatSeq(seq))), Posted::InShort);
-        }
+        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(7))), Posted::InShort, "as a look at marks");
+        let message = MessageId::generate();
         for _ in 0..3 {
             assert_eq!(queue.put(&BusMessage::EchoOf(UserId(1), message)), Posted::InShort);
         }
@@ -250,7 +239,7 @@ mod tests {
         assert!(
             matches!(
                 &short[..],
-                [BusMessage::Wake(Class::Event, users), BusMessage::EchoOf(..), BusMessage::ReadUpTo(_, _, ChatSeq(7)), BusMessage::Displaced(_, _, 9)]
+                [BusMessage::Wake(Class::Event, users), BusMessage::EchoOf(..), BusMessage::Displaced(_, _, 9)]
                     if *users == [UserId(7)]
             ),
             "{short:?}"
