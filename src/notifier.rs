@@ -376,7 +376,11 @@ mod tests {
         }
         let echo = finds(BusEvent::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
-            assert_eq!(finds(BusEvent::Message(news)).join(", "), found);
+        let all = ["wake chat", "wake alert", "wake event", "marks", "ended"];
+        assert_eq!(finds(BusEvent::Message(BusMessage::Look)), all);
+        assert_eq!(finds(BusEvent::Missed), all);
+        assert_eq!(finds(BusEvent::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
+        assert_eq!(finds(BusEvent::Marks(vec![ANNA])), ["marks", "ended"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry, Unit};
 use tokio::time::Instant;
 
-use crate::domain::{Class, Status};
+use crate::domain::{Class, Status, printable};
 use crate::protocol::Code;
 
 /// The content type of [`Metrics::render`].

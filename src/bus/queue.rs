@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{BusMessage, payloads};
-use crate::domain::{ChatId, ChatSeq, DeviceId, MessageId, NodeId, PerClass, UserId};
+use crate::domain::{DeviceId, MessageId, NodeId, PerClass, UserId};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;

@@ -109,12 +109,7 @@ impl Limits {
         count.map_or(Ok(()), |count| self.check(|rates| &rates.named_users, user, count).map_err(Refusal::RateLimited))
     }
 
-    fn check(
-        &self,
-        which: impl Fn(&Rates) -> &DefaultKeyedRateLimiter<UserId>,
-        user: UserId,
-        count: NonZeroU32,
-    ) -> Result<(), Duration> {
+    fn check(&self, which: impl Fn(&Rates) -> &DefaultKeyedRateLimiter<UserId>, user: UserId, count: NonZeroU32) -> Result<(), Duration> {
         let Some(rates) = &self.rates else { return Ok(()) };
         match which(rates).check_key_n(&user, count) {
             Ok(checked) => checked.map_err(|not_until| not_until.wait_time_from(self.clock.now())),

@@ -116,6 +116,9 @@ impl Refusal {
             | Self::TooLate
             | Self::AckAhead(_)
             | Self::Invalid
+            | Self::TooManyDevices
+            | Self::WatchesTooMany
+            | Self::Purged
             | Self::Internal => false,
         }
     }

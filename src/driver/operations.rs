@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::send_order::Departure;
 use super::settlements::LaneQueue;
 use crate::delivery::{Accepted, Refusal};
-use crate::domain::{ChatId, ExternalId, Message, MessageId, UserId};
+use crate::domain::{ChatId, ExternalId, Message, UserId};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};

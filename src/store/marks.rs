@@ -391,11 +391,6 @@ fn moved(chat: uuid::Uuid, user: i64, member: String, delivered: i64, read: i64,
     Some((UserId(user), MovedMark { chat: ChatId(chat), member, delivered, read, except: Vec::new() }))
 }
 
-/// A transaction number as PostgreSQL prints it; one that cannot be read asks for everything, which is always safe.
-fn parse(xmin: &str) -> MarksCursor {
-    MarksCursor(xmin.parse().unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -123,7 +123,7 @@ async fn what_a_node_has_still_to_tell_when_it_stops_is_told() {
     let notifier = one.app().context().notifier.clone();
     // More than a few transactions hold, before what counts.
     for _ in 0..10_000 {
-        notifier.read_up_to(UserId(ids[0]), ChatId(chat), ChatSeq(1));
+        notifier.read_up_to(UserId(ids[0]), None, ChatId(chat), ChatSeq(1));
     }
     notifier.wake(UserId(ids[1]), Class::Chat);
     one.stop().await;
