@@ -71,7 +71,6 @@ impl Pace {
 
 impl Measured {
     /// With what it took beside its rows: of two of different sizes the smaller one shows it.
-    #[expect(clippy::cast_precision_loss, reason = "rows are a few thousand")]
     fn after(self, before: Option<Self>) -> Self {
         let beside = match before {
             Some(before) if before.is_of_another_size(self) => {
@@ -86,7 +85,6 @@ impl Measured {
     }
 
     /// Rows that take the time that there is. Where they took none of it, it is any number.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "rows are a few thousand")]
     fn fits(self) -> usize {
         let of_rows = self.took.saturating_sub(self.beside).as_secs_f64();
         (TIME_MAX.as_secs_f64() * self.rows as f64 / of_rows) as usize
