@@ -212,7 +212,7 @@ pub struct ReadRows {
     pub up_to: ChatSeq,
     /// Whether there is more to read: ask again.
     pub more: bool,
-    /// Whether the member had read less before.
+    /// True if the member had read less before.
     pub advanced: bool,
 }
 
