@@ -123,7 +123,7 @@ pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, overview: Overv
     if overview.session_no > driver.client.session_no {
         return driver.close(Code::Displaced);
     }
-    // What the user has read elsewhere, or what has ended below its mark, may be held here: nobody said so.
+    // The session may hold rows that the user has read elsewhere, or that ended below its mark, and of which no hint came.
     if !overview.marks.own.is_empty() {
         driver.handle(Input::SomethingEnded);
     }

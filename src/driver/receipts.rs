@@ -226,11 +226,11 @@ impl ToldRead {
 struct OwnRead(HashMap<ChatId, ChatSeq>);
 
 impl OwnRead {
-    /// Whether the client does not know it yet. Then it does from now on.
+    /// True if the client does not know it yet. Then it does from now on.
     #[must_use]
     fn is_news(&mut self, chat: ChatId, seq: ChatSeq) -> bool {
         if self.0.len() >= TOLD_READ_MAX && !self.0.contains_key(&chat) {
-            // What was forgotten may be told once more.
+            // A chat that was forgotten may be told once more.
             self.0 = HashMap::new();
         }
         let known = self.0.entry(chat).or_default();

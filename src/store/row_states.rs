@@ -1,4 +1,4 @@
-//! What became of single rows: of those that a session holds, and of those against which no attempt was counted.
+//! The states of single rows: of those that a session holds, and of those against which no attempt was counted.
 
 use sqlx::PgConnection;
 

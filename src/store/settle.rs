@@ -221,7 +221,7 @@ pub struct ReadRows {
     pub up_to: ChatSeq,
     /// Whether there is more to read: ask again.
     pub more: bool,
-    /// Whether the member had read less before.
+    /// True if the member had read less before.
     pub advanced: bool,
     /// The time for which the server worked on all requests of the call before their commit, waits for locks included.
     pub took: Duration,

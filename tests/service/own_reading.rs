@@ -1,4 +1,4 @@
-//! What a user has read on one connection its other connections are told: as it happens, after an absence, and in the envelopes that come.
+//! Own reading: a user's other connections are told what it has read on one of them, as it happens, after an absence, and in the envelopes that come.
 
 use serde_json::{Value, json};
 

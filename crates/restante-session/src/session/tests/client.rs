@@ -71,7 +71,7 @@ impl Client {
 
     fn first_sight(&mut self, db: &Database, envelope: &Envelope) {
         let message = &envelope.message;
-        // What another device acks after its time comes to this one after all, once it connects again.
+        // A late ack of another device makes it delivered: then it comes to this one after all, once it connects again.
         let is_late = message.expires_at.is_some_and(|at| at <= db.time);
         if !self.seen.insert(message.id) || db.requeued.contains(&message.id) || is_late {
             return;

@@ -108,7 +108,7 @@ impl Database {
         row.message.expires_at.is_some_and(|at| at <= self.time)
     }
 
-    /// What became of these rows.
+    /// The states of these rows.
     pub(super) fn check(&self, class: Class, seqs: &[InboxSeq]) -> Vec<(InboxSeq, RowState)> {
         let state = |seq: InboxSeq| match self.page_row(class, seq.0) {
             PageRow::Gap { reason, .. } => RowState::Ended(reason),
