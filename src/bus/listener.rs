@@ -1,9 +1,9 @@
 //! LISTEN: where SQL functions notify every node (`restante_send()`, `restante_requeue()`, `restante_discard()`), and on the
 //! node's own channel. NOTIFY knows databases and no schemas, so each schema has a channel of its own for the former.
-//! What comes on either may be of anybody: the former only wakes users, and the latter is opened by [`Bus::open`].
+//! Anybody may notify both: the former only wakes users, and [`Bus::open`] checks what comes on the latter.
 //!
 //! A connection can be dead without a word (half-open). So the node notifies itself. A node that does not hear itself for
-//! a while takes the connection for lost and makes another. Whoever says it, such a message shows that the connection works.
+//! a while takes the connection for lost and makes another. Such a message shows that the connection works, from wherever it comes.
 
 use std::time::Duration;
 

@@ -94,7 +94,7 @@ impl Nats {
                     bus.open_or_own(&String::from_utf8_lossy(&letter.payload), |text| own = Some(text), received);
                     if own.is_some() && known != own {
                         known = own;
-                        // What this node told others, and what it was told, may not have arrived.
+                        // Letters to and from this node may not have arrived.
                         bus.lost();
                         received(BusEvent::Missed);
                     }

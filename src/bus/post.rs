@@ -95,9 +95,9 @@ impl Bus {
     }
 
     /// The nodes of the listing live, and no others. Those that are new look for themselves: what was committed before they were
-    /// known was not told to them. True: the sessions of this node are to look, since one has gone that may not have told
-    /// everything, or one that is new said something before it was listed here.
-    pub fn know(&self, listing: Listing) -> bool {
+    /// known was not told to them. `received` gets what they said before they were listed here. True: the sessions of this node are to
+    /// look, since one has gone that may not have told everything, or one that is new said too much before it was listed here.
+    pub fn know(&self, listing: Listing, received: &mut impl FnMut(BusEvent)) -> bool {
         let live = self.others_of(&listing);
         let arrived = self.seals().list(listing);
         let mut content = self.content();
@@ -110,6 +110,9 @@ impl Bus {
         }
         drop(content);
         self.0.ring.notify_one();
+        for (sender, text) in &arrived.letters {
+            text.lines().for_each(|line| received(self.line(*sender, line)));
+        }
         has_gone || arrived.has_missed
     }
 
@@ -139,14 +142,12 @@ impl Bus {
         match opened {
             Opened::Letter(sender, text) if sender == self.0.me => own(text),
             Opened::Letter(sender, text) => text.lines().for_each(|line| received(self.line(sender, line))),
-            Opened::Unlisted(sender, text) => {
-                if text.lines().any(|line| !matches!(BusMessage::read(line), Some(BusMessage::Hello))) {
-                    self.seals().missed(sender);
+            Opened::Rejected(reason) => {
+                if reason == Rejected::Unlisted {
+                    self.0.outdated.notify_one();
                 }
-                self.0.outdated.notify_one();
-                received(BusEvent::Rejected(Rejected::Unlisted));
+                received(BusEvent::Rejected(reason));
             }
-            Opened::Rejected(reason) => received(BusEvent::Rejected(reason)),
         }
     }
 
@@ -260,7 +261,7 @@ mod tests {
         let (one, other) = (Bus::new(NodeId::generate()), Bus::new(NodeId::generate()));
         one.begin(listing(&[one.me()]));
         other.begin(listing(&[other.me(), one.me()]));
-        one.know(listing(&[one.me(), other.me()]));
+        one.know(listing(&[one.me(), other.me()]), &mut |_| {});
         (one, other)
     }
 
@@ -300,13 +301,13 @@ mod tests {
     async fn who_is_alone_tells_nothing_and_keeps_nothing() {
         let bus = Bus::new(NodeId::generate());
         assert_eq!(bus.post(&wake()), Posted::Alone);
-        bus.know(listing(&[bus.me()]));
+        bus.know(listing(&[bus.me()]), &mut |_| {});
         assert!(bus.is_alone());
         assert_eq!(bus.content().queue.next(), Next::Nothing);
         let other = NodeId::generate();
-        bus.know(listing(&[bus.me(), other]));
+        bus.know(listing(&[bus.me(), other]), &mut |_| {});
         bus.post(&wake());
-        assert!(bus.know(listing(&[bus.me()])));
+        assert!(bus.know(listing(&[bus.me()]), &mut |_| {}));
         assert_eq!(bus.content().queue.next(), Next::Nothing);
     }
 
@@ -319,20 +320,21 @@ mod tests {
         assert_eq!(opened(&one, &hello), ["Rejected(Unlisted)"]);
         assert!(one.is_alone());
         one.outdated().await;
-        assert!(!one.know(listing(&[one.me(), other.me()])), "it has said no more than that it came");
+        assert!(!one.know(listing(&[one.me(), other.me()]), &mut |_| {}), "it has said no more than that it came");
         assert!(!one.is_alone());
         assert_eq!(opened(&other, &published(&one).await), ["look"], "it is greeted");
     }
 
     #[tokio::test]
-    async fn what_a_node_told_before_it_was_listed_here_is_looked_for() {
+    async fn what_a_node_told_before_it_was_listed_here_is_heard_once_it_is() {
         let (one, other) = (Bus::new(NodeId::generate()), Bus::new(NodeId::generate()));
         one.begin(listing(&[one.me()]));
         other.begin(listing(&[other.me(), one.me()]));
         other.post(&wake());
         assert_eq!(opened(&one, &published(&other).await), ["Rejected(Unlisted)"]);
-        assert!(one.know(listing(&[one.me(), other.me()])));
-        assert!(!one.know(listing(&[one.me(), other.me()])));
+        let mut heard = Vec::new();
+        assert!(!one.know(listing(&[one.me(), other.me()]), &mut |event| heard.push(event)));
+        assert!(matches!(heard[..], [BusEvent::Message(BusMessage::Hello), BusEvent::Message(BusMessage::Wake(..))]), "{heard:?}");
     }
 
     #[tokio::test]
@@ -348,7 +350,7 @@ mod tests {
             }
             assert!(opened(&one, &last).contains(&"wake".to_owned()));
             assert!(!one.is_alone(), "until the database says so");
-            assert_eq!(one.know(listing(&[one.me()])), !has_parted);
+            assert_eq!(one.know(listing(&[one.me()]), &mut |_| {}), !has_parted);
             assert!(one.is_alone() && one.content().parted.is_empty());
         }
     }

@@ -6,7 +6,7 @@
 //! letter is good for one recipient, once: the counter only grows. Gaps are allowed, since letters may be lost. Which nodes and
 //! boots there are is said by the database alone. This file knows no connection and no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -20,6 +20,10 @@ use crate::domain::NodeId;
 /// Bytes of text of a letter. Sealed it has less than 8,000, which is what PostgreSQL takes as a notification.
 pub(super) const TEXT_BYTES_MAX: usize = 5_930;
 
+/// Letters of nodes that are not listed, that are kept whole.
+const KEPT_MAX: usize = 64;
+/// A letter is kept until so many listings do not name its node.
+const LISTINGS_MAX: u8 = 2;
 const VERSION: u8 = 1;
 /// Version, number of the key, node, boot, counter.
 const HEAD_BYTES: usize = 1 + 8 + 16 + 16 + 8;
@@ -34,14 +38,14 @@ pub struct BusKey {
     pub secret: [u8; 32],
 }
 
-/// The secret is nobody's to read.
+/// Without the secret.
 impl fmt::Debug for BusKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("BusKey").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
-/// What the database says of the nodes.
+/// The nodes and keys that the database lists.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     /// The boot of the node that asks.
@@ -61,7 +65,7 @@ pub enum Rejected {
     Forged,
     /// It was heard before, or is older than one that was.
     Replayed,
-    /// Its sender is not listed as living. The database is asked again, at once.
+    /// Its sender is not listed as living. The database is asked again, at once, and the letter is taken if it lists the sender.
     Unlisted,
 }
 
@@ -81,8 +85,6 @@ impl Rejected {
 pub(super) enum Opened {
     /// Of a node that lives.
     Letter(NodeId, String),
-    /// Of one that shares the key and is not listed, or was listed anew since.
-    Unlisted(NodeId, String),
     Rejected(Rejected),
 }
 
@@ -90,7 +92,9 @@ pub(super) enum Opened {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Arrived {
     pub(super) nodes: Vec<NodeId>,
-    /// One of them has said something that could not be taken yet.
+    /// Letters of theirs that came before they were listed here, in their order.
+    pub(super) letters: Vec<(NodeId, String)>,
+    /// More of them came than could be kept.
     pub(super) has_missed: bool,
 }
 
@@ -104,8 +108,18 @@ pub(super) struct Seals {
     keys: BTreeMap<i64, BusKey>,
     sealing: i64,
     senders: BTreeMap<NodeId, Sender>,
-    /// Nodes that are not listed and whose letters were dropped since the database was asked.
-    missed: BTreeSet<NodeId>,
+    /// Letters of nodes that are not listed, until the database was asked for them.
+    kept: Vec<Kept>,
+}
+
+/// A letter of a node that is not listed.
+#[derive(Debug)]
+struct Kept {
+    head: Head,
+    /// None: there was no room for it.
+    text: Option<String>,
+    /// Listings that came since and do not name the node. The first one may be from before it was listed.
+    listings: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +129,7 @@ struct Sender {
     latest: u64,
 }
 
-/// What a letter says of itself.
+/// The part of a letter that is not encrypted.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     key: i64,
@@ -127,8 +141,7 @@ struct Head {
 impl Seals {
     /// Knows no key and nobody yet.
     pub(super) fn new(me: NodeId) -> Self {
-        let (keys, senders, missed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { me, boot: Uuid::nil(), counter: 0, keys, sealing: 0, senders, missed }
+        Self { me, boot: Uuid::nil(), counter: 0, keys: BTreeMap::new(), sealing: 0, senders: BTreeMap::new(), kept: Vec::new() }
     }
 
     /// Takes the nodes, boots and keys that the database lists now.
@@ -142,12 +155,46 @@ impl Seals {
             let known = before.get(&node).filter(|known| known.boot == boot).copied();
             if known.is_none() && node != self.me {
                 arrived.nodes.push(node);
-                arrived.has_missed |= self.missed.contains(&node);
             }
             self.senders.insert(node, known.unwrap_or(Sender { boot, latest: 0 }));
         }
-        self.missed.clear();
+        self.take_kept(&mut arrived);
         arrived
+    }
+
+    fn take_kept(&mut self, arrived: &mut Arrived) {
+        for mut letter in std::mem::take(&mut self.kept) {
+            match self.senders.get_mut(&letter.head.node).filter(|sender| sender.boot == letter.head.boot) {
+                Some(sender) => {
+                    sender.latest = sender.latest.max(letter.head.counter);
+                    match letter.text {
+                        Some(text) => arrived.letters.push((letter.head.node, text)),
+                        None => arrived.has_missed = true,
+                    }
+                }
+                None => {
+                    letter.listings += 1;
+                    if letter.listings < LISTINGS_MAX {
+                        self.kept.push(letter);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps a letter of a node that is not listed, in the order of its counter. Beyond the bound a node is noted once.
+    fn keep(&mut self, head: Head, text: String) -> Rejected {
+        let of_sender = |kept: &&mut Kept| kept.head.node == head.node && kept.head.boot == head.boot;
+        let count = self.kept.len();
+        match self.kept.iter_mut().rfind(of_sender) {
+            Some(latest) if latest.head.counter >= head.counter => return Rejected::Replayed,
+            Some(latest) if latest.text.is_none() => latest.head = head,
+            _ if count < 2 * KEPT_MAX => {
+                self.kept.push(Kept { head, text: (count < KEPT_MAX).then_some(text), listings: 0 });
+            }
+            _ => {}
+        }
+        Rejected::Unlisted
     }
 
     /// A letter for a node. None: there is no key yet, or the text is longer than [`TEXT_BYTES_MAX`].
@@ -174,13 +221,8 @@ impl Seals {
                 Opened::Letter(head.node, text)
             }
             Some(_) => Opened::Rejected(Rejected::Replayed),
-            None => Opened::Unlisted(head.node, text),
+            None => Opened::Rejected(self.keep(head, text)),
         }
-    }
-
-    /// A letter of this node was dropped. Should it be listed, what it said has to be looked for.
-    pub(super) fn missed(&mut self, node: NodeId) {
-        self.missed.insert(node);
     }
 
     fn decrypt(&self, letter: &str) -> Option<(Head, String)> {
@@ -293,17 +335,47 @@ pub(super) mod tests {
     #[test]
     fn only_nodes_and_boots_that_the_database_lists_are_believed() {
         let (mut here, mut there) = pair();
-        let before = here.seal(there.me, "before").unwrap();
+        let unlisted = Opened::Rejected(Rejected::Unlisted);
+        let [before, second] = ["before", "second"].map(|text| here.seal(there.me, text).unwrap());
         there.list(listing(&[there.me]));
-        assert_eq!(there.open(&before), Opened::Unlisted(here.me, "before".to_owned()));
-        there.missed(here.me);
-        assert_eq!(there.list(listing(&[there.me, here.me])), Arrived { nodes: vec![here.me], has_missed: true });
+        assert_eq!([&before, &second].map(|letter| there.open(letter)), [unlisted.clone(), unlisted.clone()]);
+        assert_eq!(there.open(&before), Opened::Rejected(Rejected::Replayed));
+        // A listing that was asked for before they came says nothing of it.
+        assert_eq!(there.list(listing(&[there.me])), Arrived::default());
+        let letters = ["before", "second"].map(|text| (here.me, text.to_owned())).to_vec();
+        assert_eq!(there.list(listing(&[there.me, here.me])), Arrived { nodes: vec![here.me], letters, has_missed: false });
+        assert_eq!(there.open(&second), Opened::Rejected(Rejected::Replayed));
         assert_eq!(there.list(listing(&[there.me, here.me])), Arrived::default());
         // Listed anew, it has another boot, and what it said under the one before is not heard again.
         let mut anew = listing(&[there.me, here.me]);
         anew.live[1].1 = Uuid::from_u128(7);
-        assert_eq!(there.list(anew).nodes, [here.me]);
-        assert!(matches!(there.open(&before), Opened::Unlisted(..)));
+        assert_eq!(there.list(anew.clone()).nodes, [here.me]);
+        assert_eq!(there.open(&before), unlisted);
+        assert!(there.list(anew.clone()).letters.is_empty() && there.list(anew).letters.is_empty() && there.kept.is_empty());
+    }
+
+    #[test]
+    fn of_a_node_that_is_not_listed_yet_only_so_many_letters_are_kept_and_the_rest_is_looked_for() {
+        let (mut here, mut there) = pair();
+        there.list(listing(&[there.me]));
+        for _ in 0..3 * KEPT_MAX {
+            let letter = here.seal(there.me, "x").unwrap();
+            assert_eq!(there.open(&letter), Opened::Rejected(Rejected::Unlisted));
+        }
+        assert_eq!(there.kept.len(), KEPT_MAX + 1);
+        let arrived = there.list(listing(&[there.me, here.me]));
+        assert_eq!((arrived.letters.len(), arrived.has_missed), (KEPT_MAX, true));
+        // Replays of nodes that have gone leave no more behind.
+        there.list(listing(&[there.me]));
+        for _ in 0..3 * KEPT_MAX {
+            let mut gone = Seals::new(NodeId::generate());
+            gone.list(listing(&[gone.me]));
+            there.open(&gone.seal(there.me, "x").unwrap());
+        }
+        assert_eq!(there.kept.len(), 2 * KEPT_MAX);
+        assert!(
+            !there.list(listing(&[there.me])).has_missed && there.list(listing(&[there.me])).letters.is_empty() && there.kept.is_empty()
+        );
     }
 
     #[test]

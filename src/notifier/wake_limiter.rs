@@ -31,7 +31,7 @@ pub(super) struct WakeLimiter {
 }
 
 impl WakeLimiter {
-    /// Whether this user is to be woken now. If not, a later round wakes it.
+    /// True: this user is to be woken now. False: a later round wakes it.
     pub(super) fn admit(&mut self, user: UserId, look_at: LookAt) -> bool {
         let wake = (user, look_at);
         let is_now = self.waiting.is_empty() && self.woken.len() < WAKES_MAX && self.woken.insert(wake);

@@ -70,8 +70,9 @@ impl Presence {
     /// The errors of [`Store::beat`]: the node could not be listed. No task was started then.
     pub async fn start(node: Node, settings: PresenceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> store::Result<Self> {
         let beat = node.store.beat(node.bus.me(), settings.lives).await?;
-        node.metrics.live_nodes.set(i64::try_from(beat.live.len()).unwrap_or(i64::MAX));
+        let live = i64::try_from(beat.live.len()).unwrap_or(i64::MAX);
         node.bus.begin(listing(beat));
+        node.metrics.live_nodes.set(live);
         let (pending, ring) = (Arc::<Mutex<Pending>>::default(), Arc::new(Notify::new()));
         let presence = Self {
             pending: Arc::clone(&pending),
@@ -148,7 +149,7 @@ impl Node {
     }
 }
 
-/// What the bus is to know of a heartbeat's answer.
+/// The answer to a heartbeat in the form that the bus takes.
 fn listing(beat: Beat) -> Listing {
     let keys = beat.keys.into_iter().map(|(number, secret)| BusKey { number, secret }).collect();
     Listing { boot: beat.boot, live: beat.live, keys, sealing: beat.sealing }

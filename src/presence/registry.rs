@@ -41,12 +41,14 @@ impl Registry {
     async fn beat(&self) -> store::Result<()> {
         let beat = self.node.store.beat(self.node.me(), self.settings.lives).await?;
         let came = beat.came;
-        self.node.metrics.live_nodes.set(i64::try_from(beat.live.len()).unwrap_or(i64::MAX));
-        if self.node.bus.know(listing(beat)) {
-            // It may have told nobody of its last commits, or only before it was known here.
+        let live = i64::try_from(beat.live.len()).unwrap_or(i64::MAX);
+        let looks = self.node.bus.know(listing(beat), &mut |event| self.node.notifier.received(event));
+        self.node.metrics.live_nodes.set(live);
+        if looks {
+            // It may have told nobody of its last commits, or too much before it was known here.
             info!(
-                "a node that was not stopped in order is taken out, as after a kill of this service, or one has told something before it \
-                 was known: sessions look for what they were not told"
+                "a node that was not stopped in order is taken out, as after a kill of this service, or one has told much before it was \
+                 known: sessions look for what they were not told"
             );
             self.node.notifier.look();
         }

@@ -26,7 +26,7 @@ pub struct Beat {
     pub sealing: i64,
 }
 
-/// The secrets are nobody's to read.
+/// Without the secrets.
 impl fmt::Debug for Beat {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { came, boot, live, keys: _, sealing } = self;

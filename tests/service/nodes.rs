@@ -29,10 +29,11 @@ pub async fn two_nodes() -> (Database, Node, Node, PgPool) {
 }
 
 pub async fn know_one_another(nodes: &[&Node]) {
+    let count = i64::try_from(nodes.len()).unwrap();
     for node in nodes {
         let live = &node.app().context().metrics.live_nodes;
         let others = node.app().context();
-        wait_until("the nodes know one another", || !others.notifier.is_alone() && live.get() >= 1).await;
+        wait_until("the nodes know one another", || !others.notifier.is_alone() && live.get() >= count).await;
     }
 }
 
