@@ -115,7 +115,7 @@ impl SendOrder {
     pub(super) fn arrived(&mut self, now: Instant, send: PendingSend, gate: &impl Gate) -> Vec<Step> {
         self.last_no += 1;
         let send = PendingSend { no: self.last_no, ..send };
-        let place = place_of(&send, gate);
+        let place = self.place_of(&send, gate);
         if let Some(message) = send.message() {
             // The chain has an end that the client has not heard of in full. Its first message may come again after that.
             if let Some(first) = place.chat.and_then(|chat| self.chains.broken_by(chat)) {
@@ -128,13 +128,13 @@ impl SendOrder {
         }
         if !self.has_backlog() {
             match gate.take_rate() {
-                Ok(()) => return vec![self.go(now, send, gate)].into_iter().flatten().collect(),
+                Ok(()) => return vec![self.go(now, send, &place, gate)].into_iter().flatten().collect(),
                 Err(wait) => self.wake_at = Some(now + wait.max(WAIT_MIN)),
             }
         }
         match self.backlog.push(send) {
             Ok(()) => Vec::new(),
-            Err(send) => self.refuse_over_rate(now, *send, gate),
+            Err(send) => self.refuse_over_rate(now, *send, place, gate),
         }
     }
 
@@ -148,8 +148,9 @@ impl SendOrder {
                 break;
             }
             room -= 1;
-            let next = self.backlog.pop();
-            steps.extend(next.and_then(|send| self.go(now, send, gate)));
+            let Some(send) = self.backlog.pop() else { break };
+            let place = self.place_of(&send, gate);
+            steps.extend(self.go(now, send, &place, gate));
         }
         steps
     }
@@ -218,18 +219,19 @@ impl SendOrder {
         self.stops.shrink(now);
     }
 
+    fn place_of(&self, send: &PendingSend, gate: &impl Gate) -> Place {
+        place_of(&self.names, send, gate)
+    }
+
     /// To its lane, or to those that wait for a chat.
-    fn go(&mut self, now: Instant, send: PendingSend, gate: &impl Gate) -> Option<Step> {
-        let (chat, send) = match &send.request.target {
-            SendTarget::Chat(chat) => (*chat, self.names.follow(*chat, send)),
-            SendTarget::User(name) => {
-                let known = if self.names.awaits(name) { None } else { gate.known(name) };
-                let Some(chat) = known else {
-                    let name = name.clone();
-                    let question = self.names.hold(name.clone(), send);
-                    return (question == Question::ToAsk).then_some(Step::Ask(name));
-                };
-                (chat, self.names.follow_known(chat, send))
+    fn go(&mut self, now: Instant, send: PendingSend, place: &Place, gate: &impl Gate) -> Option<Step> {
+        let (chat, send) = match (&send.request.target, place.chat) {
+            (SendTarget::Chat(chat), _) => (*chat, self.names.follow(*chat, send)),
+            (SendTarget::User(_), Some(chat)) => (chat, self.names.follow_known(chat, send)),
+            (SendTarget::User(name), None) => {
+                let name = name.clone();
+                let question = self.names.hold(name.clone(), send);
+                return (question == Question::ToAsk).then_some(Step::Ask(name));
             }
         };
         send.map(|send| self.depart(now, chat, send, gate))
@@ -250,7 +252,7 @@ impl SendOrder {
     }
 
     /// The backlog is full: again once it may be empty.
-    fn refuse_over_rate(&mut self, now: Instant, send: PendingSend, gate: &impl Gate) -> Vec<Step> {
+    fn refuse_over_rate(&mut self, now: Instant, send: PendingSend, place: Place, gate: &impl Gate) -> Vec<Step> {
         let pace = gate.pace();
         let first = self.wake_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let wait = first + pace.saturating_mul(u32::try_from(self.backlog.len()).unwrap_or(u32::MAX));
@@ -258,7 +260,7 @@ impl SendOrder {
         let fault = Fault::plain(Code::RateLimited).retry_after_ms(ms);
         if let Some(message) = send.message() {
             let refused = Refused { message, no: send.no, expires_at: expires_at(now, &send, gate), pace };
-            self.stops.stop(now, place_of(&send, gate), &refused, fault.code, Duration::from_millis(ms));
+            self.stops.stop(now, place, &refused, fault.code, Duration::from_millis(ms));
         }
         vec![Step::Refuse(send.id, fault)]
     }
@@ -269,7 +271,8 @@ impl SendOrder {
         self.stops.stop(now, place.clone(), refused, fault.code, Duration::from_millis(ms));
         let is_stopped = |send: &PendingSend| send.message().is_some() && send.no > refused.no;
         let mut waiting = self.names.take_out(place.name.as_ref(), place.chat, is_stopped);
-        waiting.extend(self.backlog.take_out(|send| is_stopped(send) && place_of(send, gate).meets(place)));
+        let names = &self.names;
+        waiting.extend(self.backlog.take_out(|send| is_stopped(send) && place_of(names, send, gate).meets(place)));
         waiting.into_iter().map(|send| Step::Refuse(send.id, self.stops.refusal_behind(now, refused.message))).collect()
     }
 
@@ -285,10 +288,11 @@ fn is_for_now(fault: &Fault) -> bool {
     matches!(fault.code, Code::Busy | Code::Unavailable | Code::RateLimited | Code::TooManyChats)
 }
 
-fn place_of(send: &PendingSend, gate: &impl Gate) -> Place {
+/// While a name is being asked for it has no chat yet, also where others know it: what comes later waits behind the question.
+fn place_of(names: &NameOrder, send: &PendingSend, gate: &impl Gate) -> Place {
     match &send.request.target {
         SendTarget::Chat(chat) => Place { name: None, chat: Some(*chat) },
-        SendTarget::User(name) => Place { name: Some(name.clone()), chat: gate.known(name) },
+        SendTarget::User(name) => Place { name: Some(name.clone()), chat: if names.awaits(name) { None } else { gate.known(name) } },
     }
 }
 

@@ -327,8 +327,8 @@ async fn i9_an_ack_its_status_and_its_mark_are_one_commit_and_reach_a_sender_tha
     let mut alice = node.open(Connect::user("alice").with("marks", cursor)).await;
     let told = alice.event("message:status").await;
     assert_eq!(
-        (&told["upTo"], &told["seq"], &told["status"], &told["userId"]),
-        (&json!(true), &json!(1), &json!("delivered"), &json!("bob"))
+        (&told["kind"], &told["seq"], &told["status"], &told["userId"]),
+        (&json!("mark"), &json!(1), &json!("delivered"), &json!("bob"))
     );
     node.stop().await;
 }

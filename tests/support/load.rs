@@ -122,6 +122,8 @@ fn sends(mut socket: Socket, mut recording: Recording, to: String, stop: &Arc<At
                 assert_eq!(answer["data"]["code"], "unavailable", "{answer}");
                 assert!(answer["data"]["retryAfterMs"].as_u64().unwrap() > 0);
                 refused.insert(id);
+                let skipped = socket.ask("message:skip", json!({"messageId": id})).await;
+                assert_eq!(skipped["event"], "message:skip:ok", "{skipped}");
                 // A client would wait before it sends again. The test only lets other tasks run.
                 tokio::task::yield_now().await;
             }

@@ -96,7 +96,7 @@ fn receipt(data: &Value) -> Receipt {
         user: text(&data["userId"]),
         status: status(&data["status"]),
         messages: data["messageIds"].as_array().into_iter().flatten().map(id).collect(),
-        up_to: (data["upTo"] == true).then(|| number(&data["seq"])),
+        up_to: (data["kind"] == "mark").then(|| number(&data["seq"])),
         except: except.map(|except| (id(&except["messageId"]), status(&except["status"]))).collect(),
     }
 }
