@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use restante::domain::{Class, UserId};
-use restante::store::{FIRST_CHAT, PurgeLimits, Store};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{Crowd, OpenLoop, OpenLoopResult, Pair, Progress, Schedule, accept_all, pairs, quantiles, tidy};
@@ -16,7 +15,8 @@ use crate::bench::testbed::Testbed;
 const MONTH_DAYS: u32 = 30;
 const KEPT_DAYS: u32 = 90;
 /// The pages of the service's job, and its pause after each: so many times as long as the page took.
-const LIMITS: PurgeLimits = PurgeLimits { places: 500, rows: 500 };
+const PLACES: i32 = 500;
+const ROWS: i32 = 500;
 const PAUSE_FACTOR: u32 = 3;
 /// The figure that is compared.
 const THERE: &str = "sent → recipient";
@@ -25,7 +25,7 @@ const THERE: &str = "sent → recipient";
 pub async fn retention(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     ensure!(sizes.months > KEPT_DAYS / MONTH_DAYS, "so few months are all kept: there is nothing to measure");
     let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.users).await?;
-    let store = Store::new(testbed.database.clone());
+    let database = testbed.database.clone();
     let mut figures = Vec::new();
     for month in 1..=sizes.months {
         progress.begin(&format!("month {month}"), sizes.total());
@@ -33,14 +33,14 @@ pub async fn retention(testbed: &Testbed, sizes: &Sizes, progress: &Progress) ->
         let ago = (sizes.months - month) * MONTH_DAYS;
         write(&testbed.database, &crowd, sizes, ago, progress).await?;
         if month < sizes.months {
-            purge(&store, i32::try_from(KEPT_DAYS + ago)?).await?;
+            purge(&database, i32::try_from(KEPT_DAYS + ago)?).await?;
             figures.extend(table_sizes(&testbed.database, month).await?);
         }
     }
     tidy(&testbed.database).await?;
     let (before, online) = live(pairs(testbed, sizes.pairs, progress).await?, "without", sizes, progress).await?;
     let days = i32::try_from(KEPT_DAYS)?;
-    let purging = tokio::spawn(async move { purge(&store, days).await });
+    let purging = tokio::spawn(async move { purge(&database, days).await });
     let (beside, _) = live(online, "beside it", sizes, progress).await?;
     let (removed, seconds) = purging.await??;
     let ratio = 100.0 * beside[1].value / before[1].value;
@@ -71,22 +71,26 @@ async fn write(database: &PgPool, crowd: &Crowd, sizes: &Sizes, days_ago: u32, p
 }
 
 /// Purges all inboxes and chats, at the pace of the service's job. Returns rows and messages that went, and the seconds it took.
-async fn purge(store: &Store, days: i32) -> anyhow::Result<(u64, f64)> {
+async fn purge(database: &PgPool, days: i32) -> anyhow::Result<(u64, f64)> {
     let (mut gone, began) = (0, Instant::now());
-    let mut inbox = Some((UserId(0), Class::Chat));
-    while let Some(after) = inbox {
+    let inboxes = "select rows_gone, next_user, next_class::text from restante_purge_inboxes($1, $2, $3::text::inbox_class, $4, $5)";
+    let mut inbox = Some((0_i64, "chat".to_owned()));
+    while let Some((user, class)) = inbox {
         let page = Instant::now();
-        let purged = store.purge_inboxes(days, after, LIMITS).await?;
-        gone += purged.rows as u64;
-        inbox = purged.next;
+        let asked = sqlx::query_as(inboxes).bind(days).bind(user).bind(class).bind(PLACES).bind(ROWS);
+        let (rows, next_user, next_class): (i32, Option<i64>, Option<String>) = asked.fetch_one(database).await?;
+        gone += u64::try_from(rows)?;
+        inbox = next_user.zip(next_class);
         pause(page.elapsed()).await;
     }
-    let mut chat = Some(FIRST_CHAT);
+    let chats = "select messages_gone, next_chat from restante_purge_chats($1, $2, $3, $4)";
+    let mut chat = Some(Uuid::nil());
     while let Some(after) = chat {
         let page = Instant::now();
-        let purged = store.purge_chats(days, after, LIMITS).await?;
-        gone += purged.rows as u64;
-        chat = purged.next;
+        let asked = sqlx::query_as(chats).bind(days).bind(after).bind(PLACES).bind(ROWS);
+        let (messages, next): (i32, Option<Uuid>) = asked.fetch_one(database).await?;
+        gone += u64::try_from(messages)?;
+        chat = next;
         pause(page.elapsed()).await;
     }
     Ok((gone, began.elapsed().as_secs_f64()))
