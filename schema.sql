@@ -237,14 +237,14 @@ begin
       if found then
         update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 4
          where i.user_id = v_recipient and i.class = v_class
-           -- Whoever moves it meanwhile moves it up.
+           -- Another transaction that moves it meanwhile moves it up.
            and i.step >= (select x.step from inboxes x where x.user_id = v_recipient and x.class = v_class order by x.step desc limit 1)
         returning i.last_seq into v_inbox_seq;
         v_done := found;
         update chat_heads h set last_seq = v_seq, step = v_seq >> 4 where h.ctid = v_at;
         v_done := v_done and found;
         insert into message_status (user_id, class, seq, message_id) values (v_recipient, v_class, v_inbox_seq, p_ids[1]);
-        -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+        -- A number without a stored row would be a hole; a counter that stands still would give its numbers twice.
         if not (v_done and found) then
           raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
         end if;
@@ -373,7 +373,7 @@ begin
     end if;
   end if;
 
-  -- 3. Who gets what, in the order in which inboxes are locked.
+  -- 3. The rows to be made, in the order in which inboxes are locked.
   select array_agg(q.ord), array_agg(q.user_id) into places, recipients
     from (
       select p.ord, p.user_id
@@ -434,7 +434,7 @@ begin
   select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
          array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]
     into v_expected, v_written;
-  -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+  -- A number without a stored row would be a hole; a counter that stands still would give its numbers twice.
   if v_written <> v_expected then
     raise exception 'accepting should have written % rows (messages, recipients, chats, inboxes) and wrote %', v_expected, v_written
       using errcode = 'data_corrupted';
@@ -610,7 +610,7 @@ begin
       return v_settled;
     end if;
   end if;
-  -- Who numbers this inbox holds its row; where somebody has it, the old value is true still. A row that is locked is read anew.
+  -- A writer that numbers this inbox holds its row; where one has it, the old value is still true. A row that is locked is read anew.
   select i.ctid, i.settled_seq, i.last_seq into v_at, v_before, v_last
     from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update skip locked;
   if not found then
@@ -623,7 +623,7 @@ begin
     v_count := case when v_last <= v_seen + 1000 then restante_overtaken(v_seqs, v_chats, v_last) else 0 end;
   end if;
   if v_count > 0 then
-    -- Whoever works on one of them now ends it, or the next call finds all of them again. One that stayed where it is would come before
+    -- A transaction that works on one of them now ends it, or the next call finds all of them again. One that stayed where it is would come before
     -- those of its chat that moved.
     select array_agg(r.at order by u.seq) into v_rows
       from unnest(v_seqs[:v_count]) u (seq)
@@ -1042,7 +1042,7 @@ begin
     ) q;
 end $$;
 
-COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. What is missing is made where it may be, with its members and the other user.';
+COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user.';
 
 CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFAULT 'discarded by an operator'::text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1060,7 +1060,7 @@ declare
 begin
   perform restante_needs_read_committed();
   select u.id into v_user from users u where u.external_id = p_user;
-  -- What waits ends; a dead letter has ended already and only gets the last word.
+  -- A row that waits ends; a dead letter has ended already and only gets the last word.
   update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
    where s.message_id = p_message and s.user_id = v_user
      and (s.status = 'sent'
@@ -1649,7 +1649,7 @@ begin
       ) q;
   end if;
 
-  -- What waits in a chat that the user has left is shown to nobody, so it is not counted: row by row then, 10,000 at most.
+  -- Rows of a chat that the user has left are shown to nobody, so they are not counted: row by row then, 10,000 at most.
   if exists (select from departures d where d.user_id = v_user) then
     select array_agg(q.pending) into v_pending
       from (
@@ -1954,6 +1954,7 @@ declare
   v_users   bigint[];
   v_looked  bigint;
 begin
+  perform restante_needs_read_committed();
   select array_agg(q.user_id) filter (where q.seen_at < v_horizon), max(q.user_id), count(*) into v_users, next_user, v_looked
     from (select s.user_id, s.seen_at from last_seen s where s.user_id > p_after order by s.user_id limit p_rows_max) q;
   with unlocked as materialized (
@@ -2253,7 +2254,7 @@ begin
   select array_agg(cm.user_id order by cm.user_id) into v_leaving
     from chat_members cm where cm.chat_id = p_chat and cm.user_id = any (p_users) and cm.left_seq is null;
 
-  -- What waits for them in this chat ends: 1,000 messages of the chat at once, and the rest by a job, since everybody else in the
+  -- Rows that wait for them in this chat end: 1,000 messages of the chat at once, and the rest by a job, since everybody else in the
   -- chat waits for this transaction. Nothing at or below delivered_seq waits; only a requeue lowers it, and that locks the chat as well.
   v_each := greatest(1000 / coalesce(array_length(v_leaving, 1), 1), 1);
   insert into departures (user_id, chat_id, after_seq, up_to_seq)
@@ -2348,7 +2349,7 @@ begin
     raise exception 'content has % bytes, at most 32768 are allowed', octet_length(p_content) using errcode = 'program_limit_exceeded';
   elsif octet_length(p_metadata::text) > 8192 then
     raise exception 'metadata has % bytes, at most 8192 are allowed', octet_length(p_metadata::text) using errcode = 'program_limit_exceeded';
-  -- What the service would take from a client: deeper levels and larger numbers are more than parsers of JSON have to read.
+  -- The limits that the service has for clients: deeper levels and larger numbers are more than parsers of JSON have to read.
   elsif jsonb_path_exists(p_metadata, 'strict $.**{32 to last} ? (@.type() == "array" || @.type() == "object")', silent => true) then
     raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
   elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
@@ -2429,7 +2430,7 @@ begin
          set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
              marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
        where m.chat_id = p_mark_chats[1] and m.user_id = p_mark_users[1] and (m.delivered_seq < p_mark_seqs[1] or m.has_hole)
-         -- Whoever moves it meanwhile moves the step up.
+         -- Another transaction that moves it meanwhile moves the step up.
          and m.step >= (select x.step from marks x where x.chat_id = p_mark_chats[1] and x.user_id = p_mark_users[1] order by x.step desc limit 1)
       returning m.has_hole into v_has_hole;
       if v_has_hole then
@@ -2461,7 +2462,7 @@ begin
     perform restante_lock_marks(p_mark_chats || p_exact_chats, p_mark_users || p_exact_users);
   end if;
   if array_length(p_mark_users, 1) > 0 then
-    -- What a session proposes holds unless the member has a hole; then the update only locks it and gives it back.
+    -- A session's proposal holds unless the member has a hole; then the update only locks it and gives it back.
     with marked as (
       update marks m
          set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 4,

@@ -92,14 +92,14 @@ begin
       if found then
         update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 4
          where i.user_id = v_recipient and i.class = v_class
-           -- Whoever moves it meanwhile moves it up.
+           -- Another transaction that moves it meanwhile moves it up.
            and i.step >= (select x.step from inboxes x where x.user_id = v_recipient and x.class = v_class order by x.step desc limit 1)
         returning i.last_seq into v_inbox_seq;
         v_done := found;
         update chat_heads h set last_seq = v_seq, step = v_seq >> 4 where h.ctid = v_at;
         v_done := v_done and found;
         insert into message_status (user_id, class, seq, message_id) values (v_recipient, v_class, v_inbox_seq, p_ids[1]);
-        -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+        -- A number without a stored row would be a hole; a counter that stands still would give its numbers twice.
         if not (v_done and found) then
           raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
         end if;
@@ -228,7 +228,7 @@ begin
     end if;
   end if;
 
-  -- 3. Who gets what, in the order in which inboxes are locked.
+  -- 3. The rows to be made, in the order in which inboxes are locked.
   select array_agg(q.ord), array_agg(q.user_id) into places, recipients
     from (
       select p.ord, p.user_id
@@ -289,7 +289,7 @@ begin
   select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
          array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]
     into v_expected, v_written;
-  -- What is numbered and not stored would be a hole; a counter that stands still would give its numbers twice.
+  -- A number without a stored row would be a hole; a counter that stands still would give its numbers twice.
   if v_written <> v_expected then
     raise exception 'accepting should have written % rows (messages, recipients, chats, inboxes) and wrote %', v_expected, v_written
       using errcode = 'data_corrupted';

@@ -141,7 +141,7 @@ begin
          set delivered_seq = case when m.has_hole then m.delivered_seq else p_mark_seqs[1] end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
              marked_xid = case when m.has_hole then m.marked_xid else pg_current_xact_id() end
        where m.chat_id = p_mark_chats[1] and m.user_id = p_mark_users[1] and (m.delivered_seq < p_mark_seqs[1] or m.has_hole)
-         -- Whoever moves it meanwhile moves the step up.
+         -- Another transaction that moves it meanwhile moves the step up.
          and m.step >= (select x.step from marks x where x.chat_id = p_mark_chats[1] and x.user_id = p_mark_users[1] order by x.step desc limit 1)
       returning m.has_hole into v_has_hole;
       if v_has_hole then
@@ -173,7 +173,7 @@ begin
     perform restante_lock_marks(p_mark_chats || p_exact_chats, p_mark_users || p_exact_users);
   end if;
   if array_length(p_mark_users, 1) > 0 then
-    -- What a session proposes holds unless the member has a hole; then the update only locks it and gives it back.
+    -- A session's proposal holds unless the member has a hole; then the update only locks it and gives it back.
     with marked as (
       update marks m
          set delivered_seq = case when m.has_hole then m.delivered_seq else u.seq end, moves = m.moves + 1, step = (m.moves + 1) >> 4,
@@ -411,7 +411,7 @@ begin
       return v_settled;
     end if;
   end if;
-  -- Who numbers this inbox holds its row; where somebody has it, the old value is true still. A row that is locked is read anew.
+  -- A writer that numbers this inbox holds its row; where one has it, the old value is still true. A row that is locked is read anew.
   select i.ctid, i.settled_seq, i.last_seq into v_at, v_before, v_last
     from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update skip locked;
   if not found then
@@ -424,7 +424,7 @@ begin
     v_count := case when v_last <= v_seen + 1000 then restante_overtaken(v_seqs, v_chats, v_last) else 0 end;
   end if;
   if v_count > 0 then
-    -- Whoever works on one of them now ends it, or the next call finds all of them again. One that stayed where it is would come before
+    -- A transaction that works on one of them now ends it, or the next call finds all of them again. One that stayed where it is would come before
     -- those of its chat that moved.
     select array_agg(r.at order by u.seq) into v_rows
       from unnest(v_seqs[:v_count]) u (seq)

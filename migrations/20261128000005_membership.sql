@@ -122,7 +122,7 @@ begin
     ) q;
 end $$;
 comment on function restante_direct_chats(bigint[], text[], boolean[]) is
-  'The direct chats of these users with those of these names, all in one statement. What is missing is made where it may be, with its members and the other user.';
+  'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user.';
 
 create function restante_direct_chat(p_user bigint, p_other bigint) returns uuid
 language plpgsql volatile
@@ -284,7 +284,7 @@ begin
   select array_agg(cm.user_id order by cm.user_id) into v_leaving
     from chat_members cm where cm.chat_id = p_chat and cm.user_id = any (p_users) and cm.left_seq is null;
 
-  -- What waits for them in this chat ends: 1,000 messages of the chat at once, and the rest by a job, since everybody else in the
+  -- Rows that wait for them in this chat end: 1,000 messages of the chat at once, and the rest by a job, since everybody else in the
   -- chat waits for this transaction. Nothing at or below delivered_seq waits; only a requeue lowers it, and that locks the chat as well.
   v_each := greatest(1000 / coalesce(array_length(v_leaving, 1), 1), 1);
   insert into departures (user_id, chat_id, after_seq, up_to_seq)

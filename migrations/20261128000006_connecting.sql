@@ -1,4 +1,4 @@
--- What a connection begins with, and the history of a chat.
+-- The start of a connection, and the history of a chat.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function restante_new_device(p_user bigint, p_device text, p_node uuid, p_devices_max integer) returns bigint
@@ -194,7 +194,7 @@ begin
       ) q;
   end if;
 
-  -- What waits in a chat that the user has left is shown to nobody, so it is not counted: row by row then, 10,000 at most.
+  -- Rows of a chat that the user has left are shown to nobody, so they are not counted: row by row then, 10,000 at most.
   if exists (select from departures d where d.user_id = v_user) then
     select array_agg(q.pending) into v_pending
       from (

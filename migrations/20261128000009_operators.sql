@@ -158,7 +158,7 @@ declare
 begin
   perform restante_needs_read_committed();
   select u.id into v_user from users u where u.external_id = p_user;
-  -- What waits ends; a dead letter has ended already and only gets the last word.
+  -- A row that waits ends; a dead letter has ended already and only gets the last word.
   update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
    where s.message_id = p_message and s.user_id = v_user
      and (s.status = 'sent'

@@ -27,7 +27,7 @@ begin
     raise exception 'content has % bytes, at most 32768 are allowed', octet_length(p_content) using errcode = 'program_limit_exceeded';
   elsif octet_length(p_metadata::text) > 8192 then
     raise exception 'metadata has % bytes, at most 8192 are allowed', octet_length(p_metadata::text) using errcode = 'program_limit_exceeded';
-  -- What the service would take from a client: deeper levels and larger numbers are more than parsers of JSON have to read.
+  -- The limits that the service has for clients: deeper levels and larger numbers are more than parsers of JSON have to read.
   elsif jsonb_path_exists(p_metadata, 'strict $.**{32 to last} ? (@.type() == "array" || @.type() == "object")', silent => true) then
     raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
   elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then

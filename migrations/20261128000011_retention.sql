@@ -257,6 +257,7 @@ declare
   v_users   bigint[];
   v_looked  bigint;
 begin
+  perform restante_needs_read_committed();
   select array_agg(q.user_id) filter (where q.seen_at < v_horizon), max(q.user_id), count(*) into v_users, next_user, v_looked
     from (select s.user_id, s.seen_at from last_seen s where s.user_id > p_after order by s.user_id limit p_rows_max) q;
   with unlocked as materialized (

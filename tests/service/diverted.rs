@@ -130,10 +130,11 @@ async fn what_a_session_puts_in_the_way_of_a_function_gets_nothing_of_what_it_wr
 }
 
 /// Functions that lock or update and need not ask, and why.
-const NEED_NOT_ASK: [(&str, &str); 9] = [
+const NEED_NOT_ASK: [(&str, &str); 10] = [
     ("guard_the_status", "a trigger: it reads the row that was updated"),
     ("restante_lock_marks", "called by those that ask, and reads nothing"),
     ("restante_exact_marks", "called by those that ask"),
+    ("restante_note_recount", "called by those that ask, and reads nothing"),
     ("restante_open", "reads without a lock; restante_advance_settled asks"),
     ("restante_new_device", "a device it cannot see is a conflict, which ends such a transaction"),
     ("restante_beat", "a heartbeat has a row of its own"),

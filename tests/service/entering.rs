@@ -185,7 +185,8 @@ async fn ready_comes_first_and_says_where_the_client_stands() {
         assert!(text.as_str().is_some_and(|text| !text.is_empty()));
     }
     let expected = json!({"userId": "bob", "deviceId": "phone", "window": 20, "pending": 3, "pendingMore": false, "lastSeq": 3,
-        "settledSeq": 0, "alertLastSeq": 0, "alertSettledSeq": 0, "eventLastSeq": 0, "eventSettledSeq": 0, "resumed": false});
+        "settledSeq": 0, "alertLastSeq": 0, "alertSettledSeq": 0, "eventLastSeq": 0, "eventSettledSeq": 0,
+        "ackedSeq": 0, "alertAckedSeq": 0, "eventAckedSeq": 0, "resumed": false});
     assert_eq!(data, expected);
     node.stop().await;
 }

@@ -119,7 +119,7 @@ async fn a_transaction_that_is_forgotten_in_another_database_makes_nobody_be_tol
     let read = "select count(*) from users u, restante_read(array[u.id], array[$1], '{2}', 2000) where u.external_id = 'bob'";
     sqlx::query(read).bind(chat).execute(&mut pool).await.unwrap();
     node.app().context().notifier.look();
-    alice.wait("read", |frame| frame["data"]["status"] == "read" && frame["data"]["seq"] == 2 && frame["data"]["upTo"] == true).await;
+    alice.wait("read", |frame| frame["data"]["status"] == "read" && frame["data"]["seq"] == 2 && frame["data"]["kind"] == "mark").await;
     forgotten.close().await.unwrap();
     node.stop().await;
     other.stop().await;

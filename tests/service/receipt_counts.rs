@@ -205,7 +205,7 @@ async fn a_sender_at_another_node_is_told_in_the_form_that_follows_from_a_change
     acks(&there, 1, &message).await;
     counted(&mut alice, &message, (2, 0, 49), (2, 0, 49)).await;
     change(&here, chat, false, &["joins".to_owned(), "joins-too".to_owned()]).await;
-    alice.wait("a name", |frame| frame["data"]["userId"] == "member-1" && frame["data"]["upTo"] == true).await;
+    alice.wait("a name", |frame| frame["data"]["userId"] == "member-1" && frame["data"]["kind"] == "mark").await;
     there.stop().await;
     here.stop().await;
 }

@@ -1,5 +1,5 @@
 -- endings_latest: what failed, expired or was put back of a sender's messages last, for a client that does not say what it knows; endings_by_sender, a_recipient_gets_a_message_once
--- What was put back may be delivered by now: then that is what the sender has to know.
+-- A row that was put back may be delivered by now: then the sender has to be told that.
 select e.message_id as "message_id!", e.user_id as "user_id!", e.chat_id as "chat_id!", coalesce(s.status, e.status) as "status!: enums::Status", e.reason as "reason!",
        (select u.external_id from users u where u.id = e.user_id) as "member!"
 from endings e

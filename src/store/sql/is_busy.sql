@@ -1,5 +1,5 @@
 -- is_busy: does a statement of ours take long, or are they all answered as far as the server goes? What the server does now; no index
--- What waits for its client is worked on by nobody. A server that does not show what this very statement does shows nothing of others.
+-- A backend that waits for its client counts as idle. A server that does not show what this very statement does shows nothing of others.
 select exists (
     select from pg_stat_activity a
     where a.datname = current_database() and a.usename = session_user and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()

@@ -1,5 +1,5 @@
 -- page_everything: the next rows whatever their status, and the numbers that have none any more; primary keys from the cursor on
--- A time that no calendar of a client holds is none. What waits in a chat that the user has left comes as ended: a job has not come to it yet (departures).
+-- A time that no calendar of a client holds is none. A row of a chat that the user has left comes as ended: a job has not come to it yet (departures).
 select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
        case when s.status = 'sent' and l.has_left then 'left' else s.ended::text end as "ended?",
        m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", m.content as "content?",

@@ -1,5 +1,5 @@
 -- row_states: what became of rows that a session holds, by their numbers; primary keys of message_status and inbox_gaps
--- What waits in a chat that the user has left comes as ended: a job has not come to it yet (departures).
+-- A row of a chat that the user has left comes as ended: a job has not come to it yet (departures).
 select u.seq as "seq!", s.status as "status?: enums::Status",
        case when s.status is null then g.reason::text when s.status = 'sent' and l.has_left then 'left' else s.ended::text end as "ended?"
 from unnest($3::bigint[]) u (seq)
