@@ -1,8 +1,8 @@
 //! A chain: the messages of one connection to one chat that are under way, in their order.
 //!
 //! Once one of them is refused for now, no later one may be stored, or the repeated message would come behind it. Lanes and
-//! the connection share the chain. Whoever refuses a message breaks it there, and a lane asks it before it writes a message. What
-//! came before the break goes on.
+//! the connection share the chain. A refusal breaks it at the refused message, and a lane asks it before it writes a message. The
+//! messages before the break go on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -103,7 +103,7 @@ impl Refusal {
         Fault::from(self).code
     }
 
-    /// Whether the same request may succeed later.
+    /// True when the same request may succeed later.
     pub const fn is_for_now(self) -> bool {
         match self {
             Self::Busy(_) | Self::Unavailable | Self::Crowded | Self::RateLimited(_) | Self::TooManyChats(_) | Self::Behind(_) => true,

@@ -54,7 +54,7 @@ pub struct SendResult {
     pub(super) reply_to: Option<FrameId>,
     /// The way that it went.
     pub(super) departure: Departure,
-    /// Whether it is stored.
+    /// The stored message, or the refusal.
     pub(super) result: Result<Accepted, Refusal>,
 }
 

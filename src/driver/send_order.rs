@@ -31,7 +31,7 @@ use stops::{Refused, Stops};
 /// The shortest time for which the rate is waited for: the clocks that count it may differ by less.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
-/// What is asked of others while sends are put in order.
+/// The questions that the order asks of others.
 pub(super) trait Gate {
     /// Counts a message against the user's rate, or says how long to wait.
     fn take_rate(&self) -> Result<(), Duration>;
@@ -43,7 +43,7 @@ pub(super) trait Gate {
     fn expires_in(&self, send: &PendingSend) -> Option<Duration>;
 }
 
-/// What is to be done next.
+/// The next thing to do.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The direct chat with this user is to be looked up.
@@ -54,7 +54,7 @@ pub(super) enum Step {
     Refuse(Option<FrameId>, Fault),
 }
 
-/// What is kept of a send until its answer has come.
+/// The part of a send that is kept until its answer has come.
 #[derive(Debug)]
 pub(super) struct Departure {
     /// Its chat.
@@ -81,7 +81,7 @@ pub(super) struct SendOrder {
 }
 
 impl SendOrder {
-    /// Whether no send waits for its chat. Those that wait for the rate do not count: nothing has been promised to them.
+    /// True when no send waits for its chat. Sends that wait for the rate do not count: they were promised nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -91,12 +91,12 @@ impl SendOrder {
         self.names.len()
     }
 
-    /// Whether more may be taken in.
+    /// True when more may be taken in.
     pub(super) const fn has_room(&self) -> bool {
         self.names.has_room()
     }
 
-    /// Whether sends wait for the rate.
+    /// True when sends wait for the rate.
     pub(super) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
@@ -283,7 +283,7 @@ impl SendOrder {
     }
 }
 
-/// Whether the same send may succeed later.
+/// True when the same send may succeed later.
 fn is_for_now(fault: &Fault) -> bool {
     matches!(fault.code, Code::Busy | Code::Unavailable | Code::RateLimited | Code::TooManyChats)
 }

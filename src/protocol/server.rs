@@ -320,7 +320,7 @@ impl Shape for Fault {
     const EVENT: &'static str = "error";
 }
 
-/// What a `message:status` speaks of.
+/// The kinds of `message:status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StatusKind {

@@ -297,7 +297,7 @@ async fn a_member_leaves_without_a_body_and_sees_nothing_of_the_chat_any_more() 
     assert_eq!(without_body(&ben, &leave).await.1["error"]["code"], "not_a_member");
     let (status, history) = ben.get(&format!("/v1/chats/{chat}/messages")).await;
     assert_eq!((status, &history["error"]["code"]), (403, &json!("not_a_member")));
-    // Whatever stands in the body.
+    // The body does not matter.
     assert_eq!(node.api("cleo").post(&leave, json!({"userIds": ["anna"]})).await.1["removed"], json!(["cleo"]));
     let (_, direct) = anna.post("/v1/chats", json!({"kind": "direct", "members": ["ben"]})).await;
     for (path, code) in [(direct["chatId"].as_str().unwrap(), "conflict"), ("x", "invalid"), (&Uuid::now_v7().to_string(), "not_a_member")]

@@ -60,7 +60,7 @@ async fn over_the_rate_sends_wait_and_acks_reads_tokens_and_pings_overtake_them(
         assert_eq!((&told["code"], &told["behind"]), (&json!("rate_limited"), &json!(first)), "{id}");
     }
     alice.close().await;
-    // What waited had no answer, and is not stored.
+    // The sends that waited had no answer, and are not stored.
     let stored = number(&pool, "select count(*) from messages where sender_id = (select id from users where external_id = 'alice')").await;
     assert!(stored <= 10, "{stored}");
     assert_consistent(&pool).await;

@@ -17,7 +17,7 @@ use super::node::token;
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What is put into the outbox: a send or a read, with its data.
+/// An entry of the outbox: a send or a read, with its data.
 #[derive(Debug, Clone)]
 pub struct Entry {
     event: &'static str,
@@ -52,7 +52,7 @@ pub struct LoopClient {
     /// The ids, with class, number and epoch.
     pub stored: HashMap<String, (String, i64, String)>,
     //|     outbox: sends and reads without an answer, in the order in which they were made
-    /// What has no answer.
+    /// The entries that have no answer.
     pub outbox: Vec<Entry>,
     //|     epoch; contiguous: a number for each class; marks
     epoch: Option<String>,
@@ -62,7 +62,7 @@ pub struct LoopClient {
 
     /// The effects, in order: the contents.
     pub effects: Vec<String>,
-    /// What the program was told: errors of the outbox, and why it has stopped.
+    /// The words to the user: errors of the outbox, and why it has stopped.
     pub said: Vec<String>,
     /// The greatest status of each message or mark.
     pub statuses: HashMap<String, String>,
@@ -341,7 +341,7 @@ impl LoopClient {
                 greater(&mut self.statuses, mark, &data["status"]);
                 for except in data["except"].as_array().unwrap() {
                     let what = format!("{} {user}", except["messageId"].as_str().unwrap());
-                    // What was put back replaces the end that was known.
+                    // A message that was put back has a new status in place of its end.
                     if except["reason"] == "requeued" {
                         self.statuses.remove(&what);
                     }
@@ -427,7 +427,7 @@ impl LoopClient {
         }
     }
 
-    /// Whether the connection has ended is seen by the next read.
+    /// The next read sees that the connection has ended.
     async fn tell(&self, socket: &mut Stream, event: &str, data: Value) {
         let _ = socket.send(Message::text(json!({"event": event, "data": data}).to_string())).await;
     }

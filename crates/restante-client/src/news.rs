@@ -138,7 +138,7 @@ pub struct Sent {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusNews {
-    /// What it speaks of.
+    /// Its kind.
     #[serde(default)]
     pub kind: StatusKind,
     /// The chat.
@@ -169,7 +169,7 @@ pub struct StatusNews {
     pub marks_cursor: Option<String>,
 }
 
-/// What a `message:status` speaks of.
+/// The kinds of `message:status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StatusKind {

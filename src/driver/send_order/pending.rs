@@ -8,7 +8,7 @@ use crate::protocol::client::{FrameId, SendRequest, SendTarget};
 pub(in crate::driver) struct PendingSend {
     /// The id of its frame; none: the client wants no answer.
     pub(in crate::driver) id: Option<FrameId>,
-    /// What the client asked for.
+    /// The request of the client.
     pub(in crate::driver) request: SendRequest,
     /// Its place among the sends of the connection, as they were received.
     pub(super) no: u64,
@@ -49,7 +49,7 @@ impl PendingSend {
 }
 
 impl Place {
-    /// Whether a send to this place may be one to the other.
+    /// True when a send to this place may be one to the other.
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.name.is_some() && self.name == other.name || self.chat.is_some() && self.chat == other.chat
     }

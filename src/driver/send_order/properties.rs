@@ -13,7 +13,7 @@ use crate::protocol::client::{self, SendRequest};
 const WINDOW: usize = 32;
 const MS: Duration = Duration::from_millis(1);
 
-/// What the test draws. Where it ends everything goes well.
+/// The choices that the test draws. After its end everything goes well.
 struct Tape(std::vec::IntoIter<u8>);
 
 impl Tape {
@@ -214,7 +214,7 @@ fn outbox(messages: usize, chats: usize, tape: &mut Tape, now: Instant) -> (Vec<
     let names: Vec<ExternalId> = (0..chats).map(|n| ExternalId::try_from(format!("user-{n}")).unwrap()).collect();
     let outbox = (0..messages).map(|_| {
         let place = tape.draw(chats);
-        let target = if place % 2 == 0 { SendTarget::Chat(places[place]) } else { SendTarget::User(names[place].clone()) };
+        let target = if place.is_multiple_of(2) { SendTarget::Chat(places[place]) } else { SendTarget::User(names[place].clone()) };
         let request = SendRequest {
             message_id: Some(MessageId::generate()),
             target,
