@@ -329,6 +329,12 @@ async fn accepting_and_direct_chats_look_rows_up_by_key_and_settling_locks_in_or
     assert_eq!(unordered_updates(&notices(&log)), (String::new(), 3));
 }
 
+/// PostgreSQL looks at no table of its own accord.
+const UNWATCHED: &str = "do $$ declare t regclass; begin \
+    for t in select c.oid from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' loop \
+      execute format('alter table %s set (autovacuum_enabled = off)', t); \
+    end loop; end $$";
+
 #[tokio::test]
 async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_full() {
     // Planned for tables whose size was known, and for such as were never looked at: PostgreSQL guesses differently.
@@ -336,6 +342,8 @@ async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_f
         let log = Log::of_this_thread();
         let db = database().await;
         let mut connection = explaining(&db).await;
+        // An analyze half-way would have other plans made: this is about those that nothing tells of the change.
+        run(&mut connection, UNWATCHED).await;
         let small = format!(
             "insert into chats (id, kind) select md5('small' || n)::uuid, 'group' from generate_series(1, {chats}) n; \
              insert into chat_heads (chat_id) select id from chats; \
