@@ -45,6 +45,9 @@ const SUPERUSER: &str = "postgres";
 /// A backend outlives the close of its socket by a moment, on a busy machine by a long one. The last user of the server waits this long
 /// for the backends to end.
 const BACKENDS_LINGER: Duration = Duration::from_secs(3);
+/// A process that starts another one shares its files with it until the other's program runs, a claim that was just given up too. The
+/// last user of the server waits this long for such a claim to end.
+const CLAIMS_LINGER: Duration = Duration::from_millis(500);
 
 /// A running embedded server and this process's claim on it.
 ///
@@ -147,7 +150,7 @@ impl Embedded {
         drop(claim);
         let layout = postmaster.layout.clone();
         let _starting = blocking(move || layout.start_lock()).await?;
-        let in_use = postmaster.layout.is_claimed()?
+        let in_use = is_claimed(&postmaster.layout).await?
             || match has_clients(&postmaster).await {
                 // It serves nobody any more.
                 Err(Error::Sql(error)) if error::is_unfit(&error) => false,
@@ -171,6 +174,18 @@ fn options(socket_dir: &Path, db: &str) -> PgConnectOptions {
 /// had not committed yet, a violation of the catalogue's unique index. Either way the database is there now.
 fn made_meanwhile(e: &sqlx::Error) -> bool {
     e.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "42P04" || code == "23505")
+}
+
+/// Whether another process relies on the server. Only a claim that lasts counts.
+async fn is_claimed(layout: &Layout) -> Result<bool, Error> {
+    let until = Instant::now() + CLAIMS_LINGER;
+    while layout.is_claimed()? {
+        if Instant::now() >= until {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(false)
 }
 
 async fn has_clients(postmaster: &Postmaster) -> Result<bool, Error> {
