@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::routes::Routes;
 use crate::domain::ChatId;
 
-/// A change waits for its turn for this time at most. As long may it wait for the lock of the chat's row then.
+/// A change waits for its turn for this time at most, and then for this time at most for the sends before it. As long may it wait for
+/// the lock of the chat's row then.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest time for which a chat is left alone after a change.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -55,11 +56,11 @@ impl Turns {
 
     /// Waits for the turn to change who is in this chat. None: it did not come within a second, because others change it.
     pub async fn change(&self, chat: ChatId) -> Option<Turn> {
-        let until = Instant::now() + PATIENCE;
         let (place, line) = self.enter(chat);
-        let turn = timeout_at(until, line.lock_owned()).await.ok()?;
-        // Sends that take longer wait for somebody else than those who change the chat.
-        let _ = timeout_at(until, self.0.routes.answered(chat)).await;
+        let turn = timeout(PATIENCE, line.lock_owned()).await.ok()?;
+        // A time of its own: a change that has waited long for its turn must not pass the sends that are there. Sends that take longer
+        // wait for somebody else than those who change the chat.
+        let _ = timeout(PATIENCE, self.0.routes.answered(chat)).await;
         Some(Turn { _turn: turn, _place: place, begun: Instant::now() })
     }
 

@@ -23,7 +23,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use limit::Batches;
-use restante::cli::exit::{Exit, words};
+use restante::cli::exit::{Exit, UsageError, words};
 use results::Results;
 use scenario::{Choice, Scenario};
 use sizes::{Sizes, SizesGiven};
@@ -177,7 +177,8 @@ async fn once(args: &Args, scenario: Scenario, subject: Subject, sizes: &Sizes, 
     let said = testbed.remove().await;
     match outcome {
         Ok(figures) => results.add(scenario.name(), subject, figures),
-        Err(error) if said.is_empty() => return Err(error).context(label.to_owned()),
+        // A mistake of the caller is none of the service's.
+        Err(error) if said.is_empty() || error.is::<UsageError>() => return Err(error).context(label.to_owned()),
         Err(error) => anyhow::bail!("{label}: {}\nWhat the service said last:\n{said}", words(error.as_ref())),
     }
     Ok(())
