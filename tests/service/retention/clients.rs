@@ -254,10 +254,11 @@ async fn a_dead_letter_stays_as_long_after_its_end_as_others_after_their_ack_and
     let message = bob.event("message:receive").await;
     assert_eq!(message["messageId"], json!(ids[1]));
     bob.ack(&message).await;
+    // It moves the low watermark of the inbox after the ack, and a purge passes over an inbox that is held.
+    node.stop().await;
     assert_eq!(purge(&store).await, (1, 0), "what stood behind it, and not what was delivered today");
     assert_eq!(numbers(&pool, "bob").await, [4]);
     assert_consistent(&pool).await;
-    node.stop().await;
 }
 
 /// Broken by looking at the status only: it went on without a row, and failed as a defect.
