@@ -25,7 +25,7 @@ impl Origins {
         if list.is_empty() {
             return Self::Every;
         }
-        // What is no header value is no origin that a browser could send.
+        // A text that is no header value is no origin that a browser could send.
         Self::Listed(list.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect())
     }
 

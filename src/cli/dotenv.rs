@@ -7,7 +7,7 @@ use std::{env, fs, io};
 use crate::config::SETTINGS;
 
 const FILE: &str = ".env";
-/// What else is read from the environment, by the commands, by the lab and by libraries.
+/// Other variables of the environment that the commands, the lab and libraries read.
 const OTHERS: [&str; 12] = [
     "RESTANTE_URL",
     "RESTANTE_TOKEN",

@@ -118,7 +118,7 @@ pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
         } else if !said.contains(&words) {
             said = format!("{said}: {words}");
         }
-        // What is below an error of the database repeats it, with lines of its own sources.
+        // The causes of an error of the database repeat it, with lines of its own sources.
         cause = if of_database.is_some() { None } else { error.source() };
     }
     printable_lines(&said)

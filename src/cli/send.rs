@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let message = NewMessage { message_type: args.message_type.clone(), ..NewMessage::text(destination(&args)?, content(&args.text)?) };
     let http = Http::new(&args.service.url)?;
     let mut options = Options::new(&args.service.url, token.clone())?;
-    // What waits for the sender is not shown here, so it goes on waiting.
+    // Messages that wait for the sender are not shown here, so they go on waiting.
     options.ack_style = AckStyle::Never;
     let (client, _) = Client::connect(options).await?;
     let deadline = Instant::now() + args.timeout;

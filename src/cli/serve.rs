@@ -96,7 +96,7 @@ async fn started(config: &Config, mut told_to_stop: Pin<&mut impl Future<Output 
     tokio::select! {
         host = &mut starting => Ok(Some(host?)),
         () = &mut told_to_stop => {
-            // What starts cannot be interrupted half-way without leaving something behind.
+            // A start cannot be interrupted half-way without leaving something behind.
             if let Ok(host) = starting.await {
                 host.stop().await;
             }

@@ -1,4 +1,4 @@
-//! What a command says while it waits for its database, and why the database cannot be reached: with its host, port and name, and never
+//! The words of a command that waits for its database, and why the database cannot be reached: with its host, port and name, and never
 //! with a password.
 
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub(super) struct About {
     ready: &'static str,
 }
 
-/// What answers here, for somebody who looks at the address with a browser.
+/// The answer to somebody who looks at the address with a browser: which service this is.
 pub(super) async fn about() -> Json<About> {
     Json(About { service: "restante", version: env!("CARGO_PKG_VERSION"), websocket: "/ws", http: "/v1", ready: "/readyz" })
 }

@@ -129,7 +129,7 @@ impl Job for Retention {
     }
 }
 
-/// What a sweep has met so far.
+/// The findings of a sweep so far.
 #[derive(Debug, Default)]
 struct Sweep {
     rows: usize,

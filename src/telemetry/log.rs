@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    /// What is logged in this format while `log` runs, without the colours of a terminal.
+    /// The lines logged in this format while `log` runs, without the colours of a terminal.
     fn logged(format: LogFormat, log: impl FnOnce()) -> String {
         let written = Lines::default();
         let writer = written.clone();

@@ -89,7 +89,7 @@ async fn a_postgresql_whose_libraries_move_away_is_restarted_from_where_they_are
     std::fs::rename(&old, &new).unwrap();
     let line = service.logs("the service's own PostgreSQL is restarted").await;
     assert!(line.contains("58P01"), "{line}");
-    // What is there goes on until there are programs again, but no client is sent here.
+    // Connections that are there go on until there are programs again, but no client is sent here.
     service.logs("could not be restarted").await;
     assert_eq!(service.postmaster(), postmaster);
     service.until_readyz_is(503).await;

@@ -29,7 +29,7 @@ pub async fn ended(command: &mut Command) -> Output {
     timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap()
 }
 
-/// What a command said on stderr.
+/// The words of a command on stderr.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

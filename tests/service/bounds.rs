@@ -138,7 +138,7 @@ async fn of_more_than_fifty_devices_the_one_goes_that_was_not_seen_for_longest_a
     comes_and_goes(&node, &pool, "new").await;
     assert!(devices(&pool).await.contains(&"device-11".to_owned()), "it was seen a moment ago");
     assert_eq!(number(&pool, "select count(*) from device_cursors").await, 50 * 3, "cursors go with their device");
-    // What the connected one acks is kept.
+    // The acks of the connected one are kept.
     let chat = direct(&pool, "alice", "bob").await;
     fill(&pool, chat, "alice", 1).await;
     let mut alice = node.connect("alice").await;
@@ -182,7 +182,7 @@ async fn a_new_device_is_refused_while_all_are_connected_and_nothing_of_it_is_ke
     node.stop().await;
 }
 
-/// What a socket was told until the backlog of the chat inbox had come: the numbers of envelopes, and gaps.
+/// The frames of a socket until the backlog of the chat inbox had come: the numbers of envelopes, and gaps.
 async fn told(socket: &mut crate::support::Socket) -> Vec<Value> {
     let mut told = Vec::new();
     for mut frame in socket.until_pong().await {

@@ -210,7 +210,7 @@ async fn a_page_may_send_a_token_and_read_when_to_come_back() {
     for name in ["authorization", "content-type", "idempotency-key", "x-request-id", "traceparent"] {
         assert!(allowed.contains(&name.to_owned()), "{name}: {allowed:?}");
     }
-    // What is refused is for the page to read too.
+    // A refusal is for the page to read too.
     let request = reqwest::Client::new().get(format!("{}/v1/chats", node.url())).header("origin", "https://anywhere.example");
     let answer = request.send().await.unwrap();
     assert_eq!((answer.status().as_u16(), words(&answer, "access-control-allow-origin")), (401, vec!["*".to_owned()]));

@@ -100,7 +100,7 @@ async fn what_is_no_valid_token_gets_no_connection() {
 async fn a_first_frame_that_is_no_authenticate_is_the_clients_fault_and_no_matter_of_its_token() {
     let db = database().await;
     let node = Node::start(db.options()).await;
-    // Whoever asked is told so, by its own id.
+    // The one that asked is told so, by its own id.
     for (event, code) in [("ping", "bad_frame"), ("message:send", "invalid"), ("no such event", "bad_frame"), ("authenticate", "invalid")] {
         let mut socket = Socket::request(request(node.addr(), "", &[])).await.unwrap();
         assert_eq!(socket.ask(event, json!({})).await["data"]["code"], code, "{event}");

@@ -52,7 +52,7 @@ async fn a_read_of_one_who_has_left_ends_where_it_left_by_number_and_by_message_
         assert_eq!(reads(&mut bob, chat, own).await["data"]["seq"], 4, "what came before is readable");
     }
     assert_eq!(number(&pool, "select max(k.read_seq) from marks k join users u on u.id = k.user_id where u.external_id = 'bob'").await, 5);
-    // Who is back reads on, and a member that stayed was never stopped.
+    // A member that is back reads on, and a member that stayed was never stopped.
     assert_eq!(reads(&mut node.connect("carol").await, chat, json!({"seq": 1_000})).await["data"]["seq"], 26);
     node.api("alice").post(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["bob"]})).await;
     fill(&pool, chat, "alice", 1).await;

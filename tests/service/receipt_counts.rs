@@ -66,7 +66,7 @@ async fn counted(alice: &mut Socket, message: &str, wanted: Counts, at_most: Cou
     }
 }
 
-/// What a sender is told that was away since a cursor: counts by message, and marks by member.
+/// The frames for a sender that was away since a cursor: counts by message, and marks by member.
 async fn told_since(node: &Node, cursor: &Value) -> (Vec<Counts>, Vec<String>) {
     let mut alice = node.open(Connect::user("alice").with("marks", cursor.as_str().unwrap())).await;
     let frames: Vec<Value> = alice.until_pong().await.into_iter().filter(|frame| frame["event"] == "message:status").collect();
@@ -181,7 +181,7 @@ async fn the_form_changes_when_the_membership_crosses_fifty_live_and_after_a_rec
     while names.len() < 3 {
         let frame = alice.wait("a name", |frame| frame["event"] == "message:status").await;
         assert_eq!(counts(&frame), None, "{frame}");
-        // What ended for the one that left is told by name too, with a number of 0.
+        // The endings of the one that left are told by name too, with a number of 0.
         if frame["data"]["status"] == "delivered" && frame["data"]["seq"] == 1 {
             names.insert(frame["data"]["userId"].as_str().unwrap().to_owned());
         }

@@ -32,7 +32,7 @@ async fn long_ago(pool: &PgPool, statements: &str) {
     run(pool, &format!("begin; set local session_replication_role = replica; {statements}; commit")).await;
 }
 
-/// What waits for a user was accepted, and acked, so many days ago.
+/// The messages that wait for a user were accepted, and acked, so many days ago.
 async fn delivered(pool: &PgPool, user: &str, days: i32) {
     let user = users(pool, &[user]).await[0];
     let statements = format!(

@@ -1,4 +1,4 @@
-//! What strangers chose, on its way to a person's terminal: commands show it, and neither a line nor the terminal obeys it.
+//! Text that strangers chose, on its way to a person's terminal: commands show it, and neither a line nor the terminal obeys it.
 
 use std::process::Output;
 

@@ -65,7 +65,7 @@ impl Teller {
                     if taken == 0 {
                         return;
                     }
-                    // What was acked after a change of members is told in the form that follows from it.
+                    // An ack after a change of members is told in the form that follows from it.
                     self.take_changes();
                     self.learn_sizes(&news).await;
                     news.drain(..).for_each(|item| self.tell(item));

@@ -1,4 +1,4 @@
-//! What clients and operators see of what was removed: gaps, marks and unread counts, history, statuses, repeated ids, dead letters.
+//! The view of clients and operators on what was removed: gaps, marks and unread counts, history, statuses, repeated ids, dead letters.
 
 use serde_json::{Value, json};
 use uuid::{Timestamp, Uuid};
