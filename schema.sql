@@ -2041,7 +2041,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat), not_failed.';
 
-CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, up_to bigint, more boolean, advanced boolean)
+CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, ended text, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -2064,7 +2064,10 @@ declare
   v_messages uuid[];
   v_numbers  bigint[];
   v_senders  bigint[];
-  v_read     integer[]; -- those of the rows that became read
+  v_expiries timestamptz[];
+  v_left     boolean[]; -- did its reader leave the chat while it waited?
+  v_moved    integer[]; -- those of the rows that moved, …
+  v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
   v_ends     bigint[];  -- … up to where it is done here,
   v_more     boolean[]; -- … is there more,
@@ -2088,8 +2091,10 @@ begin
     select w.ord, r.*
       from wanted w
       cross join lateral (
-        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id
-          from (select x.id, x.seq, x.sender_id from messages x
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
+               exists (select from departures d
+                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) as has_left
+          from (select x.id, x.seq, x.sender_id, x.expires_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
             select x.class, x.seq from message_status x
@@ -2101,22 +2106,31 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.has_left, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_left, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
-                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders from rows r) a,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
+                 array_agg(r.has_left) as has_left from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
 
-  -- Rows in the one order, as restante_settle(); then marks.
+  -- Rows in the one order, as restante_settle(); then marks. What no page would show any more has not been read by anybody: its reader was
+  -- told a gap, so it ends here as the job would end it. The clock is asked once a row: a subquery that is volatile stays one.
   with moved as (
-    update message_status s set status = 'read', read_at = v_now, delivered_at = coalesce(s.delivered_at, v_now)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.n from unnest(v_ords, v_classes, v_seqs) with ordinality x (ord, class, seq, n)
+    update message_status s
+       set (status, ended, reason, read_at, delivered_at) = (
+         select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
+                case e.ended when 'left' then 'left' when 'expired' then 'its time had come' else s.reason end,
+                case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
+           from (select case when s.status <> 'sent' then null when u.has_left then 'left'::ended_reason
+                             when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.has_left, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_left) with ordinality x (ord, class, seq, expires_at, has_left, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
-    returning u.n
-  ) select array_agg(k.n::integer) into v_read from moved k;
+    returning u.n, case when s.status = 'expired' then s.reason end as ended
+  ) select array_agg(k.n::integer), array_agg(k.ended) into v_moved, v_ended from moved k;
 
   with marked as (
     update marks m
@@ -2133,16 +2147,18 @@ begin
     returning m.has_hole, m.user_id, m.chat_id
   ) select array_agg(k.user_id), array_agg(k.chat_id) into v_hole_users, v_hole_chats from marked k where k.has_hole;
   if v_hole_users is not null then
-    perform restante_exact_marks(v_hole_chats, v_hole_users);
+    -- A sender that was away learns of a row that ended by its chat's mark.
+    perform restante_exact_marks(v_hole_chats, v_hole_users, num_nonnulls(variadic v_ended) > 0);
   end if;
 
   return query
-    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean, null::boolean from unnest(v_read) k (n)
+    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, k.ended, null::bigint, null::boolean, null::boolean
+      from unnest(v_moved, v_ended) k (n, ended)
     union all
-    select r.ord, null, null, null, v_now, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
+    select r.ord, null, null, null, v_now, null, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
 end $$;
 
-COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
+COMMENT ON FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) IS 'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not. A row that waits although its message has expired, or although its reader has left, becomes expired instead, and ended says why.';
 
 CREATE FUNCTION restante_reap(p_users_max integer) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql

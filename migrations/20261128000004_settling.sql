@@ -205,7 +205,9 @@ comment on function restante_settle(bigint[], inbox_class[], bigint[], bigint[],
   'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
 create function restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer)
-returns table (ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamptz, up_to bigint, more boolean, advanced boolean)
+returns table (
+  ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamptz, ended text, up_to bigint, more boolean, advanced boolean
+)
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -223,7 +225,10 @@ declare
   v_messages uuid[];
   v_numbers  bigint[];
   v_senders  bigint[];
-  v_read     integer[]; -- those of the rows that became read
+  v_expiries timestamptz[];
+  v_left     boolean[]; -- did its reader leave the chat while it waited?
+  v_moved    integer[]; -- those of the rows that moved, …
+  v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
   v_ends     bigint[];  -- … up to where it is done here,
   v_more     boolean[]; -- … is there more,
@@ -247,8 +252,10 @@ begin
     select w.ord, r.*
       from wanted w
       cross join lateral (
-        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id
-          from (select x.id, x.seq, x.sender_id from messages x
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
+               exists (select from departures d
+                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) as has_left
+          from (select x.id, x.seq, x.sender_id, x.expires_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
             select x.class, x.seq from message_status x
@@ -260,22 +267,31 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.has_left, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_left, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
-                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders from rows r) a,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
+                 array_agg(r.has_left) as has_left from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
 
-  -- Rows in the one order, as restante_settle(); then marks.
+  -- Rows in the one order, as restante_settle(); then marks. What no page would show any more has not been read by anybody: its reader was
+  -- told a gap, so it ends here as the job would end it. The clock is asked once a row: a subquery that is volatile stays one.
   with moved as (
-    update message_status s set status = 'read', read_at = v_now, delivered_at = coalesce(s.delivered_at, v_now)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.n from unnest(v_ords, v_classes, v_seqs) with ordinality x (ord, class, seq, n)
+    update message_status s
+       set (status, ended, reason, read_at, delivered_at) = (
+         select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
+                case e.ended when 'left' then 'left' when 'expired' then 'its time had come' else s.reason end,
+                case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
+           from (select case when s.status <> 'sent' then null when u.has_left then 'left'::ended_reason
+                             when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.has_left, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_left) with ordinality x (ord, class, seq, expires_at, has_left, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
-    returning u.n
-  ) select array_agg(k.n::integer) into v_read from moved k;
+    returning u.n, case when s.status = 'expired' then s.reason end as ended
+  ) select array_agg(k.n::integer), array_agg(k.ended) into v_moved, v_ended from moved k;
 
   with marked as (
     update marks m
@@ -292,16 +308,18 @@ begin
     returning m.has_hole, m.user_id, m.chat_id
   ) select array_agg(k.user_id), array_agg(k.chat_id) into v_hole_users, v_hole_chats from marked k where k.has_hole;
   if v_hole_users is not null then
-    perform restante_exact_marks(v_hole_chats, v_hole_users);
+    -- A sender that was away learns of a row that ended by its chat's mark.
+    perform restante_exact_marks(v_hole_chats, v_hole_users, num_nonnulls(variadic v_ended) > 0);
   end if;
 
   return query
-    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, null::bigint, null::boolean, null::boolean from unnest(v_read) k (n)
+    select v_ords[k.n], v_messages[k.n], v_numbers[k.n], v_senders[k.n], v_now, k.ended, null::bigint, null::boolean, null::boolean
+      from unnest(v_moved, v_ended) k (n, ended)
     union all
-    select r.ord, null, null, null, v_now, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
+    select r.ord, null, null, null, v_now, null, r.up_to, r.more, r.advanced from unnest(v_of, v_ends, v_more, v_advanced) r (ord, up_to, more, advanced);
 end $$;
 comment on function restante_read(bigint[], uuid[], bigint[], integer) is
-  'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not.';
+  'Marks what members have read, each up to a number of a chat, and no further than where the chat ends for them: at its last number, or where they left. At most p_rows_max rows a call, for which it looks at 5,000 messages of each at most, and at fewer where p_rows_max is small. Returns the rows that moved, and for each request one row without a message that says up to where it is done here (more = call again; advanced = the member had read less before); none for one who never was a member. delivered_at is set where it was not. A row that waits although its message has expired, or although its reader has left, becomes expired instead, and ended says why.';
 
 create function restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer)
 returns table (ord integer, attempts integer, failed boolean, counted_at timestamptz)

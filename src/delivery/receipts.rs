@@ -100,13 +100,16 @@ impl Receipts {
         if read.advanced || !read.rows.is_empty() {
             self.notifier.read_up_to(member.user, origin, chat, read.up_to);
         }
-        self.metrics.settled(Status::Read, read.rows.len() as u64);
-        let mut groups: BTreeMap<UserId, Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
+        let expired = read.rows.iter().filter(|row| row.ended.is_some()).count();
+        self.metrics.settled(Status::Read, (read.rows.len() - expired) as u64);
+        self.metrics.settled(Status::Expired, expired as u64);
+        let mut groups: BTreeMap<(UserId, Option<&str>), Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
         for row in read.rows.iter().filter(|row| self.notifier.may_be_there(row.sender)) {
-            groups.entry(row.sender).or_default().push((row.chat_seq, row.message));
+            groups.entry((row.sender, row.ended.as_deref())).or_default().push((row.chat_seq, row.message));
         }
-        for (sender, messages) in groups {
-            self.put(sender, chat, member.external.clone(), messages, Status::Read, read.at, None);
+        for ((sender, ended), messages) in groups {
+            let status = if ended.is_some() { Status::Expired } else { Status::Read };
+            self.put(sender, chat, member.external.clone(), messages, status, read.at, ended.map(str::to_owned));
         }
     }
 

@@ -199,8 +199,8 @@ pub struct ReadRequest {
     pub up_to: ChatSeq,
 }
 
-/// A row that became read.
-#[derive(Debug, Clone, Copy)]
+/// A row that a read moved.
+#[derive(Debug, Clone)]
 pub struct ReadRow {
     /// The message.
     pub message: MessageId,
@@ -208,6 +208,8 @@ pub struct ReadRow {
     pub chat_seq: ChatSeq,
     /// The sender that gets the receipt.
     pub sender: UserId,
+    /// Why the row became `expired`, in words: its message had expired, or its reader had left while it waited. None: it became `read`.
+    pub ended: Option<String>,
 }
 
 /// The rows that a read moved.
@@ -215,7 +217,7 @@ pub struct ReadRow {
 pub struct ReadRows {
     /// The rows, by number.
     pub rows: Vec<ReadRow>,
-    /// Their `read_at`.
+    /// The time at which they moved.
     pub at: OffsetDateTime,
     /// Everything up to here is read.
     pub up_to: ChatSeq,
@@ -254,7 +256,7 @@ pub async fn read(
             (entry.up_to, entry.more, entry.advanced) = (ChatSeq(up_to), more, advanced);
         }
         if let (Some(message), Some(seq), Some(sender)) = (row.message_id, row.chat_seq, row.sender_id) {
-            entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender) });
+            entry.rows.push(ReadRow { message: MessageId(message), chat_seq: ChatSeq(seq), sender: UserId(sender), ended: row.ended });
         }
     }
     done.values_mut().for_each(|read| read.rows.sort_unstable_by_key(|row| row.chat_seq));

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::support::fixtures::{Holder, assert_consistent};
 use crate::support::{Connect, Database, Node, Socket, database, direct, fill, group, statuses, until_true};
 
 /// A node of its own with alice and bob, and a direct chat of both.
@@ -86,6 +87,41 @@ async fn five_unacked_that_expire_do_not_keep_five_new_ones_waiting() {
     }
     let (contents, _) = comes_until(&mut bob, "long 4").await;
     assert_eq!(contents, ["long 0", "long 1", "long 2", "long 3", "long 4"].map(Value::from));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_expired_unseen_is_not_read_by_a_read_beyond_it_and_its_sender_is_told_so() {
+    let (db, node, pool, _) = start().await;
+    let (mut alice, mut bob) = (node.connect("alice").await, node.open(Connect::user("bob").with("window", 1)).await);
+    // The job that ends what has expired finds its row locked.
+    until_true(&pool, "select exists (select from jobs where name = 'expire' and holder is not null)").await;
+    let holder = Holder::holds(&db.options(), "select from jobs where name = 'expire' for update").await;
+    let seen = alice.send("bob", "seen").await;
+    let short = send_until(&mut alice, "short", &in_two_seconds()).await["data"].clone();
+    let long = alice.send("bob", "long").await;
+    // Its window is full, so the second comes to nobody.
+    bob.receive(1).await;
+    until_true(&pool, "select bool_and(expires_at <= clock_timestamp()) from messages where expires_at is not null").await;
+    bob.ask("message:read", json!({"messageId": long["messageId"], "chatId": long["chatId"]})).await;
+    let (mut expired, mut read) = (Vec::new(), Vec::new());
+    while expired.len() + read.len() < 3 {
+        let told = alice.event("message:status").await;
+        let ids = told["messageIds"].as_array().unwrap().clone();
+        match told["status"].as_str() {
+            Some("expired") => {
+                assert_eq!(told["reason"], "its time had come");
+                expired.extend(ids);
+            }
+            Some("read") => read.extend(ids),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(expired, [short["messageId"].clone()]);
+    assert_eq!(read, [seen["messageId"].clone(), long["messageId"].clone()]);
+    holder.commits().await;
+    assert_eq!(statuses(&pool, "bob").await, ["read", "expired", "read"]);
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 

@@ -107,6 +107,57 @@ async fn a_member_with_a_hole_reads_over_it_and_its_marks_are_exact() {
     assert_consistent(&pool).await;
 }
 
+/// The numbers that a read moved, and why those ended that it did not read.
+fn moved(read: &ReadRows) -> Vec<(i64, Option<&str>)> {
+    read.rows.iter().map(|row| (row.chat_seq.0, row.ended.as_deref())).collect()
+}
+
+#[tokio::test]
+async fn what_expired_while_it_waited_ends_where_it_would_be_read_and_what_was_delivered_before_is_read() {
+    let (db, pool, [_, bob, carol], [one, _]) = start(4).await;
+    let mut connection = db.options().connect().await.unwrap();
+    sqlx::raw_sql(
+        "update message_status s set status = 'delivered', delivered_at = now() from messages m where m.id = s.message_id and m.seq = 1;
+         update messages set expires_at = clock_timestamp() where seq in (1, 2);
+         update messages set expires_at = clock_timestamp() + interval '1 hour' where seq = 3;",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    // Carol has a hole, so her marks are computed from her rows.
+    sqlx::query("update marks set has_hole = true where user_id = $1").bind(carol.0).execute(&pool).await.unwrap();
+    let before = number(&pool, "select max(marked_xid::text::bigint) from marks").await;
+    let done = read(&mut connection, &[request(bob, one, 4), request(carol, one, 3)], 1_000).await;
+    let expired = Some("its time had come");
+    assert_eq!(moved(&done[&0]), [(1, None), (2, expired), (3, None), (4, None)]);
+    assert_eq!(moved(&done[&1]), [(1, None), (2, expired), (3, None)]);
+    assert_eq!(
+        number(&pool, "select count(*) from message_status where ended = 'expired' and delivered_at is null and read_at is null").await,
+        2
+    );
+    assert_eq!(number(&pool, "select count(*) from endings where ended = 'expired'").await, 2, "their sender learns of it, also later");
+    let told = format!("select count(*) from marks where chat_id = '{one}' and marked_xid::text::bigint > {before}");
+    assert_eq!(number(&pool, &told).await, 2, "a sender that was away is led to it by the mark");
+    assert_consistent(&pool).await;
+}
+
+#[tokio::test]
+async fn what_waited_when_its_reader_left_has_not_been_read_even_before_the_job_has_ended_it() {
+    let (db, pool, [alice, bob, _], [one, _]) = start(1_010).await;
+    let store = Store::new(pool.clone());
+    sqlx::query("update chat_members set role = 'admin' where user_id = $1").bind(alice.0).execute(&pool).await.unwrap();
+    store.remove_members(alice, one, &[bob]).await.unwrap().unwrap();
+    let rest = "select count(*) from message_status s join departures d on d.user_id = s.user_id join messages m on m.id = s.message_id and m.chat_id = d.chat_id where s.status = 'sent'";
+    assert_eq!(number(&pool, rest).await, 10, "one transaction ends a thousand");
+    let mut connection = db.options().connect().await.unwrap();
+    let done = read(&mut connection, &[request(bob, one, 1_005)], 2_000).await;
+    assert_eq!(moved(&done[&0]), (1_001..=1_005).map(|seq| (seq, Some("left"))).collect::<Vec<_>>());
+    while store.end_departures(1_000).await.unwrap().is_some() {}
+    let ended = format!("select count(*) from message_status where user_id = {} and ended = 'left'", bob.0);
+    assert_eq!(number(&pool, &ended).await, 1_010);
+    assert_consistent(&pool).await;
+}
+
 /// All rows of these, in the order of the chat, forwards or backwards.
 async fn rows(pool: &PgPool, user: UserId, chats: &[ChatId]) -> Vec<StatusRow> {
     let mut located = Vec::new();

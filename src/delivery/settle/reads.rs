@@ -171,7 +171,7 @@ mod tests {
 
     /// A read that has marked one row, up to this number.
     fn rows(up_to: i64, more: bool) -> ReadRows {
-        let row = ReadRow { message: message(up_to), chat_seq: ChatSeq(up_to), sender: UserId(7) };
+        let row = ReadRow { message: message(up_to), chat_seq: ChatSeq(up_to), sender: UserId(7), ended: None };
         ReadRows { rows: vec![row], at: OffsetDateTime::UNIX_EPOCH, up_to: ChatSeq(up_to), more, advanced: true, took: Duration::ZERO }
     }
 

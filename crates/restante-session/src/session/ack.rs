@@ -161,7 +161,10 @@ impl Session {
         }
         match self.scope {
             Scope::Waiting => {
-                for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
+                // The client never gets what expired in the buffer: a gap comes in its place, and the database ends its row.
+                let window = &self.window;
+                let is_read = |envelope: &Envelope| !window.is_expired(now, envelope);
+                for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to, is_read)).collect::<Vec<_>>() {
                     self.mark_acked(&envelope, &mut settling);
                 }
             }
@@ -178,7 +181,12 @@ impl Session {
             // This client has not acked them, and may never have got them: its cursor must not pass them.
             Scope::Everything => {
                 let is_read = |envelope: &Envelope| envelope.message.chat == chat && envelope.message.seq <= up_to;
-                return self.note_status(is_read, Status::Read);
+                self.note_status(|envelope| is_read(envelope) && envelope.message.expires_at.is_none(), Status::Read);
+                // A read ends what expired unseen. Only the database knows on which side of that moment a row was.
+                if self.holds(|envelope| is_read(envelope) && envelope.status.waits()) {
+                    self.something_ended();
+                }
+                return;
             }
         }
         for (class, seq) in self.window.of_chat(chat, up_to) {
@@ -186,7 +194,7 @@ impl Session {
                 self.ended(&flight);
             }
         }
-        for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to)).collect::<Vec<_>>() {
+        for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to, |_| true)).collect::<Vec<_>>() {
             self.marks.pass(envelope.message.chat, envelope.message.seq);
         }
     }

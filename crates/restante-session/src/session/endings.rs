@@ -89,6 +89,12 @@ impl Session {
         }
     }
 
+    /// Whether such a row is in flight or buffered.
+    pub(super) fn holds(&mut self, is_row: impl Fn(&Envelope) -> bool) -> bool {
+        let buffered = self.inboxes.values_mut().flat_map(super::inbox::Inbox::envelopes_mut);
+        self.window.envelopes_mut().chain(buffered).any(|envelope| is_row(envelope))
+    }
+
     /// A row has ended in the database: a gap stands for it, and an envelope in flight frees its place.
     fn end_row(&mut self, class: Class, seq: InboxSeq, reason: GapReason) {
         self.end_in_flight(class, seq, reason);
@@ -120,9 +126,9 @@ impl Session {
         self.emit_gap(envelope.class, envelope.inbox_seq, GapReason::Expired);
     }
 
-    /// True if a row waits no more because its time has come. What is delivered already comes to a device whatever its time.
+    /// See [`Window::is_expired`](super::window::Window::is_expired).
     pub(super) fn is_expired(&self, now: Instant, envelope: &Envelope) -> bool {
-        envelope.status.waits() && self.window.expiry(envelope).is_some_and(|expiry| expiry <= now)
+        self.window.is_expired(now, envelope)
     }
 
     fn emit_gap(&mut self, class: Class, seq: InboxSeq, reason: GapReason) {

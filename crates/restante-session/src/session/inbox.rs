@@ -200,10 +200,10 @@ impl Inbox {
         self.buffer.make_contiguous().sort_by_key(first_number);
     }
 
-    /// Removes the buffered envelopes of a chat up to a number of it.
-    pub(super) fn drop_read(&mut self, chat: ChatId, up_to: ChatSeq) -> Vec<Envelope> {
+    /// Removes the buffered envelopes of a chat up to a number of it, but for those that are not to be removed.
+    pub(super) fn drop_read(&mut self, chat: ChatId, up_to: ChatSeq, is_read: impl Fn(&Envelope) -> bool) -> Vec<Envelope> {
         let is_read = |row: &PageRow| match row {
-            PageRow::Envelope(envelope) => envelope.message.chat == chat && envelope.message.seq <= up_to,
+            PageRow::Envelope(envelope) => envelope.message.chat == chat && envelope.message.seq <= up_to && is_read(envelope),
             PageRow::Gap { .. } => false,
         };
         if !self.buffer.iter().any(is_read) {

@@ -100,9 +100,10 @@ impl Window {
         Self { ack_timeout, clock, in_flight, by_message, due: BTreeSet::new(), expiries: BTreeSet::new(), emissions: 0 }
     }
 
-    /// The instant at which a message expires, whether it is in flight or not.
-    pub(super) fn expiry(&self, envelope: &Envelope) -> Option<Instant> {
-        self.clock.expiry(envelope)
+    /// True if a row waits no more because its time has come, whether it is in flight or not. What is delivered already comes to a
+    /// device whatever its time.
+    pub(super) fn is_expired(&self, now: Instant, envelope: &Envelope) -> bool {
+        envelope.status.waits() && self.clock.expiry(envelope).is_some_and(|expiry| expiry <= now)
     }
 
     /// Puts an envelope in flight, as the newest in the order of emission. What it replaces comes back: a row that
@@ -113,7 +114,7 @@ impl Window {
         let due = now + self.ack_timeout;
         self.emissions += 1;
         let phase = Phase::AwaitingAck { due };
-        let expiry = self.expiry(&envelope);
+        let expiry = self.clock.expiry(&envelope);
         self.expiries.extend(expiry.map(|expiry| (expiry, class, seq)));
         let flight = InFlight { envelope, attempt, redeliveries: 0, behind, emission: self.emissions, since: now, expiry, phase };
         self.in_flight[class].insert(seq, flight);

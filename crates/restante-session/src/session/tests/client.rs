@@ -96,7 +96,13 @@ impl Client {
                 self.own.insert(id);
                 Some(Input::Reject { message: id, reason: String::new(), is_final: true, ticket: None })
             }
-            93..97 => Some(self.read(db, got, envelope, ReadTarget::Seq(envelope.message.seq))),
+            93..95 => Some(self.read(db, got, envelope, ReadTarget::Seq(envelope.message.seq))),
+            // Its user has seen more elsewhere.
+            95..97 => {
+                let beyond = ChatSeq(envelope.message.seq.0 + rng.i64(1..6));
+                let up_to = db.last_of(envelope.message.chat).min(beyond);
+                Some(self.read(db, got, envelope, ReadTarget::Seq(up_to)))
+            }
             97.. => Some(self.read(db, got, envelope, ReadTarget::Message(id))),
         }
     }
@@ -143,7 +149,13 @@ impl Client {
 
     fn read(&mut self, db: &mut Database, got: &mut Received, envelope: &Envelope, target: ReadTarget) -> Input {
         let chat = envelope.message.chat;
-        let read = db.messages_of(chat, envelope.message.seq);
+        // What it has not got and what has expired meanwhile it cannot have read.
+        let up_to = match target {
+            ReadTarget::Seq(seq) => seq,
+            ReadTarget::Message(_) => envelope.message.seq,
+        };
+        let mut read = db.messages_of(chat, up_to);
+        read.retain(|id| self.seen.contains(id) || !db.has_expired(*id));
         self.seen.extend(&read);
         // The answer to a read is the task's: it promises nothing here about the tickets of acks.
         db.claimed.extend(&read);

@@ -108,6 +108,18 @@ impl Database {
         row.message.expires_at.is_some_and(|at| at <= self.time)
     }
 
+    /// True if a message waits although its time has come, or has expired.
+    pub(super) fn has_expired(&self, message: MessageId) -> bool {
+        let (class, seq) = self.places[&message];
+        let row = &self.inboxes[class].rows[&seq];
+        row.status == Status::Expired || row.status.waits() && self.is_late(row)
+    }
+
+    /// The highest number of a chat that the user has a row for.
+    pub(super) fn last_of(&self, chat: ChatId) -> ChatSeq {
+        self.rows().filter(|(.., row)| row.message.chat == chat).map(|(.., row)| row.message.seq).max().unwrap_or_default()
+    }
+
     /// The states of these rows.
     pub(super) fn check(&self, class: Class, seqs: &[InboxSeq]) -> Vec<(InboxSeq, RowState)> {
         let state = |seq: InboxSeq| match self.page_row(class, seq.0) {
@@ -214,6 +226,10 @@ impl Database {
         };
         let rows = self.inboxes.values_mut().flat_map(|inbox| inbox.rows.values_mut());
         for row in rows.filter(|row| row.message.chat == chat && row.message.seq <= up_to && row.status.may_become(Status::Read)) {
+            if row.status.waits() && row.message.expires_at.is_some_and(|at| at <= self.time) {
+                row.status = Status::Expired;
+                continue;
+            }
             assert!(self.claimed.contains(&row.message.id), "I5: {} is read and no client has read it", row.message.id);
             row.status = Status::Read;
             self.receipts.insert(row.message.id);

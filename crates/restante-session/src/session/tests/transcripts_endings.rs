@@ -64,6 +64,22 @@ fn five_unacked_that_expire_do_not_keep_five_new_ones_waiting() {
 }
 
 #[test]
+fn a_read_does_not_settle_what_expired_in_the_buffer() {
+    let mut stage = narrow(false, vec![row(1).into(), expiring_row(2, 5).into(), row(3).into(), row(4).into()]);
+    stage.pass(9);
+    // The mark stays below the expired row, which may still wait in the database.
+    stage.on(read(1, 3), ["settle #1: 1 3, mark 1=1", "mark chat 1 read to 3", "emit gap 2-2 4"]);
+}
+
+#[test]
+fn a_device_asks_whether_what_expires_was_read_elsewhere_or_ended() {
+    let mut stage = narrow(true, vec![row(1).into(), expiring_row(2, 5).into(), row(3).into()]);
+    stage.on(Input::ReadUpTo(chat(1), ChatSeq(3)), ["check 2"]);
+    stage.on(checked([(2, Ended(GapReason::Expired))]), ["emit gap 2-2"]);
+    stage.on(ack([1]), ["settle #1: 1, mark 1=2, device 1 0 0", "emit 3"]);
+}
+
+#[test]
 fn an_offer_after_its_time_is_a_gap() {
     let mut stage = Stage::live(0);
     stage.pass(5);
