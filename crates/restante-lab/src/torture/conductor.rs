@@ -63,8 +63,10 @@ struct Clients {
     tasks: JoinSet<History>,
 }
 
-/// The time that the clients may take for each of the last two phases.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The time for which the clients may hear nothing new in the last two phases and not be at the end.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// The time that each of these phases may take in all: thousands of rows may wait for one client, on a machine that has other work.
+const PHASE_MAX: Duration = Duration::from_secs(360);
 /// A client that has heard nothing for this long in the last phase has heard everything: a node sends marks at once.
 const QUIET_MS: u64 = 2_500;
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -186,14 +188,14 @@ impl Clients {
     /// Two phases: first every send is answered and nothing waits; then every client connects once more, drains, and hears nothing
     /// new for a while. Returns the clients that did not come so far, each with its reason.
     async fn come_to_an_end(&self, testbed: &Testbed, began: Instant, timeline: &Timeline) -> Vec<String> {
-        let give_up = Instant::now() + PATIENCE;
+        let mut limit = PhaseLimit::begin();
         self.enter(Phase::Finish, timeline);
-        let mut stuck = self.wait(give_up, |client| self.unfinished(client)).await;
-        while stuck.is_empty() && testbed.database.waiting(&self.away).await.unwrap_or(1) > 0 && Instant::now() < give_up {
+        let mut stuck = self.wait(&mut limit, |client| self.unfinished(client)).await;
+        while stuck.is_empty() && testbed.database.waiting(&self.away).await.unwrap_or(1) > 0 && !limit.is_over(self.heard()) {
             sleep(POLL_INTERVAL).await;
         }
         self.enter(Phase::Hear, timeline);
-        stuck.extend(self.wait(give_up + PATIENCE, |client| self.not_quiet(client, began)).await);
+        stuck.extend(self.wait(&mut PhaseLimit::begin(), |client| self.not_quiet(client, began)).await);
         stuck
     }
 
@@ -202,12 +204,17 @@ impl Clients {
         self.phase.send_replace(phase);
     }
 
-    /// Waits until `why_not` has no reason for any client that is not away, or until `give_up`. Returns the reasons that are left.
-    async fn wait(&self, give_up: Instant, why_not: impl Fn(usize) -> Option<String>) -> Vec<String> {
+    /// A number that changes whenever a client hears something.
+    fn heard(&self) -> u64 {
+        self.progress.iter().map(|progress| progress.heard_ms.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Waits until `why_not` has no reason for any client that is not away, or until the limit is over. Returns the reasons that are left.
+    async fn wait(&self, limit: &mut PhaseLimit, why_not: impl Fn(usize) -> Option<String>) -> Vec<String> {
         loop {
             let back = (0..self.names.len()).filter(|client| !self.away.contains(&self.names[*client].1));
             let open: Vec<String> = back.filter_map(&why_not).collect();
-            if open.is_empty() || Instant::now() > give_up {
+            if open.is_empty() || limit.is_over(self.heard()) {
                 return open;
             }
             sleep(POLL_INTERVAL).await;
@@ -238,6 +245,29 @@ impl Clients {
         }
         histories.sort_by(|a, b| a.client.cmp(&b.client));
         Ok((histories, self.away.into_iter().collect()))
+    }
+}
+
+/// The time that one of the last phases may take.
+struct PhaseLimit {
+    began: Instant,
+    heard: u64,
+    heard_at: Instant,
+}
+
+impl PhaseLimit {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { began: now, heard: 0, heard_at: now }
+    }
+
+    /// Whether nobody has heard anything for too long, or it takes too long in all. `heard` changes whenever a client hears something.
+    fn is_over(&mut self, heard: u64) -> bool {
+        let now = Instant::now();
+        if heard != self.heard {
+            (self.heard, self.heard_at) = (heard, now);
+        }
+        now.duration_since(self.heard_at) > SILENCE_MAX || now.duration_since(self.began) > PHASE_MAX
     }
 }
 
