@@ -446,7 +446,12 @@ fn session_settings(config: &Config) -> session::Settings {
 }
 
 fn service_settings(config: &Config) -> ServiceSettings {
-    ServiceSettings { pool_size: config.pool_size, openings_waiting_max: config.openings_waiting_max, look_interval: config.look_interval }
+    ServiceSettings {
+        pool_size: config.pool_size,
+        openings_waiting_max: config.openings_waiting_max,
+        request_rate: config.request_rate,
+        look_interval: config.look_interval,
+    }
 }
 
 fn serve_settings(config: &Config) -> http::ServeSettings {

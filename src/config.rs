@@ -97,6 +97,8 @@ settings! {
         "New direct chats a user may begin in an hour";
     "NAMED_USERS_PER_HOUR" named_users_per_hour: u32 = "1000", whole(500..=1_000_000),
         "Users in an hour that a user may make by naming them, as members or recipients, before they come themselves";
+    "REQUEST_RATE" request_rate: u32 = "2000", whole(0..=1_000_000),
+        "Points in 10 s that a user may spend on requests to this node, with bursts of half as many; 0 lifts this limit";
     "SESSIONS_PER_USER_MAX" sessions_per_user_max: u32 = "20", whole(1..=10_000),
         "Connections of one user on this node";
     "CONNECTIONS_MAX" connections_max: u32 = "20000", whole(1..=1_000_000),

@@ -155,6 +155,8 @@ metrics! {
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,
         "Time that work waited to be admitted to the database, by purpose: opening, drain, live, request";
     turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Work that waits to be admitted to the database, by purpose";
+    request_pauses: Labelled<Counter> = labelled("door", counter), "request_pauses",
+        "Times that a user who asks too much had to wait, by door: a connection that was not read on (socket), a request (http), a connection that was to be opened (opening)";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
     draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";
     sessions_emitting_alone: Gauge = gauge(), "sessions_emitting_alone",

@@ -2,13 +2,14 @@
 //! authentication, heartbeat, the token's end, bounded queues both ways.
 //!
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (admission and opening), `task` (the
-//! loop), `outbox` (events, encoded), `writer` (from there to the socket), `closing` (the closing handshake), `shutdown`
+//! loop), `reading` (whether it reads on), `outbox` (events, encoded), `writer` (from there to the socket), `closing` (the closing handshake), `shutdown`
 //! (a planned stop: which connection is closed when).
 
 mod closing;
 mod handshake;
 mod open;
 mod outbox;
+mod reading;
 mod shutdown;
 mod socket;
 mod task;

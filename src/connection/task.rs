@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 use super::Shared;
 use super::closing::{answer_close, fault_of, linger};
 use super::outbox::Outbox;
+use super::reading::Reading;
 use super::shutdown::PlannedClose;
 use super::socket::Socket;
 use super::writer::{Writer, Written};
@@ -22,6 +23,7 @@ use crate::hub::Reader;
 use crate::protocol::client::{self, refuse_binary};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault, server};
+use crate::service::points_of_bytes;
 use crate::session::Input;
 
 /// Frames taken while something else might be ready too: a client that floods must not keep its token's end, or a newer
@@ -41,6 +43,7 @@ struct Task {
     session: SessionId,
     driver: Box<Driver<Outbox>>,
     writer: Writer,
+    reading: Reading,
     stay: Stay,
     heartbeat_at: Instant,
     pings_unanswered: u8,
@@ -74,7 +77,8 @@ pub(super) fn run(
     notes: Reader,
 ) -> impl Future<Output = ()> + Send + use<> {
     let heartbeat_at = Instant::now() + shared.settings.heartbeat;
-    let task = Task { shared, session, driver, writer: Writer::default(), stay: Stay::Open, heartbeat_at, pings_unanswered: 0 };
+    let reading = Reading::new(driver.budget(), std::sync::Arc::clone(&shared.context.metrics));
+    let task = Task { shared, session, driver, writer: Writer::default(), reading, stay: Stay::Open, heartbeat_at, pings_unanswered: 0 };
     Box::new(task).run(emits_alone, sink, incoming, notes)
 }
 
@@ -111,7 +115,7 @@ impl Task {
             }
             let has_room = self.driver.outbox.has_room();
             let others_turn = frames_in_a_row >= FRAMES_IN_A_ROW;
-            let may_read = has_room && !others_turn && self.driver.may_read();
+            let may_read = self.may_read() && has_room && !others_turn;
             let may_settle = self.driver.may_settle();
             timer.as_mut().reset(self.deadline().into());
             // Frames that have arrived come before deadlines: an ack on its way must not be counted as missing. And
@@ -149,6 +153,10 @@ impl Task {
                 () = &mut timer => self.deadline_passed(&mut incoming, &mut notes),
                 () = std::future::ready(()), if others_turn => {}
             }
+            if may_read {
+                // No frame was there, or it would have come first.
+                self.reading.caught_up();
+            }
             frames_in_a_row = 0;
         }
     }
@@ -159,23 +167,40 @@ impl Task {
         self.driver.outbox.close_for(fault);
         self.writer.finish(&mut self.driver.outbox, sink).await;
         linger(incoming, |text| {
-            if let Ok(frame) = client::parse(text) {
-                commands::apply_late(&mut self.driver, frame);
+            if self.reading.is_free() {
+                self.reading.count(points_of_bytes(text.len()));
+                if let Ok(frame) = client::parse(text) {
+                    commands::apply_late(&mut self.driver, frame);
+                }
             }
         })
         .await;
         Some(fault.code)
     }
 
+    /// Whether frames may be taken. To be called before the deadline is looked at: it ends a pause whose time is over.
+    fn may_read(&mut self) -> bool {
+        self.reading.may_go_on() && self.driver.may_read()
+    }
+
     fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Heard {
         self.pings_unanswered = 0;
         match frame {
             Some(Ok(Message::Text(text))) => match client::parse(&text) {
-                Ok(frame) => commands::apply(&mut self.driver, frame),
-                Err(error) => self.driver.refuse(error.id.as_ref(), error.fault),
+                Ok(frame) => {
+                    let points = commands::apply_counted(&mut self.driver, frame, text.len());
+                    self.reading.count(points);
+                }
+                Err(error) => {
+                    self.reading.count(points_of_bytes(text.len()));
+                    self.driver.refuse(error.id.as_ref(), error.fault);
+                }
             },
-            Some(Ok(Message::Binary(_))) => self.driver.refuse(None, refuse_binary().fault),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Binary(bytes))) => {
+                self.reading.count(points_of_bytes(bytes.len()));
+                self.driver.refuse(None, refuse_binary().fault);
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => self.reading.count(1),
             Some(Ok(Message::Close(_))) | None => return Heard::Left,
             Some(Err(error)) => match fault_of(&error) {
                 Some(fault) => self.driver.close_with(fault),
@@ -186,11 +211,12 @@ impl Task {
     }
 
     fn deadline(&self) -> Instant {
-        match self.stay {
+        let deadline = match self.stay {
             Stay::Open => self.driver.deadline(false).min(self.heartbeat_at),
             Stay::Until(close) => self.driver.deadline(false).min(self.heartbeat_at).min(close.at),
             Stay::Draining(close) => self.driver.deadline(true).min(close.deadline),
-        }
+        };
+        self.reading.resumes_at().map_or(deadline, |at| deadline.min(at))
     }
 
     fn deadline_passed(&mut self, incoming: &mut Incoming, notes: &mut Reader) {
@@ -214,17 +240,24 @@ impl Task {
         }
         if self.driver.is_session_due(now) {
             // Frames that have arrived since the last read are handled first.
-            while !self.driver.is_closing() && self.driver.may_read() && self.driver.outbox.has_room() {
+            while !self.driver.is_closing() && self.may_read() && self.driver.outbox.has_room() {
                 let Some(frame) = incoming.next().now_or_never() else { break };
                 if let Heard::Left = self.frame(frame) {
                     return;
                 }
+            }
+            if self.reading.is_behind() {
+                self.driver.handle(Input::FramesUnread);
             }
             self.driver.handle(Input::Deadline);
         }
     }
 
     fn heartbeat(&mut self, now: Instant) {
+        if self.reading.is_behind() {
+            // An answer may lie unread.
+            self.pings_unanswered = 0;
+        }
         if self.pings_unanswered >= PINGS_MAX {
             return self.driver.close(Code::NoAcks);
         }

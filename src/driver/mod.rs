@@ -43,7 +43,7 @@ use crate::presence::Presence;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault};
-use crate::service::Service;
+use crate::service::{Budget, Service};
 use crate::session::{self, Effect, Input, Session, SettlementNo};
 use crate::store::Epoch;
 use crate::telemetry::Metrics;
@@ -257,6 +257,11 @@ impl<O: Outgoing> Driver<O> {
     /// Whether every ack and every answer that was under way has arrived.
     pub fn is_quiet(&self) -> bool {
         self.session.is_quiet() && self.settlements.is_empty() && self.operations.answers() == 0 && self.sends.is_empty()
+    }
+
+    /// The request budget of the session's user.
+    pub fn budget(&self) -> Budget {
+        self.context.service.budget(&self.client.profile.external)
     }
 
     /// When [`Driver::deadline_passed`] wants to be called, for a connection that stays, or for one that leaves.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::CONTENT_ENCODING;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
@@ -18,7 +18,10 @@ use crate::connection::Shared;
 use crate::domain::{ChatId, ExternalId, MessageId, Profile};
 use crate::protocol::fields::whole_number;
 use crate::protocol::{Code, Fault};
-use crate::service::SignIn;
+use crate::service::{SignIn, points_of_bytes};
+
+/// A body that does not say its length counts as one of this length, in bytes.
+const UNKNOWN_BODY: usize = 16 * 1_024;
 
 /// The user of the request's bearer token, made on first sight.
 #[derive(Debug)]
@@ -30,8 +33,17 @@ impl FromRequestParts<Shared> for Caller {
         let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
         let identity = shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?;
         let Identity { external, name, picture, .. } = identity;
+        shared.context.service.pay(&external, points_of(parts), "http").await?;
         Ok(Self(shared.context.service.sign_in(SignIn { external, name, picture }).await?))
     }
+}
+
+/// The points of a request before it asks for anything: by the length of its target and of its body.
+fn points_of(parts: &Parts) -> u32 {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let named = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = named.unwrap_or(if parts.headers.contains_key(TRANSFER_ENCODING) { UNKNOWN_BODY } else { 0 });
+    points_of_bytes(target.saturating_add(body))
 }
 
 /// A caller whose token allows the acts of operators. It does not become a user of the database.

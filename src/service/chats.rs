@@ -65,7 +65,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn chats(&self, caller: &Profile, after: Option<ChatId>, limit: u16) -> Result<ChatList, Refusal> {
-        let chats = self.ask(&caller.external, "listing chats", self.store.chats(caller.user, after, limit + 1)).await?;
+        let read = self.store.chats(caller.user, after, limit + 1);
+        let chats = self.ask_for(&caller.external, limit.into(), "listing chats", read).await?;
         let (chats, next) = page_of(chats, limit, |chat| chat.chat);
         Ok(ChatList { chats, next })
     }
@@ -80,7 +81,7 @@ impl Service {
             let members = self.store.members(caller.user, chat, part.after, part.limit + 1).await?;
             Ok(Some((view, members, self.store.member_count(chat).await?)))
         };
-        let found = self.ask(&caller.external, "reading a chat", read).await?;
+        let found = self.ask_for(&caller.external, part.limit.into(), "reading a chat", read).await?;
         let (view, members, member_count) = found.ok_or(Refusal::NotAMember)?;
         let (members, members_next) = page_of(members, part.limit, |member| member.profile.external.clone());
         Ok(ChatDetails { chat: view, member_count, members, members_next })

@@ -161,7 +161,7 @@ impl Service {
                 }
             }
         };
-        self.ask(&caller.external, "reading an inbox", read).await
+        self.ask_for(&caller.external, limit.into(), "reading an inbox", read).await
     }
 
     /// Acks messages, and waits for the commit.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::points_of_rows;
 use super::{Accepted, HistoryPage, HistoryRange, ReadDone, ReadUpTo, Refusal, Service, StatusOf};
 use crate::delivery::{Chain, SendItem};
 use crate::domain::{ChatId, ExternalId, MessageId, Profile, SessionId, UserId};
@@ -74,7 +75,7 @@ impl Service {
     /// [`Refusal::NotAMember`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn history(&self, caller: &Profile, chat: ChatId, range: HistoryRange, limit: u16) -> Result<HistoryPage, Refusal> {
         let read = self.store.history(caller.user, chat, range, limit);
-        self.ask(&caller.external, "reading a history", read).await?.ok_or(Refusal::NotAMember)
+        self.ask_for(&caller.external, limit.into(), "reading a history", read).await?.ok_or(Refusal::NotAMember)
     }
 
     /// Marks a chat as read up to a number or a message. The future ends when that is stored, however long the database is away.
@@ -105,7 +106,10 @@ impl Service {
     /// [`Refusal::Unavailable`], or a defect.
     pub async fn statuses(&self, caller: &Profile, message: MessageId) -> Result<Vec<StatusOf>, Refusal> {
         let read = self.store.statuses(caller.user, message);
-        self.ask(&caller.external, "reading the statuses of a message", read).await?.ok_or(Refusal::NotFound)
+        let found = self.ask(&caller.external, "reading the statuses of a message", read).await?.ok_or(Refusal::NotFound)?;
+        // One for each recipient, of whom there may be thousands.
+        self.budget(&caller.external).count(points_of_rows(found.len()));
+        Ok(found)
     }
 
     /// The members of a chat that are to be told that this one types, at most 500; nobody where it is no member.

@@ -2,11 +2,11 @@
 //!
 //! Doors (HTTP, the socket) decode a request, ask here, and encode the result. Requests and results are typed values; nothing here
 //! knows JSON, axum or sockets. Whatever goes wrong is a [`Refusal`]. Everything that a client can make the database do
-//! outside of the lanes waits for its permit in the [`AdmissionQueue`].
+//! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
-//! `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
-//! `low_watermark`.
+//! `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with `fallback_poll`
+//! and `low_watermark`.
 
 mod chats;
 mod dead_letters;
@@ -23,10 +23,12 @@ mod announce;
 
 mod admission;
 mod batcher;
+mod budget;
 mod fallback_poll;
 mod low_watermark;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
+pub use budget::{Budget, points_of_bytes};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
 pub use dead_letters::{DeadLetterDetails, DeadLetterList};
 pub use inbox::PageQuery;
@@ -52,8 +54,12 @@ use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
+use budget::Budgets;
 use fallback_poll::FallbackPoll;
 use low_watermark::LowWatermarks;
+
+/// A request waits so long for what its user owes.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The parts of a node that the service is made of.
 #[derive(Debug, Clone)]
@@ -79,6 +85,8 @@ pub struct ServiceSettings {
     pub pool_size: u32,
     /// Openings that may wait for a permit.
     pub openings_waiting_max: u32,
+    /// Points in 10 s that a user may spend on requests; 0: as many as it likes.
+    pub request_rate: u32,
     /// The interval at which each session polls for what it was not told of.
     pub look_interval: Duration,
 }
@@ -92,6 +100,7 @@ pub struct Service {
     notifier: Notifier,
     metrics: Arc<Metrics>,
     clock: Clock,
+    budgets: Budgets,
     admission: AdmissionQueue,
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
@@ -101,10 +110,11 @@ impl Service {
     /// Starts what bundles the reads of many sessions, until `stop` is cancelled.
     pub fn start(parts: Parts, settings: ServiceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let Parts { store, delivery, hub, notifier, metrics, clock } = parts;
+        let budgets = Budgets::new(settings.request_rate);
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
-        Self { store, delivery, hub, notifier, metrics, clock, admission, fallback_poll, low_watermarks }
+        Self { store, delivery, hub, notifier, metrics, clock, budgets, admission, fallback_poll, low_watermarks }
     }
 
     /// The permits to ask something of the database.
@@ -117,9 +127,47 @@ impl Service {
         self.store.health()
     }
 
-    /// Runs what this user asks of the database once it is admitted. `what` is asked, in words for the log. While the database is away
-    /// nothing waits to be admitted: with each try taking seconds, the last in line would hear of it after a minute.
+    /// The request budget of this user at this node.
+    pub fn budget(&self, user: &ExternalId) -> Budget {
+        self.budgets.of(user)
+    }
+
+    /// Counts a request, in points, once its user owes nothing. `door` is the label of the metrics.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`], after 2 s: the user owes more than that. Nothing was counted.
+    pub async fn pay(&self, user: &ExternalId, points: u32, door: &'static str) -> Result<(), Refusal> {
+        let budget = self.budgets.of(user);
+        let owed = budget.debt();
+        if !owed.is_zero() {
+            self.metrics.request_pauses.of(door).inc();
+        }
+        if owed > PATIENCE {
+            // Later, so that a client that asks again at once does so seldom.
+            tokio::time::sleep(PATIENCE).await;
+            return Err(Refusal::RateLimited(owed.saturating_sub(PATIENCE)));
+        }
+        // Counted before the wait: callers that come together wait for one another.
+        tokio::time::sleep(budget.count(points)).await;
+        Ok(())
+    }
+
+    /// Asks for what has no length: it costs one point.
     async fn ask<T>(&self, user: &ExternalId, what: &'static str, asked: impl Future<Output = store::Result<T>>) -> Result<T, Refusal> {
+        self.ask_for(user, 0, what, asked).await
+    }
+
+    /// Runs what this user asks of the database once it is admitted: a number of names or rows at most, each 25 of which cost another
+    /// point. `what` is asked, in words for the log. While the database is away
+    /// nothing waits to be admitted: with each try taking seconds, the last in line would hear of it after a minute.
+    async fn ask_for<T>(
+        &self,
+        user: &ExternalId,
+        rows: usize,
+        what: &'static str,
+        asked: impl Future<Output = store::Result<T>>,
+    ) -> Result<T, Refusal> {
+        self.budgets.of(user).count(budget::points_of_rows(rows));
         let _admission = tokio::select! {
             biased;
             admitted = self.admission.admit_request(user) => admitted?,

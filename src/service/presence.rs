@@ -26,7 +26,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn presence(&self, asker: &Profile, users: Vec<ExternalId>) -> Result<Vec<PresenceOf>, Refusal> {
-        let seen = self.ask(&asker.external, "reading presence", self.store.presence(asker.user, &users)).await?;
+        let read = self.store.presence(asker.user, &users);
+        let seen = self.ask_for(&asker.external, users.len(), "reading presence", read).await?;
         Ok(self.presence_of(users, &seen))
     }
 
@@ -50,7 +51,7 @@ impl Service {
             // Once more: nobody was told of a user that came or went before this.
             self.store.presence(asker.user, &users).await.map(Some)
         };
-        let seen = self.ask(&asker.external, "reading presence", read).await?.ok_or(Refusal::WatchesTooMany)?;
+        let seen = self.ask_for(&asker.external, 2 * users.len(), "reading presence", read).await?.ok_or(Refusal::WatchesTooMany)?;
         Ok(self.presence_of(users, &seen))
     }
 

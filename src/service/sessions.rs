@@ -10,6 +10,9 @@ use crate::store::{self, MarksCursor, Opening, OpeningRequest, Overview};
 /// The time of the database's clock is believed if its answer took no longer than this.
 const CLOCK_ANSWER_MAX: Duration = Duration::from_millis(500);
 
+/// The points that it costs to open a session.
+const OPENING_POINTS: u32 = 3;
+
 /// The user of a token, as the token describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignIn {
@@ -37,8 +40,9 @@ impl Service {
     /// Waits for the permit to open a session.
     ///
     /// # Errors
-    /// [`Refusal::Crowded`]: too many clients come at once.
+    /// [`Refusal::Crowded`]: too many clients come at once, or this user has asked for too much.
     pub async fn admit_opening(&self, user: &ExternalId) -> Result<Admission, Refusal> {
+        self.pay(user, OPENING_POINTS, "opening").await.map_err(|_| Refusal::Crowded)?;
         self.admission.admit_opening(user).await
     }
 

@@ -1,5 +1,5 @@
 //! One user asks for everything that can be asked for, all at once: others send and are told as if nobody did, and the node stays
-//! ready. Nothing here measures a time; `restante-lab bench flood` does.
+//! ready. Such a user is read no faster than its budget allows. Nothing here measures a time; `restante-lab bench flood` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,7 +113,8 @@ impl Flood {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_reads_of_one_user_refuses_no_send_of_others_and_the_node_stays_ready() {
     let db = database().await;
-    let node = Node::start(db.options()).await;
+    // Budgets would end the flood at the doors.
+    let node = Node::with(db.options(), |config| config.request_rate = 0).await;
     let flood = Flood::prepare(&db, &node).await;
     let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
     let (is_over, anybody) = (AtomicBool::new(false), node.api("anybody"));
@@ -145,8 +146,165 @@ async fn a_flood_of_reads_of_one_user_refuses_no_send_of_others_and_the_node_sta
 
 /// The requests that wait to be admitted, as the metrics say.
 fn waiting(metrics: &str) -> u64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix("restante_turns_waiting{purpose=\"request\"} "));
+    number("restante_turns_waiting{purpose=\"request\"} ", metrics)
+}
+
+/// The number behind these words in the metrics; 0 where they are missing.
+fn number(words: &str, metrics: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(words));
     line.and_then(|count| count.parse().ok()).unwrap_or_default()
+}
+
+/// Times that somebody had to wait at this door.
+fn pauses(node: &Node, door: &str) -> u64 {
+    number(&format!("restante_request_pauses_total{{door=\"{door}\"}} "), &node.app().context().metrics.render())
+}
+
+/// Requests that were admitted to the database.
+fn admitted(node: &Node) -> u64 {
+    number("restante_turn_wait_seconds_count{purpose=\"request\"} ", &node.app().context().metrics.render())
+}
+
+/// 10 points in a second, 50 at once. A question for [`names`] costs 27.
+const FEW_POINTS: u32 = 100;
+
+fn names() -> Value {
+    json!({"userIds": (0..500).map(|n| format!("name-{n}")).collect::<Vec<_>>()})
+}
+
+/// A frame of each kind, cheap or dear, read or not understood.
+fn one_of_each_kind(n: usize) -> String {
+    let id = Uuid::new_v4();
+    match n % 9 {
+        0 => json!({"event": "presence:get", "id": n, "data": {"userIds": ["ben"]}}).to_string(),
+        1 => json!({"event": "presence:subscribe", "id": n, "data": {"userIds": ["ben"]}}).to_string(),
+        2 => json!({"event": "message:read", "id": n, "data": {"chatId": id, "seq": 1}}).to_string(),
+        3 => json!({"event": "message:delivered", "id": n, "data": {"messageIds": [id]}}).to_string(),
+        4 => json!({"event": "message:reject", "id": n, "data": {"messageId": id, "reason": "no"}}).to_string(),
+        5 => json!({"event": "typing", "data": {"chatId": id, "typing": true}}).to_string(),
+        6 => json!({"event": "no such event", "id": n}).to_string(),
+        7 => json!({"event": "authenticate", "id": n, "data": {"token": "none"}}).to_string(),
+        _ => json!({"event": "ping", "id": n}).to_string(),
+    }
+}
+
+/// Frames of one kind that cost as much as can be, and then of every kind. None is refused and no connection is closed: the rest is
+/// not read.
+#[tokio::test]
+async fn a_user_who_asks_too_much_is_not_read_on_and_others_send_as_before() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.request_rate = FEW_POINTS).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    let mut mallory = node.connect("mallory").await;
+    for _ in 0..60 {
+        mallory.ask_later("presence:get", names()).await;
+    }
+    wait_until("the connection is not read", || pauses(&node, "socket") > 0).await;
+    let before = admitted(&node);
+    for n in 0..SENDS {
+        let sent = anna.send("ben", &format!("beside the flood {n}")).await;
+        let received = ben.event("message:receive").await;
+        assert_eq!(received["messageId"], sent["messageId"]);
+        ben.ack(&received).await;
+    }
+    // All of them would take more than two minutes.
+    assert!(before < 10 && admitted(&node) < 40, "{before}, {}", admitted(&node));
+    // A message of the user itself waits behind its frames, and what others send to it does not.
+    let sent = anna.send("mallory", "you are told").await;
+    assert_eq!(mallory.event("message:receive").await["messageId"], sent["messageId"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn frames_of_every_kind_are_counted() {
+    let db = database().await;
+    for kind in 0..9 {
+        let node = Node::with(db.options(), |config| config.request_rate = FEW_POINTS).await;
+        let mut mallory = node.connect("mallory").await;
+        for _ in 0..90 {
+            mallory.text(one_of_each_kind(kind)).await;
+        }
+        wait_until("the connection is not read", || pauses(&node, "socket") > 0).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_connections_of_a_user_are_counted_together_and_those_of_others_are_not() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.request_rate = FEW_POINTS).await;
+    // Each frame costs nearly all that may be spent at once.
+    let large = json!({"event": "no such event", "data": "x".repeat(43 * 1_024)}).to_string();
+    for user in ["mallory", "anna", "ben"] {
+        let mut connection = node.connect(user).await;
+        connection.text(large.as_str()).await;
+        assert_eq!(connection.error().await, "unknown_event");
+        assert_eq!(pauses(&node, "socket"), 0, "{user}");
+    }
+    let mut second = node.connect("mallory").await;
+    second.text(large.as_str()).await;
+    wait_until("the second connection is not read", || pauses(&node, "socket") > 0).await;
+    node.stop().await;
+}
+
+/// Acks of what was emitted cost nothing, and messages are counted by their own rate.
+#[tokio::test]
+async fn whoever_only_talks_is_never_slowed() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.request_rate = FEW_POINTS).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    for n in 0..150 {
+        anna.send("ben", &format!("number {n}")).await;
+        let received = ben.event("message:receive").await;
+        ben.ack(&received).await;
+    }
+    assert_eq!(pauses(&node, "socket"), 0);
+    node.stop().await;
+}
+
+/// The ack and the answers to pings lie behind frames that are not read yet, for longer than a client has for them.
+#[tokio::test]
+async fn a_client_is_not_closed_for_acks_and_pongs_that_nobody_has_read() {
+    let db = database().await;
+    let change = |config: &mut restante::config::Config| {
+        config.request_rate = 10 * FEW_POINTS;
+        config.ack_timeout = std::time::Duration::from_millis(500);
+        config.heartbeat = std::time::Duration::from_millis(300);
+    };
+    let node = Node::with(db.options(), change).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    for _ in 0..40 {
+        ben.ask_later("presence:get", names()).await;
+    }
+    wait_until("the connection is not read", || pauses(&node, "socket") > 0).await;
+    anna.send("ben", "hello").await;
+    let received = ben.event("message:receive").await;
+    let acked = ben.ask("message:delivered", json!({"messageIds": [received["messageId"]]})).await;
+    assert_eq!(acked["event"], "message:delivered:ok", "{acked}");
+    assert!(ben.frames_that_have_come().await.iter().all(|frame| frame["event"] != "message:receive"), "no attempt was counted");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn over_http_a_user_who_asks_too_much_waits_and_is_then_refused_and_opens_no_connection() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.request_rate = FEW_POINTS).await;
+    let (mallory, anna) = (node.api("mallory"), node.api("anna"));
+    let list = names()["userIds"].as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+    let path = format!("/v1/presence?userIds={list}");
+    let answers = join_all((0..20).map(|_| mallory.get(&path))).await;
+    let refused: Vec<_> = answers.iter().filter(|(status, _)| *status != 200).collect();
+    assert!(!refused.is_empty() && refused.len() < answers.len(), "{}", refused.len());
+    for (status, answer) in refused {
+        assert_eq!((*status, &answer["error"]["code"]), (429, &json!("rate_limited")), "{answer}");
+        assert!(answer["error"]["retryAfterMs"].as_u64().is_some_and(|ms| ms > 0 && ms <= 10_000), "{answer}");
+    }
+    assert!(pauses(&node, "http") > 0);
+    let mut late = Socket::raw(node.addr(), Connect::user("mallory")).await.unwrap();
+    assert_eq!(late.error().await, "busy");
+    assert_eq!(late.closed().await, Some(4503));
+    assert_eq!(anna.get(&path).await.0, 200);
+    node.stop().await;
 }
 
 /// The lanes have connections of their own, and so has the question whether the database is there.

@@ -14,6 +14,10 @@ pub use authenticate::verify;
 use super::{Driver, Outgoing};
 use crate::protocol::client::{ClientEvent, Frame};
 use crate::protocol::event::ServerEvent;
+use crate::service::points_of_bytes;
+
+/// A byte of a message costs this part of a byte of anything else.
+const SENT_BYTES: usize = 16;
 
 /// Executes the command of a frame.
 pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
@@ -30,6 +34,28 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
         ClientEvent::PresenceSubscribe(users) => presence::subscribe(driver, id, users),
         ClientEvent::Ping => driver.outbox.event(id.as_ref(), &ServerEvent::Pong),
     }
+}
+
+/// Executes the command of a frame of so many bytes. Returns its cost in points: by its length, and nothing for an ack of what was
+/// emitted. A message costs by the rate of messages, and little here.
+pub fn apply_counted<O: Outgoing>(driver: &mut Driver<O>, frame: Frame, bytes: usize) -> u32 {
+    let points = match &frame.event {
+        ClientEvent::Send(_) if driver.context.service.pace().is_zero() => 0,
+        ClientEvent::Send(_) => points_of_bytes(bytes / SENT_BYTES),
+        ClientEvent::Skip(_)
+        | ClientEvent::Delivered(_)
+        | ClientEvent::Reject(_)
+        | ClientEvent::Read(_)
+        | ClientEvent::Authenticate { .. }
+        | ClientEvent::Typing { .. }
+        | ClientEvent::PresenceGet(_)
+        | ClientEvent::PresenceSubscribe(_)
+        | ClientEvent::Ping => points_of_bytes(bytes),
+    };
+    let before = driver.session.acked_in_flight();
+    apply(driver, frame);
+    let acked = driver.session.acked_in_flight() - before;
+    points.saturating_sub(u32::try_from(acked).unwrap_or(u32::MAX))
 }
 
 /// Executes a frame that arrives after the driver has decided to close. Acks, rejects and reads still count. Other commands are

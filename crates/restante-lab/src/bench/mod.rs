@@ -32,7 +32,7 @@ use testbed::{Subject, Testbed};
 pub const ABOUT: &str = "\
 Measure the service on this machine: how much it takes in, how fast it drains, how soon a message is there.
 
-It starts the service with its default settings (only SEND_RATE is lifted) on a fresh PostgreSQL, in a temporary directory with fsync on, and \
+It starts the service with its default settings (only SEND_RATE is lifted, and REQUEST_RATE but for flood) on a fresh PostgreSQL, in a temporary directory with fsync on, and \
 removes both afterwards. The clients run in this process, on the same machine, so a rate is that of everything together; beside each rate stand the CPU \
 seconds per 1,000 messages of the service, the database and the clients: on a noisy machine those are the figures that hold. Every figure is the median of the repetitions.
 
@@ -167,7 +167,7 @@ const fn subjects(args: &Args, scenario: Scenario) -> &'static [Subject] {
 
 /// One scenario on one subject, on a fresh database.
 async fn once(args: &Args, scenario: Scenario, subject: Subject, sizes: &Sizes, label: &str, results: &mut Results) -> anyhow::Result<()> {
-    let testbed = Testbed::start(&args.given, subject, scenario.nodes()).await?;
+    let testbed = Testbed::start(&args.given, subject, scenario.nodes(), scenario.request_rate()).await?;
     results.database = testbed.version().await?;
     let outcome = scenario.run(&testbed, sizes, label).await;
     if args.limit && subject == Subject::Service {

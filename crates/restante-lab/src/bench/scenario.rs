@@ -115,6 +115,15 @@ impl Scenario {
         }
     }
 
+    /// The setting `REQUEST_RATE` of its service. A flood is measured with the default: the limit is what holds it off. Elsewhere one
+    /// user stands for many.
+    pub const fn request_rate(self) -> Option<&'static str> {
+        match self {
+            Self::Flood => None,
+            _ => Some("0"),
+        }
+    }
+
     /// Tells whether the naive service can be put under this load.
     pub const fn has_baseline(self) -> bool {
         matches!(self, Self::Ingest | Self::Drain | Self::Live)

@@ -24,7 +24,7 @@ pub const DATABASE: &str = "restante";
 /// Options for a service that runs already.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Given {
-    /// Measure the service that runs here, with SEND_RATE=0, instead of one of the benchmark's own; its database gets many users and messages
+    /// Measure the service that runs here, with SEND_RATE=0 and (but for flood) REQUEST_RATE=0, instead of one of the benchmark's own; its database gets many users and messages
     #[arg(long, value_name = "URL", requires = "database")]
     url: Option<String>,
     /// Its database, where the benchmark makes users and chats
@@ -104,12 +104,13 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Starts a service with `nodes` nodes on a fresh database, or takes the one that is given.
-    pub async fn start(given: &Given, subject: Subject, nodes: usize) -> anyhow::Result<Self> {
+    /// Starts a service with `nodes` nodes on a fresh database, or takes the one that is given. `request_rate` is a setting of the
+    /// service; none: its default, or that of the environment.
+    pub async fn start(given: &Given, subject: Subject, nodes: usize, request_rate: Option<&str>) -> anyhow::Result<Self> {
         match (&given.url, &given.database) {
             (Some(_), Some(_)) if nodes > 1 => Err(UsageError("with --url there is one node: leave out `nodes`".to_owned()).into()),
             (Some(url), Some(database)) => Self::of_given(given, url, database).await,
-            _ => Self::own(given, subject, nodes).await,
+            _ => Self::own(given, subject, nodes, request_rate).await,
         }
     }
 
@@ -128,7 +129,7 @@ impl Testbed {
         })
     }
 
-    async fn own(given: &Given, subject: Subject, nodes: usize) -> anyhow::Result<Self> {
+    async fn own(given: &Given, subject: Subject, nodes: usize, request_rate: Option<&str>) -> anyhow::Result<Self> {
         let program = subject.program(given)?;
         let server = tokio::task::spawn_blocking(|| Throwaway::start(&ServerOptions::default())).await??;
         server.server().ensure_database(DATABASE).await?;
@@ -143,6 +144,7 @@ impl Testbed {
             ("SEND_RATE", "0"),
             ("RUST_LOG", "warn"),
         ];
+        let settings: Vec<_> = settings.into_iter().chain(request_rate.map(|rate| ("REQUEST_RATE", rate))).collect();
         let mut processes = Vec::new();
         for _ in 0..nodes {
             let process = ServiceProcess::start(&program, subject.args(), &settings, &last_words).await;

@@ -68,6 +68,7 @@ impl Session {
     fn ack_in_flight(&mut self, now: Instant, class: Class, seq: InboxSeq, settling: &mut Settling) {
         let Some(flight) = self.window.remove(class, seq) else { return };
         self.heard(now, flight.emission);
+        self.progress.count_ack();
         self.mark_acked(&flight.envelope, settling);
     }
 

@@ -152,6 +152,8 @@ pub enum Input {
     },
     /// The answer to [`Effect::AdvanceLowWatermark`].
     LowWatermarkAdvanced(Class, InboxSeq),
+    /// Frames of the client may lie unread, for it asks too much. The time for acks begins anew: one of them may be an ack.
+    FramesUnread,
     /// The database stopped answering. Until [`Input::DatabaseBack`] no deadline fires.
     DatabaseAway,
     /// It answers again.

@@ -130,6 +130,7 @@ impl Session {
             Input::LowWatermarkAdvanced(class, seq) => self.low_watermark_advanced(class, seq),
             Input::DatabaseAway => self.database_away(now),
             Input::DatabaseBack => self.database_back(now),
+            Input::FramesUnread => self.window.restart(now),
             Input::Deadline => self.deadline(now),
             Input::Leave => self.life = Life::Leaving,
         }
@@ -193,6 +194,11 @@ impl Session {
     /// The highest number taken.
     pub fn cursor(&self, class: Class) -> InboxSeq {
         self.inboxes[class].cursor
+    }
+
+    /// The number of envelopes that the client has acked or read while they were in flight.
+    pub const fn acked_in_flight(&self) -> u64 {
+        self.progress.acked()
     }
 
     /// True if any envelope was emitted.

@@ -6,6 +6,8 @@
 pub(super) struct Progress {
     pace: Pace,
     emitted: Emitted,
+    /// Envelopes in flight that were acked or read.
+    acked: u64,
 }
 
 /// The number of envelopes that may be in flight.
@@ -27,7 +29,7 @@ enum Emitted {
 
 impl Progress {
     pub(super) const fn new(pace: Pace) -> Self {
-        Self { pace, emitted: Emitted::Nothing }
+        Self { pace, emitted: Emitted::Nothing, acked: 0 }
     }
 
     pub(super) const fn pace(&self) -> Pace {
@@ -45,6 +47,15 @@ impl Progress {
     /// The client acked, rejected or read something that was emitted: it got past its first envelope.
     pub(super) const fn ack(&mut self) {
         (self.pace, self.emitted) = (Pace::Windowed, Emitted::Acked);
+    }
+
+    /// An envelope that was in flight is acked.
+    pub(super) const fn count_ack(&mut self) {
+        self.acked += 1;
+    }
+
+    pub(super) const fn acked(&self) -> u64 {
+        self.acked
     }
 
     pub(super) const fn anything_emitted(&self) -> bool {

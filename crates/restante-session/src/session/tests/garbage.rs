@@ -51,7 +51,7 @@ fn input(rng: &mut fastrand::Rng) -> Input {
         9 => Input::Committed(SettlementNo(rng.choice([0, 1, 2, 3, 4, 5, u64::MAX]).unwrap_or(0))),
         10 => Input::Attempted { class: class(rng), seq: InboxSeq(seq(rng)), outcome: rng.choice(outcomes) },
         11 => Input::LowWatermarkAdvanced(class(rng), InboxSeq(seq(rng))),
-        12 => rng.choice([Input::DatabaseAway, Input::DatabaseBack, Input::Leave]).unwrap_or(Input::Deadline),
+        12 => rng.choice([Input::DatabaseAway, Input::DatabaseBack, Input::FramesUnread, Input::Leave]).unwrap_or(Input::Deadline),
         13 => Input::Left(chat(rng.u128(1..4)), ChatSeq(seq(rng))),
         14 => Input::SomethingEnded,
         15 => {

@@ -181,3 +181,23 @@ fn late_acks_of_another_connection_are_a_sign_of_life() {
     stage.at_deadline(10, []);
     stage.at_deadline(20, ["close NoAcks"]);
 }
+
+#[test]
+fn while_frames_may_lie_unread_no_ack_is_missing_and_its_time_begins_anew() {
+    let mut stage = in_flight(2);
+    stage.does(Input::FramesUnread);
+    stage.at_deadline(30, ["close NoAcks"]);
+    let mut stage = skipped_soon();
+    stage.pass(28);
+    stage.does(Input::FramesUnread);
+    stage.on(Input::Deadline, []);
+    stage.at_deadline(30, ["count 1: ack timeout"]);
+}
+
+/// 1 was skipped, and its time is not over.
+fn skipped_soon() -> Stage {
+    let mut stage = in_flight(2);
+    stage.does(ack([2]));
+    stage.does(committed(1));
+    stage
+}
