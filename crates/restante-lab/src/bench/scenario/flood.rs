@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hdrhistogram::Histogram;
@@ -25,6 +25,8 @@ const MEMBERS: u32 = 20;
 const NAMES: usize = 500;
 /// Questions that a connection has under way.
 const PIPELINED: usize = 100;
+/// The interval at which the node is asked whether it is ready.
+const READY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Measures a pair alone, and beside the flood.
 pub async fn flood(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
@@ -228,7 +230,10 @@ async fn ask_over_http(requests: Vec<reqwest::RequestBuilder>, is_over: Arc<Atom
 }
 
 async fn ask_whether_ready(request: reqwest::RequestBuilder, is_over: Arc<AtomicBool>, not_ready: Arc<AtomicU64>) -> anyhow::Result<()> {
+    // As often as many load balancers together ask. Without a pause this alone would be a flood, and of nobody's.
+    let mut pauses = tokio::time::interval(READY_INTERVAL);
     while !is_over.load(Ordering::Relaxed) {
+        pauses.tick().await;
         let Some(request) = request.try_clone() else { break };
         if request.send().await?.status() != 200 {
             not_ready.fetch_add(1, Ordering::Relaxed);
