@@ -212,7 +212,7 @@ impl Entry {
     fn at(self, seq: InboxSeq) -> PageRow {
         match self {
             Self::Envelope(envelope) => PageRow::Envelope(*envelope),
-            Self::Gap(reason) => PageRow::Gap { from: seq, to: seq, reason },
+            Self::Gap(reason) => PageRow::Gap { from: seq, to: seq, reason, feed: None },
         }
     }
 }
@@ -233,7 +233,7 @@ impl RawRow {
         let attempts = self.attempts.and_then(|attempts| u16::try_from(attempts).ok()).unwrap_or_default();
         match self.into_message_row().into_message(senders) {
             Ok(Some(message)) => {
-                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message) }))
+                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message), feed: None }))
             }
             // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
             Ok(None) => Entry::Gap(GapReason::Purged),
@@ -268,13 +268,13 @@ fn with_holes_named(listed: Vec<(InboxSeq, Entry)>, after: InboxSeq, end: InboxS
     let mut next = after.next();
     for (seq, entry) in listed {
         if seq > next {
-            rows.push(PageRow::Gap { from: next, to: InboxSeq(seq.0 - 1), reason: GapReason::Purged });
+            rows.push(PageRow::Gap { from: next, to: InboxSeq(seq.0 - 1), reason: GapReason::Purged, feed: None });
         }
         rows.push(entry.at(seq));
         next = seq.next();
     }
     if end >= next {
-        rows.push(PageRow::Gap { from: next, to: end, reason: GapReason::Purged });
+        rows.push(PageRow::Gap { from: next, to: end, reason: GapReason::Purged, feed: None });
     }
     rows
 }
@@ -284,7 +284,7 @@ fn joined(rows: Vec<PageRow>) -> Vec<PageRow> {
     let mut out: Vec<PageRow> = Vec::with_capacity(rows.len());
     for row in rows {
         match (out.last_mut(), row) {
-            (Some(PageRow::Gap { to, reason, .. }), PageRow::Gap { from, to: next_to, reason: next })
+            (Some(PageRow::Gap { to, reason, feed: None, .. }), PageRow::Gap { from, to: next_to, reason: next, feed: None })
                 if *reason == next && from == to.next() =>
             {
                 *to = next_to;
