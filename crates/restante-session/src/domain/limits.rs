@@ -63,7 +63,7 @@ pub const EVENT_EXCEPT_MAX: usize = 500;
 /// Milliseconds that an event lives where its publisher does not say: a day.
 pub const EVENT_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 /// Milliseconds that an event lives at most: 30 days.
-pub const EVENT_TTL_MS_MAX: u64 = 30 * EVENT_TTL_MS;
+pub const EVENT_TTL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Characters of an event's collapse key.
 pub const COLLAPSE_KEY_CHARS_MAX: usize = 128;
 /// Events that wait for a user in one class; the oldest ones beyond that end.
