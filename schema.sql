@@ -1029,10 +1029,11 @@ begin
       from streams t
       cross join lateral (
         select count(*) as coming
-          from (select m.id, m.sender_id, m.expires_at from messages m
+          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
          where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
-           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i);
+           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+           and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 
 COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
@@ -1456,10 +1457,11 @@ begin
     select m.created_at as at
       from looked t
       cross join lateral (
-        select x.id, x.sender_id, x.expires_at, x.created_at from messages x
+        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
      where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+       and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
     select m.created_at as at
       from (select s.message_id from message_status s
@@ -1911,6 +1913,27 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_is_leased(p_job jobs, p_at timestamp with time zone) IS 'Does a node hold this job? A lease that was renewed later than now was written before the clock was set back, and is not believed.';
+
+CREATE FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return exists (
+    select from (select x.id, x.sender_id, x.expires_at from messages x
+                  where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user));
+end $$;
+
+COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
 
 CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
     LANGUAGE sql
@@ -2655,12 +2678,18 @@ begin
   next_class := p_after_class;
   -- One row of each inbox is looked at, without a lock: as a rule it stays.
   for v_inbox in
-    select q.user_id, q.class, f.finished_at
+    select q.user_id, q.class, case when g.are_many then '-infinity' else f.finished_at end as finished_at
       from (select i.user_id, i.class, i.purged_seq from inboxes i
              where (i.user_id, i.class) > (p_after_user, p_after_class) order by i.user_id, i.class limit p_inboxes_max) q
       left join lateral (
-        select restante_finished_at(s, v_horizon) as finished_at
+        select s.seq, restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
+      -- Where events only ever ended, no row takes their gaps along.
+      cross join lateral (
+        select q.class <> 'chat' and count(*) > 100 as are_many
+          from (select from inbox_gaps x
+                 where x.user_id = q.user_id and x.class = q.class and x.seq > q.purged_seq and x.seq < coalesce(f.seq, 9223372036854775807)
+                 order by x.seq limit 101) x) g
      order by q.user_id, q.class
   loop
     v_looked := v_looked + 1;
@@ -2687,7 +2716,8 @@ begin
       order by seq limit v_left
     )
     select array_agg(i.seq order by i.seq) filter (where i.message_id is not null), array_agg(i.message_id order by i.seq) filter (where i.message_id is not null),
-           case when count(*) >= v_left then max(i.seq) else max(i.seq) filter (where i.message_id is not null) end
+           case when count(*) >= v_left or v_inbox.class <> 'chat' and count(*) filter (where i.message_id is null) > 100 then max(i.seq)
+                else max(i.seq) filter (where i.message_id is not null) end
       into v_seqs, v_ids, v_to
       from items i
      where i.seq < coalesce((select min(x.seq) from items x where x.finished_at is null or x.finished_at >= v_horizon), 9223372036854775807);
@@ -3378,6 +3408,49 @@ end $$;
 
 COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
+CREATE FUNCTION restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_chats uuid[]; -- the streams and keys of events that have just become rows
+  v_keys  text[];
+  v_seqs  bigint[];
+begin
+  select array_agg(m.chat_id), array_agg(m.collapse_key) into v_chats, v_keys
+    from unnest(p_ids) u (id)
+    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = u.id limit 1) m
+   where m.collapse_key is not null;
+  if v_keys is null then
+    return;
+  end if;
+  select array_agg(q.seq) into v_seqs
+    from (select s.seq, s.message_id from message_status s
+           where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+           order by s.seq limit 2000) q
+    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = q.message_id limit 1) m
+    cross join lateral (
+      select from message_status x where m.collapse_key is not null and x.user_id = p_user and x.class = p_class and x.seq = q.seq and x.status = 'sent'
+       limit 1 for no key update skip locked) k
+   where m.collapse_key is not null and exists (select from unnest(v_chats, v_keys) n (chat_id, key) where n.chat_id = m.chat_id and n.key = m.collapse_key);
+  if v_seqs is not null then
+    update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
+      from (select unnest(v_seqs) as seq) u
+     where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
+    perform restante_look_at_marks(array[p_user]);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) IS 'Ends rows of an inbox that wait, up to p_last, of events whose collapse key and stream one of these events has (superseded). What somebody holds is being acked, and stays. Called while the inbox is locked, in which these events have just become rows.';
+
 CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -3439,10 +3512,12 @@ begin
     -- By the clock's highest value so far, in case that it was set back: then a later number never comes before an earlier one.
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
-                when m.expires_at <= v_now then 'expired' else 'coming' end as becomes
+                when m.expires_at <= v_now then 'expired'
+                when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
+                else 'coming' end as becomes
       from streams t
       cross join lateral (
-        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at from messages x
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
@@ -3508,9 +3583,10 @@ begin
     raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
       using errcode = 'data_corrupted';
   end if;
+  perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
 end $$;
 
-COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -4407,6 +4483,10 @@ CREATE INDEX members_by_user ON chat_members USING btree (user_id, chat_id);
 COMMENT ON INDEX members_by_user IS 'The chats of a user; the marks of those it shares chats with.';
 
 COMMENT ON INDEX messages_are_known_by_their_id IS 'Finds a message; makes a repeated send a duplicate.';
+
+CREATE INDEX messages_by_collapse_key ON messages USING btree (chat_id, collapse_key, seq) WHERE (collapse_key IS NOT NULL);
+
+COMMENT ON INDEX messages_by_collapse_key IS 'Is there a newer event of this key in the stream? Costs nothing for messages without a key.';
 
 CREATE INDEX messages_that_expire ON messages USING btree (expires_at, id) WHERE (expires_at IS NOT NULL);
 
