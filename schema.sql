@@ -588,7 +588,7 @@ begin
   if p_feed = '00000000-0000-0000-0000-000000000002' or not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
     return 'not_found';
   end if;
-  -- What a user begins to follow comes one after the other, and each is counted. A statement after the lock sees those before it.
+  -- New follows of a user come one after the other, and each is counted. A statement after the lock sees those before it.
   perform from (select distinct unnest(p_users) as id order by 1) n
     cross join lateral (select from users u where u.id = n.id limit 1 for no key update) u;
   if exists (
@@ -598,7 +598,7 @@ begin
                             where f.user_id = n.id and f.class = 'event' and f.feed_id <> '00000000-0000-0000-0000-000000000001')) then
     return 'too_many';
   end if;
-  -- What commits later has a higher number, whatever is under way now.
+  -- An event that commits later has a higher number, whatever is under way now.
   insert into followers (user_id, feed_id, class, cursor_seq, followed_seq)
     select n.id, s.feed_id, s.class, h.last_seq, h.last_seq
       from (select distinct unnest(p_users) as id) n
@@ -948,7 +948,7 @@ declare
   v_seqs  bigint[];
   v_ended integer;
 begin
-  -- What somebody holds is being acked, or ends already.
+  -- A row that somebody holds is being acked, or ends already.
   select array_agg(q.seq order by q.seq) into v_seqs
     from (select r.seq
             from (select s.seq from message_status s
@@ -1611,7 +1611,7 @@ begin
     next_user := v_users[cardinality(v_users)];
     next_class := v_classes[cardinality(v_classes)];
   end if;
-  -- What somebody holds is left for the next time.
+  -- An inbox that somebody holds is left for the next time.
   select array_agg(q.user_id order by q.n), array_agg(q.class order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq order by q.n),
          array_agg(q.settled_seq order by q.n)
     into v_users, v_classes, v_at, v_last, v_settled
@@ -2402,7 +2402,7 @@ declare
   v_wanted  bigint[];
 begin
   perform restante_needs_read_committed();
-  -- Who has no right locks nothing.
+  -- A publisher without the right locks nothing.
   select array_agg(q.outcome order by q.ord), array_agg(q.chat_id order by q.ord) into outcomes, v_streams
     from (
       select u.ord, s.chat_id,
@@ -3079,7 +3079,7 @@ begin
   insert into departures (user_id, chat_id, after_seq, up_to_seq)
     select w.user_id, w.chat_id, w.seq - 1, w.cursor_seq from waiting w
     on conflict on constraint a_departure_is_noted_once do nothing;
-  -- What their sessions hold of it is not to be emitted any more.
+  -- Their sessions may hold rows of it, which are not to be emitted any more.
   perform restante_look_at_marks(p_users);
   return 'done';
 end $$;
@@ -3526,7 +3526,7 @@ begin
       left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
      where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
     union all
-    -- What has been removed had expired long before.
+    -- Events that have been removed had expired long before.
     select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
       from streams t where t.purged_seq > t.cursor_seq
     union all

@@ -236,7 +236,7 @@ begin
   if p_feed = '00000000-0000-0000-0000-000000000002' or not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
     return 'not_found';
   end if;
-  -- What a user begins to follow comes one after the other, and each is counted. A statement after the lock sees those before it.
+  -- New follows of a user come one after the other, and each is counted. A statement after the lock sees those before it.
   perform from (select distinct unnest(p_users) as id order by 1) n
     cross join lateral (select from users u where u.id = n.id limit 1 for no key update) u;
   if exists (
@@ -246,7 +246,7 @@ begin
                             where f.user_id = n.id and f.class = 'event' and f.feed_id <> '00000000-0000-0000-0000-000000000001')) then
     return 'too_many';
   end if;
-  -- What commits later has a higher number, whatever is under way now.
+  -- An event that commits later has a higher number, whatever is under way now.
   insert into followers (user_id, feed_id, class, cursor_seq, followed_seq)
     select n.id, s.feed_id, s.class, h.last_seq, h.last_seq
       from (select distinct unnest(p_users) as id) n
@@ -295,7 +295,7 @@ begin
   insert into departures (user_id, chat_id, after_seq, up_to_seq)
     select w.user_id, w.chat_id, w.seq - 1, w.cursor_seq from waiting w
     on conflict on constraint a_departure_is_noted_once do nothing;
-  -- What their sessions hold of it is not to be emitted any more.
+  -- Their sessions may hold rows of it, which are not to be emitted any more.
   perform restante_look_at_marks(p_users);
   return 'done';
 end $$;

@@ -115,7 +115,7 @@ declare
   v_seqs  bigint[];
   v_ended integer;
 begin
-  -- What somebody holds is being acked, or ends already.
+  -- A row that somebody holds is being acked, or ends already.
   select array_agg(q.seq order by q.seq) into v_seqs
     from (select r.seq
             from (select s.seq from message_status s
@@ -275,7 +275,7 @@ begin
       left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
      where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
     union all
-    -- What has been removed had expired long before.
+    -- Events that have been removed had expired long before.
     select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
       from streams t where t.purged_seq > t.cursor_seq
     union all

@@ -48,7 +48,7 @@ declare
   v_wanted  bigint[];
 begin
   perform restante_needs_read_committed();
-  -- Who has no right locks nothing.
+  -- A publisher without the right locks nothing.
   select array_agg(q.outcome order by q.ord), array_agg(q.chat_id order by q.ord) into outcomes, v_streams
     from (
       select u.ord, s.chat_id,
@@ -213,7 +213,7 @@ begin
     next_user := v_users[cardinality(v_users)];
     next_class := v_classes[cardinality(v_classes)];
   end if;
-  -- What somebody holds is left for the next time.
+  -- An inbox that somebody holds is left for the next time.
   select array_agg(q.user_id order by q.n), array_agg(q.class order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq order by q.n),
          array_agg(q.settled_seq order by q.n)
     into v_users, v_classes, v_at, v_last, v_settled

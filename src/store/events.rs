@@ -90,7 +90,7 @@ pub enum EventAddress {
     Everyone,
 }
 
-/// What became of an event so far.
+/// The progress of an event so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventProgress {
     /// The event.
@@ -109,7 +109,7 @@ pub struct EventProgress {
     pub expires_at: Option<OffsetDateTime>,
     /// The number of listed users. None: it went to a feed or to everyone, whose followers are not counted.
     pub recipients: Option<u64>,
-    /// What became of its rows.
+    /// Its rows, counted.
     pub rows: EventRows,
 }
 
@@ -146,7 +146,7 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// What became of an event. None: there is no such event, or it has been removed. It checks no rights.
+    /// The progress of an event. None: there is no such event, or it has been removed. It checks no rights.
     ///
     /// # Errors
     /// As [`Self::publish`].

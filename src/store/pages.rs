@@ -59,7 +59,7 @@ impl Store {
         let after = after.min(InboxSeq(i64::MAX - NUMBERS_MAX));
         let (more, held) = match self.take_before(user, class, limit).await {
             Ok(more) => (more, None),
-            // What has its number already comes, whoever holds the inbox.
+            // A row that has its number comes, whoever holds the inbox.
             Err(Error::Held(cause)) => (true, Some(cause)),
             Err(cause) => return Err(cause),
         };

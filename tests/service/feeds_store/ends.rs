@@ -1,4 +1,4 @@
-//! What ends before it is a row takes one number for each run and feed, and tells its range: it expired, or too much waited. What has
+//! An event that ends before it is a row takes one number for each run and feed, and tells its range: it expired, or too much waited. What has
 //! expired for a day is removed.
 
 use restante::domain::{Class, FeedId, FeedRange, FeedSeq, GapReason, InboxSeq, PageRow, UserId};
@@ -257,7 +257,7 @@ async fn the_newest_of_a_collapse_key_takes_the_place_of_those_that_wait_and_sta
     assert_eq!(types(&bobs), ["x", "k of another feed", "k3"]);
     assert_eq!(gaps(&bobs), [(1, GapReason::Superseded, range(feed, 1, 2, 2))]);
     assert_eq!(types(&world.drain(carol).await), ["x", "k of another feed", "k4"]);
-    // What is a row and waits ends, what was delivered stays.
+    // A row that waits ends, one that was delivered stays.
     world.run(&format!("update message_status set status = 'delivered', delivered_at = clock_timestamp() where user_id = {carol}")).await;
     publish("k5", feed, &[]).await;
     let bobs = world.drain(bob).await;
