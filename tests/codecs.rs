@@ -170,7 +170,7 @@ proptest! {
     #[test]
     fn messages(message in message(), class in class(), seq in number(), attempt in any::<u16>(), status in status()) {
         let message = Arc::new(message);
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message) };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None };
         let Event::Receive(read) = told(&receive_frame(&envelope, attempt)) else { panic!() };
         same(&message, &read);
         prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status), (class, seq, attempt, status));

@@ -70,8 +70,10 @@ pub(super) fn gap_reason(status: Option<Status>, ended: Option<&str>) -> Option<
         (Some(Status::Sent | Status::Delivered | Status::Read), None) => None,
         (Some(Status::Failed), _) | (_, Some("failed" | "discarded")) => Some(GapReason::Failed),
         (_, Some("left")) => Some(GapReason::Left),
+        (_, Some("capped")) => Some(GapReason::Capped),
+        (_, Some("superseded")) => Some(GapReason::Superseded),
         (_, Some("requeued")) => Some(GapReason::Requeued),
-        (Some(_), Some(_)) | (Some(Status::Expired), None) => Some(GapReason::Expired),
+        (_, Some("expired")) | (Some(_), Some(_)) | (Some(Status::Expired), None) => Some(GapReason::Expired),
         (None, _) => Some(GapReason::Purged),
     }
 }

@@ -56,7 +56,8 @@ fn frame<E: Shape>(id: &str, data: &E) -> Value {
 
 /// One frame of every shape that the service sends.
 pub fn of_the_service() -> Vec<Value> {
-    let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(1), status: Status::Sent, attempts: 0, message: message() };
+    let envelope =
+        Envelope { class: Class::Chat, inbox_seq: InboxSeq(1), status: Status::Sent, attempts: 0, message: message(), feed: None };
     let mut frames = vec![
         serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
         serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),

@@ -43,7 +43,7 @@ async fn pages(store: &Store, request: PageRequest, user: i64, reason: GapReason
         for row in &page.rows {
             match row {
                 PageRow::Envelope(envelope) => (envelopes.push(envelope.inbox_seq.0), after = envelope.inbox_seq).1,
-                PageRow::Gap { from, to, reason: why } => {
+                PageRow::Gap { from, to, reason: why, .. } => {
                     assert_eq!(*why, reason);
                     (gaps, after) = (gaps + to.0 - from.0 + 1, *to);
                 }

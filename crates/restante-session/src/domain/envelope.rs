@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{ChatId, ChatSeq, Class, Extension, ExternalId, InboxSeq, MessageId, Status, UserId};
+use super::{ChatId, ChatSeq, Class, Extension, ExternalId, FeedId, FeedSeq, InboxSeq, MessageId, Status, UserId};
 
 /// The form in which a user is shown to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub struct Message {
     pub sender: Arc<Profile>,
     /// The type that the sender gave it: `text`, `image`, …
     pub message_type: String,
-    /// The text, at most [`super::limits::CONTENT_BYTES_MAX`] bytes.
+    /// The text, at most [`super::limits::CONTENT_BYTES_MAX`] bytes. Empty for an event.
     pub content: String,
-    /// The client's own JSON, passed on as it came.
+    /// The client's own JSON, passed on as it came. For an event: its data.
     pub metadata: Option<Box<RawValue>>,
     /// The database's clock, after the locks were taken.
     pub created_at: OffsetDateTime,
@@ -59,6 +59,17 @@ pub struct Envelope {
     pub attempts: u16,
     /// The message.
     pub message: Arc<Message>,
+    /// For an event of a feed: its place there. None: a message of a chat, or an event to listed users.
+    pub feed: Option<FeedPlace>,
+}
+
+/// The place of an event in a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedPlace {
+    /// The feed.
+    pub feed: FeedId,
+    /// The number in the feed's stream of the envelope's class.
+    pub seq: FeedSeq,
 }
 
 /// The reason why an inbox number will never come.
@@ -69,7 +80,11 @@ pub enum GapReason {
     Failed,
     /// It expired.
     Expired,
-    /// The recipient had left the chat.
+    /// More than the allowed number of events waited, and this was one of the oldest.
+    Capped,
+    /// A newer event of the same collapse key took its place.
+    Superseded,
+    /// The recipient had left the chat, or follows the feed no more.
     Left,
     /// An operator put the message back at the end of the inbox, under a new number.
     Requeued,

@@ -43,6 +43,19 @@ pub struct SessionId(pub Uuid);
 #[serde(transparent)]
 pub struct NodeId(pub Uuid);
 
+/// A feed: events that its publishers publish to its followers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FeedId(pub Uuid);
+
+/// The id of an event. Events are messages, and share their ids.
+pub type EventId = MessageId;
+
+/// An event's number in its stream of a feed: 1, 2, 3, … in commit order, without a hole. A feed has one stream for each class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FeedSeq(pub i64);
+
 /// A message's number in its chat: 1, 2, 3, … in commit order, without a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -120,7 +133,14 @@ macro_rules! generated {
         }
     })* };
 }
-generated!(MessageId ChatId SessionId NodeId);
+generated!(MessageId ChatId SessionId NodeId FeedId);
+
+impl FeedId {
+    /// The feed that every user follows from first sight.
+    pub const EVERYONE: Self = Self(Uuid::from_u128(1));
+    /// The feed in which events to listed users are numbered. Nobody follows it, and no client sees its id.
+    pub const DIRECT: Self = Self(Uuid::from_u128(2));
+}
 
 impl InboxSeq {
     /// The number after this one.
@@ -137,4 +157,4 @@ macro_rules! display_as_inner {
         }
     })* };
 }
-display_as_inner!(UserId, ExternalId, DeviceId, ChatId, MessageId, SessionId, NodeId, ChatSeq, InboxSeq);
+display_as_inner!(UserId, ExternalId, DeviceId, ChatId, MessageId, SessionId, NodeId, ChatSeq, InboxSeq, FeedId, FeedSeq);

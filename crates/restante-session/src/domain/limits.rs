@@ -52,5 +52,25 @@ pub const WINDOW_MAX: u16 = 500;
 pub const PAGE_ROWS: u16 = 50;
 /// `pending` in `ready` is exact up to here.
 pub const PENDING_EXACT_MAX: u32 = 1_000;
+/// Bytes of an event's data, as JSON text.
+pub const EVENT_DATA_BYTES_MAX: usize = 8 * 1024;
+/// Events of one request.
+pub const EVENTS_MAX: usize = 500;
+/// Users that one event lists.
+pub const EVENT_USERS_MAX: usize = 10_000;
+/// Users that one event excepts.
+pub const EVENT_EXCEPT_MAX: usize = 500;
+/// Milliseconds that an event lives where its publisher does not say: a day.
+pub const EVENT_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+/// Milliseconds that an event lives at most: 30 days.
+pub const EVENT_TTL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Characters of an event's collapse key.
+pub const COLLAPSE_KEY_CHARS_MAX: usize = 128;
+/// Events that wait for a user in one class; the oldest ones beyond that end.
+pub const EVENTS_PER_USER_MAX: u32 = 1_000;
+/// Feeds that a user follows.
+pub const FOLLOWS_MAX: u32 = 500;
+/// Publishers of a feed.
+pub const PUBLISHERS_MAX: u32 = 500;
 /// Dead letters that one request puts back or gives up.
 pub const DEAD_LETTERS_MAX: usize = 100;

@@ -1,6 +1,6 @@
 //! A page: what one read of an inbox brings, from one snapshot.
 
-use super::{Class, Envelope, GapReason, InboxSeq, Status};
+use super::{Class, Envelope, FeedId, FeedSeq, GapReason, InboxSeq, Status};
 
 /// One thing a page holds, in the order of its numbers.
 #[derive(Debug, Clone)]
@@ -15,7 +15,23 @@ pub enum PageRow {
         to: InboxSeq,
         /// The reason.
         reason: GapReason,
+        /// For events of a feed that ended before they had a number of the inbox: their range in the feed. Such a gap is never
+        /// joined with another.
+        feed: Option<FeedRange>,
     },
+}
+
+/// Events of a feed that ended before they became rows of an inbox. All of them share one number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedRange {
+    /// The feed.
+    pub feed: FeedId,
+    /// The first number in the feed's stream.
+    pub from: FeedSeq,
+    /// The last number in the feed's stream.
+    pub to: FeedSeq,
+    /// The number of events that the user would have got.
+    pub count: i64,
 }
 
 /// A page of one inbox, read in one snapshot together with the inbox's `last_seq`.
@@ -27,7 +43,8 @@ pub struct Page {
     pub after: InboxSeq,
     /// Its rows, ascending by number.
     pub rows: Vec<PageRow>,
-    /// Nothing else up to `last_seq` is to be emitted: it holds fewer rows than asked for, or ends with that number.
+    /// Nothing else up to `last_seq` is to be emitted: it holds fewer rows than asked for, or ends with that number; and no event of a
+    /// feed is still to become a row.
     pub is_last: bool,
     /// `inboxes.last_seq` of the same snapshot.
     pub last_seq: InboxSeq,
@@ -42,7 +59,7 @@ impl Page {
     /// The number of rows that are there and cannot be read.
     pub fn unreadable_rows(&self) -> u64 {
         let gaps = self.rows.iter().map(|row| match row {
-            PageRow::Gap { from, to, reason: GapReason::Unreadable } => u64::try_from(to.0 - from.0 + 1).unwrap_or_default(),
+            PageRow::Gap { from, to, reason: GapReason::Unreadable, .. } => u64::try_from(to.0 - from.0 + 1).unwrap_or_default(),
             PageRow::Gap { .. } | PageRow::Envelope(_) => 0,
         });
         gaps.sum()

@@ -75,7 +75,7 @@ impl Session {
             }
             match self.inboxes[class].buffer.pop_front() {
                 Some(PageRow::Envelope(envelope)) => self.emit_first(now, envelope),
-                Some(PageRow::Gap { from, to, reason }) => {
+                Some(PageRow::Gap { from, to, reason, .. }) => {
                     self.note_emitted(class, to);
                     self.out.emit(Emission::Gap { class, from, to, reason });
                 }

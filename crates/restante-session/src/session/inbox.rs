@@ -185,8 +185,8 @@ impl Inbox {
                 self.buffer.push_back(PageRow::Envelope(envelope));
                 Some(place)
             }
-            PageRow::Gap { from, to, reason } if to > self.cursor => {
-                self.buffer.push_back(PageRow::Gap { from: from.max(self.cursor.next()), to, reason });
+            PageRow::Gap { from, to, reason, feed } if to > self.cursor => {
+                self.buffer.push_back(PageRow::Gap { from: from.max(self.cursor.next()), to, reason, feed });
                 self.cursor = to;
                 None
             }
@@ -224,7 +224,7 @@ impl Inbox {
     pub(super) fn end_row(&mut self, seq: InboxSeq, reason: GapReason) -> Option<Envelope> {
         let place = self.place(seq)?;
         let row = self.buffer.get_mut(place)?;
-        into_envelope(std::mem::replace(row, PageRow::Gap { from: seq, to: seq, reason }))
+        into_envelope(std::mem::replace(row, PageRow::Gap { from: seq, to: seq, reason, feed: None }))
     }
 
     fn place(&self, seq: InboxSeq) -> Option<usize> {

@@ -169,7 +169,7 @@ impl Database {
             Status::Expired => gap_because(seq, GapReason::Expired),
             status @ (Status::Sent | Status::Delivered | Status::Read) => {
                 let (message, attempts) = (row.message.clone(), row.attempts);
-                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message }.into()
+                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: None }.into()
             }
         }
     }
@@ -288,7 +288,7 @@ impl Database {
         self.places.insert(row.message.id, (class, seq));
         let message = row.message.clone();
         inbox.rows.insert(seq, Row { status: Status::Sent, attempts: 0, ..row });
-        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message })
+        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed: None })
     }
 
     pub(super) fn messages_of(&self, chat: ChatId, up_to: ChatSeq) -> Vec<MessageId> {

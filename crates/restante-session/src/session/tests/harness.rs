@@ -48,7 +48,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         expires_at: None,
         extension: Extension::default(),
     };
-    Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message) }
+    Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message), feed: None }
 }
 
 /// The same, with the end of its message's time.
@@ -94,11 +94,11 @@ impl From<Envelope> for PageRow {
 }
 
 pub(super) fn gap_because(seq: i64, reason: GapReason) -> PageRow {
-    PageRow::Gap { from: InboxSeq(seq), to: InboxSeq(seq), reason }
+    PageRow::Gap { from: InboxSeq(seq), to: InboxSeq(seq), reason, feed: None }
 }
 
 pub(super) fn gap(from: i64, to: i64) -> PageRow {
-    PageRow::Gap { from: InboxSeq(from), to: InboxSeq(to), reason: GapReason::Expired }
+    PageRow::Gap { from: InboxSeq(from), to: InboxSeq(to), reason: GapReason::Expired, feed: None }
 }
 
 pub(super) fn rows(seqs: impl IntoIterator<Item = i64>) -> Vec<PageRow> {
