@@ -26,7 +26,8 @@ pub enum ServerEvent {
         /// The token's end.
         expires_at: OffsetDateTime,
     },
-    /// `message:receive` for each, or `message:batch` where the client asked for batches. The number is the attempt, from 1.
+    /// `message:receive` for each of class chat and `event:receive` for each other one, or `message:batch` and `event:batch` where the client
+    /// asked for batches. The number is the attempt, from 1.
     Envelopes(Vec<(Envelope, u16)>),
     /// `queue:drained`.
     Drained(Drained),

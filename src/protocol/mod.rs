@@ -10,6 +10,7 @@ pub mod codec;
 pub mod codes;
 mod dead_letter;
 pub mod event;
+pub mod feed_event;
 pub mod fields;
 mod json;
 pub mod message;

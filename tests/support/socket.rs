@@ -141,6 +141,14 @@ impl Socket {
         messages
     }
 
+    /// The data of the next message, alert or event. The frame must be that of its class.
+    pub async fn envelope(&mut self) -> Value {
+        let is_envelope = |frame: &Value| frame["event"] == "message:receive" || frame["event"] == "event:receive";
+        let mut frame = self.wait("a message or an event", is_envelope).await;
+        assert_eq!(frame["event"] == "message:receive", frame["data"]["class"] == "chat", "{frame}");
+        frame["data"].take()
+    }
+
     /// The code of the next error that answers no frame.
     pub async fn error(&mut self) -> Value {
         self.wait("error", |frame| frame["event"] == "error" && frame["id"].is_null()).await["data"]["code"].take()

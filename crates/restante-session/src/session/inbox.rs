@@ -62,8 +62,10 @@ pub(super) struct Inbox {
     pub(super) cursor: InboxSeq,
     /// The highest number emitted, as envelope or gap.
     pub(super) emitted: InboxSeq,
-    /// `last_seq` at connect: what [`Drain`] is about.
+    /// `last_seq` at connect: what [`Drain`] is about. Events that had no number then move it on when they get one.
     pub(super) target: InboxSeq,
+    /// Events that waited at connect without a number, and have not been taken yet; at most.
+    to_come: u32,
     pub(super) low_watermark: LowWatermark,
     /// Taken and not yet emitted, ascending. At most one page and one fallback poll.
     pub(super) buffer: VecDeque<PageRow>,
@@ -90,6 +92,7 @@ impl Inbox {
             cursor: start.cursor,
             emitted: start.cursor,
             target: start.last_seq,
+            to_come: start.to_come,
             low_watermark: LowWatermark::at(start.settled_seq),
             buffer: VecDeque::new(),
             supply: Supply::MayWait,
@@ -158,6 +161,7 @@ impl Inbox {
             // The same snapshot that held the rows: everything up to its `last_seq` is in this page or waits no
             // more. A `last_seq` from a later statement could jump over rows that were committed in between.
             self.cursor = self.cursor.max(page.last_seq);
+            self.all_came();
         }
         let saw_everything = match nudge {
             Nudge::Quiet => true,
@@ -181,16 +185,36 @@ impl Inbox {
         match row {
             PageRow::Envelope(envelope) if envelope.inbox_seq > self.cursor => {
                 let place = (envelope.message.chat, envelope.message.seq);
+                let count = u32::from(envelope.feed.is_some());
                 self.cursor = envelope.inbox_seq;
                 self.buffer.push_back(PageRow::Envelope(envelope));
+                self.came(count);
                 Some(place)
             }
             PageRow::Gap { from, to, reason, feed } if to > self.cursor => {
                 self.buffer.push_back(PageRow::Gap { from: from.max(self.cursor.next()), to, reason, feed });
                 self.cursor = to;
+                self.came(feed.map_or(0, |range| u32::try_from(range.count).unwrap_or_default()));
                 None
             }
             PageRow::Envelope(_) | PageRow::Gap { .. } => None,
+        }
+    }
+
+    /// So many events came, up to the cursor. Above the numbers of the time of connect these are the ones that had none then.
+    fn came(&mut self, count: u32) {
+        if self.cursor > self.target && count > 0 && self.to_come > 0 {
+            self.to_come = self.to_come.saturating_sub(count);
+            if self.to_come == 0 {
+                self.target = self.cursor;
+            }
+        }
+    }
+
+    /// Nothing without a number is left.
+    fn all_came(&mut self) {
+        if self.to_come > 0 {
+            (self.to_come, self.target) = (0, self.cursor.max(self.target));
         }
     }
 
@@ -264,7 +288,7 @@ impl Inbox {
     pub(super) fn emitted_what_waited(&self) -> bool {
         let taken = match self.first_page {
             FirstPage::Awaited => false,
-            FirstPage::Arrived => self.cursor >= self.target,
+            FirstPage::Arrived => self.to_come == 0 && self.cursor >= self.target,
             FirstPage::CaughtUp => true,
         };
         taken && self.lowest_buffered().is_none_or(|seq| seq > self.target)

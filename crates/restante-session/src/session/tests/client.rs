@@ -143,6 +143,7 @@ impl Client {
 
     fn read(&mut self, db: &mut Database, got: &mut Received, envelope: &Envelope, target: ReadTarget) -> Input {
         let chat = envelope.message.chat;
+        // Of a feed these are none: a client that reads it has said nothing of its events.
         let read = db.messages_of(chat, envelope.message.seq);
         self.seen.extend(&read);
         // The answer to a read is the task's: it promises nothing here about the tickets of acks.
