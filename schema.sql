@@ -6,7 +6,7 @@ CREATE TYPE chat_kind AS ENUM (
     'feed'
 );
 
-COMMENT ON TYPE chat_kind IS 'direct = two people (or one with itself), group = members are added and removed, feed = events to followers (class event).';
+COMMENT ON TYPE chat_kind IS 'direct = two people (or one with itself), group = members are added and removed, feed = a stream of events (feeds).';
 
 CREATE TYPE delivery_status AS ENUM (
     'sent',
@@ -64,46 +64,10 @@ CREATE FUNCTION accept_outgoing() RETURNS trigger
     SET jit TO 'off'
     SET search_path TO 'public', 'pg_temp'
     AS $$
-declare
-  v_ids uuid[]; v_chats uuid[]; v_senders bigint[]; v_types text[]; v_contents text[]; v_metadata text[]; v_expires timestamptz[];
-  v_rows     bigint;
-  v_outcomes text[];
-  v_users    bigint[];
 begin
   -- The first of the transaction's triggers takes all its requests; the others find nothing, by index.
-  if not exists (select 1 from outgoing o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
-    return null;
-  end if;
-  with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
-  select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type::text), array_agg(q.content),
-         array_agg(q.metadata::text), array_agg(q.expires_at)
-    into v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires
-    from (select * from taken order by place) q;
-  -- Counted before anything is locked.
-  if array_length(v_ids, 1) > 1 then
-    select sum(c.items * (select count(*) from chat_members cm where cm.chat_id = c.chat and cm.left_seq is null)) into v_rows
-      from (select u.chat, count(*) as items from unnest(v_chats) u (chat) group by u.chat) c;
-    if v_rows > 10000 then
-      raise exception 'a transaction may send to at most 10000 recipients, this one would send to %', v_rows
-        using errcode = 'program_limit_exceeded', hint = 'Its commit locks the chats and inboxes. Send the rest in another transaction.';
-    end if;
-  end if;
-  select a.outcomes, a.recipients into v_outcomes, v_users
-    from restante_accept(v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires) a;
-  for n in 1 .. array_length(v_ids, 1) loop
-    if v_outcomes[n] = 'conflict' then
-      raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
-    elsif v_outcomes[n] = 'not_a_member' then
-      raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
-    elsif v_outcomes[n] = 'purged' then
-      raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
-        using errcode = 'unique_violation', hint = 'Send it with a new id.';
-    elsif v_outcomes[n] = 'too_late' then
-      raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
-    end if;
-  end loop;
-  if v_users is not null then
-    perform restante_wake(v_users);
+  if exists (select 1 from outgoing o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
+    perform restante_accept_outgoing();
   end if;
   return null;
 end $$;
@@ -132,6 +96,29 @@ $$;
 
 COMMENT ON FUNCTION delivery_trace(p_message uuid) IS 'What became of this message, for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
 
+CREATE FUNCTION follow_everyone() RETURNS trigger
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  insert into followers (user_id, feed_id, class, cursor_seq, followed_seq)
+    select n.id, s.feed_id, s.class, s.last_seq, s.last_seq
+      from (select x.feed_id, x.class, h.last_seq
+              from feeds x
+              cross join lateral (select y.last_seq from chat_heads y where y.chat_id = x.chat_id order by y.step desc limit 1) h
+             where x.feed_id = '00000000-0000-0000-0000-000000000001') s
+      cross join made n
+     order by n.id, s.class;
+  return null;
+end $$;
+
+COMMENT ON FUNCTION follow_everyone() IS 'Makes users that are new followers of everyone''s feed, from its last numbers on.';
+
 CREATE FUNCTION guard_the_status() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -152,10 +139,10 @@ begin
     raise exception 'a status only moves forward: % cannot become % like this (user %, message %)', old.status, new.status, old.user_id, old.message_id
       using errcode = 'integrity_constraint_violation', constraint = v_rule, table = tg_table_name;
   end if;
-  -- Its sender learns of it, also later.
-  if old.status = 'sent' and new.status > 'read' then
-    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, status, ended, reason, attempts, last_error)
-      select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
+  -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
+  if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
+    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
+      select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.class, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
              -- An attempt that fails the row brings its words; what ends it otherwise has words of another kind.
              case when new.attempts > old.attempts then new.reason else old.reason end
         from messages m where m.id = new.message_id
@@ -170,7 +157,66 @@ begin
   return null;
 end $$;
 
-COMMENT ON FUNCTION guard_the_status() IS 'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings.';
+COMMENT ON FUNCTION guard_the_status() IS 'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings: of chats all, of events what failed.';
+
+CREATE FUNCTION publish_outgoing() RETURNS trigger
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_ids uuid[]; v_publishers bigint[]; v_types text[]; v_data text[]; v_ttls bigint[]; v_keys text[]; v_classes inbox_class[]; v_feeds uuid[];
+  v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
+  v_outcomes text[];
+  v_streams  uuid[];
+  v_woken    bigint[];
+begin
+  -- As in accept_outgoing(): the first of the transaction's triggers takes all.
+  if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
+    return null;
+  end if;
+  -- Messages wait for inboxes, and events for streams: in this order nobody who has a stream waits for an inbox.
+  perform restante_accept_outgoing();
+  with taken as materialized (
+    delete from outgoing_events o where o.xid = pg_current_xact_id() returning o.*
+  ), placed as materialized (
+    select t.*, (row_number() over (order by t.place))::integer as n from taken t
+  ), listed as (
+    select p.n, u.id from placed p cross join lateral (select unnest(p.users) as id) u
+  ), excepted as (
+    select p.n, u.id from placed p cross join lateral (select unnest(p.excepted) as id) u
+  )
+  select a.*, b.*, c.*
+    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_places, v_users, v_excepted_places, v_excepted
+    from (select array_agg(p.message_id order by p.n), array_agg(p.publisher_id order by p.n), array_agg(p.event_type::text order by p.n),
+                 array_agg(p.data::text order by p.n), array_agg(p.ttl_ms order by p.n), array_agg(p.collapse_key order by p.n),
+                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n) from placed p) a,
+         (select array_agg(l.n), array_agg(l.id) from listed l) b,
+         (select array_agg(e.n), array_agg(e.id) from excepted e) c;
+  if cardinality(v_users) > 20000 then
+    raise exception 'a transaction may publish to at most 20000 listed users, this one lists %', cardinality(v_users)
+      using errcode = 'program_limit_exceeded', hint = 'Its commit locks the stream. Publish the rest in another transaction.';
+  end if;
+  select b.outcomes, b.streams, b.woken into v_outcomes, v_streams, v_woken
+    from restante_publish_batch(v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, array_fill(true, array[cardinality(v_ids)]),
+                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000) b;
+  for n in 1 .. cardinality(v_ids) loop
+    if v_outcomes[n] = 'conflict' then
+      raise exception 'event id % belongs to somebody else''s event or message', v_ids[n] using errcode = 'unique_violation';
+    elsif v_outcomes[n] not in ('accepted', 'duplicate') then
+      raise exception 'event % cannot be published: %', v_ids[n], v_outcomes[n] using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
+  if v_woken is not null then
+    perform restante_wake(v_woken);
+  end if;
+  perform restante_wake_followers(v_streams);
+  return null;
+end $$;
+
+COMMENT ON FUNCTION publish_outgoing() IS 'Runs at the commit of a transaction that called restante_publish().';
 
 CREATE FUNCTION refuse_to_go_back() RETURNS trigger
     LANGUAGE plpgsql
@@ -443,6 +489,57 @@ end $$;
 
 COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
 
+CREATE FUNCTION restante_accept_outgoing() RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_ids uuid[]; v_chats uuid[]; v_senders bigint[]; v_types text[]; v_contents text[]; v_metadata text[]; v_expires timestamptz[];
+  v_rows     bigint;
+  v_outcomes text[];
+  v_users    bigint[];
+begin
+  with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
+  select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type::text), array_agg(q.content),
+         array_agg(q.metadata::text), array_agg(q.expires_at)
+    into v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires
+    from (select * from taken order by place) q;
+  if v_ids is null then
+    return;
+  end if;
+  -- Counted before anything is locked.
+  if array_length(v_ids, 1) > 1 then
+    select sum(c.items * (select count(*) from chat_members cm where cm.chat_id = c.chat and cm.left_seq is null)) into v_rows
+      from (select u.chat, count(*) as items from unnest(v_chats) u (chat) group by u.chat) c;
+    if v_rows > 10000 then
+      raise exception 'a transaction may send to at most 10000 recipients, this one would send to %', v_rows
+        using errcode = 'program_limit_exceeded', hint = 'Its commit locks the chats and inboxes. Send the rest in another transaction.';
+    end if;
+  end if;
+  select a.outcomes, a.recipients into v_outcomes, v_users
+    from restante_accept(v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires) a;
+  for n in 1 .. array_length(v_ids, 1) loop
+    if v_outcomes[n] = 'conflict' then
+      raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
+    elsif v_outcomes[n] = 'not_a_member' then
+      raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'purged' then
+      raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
+        using errcode = 'unique_violation', hint = 'Send it with a new id.';
+    elsif v_outcomes[n] = 'too_late' then
+      raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
+  if v_users is not null then
+    perform restante_wake(v_users);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_accept_outgoing() IS 'Accepts what this transaction has asked for with restante_send().';
+
 CREATE FUNCTION restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer) RETURNS TABLE(lease_no bigint, cursor text, passed_ms bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -476,6 +573,43 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer) IS 'A node asks for a job, or renews the lease that it has, for so many milliseconds. Returns the number of its lease (null: another node holds the job), the cursor, and how many milliseconds ago a pass last succeeded. Waits for no pass: the row is locked for a moment only.';
+
+CREATE FUNCTION restante_add_followers(p_feed uuid, p_users bigint[], p_feeds_max integer) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  if p_feed = '00000000-0000-0000-0000-000000000002' or not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
+    return 'not_found';
+  end if;
+  -- What a user begins to follow comes one after the other, and each is counted. A statement after the lock sees those before it.
+  perform from (select distinct unnest(p_users) as id order by 1) n
+    cross join lateral (select from users u where u.id = n.id limit 1 for no key update) u;
+  if exists (
+    select from (select distinct unnest(p_users) as id) n
+     where not exists (select from followers f where f.user_id = n.id and f.feed_id = p_feed and f.class = 'event')
+       and p_feeds_max <= (select count(*) from followers f
+                            where f.user_id = n.id and f.class = 'event' and f.feed_id <> '00000000-0000-0000-0000-000000000001')) then
+    return 'too_many';
+  end if;
+  -- What commits later has a higher number, whatever is under way now.
+  insert into followers (user_id, feed_id, class, cursor_seq, followed_seq)
+    select n.id, s.feed_id, s.class, h.last_seq, h.last_seq
+      from (select distinct unnest(p_users) as id) n
+      cross join lateral (select x.feed_id, x.class, x.chat_id from feeds x where x.feed_id = p_feed) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+     order by n.id, s.class
+    on conflict on constraint a_user_follows_a_stream_once do nothing;
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_add_followers(p_feed uuid, p_users bigint[], p_feeds_max integer) IS 'These users follow the feed: they get what is published after this, and who follows it already goes on. Else nothing is done: not_found; too_many: one of them would follow more than p_feeds_max feeds, that of everyone not counted.';
 
 CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
@@ -630,7 +764,8 @@ begin
       cross join lateral (
         select s.ctid as at from message_status s
          where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent' limit 1 for update skip locked) r;
-    select array_agg(k.at) filter (where k.at is not null), count(*) = count(k.at) and coalesce(cardinality(v_rows), 0) = v_count
+    -- Streams of events have no marks.
+    select array_agg(k.at) filter (where k.at is not null), (p_class <> 'chat' or count(*) = count(k.at)) and coalesce(cardinality(v_rows), 0) = v_count
       into v_marks, v_held
       from (select distinct x.chat from unnest(v_chats[:v_count]) x (chat)) u
       left join lateral (
@@ -797,6 +932,44 @@ end $$;
 
 COMMENT ON FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) IS 'The secrets of nodes that are valid now, and the number of the one to seal with. Makes one where none is there, or the newest is a day old.';
 
+CREATE FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_before timestamp with time zone, p_rows_max bigint) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_seqs  bigint[];
+  v_ended integer;
+begin
+  -- What somebody holds is being acked, or ends already.
+  select array_agg(q.seq order by q.seq) into v_seqs
+    from (select r.seq
+            from (select s.seq, s.message_id from message_status s
+                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= p_last and s.status = 'sent'
+                   order by s.seq limit p_rows_max) r
+            cross join lateral (select from messages x where x.id = r.message_id and x.created_at < p_before limit 1) m
+            cross join lateral (
+              select from message_status x where x.user_id = p_user and x.class = p_class and x.seq = r.seq and x.status = 'sent' limit 1
+                for no key update skip locked) k) q;
+  update message_status s set status = 'expired', ended = 'capped', reason = 'too many events waited'
+    from (select unnest(v_seqs) as seq) u
+   where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
+  get diagnostics v_ended = row_count;
+  if v_ended > 0 then
+    perform restante_look_at_marks(array[p_user]);
+  end if;
+  return v_ended;
+end $$;
+
+COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_before timestamp with time zone, p_rows_max bigint) IS 'Ends the first rows that wait in an inbox, p_rows_max at most, of events that were accepted before p_before: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
+
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -828,6 +1001,61 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_catch_up_marks(p_members_max integer) IS 'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
+
+CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  return (
+    with streams as materialized (
+      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
+        from followers f
+        cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+        cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+        cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
+       where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
+    )
+    select least(p_count_max, sum(i.coming + greatest(t.last_seq - t.after - t.each, 0)))
+      from streams t
+      cross join lateral (
+        select count(*) as coming
+          from (select m.id, m.sender_id, m.expires_at from messages m
+                 where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
+         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i);
+end $$;
+
+COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look. Null: none.';
+
+CREATE FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return (select count(*)
+            from (select from message_status s
+                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+                   order by s.seq limit p_count_max) w);
+end $$;
+
+COMMENT ON FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) IS 'How many rows wait in an inbox, counted up to p_count_max and over 50,000 numbers.';
 
 CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
     LANGUAGE plpgsql
@@ -1198,6 +1426,49 @@ end $$;
 
 COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
+CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT first_time timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_new bigint;
+begin
+  with streams as materialized (
+    select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
+      from followers f
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+      cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
+     where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
+  ), looked as (
+    select t.chat_id, t.head, t.after, greatest(10000 / count(*) over (), 1)::bigint as each from streams t
+     -- As a rule it is plain that not too many wait.
+     where p_last - p_settled + (select sum(x.head - x.after) from streams x) > p_waiting_max
+  )
+  select sum(i.coming + greatest(t.head - t.after - t.each, 0)), min(i.first_time) into v_new, first_time
+    from looked t
+    cross join lateral (
+      select count(*) as coming, min(m.created_at) as first_time
+        from (select m.id, m.sender_id, m.expires_at, m.created_at from messages m
+               where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.head order by m.seq limit t.each) m
+       where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+         and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i;
+  excess := case when v_new is null then 0
+                 else v_new - p_waiting_max + restante_count_waiting(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) end;
+end $$;
+
+COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT first_time timestamp with time zone) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and when the first of the latter was accepted. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1250,8 +1521,11 @@ begin
             from unnest(v_of, v_members) f (id, user_id)
             join messages m on m.id = f.id
             join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
-            cross join lateral (
-              select from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1 for no key update skip locked) k
+            left join lateral (
+              select true as is_held from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1
+                for no key update skip locked) k on s.class = 'chat'
+           -- Events have no marks.
+           where k.is_held or s.class <> 'chat'
            limit p_rows_max for no key update of s skip locked) q;
   if v_of is not null then
     with ended as (
@@ -1284,6 +1558,173 @@ end $$;
 
 COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
 
+CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT next_user bigint, OUT next_class inbox_class) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_users   bigint[];      -- inboxes of the page,
+  v_classes inbox_class[];
+  v_looked  bigint;
+  v_at      tid[];         -- … where they are, those that are locked here,
+  v_last    bigint[];
+  v_settled bigint[];
+  v_of      integer[];     -- per row that is written: its inbox among these,
+  v_seqs    bigint[];      -- … the number of its event in the stream,
+  v_ids     uuid[];        -- … the event; null: it was removed
+  v_numbers bigint[];      -- … the number in the inbox,
+  v_is_over boolean[];     -- … and whether it has expired meanwhile
+  v_count   bigint;
+begin
+  perform restante_needs_read_committed();
+  select array_agg(q.user_id order by q.user_id, q.class), array_agg(q.class order by q.user_id, q.class), sum(q.rows) into v_users, v_classes, v_looked
+    from (select r.user_id, r.class, count(*) as rows
+            from (select x.user_id, x.class from fan_out_recipients x where (x.user_id, x.class) > (p_after_user, p_after_class)
+                   order by x.user_id, x.class, x.seq limit p_rows_max) r
+           group by r.user_id, r.class) q;
+  if v_looked >= p_rows_max then
+    next_user := v_users[cardinality(v_users)];
+    next_class := v_classes[cardinality(v_classes)];
+  end if;
+  -- What somebody holds is left for the next time.
+  select array_agg(q.user_id order by q.n), array_agg(q.class order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq order by q.n),
+         array_agg(q.settled_seq order by q.n)
+    into v_users, v_classes, v_at, v_last, v_settled
+    from (select u.user_id, u.class, u.n, i.at, i.last_seq, i.settled_seq
+            from (select * from unnest(v_users, v_classes) with ordinality x (user_id, class, n) order by x.n) u
+            cross join lateral (
+              select x.ctid as at, x.last_seq, x.settled_seq from inboxes x where x.user_id = u.user_id and x.class = u.class
+               order by x.step desc limit 1 for no key update skip locked) i) q;
+
+  -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
+  with rows as materialized (
+    select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
+           case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
+      from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
+      cross join lateral (
+        select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
+         order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
+      left join lateral (select x.id, x.expires_at from messages x where x.id = r.message_id limit 1) m on true
+  )
+  select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
+         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.is_over order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_is_over
+    from rows r;
+  if users is null then
+    return;
+  end if;
+
+  with written as (
+    insert into message_status (user_id, class, seq, message_id, status, ended, reason)
+      select u.user_id, u.class, u.number, u.id, case when u.is_over then 'expired'::delivery_status else 'sent' end,
+             case when u.is_over then 'expired'::ended_reason end, case when u.is_over then 'its time had come' end
+        from unnest(users, classes, v_numbers, v_ids, v_is_over) u (user_id, class, number, id, is_over) where u.id is not null
+      returning 1
+  ), moved as (
+    update inboxes i set last_seq = n.seq, step = n.seq >> 4
+      from (select v_at[u.n] as at, max(u.number) as seq from (select unnest(v_of) as n, unnest(v_numbers) as number) u
+             where u.number is not null group by u.n) n
+     where i.ctid = n.at
+    returning 1
+  ), gone as (
+    delete from fan_out_recipients r using (select unnest(users) as user_id, unnest(classes) as class, unnest(v_seqs) as seq) u
+     where r.user_id = u.user_id and r.class = u.class and r.seq = u.seq
+    returning 1
+  ) select count(*) into v_count from gone;
+  if v_count <> cardinality(users) then
+    raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
+  end if;
+  perform from (select distinct unnest(v_ids) as id order by 1) u
+    cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
+  update fan_outs f set waiting = f.waiting - u.rows
+    from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
+   where f.message_id = u.id;
+
+  -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
+  for n in 1 .. cardinality(v_users) loop
+    perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
+  end loop;
+  select array_agg(u.user_id), array_agg(u.class) into users, classes
+    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
+end $$;
+
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+
+CREATE TABLE message_status (
+    user_id bigint NOT NULL,
+    class inbox_class NOT NULL,
+    seq bigint NOT NULL,
+    message_id uuid NOT NULL,
+    status delivery_status DEFAULT 'sent'::delivery_status NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    ended ended_reason,
+    delivered_at timestamp with time zone,
+    read_at timestamp with time zone,
+    reason text
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE message_status IS 'THE QUEUE: one row per recipient. What waits is "status = sent and seq > inboxes.settled_seq" on the primary key. No index holds a column that changes, so acks are heap-only updates: keep it so. What a row may become is guarded by the trigger a_status_only_moves_forward.';
+
+COMMENT ON COLUMN message_status.user_id IS 'The recipient (users.id).';
+
+COMMENT ON COLUMN message_status.class IS 'The inbox the row lies in.';
+
+COMMENT ON COLUMN message_status.seq IS 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; a number above inboxes.purged_seq whose row is gone is in inbox_gaps.';
+
+COMMENT ON COLUMN message_status.message_id IS 'The message (messages.id).';
+
+COMMENT ON COLUMN message_status.status IS 'sent, delivered, read, failed or expired.';
+
+COMMENT ON COLUMN message_status.attempts IS 'Emissions that the client did not ack in time while it acked later ones, plus rejects. A lost connection counts none.';
+
+COMMENT ON COLUMN message_status.ended IS 'Why it failed or expired, of the closed list; null: it did not.';
+
+COMMENT ON COLUMN message_status.delivered_at IS 'When the recipient''s ack was committed. Set once.';
+
+COMMENT ON COLUMN message_status.read_at IS 'When the recipient''s read was committed. Set once.';
+
+COMMENT ON COLUMN message_status.reason IS 'Why it failed or expired, in words, or what the client said when it last rejected it.';
+
+CREATE FUNCTION restante_finished_at(p_row message_status, p_horizon timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_finished timestamptz;
+begin
+  if p_row.status = 'sent' then
+    return null;
+  end if;
+  v_finished := case when p_row.status in ('delivered', 'read') then p_row.delivered_at
+                     else (select e.ended_at from endings e where e.message_id = p_row.message_id and e.user_id = p_row.user_id) end;
+  if p_row.class = 'chat' or v_finished < p_horizon then
+    return coalesce(v_finished, '-infinity');
+  end if;
+  -- Nobody gets an event that has expired, on no device. A dead letter stays.
+  if p_row.status = 'failed' or exists (
+       select from messages m where m.id = p_row.message_id and (m.expires_at is null or m.expires_at > clock_timestamp() - interval '1 day')) then
+    return coalesce(v_finished, 'infinity');
+  end if;
+  return '-infinity';
+end $$;
+
+COMMENT ON FUNCTION restante_finished_at(p_row message_status, p_horizon timestamp with time zone) IS 'When this row was finished, which says whether it is old; null: it waits. A row of an event that has expired a day ago is older than anything, unless it has failed. One that ended otherwise and has no ending stays until then.';
+
 CREATE FUNCTION restante_first_id(p_at timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'public', 'pg_temp'
@@ -1293,6 +1734,45 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_first_id(p_at timestamp with time zone) IS 'The lowest UUIDv7 of a moment: UUIDv7s that are lower were made before it.';
+
+CREATE FUNCTION restante_follow(p_feed uuid, p_users text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  case restante_add_followers(p_feed, array(select u.id from restante_users(p_users) u), 500)
+    when 'done' then null;
+    when 'too_many' then raise exception 'a user may follow at most 500 feeds' using errcode = 'program_limit_exceeded';
+    else raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_follow(p_feed uuid, p_users text[]) IS 'These users follow the feed: they get what is published after this. Inside your own transaction, which locks them until it ends.';
+
+CREATE FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return exists (
+    select from followers f
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+     where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq);
+end $$;
+
+COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
 
 CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
     LANGUAGE plpgsql STABLE
@@ -1386,9 +1866,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -1461,6 +1941,52 @@ $$;
 
 COMMENT ON FUNCTION restante_look_at_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
+CREATE FUNCTION restante_make_feed(p_maker text, p_title text DEFAULT NULL::text, p_publishers text[] DEFAULT NULL::text[], p_feed uuid DEFAULT gen_random_uuid()) RETURNS uuid
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  case restante_new_feed(p_feed, (select u.id from restante_users(array[p_maker]) u), p_title,
+                         array(select u.id from restante_users(coalesce(p_publishers, '{}')) u), 500)
+    when 'done' then return p_feed;
+    when 'too_many' then raise exception 'a feed may have at most 500 publishers' using errcode = 'program_limit_exceeded';
+    else raise exception 'the id % belongs to somebody else''s feed or chat', p_feed using errcode = 'unique_violation';
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_make_feed(p_maker text, p_title text, p_publishers text[], p_feed uuid) IS 'Makes a feed inside your own transaction, and returns its id. Its maker is its first publisher. The same id again from the same maker is the same feed.';
+
+CREATE FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_last    bigint;
+  v_settled bigint;
+  v_waiting bigint;
+begin
+  select i.last_seq, i.settled_seq into v_last, v_settled from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
+  if v_last - v_settled < p_waiting_max then
+    return;
+  end if;
+  v_waiting := restante_count_waiting(p_user, p_class, v_settled, v_last, p_waiting_max + 1000);
+  if v_waiting > p_waiting_max then
+    perform restante_cap(p_user, p_class, v_settled, v_last, 'infinity', v_waiting - p_waiting_max);
+  end if;
+  perform restante_advance_settled(p_user, p_class);
+end $$;
+
+COMMENT ON FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) IS 'Ends what waits in an inbox beyond p_waiting_max, the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
+
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'public', 'pg_temp'
@@ -1516,6 +2042,37 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_new_device(p_user bigint, p_device text, p_node uuid, p_devices_max integer) IS 'Makes a device of a user, connected to this node, and returns the number of its connection. Where the user has as many as allowed, those go that were not seen for longest and are not connected. Null: all of them are connected, and nothing was made. Locks the user.';
+
+CREATE FUNCTION restante_new_feed(p_feed uuid, p_maker bigint, p_title text, p_publishers bigint[], p_publishers_max integer) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_publishers bigint[] := array(select p_maker union select unnest(p_publishers) order by 1);
+  v_alerts     uuid := gen_random_uuid();
+begin
+  perform restante_needs_read_committed();
+  if cardinality(v_publishers) > p_publishers_max then
+    return 'too_many';
+  end if;
+  insert into chats (id, kind, title) values (p_feed, 'feed', p_title) on conflict on constraint chats_are_known_by_their_id do nothing;
+  if not found then
+    return case when exists (select from feed_publishers p where p.feed_id = p_feed and p.user_id = p_maker and p.role = 'admin') then 'done' else 'forbidden' end;
+  end if;
+  insert into chats (id, kind, title) values (v_alerts, 'feed', p_title);
+  insert into chat_heads (chat_id, class) values (p_feed, 'event'), (v_alerts, 'alert');
+  insert into feeds (feed_id, class, chat_id) values (p_feed, 'event', p_feed), (p_feed, 'alert', v_alerts);
+  insert into feed_publishers (feed_id, user_id, role)
+    select p_feed, u.id, case when u.id = p_maker then 'admin'::member_role else 'member' end from unnest(v_publishers) u (id);
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_new_feed(p_feed uuid, p_maker bigint, p_title text, p_publishers bigint[], p_publishers_max integer) IS 'Makes a feed with its two streams; its maker is its first publisher. done, also where the same maker made it before; forbidden: somebody else has an id like this; too_many: it would have more publishers than p_publishers_max.';
 
 CREATE FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) RETURNS void
     LANGUAGE plpgsql
@@ -1670,12 +2227,19 @@ begin
       ) q;
   end if;
 
+  -- Events of feeds that are not rows yet. The first page makes rows of them.
+  for n in 1 .. array_length(p_classes, 1) loop
+    if p_classes[n] <> 'chat' and v_pending[n] < p_pending_max and restante_has_untaken(v_user, p_classes[n]) then
+      v_pending[n] := least(v_pending[n] + coalesce(restante_count_untaken(v_user, p_classes[n], p_pending_max), 0), p_pending_max);
+    end if;
+  end loop;
+
   return query
     select v_user, v_name, v_picture, u.class, u.last_seq, u.settled_seq, u.acked_seq, u.pending, v_session, v_is_first
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
 
-COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
+COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
 
 CREATE FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE
@@ -1705,6 +2269,222 @@ CREATE FUNCTION restante_presence_lock() RETURNS void
 $$;
 
 COMMENT ON FUNCTION restante_presence_lock() IS 'Held while presence changes. "Is the user leased elsewhere?" must be asked after whoever is changing that has committed: else one node says offline and another, which saw the old lease, says nothing.';
+
+CREATE FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[] DEFAULT NULL::text[], p_feed uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid(), p_ttl interval DEFAULT '24:00:00'::interval, p_collapse_key text DEFAULT NULL::text, p_urgent boolean DEFAULT false, p_except text[] DEFAULT NULL::text[]) RETURNS uuid
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+declare
+  v_ttl_ms    bigint;
+  v_publisher bigint;
+  v_before    bigint;
+  v_place     integer;
+begin
+  perform restante_needs_read_committed();
+  if p_publisher is null or p_type is null then
+    raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
+  elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
+    raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
+  elsif octet_length(p_data::text) > 8192 then
+    raise exception 'data has % bytes, at most 8192 are allowed', octet_length(p_data::text) using errcode = 'program_limit_exceeded';
+  elsif char_length(p_collapse_key) not between 1 and 128 then
+    raise exception 'a collapse key has 1 to 128 characters' using errcode = 'invalid_parameter_value';
+  elsif cardinality(p_to_users) > 10000 then
+    raise exception 'an event may list at most 10000 users, this one lists %', cardinality(p_to_users) using errcode = 'program_limit_exceeded';
+  elsif cardinality(p_except) > 500 then
+    raise exception 'an event may except at most 500 users, this one excepts %', cardinality(p_except) using errcode = 'program_limit_exceeded';
+  elsif p_to_users is not null and p_feed is not null then
+    raise exception 'an event goes to listed users or to a feed, not to both' using errcode = 'invalid_parameter_value';
+  -- The limits that the service has for clients, as in restante_send().
+  elsif jsonb_path_exists(p_data, 'strict $.**{32 to last} ? (@.type() == "array" || @.type() == "object")', silent => true) then
+    raise exception 'data is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
+  elsif jsonb_path_exists(p_data, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
+    raise exception 'data holds a number that is no double' using errcode = 'invalid_parameter_value';
+  end if;
+  if p_feed = '00000000-0000-0000-0000-000000000002' or p_feed is not null and not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
+    raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
+  end if;
+  v_ttl_ms := greatest(ceil(extract(epoch from p_ttl) * 1000), 1)::bigint;
+  select u.id into v_publisher from restante_users(array[p_publisher]) u;
+  -- The same id again is the same event, as it is for a client.
+  select o.publisher_id into v_before from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
+  if found then
+    if v_before <> v_publisher then
+      raise exception 'event id % belongs to another publisher', p_event_id using errcode = 'unique_violation';
+    end if;
+    return p_event_id;
+  end if;
+  select o.place into v_place from outgoing_events o where o.xid = pg_current_xact_id() order by o.place desc limit 1;
+  if v_place >= 1000 then
+    raise exception 'a transaction may publish at most 1000 events'
+      using errcode = 'program_limit_exceeded', hint = 'Its commit locks their streams. Commit, and publish the rest in another transaction.';
+  end if;
+  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted)
+    values (coalesce(v_place, 0) + 1, p_event_id, v_publisher, p_type, p_data,
+            case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
+            case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
+            case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
+            array(select u.id from users u where u.external_id = any (p_except)));
+  perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
+  if not found then
+    raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'
+      using errcode = 'invalid_transaction_state', hint = 'Run "set constraints events_are_published_at_commit deferred" before it.';
+  end if;
+  return p_event_id;
+end $_$;
+
+COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[]) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
+
+CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_direct  constant uuid := '00000000-0000-0000-0000-000000000002';
+  v_streams uuid[];    -- per item: its stream, …
+  v_heads   tid[];     -- … where the counter of that is, when it is accepted,
+  v_seqs    bigint[];  -- … and its number
+  v_of      integer[]; -- per recipient: its item,
+  v_to      bigint[];  -- … the user,
+  v_numbers bigint[];  -- … and its number in the inbox; null: a job writes it
+  v_inboxes tid[];     -- inboxes that are written to here,
+  v_ends    bigint[];  -- … and their last numbers
+  v_written bigint[];
+  v_wanted  bigint[];
+begin
+  perform restante_needs_read_committed();
+  -- Who has no right locks nothing.
+  select array_agg(q.outcome order by q.ord), array_agg(q.chat_id order by q.ord) into outcomes, v_streams
+    from (
+      select u.ord, s.chat_id,
+             case when s.chat_id is null or u.feed = v_direct then 'not_found'
+                  when not u.may_anywhere and (u.feed is null or not exists (
+                         select from feed_publishers p where p.feed_id = u.feed and p.user_id = u.publisher)) then 'forbidden'
+                  when u.ttl_ms <= 0 then 'too_late' end as outcome
+        from (select generate_subscripts(p_ids, 1) as ord, unnest(p_feeds) as feed, unnest(p_classes) as class, unnest(p_publishers) as publisher,
+                     unnest(p_may_anywhere) as may_anywhere, unnest(p_ttls_ms) as ttl_ms) u
+        left join lateral (select x.chat_id from feeds x where x.feed_id = coalesce(u.feed, v_direct) and x.class = u.class limit 1) s on true
+    ) q;
+
+  -- Lock the streams, in the order of their ids.
+  perform 1
+    from (select distinct x.chat from (select unnest(v_streams) as chat, unnest(outcomes) as outcome) x where x.outcome is null order by 1) u
+    cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
+
+  -- A later statement, so a later snapshot: what is there already, under the lock. What is left is numbered in the order received.
+  select array_agg(q.outcome order by q.ord), array_agg(q.first_time order by q.ord), array_agg(q.at order by q.ord), array_agg(q.seq order by q.ord)
+    into outcomes, first_times, v_heads, v_seqs
+    from (
+      select l.ord, l.outcome, l.first_time, case when l.outcome = 'accepted' then l.at end as at,
+             case when l.outcome = 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome order by l.ord) end as seq
+        from (
+          select u.ord, h.at, h.last_seq, case when u.outcome is null and m.sender_id = u.publisher then m.created_at end as first_time,
+                 case when u.outcome is not null then u.outcome when m.sender_id = u.publisher then 'duplicate'
+                      when m.sender_id is not null then 'conflict' else 'accepted' end as outcome
+            from (select generate_subscripts(p_ids, 1) as ord, unnest(p_ids) as id, unnest(p_publishers) as publisher, unnest(v_streams) as chat,
+                         unnest(outcomes) as outcome) u
+            left join lateral (select x.sender_id, x.created_at from messages x where x.id = u.id limit 1) m on true
+            left join lateral (select x.ctid as at, x.last_seq from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h on true
+          offset 0
+        ) l
+    ) q;
+  select array_agg(case when u.outcome = 'accepted' and u.feed is not null then u.chat end order by u.ord) into streams
+    from (select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(p_feeds) as feed, unnest(v_streams) as chat) u;
+
+  -- Listed users, each once, in the order in which inboxes are locked.
+  select array_agg(q.ord order by q.user_id, q.class, q.ord), array_agg(q.user_id order by q.user_id, q.class, q.ord) into v_of, v_to
+    from (select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
+           where v_heads[x.ord] is not null and p_feeds[x.ord] is null and x.user_id <> p_publishers[x.ord]
+          except all
+          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) q;
+  -- Their inboxes, the first ones, as far as nobody holds them and they are not full, and no earlier event waits for its row: what is listed
+  -- in fan_out_recipients is written under the lock of the stream, and comes from an earlier statement.
+  with locked as materialized (
+    select g.user_id, g.class, i.at, i.last_seq, g.items
+      from (select p.user_id, p.class, count(*) as items
+              from (select unnest(v_to) as user_id, p_classes[unnest(v_of)] as class limit p_rows_max) p
+             group by p.user_id, p.class order by p.user_id, p.class) g
+      cross join lateral (
+        select x.ctid as at, x.last_seq, x.settled_seq from inboxes x where x.user_id = g.user_id and x.class = g.class
+         order by x.step desc limit 1 for no key update skip locked) i
+     where i.last_seq - i.settled_seq + g.items <= p_waiting_max
+       and not exists (select from fan_out_recipients r where r.user_id = g.user_id and r.class = g.class)
+  ), numbered as (
+    select p.n, l.last_seq + row_number() over (partition by p.user_id, p.class order by p.n) as seq
+      from (select x.n, x.user_id, p_classes[x.ord] as class
+              from (select generate_subscripts(v_to, 1) as n, unnest(v_to) as user_id, unnest(v_of) as ord limit p_rows_max) x) p
+      cross join lateral (select x.last_seq from locked x where x.user_id = p.user_id and x.class = p.class limit 1) l
+  )
+  select (select array_agg(l.at order by l.user_id, l.class) from locked l), (select array_agg(l.last_seq + l.items order by l.user_id, l.class) from locked l),
+         (select array_agg(s.seq order by u.n) from (select generate_subscripts(v_to, 1) as n) u left join numbered s on s.n = u.n)
+    into v_inboxes, v_ends, v_numbers;
+
+  -- Write, in one statement. Counters are found where they were locked.
+  accepted_at := clock_timestamp();
+  with items as materialized (
+    select u.* from (
+      select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
+             unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
+             unnest(p_keys) as key, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+     where u.at is not null
+  ), recipients as materialized (
+    select unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq
+  ), ends as materialized (
+    select i.at, max(i.seq) as seq from items i group by i.at
+  ), moved_streams as (
+    update chat_heads h set last_seq = n.seq, step = n.seq >> 4 from ends n where h.ctid = n.at returning 1
+  ), moved_inboxes as (
+    update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
+  ), stored as (
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
+        from items i
+      returning 1
+  ), excepted as (
+    insert into event_exceptions (message_id, user_id)
+      select distinct i.id, e.user_id
+        from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) e
+        cross join lateral (select x.id from items x where x.ord = e.ord and x.feed is not null limit 1) i
+      returning 1
+  ), fanned_out as (
+    insert into fan_outs (message_id, recipients, waiting)
+      select i.id, count(r.ord), count(r.ord) filter (where r.seq is null) from items i left join recipients r on r.ord = i.ord
+       where i.feed is null group by i.id
+      returning 1
+  ), left_over as (
+    insert into fan_out_recipients (user_id, class, seq, message_id)
+      select r.user_id, p_classes[r.ord], v_seqs[r.ord], p_ids[r.ord] from recipients r where r.seq is null
+       order by r.user_id, 2, 3
+      returning 1
+  ), queued as (
+    insert into message_status (user_id, class, seq, message_id)
+      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord] from recipients r where r.seq is not null
+      returning 1
+  )
+  select array[(select count(*) from items), coalesce(cardinality(v_to), 0), (select count(*) from ends), coalesce(cardinality(v_inboxes), 0)],
+         array[(select count(*) from stored), (select count(*) from queued) + (select count(*) from left_over),
+               (select count(*) from moved_streams), (select count(*) from moved_inboxes)],
+         (select array_agg(r.ord) from recipients r where r.seq is not null), (select array_agg(r.user_id) from recipients r where r.seq is not null)
+    into v_wanted, v_written, woken_places, woken;
+  if v_written <> v_wanted then
+    raise exception 'publishing should have written % rows (events, recipients, streams, inboxes) and wrote %', v_wanted, v_written
+      using errcode = 'data_corrupted';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -1738,24 +2518,27 @@ begin
   next_chat := p_after;
   -- One message of each chat is looked at, without a lock: as a rule it stays.
   for v_chat in
-    select q.id, q.keep_days, f.created_at
-      from (select c.id, c.purged_seq, case when c.keep_days = 0 then null else greatest(p_days, c.keep_days) end as keep_days from chats c
-             where c.id > p_after order by c.id limit p_chats_max) q
+    select q.id, q.keep_days, q.is_feed, f.at
+      from (select c.id, c.purged_seq, c.kind = 'feed' as is_feed, case when c.keep_days = 0 then null else greatest(p_days, c.keep_days) end as keep_days
+              from chats c where c.id > p_after order by c.id limit p_chats_max) q
       left join lateral (
-        select m.created_at, exists (select from message_status s where s.message_id = m.id) as has_rows
+        select case when q.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end as at, exists (select from message_status s where s.message_id = m.id) as has_rows
           from messages m where m.chat_id = q.id and m.seq > q.purged_seq order by m.seq limit 1) f on not f.has_rows
      order by q.id
   loop
     v_looked := v_looked + 1;
     v_before := next_chat;
     next_chat := v_chat.id;
-    v_horizon := v_now - v_chat.keep_days * interval '1 day';
-    continue when v_chat.created_at is null or v_horizon is null or v_chat.created_at >= v_horizon;
+    -- An event is kept for a day after it has expired.
+    v_horizon := v_now - case when v_chat.is_feed then 1 else v_chat.keep_days end * interval '1 day';
+    continue when v_chat.at is null or v_horizon is null or v_chat.at >= v_horizon;
     -- A send that repeats an old id waits for this lock, and then sees what has gone.
     select c.purged_seq into v_purged from chats c where c.id = v_chat.id for no key update skip locked;
     continue when not found;
     with items as materialized (
-      select m.id, m.seq, m.created_at, m.created_at >= v_horizon or exists (select from message_status s where s.message_id = m.id) as stays
+      select m.id, m.seq, m.created_at,
+             case when v_chat.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end >= v_horizon or exists (select from message_status s where s.message_id = m.id)
+               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
@@ -1764,8 +2547,12 @@ begin
     select count(*) into v_locked
       from unnest(v_ids) u (id) cross join lateral (select from messages m where m.id = u.id limit 1 for update skip locked) m;
     continue when v_locked <> cardinality(v_ids);
-    late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.created_at) * 1000)::bigint);
+    late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m using (select unnest(v_ids) as id) u where m.id = u.id;
+    if v_chat.is_feed then
+      delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = u.id;
+      delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = u.id;
+    end if;
     update chats c set purged_seq = v_to, purged_at = greatest(c.purged_at, v_newest) where c.id = v_chat.id;
     messages_gone := messages_gone + cardinality(v_ids);
     v_left := v_left - cardinality(v_ids);
@@ -1780,7 +2567,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and that no recipient has a row of: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 CREATE FUNCTION restante_purge_devices(p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer, OUT seen bigint, OUT purged bigint, OUT last_user bigint, OUT last_device text) RETURNS record
     LANGUAGE plpgsql
@@ -1858,9 +2645,7 @@ begin
       from (select i.user_id, i.class, i.purged_seq from inboxes i
              where (i.user_id, i.class) > (p_after_user, p_after_class) order by i.user_id, i.class limit p_inboxes_max) q
       left join lateral (
-        select case when s.status in ('delivered', 'read') then s.delivered_at
-                    when s.status <> 'sent' then coalesce((select e.ended_at from endings e where e.message_id = s.message_id and e.user_id = s.user_id), '-infinity')
-               end as finished_at
+        select restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
      order by q.user_id, q.class
   loop
@@ -1879,9 +2664,7 @@ begin
     -- put back has a high number and an old message. A gap goes with the row behind it.
     with items as materialized (
       (select s.seq, s.message_id,
-              case when s.status in ('delivered', 'read') then s.delivered_at
-                   when s.status <> 'sent' then coalesce((select e.ended_at from endings e where e.message_id = s.message_id and e.user_id = s.user_id), '-infinity')
-              end as finished_at
+              restante_finished_at(s, v_horizon) as finished_at
          from message_status s
         where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq > v_purged and s.seq <= v_last order by s.seq limit v_left)
       union all
@@ -1935,7 +2718,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_purge_inboxes(p_days integer, p_after_user bigint, p_after_class inbox_class, p_inboxes_max integer, p_rows_max integer, OUT rows_gone integer, OUT late_ms bigint, OUT next_user bigint, OUT next_class inbox_class) IS 'Removes rows of recipients that were delivered, or ended, more than p_days days ago, with their endings and gaps: of at most p_inboxes_max inboxes, in order, and p_rows_max rows. Each inbox loses a prefix that ends before the first row that stays; a row that waits stays. Waits for no lock. To be called again from the place that it returns, until there is none.';
+COMMENT ON FUNCTION restante_purge_inboxes(p_days integer, p_after_user bigint, p_after_class inbox_class, p_inboxes_max integer, p_rows_max integer, OUT rows_gone integer, OUT late_ms bigint, OUT next_user bigint, OUT next_class inbox_class) IS 'Removes rows of recipients that were delivered, or ended, more than p_days days ago, and rows of events that have expired a day ago, with their endings and gaps: of at most p_inboxes_max inboxes, in order, and p_rows_max rows. Each inbox loses a prefix that ends before the first row that stays; a row that waits stays. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 CREATE FUNCTION restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, OUT rows_gone integer, OUT next_user bigint) RETURNS record
     LANGUAGE plpgsql
@@ -2005,8 +2788,13 @@ begin
   end if;
   -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
   perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  perform 1 from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null;
-  if not found then
+  if not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+     -- Of a feed: one that follows it, and of events to listed users anybody.
+     and not exists (
+       select from feeds s
+        where s.chat_id = v_chat
+          and (s.feed_id = '00000000-0000-0000-0000-000000000002'
+               or exists (select from followers f where f.user_id = v_user and f.feed_id = s.feed_id and f.class = s.class))) then
     outcome := 'left';
     return;
   end if;
@@ -2039,7 +2827,7 @@ begin
   outcome := 'requeued';
 end $$;
 
-COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat), not_failed.';
+COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
 
 CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
@@ -2205,6 +2993,54 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) IS 'A node gives a job back, so that another need not wait for the end of its lease. False: it has lost the job already.';
+
+CREATE FUNCTION restante_remove_followers(p_feed uuid, p_users bigint[]) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  if p_feed = '00000000-0000-0000-0000-000000000001' then
+    return 'forbidden';
+  elsif not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
+    return 'not_found';
+  end if;
+  -- Under these locks nothing is taken. A statement after them sees all rows that were made.
+  perform from (select distinct n.id, c.class from unnest(p_users) n (id) cross join unnest('{alert,event}'::inbox_class[]) c (class) order by 1, 2) u
+    cross join lateral (select from inboxes x where x.user_id = u.id and x.class = u.class order by x.step desc limit 1 for no key update) i;
+  with gone as (
+    delete from followers f
+     using (select distinct n.id, c.class from unnest(p_users) n (id) cross join unnest('{alert,event}'::inbox_class[]) c (class)) u
+     where f.user_id = u.id and f.feed_id = p_feed and f.class = u.class
+    returning f.user_id, f.class, f.cursor_seq
+  ), waiting as (
+    -- The oldest row that waits. A job ends what is behind it, and no page shows it any more.
+    select g.user_id, s.chat_id, w.seq, g.cursor_seq
+      from gone g
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = p_feed and x.class = g.class limit 1) s
+      cross join lateral (select x.settled_seq from inboxes x where x.user_id = g.user_id and x.class = g.class order by x.step desc limit 1) i
+      cross join lateral (
+        select min(m.seq) as seq
+          from (select r.message_id from message_status r
+                 where r.user_id = g.user_id and r.class = g.class and r.seq > i.settled_seq and r.status = 'sent' order by r.seq limit 5000) r
+          cross join lateral (select x.seq from messages x where x.id = r.message_id and x.chat_id = s.chat_id limit 1) m) w
+     where w.seq is not null
+  )
+  insert into departures (user_id, chat_id, after_seq, up_to_seq)
+    select w.user_id, w.chat_id, w.seq - 1, w.cursor_seq from waiting w
+    on conflict on constraint a_departure_is_noted_once do nothing;
+  -- What their sessions hold of it is not to be emitted any more.
+  perform restante_look_at_marks(p_users);
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_remove_followers(p_feed uuid, p_users bigint[]) IS 'These users follow the feed no more. What of it waits for them is noted in departures: it is shown to nobody any more, and a job ends it (left). Else nothing is done: not_found, forbidden (nobody leaves the feed of everyone). Waits for the inboxes.';
 
 CREATE FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) RETURNS TABLE(outcome text, user_id bigint, external_id text, left_seq bigint, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2392,6 +3228,41 @@ end $_$;
 
 COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
 
+CREATE FUNCTION restante_set_publishers(p_feed uuid, p_caller bigint, p_may_anywhere boolean, p_add bigint[], p_remove bigint[], p_publishers_max integer) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_count bigint;
+begin
+  perform restante_needs_read_committed();
+  if p_feed in ('00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002')
+     or not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
+    return 'not_found';
+  elsif not p_may_anywhere and not exists (select from feed_publishers p where p.feed_id = p_feed and p.user_id = p_caller and p.role = 'admin') then
+    return 'forbidden';
+  end if;
+  -- Two changes come one after the other, and each counts what the other has left.
+  perform from chats c where c.id = p_feed for no key update;
+  select count(*) into v_count
+    from (select p.user_id from feed_publishers p where p.feed_id = p_feed and (p.role = 'admin' or p.user_id <> all (p_remove))
+          union select unnest(p_add)) q;
+  if v_count > p_publishers_max then
+    return 'too_many';
+  end if;
+  delete from feed_publishers p where p.feed_id = p_feed and p.user_id = any (p_remove) and p.user_id <> all (p_add) and p.role <> 'admin';
+  insert into feed_publishers (feed_id, user_id) select distinct p_feed, u.id from unnest(p_add) u (id) order by u.id
+    on conflict on constraint a_user_is_a_publisher_once do nothing;
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_set_publishers(p_feed uuid, p_caller bigint, p_may_anywhere boolean, p_add bigint[], p_remove bigint[], p_publishers_max integer) IS 'Adds publishers to a feed and removes others; who is in both lists is added, and its maker stays. Only its maker may, or who may publish anywhere. Else nothing is done: not_found, forbidden, too_many.';
+
 CREATE FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -2493,6 +3364,157 @@ end $$;
 
 COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
+CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz;
+  v_at      tid;
+  v_last    bigint;
+  v_settled bigint;
+  v_excess  bigint;
+  v_first   timestamptz;
+  v_ids     uuid[];   -- per number that is given: the event; null: a gap,
+  v_feeds   uuid[];   -- … its feed,
+  v_from    bigint[]; -- … for a gap its range there,
+  v_to      bigint[];
+  v_counts  bigint[]; -- … how many events it stands for,
+  v_reasons text[];   -- … and why
+  v_moved   uuid[];   -- feeds of which something was taken,
+  v_cursors bigint[]; -- … and up to where
+  v_written bigint[];
+begin
+  numbers := 0;
+  more := false;
+  -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
+  if not restante_has_untaken(p_user, p_class) then
+    return;
+  end if;
+  perform restante_needs_read_committed();
+  select i.ctid, i.last_seq, i.settled_seq into v_at, v_last, v_settled
+    from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update;
+  v_now := clock_timestamp();
+
+  -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
+  -- lock was waited for is seen.
+  select e.excess, e.first_time into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
+  if v_excess > 0 then
+    -- The oldest of all first: rows that were made of older events.
+    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first, least(v_excess, 1000));
+  end if;
+
+  with streams as materialized (
+    select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
+           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), h.last_seq - p_waiting_max) as after, greatest(2000 / count(*) over (), 1)::bigint as each
+      from followers f
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+      cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
+     where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
+  ), looked as materialized (
+    -- By the clock's highest value so far, in case that it was set back: then a later number never comes before an earlier one.
+    select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
+           case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
+                when m.expires_at <= v_now then 'expired' else 'coming' end as becomes
+      from streams t
+      cross join lateral (
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at from messages x
+         where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
+  ), items as (
+    -- Not beyond the last of a feed of which not all was looked at.
+    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at
+      from looked l
+      left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
+     where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
+    union all
+    -- What has been removed had expired long before.
+    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
+      from streams t where t.purged_seq > t.cursor_seq
+    union all
+    -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
+    select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
+           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+      from streams t
+      cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
+     where t.after > greatest(t.cursor_seq, t.purged_seq)
+  ), placed as (
+    select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
+      from items i window by_time as (order by i.at, i.feed_id, i.seq)
+  ), ordered as materialized (
+    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
+      from placed p where p.nth <= p_rows_max
+  ), runs as (
+    select o.*, row_number() over (partition by o.feed_id order by o.seq) - row_number() over (partition by o.feed_id, o.becomes order by o.seq) as run
+      from ordered o where o.becomes <> 'passed'
+  ), entries as (
+    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason from runs r where r.becomes = 'coming'
+    union all
+    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes
+      from runs r where r.becomes <> 'coming' group by r.feed_id, r.becomes, r.run
+  ), taken as (
+    select o.feed_id, max(o.seq) as seq from ordered o group by o.feed_id
+  )
+  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, t.feeds, t.seqs, exists (
+           select from streams s left join taken k on k.feed_id = s.feed_id where s.head > coalesce(k.seq, s.cursor_seq))
+    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_moved, v_cursors, more
+    from (select array_agg(x.id order by x.n) as ids, array_agg(x.feed_id order by x.n) as feeds, array_agg(x.from_seq order by x.n) as froms,
+                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons
+            from entries x) e,
+         (select array_agg(x.feed_id) as feeds, array_agg(x.seq) as seqs from taken x) t;
+
+  numbers := coalesce(cardinality(v_ids), 0);
+  with queued as (
+    insert into message_status (user_id, class, seq, message_id)
+      select p_user, p_class, v_last + u.n, u.id from unnest(v_ids) with ordinality u (id, n) where u.id is not null returning 1
+  ), named as (
+    insert into inbox_gaps (user_id, class, seq, reason, feed_id, from_feed_seq, to_feed_seq, count)
+      select p_user, p_class, v_last + u.n, u.reason::ended_reason, u.feed_id, u.from_seq, u.to_seq, u.count
+        from unnest(v_reasons, v_feeds, v_from, v_to, v_counts) with ordinality u (reason, feed_id, from_seq, to_seq, count, n) where u.reason is not null
+      returning 1
+  ), moved as (
+    update followers f set cursor_seq = u.seq
+      from (select unnest(v_moved) as feed_id, unnest(v_cursors) as seq) u
+     where f.user_id = p_user and f.feed_id = u.feed_id and f.class = p_class returning 1
+  ), counted as (
+    update inboxes i set last_seq = v_last + numbers, step = (v_last + numbers) >> 4 where i.ctid = v_at and numbers > 0 returning 1
+  )
+  select array[(select count(*) from queued) + (select count(*) from named), (select count(*) from moved), (select count(*) from counted)] into v_written;
+  -- A number without a row is a hole, and a cursor that stands still makes its rows twice.
+  if v_written <> array[numbers::bigint, coalesce(cardinality(v_moved), 0), least(numbers, 1)] then
+    raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
+      using errcode = 'data_corrupted';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+
+CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  case restante_remove_followers(p_feed, array(select u.id from users u where u.external_id = any (p_users)))
+    when 'done' then null;
+    when 'forbidden' then raise exception 'every user follows the feed of everyone' using errcode = 'insufficient_privilege';
+    else raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_unfollow(p_feed uuid, p_users text[]) IS 'These users follow the feed no more, and what of it waits for them ends. Inside your own transaction, which locks their inboxes of events until it ends.';
+
 CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAULT false) RETURNS TABLE(external_id text, id bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2562,6 +3584,15 @@ $$;
 
 COMMENT ON FUNCTION restante_wake_channel() IS 'On which channel nodes are woken from SQL: channels belong to a database, and another schema of it may hold another service.';
 
+CREATE FUNCTION restante_wake_followers(p_streams uuid[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  select pg_notify(restante_wake_channel(), 'feed ' || u.chat) from (select distinct unnest(p_streams) as chat) u where u.chat is not null;
+$$;
+
+COMMENT ON FUNCTION restante_wake_followers(p_streams uuid[]) IS 'Tells every node that something was published in these streams (chats.id), as "feed " and the id on restante_wake_channel(). Each wakes those of its users that follow. A hint: nothing is lost without it.';
+
 CREATE TABLE bus_keys (
     key_number bigint NOT NULL,
     secret bytea NOT NULL,
@@ -2593,7 +3624,7 @@ COMMENT ON COLUMN chat_heads.chat_id IS 'The chat (chats.id).';
 
 COMMENT ON COLUMN chat_heads.step IS 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
 
-COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members get what is sent here.';
+COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members, or followers, get what is sent here.';
 
 COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
 
@@ -2669,7 +3700,7 @@ CREATE TABLE departures (
     up_to_seq bigint NOT NULL
 );
 
-COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
 
 COMMENT ON COLUMN departures.user_id IS 'The member that left.';
 
@@ -2730,6 +3761,7 @@ CREATE TABLE endings (
     sender_id bigint NOT NULL,
     chat_id uuid NOT NULL,
     chat_seq bigint NOT NULL,
+    class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
     status delivery_status NOT NULL,
     ended ended_reason NOT NULL,
     reason text NOT NULL,
@@ -2741,7 +3773,7 @@ CREATE TABLE endings (
     CONSTRAINT endings_failed_expired_or_were_put_back CHECK ((status = ANY (ARRAY['failed'::delivery_status, 'expired'::delivery_status, 'sent'::delivery_status])))
 );
 
-COMMENT ON TABLE endings IS 'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger; it goes with that row. Few, so they can be indexed: the queue itself must not be.';
+COMMENT ON TABLE endings IS 'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger; it goes with that row. Events that expire have none. Few, so they can be indexed: the queue itself must not be.';
 
 COMMENT ON COLUMN endings.message_id IS 'The message.';
 
@@ -2752,6 +3784,8 @@ COMMENT ON COLUMN endings.sender_id IS 'Its sender, who is told.';
 COMMENT ON COLUMN endings.chat_id IS 'Its chat.';
 
 COMMENT ON COLUMN endings.chat_seq IS 'Its number in the chat.';
+
+COMMENT ON COLUMN endings.class IS 'The inbox of the row. Senders are told of chat only; of events it holds the dead letters.';
 
 COMMENT ON COLUMN endings.status IS 'failed or expired; sent once it was put back, whatever became of it since.';
 
@@ -2771,14 +3805,124 @@ COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a send
 
 COMMENT ON CONSTRAINT endings_failed_expired_or_were_put_back ON endings IS 'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
 
+CREATE TABLE event_exceptions (
+    message_id uuid NOT NULL,
+    user_id bigint NOT NULL
+);
+
+COMMENT ON TABLE event_exceptions IS 'Followers that an event is not for, at most 500 an event. They pass it without a number. Rows go with the event (restante_purge_chats).';
+
+COMMENT ON COLUMN event_exceptions.message_id IS 'The event (messages.id).';
+
+COMMENT ON COLUMN event_exceptions.user_id IS 'The user.';
+
+CREATE TABLE fan_out_recipients (
+    user_id bigint NOT NULL,
+    class inbox_class NOT NULL,
+    seq bigint NOT NULL,
+    message_id uuid NOT NULL
+);
+
+COMMENT ON TABLE fan_out_recipients IS 'Listed users that have no row of an event yet: more were listed than one transaction should write, or the inbox was held, or is full. A job writes them, in the order of the events for each user (restante_fan_out). As long as one is here, later events to the same user come here too. Empty, as a rule.';
+
+COMMENT ON COLUMN fan_out_recipients.user_id IS 'The recipient.';
+
+COMMENT ON COLUMN fan_out_recipients.class IS 'The inbox that the row will lie in.';
+
+COMMENT ON COLUMN fan_out_recipients.seq IS 'Number of the event in the stream of events to listed users.';
+
+COMMENT ON COLUMN fan_out_recipients.message_id IS 'The event (messages.id).';
+
+CREATE TABLE fan_outs (
+    message_id uuid NOT NULL,
+    recipients integer NOT NULL,
+    waiting integer NOT NULL,
+    CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most CHECK (((waiting >= 0) AND (waiting <= recipients)))
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE fan_outs IS 'The progress of each event to listed users. A row goes with its event (restante_purge_chats).';
+
+COMMENT ON COLUMN fan_outs.message_id IS 'The event (messages.id).';
+
+COMMENT ON COLUMN fan_outs.recipients IS 'The users that get it.';
+
+COMMENT ON COLUMN fan_outs.waiting IS 'How many of them have no row in message_status yet. They are in fan_out_recipients.';
+
+COMMENT ON CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most ON fan_outs IS 'Each recipient is counted down once.';
+
+CREATE TABLE feed_publishers (
+    feed_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    role member_role DEFAULT 'member'::member_role NOT NULL
+);
+
+COMMENT ON TABLE feed_publishers IS 'The users that may publish to a feed. Those whose token allows it may publish to every feed; they are not listed here.';
+
+COMMENT ON COLUMN feed_publishers.feed_id IS 'The feed.';
+
+COMMENT ON COLUMN feed_publishers.user_id IS 'The publisher.';
+
+COMMENT ON COLUMN feed_publishers.role IS 'admin made the feed, and may add and remove publishers; it stays. member publishes.';
+
+CREATE TABLE feeds (
+    feed_id uuid NOT NULL,
+    class inbox_class NOT NULL,
+    chat_id uuid NOT NULL,
+    CONSTRAINT a_feed_has_no_stream_of_chat CHECK ((class <> 'chat'::inbox_class)),
+    CONSTRAINT a_stream_of_events_has_the_id_of_its_feed CHECK (((class = 'event'::inbox_class) = (chat_id = feed_id)))
+);
+
+COMMENT ON TABLE feeds IS 'The streams of feeds: each feed has one for each class of events, numbered on its own. Two feeds are always there. 00000000-0000-0000-0000-000000000001 is that of everyone: every user follows it from first sight. In 00000000-0000-0000-0000-000000000002 events to listed users are numbered: nobody follows it.';
+
+COMMENT ON COLUMN feeds.feed_id IS 'The feed.';
+
+COMMENT ON COLUMN feeds.class IS 'event, or alert for urgent events.';
+
+COMMENT ON COLUMN feeds.chat_id IS 'The stream (chats.id). Its title and the time at which it was made are those of the feed.';
+
+COMMENT ON CONSTRAINT a_feed_has_no_stream_of_chat ON feeds IS 'An event never lies between messages of people.';
+
+COMMENT ON CONSTRAINT a_stream_of_events_has_the_id_of_its_feed ON feeds IS 'So that a feed is found by the id of a chat, too.';
+
+CREATE TABLE followers (
+    user_id bigint NOT NULL,
+    feed_id uuid NOT NULL,
+    class inbox_class NOT NULL,
+    cursor_seq bigint NOT NULL,
+    followed_seq bigint NOT NULL,
+    CONSTRAINT a_follower_gets_what_came_after_it_followed CHECK ((cursor_seq >= followed_seq))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE followers IS 'The users that follow a feed, a row for each of its streams, and how far each has taken it. A cursor moves while the user''s inbox of the class is locked, in the transaction that makes the rows (restante_take). No foreign key leads to the feed: every user that is made would lock the feed of everyone.';
+
+COMMENT ON COLUMN followers.user_id IS 'The follower.';
+
+COMMENT ON COLUMN followers.feed_id IS 'The feed.';
+
+COMMENT ON COLUMN followers.class IS 'Which of its streams.';
+
+COMMENT ON COLUMN followers.cursor_seq IS 'Events of the stream at or below this number are rows of the user''s inbox, or have ended before, or are not for it. Only grows; never above the stream''s last number.';
+
+COMMENT ON COLUMN followers.followed_seq IS 'The stream''s last number when the user began to follow: it gets what came after that.';
+
+COMMENT ON CONSTRAINT a_follower_gets_what_came_after_it_followed ON followers IS 'What came before is not for it.';
+
 CREATE TABLE inbox_gaps (
     user_id bigint NOT NULL,
     class inbox_class NOT NULL,
     seq bigint NOT NULL,
-    reason ended_reason NOT NULL
+    reason ended_reason NOT NULL,
+    feed_id uuid,
+    from_feed_seq bigint,
+    to_feed_seq bigint,
+    count bigint,
+    CONSTRAINT a_gap_of_a_feed_has_a_range CHECK ((num_nulls(feed_id, from_feed_seq, to_feed_seq, count) = ANY (ARRAY[0, 4]))),
+    CONSTRAINT a_range_of_a_feed_holds_what_it_counts CHECK (((count >= 1) AND (count <= ((to_feed_seq - from_feed_seq) + 1))))
 );
 
-COMMENT ON TABLE inbox_gaps IS 'Inbox numbers above inboxes.purged_seq that have no row any more: moved to a new number (requeued). Clients with a device are told (queue:gap). A gap goes with the rows around it (restante_purge_inboxes).';
+COMMENT ON TABLE inbox_gaps IS 'Inbox numbers above inboxes.purged_seq that have no row: moved to a new number (requeued), or given to events of a feed that ended before they became rows (restante_take). Clients are told (queue:gap). A gap goes with the rows around it (restante_purge_inboxes).';
 
 COMMENT ON COLUMN inbox_gaps.user_id IS 'Whose inbox.';
 
@@ -2787,6 +3931,18 @@ COMMENT ON COLUMN inbox_gaps.class IS 'Which inbox.';
 COMMENT ON COLUMN inbox_gaps.seq IS 'The number that will never come.';
 
 COMMENT ON COLUMN inbox_gaps.reason IS 'Why, of the closed list.';
+
+COMMENT ON COLUMN inbox_gaps.feed_id IS 'Events of this feed ended before they became rows, and have this one number together. Null: the number had a row.';
+
+COMMENT ON COLUMN inbox_gaps.from_feed_seq IS 'The first of them, as a number of the feed''s stream of the class.';
+
+COMMENT ON COLUMN inbox_gaps.to_feed_seq IS 'The last of them.';
+
+COMMENT ON COLUMN inbox_gaps.count IS 'How many of them the user would have got. Of events that have been removed it counts all.';
+
+COMMENT ON CONSTRAINT a_gap_of_a_feed_has_a_range ON inbox_gaps IS 'All of it, or none.';
+
+COMMENT ON CONSTRAINT a_range_of_a_feed_holds_what_it_counts ON inbox_gaps IS 'A gap stands for one event at least.';
 
 CREATE TABLE inboxes (
     user_id bigint NOT NULL,
@@ -2871,42 +4027,6 @@ COMMENT ON COLUMN marks_behind.chat_id IS 'The chat.';
 
 COMMENT ON COLUMN marks_behind.user_id IS 'The member.';
 
-CREATE TABLE message_status (
-    user_id bigint NOT NULL,
-    class inbox_class NOT NULL,
-    seq bigint NOT NULL,
-    message_id uuid NOT NULL,
-    status delivery_status DEFAULT 'sent'::delivery_status NOT NULL,
-    attempts smallint DEFAULT 0 NOT NULL,
-    ended ended_reason,
-    delivered_at timestamp with time zone,
-    read_at timestamp with time zone,
-    reason text
-)
-WITH (fillfactor='70');
-
-COMMENT ON TABLE message_status IS 'THE QUEUE: one row per recipient. What waits is "status = sent and seq > inboxes.settled_seq" on the primary key. No index holds a column that changes, so acks are heap-only updates: keep it so. What a row may become is guarded by the trigger a_status_only_moves_forward.';
-
-COMMENT ON COLUMN message_status.user_id IS 'The recipient (users.id).';
-
-COMMENT ON COLUMN message_status.class IS 'The inbox the row lies in.';
-
-COMMENT ON COLUMN message_status.seq IS 'Number in that inbox, 1, 2, 3, ... in commit order without a hole; a number above inboxes.purged_seq whose row is gone is in inbox_gaps.';
-
-COMMENT ON COLUMN message_status.message_id IS 'The message (messages.id).';
-
-COMMENT ON COLUMN message_status.status IS 'sent, delivered, read, failed or expired.';
-
-COMMENT ON COLUMN message_status.attempts IS 'Emissions that the client did not ack in time while it acked later ones, plus rejects. A lost connection counts none.';
-
-COMMENT ON COLUMN message_status.ended IS 'Why it failed or expired, of the closed list; null: it did not.';
-
-COMMENT ON COLUMN message_status.delivered_at IS 'When the recipient''s ack was committed. Set once.';
-
-COMMENT ON COLUMN message_status.read_at IS 'When the recipient''s read was committed. Set once.';
-
-COMMENT ON COLUMN message_status.reason IS 'Why it failed or expired, in words, or what the client said when it last rejected it.';
-
 CREATE TABLE messages (
     id uuid NOT NULL,
     chat_id uuid NOT NULL,
@@ -2922,7 +4042,7 @@ CREATE TABLE messages (
     collapse_key text COLLATE pg_catalog."C"
 );
 
-COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
 
 COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 
@@ -2934,9 +4054,9 @@ COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in
 
 COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ...';
 
-COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; null when it is sealed.';
+COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; null when it is sealed, and for events.';
 
-COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB; null when it is sealed, or there is none.';
+COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 
 COMMENT ON COLUMN messages.sealed IS 'Content and metadata as ciphertext; null: they are plain.';
 
@@ -2982,6 +4102,53 @@ COMMENT ON COLUMN outgoing.metadata IS 'The client''s own JSON.';
 COMMENT ON COLUMN outgoing.expires_at IS 'From then on it is no longer delivered.';
 
 COMMENT ON CONSTRAINT a_transaction_sends_at_most_1000_messages ON outgoing IS 'The chats are locked for as long as the commit takes.';
+
+CREATE TABLE outgoing_events (
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    place integer NOT NULL,
+    message_id uuid NOT NULL,
+    publisher_id bigint NOT NULL,
+    event_type message_type_text NOT NULL,
+    data jsonb,
+    users bigint[],
+    feed_id uuid,
+    class inbox_class NOT NULL,
+    ttl_ms bigint NOT NULL,
+    collapse_key text COLLATE pg_catalog."C",
+    excepted bigint[],
+    CONSTRAINT a_transaction_publishes_at_most_1000_events CHECK (((place >= 1) AND (place <= 1000))),
+    CONSTRAINT an_event_has_listed_users_or_a_feed CHECK ((num_nulls(users, feed_id) = 1))
+);
+
+COMMENT ON TABLE outgoing_events IS 'Requests of restante_publish() inside transactions that have not committed yet. Published and emptied at their commit: seen from outside it is always empty.';
+
+COMMENT ON COLUMN outgoing_events.xid IS 'The transaction that made it.';
+
+COMMENT ON COLUMN outgoing_events.place IS 'Order of the requests of a transaction, from 1.';
+
+COMMENT ON COLUMN outgoing_events.message_id IS 'The id the event will have.';
+
+COMMENT ON COLUMN outgoing_events.publisher_id IS 'The publisher (users.id).';
+
+COMMENT ON COLUMN outgoing_events.event_type IS 'post_update, new_comment, ...';
+
+COMMENT ON COLUMN outgoing_events.data IS 'Its data.';
+
+COMMENT ON COLUMN outgoing_events.users IS 'The users that get it. Null: it goes to a feed.';
+
+COMMENT ON COLUMN outgoing_events.feed_id IS 'The feed. Null: it has listed users.';
+
+COMMENT ON COLUMN outgoing_events.class IS 'event, or alert where it is urgent.';
+
+COMMENT ON COLUMN outgoing_events.ttl_ms IS 'Milliseconds from its acceptance on for which it is delivered.';
+
+COMMENT ON COLUMN outgoing_events.collapse_key IS 'The newest event of a key takes the place of one that waits. Null: none.';
+
+COMMENT ON COLUMN outgoing_events.excepted IS 'Users that do not get it.';
+
+COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_events IS 'The streams are locked for as long as the commit takes.';
+
+COMMENT ON CONSTRAINT an_event_has_listed_users_or_a_feed ON outgoing_events IS 'One of the two.';
 
 CREATE TABLE presence_leases (
     user_id bigint NOT NULL,
@@ -3044,6 +4211,9 @@ ALTER TABLE ONLY device_cursors
 ALTER TABLE ONLY departures
     ADD CONSTRAINT a_departure_is_noted_once PRIMARY KEY (user_id, chat_id, up_to_seq);
 
+ALTER TABLE ONLY feeds
+    ADD CONSTRAINT a_feed_has_one_stream_of_a_class PRIMARY KEY (feed_id, class);
+
 ALTER TABLE ONLY inbox_gaps
     ADD CONSTRAINT a_gap_is_named_once PRIMARY KEY (user_id, class, seq);
 
@@ -3069,14 +4239,35 @@ COMMENT ON CONSTRAINT a_node_is_listed_once ON nodes IS 'A heartbeat finds its r
 ALTER TABLE ONLY message_status
     ADD CONSTRAINT a_recipient_gets_a_message_once UNIQUE (message_id, user_id);
 
+ALTER TABLE ONLY fan_out_recipients
+    ADD CONSTRAINT a_recipient_waits_for_a_row_once PRIMARY KEY (user_id, class, seq);
+
 ALTER TABLE ONLY endings
     ADD CONSTRAINT a_row_ends_once PRIMARY KEY (message_id, user_id);
+
+ALTER TABLE ONLY feeds
+    ADD CONSTRAINT a_stream_belongs_to_one_feed UNIQUE (chat_id);
 
 ALTER TABLE ONLY outgoing
     ADD CONSTRAINT a_transaction_asks_for_a_message_once PRIMARY KEY (xid, message_id);
 
 ALTER TABLE ONLY outgoing
     ADD CONSTRAINT a_transaction_asks_in_order UNIQUE (xid, place);
+
+ALTER TABLE ONLY outgoing_events
+    ADD CONSTRAINT a_transaction_publishes_an_event_once PRIMARY KEY (xid, message_id);
+
+ALTER TABLE ONLY outgoing_events
+    ADD CONSTRAINT a_transaction_publishes_in_order UNIQUE (xid, place);
+
+ALTER TABLE ONLY followers
+    ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
+
+ALTER TABLE ONLY feed_publishers
+    ADD CONSTRAINT a_user_is_a_publisher_once PRIMARY KEY (feed_id, user_id);
+
+ALTER TABLE ONLY event_exceptions
+    ADD CONSTRAINT a_user_is_excepted_once PRIMARY KEY (message_id, user_id);
 
 ALTER TABLE ONLY chat_members
     ADD CONSTRAINT a_user_is_in_a_chat_once PRIMARY KEY (chat_id, user_id);
@@ -3086,6 +4277,9 @@ ALTER TABLE ONLY devices
 
 ALTER TABLE ONLY last_seen
     ADD CONSTRAINT a_user_was_last_seen_once PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY fan_outs
+    ADD CONSTRAINT an_event_is_fanned_out_once PRIMARY KEY (message_id);
 
 ALTER TABLE ONLY inboxes
     ADD CONSTRAINT an_inbox_is_found_by_its_newest_step PRIMARY KEY (user_id, class, step);
@@ -3118,6 +4312,8 @@ COMMENT ON INDEX a_cursor_is_found_by_its_newest_step IS 'Reads and moves one cu
 
 COMMENT ON INDEX a_departure_is_noted_once IS 'Read beside each page of an inbox: does anything there wait for somebody who has left?';
 
+COMMENT ON INDEX a_feed_has_one_stream_of_a_class IS 'Finds the stream of a feed.';
+
 COMMENT ON INDEX a_gap_is_named_once IS 'Read beside a page of the inbox.';
 
 COMMENT ON INDEX a_job_is_listed_once IS 'Finds and locks one job.';
@@ -3132,17 +4328,33 @@ COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose leas
 
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 
+COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'What is to be written for a user, in order.';
+
 COMMENT ON INDEX a_row_ends_once IS 'Found by message and recipient when it is put back.';
+
+COMMENT ON INDEX a_stream_belongs_to_one_feed IS 'Finds the feed of an event.';
 
 COMMENT ON INDEX a_transaction_asks_for_a_message_once IS 'A repeated request of a transaction is one. Requests of other transactions are in nobody''s way.';
 
 COMMENT ON INDEX a_transaction_asks_in_order IS 'What a commit takes: its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
+
+COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of a transaction is one.';
+
+COMMENT ON INDEX a_transaction_publishes_in_order IS 'What a commit takes: its own requests, in order.';
+
+COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
+
+COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
+
+COMMENT ON INDEX a_user_is_excepted_once IS 'Is this event not for this user?';
 
 COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
 
 COMMENT ON INDEX a_user_names_a_device_once IS 'Opens a device; counts its session up.';
 
 COMMENT ON INDEX a_user_was_last_seen_once IS 'Answers presence:get.';
+
+COMMENT ON INDEX an_event_is_fanned_out_once IS 'Reads and moves the progress of an event.';
 
 COMMENT ON INDEX an_inbox_is_found_by_its_newest_step IS 'Locks and reads the counters of one inbox: order by step desc limit 1.';
 
@@ -3164,9 +4376,13 @@ COMMENT ON INDEX dead_letters_by_time IS 'The list of dead letters, a page at a 
 
 COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; keeps two nodes from making the same user twice.';
 
-CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id);
+CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
 COMMENT ON INDEX endings_by_sender IS 'What a sender has to be told after it was away, in turn.';
+
+CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHERE (class = 'event'::inbox_class);
+
+COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a time.';
 
 CREATE INDEX leases_of_a_node ON presence_leases USING btree (node_id, user_id);
 
@@ -3181,6 +4397,10 @@ COMMENT ON INDEX messages_are_known_by_their_id IS 'Finds a message; makes a rep
 CREATE INDEX messages_that_expire ON messages USING btree (expires_at, id) WHERE (expires_at IS NOT NULL);
 
 COMMENT ON INDEX messages_that_expire IS 'The sweep for messages whose time has come. Costs nothing for messages that never expire.';
+
+CREATE INDEX publishers_by_user ON feed_publishers USING btree (user_id, feed_id);
+
+COMMENT ON INDEX publishers_by_user IS 'The feeds that a user may publish to.';
 
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 
@@ -3202,6 +4422,10 @@ CREATE TRIGGER device_sessions_only_grow AFTER UPDATE ON devices FOR EACH ROW WH
 
 COMMENT ON TRIGGER device_sessions_only_grow ON devices IS 'Of two connections the one with the lower number yields.';
 
+CREATE CONSTRAINT TRIGGER events_are_published_at_commit AFTER INSERT ON outgoing_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION publish_outgoing();
+
+COMMENT ON TRIGGER events_are_published_at_commit ON outgoing_events IS 'Deferred, so that streams are locked for a commit and not for the time the caller''s transaction stays open.';
+
 CREATE TRIGGER inbox_counters_only_grow AFTER UPDATE OF last_seq ON inboxes FOR EACH ROW WHEN ((new.last_seq < old.last_seq)) EXECUTE FUNCTION refuse_to_go_back('the counter of an inbox only grows');
 
 COMMENT ON TRIGGER inbox_counters_only_grow ON inboxes IS 'A number that was given once is never given again.';
@@ -3209,6 +4433,10 @@ COMMENT ON TRIGGER inbox_counters_only_grow ON inboxes IS 'A number that was giv
 CREATE CONSTRAINT TRIGGER requests_are_accepted_at_commit AFTER INSERT ON outgoing DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION accept_outgoing();
 
 COMMENT ON TRIGGER requests_are_accepted_at_commit ON outgoing IS 'Deferred, so that chats and inboxes are locked for a commit and not for the time the caller''s transaction stays open.';
+
+CREATE TRIGGER users_follow_everyone_from_first_sight AFTER INSERT ON users REFERENCING NEW TABLE AS made FOR EACH STATEMENT EXECUTE FUNCTION follow_everyone();
+
+COMMENT ON TRIGGER users_follow_everyone_from_first_sight ON users IS 'However a user is made, it gets what is published to everyone from then on.';
 
 CREATE TRIGGER what_a_chat_has_lost_only_grows AFTER UPDATE OF purged_seq ON chats FOR EACH ROW WHEN ((new.purged_seq < old.purged_seq)) EXECUTE FUNCTION refuse_to_go_back('purged_seq of a chat only grows');
 
@@ -3221,6 +4449,10 @@ COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'What waits is never
 CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inboxes FOR EACH ROW WHEN (((new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
 
 COMMENT ON TRIGGER what_is_settled_was_numbered ON inboxes IS 'With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
+
+CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
+
+COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
 
 ALTER TABLE ONLY device_cursors
     ADD CONSTRAINT cursors_belong_to_a_device FOREIGN KEY (user_id, device_id) REFERENCES devices(user_id, device_id) ON DELETE CASCADE;
@@ -3236,6 +4468,11 @@ ALTER TABLE ONLY devices
     ADD CONSTRAINT devices_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT devices_belong_to_a_user ON devices IS 'Delete a user''s devices before the user.';
+
+ALTER TABLE ONLY followers
+    ADD CONSTRAINT followers_are_users FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT followers_are_users ON followers IS 'Delete what a user follows before the user.';
 
 ALTER TABLE ONLY inbox_gaps
     ADD CONSTRAINT gaps_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
@@ -3271,3 +4508,18 @@ ALTER TABLE ONLY chat_members
     ADD CONSTRAINT members_are_users FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT members_are_users ON chat_members IS 'Delete a user''s memberships before the user.';
+
+ALTER TABLE ONLY feed_publishers
+    ADD CONSTRAINT publishers_are_users FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT publishers_are_users ON feed_publishers IS 'Delete what a user may publish to before the user.';
+
+ALTER TABLE ONLY feed_publishers
+    ADD CONSTRAINT publishers_publish_to_a_feed FOREIGN KEY (feed_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT publishers_publish_to_a_feed ON feed_publishers IS 'The stream of events has the id of its feed.';
+
+ALTER TABLE ONLY feeds
+    ADD CONSTRAINT streams_are_numbered_as_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT streams_are_numbered_as_chats ON feeds IS 'The counter of a stream is in chat_heads.';

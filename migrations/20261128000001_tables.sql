@@ -54,7 +54,7 @@ comment on index an_inbox_is_found_by_its_newest_step is 'Locks and reads the co
 -- Chats, who is in them, and how far each member has got.
 
 create type chat_kind as enum ('direct', 'group', 'feed');
-comment on type chat_kind is 'direct = two people (or one with itself), group = members are added and removed, feed = events to followers (class event).';
+comment on type chat_kind is 'direct = two people (or one with itself), group = members are added and removed, feed = a stream of events (feeds).';
 create type member_role as enum ('member', 'admin');
 comment on type member_role is 'admin may add and remove members of a group; member may leave.';
 
@@ -94,7 +94,7 @@ comment on table chat_heads is
   'The counter of each chat, one row a chat. Its row lock orders everything that happens in the chat: sending, joining, leaving. A stepped row, see inboxes. Written together with the chat by the functions that make chats.';
 comment on column chat_heads.chat_id is 'The chat (chats.id).';
 comment on column chat_heads.step is 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
-comment on column chat_heads.class is 'The inbox in which members get what is sent here.';
+comment on column chat_heads.class is 'The inbox in which members, or followers, get what is sent here.';
 comment on column chat_heads.last_seq is 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
 comment on index a_chat_head_is_found_by_its_newest_step is 'Locks and reads the counter of one chat: order by step desc limit 1.';
 
@@ -196,14 +196,14 @@ create table messages (
   constraint a_chat_number_names_one_message unique (chat_id, seq)
 );
 comment on table messages is
-  'Every message once, whatever the number of recipients. Written only by restante_accept(), which checks what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
+  'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
 comment on column messages.id is 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 comment on column messages.chat_id is 'The chat (chats.id).';
 comment on column messages.seq is 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
 comment on column messages.sender_id is 'The sender (users.id). It has no row in message_status.';
 comment on column messages.message_type is 'What the client says it is: text, image, action, ...';
-comment on column messages.content is 'The text, at most 32 KiB; null when it is sealed.';
-comment on column messages.metadata is 'The client''s own JSON, at most 8 KiB; null when it is sealed, or there is none.';
+comment on column messages.content is 'The text, at most 32 KiB; null when it is sealed, and for events.';
+comment on column messages.metadata is 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 comment on column messages.sealed is 'Content and metadata as ciphertext; null: they are plain.';
 comment on column messages.key_id is 'Name of the key of sealed; null: plain.';
 comment on column messages.created_at is 'The database''s clock after the locks were taken: grows with seq within a chat.';
@@ -252,7 +252,7 @@ create table inbox_gaps (
   constraint a_gap_is_named_once primary key (user_id, class, seq),
   constraint gaps_belong_to_a_user foreign key (user_id) references users (id)
 );
-comment on table inbox_gaps is 'Inbox numbers above inboxes.purged_seq that have no row any more: moved to a new number (requeued). Clients with a device are told (queue:gap). A gap goes with the rows around it (restante_purge_inboxes).';
+comment on table inbox_gaps is 'Inbox numbers above inboxes.purged_seq that have no row: moved to a new number (requeued), or given to events of a feed that ended before they became rows (restante_take). Clients are told (queue:gap). A gap goes with the rows around it (restante_purge_inboxes).';
 comment on column inbox_gaps.user_id is 'Whose inbox.';
 comment on column inbox_gaps.class is 'Which inbox.';
 comment on column inbox_gaps.seq is 'The number that will never come.';
@@ -269,7 +269,7 @@ create table departures (
   constraint departures_are_of_a_user foreign key (user_id) references users (id)
 );
 comment on table departures is
-  'Members that left a chat while more waited for them than one transaction should end. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+  'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
 comment on column departures.user_id is 'The member that left.';
 comment on column departures.chat_id is 'The chat.';
 comment on column departures.after_seq is 'What waited at or below this number of the chat has ended.';
@@ -338,6 +338,7 @@ create table endings (
   sender_id    bigint not null,
   chat_id      uuid not null,
   chat_seq     bigint not null,
+  class        inbox_class not null default 'chat',
   status       delivery_status not null,
   ended        ended_reason not null,
   reason       text not null,
@@ -350,12 +351,13 @@ create table endings (
   constraint endings_failed_expired_or_were_put_back check (status in ('failed', 'expired', 'sent'))
 );
 comment on table endings is
-  'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger; it goes with that row. Few, so they can be indexed: the queue itself must not be.';
+  'One row per row of message_status that failed or expired, or had failed and was put back, written by a trigger; it goes with that row. Events that expire have none. Few, so they can be indexed: the queue itself must not be.';
 comment on column endings.message_id is 'The message.';
 comment on column endings.user_id is 'The recipient who did not get it.';
 comment on column endings.sender_id is 'Its sender, who is told.';
 comment on column endings.chat_id is 'Its chat.';
 comment on column endings.chat_seq is 'Its number in the chat.';
+comment on column endings.class is 'The inbox of the row. Senders are told of chat only; of events it holds the dead letters.';
 comment on column endings.status is 'failed or expired; sent once it was put back, whatever became of it since.';
 comment on column endings.ended is 'Why, of the closed list.';
 comment on column endings.reason is 'Why, in words.';
@@ -368,7 +370,7 @@ comment on constraint endings_failed_expired_or_were_put_back on endings is
   'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
 comment on index a_row_ends_once is 'Found by message and recipient when it is put back.';
 
-create index endings_by_sender on endings (sender_id, ended_xid, message_id, user_id);
+create index endings_by_sender on endings (sender_id, ended_xid, message_id, user_id) where class = 'chat';
 comment on index endings_by_sender is 'What a sender has to be told after it was away, in turn.';
 create index dead_letters_by_time on endings (ended_at, message_id, user_id) where status = 'failed' and discarded_at is null;
 comment on index dead_letters_by_time is 'The list of dead letters, a page at a time.';
@@ -485,9 +487,9 @@ create table jobs (
 comment on table jobs is
   'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 comment on column jobs.name is
-  'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+  'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 comment on column jobs.cursor is
-  'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. Empty: from the beginning.';
+  'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
 comment on column jobs.passed_at is 'When a pass last succeeded, at whatever node.';
 comment on column jobs.holder is 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
 comment on column jobs.lease_no is

@@ -56,10 +56,10 @@ begin
     raise exception 'a status only moves forward: % cannot become % like this (user %, message %)', old.status, new.status, old.user_id, old.message_id
       using errcode = 'integrity_constraint_violation', constraint = v_rule, table = tg_table_name;
   end if;
-  -- Its sender learns of it, also later.
-  if old.status = 'sent' and new.status > 'read' then
-    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, status, ended, reason, attempts, last_error)
-      select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
+  -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
+  if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
+    insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
+      select new.message_id, new.user_id, m.sender_id, m.chat_id, m.seq, new.class, new.status, new.ended, coalesce(new.reason, new.ended::text), new.attempts,
              -- An attempt that fails the row brings its words; what ends it otherwise has words of another kind.
              case when new.attempts > old.attempts then new.reason else old.reason end
         from messages m where m.id = new.message_id
@@ -74,7 +74,7 @@ begin
   return null;
 end $$;
 comment on function guard_the_status() is
-  'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings.';
+  'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings: of chats all, of events what failed.';
 
 create trigger a_status_only_moves_forward after update on message_status
   for each row when (

@@ -431,7 +431,8 @@ begin
       cross join lateral (
         select s.ctid as at from message_status s
          where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent' limit 1 for update skip locked) r;
-    select array_agg(k.at) filter (where k.at is not null), count(*) = count(k.at) and coalesce(cardinality(v_rows), 0) = v_count
+    -- Streams of events have no marks.
+    select array_agg(k.at) filter (where k.at is not null), (p_class <> 'chat' or count(*) = count(k.at)) and coalesce(cardinality(v_rows), 0) = v_count
       into v_marks, v_held
       from (select distinct x.chat from unnest(v_chats[:v_count]) x (chat)) u
       left join lateral (

@@ -52,8 +52,11 @@ begin
             from unnest(v_of, v_members) f (id, user_id)
             join messages m on m.id = f.id
             join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
-            cross join lateral (
-              select from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1 for no key update skip locked) k
+            left join lateral (
+              select true as is_held from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1
+                for no key update skip locked) k on s.class = 'chat'
+           -- Events have no marks.
+           where k.is_held or s.class <> 'chat'
            limit p_rows_max for no key update of s skip locked) q;
   if v_of is not null then
     with ended as (

@@ -84,8 +84,13 @@ begin
   end if;
   -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
   perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  perform 1 from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null;
-  if not found then
+  if not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+     -- Of a feed: one that follows it, and of events to listed users anybody.
+     and not exists (
+       select from feeds s
+        where s.chat_id = v_chat
+          and (s.feed_id = '00000000-0000-0000-0000-000000000002'
+               or exists (select from followers f where f.user_id = v_user and f.feed_id = s.feed_id and f.class = s.class))) then
     outcome := 'left';
     return;
   end if;
@@ -118,7 +123,7 @@ begin
   outcome := 'requeued';
 end $$;
 comment on function restante_put_back(uuid, text) is
-  'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat), not_failed.';
+  'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
 
 create function restante_requeue(p_message uuid, p_user text) returns bigint
 language plpgsql volatile

@@ -70,7 +70,7 @@ end $$;
 comment on function restante_send(uuid, text, text, text, jsonb, uuid, timestamptz) is
   'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
 
-create function accept_outgoing() returns trigger
+create function restante_accept_outgoing() returns void
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 set search_path from current
@@ -81,15 +81,14 @@ declare
   v_outcomes text[];
   v_users    bigint[];
 begin
-  -- The first of the transaction's triggers takes all its requests; the others find nothing, by index.
-  if not exists (select 1 from outgoing o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
-    return null;
-  end if;
   with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
   select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type::text), array_agg(q.content),
          array_agg(q.metadata::text), array_agg(q.expires_at)
     into v_ids, v_chats, v_senders, v_types, v_contents, v_metadata, v_expires
     from (select * from taken order by place) q;
+  if v_ids is null then
+    return;
+  end if;
   -- Counted before anything is locked.
   if array_length(v_ids, 1) > 1 then
     select sum(c.items * (select count(*) from chat_members cm where cm.chat_id = c.chat and cm.left_seq is null)) into v_rows
@@ -115,6 +114,19 @@ begin
   end loop;
   if v_users is not null then
     perform restante_wake(v_users);
+  end if;
+end $$;
+comment on function restante_accept_outgoing() is 'Accepts what this transaction has asked for with restante_send().';
+
+create function accept_outgoing() returns trigger
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set search_path from current
+as $$
+begin
+  -- The first of the transaction's triggers takes all its requests; the others find nothing, by index.
+  if exists (select 1 from outgoing o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
+    perform restante_accept_outgoing();
   end if;
   return null;
 end $$;

@@ -42,6 +42,33 @@ begin
 end $$;
 comment on function restante_first_id(timestamptz) is 'The lowest UUIDv7 of a moment: UUIDv7s that are lower were made before it.';
 
+create function restante_finished_at(p_row message_status, p_horizon timestamptz) returns timestamptz
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+set search_path from current
+as $$
+declare
+  v_finished timestamptz;
+begin
+  if p_row.status = 'sent' then
+    return null;
+  end if;
+  v_finished := case when p_row.status in ('delivered', 'read') then p_row.delivered_at
+                     else (select e.ended_at from endings e where e.message_id = p_row.message_id and e.user_id = p_row.user_id) end;
+  if p_row.class = 'chat' or v_finished < p_horizon then
+    return coalesce(v_finished, '-infinity');
+  end if;
+  -- Nobody gets an event that has expired, on no device. A dead letter stays.
+  if p_row.status = 'failed' or exists (
+       select from messages m where m.id = p_row.message_id and (m.expires_at is null or m.expires_at > clock_timestamp() - interval '1 day')) then
+    return coalesce(v_finished, 'infinity');
+  end if;
+  return '-infinity';
+end $$;
+comment on function restante_finished_at(message_status, timestamptz) is
+  'When this row was finished, which says whether it is old; null: it waits. A row of an event that has expired a day ago is older than anything, unless it has failed. One that ended otherwise and has no ending stays until then.';
+
 create function restante_purge_inboxes(
   p_days        integer,
   p_after_user  bigint,
@@ -87,9 +114,7 @@ begin
       from (select i.user_id, i.class, i.purged_seq from inboxes i
              where (i.user_id, i.class) > (p_after_user, p_after_class) order by i.user_id, i.class limit p_inboxes_max) q
       left join lateral (
-        select case when s.status in ('delivered', 'read') then s.delivered_at
-                    when s.status <> 'sent' then coalesce((select e.ended_at from endings e where e.message_id = s.message_id and e.user_id = s.user_id), '-infinity')
-               end as finished_at
+        select restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
      order by q.user_id, q.class
   loop
@@ -108,9 +133,7 @@ begin
     -- put back has a high number and an old message. A gap goes with the row behind it.
     with items as materialized (
       (select s.seq, s.message_id,
-              case when s.status in ('delivered', 'read') then s.delivered_at
-                   when s.status <> 'sent' then coalesce((select e.ended_at from endings e where e.message_id = s.message_id and e.user_id = s.user_id), '-infinity')
-              end as finished_at
+              restante_finished_at(s, v_horizon) as finished_at
          from message_status s
         where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq > v_purged and s.seq <= v_last order by s.seq limit v_left)
       union all
@@ -164,7 +187,7 @@ begin
   end if;
 end $$;
 comment on function restante_purge_inboxes(integer, bigint, inbox_class, integer, integer) is
-  'Removes rows of recipients that were delivered, or ended, more than p_days days ago, with their endings and gaps: of at most p_inboxes_max inboxes, in order, and p_rows_max rows. Each inbox loses a prefix that ends before the first row that stays; a row that waits stays. Waits for no lock. To be called again from the place that it returns, until there is none.';
+  'Removes rows of recipients that were delivered, or ended, more than p_days days ago, and rows of events that have expired a day ago, with their endings and gaps: of at most p_inboxes_max inboxes, in order, and p_rows_max rows. Each inbox loses a prefix that ends before the first row that stays; a row that waits stays. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 create function restante_purge_chats(
   p_days         integer,
@@ -201,24 +224,27 @@ begin
   next_chat := p_after;
   -- One message of each chat is looked at, without a lock: as a rule it stays.
   for v_chat in
-    select q.id, q.keep_days, f.created_at
-      from (select c.id, c.purged_seq, case when c.keep_days = 0 then null else greatest(p_days, c.keep_days) end as keep_days from chats c
-             where c.id > p_after order by c.id limit p_chats_max) q
+    select q.id, q.keep_days, q.is_feed, f.at
+      from (select c.id, c.purged_seq, c.kind = 'feed' as is_feed, case when c.keep_days = 0 then null else greatest(p_days, c.keep_days) end as keep_days
+              from chats c where c.id > p_after order by c.id limit p_chats_max) q
       left join lateral (
-        select m.created_at, exists (select from message_status s where s.message_id = m.id) as has_rows
+        select case when q.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end as at, exists (select from message_status s where s.message_id = m.id) as has_rows
           from messages m where m.chat_id = q.id and m.seq > q.purged_seq order by m.seq limit 1) f on not f.has_rows
      order by q.id
   loop
     v_looked := v_looked + 1;
     v_before := next_chat;
     next_chat := v_chat.id;
-    v_horizon := v_now - v_chat.keep_days * interval '1 day';
-    continue when v_chat.created_at is null or v_horizon is null or v_chat.created_at >= v_horizon;
+    -- An event is kept for a day after it has expired.
+    v_horizon := v_now - case when v_chat.is_feed then 1 else v_chat.keep_days end * interval '1 day';
+    continue when v_chat.at is null or v_horizon is null or v_chat.at >= v_horizon;
     -- A send that repeats an old id waits for this lock, and then sees what has gone.
     select c.purged_seq into v_purged from chats c where c.id = v_chat.id for no key update skip locked;
     continue when not found;
     with items as materialized (
-      select m.id, m.seq, m.created_at, m.created_at >= v_horizon or exists (select from message_status s where s.message_id = m.id) as stays
+      select m.id, m.seq, m.created_at,
+             case when v_chat.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end >= v_horizon or exists (select from message_status s where s.message_id = m.id)
+               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
@@ -227,8 +253,12 @@ begin
     select count(*) into v_locked
       from unnest(v_ids) u (id) cross join lateral (select from messages m where m.id = u.id limit 1 for update skip locked) m;
     continue when v_locked <> cardinality(v_ids);
-    late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.created_at) * 1000)::bigint);
+    late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m using (select unnest(v_ids) as id) u where m.id = u.id;
+    if v_chat.is_feed then
+      delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = u.id;
+      delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = u.id;
+    end if;
     update chats c set purged_seq = v_to, purged_at = greatest(c.purged_at, v_newest) where c.id = v_chat.id;
     messages_gone := messages_gone + cardinality(v_ids);
     v_left := v_left - cardinality(v_ids);
@@ -243,7 +273,7 @@ begin
   end if;
 end $$;
 comment on function restante_purge_chats(integer, uuid, integer, integer) is
-  'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and that no recipient has a row of: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+  'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 create function restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, out rows_gone integer, out next_user bigint)
 language plpgsql volatile

@@ -4,9 +4,19 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::{Error, Result, Store};
-use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MessageId, UserId};
+use super::feeds::{numbers, setting};
+use super::row_states::gap_reason;
+use super::{Error, Result, Store, enums};
+use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MessageId, Status, UserId, limits};
+
+/// Rows of listed users that one transaction writes. It holds the stream of all events to listed users meanwhile.
+const ROWS_AT_ONCE: usize = 500;
+/// The times that a batch is tried where another transaction stores an event of the same id at the same moment.
+const TRIES: u32 = 3;
+/// Rows of an event that are counted.
+const COUNTED_MAX: u32 = 10_000;
 
 /// An event to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,8 +136,14 @@ impl Store {
     /// be repeated. [`Error::Held`]: another session holds a stream. [`Error::Invalid`]: PostgreSQL refuses a value.
     /// [`Error::Failed`]: a defect.
     pub async fn publish(&self, publisher: UserId, items: &[EventRequest]) -> Result<Vec<EventOutcome>> {
-        let _ = (publisher, items);
-        Err(Error::Failed(sqlx::Error::Decode("not yet".into())))
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut rest = items;
+        while !rest.is_empty() {
+            let (batch, behind) = rest.split_at(batch_len(rest));
+            outcomes.extend(self.publish_batch(publisher, batch).await?);
+            rest = behind;
+        }
+        Ok(outcomes)
     }
 
     /// What became of an event. None: there is no such event, or it has been removed. It checks no rights.
@@ -135,7 +151,197 @@ impl Store {
     /// # Errors
     /// As [`Self::publish`].
     pub async fn event(&self, event: EventId) -> Result<Option<EventProgress>> {
-        let _ = event;
-        Err(Error::Failed(sqlx::Error::Decode("not yet".into())))
+        let Some(row) = sqlx::query_file!("src/store/sql/event.sql", event.0).fetch_optional(self.database()).await? else {
+            return Ok(None);
+        };
+        let to = match FeedId(row.feed_id) {
+            FeedId::DIRECT => EventAddress::Users,
+            FeedId::EVERYONE => EventAddress::Everyone,
+            feed => EventAddress::Feed(feed),
+        };
+        Ok(Some(EventProgress {
+            id: event,
+            publisher: UserId(row.publisher),
+            event_type: row.event_type,
+            class: row.class.into(),
+            to,
+            created_at: row.created_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            expires_at: row.expires_at,
+            recipients: row.recipients.map(|recipients| u64::try_from(recipients).unwrap_or_default()),
+            rows: self.event_rows(event).await?,
+        }))
     }
+
+    /// Rows of an event by what became of them.
+    async fn event_rows(&self, event: EventId) -> Result<EventRows> {
+        // One more than is counted tells that there are more.
+        let asked = sqlx::query_file!("src/store/sql/event_rows.sql", event.0, i64::from(COUNTED_MAX) + 1);
+        let mut rows = EventRows::default();
+        for row in asked.fetch_all(self.database()).await? {
+            rows.add(row.status.into(), row.ended.as_deref(), u64::try_from(row.rows).unwrap_or_default());
+        }
+        rows.more = rows.written > u64::from(COUNTED_MAX);
+        Ok(rows)
+    }
+
+    async fn publish_batch(&self, publisher: UserId, items: &[EventRequest]) -> Result<Vec<EventOutcome>> {
+        for _ in 1..TRIES {
+            match self.try_publish(publisher, items).await {
+                // Another transaction has stored one of them meanwhile. Now it is seen.
+                Err(Error::Taken(_)) => {}
+                answer => return answer,
+            }
+        }
+        self.try_publish(publisher, items).await
+    }
+
+    async fn try_publish(&self, publisher: UserId, items: &[EventRequest]) -> Result<Vec<EventOutcome>> {
+        let columns = Columns::of(publisher, items);
+        let answer = sqlx::query_file!(
+            "src/store/sql/publish.sql",
+            &columns.ids,
+            &columns.publishers,
+            &columns.types,
+            &columns.data as &[Option<String>],
+            &columns.ttls_ms,
+            &columns.keys as &[Option<String>],
+            &columns.classes as &[enums::Class],
+            &columns.feeds as &[Option<Uuid>],
+            &columns.may_publish_anywhere,
+            &columns.listed.places,
+            &columns.listed.users,
+            &columns.excepted.places,
+            &columns.excepted.users,
+            i32::try_from(ROWS_AT_ONCE).unwrap_or(i32::MAX),
+            setting(limits::EVENTS_PER_USER_MAX)
+        );
+        let answer = answer.fetch_one(self.database()).await?;
+        let words = answer.outcomes.unwrap_or_default();
+        let (times, streams) = (answer.first_times.unwrap_or_default(), answer.streams.unwrap_or_default());
+        if [words.len(), times.len(), streams.len()] != [items.len(); 3] {
+            return Err(defect("restante_publish_batch has not answered for every event".to_owned()));
+        }
+        let answers = words.iter().zip(times).zip(streams).map(|((word, first), stream)| outcome(word, answer.accepted_at, first, stream));
+        let mut outcomes = answers.collect::<Result<Vec<_>>>()?;
+        for (place, user) in answer.woken_places.unwrap_or_default().into_iter().zip(answer.woken.unwrap_or_default()) {
+            let row = usize::try_from(place - 1).ok().and_then(|place| outcomes.get_mut(place));
+            if let Some(EventOutcome::Accepted { woken, .. }) = row {
+                woken.push(UserId(user));
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+/// The number of events that are published together: with their listed users no more rows than one transaction writes, and no id twice.
+fn batch_len(items: &[EventRequest]) -> usize {
+    let mut rows = 0;
+    for (n, item) in items.iter().enumerate() {
+        rows += item.listed().len() + item.except.len();
+        if n > 0 && (rows > ROWS_AT_ONCE || items.iter().take(n).any(|earlier| earlier.id == item.id)) {
+            return n;
+        }
+    }
+    items.len()
+}
+
+impl EventRequest {
+    fn listed(&self) -> &[UserId] {
+        match &self.to {
+            EventTarget::Users(users) => users,
+            EventTarget::Feed(_) | EventTarget::Everyone => &[],
+        }
+    }
+
+    /// None: it has listed users.
+    const fn feed(&self) -> Option<FeedId> {
+        match &self.to {
+            EventTarget::Users(_) => None,
+            EventTarget::Feed(feed) => Some(*feed),
+            EventTarget::Everyone => Some(FeedId::EVERYONE),
+        }
+    }
+}
+
+impl EventRows {
+    fn add(&mut self, status: Status, ended: Option<&str>, rows: u64) {
+        self.written += rows;
+        match gap_reason(Some(status), ended) {
+            Some(reason) => match self.ended.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += rows,
+                None => self.ended.push((reason, rows)),
+            },
+            None => {
+                self.delivered += if status >= Status::Delivered { rows } else { 0 };
+                self.read += if status == Status::Read { rows } else { 0 };
+            }
+        }
+    }
+}
+
+/// Users of items, each with the place of its item, from 1.
+#[derive(Default)]
+struct Pairs {
+    places: Vec<i32>,
+    users: Vec<i64>,
+}
+
+impl Pairs {
+    fn push(&mut self, place: usize, users: &[UserId]) {
+        self.places.extend(std::iter::repeat_n(i32::try_from(place).unwrap_or(i32::MAX), users.len()));
+        self.users.extend(numbers(users));
+    }
+}
+
+/// Events as columns.
+#[derive(Default)]
+struct Columns {
+    ids: Vec<Uuid>,
+    publishers: Vec<i64>,
+    types: Vec<String>,
+    data: Vec<Option<String>>,
+    ttls_ms: Vec<i64>,
+    keys: Vec<Option<String>>,
+    classes: Vec<enums::Class>,
+    feeds: Vec<Option<Uuid>>,
+    may_publish_anywhere: Vec<bool>,
+    listed: Pairs,
+    excepted: Pairs,
+}
+
+impl Columns {
+    fn of(publisher: UserId, items: &[EventRequest]) -> Self {
+        let mut columns = Self::default();
+        for (place, item) in (1..).zip(items) {
+            columns.ids.push(item.id.0);
+            columns.publishers.push(publisher.0);
+            columns.types.push(item.event_type.clone());
+            columns.data.push(item.data.clone());
+            let ttl_ms = u64::try_from(item.ttl.as_millis()).unwrap_or(u64::MAX).min(limits::EVENT_TTL_MS_MAX);
+            columns.ttls_ms.push(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
+            columns.keys.push(item.collapse_key.clone());
+            columns.classes.push(if item.urgent { enums::Class::Alert } else { enums::Class::Event });
+            columns.feeds.push(item.feed().map(|feed| feed.0));
+            columns.may_publish_anywhere.push(item.may_publish_anywhere);
+            columns.listed.push(place, item.listed());
+            columns.excepted.push(place, &item.except);
+        }
+        columns
+    }
+}
+
+fn outcome(word: &str, accepted_at: OffsetDateTime, first: Option<OffsetDateTime>, stream: Option<Uuid>) -> Result<EventOutcome> {
+    match word {
+        "accepted" => Ok(EventOutcome::Accepted { created_at: accepted_at, woken: Vec::new(), stream: stream.map(ChatId) }),
+        "duplicate" => Ok(EventOutcome::Duplicate { created_at: first.unwrap_or(accepted_at) }),
+        "conflict" => Ok(EventOutcome::Conflict),
+        "not_found" => Ok(EventOutcome::NotFound),
+        "forbidden" => Ok(EventOutcome::Forbidden),
+        "too_late" => Ok(EventOutcome::TooLate),
+        other => Err(defect(format!("restante_publish_batch returned the outcome {other:?}"))),
+    }
+}
+
+fn defect(what: String) -> Error {
+    Error::Failed(sqlx::Error::Decode(what.into()))
 }

@@ -1,9 +1,11 @@
 //! Feeds: making them, who publishes to them, who follows them, and the step in which their events become rows of an inbox.
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::{Error, Result, Store};
-use crate::domain::{ChatId, Class, ExternalId, FeedId, Profile, UserId};
+use super::rows::profile;
+use super::{Error, Result, Store, enums};
+use crate::domain::{ChatId, Class, ExternalId, FeedId, Profile, UserId, limits};
 
 /// A feed as one user sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +63,10 @@ impl Store {
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
     pub async fn make_feed(&self, feed: FeedId, maker: UserId, title: Option<&str>, publishers: &[UserId]) -> Result<FeedChange> {
-        let _ = (feed, maker, title, publishers);
-        Err(not_yet())
+        let publishers = numbers(publishers);
+        let max = setting(limits::PUBLISHERS_MAX);
+        let asked = sqlx::query_file_scalar!("src/store/sql/make_feed.sql", feed.0, maker.0, title, &publishers, max);
+        change(&asked.fetch_one(self.database()).await?)
     }
 
     /// A feed as this user sees it. None: there is no such feed.
@@ -70,8 +74,16 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn feed(&self, user: UserId, feed: FeedId) -> Result<Option<FeedView>> {
-        let _ = (user, feed);
-        Err(not_yet())
+        let asked = sqlx::query_file!("src/store/sql/feed.sql", user.0, feed.0);
+        let row = asked.fetch_optional(self.database()).await?;
+        Ok(row.map(|row| FeedView {
+            feed,
+            title: row.title,
+            created_at: row.created_at,
+            is_maker: row.is_maker,
+            is_publisher: row.is_publisher,
+            is_follower: row.is_follower,
+        }))
     }
 
     /// These users follow the feed from now on: they get what is published after this.
@@ -79,8 +91,8 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn follow(&self, feed: FeedId, users: &[UserId]) -> Result<FeedChange> {
-        let _ = (feed, users);
-        Err(not_yet())
+        let asked = sqlx::query_file_scalar!("src/store/sql/follow.sql", feed.0, &numbers(users), setting(limits::FOLLOWS_MAX));
+        change(&asked.fetch_one(self.database()).await?)
     }
 
     /// These users follow the feed no more, and what of it waits for them ends. Nobody can leave the feed of everyone (`Forbidden`).
@@ -88,8 +100,8 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn unfollow(&self, feed: FeedId, users: &[UserId]) -> Result<FeedChange> {
-        let _ = (feed, users);
-        Err(not_yet())
+        let asked = sqlx::query_file_scalar!("src/store/sql/unfollow.sql", feed.0, &numbers(users));
+        change(&asked.fetch_one(self.database()).await?)
     }
 
     /// Adds publishers to a feed and removes others. Only its maker may, or a caller who may publish anywhere. The maker itself stays.
@@ -104,8 +116,10 @@ impl Store {
         add: &[UserId],
         remove: &[UserId],
     ) -> Result<FeedChange> {
-        let _ = (feed, caller, may_publish_anywhere, add, remove);
-        Err(not_yet())
+        let (add, remove, max) = (numbers(add), numbers(remove), setting(limits::PUBLISHERS_MAX));
+        let asked =
+            sqlx::query_file_scalar!("src/store/sql/set_publishers.sql", feed.0, caller.0, may_publish_anywhere, &add, &remove, max);
+        change(&asked.fetch_one(self.database()).await?)
     }
 
     /// A user's feeds in the order of their ids, those after `after`, at most `limit`.
@@ -113,8 +127,19 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn feeds_of(&self, user: UserId, role: FeedRole, after: Option<FeedId>, limit: u16) -> Result<Vec<FeedView>> {
-        let _ = (user, role, after, limit);
-        Err(not_yet())
+        // PostgreSQL orders UUIDs by their bytes, as the number is ordered.
+        let Some(from) = after.map_or(Some(0), |feed| feed.0.as_u128().checked_add(1)) else { return Ok(Vec::new()) };
+        let (from, limit) = (Uuid::from_u128(from), i64::from(limit));
+        match role {
+            FeedRole::Follower => {
+                let asked = sqlx::query_file_as!(RawFeed, "src/store/sql/feeds_followed.sql", user.0, from, limit);
+                Ok(asked.fetch_all(self.database()).await?.into_iter().map(FeedView::from).collect())
+            }
+            FeedRole::Publisher => {
+                let asked = sqlx::query_file_as!(RawFeed, "src/store/sql/feeds_published.sql", user.0, from, limit);
+                Ok(asked.fetch_all(self.database()).await?.into_iter().map(FeedView::from).collect())
+            }
+        }
     }
 
     /// Followers of a feed in the order in which the service met them, those behind `after`, at most `limit`. It checks no rights.
@@ -122,8 +147,10 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn followers(&self, feed: FeedId, after: Option<&ExternalId>, limit: u16) -> Result<Vec<Profile>> {
-        let _ = (feed, after, limit);
-        Err(not_yet())
+        let after = after.map(ExternalId::as_str);
+        let asked = sqlx::query_file!("src/store/sql/followers.sql", feed.0, after, i64::from(limit));
+        let rows = asked.fetch_all(self.database()).await?;
+        rows.into_iter().map(|row| profile(row.user_id, row.external_id, row.name, row.picture)).collect()
     }
 
     /// Those of these users that follow a stream. A thousand users are a small statement.
@@ -131,8 +158,8 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn followers_among(&self, stream: ChatId, users: &[UserId]) -> Result<Vec<UserId>> {
-        let _ = (stream, users);
-        Err(not_yet())
+        let asked = sqlx::query_file_scalar!("src/store/sql/followers_among.sql", stream.0, &numbers(users));
+        Ok(asked.fetch_all(self.database()).await?.into_iter().map(UserId).collect())
     }
 
     /// Makes rows of what is new in the feeds that a user follows, at most `limit`, oldest first. What ended before takes one number
@@ -141,11 +168,45 @@ impl Store {
     /// # Errors
     /// As [`Self::make_feed`].
     pub async fn take(&self, user: UserId, class: Class, limit: u16) -> Result<Taken> {
-        let _ = (user, class, limit);
-        Err(not_yet())
+        let max = setting(limits::EVENTS_PER_USER_MAX);
+        let asked = sqlx::query_file!("src/store/sql/take.sql", user.0, enums::Class::from(class) as enums::Class, i32::from(limit), max);
+        let row = asked.fetch_one(self.database()).await?;
+        Ok(Taken { numbers: u32::try_from(row.numbers).unwrap_or_default(), more: row.more })
     }
 }
 
-fn not_yet() -> Error {
-    Error::Failed(sqlx::Error::Decode("not yet".into()))
+/// A row of any of the statements that list feeds.
+struct RawFeed {
+    feed_id: Uuid,
+    title: Option<String>,
+    created_at: OffsetDateTime,
+    is_maker: bool,
+    is_publisher: bool,
+    is_follower: bool,
+}
+
+impl From<RawFeed> for FeedView {
+    fn from(row: RawFeed) -> Self {
+        let RawFeed { feed_id, title, created_at, is_maker, is_publisher, is_follower } = row;
+        Self { feed: FeedId(feed_id), title, created_at, is_maker, is_publisher, is_follower }
+    }
+}
+
+fn change(outcome: &str) -> Result<FeedChange> {
+    match outcome {
+        "done" => Ok(FeedChange::Done),
+        "not_found" => Ok(FeedChange::NotFound),
+        "forbidden" => Ok(FeedChange::Forbidden),
+        "too_many" => Ok(FeedChange::TooMany),
+        other => Err(Error::Failed(sqlx::Error::Decode(format!("a change of a feed returned the outcome {other:?}").into()))),
+    }
+}
+
+pub(super) fn numbers(users: &[UserId]) -> Vec<i64> {
+    users.iter().map(|user| user.0).collect()
+}
+
+/// A limit as the schema takes it.
+pub(super) fn setting(limit: u32) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
 }

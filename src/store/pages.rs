@@ -11,10 +11,13 @@ use uuid::Uuid;
 use super::row_states::gap_reason;
 use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store, enums};
-use crate::domain::{Class, Envelope, GapReason, InboxSeq, Page, PageRow, Status, UserId};
+use crate::domain::{Class, Envelope, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, Page, PageRow, Status, UserId, limits};
 
 /// The count of numbers of an inbox that one statement looks at. Most of them may have ended long ago.
 const NUMBERS_MAX: i64 = 50_000;
+
+/// The times that one page makes rows of what is new in feeds. Each time moves the user's cursors by up to 2,000 events.
+const TAKES_MAX: u32 = 64;
 
 /// The kind of rows that a page holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,8 @@ impl Part {
 }
 
 impl Store {
-    /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot.
+    /// Reads the rows above `after`, at most `limit`, and the inbox's `last_seq`, from one snapshot. Before that it makes rows of what is
+    /// new in the feeds that the user follows, as many as the page may hold.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
@@ -53,6 +57,12 @@ impl Store {
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
         // A client may name any number.
         let after = after.min(InboxSeq(i64::MAX - NUMBERS_MAX));
+        let (more, held) = match self.take_before(user, class, limit).await {
+            Ok(more) => (more, None),
+            // What has its number already comes, whoever holds the inbox.
+            Err(Error::Held(cause)) => (true, Some(cause)),
+            Err(cause) => return Err(cause),
+        };
         let mut part = Part { request, user, class, after, limit };
         let mut senders = Senders::new();
         let mut listed: Vec<(InboxSeq, Entry)> = Vec::new();
@@ -76,7 +86,27 @@ impl Store {
             PageRequest::Everything => with_holes_named(listed, after, end),
             PageRequest::Waiting | PageRequest::Poll => listed.into_iter().map(|(seq, entry)| entry.at(seq)).collect(),
         };
-        Ok(Page { class, after, rows: joined(rows), is_last, last_seq })
+        match held {
+            Some(cause) if rows.is_empty() => Err(Error::Held(cause)),
+            Some(_) | None => Ok(Page { class, after, rows: joined(rows), is_last: is_last && !more, last_seq }),
+        }
+    }
+
+    /// Makes as many rows of what is new in feeds as a page holds. True: there is more.
+    async fn take_before(&self, user: UserId, class: Class, limit: u16) -> Result<bool> {
+        let mut left = u32::from(limit);
+        if class == Class::Chat {
+            return Ok(false);
+        }
+        for _ in 0..TAKES_MAX {
+            let rows = u16::try_from(left).unwrap_or(u16::MAX).min(limits::PAGE_ROWS);
+            let taken = self.take(user, class, rows).await?;
+            left = left.saturating_sub(taken.numbers);
+            if !taken.more || left == 0 {
+                return Ok(taken.more);
+            }
+        }
+        Ok(true)
     }
 
     /// The entries of a part, ascending, and the inbox's `last_seq` and `purged_seq`.
@@ -143,6 +173,10 @@ struct RawRow {
     sender_name: Option<String>,
     sender_picture: Option<String>,
     is_unreadable: bool,
+    feed_id: Option<Uuid>,
+    from_feed_seq: Option<i64>,
+    to_feed_seq: Option<i64>,
+    feed_count: Option<i64>,
 }
 
 async fn read_rows(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>> {
@@ -174,8 +208,19 @@ async fn read_keys(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>>
     let Part { request, user, class, after, limit } = part;
     let class = enums::Class::from(class);
     let statuses: Vec<String> = request.statuses().iter().map(|status| (*status).to_owned()).collect();
-    let (limit, up_to, with_gaps) = (i64::from(limit), part.up_to().0, request == PageRequest::Everything);
-    let rows = sqlx::query_file!("src/store/sql/page_keys.sql", user.0, class as enums::Class, after.0, limit, up_to, &statuses, with_gaps);
+    let (limit, up_to) = (i64::from(limit), part.up_to().0);
+    let (all_gaps, feed_gaps) = (request == PageRequest::Everything, request == PageRequest::Waiting);
+    let rows = sqlx::query_file!(
+        "src/store/sql/page_keys.sql",
+        user.0,
+        class as enums::Class,
+        after.0,
+        limit,
+        up_to,
+        &statuses,
+        all_gaps,
+        feed_gaps
+    );
     let rows = rows.fetch_all(database).await?;
     Ok(rows
         .into_iter()
@@ -186,6 +231,10 @@ async fn read_keys(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>>
             message_id: row.message_id,
             status: row.status,
             ended: row.ended,
+            feed_id: row.feed_id,
+            from_feed_seq: row.from_feed_seq,
+            to_feed_seq: row.to_feed_seq,
+            feed_count: row.feed_count,
             ..RawRow::default()
         })
         .collect())
@@ -205,14 +254,14 @@ impl PageRequest {
 /// The entry at a number.
 enum Entry {
     Envelope(Box<Envelope>),
-    Gap(GapReason),
+    Gap(GapReason, Option<FeedRange>),
 }
 
 impl Entry {
     fn at(self, seq: InboxSeq) -> PageRow {
         match self {
             Self::Envelope(envelope) => PageRow::Envelope(*envelope),
-            Self::Gap(reason) => PageRow::Gap { from: seq, to: seq, reason, feed: None },
+            Self::Gap(reason, feed) => PageRow::Gap { from: seq, to: seq, reason, feed },
         }
     }
 }
@@ -221,25 +270,31 @@ impl RawRow {
     fn into_entry(self, class: Class, senders: &mut Senders) -> Entry {
         let status = self.status.map(Status::from);
         match (gap_reason(status, self.ended.as_deref()), status) {
-            _ if self.is_unreadable => Entry::Gap(GapReason::Unreadable),
-            (Some(reason), _) => Entry::Gap(reason),
+            _ if self.is_unreadable => Entry::Gap(GapReason::Unreadable, None),
+            (Some(reason), _) => Entry::Gap(reason, self.feed_range()),
             (None, Some(status)) => self.into_envelope(status, class, senders),
-            (None, None) => Entry::Gap(GapReason::Purged),
+            (None, None) => Entry::Gap(GapReason::Purged, None),
         }
+    }
+
+    fn feed_range(&self) -> Option<FeedRange> {
+        let (from, to) = (FeedSeq(self.from_feed_seq?), FeedSeq(self.to_feed_seq?));
+        Some(FeedRange { feed: FeedId(self.feed_id?), from, to, count: self.feed_count? })
     }
 
     fn into_envelope(self, status: Status, class: Class, senders: &mut Senders) -> Entry {
         let (seq, id) = (InboxSeq(self.seq.unwrap_or_default()), self.message_id);
+        let feed = self.feed_id.zip(self.chat_seq).map(|(feed, seq)| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seq) });
         let attempts = self.attempts.and_then(|attempts| u16::try_from(attempts).ok()).unwrap_or_default();
         match self.into_message_row().into_message(senders) {
             Ok(Some(message)) => {
-                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message), feed: None }))
+                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message), feed }))
             }
             // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
-            Ok(None) => Entry::Gap(GapReason::Purged),
+            Ok(None) => Entry::Gap(GapReason::Purged, None),
             Err(cause) => {
                 error!(message.id = ?id, inbox.seq = seq.0, ?cause, "a message cannot be read");
-                Entry::Gap(GapReason::Unreadable)
+                Entry::Gap(GapReason::Unreadable, None)
             }
         }
     }

@@ -73,7 +73,7 @@ pub(super) fn gap_reason(status: Option<Status>, ended: Option<&str>) -> Option<
         (_, Some("capped")) => Some(GapReason::Capped),
         (_, Some("superseded")) => Some(GapReason::Superseded),
         (_, Some("requeued")) => Some(GapReason::Requeued),
-        (Some(_), Some(_)) | (Some(Status::Expired), None) => Some(GapReason::Expired),
+        (_, Some("expired")) | (Some(_), Some(_)) | (Some(Status::Expired), None) => Some(GapReason::Expired),
         (None, _) => Some(GapReason::Purged),
     }
 }

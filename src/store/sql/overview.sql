@@ -2,12 +2,15 @@
 -- A chat's members are looked at once, up to the number from which on only counts are told.
 select pg_current_snapshot()::text as "snapshot!",
        (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'chat' order by i.step desc limit 1) as "chat_last_seq!",
-       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'alert' order by i.step desc limit 1) as "alert_last_seq!",
-       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event' order by i.step desc limit 1) as "event_last_seq!",
-       exists (select 1 from endings e where e.sender_id = $1 and e.ended_xid >= (select coalesce($2::text, '0')::xid8))
+       -- One more where the next page makes rows of events: so it is not taken for an empty one.
+       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'alert' order by i.step desc limit 1)
+         + restante_has_untaken($1, 'alert')::integer as "alert_last_seq!",
+       (select i.last_seq from inboxes i where i.user_id = $1 and i.class = 'event' order by i.step desc limit 1)
+         + restante_has_untaken($1, 'event')::integer as "event_last_seq!",
+       exists (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and e.ended_xid >= (select coalesce($2::text, '0')::xid8))
          or exists (
            select 1 from unnest((select $5::text[]::xid8[])) w (xid)
-           cross join lateral (select 1 from endings e where e.sender_id = $1 and e.ended_xid = w.xid limit 1) e) as "ended!",
+           cross join lateral (select 1 from endings e where e.sender_id = $1 and e.class = 'chat' and e.ended_xid = w.xid limit 1) e) as "ended!",
        (select d.session_no from devices d where d.user_id = $1 and d.device_id = $4) as "session_no?",
        array_agg(q.peer) filter (where q.peer is not null) as "peers?",
        array_agg(q.chat_id) filter (where q.members < $3 and (q.has_moved or q.has_changed)) as "moved?",

@@ -1,21 +1,35 @@
--- page_waiting: the next rows that wait and the inbox's counter, from one snapshot; primary key of message_status from the cursor on
+-- page_waiting: the next rows that wait and the inbox's counter, from one snapshot; primary keys of message_status and inbox_gaps from the cursor on
 -- A time that no calendar of a client holds is none. A row of a chat that the user has left comes as ended: a job has not come to it yet (departures).
 select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
        case when s.status = 'sent' and l.has_left then 'left' else s.ended::text end as "ended?",
-       m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", m.content as "content?",
+       m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", case when $2 <> 'chat'::inbox_class and m.sealed is null then coalesce(m.content, '') else m.content end as "content?",
        m.metadata::text as "metadata?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",
-       u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?", false as "is_unreadable!"
+       u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?", false as "is_unreadable!",
+       coalesce(s.feed_id, f.feed_id) as "feed_id?", s.from_feed_seq as "from_feed_seq?", s.to_feed_seq as "to_feed_seq?", s.count as "feed_count?"
 from (select x.last_seq, x.purged_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
 left join lateral (
-  select r.seq, r.message_id, r.status, r.attempts, r.ended
-  from message_status r
-  where r.user_id = $1 and r.class = $2 and r.seq > $3 and r.seq <= $5 and r.status in ('sent', 'failed', 'expired')
-  order by r.seq
+  (select r.seq, r.message_id, r.status, r.attempts, r.ended, null::uuid as feed_id, null::bigint as from_feed_seq, null::bigint as to_feed_seq, null::bigint as count
+   from message_status r
+   where r.user_id = $1 and r.class = $2 and r.seq > $3 and r.seq <= $5 and r.status in ('sent', 'failed', 'expired')
+   order by r.seq
+   limit $4)
+  union all
+  (select g.seq, null, null, null, g.reason, g.feed_id, g.from_feed_seq, g.to_feed_seq, g.count
+   from inbox_gaps g
+   where $2 <> 'chat'::inbox_class and g.user_id = $1 and g.class = $2 and g.seq > $3 and g.seq <= $5 and g.feed_id is not null
+   order by g.seq
+   limit $4)
+  order by seq
   limit $4
 ) s on true
 left join messages m on m.id = s.message_id
 left join users u on u.id = m.sender_id
+left join lateral (
+  select x.feed_id from feeds x
+  where $2 <> 'chat'::inbox_class and x.chat_id = m.chat_id and x.feed_id <> '00000000-0000-0000-0000-000000000002'
+  limit 1
+) f on true
 left join lateral (
   select true as has_left from departures d
   where (select exists (select from departures e where e.user_id = $1))

@@ -1,0 +1,269 @@
+-- Taking: what is new in the followed feeds becomes rows of an inbox, when a page of it is read.
+select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+create function restante_has_untaken(p_user bigint, p_class inbox_class) returns boolean
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+begin
+  return exists (
+    select from followers f
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+     where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq);
+end $$;
+comment on function restante_has_untaken(bigint, inbox_class) is
+  'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
+
+create function restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) returns bigint
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  return (
+    with streams as materialized (
+      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
+        from followers f
+        cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+        cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+        cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
+       where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
+    )
+    select least(p_count_max, sum(i.coming + greatest(t.last_seq - t.after - t.each, 0)))
+      from streams t
+      cross join lateral (
+        select count(*) as coming
+          from (select m.id, m.sender_id, m.expires_at from messages m
+                 where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
+         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i);
+end $$;
+comment on function restante_count_untaken(bigint, inbox_class, integer) is
+  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look. Null: none.';
+
+create function restante_cap(
+  p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_before timestamptz, p_rows_max bigint
+) returns integer
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+declare
+  v_seqs  bigint[];
+  v_ended integer;
+begin
+  -- What somebody holds is being acked, or ends already.
+  select array_agg(q.seq order by q.seq) into v_seqs
+    from (select r.seq
+            from (select s.seq, s.message_id from message_status s
+                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= p_last and s.status = 'sent'
+                   order by s.seq limit p_rows_max) r
+            cross join lateral (select from messages x where x.id = r.message_id and x.created_at < p_before limit 1) m
+            cross join lateral (
+              select from message_status x where x.user_id = p_user and x.class = p_class and x.seq = r.seq and x.status = 'sent' limit 1
+                for no key update skip locked) k) q;
+  update message_status s set status = 'expired', ended = 'capped', reason = 'too many events waited'
+    from (select unnest(v_seqs) as seq) u
+   where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
+  get diagnostics v_ended = row_count;
+  if v_ended > 0 then
+    perform restante_look_at_marks(array[p_user]);
+  end if;
+  return v_ended;
+end $$;
+comment on function restante_cap(bigint, inbox_class, bigint, bigint, timestamptz, bigint) is
+  'Ends the first rows that wait in an inbox, p_rows_max at most, of events that were accepted before p_before: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
+
+create function restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) returns bigint
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+begin
+  return (select count(*)
+            from (select from message_status s
+                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+                   order by s.seq limit p_count_max) w);
+end $$;
+comment on function restante_count_waiting(bigint, inbox_class, bigint, bigint, integer) is
+  'How many rows wait in an inbox, counted up to p_count_max and over 50,000 numbers.';
+
+create function restante_excess(
+  p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, out excess bigint, out first_time timestamptz
+)
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_new bigint;
+begin
+  with streams as materialized (
+    select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
+      from followers f
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+      cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
+     where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
+  ), looked as (
+    select t.chat_id, t.head, t.after, greatest(10000 / count(*) over (), 1)::bigint as each from streams t
+     -- As a rule it is plain that not too many wait.
+     where p_last - p_settled + (select sum(x.head - x.after) from streams x) > p_waiting_max
+  )
+  select sum(i.coming + greatest(t.head - t.after - t.each, 0)), min(i.first_time) into v_new, first_time
+    from looked t
+    cross join lateral (
+      select count(*) as coming, min(m.created_at) as first_time
+        from (select m.id, m.sender_id, m.expires_at, m.created_at from messages m
+               where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.head order by m.seq limit t.each) m
+       where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+         and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i;
+  excess := case when v_new is null then 0
+                 else v_new - p_waiting_max + restante_count_waiting(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) end;
+end $$;
+comment on function restante_excess(bigint, inbox_class, bigint, bigint, integer) is
+  'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and when the first of the latter was accepted. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+
+create function restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, out numbers integer, out more boolean)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz;
+  v_at      tid;
+  v_last    bigint;
+  v_settled bigint;
+  v_excess  bigint;
+  v_first   timestamptz;
+  v_ids     uuid[];   -- per number that is given: the event; null: a gap,
+  v_feeds   uuid[];   -- … its feed,
+  v_from    bigint[]; -- … for a gap its range there,
+  v_to      bigint[];
+  v_counts  bigint[]; -- … how many events it stands for,
+  v_reasons text[];   -- … and why
+  v_moved   uuid[];   -- feeds of which something was taken,
+  v_cursors bigint[]; -- … and up to where
+  v_written bigint[];
+begin
+  numbers := 0;
+  more := false;
+  -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
+  if not restante_has_untaken(p_user, p_class) then
+    return;
+  end if;
+  perform restante_needs_read_committed();
+  select i.ctid, i.last_seq, i.settled_seq into v_at, v_last, v_settled
+    from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update;
+  v_now := clock_timestamp();
+
+  -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
+  -- lock was waited for is seen.
+  select e.excess, e.first_time into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
+  if v_excess > 0 then
+    -- The oldest of all first: rows that were made of older events.
+    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first, least(v_excess, 1000));
+  end if;
+
+  with streams as materialized (
+    select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
+           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), h.last_seq - p_waiting_max) as after, greatest(2000 / count(*) over (), 1)::bigint as each
+      from followers f
+      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
+      cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
+     where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
+  ), looked as materialized (
+    -- By the clock's highest value so far, in case that it was set back: then a later number never comes before an earlier one.
+    select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
+           case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
+                when m.expires_at <= v_now then 'expired' else 'coming' end as becomes
+      from streams t
+      cross join lateral (
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at from messages x
+         where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
+  ), items as (
+    -- Not beyond the last of a feed of which not all was looked at.
+    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at
+      from looked l
+      left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
+     where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
+    union all
+    -- What has been removed had expired long before.
+    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
+      from streams t where t.purged_seq > t.cursor_seq
+    union all
+    -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
+    select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
+           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+      from streams t
+      cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
+     where t.after > greatest(t.cursor_seq, t.purged_seq)
+  ), placed as (
+    select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
+      from items i window by_time as (order by i.at, i.feed_id, i.seq)
+  ), ordered as materialized (
+    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
+      from placed p where p.nth <= p_rows_max
+  ), runs as (
+    select o.*, row_number() over (partition by o.feed_id order by o.seq) - row_number() over (partition by o.feed_id, o.becomes order by o.seq) as run
+      from ordered o where o.becomes <> 'passed'
+  ), entries as (
+    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason from runs r where r.becomes = 'coming'
+    union all
+    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes
+      from runs r where r.becomes <> 'coming' group by r.feed_id, r.becomes, r.run
+  ), taken as (
+    select o.feed_id, max(o.seq) as seq from ordered o group by o.feed_id
+  )
+  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, t.feeds, t.seqs, exists (
+           select from streams s left join taken k on k.feed_id = s.feed_id where s.head > coalesce(k.seq, s.cursor_seq))
+    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_moved, v_cursors, more
+    from (select array_agg(x.id order by x.n) as ids, array_agg(x.feed_id order by x.n) as feeds, array_agg(x.from_seq order by x.n) as froms,
+                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons
+            from entries x) e,
+         (select array_agg(x.feed_id) as feeds, array_agg(x.seq) as seqs from taken x) t;
+
+  numbers := coalesce(cardinality(v_ids), 0);
+  with queued as (
+    insert into message_status (user_id, class, seq, message_id)
+      select p_user, p_class, v_last + u.n, u.id from unnest(v_ids) with ordinality u (id, n) where u.id is not null returning 1
+  ), named as (
+    insert into inbox_gaps (user_id, class, seq, reason, feed_id, from_feed_seq, to_feed_seq, count)
+      select p_user, p_class, v_last + u.n, u.reason::ended_reason, u.feed_id, u.from_seq, u.to_seq, u.count
+        from unnest(v_reasons, v_feeds, v_from, v_to, v_counts) with ordinality u (reason, feed_id, from_seq, to_seq, count, n) where u.reason is not null
+      returning 1
+  ), moved as (
+    update followers f set cursor_seq = u.seq
+      from (select unnest(v_moved) as feed_id, unnest(v_cursors) as seq) u
+     where f.user_id = p_user and f.feed_id = u.feed_id and f.class = p_class returning 1
+  ), counted as (
+    update inboxes i set last_seq = v_last + numbers, step = (v_last + numbers) >> 4 where i.ctid = v_at and numbers > 0 returning 1
+  )
+  select array[(select count(*) from queued) + (select count(*) from named), (select count(*) from moved), (select count(*) from counted)] into v_written;
+  -- A number without a row is a hole, and a cursor that stands still makes its rows twice.
+  if v_written <> array[numbers::bigint, coalesce(cardinality(v_moved), 0), least(numbers, 1)] then
+    raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
+      using errcode = 'data_corrupted';
+  end if;
+end $$;
+comment on function restante_take(bigint, inbox_class, integer, integer) is
+  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
