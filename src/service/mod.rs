@@ -5,12 +5,14 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`].
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
-//! `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
+//! `feeds` and `events`, `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
 //! `low_watermark`.
 
 mod chats;
 mod dead_letters;
 mod echoes;
+mod events;
+mod feeds;
 mod inbox;
 mod marks;
 mod members;
@@ -29,6 +31,8 @@ mod low_watermark;
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
 pub use dead_letters::{DeadLetterDetails, DeadLetterList};
+pub use events::{Publication, Published, Publisher};
+pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
 pub use inbox::PageQuery;
 pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
@@ -37,7 +41,8 @@ pub use sessions::SignIn;
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
-    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, HistoryPage, HistoryRange, Member, MemberMarks, PutBack, StatusOf,
+    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange,
+    Member, MemberMarks, PutBack, StatusOf,
 };
 
 use std::sync::Arc;
@@ -52,6 +57,7 @@ use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
+use events::PublishQueue;
 use fallback_poll::FallbackPoll;
 use low_watermark::LowWatermarks;
 
@@ -95,6 +101,8 @@ pub struct Service {
     admission: AdmissionQueue,
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
+    events: PublishQueue,
+    tasks: TaskTracker,
 }
 
 impl Service {
@@ -104,7 +112,19 @@ impl Service {
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
-        Self { store, delivery, hub, notifier, metrics, clock, admission, fallback_poll, low_watermarks }
+        Self {
+            store,
+            delivery,
+            hub,
+            notifier,
+            metrics,
+            clock,
+            admission,
+            fallback_poll,
+            low_watermarks,
+            events: PublishQueue::default(),
+            tasks: tasks.clone(),
+        }
     }
 
     /// The permits to ask something of the database.
@@ -120,11 +140,19 @@ impl Service {
     /// Runs what this user asks of the database once it is admitted. `what` is asked, in words for the log. While the database is away
     /// nothing waits to be admitted: with each try taking seconds, the last in line would hear of it after a minute.
     async fn ask<T>(&self, user: &ExternalId, what: &'static str, asked: impl Future<Output = store::Result<T>>) -> Result<T, Refusal> {
+        self.try_asking(user, asked).await?.map_err(|cause| Refusal::of(&cause, what))
+    }
+
+    /// The same, with the error of the store as it is.
+    ///
+    /// # Errors
+    /// The refusal of the admission: [`Refusal::Busy`] or [`Refusal::Unavailable`]. Nothing was asked then.
+    async fn try_asking<T>(&self, user: &ExternalId, asked: impl Future<Output = store::Result<T>>) -> Result<store::Result<T>, Refusal> {
         let _admission = tokio::select! {
             biased;
             admitted = self.admission.admit_request(user) => admitted?,
             () = self.health().gone() => return Err(Refusal::Unavailable),
         };
-        asked.await.map_err(|cause| Refusal::of(&cause, what))
+        Ok(asked.await)
     }
 }
