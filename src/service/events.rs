@@ -104,7 +104,7 @@ impl Service {
             }
             let way = match self.may_publish(publisher, &request) {
                 Err(refusal) => {
-                    self.metrics.refused(refusal.code());
+                    self.count_event(&Err(refusal));
                     Way::Refused(refusal)
                 }
                 Ok(()) => {
@@ -117,6 +117,16 @@ impl Service {
         }
         self.enqueue(publisher, queued);
         ways
+    }
+
+    /// Counts an event by its outcome.
+    fn count_event(&self, outcome: &Answer) {
+        let outcome = match outcome {
+            Ok(published) if published.is_duplicate => "duplicate",
+            Ok(_) => "published",
+            Err(refusal) => refusal.code().as_str(),
+        };
+        self.metrics.events_published.of(outcome).inc();
     }
 
     /// What the token says, and the rate of those whose token says nothing. The event is counted.

@@ -12,6 +12,9 @@ use crate::protocol::publish::{PublishRequest, PublishRight, PublishTarget, Urge
 use crate::service::Service;
 use crate::store::{self, EventOutcome, EventRequest, EventTarget};
 
+/// Repetitions of a batch because ids of it were stored elsewhere at the same time.
+const AGAIN_MAX: u8 = 10;
+
 impl Service {
     /// Queues these events, and starts the task that writes them where none runs. Those that do not fit are refused `busy`.
     pub(super) fn enqueue(&self, publisher: &Publisher, events: Vec<Queued>) {
@@ -25,7 +28,7 @@ impl Service {
                 self.tasks.spawn(async move { service.write_events(&profile, turn).await });
             }
             Err(events) => {
-                events.into_iter().for_each(|event| answer(event, Err(Refusal::BUSY)));
+                events.into_iter().for_each(|event| self.answer(event, Err(Refusal::BUSY)));
             }
         }
     }
@@ -44,13 +47,13 @@ impl Service {
     async fn write_batch(&self, publisher: &Profile, batch: Vec<Queued>) {
         let known = match self.find_named(publisher, &batch).await {
             Ok(known) => known,
-            Err(refusal) => return batch.into_iter().for_each(|event| answer(event, Err(refusal))),
+            Err(refusal) => return batch.into_iter().for_each(|event| self.answer(event, Err(refusal))),
         };
         let requests: Vec<EventRequest> = batch.iter().map(|event| request_of(event, &known)).collect();
         let outcomes = self.store_events(publisher, &requests).await;
         for ((event, request), outcome) in batch.into_iter().zip(&requests).zip(outcomes) {
             let told = outcome.and_then(|outcome| self.accepted(request, outcome));
-            answer(event, told);
+            self.answer(event, told);
         }
     }
 
@@ -75,6 +78,7 @@ impl Service {
     async fn store_events(&self, publisher: &Profile, requests: &[EventRequest]) -> Vec<Result<EventOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut parts: Vec<Range<usize>> = vec![0..requests.len()];
+        let mut again = AGAIN_MAX;
         while let Some(part) = parts.pop() {
             let publishing = self.store.publish(publisher.user, &requests[part.clone()]);
             match self.try_asking(&publisher.external, publishing).await {
@@ -83,11 +87,22 @@ impl Service {
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
                 }
+                // Somebody has just stored an id of these elsewhere: now it is seen.
+                Ok(Err(store::Error::Taken(_))) if again > 0 => {
+                    again -= 1;
+                    parts.push(part);
+                }
                 Ok(Err(cause)) => outcomes.extend(part.map(|_| Err(Refusal::of(&cause, "publishing events")))),
                 Err(refusal) => outcomes.extend(part.map(|_| Err(refusal))),
             }
         }
         outcomes
+    }
+
+    /// The caller may be gone: then nobody is answered.
+    fn answer(&self, event: Queued, told: Answer) {
+        self.count_event(&told);
+        let _ = event.answer.send(told);
     }
 
     /// Wakes those for whom an event waits that has just been stored.
@@ -103,14 +118,9 @@ impl Service {
             EventOutcome::Conflict => Err(Refusal::Conflict),
             EventOutcome::NotFound => Err(Refusal::NotFound),
             EventOutcome::Forbidden => Err(Refusal::NotAPublisher),
-            EventOutcome::TooLate => Err(Refusal::Purged),
+            EventOutcome::TooLate => Err(Refusal::TooLate),
         }
     }
-}
-
-/// The caller may be gone: then nobody is answered.
-fn answer(event: Queued, told: Answer) {
-    let _ = event.answer.send(told);
 }
 
 /// Whether one event of many may have caused it, and others would be stored without that one.
