@@ -174,8 +174,9 @@ create function restante_fan_out(
   p_after_class inbox_class,
   p_rows_max    integer,
   p_waiting_max integer,
-  out users      bigint[],      -- per row that was written: its user,
-  out classes    inbox_class[], -- … and the inbox
+  out users      bigint[],      -- per inbox in which something waits now that did not before: its user,
+  out classes    inbox_class[], -- … and its class
+  out rows_done  integer,       -- recipients that wait no more for a row
   out next_user  bigint,        -- the next page begins behind this inbox; null: this was the last page
   out next_class inbox_class
 )
@@ -202,6 +203,7 @@ declare
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
+  rows_done := 0;
   select array_agg(q.user_id order by q.user_id, q.class), array_agg(q.class order by q.user_id, q.class), sum(q.rows) into v_users, v_classes, v_looked
     from (select r.user_id, r.class, count(*) as rows
             from (select x.user_id, x.class from fan_out_recipients x where (x.user_id, x.class) > (p_after_user, p_after_class)
@@ -259,6 +261,7 @@ begin
   if v_count <> cardinality(users) then
     raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
   end if;
+  rows_done := v_count;
   perform from (select distinct unnest(v_ids) as id order by 1) u
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
   update fan_outs f set waiting = f.waiting - u.rows

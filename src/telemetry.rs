@@ -198,6 +198,8 @@ metrics! {
     job_rows: Labelled<Counter> = labelled("job", counter), "job_rows", "Rows that passes of a job have worked off at this node";
     job_success_age: Labelled<AgeGauge> = labelled("job", age), "job_success_age" in Seconds,
         "Time since a pass of a job last succeeded: at whatever node, where one node does it for all";
+    fan_out_waiting: Gauge = gauge(), "fan_out_waiting",
+        "Rows of events to listed users that are still to be written, counted up to 10,000, at the node that does the job fan_out";
     retention_lag: Gauge = gauge(), "retention_lag" in Seconds,
         "How long after its time the oldest row or message went, or should have, that the present or the last sweep of the job retention met at this node";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";

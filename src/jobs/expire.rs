@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{DoneBy, Job, Passed, Rest};
 use crate::delivery::Delivery;
-use crate::domain::Status;
+use crate::domain::{Class, Status};
 use crate::store::{self, ExpiredPage, ExpiryCursor, Store};
 
 /// The interval between two passes. A message expires at most this late.
@@ -47,9 +47,9 @@ impl Expire {
         Self { store, delivery, sweep: None, underway: None }
     }
 
-    /// Senders are told of the rows that ended.
+    /// Senders are told of the rows that ended. Of events nobody is.
     fn tell(&self, page: &ExpiredPage) {
-        for ended in &page.rows {
+        for ended in page.rows.iter().filter(|ended| ended.row.class == Class::Chat) {
             let reason = Some("its time had come".to_owned());
             self.delivery.receipts().moved(&[&ended.row], Status::Expired, ended.at, reason, |_| Some(ended.member.clone()));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{DoneBy, Job, Passed, Rest};
 use crate::delivery::Delivery;
-use crate::domain::Status;
+use crate::domain::{Class, Status};
 use crate::store::{self, Store};
 
 /// The interval between two passes.
@@ -32,9 +32,10 @@ impl Finish {
     /// Ends a part of what waits for one member that has left. None: nothing is left that no other node works on.
     async fn end_departures(&self) -> store::Result<Option<usize>> {
         let Some(part) = self.store.end_departures(MESSAGES_AT_ONCE).await? else { return Ok(None) };
-        let rows: Vec<_> = part.rows.iter().collect();
+        // Nobody is told of events.
+        let rows: Vec<_> = part.rows.iter().filter(|row| row.class == Class::Chat).collect();
         self.delivery.receipts().moved(&rows, Status::Expired, part.at, Some("left".to_owned()), |_| Some(part.member.clone()));
-        Ok(Some(rows.len()))
+        Ok(Some(part.rows.len()))
     }
 }
 

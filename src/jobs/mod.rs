@@ -2,10 +2,11 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `devices`, `expire`,
-//! `finish`, `horizon`, `reap`, `retention`.
+//! `fan_out`, `finish`, `horizon`, `reap`, `retention`.
 
 mod devices;
 mod expire;
+mod fan_out;
 mod finish;
 mod horizon;
 mod job;
@@ -22,6 +23,7 @@ use crate::delivery::Delivery;
 use crate::presence::Node;
 use devices::Devices;
 use expire::Expire;
+use fan_out::FanOut;
 use finish::Finish;
 use horizon::Horizon;
 pub use job::{DoneBy, Job, Passed, Rest};
@@ -35,6 +37,7 @@ pub fn start(node: &Node, delivery: &Delivery, retention_days: u16, tasks: &Task
     let on = JobNode::new(node.store.clone(), node.bus.me(), Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(Devices::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
     if retention_days > 0 {

@@ -10,6 +10,8 @@ use crate::domain::{Class, UserId, limits};
 pub struct FannedOut {
     /// Inboxes in which something waits now that did not before.
     pub inboxes: Vec<(UserId, Class)>,
+    /// Rows that were taken from the list.
+    pub rows: usize,
     /// The place at which the next page begins. None: this was the last one.
     pub next: Option<(UserId, Class)>,
 }
@@ -29,14 +31,14 @@ impl Store {
         let written = row.users.unwrap_or_default().into_iter().zip(row.classes.unwrap_or_default());
         let inboxes = written.map(|(user, class)| (UserId(user), Class::from(class))).collect();
         let next = row.next_user.zip(row.next_class).map(|(user, class)| (UserId(user), class.into()));
-        Ok(FannedOut { inboxes, next })
+        Ok(FannedOut { inboxes, rows: usize::try_from(row.rows_done).unwrap_or_default(), next })
     }
 
-    /// Is a row of a listed user still to be written?
+    /// The number of rows of listed users that are still to be written, counted up to 10,000.
     ///
     /// # Errors
     /// As [`Self::fan_out`].
-    pub async fn is_fanning_out(&self) -> Result<bool> {
-        Ok(sqlx::query_file_scalar!("src/store/sql/is_fanning_out.sql").fetch_one(self.database()).await?)
+    pub async fn fan_out_waiting(&self) -> Result<i64> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/fan_out_waiting.sql").fetch_one(self.database()).await?)
     }
 }

@@ -346,8 +346,8 @@ async fn plans_kept_from_when_the_database_was_empty_do_not_scan_it_once_it_is_f
         run(&mut connection, UNWATCHED).await;
         let small = format!(
             "insert into chats (id, kind) select md5('small' || n)::uuid, 'group' from generate_series(1, {chats}) n; \
-             insert into chat_heads (chat_id) select id from chats; \
-             insert into chat_members (chat_id, user_id) select c.id, u.id from chats c, restante_users(array['first', 'second']) u; \
+             insert into chat_heads (chat_id) select id from chats where kind = 'group'; \
+             insert into chat_members (chat_id, user_id) select c.id, u.id from chats c, restante_users(array['first', 'second']) u where c.kind = 'group'; \
              insert into marks (chat_id, user_id) select chat_id, user_id from chat_members; \
              select restante_send(md5('small1')::uuid, 'first', 'x') from generate_series(1, 2){look}"
         );

@@ -83,6 +83,63 @@ where s.user_id is null and m.seq > k.purged_seq
 union all
 select 'row ' || s.user_id || ' ' || s.class || ' ' || s.seq || ' is ' || s.status || ' and endings says ' || coalesce(e.status::text, 'nothing')
 from message_status s full join (select * from endings where status <> 'sent') e on e.message_id = s.message_id and e.user_id = s.user_id
-where (s.status in ('failed', 'expired')) is distinct from (e.status is not null) or e.status <> s.status
+where (s.status = 'failed' or s.status = 'expired' and s.class = 'chat') is distinct from (e.status is not null) or e.status <> s.status
 union all
 select 'outgoing holds ' || count(*) || ' requests' from outgoing having count(*) > 0
+union all
+select 'outgoing_events holds ' || count(*) || ' requests' from outgoing_events having count(*) > 0
+union all
+select 'stream ' || c.id || ' of feed ' || coalesce(s.feed_id::text, 'nothing') || ' ' || coalesce(s.class::text, '') || ' numbers ' || h.class
+from chats c join chat_heads h on h.chat_id = c.id left join feeds s on s.chat_id = c.id
+where (c.kind = 'feed') <> (s.chat_id is not null) or s.class <> h.class
+union all
+select 'user ' || u.id || ' follows everyone in ' || count(f.user_id) || ' streams'
+from users u left join followers f on f.user_id = u.id and f.feed_id = '00000000-0000-0000-0000-000000000001'
+group by u.id having count(f.user_id) <> 2
+union all
+select 'follower ' || f.user_id || ' of feed ' || f.feed_id || ' ' || f.class || ': cursor ' || f.cursor_seq || ' beyond last_seq ' || coalesce(h.last_seq, 0)
+from followers f left join feeds s on s.feed_id = f.feed_id and s.class = f.class left join chat_heads h on h.chat_id = s.chat_id
+where h.last_seq is null or f.cursor_seq > h.last_seq
+union all
+select 'follower ' || f.user_id || ' of feed ' || f.feed_id || ' ' || f.class || ': number ' || m.seq || ' at or below its cursor ' || f.cursor_seq || ' has neither row nor gap'
+from followers f
+join feeds s on s.feed_id = f.feed_id and s.class = f.class
+join inboxes i on i.user_id = f.user_id and i.class = f.class and i.purged_seq = 0
+join messages m on m.chat_id = s.chat_id and m.seq > f.followed_seq and m.seq <= f.cursor_seq
+where m.sender_id <> f.user_id
+  and not exists (select from event_exceptions x where x.message_id = m.id and x.user_id = f.user_id)
+  and not exists (select from message_status r where r.message_id = m.id and r.user_id = f.user_id)
+  and not exists (select from inbox_gaps g where g.user_id = f.user_id and g.class = f.class and g.feed_id = f.feed_id and m.seq between g.from_feed_seq and g.to_feed_seq)
+union all
+select 'user ' || r.user_id || ' has a row of number ' || m.seq || ' of feed ' || s.feed_id || ' ' || s.class || ' that it has not taken, or that is not for it'
+from message_status r
+join messages m on m.id = r.message_id
+join feeds s on s.chat_id = m.chat_id and s.feed_id <> '00000000-0000-0000-0000-000000000002'
+left join followers f on f.user_id = r.user_id and f.feed_id = s.feed_id and f.class = s.class
+where r.class <> s.class or m.seq > f.cursor_seq or exists (select from event_exceptions x where x.message_id = m.id and x.user_id = r.user_id)
+union all
+select 'user ' || g.user_id || ': gaps ' || g.seq || ' and ' || o.seq || ' of feed ' || g.feed_id || ' ' || g.class || ' share numbers'
+from inbox_gaps g join inbox_gaps o on o.user_id = g.user_id and o.class = g.class and o.feed_id = g.feed_id and o.seq > g.seq
+where o.from_feed_seq <= g.to_feed_seq
+union all
+select 'user ' || g.user_id || ': number ' || m.seq || ' of feed ' || g.feed_id || ' ' || g.class || ' has a row and lies in gap ' || g.seq
+from inbox_gaps g
+join feeds s on s.feed_id = g.feed_id and s.class = g.class
+join messages m on m.chat_id = s.chat_id and m.seq between g.from_feed_seq and g.to_feed_seq
+join message_status r on r.message_id = m.id and r.user_id = g.user_id
+union all
+select 'event ' || coalesce(f.message_id, r.message_id) || ': ' || coalesce(f.waiting, 0) || ' rows wait to be written and ' || coalesce(r.rows, 0) || ' are listed'
+from fan_outs f full join (select message_id, count(*) as rows from fan_out_recipients group by message_id) r on r.message_id = f.message_id
+where coalesce(f.waiting, 0) <> coalesce(r.rows, 0)
+union all
+select 'event ' || f.message_id || ' has ' || f.recipients || ' recipients, of which ' || f.waiting || ' wait for rows, and ' || count(r.user_id) || ' rows'
+from fan_outs f left join message_status r on r.message_id = f.message_id
+-- rows that were purged are not counted any more
+where not exists (select from inboxes i where i.purged_seq > 0)
+group by f.message_id, f.recipients, f.waiting having count(r.user_id) <> f.recipients - f.waiting
+union all
+select 'user ' || w.user_id || ' ' || w.class || ' has a row of number ' || m.seq || ' to listed users while number ' || w.seq || ' waits to be written'
+from (select user_id, class, min(seq) as seq from fan_out_recipients group by user_id, class) w
+join message_status r on r.user_id = w.user_id and r.class = w.class
+join messages m on m.id = r.message_id and m.seq > w.seq
+join feeds s on s.chat_id = m.chat_id and s.feed_id = '00000000-0000-0000-0000-000000000002'

@@ -19,10 +19,11 @@ create trigger joining_is_noted after insert on chat_members for each row execut
 create trigger leaving_is_noted after update on chat_members for each row
   when (old.joined_seq <> new.joined_seq or old.left_seq is distinct from new.left_seq) execute function judge.note_membership();";
 
-const CHATS: &str = "select chat_id, last_seq from chat_heads where $1 is null or chat_id = $1";
-const PURGED: &str = "select id, purged_seq from chats where $1 is null or id = $1";
+const CHATS: &str =
+    "select chat_id, last_seq from chat_heads where ($1 is null or chat_id = $1) and chat_id not in (select chat_id from feeds)";
+const PURGED: &str = "select id, purged_seq from chats where ($1 is null or id = $1) and kind <> 'feed'";
 const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, m.content, coalesce(m.expires_at <= clock_timestamp(), false)
-  from messages m join users u on u.id = m.sender_id where $1 is null or m.chat_id = $1";
+  from messages m join users u on u.id = m.sender_id where ($1 is null or m.chat_id = $1) and m.chat_id not in (select chat_id from feeds)";
 const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''),
          coalesce(e.later, 0)
   from message_status s join users u on u.id = s.user_id
