@@ -58,7 +58,8 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     let opening = context.service.open(permit, request).await.map_err(Refusal::to_one_of_a_crowd)?;
     let (mailbox, notes) = mailbox();
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
-    let client = Client { session: SessionId::generate_by(&context.clock), profile, options, session_no, mailbox };
+    let (session, publish_right) = (SessionId::generate_by(&context.clock), identity.scope.publish_right());
+    let client = Client { session, profile, publish_right, options, session_no, mailbox };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.

@@ -42,6 +42,7 @@ impl Codec for JsonFrames {
             ServerEvent::Drained(drained) => frame(reply_to, drained),
             ServerEvent::Gap(gap) => frame(reply_to, gap),
             ServerEvent::Sent(answer) => frame(reply_to, answer),
+            ServerEvent::Published(published) => frame(reply_to, published),
             ServerEvent::SkipOk(message_id) => frame(reply_to, &SkipOk { message_id: *message_id }),
             ServerEvent::Echo(message) => message.json(|message| sent_echo_frame(message)),
             ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Fault;
-use super::server::{Drained, Draining, Gap, PresenceState, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
+use super::server::{Drained, Draining, Gap, PresenceState, Published, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
 use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, MessageId, Receipt, ReceiptCounts, Status};
 
 /// An event for one client.
@@ -35,6 +35,8 @@ pub enum ServerEvent {
     Gap(Gap),
     /// `message:sent`, the answer to a send.
     Sent(SentAnswer),
+    /// `event:published`, the answer to `event:publish`.
+    Published(Published),
     /// `message:sent` for the sender's other sessions.
     Echo(Encoded<Arc<Message>>),
     /// `message:skip:ok`: nothing waits for this message any more.

@@ -53,6 +53,8 @@ fn valid_frames() -> Vec<String> {
         with_data("presence:subscribe", r#"{"userIds":[]}"#),
         with_data("authenticate", r#"{"token":"a.b.c"}"#),
         r#"{"event":"ping"}"#.to_owned(),
+        with_data("event:publish", &format!(r#"{{"eventId":"{ID}","type":"new_post","data":{metadata},"to":{{"users":["anna"]}}}}"#)),
+        with_data("event:publish", &format!(r#"{{"type":"x","to":{{"feed":"{ID}"}},"except":["ben"],"ttlMs":60000,"urgent":true}}"#)),
     ]
 }
 
@@ -63,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_frames_never_panic(which in 0..11_usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+    fn mutated_frames_never_panic(which in 0..13_usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
         let mut bytes = valid_frames()[which].clone().into_bytes();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at); } else { bytes[at] = byte; }
@@ -71,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn spliced_frames_never_panic(a in 0..11_usize, b in 0..11_usize, at in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
+    fn spliced_frames_never_panic(a in 0..13_usize, b in 0..13_usize, at in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
         let (a, b) = (&valid_frames()[a], &valid_frames()[b]);
         let text = format!("{}{}", &a[..at.index(a.len())], &b[to.index(b.len())..]);
         let _ = parsed(&text);

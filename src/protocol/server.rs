@@ -146,6 +146,16 @@ events! {
         duplicate: bool,
     }
 
+    /// The event is stored.
+    "event:published" Published {
+        /// Its id.
+        event_id: MessageId,
+        /// When it was accepted.
+        created_at: Timestamp,
+        /// It had been accepted before: this is the first result again.
+        duplicate: bool,
+    }
+
     /// No message is refused any more for this one.
     "message:skip:ok" SkipOk {
         /// The message.

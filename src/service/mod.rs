@@ -5,12 +5,14 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`].
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
-//! `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
-//! `low_watermark`; `feed_wakes` wakes those who follow a feed.
+//! `feeds` and `events`, `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with
+//! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod chats;
 mod dead_letters;
 mod echoes;
+mod events;
+mod feeds;
 mod inbox;
 mod marks;
 mod members;
@@ -30,6 +32,8 @@ mod low_watermark;
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
 pub use dead_letters::{DeadLetterDetails, DeadLetterList};
+pub use events::{Publication, Published, Publisher};
+pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
 pub use inbox::PageQuery;
 pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
@@ -38,7 +42,8 @@ pub use sessions::SignIn;
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
-    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, HistoryPage, HistoryRange, Member, MemberMarks, PutBack, StatusOf,
+    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange,
+    Member, MemberMarks, PutBack, StatusOf,
 };
 
 use std::sync::Arc;
@@ -53,6 +58,7 @@ use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
+use events::PublishQueue;
 use fallback_poll::FallbackPoll;
 use feed_wakes::FeedWakes;
 use low_watermark::LowWatermarks;
@@ -97,6 +103,8 @@ pub struct Service {
     admission: AdmissionQueue,
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
+    events: PublishQueue,
+    tasks: TaskTracker,
 }
 
 impl Service {
@@ -110,7 +118,19 @@ impl Service {
         let (of_metrics, of_admission) = (Arc::clone(&metrics), admission.clone());
         let feed_wakes = FeedWakes { store: of_store, hub: of_hub, notifier: of_notifier, metrics: of_metrics, admission: of_admission };
         tasks.spawn(stop.clone().run_until_cancelled_owned(feed_wakes.run()));
-        Self { store, delivery, hub, notifier, metrics, clock, admission, fallback_poll, low_watermarks }
+        Self {
+            store,
+            delivery,
+            hub,
+            notifier,
+            metrics,
+            clock,
+            admission,
+            fallback_poll,
+            low_watermarks,
+            events: PublishQueue::default(),
+            tasks: tasks.clone(),
+        }
     }
 
     /// The permits to ask something of the database.
@@ -126,11 +146,19 @@ impl Service {
     /// Runs what this user asks of the database once it is admitted. `what` is asked, in words for the log. While the database is away
     /// nothing waits to be admitted: with each try taking seconds, the last in line would hear of it after a minute.
     async fn ask<T>(&self, user: &ExternalId, what: &'static str, asked: impl Future<Output = store::Result<T>>) -> Result<T, Refusal> {
+        self.try_asking(user, asked).await?.map_err(|cause| Refusal::of(&cause, what))
+    }
+
+    /// The same, with the error of the store as it is.
+    ///
+    /// # Errors
+    /// The refusal of the admission: [`Refusal::Busy`] or [`Refusal::Unavailable`]. Nothing was asked then.
+    async fn try_asking<T>(&self, user: &ExternalId, asked: impl Future<Output = store::Result<T>>) -> Result<store::Result<T>, Refusal> {
         let _admission = tokio::select! {
             biased;
             admitted = self.admission.admit_request(user) => admitted?,
             () = self.health().gone() => return Err(Refusal::Unavailable),
         };
-        asked.await.map_err(|cause| Refusal::of(&cause, what))
+        Ok(asked.await)
     }
 }

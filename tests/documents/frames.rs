@@ -178,6 +178,14 @@ fn frames_of_statuses() -> Vec<Value> {
         frame("", &list),
         frame("", &mark),
         frame("", &counts),
+        frame(
+            "9",
+            &server::Published {
+                event_id: message_id("0192f0c0-9f00-7a10-8d1c-0f6f2b6a7c11"),
+                created_at: Timestamp(AT),
+                duplicate: false,
+            },
+        ),
         frame("8", &server::SkipOk { message_id: message_id_ }),
         frame("2", &server::DeliveredOk {}),
         frame("3", &server::RejectOk::new(message_id_, AttemptOutcome::Counted(1))),

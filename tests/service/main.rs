@@ -47,6 +47,7 @@ mod overtaken;
 mod own_reading;
 mod pooler;
 mod protocol;
+mod publishing;
 mod reads;
 mod receipt_counts;
 mod restore;

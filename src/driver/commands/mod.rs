@@ -3,6 +3,7 @@
 mod ack;
 mod authenticate;
 mod presence;
+mod publish;
 mod read;
 mod reject;
 pub(super) mod send;
@@ -20,6 +21,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     let Frame { id, event } = frame;
     match event {
         ClientEvent::Send(request) => send::send(driver, id, request),
+        ClientEvent::Publish(request) => publish::publish(driver, id, *request),
         ClientEvent::Skip(message) => skip::skip(driver, id, message),
         ClientEvent::Delivered(request) => ack::ack(driver, id, request),
         ClientEvent::Reject(request) => reject::reject(driver, id, request),
@@ -38,6 +40,7 @@ pub fn apply_late<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     match frame.event {
         ClientEvent::Delivered(_) | ClientEvent::Reject(_) | ClientEvent::Read(_) => apply(driver, Frame { id: None, ..frame }),
         ClientEvent::Send(_)
+        | ClientEvent::Publish(_)
         | ClientEvent::Skip(_)
         | ClientEvent::Authenticate { .. }
         | ClientEvent::Typing { .. }
