@@ -27,7 +27,11 @@ async fn a_follower_gets_what_is_published_between_following_and_leaving() {
     published(&anna, event(3)).await;
     assert_eq!(waiting(&ben, "event").await, [json!(2), json!(3)]);
     assert_eq!(ben.get(&path).await.1["isFollower"], true);
-    assert_eq!(told(ben.request(Method::POST, &format!("{path}/unfollow")).send().await.unwrap()).await, (200, json!({})), "without a body");
+    assert_eq!(
+        told(ben.request(Method::POST, &format!("{path}/unfollow")).send().await.unwrap()).await,
+        (200, json!({})),
+        "without a body"
+    );
     published(&anna, event(4)).await;
     assert_eq!(waiting(&ben, "event").await, [json!(null); 0]);
     assert_eq!(ben.get(&path).await.1["isFollower"], false);
@@ -75,7 +79,9 @@ async fn a_feed_is_made_once_and_shown_to_each_as_it_concerns_them() {
         assert_eq!([&seen["isMaker"], &seen["isPublisher"], &seen["isFollower"]], expected.map(|is| json!(is)).each_ref(), "{seen}");
         assert_eq!(seen["title"], "news");
     }
-    for body in [json!({"title": "t".repeat(257)}), json!({"publishers": "ben"}), json!({"feedId": 7}), json!({"publishers": vec!["u"; 501]})] {
+    for body in
+        [json!({"title": "t".repeat(257)}), json!({"publishers": "ben"}), json!({"feedId": 7}), json!({"publishers": vec!["u"; 501]})]
+    {
         assert_eq!(anna.post("/v1/feeds", body.clone()).await.1["error"]["code"], "invalid", "{body}");
     }
     assert_eq!(anna.get(&format!("/v1/feeds/{}", new_id())).await.0, 404);
