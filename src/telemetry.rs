@@ -151,7 +151,7 @@ metrics! {
     dead_letters: Labelled<Counter> = labelled("action", counter), "dead_letters",
         "Dead letters that operators put back or gave up through this node: requeued, discarded";
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
-    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
+    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, feed, look";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
     unreadable_rows: Counter = counter(), "unreadable_rows", "Rows of inboxes that could not be read, each time that a page came by one";
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,

@@ -5,8 +5,8 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`].
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
-//! `low_watermark`.
+//! `feeds` and `events`, `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with
+//! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod chats;
 mod dead_letters;
@@ -26,6 +26,7 @@ mod announce;
 mod admission;
 mod batcher;
 mod fallback_poll;
+mod feed_wakes;
 mod low_watermark;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
@@ -59,6 +60,7 @@ use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
 use events::PublishQueue;
 use fallback_poll::FallbackPoll;
+use feed_wakes::FeedWakes;
 use low_watermark::LowWatermarks;
 
 /// The parts of a node that the service is made of.
@@ -112,6 +114,10 @@ impl Service {
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
+        let (of_store, of_hub, of_notifier) = (store.clone(), Arc::clone(&hub), notifier.clone());
+        let (of_metrics, of_admission) = (Arc::clone(&metrics), admission.clone());
+        let feed_wakes = FeedWakes { store: of_store, hub: of_hub, notifier: of_notifier, metrics: of_metrics, admission: of_admission };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(feed_wakes.run()));
         Self {
             store,
             delivery,

@@ -42,6 +42,7 @@ mod settle;
 mod shape;
 mod slots;
 mod stall_detector;
+mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
@@ -87,6 +88,7 @@ pub use settle::{
 pub use shape::Shape;
 pub use slots::Slots;
 pub use stall_detector::StallDetector;
+pub use streams::StreamHead;
 pub use unfit::Unfit;
 
 use std::time::Duration;

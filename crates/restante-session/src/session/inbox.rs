@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{ChatId, ChatSeq, Envelope, GapReason, InboxSeq, Page, PageRow};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Page, PageRow};
 
 use super::ClassStart;
 use super::check::Check;
@@ -12,6 +12,9 @@ use super::low_watermark::LowWatermark;
 /// Chats that the user has left, and that are remembered. An offer of one that was forgotten is emitted: it comes long after
 /// the news of the leaving, which is rare.
 const LEFT_MAX: usize = 64;
+
+/// Pages of events that bring nothing and are not the last, one after another.
+const IDLE_PAGES_MAX: u8 = 20;
 
 /// The knowledge about rows above the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +77,8 @@ pub(super) struct Inbox {
     pub(super) check: Check,
     /// Chats that the user has left, and up to where: their offers are not trusted.
     left: VecDeque<(ChatId, ChatSeq)>,
+    /// Pages one after another that brought nothing.
+    idle_pages: u8,
     /// Before the first page has arrived nothing is drained, not even an empty inbox.
     first_page: FirstPage,
 }
@@ -99,6 +104,7 @@ impl Inbox {
             drain: Drain::UnderWay,
             check: Check::Idle,
             left: VecDeque::new(),
+            idle_pages: 0,
             first_page: FirstPage::Awaited,
         }
     }
@@ -169,8 +175,7 @@ impl Inbox {
             Nudge::Woken => false,
         };
         self.check.page();
-        // A full page that moved nothing would be asked for again and again: leave the rest to the fallback poll.
-        let goes_on = !page.is_last && self.cursor > before;
+        let goes_on = !page.is_last && self.goes_on(page.class, before);
         self.supply = if goes_on || !saw_everything { Supply::MayWait } else { Supply::Live };
         self.first_page = match self.first_page {
             FirstPage::CaughtUp => FirstPage::CaughtUp,
@@ -178,6 +183,17 @@ impl Inbox {
             FirstPage::Awaited | FirstPage::Arrived => FirstPage::Arrived,
         };
         held
+    }
+
+    /// A page that moved nothing would be asked for again and again: leave the rest to the fallback poll. Of feeds there are such pages,
+    /// since what is new may not be for this user, and the next page is behind it: a few of them may follow one another.
+    fn goes_on(&mut self, class: Class, before: InboxSeq) -> bool {
+        let idle_max = match class {
+            Class::Chat => 0,
+            Class::Alert | Class::Event => IDLE_PAGES_MAX,
+        };
+        self.idle_pages = if self.cursor > before { 0 } else { self.idle_pages.saturating_add(1) };
+        self.idle_pages <= idle_max
     }
 
     /// Takes a row if it is above the cursor; of a gap only the part that is.
@@ -201,7 +217,8 @@ impl Inbox {
         }
     }
 
-    /// So many events came, up to the cursor. Above the numbers of the time of connect these are the ones that had none then.
+    /// So many events came, up to the cursor. Above the numbers of the time of connect these are the ones that had none then; one that
+    /// an operator has put back meanwhile is taken for one of them.
     fn came(&mut self, count: u32) {
         if self.cursor > self.target && count > 0 && self.to_come > 0 {
             self.to_come = self.to_come.saturating_sub(count);

@@ -42,6 +42,8 @@ struct Stored {
 struct Published {
     message: Arc<Message>,
     place: FeedPlace,
+    /// False: the user has published it, or is excepted. It gets no number.
+    is_wanted: bool,
 }
 
 pub(super) struct Database {
@@ -91,11 +93,11 @@ impl Database {
     }
 
     /// Stores an event of a feed once. It has no number in the inbox before a page is read.
-    pub(super) fn publish(&mut self, class: Class, feed_no: u128, lives: Option<Duration>) {
+    pub(super) fn publish(&mut self, class: Class, feed_no: u128, lives: Option<Duration>, is_wanted: bool) {
         let stream = STREAMS + 10 * feed_no + class as u128;
         let message = self.make(class, 0, stream, 1, lives).message;
         let place = FeedPlace { feed: FeedId(uuid::Uuid::from_u128(feed_no)), seq: FeedSeq(message.seq.0) };
-        self.inboxes[class].to_come.push_back(Published { message, place });
+        self.inboxes[class].to_come.push_back(Published { message, place, is_wanted });
     }
 
     fn make(&mut self, class: Class, seq: i64, chat_no: u128, numbers: i64, lives: Option<Duration>) -> Envelope {
@@ -112,16 +114,20 @@ impl Database {
         for _ in 0..TAKEN_MAX {
             let time = self.time;
             let inbox = &mut self.inboxes[class];
-            let Some(Published { message, place }) = inbox.to_come.pop_front() else { return };
+            let Some(event) = inbox.to_come.pop_front() else { return };
+            if !event.is_wanted {
+                continue;
+            }
             let is_late = |event: &Published| event.message.expires_at.is_some_and(|at| at <= time);
             inbox.last_seq += 1;
-            if !is_late(&Published { message: message.clone(), place }) {
+            let (is_over, Published { message, place, .. }) = (is_late(&event), event);
+            if !is_over {
                 self.places.insert(message.id, (class, inbox.last_seq));
                 inbox.rows.insert(inbox.last_seq, Row { message, status: Status::Sent, attempts: 0, feed: Some(place) });
                 continue;
             }
             let mut range = FeedRange { feed: place.feed, from: place.seq, to: place.seq, count: 1 };
-            while let Some(next) = inbox.to_come.pop_front_if(|next| next.place.feed == range.feed && is_late(next)) {
+            while let Some(next) = inbox.to_come.pop_front_if(|next| next.is_wanted && next.place.feed == range.feed && is_late(next)) {
                 (range.to, range.count) = (next.place.seq, range.count + 1);
             }
             inbox.gaps.insert(inbox.last_seq, (GapReason::Expired, Some(range)));

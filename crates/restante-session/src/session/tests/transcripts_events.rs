@@ -87,6 +87,22 @@ fn what_ended_in_a_feed_is_a_gap_of_its_own_and_takes_no_place_in_the_window() {
 }
 
 #[test]
+fn pages_of_feeds_that_bring_nothing_for_the_user_are_followed_by_the_next_and_not_for_ever() {
+    let mut stage = Stage::waiting(0);
+    stage.on(full_page(EVENT, 0, vec![]), ["drained e0", "read page after e0"]);
+    for _ in 1..20 {
+        stage.on(full_page(EVENT, 0, vec![]), ["read page after e0"]);
+    }
+    stage.on(full_page(EVENT, 0, vec![event_of_feed(1, 7).into()]), ["emit e1", "read page after e1"]);
+    for _ in 0..20 {
+        stage.on(full_page(EVENT, 1, vec![]), ["read page after e1"]);
+    }
+    stage.on(full_page(EVENT, 1, vec![]), []);
+    // Of a chat there is none: it would not end.
+    stage.on(full_page(CHAT, 0, vec![]), ["drained 0"]);
+}
+
+#[test]
 fn drained_waits_for_what_had_no_number_at_connect_and_for_nothing_later() {
     let of_feed = |seqs: std::ops::RangeInclusive<i64>| seqs.map(|seq| event_of_feed(seq, 7).into()).collect::<Vec<_>>();
     let connect = || {

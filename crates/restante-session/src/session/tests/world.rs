@@ -94,7 +94,8 @@ impl World {
         for _ in 0..self.rng.u8(1..6) {
             let feed_no = self.rng.u128(1..3);
             let lives = (self.rng.u8(..3) == 0).then(|| Duration::from_secs(self.rng.u64(..60)));
-            self.db.publish(class, feed_no, lives);
+            let is_wanted = self.rng.u8(..4) > 0;
+            self.db.publish(class, feed_no, lives, is_wanted);
         }
         for connection in &mut self.connections {
             if self.rng.u8(..10) < 7 {
