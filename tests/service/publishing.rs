@@ -3,12 +3,13 @@
 mod feeds;
 mod refused;
 
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::fixtures::{Holder, assert_consistent, number};
-use crate::support::{Api, Connect, Node, SOMEBODY_WAITS, Socket, database, scoped_token, until_true, users};
+use crate::support::{Api, Connect, Node, SOMEBODY_WAITS, database, scoped_token, told, until_true, users};
 
 /// An id that nobody has used.
 fn new_id() -> String {
@@ -73,7 +74,8 @@ async fn listed_users_get_it_once_each_in_the_inbox_of_its_urgency_and_are_made_
     let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
     let shop = node.publisher("shop");
     let names: Vec<String> = (0..700).map(|n| format!("user-{n}")).collect();
-    let to = json!({"users": [&names[..], &names[..10]].concat()});
+    let listed = [&names[..], &names[..10]].concat();
+    let to = json!({"users": listed});
     let urgent = json!({"type": "alarm", "data": 1, "to": to, "urgent": true, "except": ["user-0", "user-699"], "ttlMs": 60_000});
     let id = published(&shop, urgent).await["eventId"].clone();
     published(&shop, json!({"type": "calm", "data": 2, "to": {"users": ["user-1"]}})).await;

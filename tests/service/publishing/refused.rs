@@ -137,16 +137,15 @@ async fn the_same_id_to_many_targets_at_once_is_stored_once() {
     users(&pool, &["ben"]).await;
     for _ in 0..10 {
         let id = new_id();
-        let publishing = [&one, &other].into_iter().flat_map(|node| {
-            let targets = [json!({"everyone": true}), json!({"users": ["ben"]})];
-            targets
-                .into_iter()
-                .flat_map(|to| [false, true].map(|urgent| json!({"eventId": &id, "type": "t", "to": &to, "urgent": urgent})))
-                .map(|event| async move {
-                    let publisher = node.publisher("shop");
-                    published(&publisher, event).await
-                })
-        });
+        let mut events = Vec::new();
+        for to in [json!({"everyone": true}), json!({"users": ["ben"]})] {
+            for urgent in [false, true] {
+                events.push(json!({"eventId": &id, "type": "t", "to": &to, "urgent": urgent}));
+            }
+        }
+        let publishers = [one.publisher("shop"), other.publisher("shop")];
+        let tries = publishers.iter().flat_map(|publisher| events.iter().map(move |event| published(publisher, event.clone())));
+        let publishing: Vec<_> = tries.collect();
         let answers = futures_util::future::join_all(publishing).await;
         assert_eq!(answers.iter().filter(|answer| answer["duplicate"] == false).count(), 1, "{answers:?}");
     }
