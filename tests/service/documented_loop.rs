@@ -177,7 +177,7 @@ async fn events_are_taken_once_each_in_order_and_across_connections() {
     tokio::time::timeout(PATIENCE, work).await.expect("the first ones do not come");
     // Some end before anybody has come for them: they are one number, and it is told.
     publish(71, 80, "1 millisecond").await;
-    until(&pool, "select count(*) >= 10 from messages where expires_at <= clock_timestamp()").await;
+    until(&pool, "they have expired", "select count(*) >= 10 from messages where expires_at <= clock_timestamp()").await;
     publish(81, 90, "1 day").await;
     let work = bob.run(|bob| bob.contiguous.as_ref().unwrap()["event"] == 81);
     tokio::time::timeout(PATIENCE, work).await.expect("not everything comes, or is told");
