@@ -24,6 +24,7 @@ mod events;
 mod expiry;
 mod explain;
 mod failover;
+mod feeds_store;
 mod first_steps;
 mod floods;
 mod former_members;
