@@ -79,10 +79,11 @@ async fn listed_users_get_it_once_each_in_the_inbox_of_its_urgency_and_are_made_
     let urgent = json!({"type": "alarm", "data": 1, "to": to, "urgent": true, "except": ["user-0", "user-699"], "ttlMs": 60_000});
     let id = published(&shop, urgent).await["eventId"].clone();
     published(&shop, json!({"type": "calm", "data": 2, "to": {"users": ["user-1"]}})).await;
+    // A job writes the rows beyond the first 500.
+    until_true(&pool, "select count(*) = 699 from message_status").await;
     let one = node.api("user-1");
     assert_eq!((waiting(&one, "alert").await, waiting(&one, "event").await), (vec![json!(1)], vec![json!(2)]));
     let progress = format!("/v1/events/{}", id.as_str().unwrap());
-    until_true(&pool, "select count(*) = 699 from message_status").await;
     let (_, told) = shop.get(&progress).await;
     let seen = (&told["type"], &told["class"], &told["to"], &told["recipients"], &told["written"], &told["delivered"]);
     assert_eq!(seen, (&json!("alarm"), &json!("alert"), &json!({"users": 698}), &json!(698), &json!(698), &json!(0)), "{told}");
@@ -154,6 +155,25 @@ async fn the_socket_publishes_in_the_order_of_the_frames() {
     }
     assert_eq!(waiting(&node.api("ben"), "event").await, (0..200).map(|n| json!(n)).collect::<Vec<_>>());
     node.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_are_connected_are_told_at_once_at_any_node() {
+    let db = database().await;
+    let (here, there) = (Node::start(db.options()).await, Node::start(db.options()).await);
+    let shop = here.publisher("shop");
+    let (mut ben, mut cleo) = (here.connect("ben").await, there.connect("cleo").await);
+    for to in [json!({"everyone": true}), json!({"users": ["ben", "cleo"]})] {
+        for urgent in [true, false] {
+            let id = published(&shop, json!({"type": "t", "to": &to, "urgent": urgent})).await["eventId"].clone();
+            for socket in [&mut ben, &mut cleo] {
+                let event = socket.event("event:receive").await;
+                assert_eq!((&event["eventId"], &event["class"]), (&id, &json!(if urgent { "alert" } else { "event" })), "{event}");
+            }
+        }
+    }
+    here.stop().await;
+    there.stop().await;
 }
 
 #[tokio::test]
