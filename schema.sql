@@ -932,7 +932,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) IS 'The secrets of nodes that are valid now, and the number of the one to seal with. Makes one where none is there, or the newest is a day old.';
 
-CREATE FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_before timestamp with time zone, p_rows_max bigint) RETURNS integer
+CREATE FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) RETURNS integer
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -951,10 +951,9 @@ begin
   -- What somebody holds is being acked, or ends already.
   select array_agg(q.seq order by q.seq) into v_seqs
     from (select r.seq
-            from (select s.seq, s.message_id from message_status s
-                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= p_last and s.status = 'sent'
+            from (select s.seq from message_status s
+                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
                    order by s.seq limit p_rows_max) r
-            cross join lateral (select from messages x where x.id = r.message_id and x.created_at < p_before limit 1) m
             cross join lateral (
               select from message_status x where x.user_id = p_user and x.class = p_class and x.seq = r.seq and x.status = 'sent' limit 1
                 for no key update skip locked) k) q;
@@ -968,7 +967,7 @@ begin
   return v_ended;
 end $$;
 
-COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_before timestamp with time zone, p_rows_max bigint) IS 'Ends the first rows that wait in an inbox, p_rows_max at most, of events that were accepted before p_before: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
+COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) IS 'Ends the first rows that wait in an inbox, p_rows_max at most and in 50,000 numbers: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
 
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -1026,7 +1025,7 @@ begin
         cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
        where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
     )
-    select least(p_count_max, sum(i.coming + greatest(t.last_seq - t.after - t.each, 0)))
+    select least(p_count_max, coalesce(sum(i.coming + greatest(t.last_seq - t.after - t.each, 0)), 0))
       from streams t
       cross join lateral (
         select count(*) as coming
@@ -1036,7 +1035,7 @@ begin
            and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i);
 end $$;
 
-COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look. Null: none.';
+COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 CREATE FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -1426,7 +1425,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
-CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT first_time timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1441,7 +1440,6 @@ CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bi
 #variable_conflict use_column
 declare
   v_now timestamptz := clock_timestamp();
-  v_new bigint;
 begin
   with streams as materialized (
     select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
@@ -1450,24 +1448,38 @@ begin
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
-  ), looked as (
+  ), looked as materialized (
     select t.chat_id, t.head, t.after, greatest(10000 / count(*) over (), 1)::bigint as each from streams t
      -- As a rule it is plain that not too many wait.
      where p_last - p_settled + (select sum(x.head - x.after) from streams x) > p_waiting_max
+  ), coming as materialized (
+    select m.created_at as at
+      from looked t
+      cross join lateral (
+        select x.id, x.sender_id, x.expires_at, x.created_at from messages x
+         where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+  ), waiting as materialized (
+    select m.created_at as at
+      from (select s.message_id from message_status s
+             where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+               and exists (select from looked)
+             order by s.seq limit 2 * p_waiting_max) s
+      cross join lateral (select x.created_at from messages x where x.id = s.message_id limit 1) m
+  ), total as (
+    select (select sum(greatest(t.head - t.after - t.each, 0)) from looked t) + (select count(*) from coming) + (select count(*) from waiting)
+             - p_waiting_max as excess
   )
-  select sum(i.coming + greatest(t.head - t.after - t.each, 0)), min(i.first_time) into v_new, first_time
-    from looked t
+  select coalesce(t.excess, 0), coalesce(o.rows_first, 0) into excess, rows_first
+    from total t
     cross join lateral (
-      select count(*) as coming, min(m.created_at) as first_time
-        from (select m.id, m.sender_id, m.expires_at, m.created_at from messages m
-               where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.head order by m.seq limit t.each) m
-       where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
-         and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i;
-  excess := case when v_new is null then 0
-                 else v_new - p_waiting_max + restante_count_waiting(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) end;
+      select count(*) filter (where q.is_row) as rows_first
+        from (select x.is_row from (select w.at, true as is_row from waiting w union all select c.at, false from coming c) x
+               order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 
-COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT first_time timestamp with time zone) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and when the first of the latter was accepted. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
 
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1558,7 +1570,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
 
-CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT next_user bigint, OUT next_class inbox_class) RETURNS record
+CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1587,6 +1599,7 @@ declare
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
+  rows_done := 0;
   select array_agg(q.user_id order by q.user_id, q.class), array_agg(q.class order by q.user_id, q.class), sum(q.rows) into v_users, v_classes, v_looked
     from (select r.user_id, r.class, count(*) as rows
             from (select x.user_id, x.class from fan_out_recipients x where (x.user_id, x.class) > (p_after_user, p_after_class)
@@ -1644,6 +1657,7 @@ begin
   if v_count <> cardinality(users) then
     raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
   end if;
+  rows_done := v_count;
   perform from (select distinct unnest(v_ids) as id order by 1) u
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
   update fan_outs f set waiting = f.waiting - u.rows
@@ -1658,7 +1672,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
 end $$;
 
-COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
 
 CREATE TABLE message_status (
     user_id bigint NOT NULL,
@@ -1980,7 +1994,7 @@ begin
   end if;
   v_waiting := restante_count_waiting(p_user, p_class, v_settled, v_last, p_waiting_max + 1000);
   if v_waiting > p_waiting_max then
-    perform restante_cap(p_user, p_class, v_settled, v_last, 'infinity', v_waiting - p_waiting_max);
+    perform restante_cap(p_user, p_class, v_settled, v_last, v_waiting - p_waiting_max);
   end if;
   perform restante_advance_settled(p_user, p_class);
 end $$;
@@ -2230,7 +2244,7 @@ begin
   -- Events of feeds that are not rows yet. The first page makes rows of them.
   for n in 1 .. array_length(p_classes, 1) loop
     if p_classes[n] <> 'chat' and v_pending[n] < p_pending_max and restante_has_untaken(v_user, p_classes[n]) then
-      v_pending[n] := least(v_pending[n] + coalesce(restante_count_untaken(v_user, p_classes[n], p_pending_max), 0), p_pending_max);
+      v_pending[n] := least(v_pending[n] + restante_count_untaken(v_user, p_classes[n], p_pending_max), p_pending_max);
     end if;
   end loop;
 
@@ -3383,7 +3397,7 @@ declare
   v_last    bigint;
   v_settled bigint;
   v_excess  bigint;
-  v_first   timestamptz;
+  v_first   bigint;
   v_ids     uuid[];   -- per number that is given: the event; null: a gap,
   v_feeds   uuid[];   -- … its feed,
   v_from    bigint[]; -- … for a gap its range there,
@@ -3407,10 +3421,10 @@ begin
 
   -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
   -- lock was waited for is seen.
-  select e.excess, e.first_time into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
-  if v_excess > 0 then
-    -- The oldest of all first: rows that were made of older events.
-    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first, least(v_excess, 1000));
+  select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
+  if v_first > 0 then
+    -- The oldest of all end, and these are rows by now.
+    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first);
   end if;
 
   with streams as materialized (

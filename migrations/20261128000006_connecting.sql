@@ -218,7 +218,7 @@ begin
   -- Events of feeds that are not rows yet. The first page makes rows of them.
   for n in 1 .. array_length(p_classes, 1) loop
     if p_classes[n] <> 'chat' and v_pending[n] < p_pending_max and restante_has_untaken(v_user, p_classes[n]) then
-      v_pending[n] := least(v_pending[n] + coalesce(restante_count_untaken(v_user, p_classes[n], p_pending_max), 0), p_pending_max);
+      v_pending[n] := least(v_pending[n] + restante_count_untaken(v_user, p_classes[n], p_pending_max), p_pending_max);
     end if;
   end loop;
 

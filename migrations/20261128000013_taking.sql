@@ -37,7 +37,7 @@ begin
         cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
        where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
     )
-    select least(p_count_max, sum(i.coming + greatest(t.last_seq - t.after - t.each, 0)))
+    select least(p_count_max, coalesce(sum(i.coming + greatest(t.last_seq - t.after - t.each, 0)), 0))
       from streams t
       cross join lateral (
         select count(*) as coming
@@ -47,11 +47,9 @@ begin
            and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i);
 end $$;
 comment on function restante_count_untaken(bigint, inbox_class, integer) is
-  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look. Null: none.';
+  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-create function restante_cap(
-  p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_before timestamptz, p_rows_max bigint
-) returns integer
+create function restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) returns integer
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -65,10 +63,9 @@ begin
   -- What somebody holds is being acked, or ends already.
   select array_agg(q.seq order by q.seq) into v_seqs
     from (select r.seq
-            from (select s.seq, s.message_id from message_status s
-                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= p_last and s.status = 'sent'
+            from (select s.seq from message_status s
+                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
                    order by s.seq limit p_rows_max) r
-            cross join lateral (select from messages x where x.id = r.message_id and x.created_at < p_before limit 1) m
             cross join lateral (
               select from message_status x where x.user_id = p_user and x.class = p_class and x.seq = r.seq and x.status = 'sent' limit 1
                 for no key update skip locked) k) q;
@@ -81,8 +78,8 @@ begin
   end if;
   return v_ended;
 end $$;
-comment on function restante_cap(bigint, inbox_class, bigint, bigint, timestamptz, bigint) is
-  'Ends the first rows that wait in an inbox, p_rows_max at most, of events that were accepted before p_before: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
+comment on function restante_cap(bigint, inbox_class, bigint, bigint, bigint) is
+  'Ends the first rows that wait in an inbox, p_rows_max at most and in 50,000 numbers: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
 
 create function restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) returns bigint
 language plpgsql stable
@@ -100,7 +97,7 @@ comment on function restante_count_waiting(bigint, inbox_class, bigint, bigint, 
   'How many rows wait in an inbox, counted up to p_count_max and over 50,000 numbers.';
 
 create function restante_excess(
-  p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, out excess bigint, out first_time timestamptz
+  p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, out excess bigint, out rows_first bigint
 )
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -111,7 +108,6 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := clock_timestamp();
-  v_new bigint;
 begin
   with streams as materialized (
     select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
@@ -120,24 +116,38 @@ begin
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
-  ), looked as (
+  ), looked as materialized (
     select t.chat_id, t.head, t.after, greatest(10000 / count(*) over (), 1)::bigint as each from streams t
      -- As a rule it is plain that not too many wait.
      where p_last - p_settled + (select sum(x.head - x.after) from streams x) > p_waiting_max
+  ), coming as materialized (
+    select m.created_at as at
+      from looked t
+      cross join lateral (
+        select x.id, x.sender_id, x.expires_at, x.created_at from messages x
+         where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+  ), waiting as materialized (
+    select m.created_at as at
+      from (select s.message_id from message_status s
+             where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+               and exists (select from looked)
+             order by s.seq limit 2 * p_waiting_max) s
+      cross join lateral (select x.created_at from messages x where x.id = s.message_id limit 1) m
+  ), total as (
+    select (select sum(greatest(t.head - t.after - t.each, 0)) from looked t) + (select count(*) from coming) + (select count(*) from waiting)
+             - p_waiting_max as excess
   )
-  select sum(i.coming + greatest(t.head - t.after - t.each, 0)), min(i.first_time) into v_new, first_time
-    from looked t
+  select coalesce(t.excess, 0), coalesce(o.rows_first, 0) into excess, rows_first
+    from total t
     cross join lateral (
-      select count(*) as coming, min(m.created_at) as first_time
-        from (select m.id, m.sender_id, m.expires_at, m.created_at from messages m
-               where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.head order by m.seq limit t.each) m
-       where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
-         and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i;
-  excess := case when v_new is null then 0
-                 else v_new - p_waiting_max + restante_count_waiting(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) end;
+      select count(*) filter (where q.is_row) as rows_first
+        from (select x.is_row from (select w.at, true as is_row from waiting w union all select c.at, false from coming c) x
+               order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 comment on function restante_excess(bigint, inbox_class, bigint, bigint, integer) is
-  'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and when the first of the latter was accepted. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+  'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
 
 create function restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, out numbers integer, out more boolean)
 language plpgsql volatile
@@ -153,7 +163,7 @@ declare
   v_last    bigint;
   v_settled bigint;
   v_excess  bigint;
-  v_first   timestamptz;
+  v_first   bigint;
   v_ids     uuid[];   -- per number that is given: the event; null: a gap,
   v_feeds   uuid[];   -- … its feed,
   v_from    bigint[]; -- … for a gap its range there,
@@ -177,10 +187,10 @@ begin
 
   -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
   -- lock was waited for is seen.
-  select e.excess, e.first_time into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
-  if v_excess > 0 then
-    -- The oldest of all first: rows that were made of older events.
-    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first, least(v_excess, 1000));
+  select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
+  if v_first > 0 then
+    -- The oldest of all end, and these are rows by now.
+    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first);
   end if;
 
   with streams as materialized (

@@ -295,7 +295,7 @@ begin
   end if;
   v_waiting := restante_count_waiting(p_user, p_class, v_settled, v_last, p_waiting_max + 1000);
   if v_waiting > p_waiting_max then
-    perform restante_cap(p_user, p_class, v_settled, v_last, 'infinity', v_waiting - p_waiting_max);
+    perform restante_cap(p_user, p_class, v_settled, v_last, v_waiting - p_waiting_max);
   end if;
   perform restante_advance_settled(p_user, p_class);
 end $$;

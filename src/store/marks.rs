@@ -87,7 +87,7 @@ pub struct RecountedChat {
 /// A user's inboxes and chats in one snapshot.
 #[derive(Debug)]
 pub struct Overview {
-    /// `last_seq` of the inboxes.
+    /// `last_seq` of the inboxes; one more where an event of a feed is still to become a row.
     pub ends: PerClass<InboxSeq>,
     /// Those the user has a direct chat with, at most 1,000.
     pub peers: Vec<UserId>,

@@ -91,7 +91,8 @@ fn calls(member: &Member) -> Vec<String> {
         )
     };
     let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{nil}', 0, 50)");
-    vec![
+    let mut calls = of_feeds(member);
+    calls.extend([
         format!(
             "select restante_accept(array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
@@ -142,6 +143,35 @@ fn calls(member: &Member) -> Vec<String> {
         settle("array[1]::bigint[]", "'{}', '{}'"),
         settle("array[1, 2]::bigint[]", &format!("array[{user}], array['{chat}']::uuid[]")),
         format!("select restante_users(array['{name}', 'new'])"),
+    ]);
+    calls
+}
+
+/// The calls of the functions of feeds. What they do in an inbox of events they do in that of chat, which is deep.
+fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
+    let nil = Uuid::nil();
+    vec![
+        format!("select restante_has_untaken({user}, 'event'), restante_count_untaken({user}, 'event', 1001)"),
+        format!("select restante_take({user}, 'event', 50, 1000)"),
+        format!("select restante_excess({user}, 'event', 0, 1000000, 1000), restante_excess({user}, 'chat', 0, {DEEP}, 1000)"),
+        format!("select restante_cap({user}, 'chat', 0, {DEEP}, 1000)"),
+        format!("select restante_count_waiting({user}, 'chat', 0, {DEEP}, 2000)"),
+        format!("select restante_make_room({user}, 'chat', 1000)"),
+        format!(
+            "insert into fan_out_recipients (user_id, class, seq, message_id) select {user}, 'chat', n, md5('event' || n)::uuid from generate_series(1, 2000) n; insert into fan_outs (message_id, recipients, waiting) select md5('event' || n)::uuid, 1, 1 from generate_series(1, 2000) n; select restante_fan_out(0, 'chat', 500, 1000)"
+        ),
+        format!("select restante_finished_at(s, now()) from message_status s where s.user_id = {user} and s.seq = 1"),
+        format!("select restante_make_feed('{name}', p_feed => '{nil}'), restante_follow('{nil}', '{{alice}}')"),
+        format!(
+            "select restante_new_feed('{nil}', {user}, null, '{{}}', 500), restante_add_followers('{nil}', array[{user}], 500), restante_set_publishers('{nil}', {user}, true, '{{}}', '{{}}', 500)"
+        ),
+        format!("select restante_remove_followers('{nil}', array[{user}]), restante_unfollow('{nil}', '{{}}')")
+            .replace(&nil.to_string(), "00000000-0000-0000-0000-000000000002"),
+        format!(
+            "select restante_publish('{name}', 'x', null, (select array_agg(external_id) from users)), restante_publish('{name}', 'x', null); set constraints all immediate"
+        ),
+        "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000)".to_owned(),
+        format!("select restante_wake_followers(array['{nil}']::uuid[]), restante_accept_outgoing()"),
     ]
 }
 
@@ -172,6 +202,8 @@ fn bound(statement: &str) -> i64 {
         () if is("open") => 7,
         () if is("advance_settled") => 5,
         () if is("waiting_rows") => 4,
+        // It moves the inbox as well, and counts what waits there.
+        () if is("make_room") || is("fan_out") => 7,
         () => 1,
     };
     windows * WINDOW + BESIDE

@@ -179,6 +179,30 @@ fn direct_chats(Known { user, .. }: &Known) -> String {
     )
 }
 
+/// The calls of feeds: one that is new, with a follower, and what is left to be written.
+fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
+    let feed = "0fffffff-0000-0000-0000-000000000001";
+    vec![
+        format!("select restante_make_feed('{name}', 'title', array['user-35'], '{feed}')"),
+        format!("select restante_set_publishers('{feed}', {user}, false, array[{user}], array[7]::bigint[], 500)"),
+        format!("select restante_follow('{feed}', array['user-40', 'user-41'])"),
+        format!("select restante_publish('{name}', 'x', '{{}}', p_feed => '{feed}', p_except => array['user-41'])"),
+        format!(
+            "select restante_publish('{name}', 'x', '{{}}'), restante_publish('{name}', 'x', '{{}}', array['user-40', 'user-41', 'user-50'])"
+        ),
+        "set constraints all immediate".to_owned(),
+        format!("select count(*) from restante_count_untaken({user}, 'event', 1001)"),
+        "select numbers from users u, restante_take(u.id, 'event', 50, 1000) where u.external_id = 'user-40'".to_owned(),
+        format!("select numbers from restante_take({user}, 'event', 50, 1)"),
+        format!("select numbers from restante_take({user}, 'event', 50, 1000)"),
+        format!("select restante_make_room({user}, 'event', 1)"),
+        "select rows_done from restante_fan_out(0, 'chat', 500, 1000)".to_owned(),
+        format!("select restante_unfollow('{feed}', array['user-40'])"),
+        "select restante_purge_inboxes(0, 0, 'chat', 500, 1000)".to_owned(),
+        "select restante_purge_chats(0, '00000000-0000-0000-0000-000000000000', 100000, 1000)".to_owned(),
+    ]
+}
+
 /// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
 /// be committed.
 async fn use_everything(connection: &mut PgConnection, known: &Known) {
@@ -242,6 +266,11 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         ),
         "select restante_release_job('expire', '00000000-0000-0000-0000-00000000000a', 1)".to_owned(),
     ];
+    run(connection, "begin").await;
+    for step in feeds(known) {
+        run(connection, &step).await;
+    }
+    run(connection, "rollback").await;
     run(connection, "begin").await;
     for step in first.into_iter().chain(lanes(known)).chain(last) {
         run(connection, &step).await;

@@ -23,6 +23,7 @@ mod entering;
 mod expiry;
 mod explain;
 mod failover;
+mod feeds_store;
 mod first_steps;
 mod floods;
 mod former_members;
