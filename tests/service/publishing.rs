@@ -36,8 +36,9 @@ async fn stored(pool: &PgPool) -> [i64; 4] {
 
 /// Publishes it and returns what is answered.
 async fn published(publisher: &Api, event: Value) -> Value {
-    let (status, answer) = publisher.post("/v1/events", event.clone()).await;
-    assert_eq!(status, 200, "{event} is answered with {answer}");
+    let kind = event["type"].clone();
+    let (status, answer) = publisher.post("/v1/events", event).await;
+    assert_eq!(status, 200, "{kind} is answered with {answer}");
     answer
 }
 
@@ -196,6 +197,27 @@ async fn what_comes_while_a_batch_is_written_is_one_transaction() {
         assert_eq!(shop.answer(id).await["event"], "event:published");
     }
     assert_eq!(number(&pool, "select count(distinct xmin::text) from messages where message_type = 'more'").await, 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_feed_that_somebody_holds_is_busy_and_holds_up_no_other() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let shop = node.publisher("shop");
+    let (held, free) = (feed(&shop).await, feed(&shop).await);
+    let holder = Holder::holds(&db.options(), &format!("select from chat_heads where chat_id = '{held}' for update")).await;
+    let to = |feed: &str| json!({"eventId": new_id(), "type": "t", "to": {"feed": feed}});
+    let events = json!({"events": [to(&free), to(&held), to(&free), {"type": "t", "to": {"everyone": true}}]});
+    let (_, told) = shop.post("/v1/events", events.clone()).await;
+    let codes: Vec<_> = told["results"].as_array().unwrap().iter().map(|result| result["error"]["code"].clone()).collect();
+    assert_eq!(codes, [json!(null), json!("busy"), json!(null), json!(null)]);
+    assert_eq!(number(&pool, "select count(*) from messages").await, 3);
+    holder.commits().await;
+    let (_, told) = shop.post("/v1/events", json!({"events": &events["events"].as_array().unwrap()[..3]})).await;
+    let again: Vec<_> = told["results"].as_array().unwrap().iter().map(|result| result["duplicate"].clone()).collect();
+    assert_eq!(again, [true, false, true].map(|is| json!(is)));
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 
