@@ -36,8 +36,9 @@ async fn stored(pool: &PgPool) -> [i64; 4] {
 
 /// Publishes it and returns what is answered.
 async fn published(publisher: &Api, event: Value) -> Value {
-    let (status, answer) = publisher.post("/v1/events", event.clone()).await;
-    assert_eq!(status, 200, "{event} is answered with {answer}");
+    let kind = event["type"].clone();
+    let (status, answer) = publisher.post("/v1/events", event).await;
+    assert_eq!(status, 200, "{kind} is answered with {answer}");
     answer
 }
 
@@ -79,10 +80,11 @@ async fn listed_users_get_it_once_each_in_the_inbox_of_its_urgency_and_are_made_
     let urgent = json!({"type": "alarm", "data": 1, "to": to, "urgent": true, "except": ["user-0", "user-699"], "ttlMs": 60_000});
     let id = published(&shop, urgent).await["eventId"].clone();
     published(&shop, json!({"type": "calm", "data": 2, "to": {"users": ["user-1"]}})).await;
+    // A job writes the rows beyond the first 500.
+    until_true(&pool, "select count(*) = 699 from message_status").await;
     let one = node.api("user-1");
     assert_eq!((waiting(&one, "alert").await, waiting(&one, "event").await), (vec![json!(1)], vec![json!(2)]));
     let progress = format!("/v1/events/{}", id.as_str().unwrap());
-    until_true(&pool, "select count(*) = 699 from message_status").await;
     let (_, told) = shop.get(&progress).await;
     let seen = (&told["type"], &told["class"], &told["to"], &told["recipients"], &told["written"], &told["delivered"]);
     assert_eq!(seen, (&json!("alarm"), &json!("alert"), &json!({"users": 698}), &json!(698), &json!(698), &json!(0)), "{told}");
@@ -157,6 +159,25 @@ async fn the_socket_publishes_in_the_order_of_the_frames() {
 }
 
 #[tokio::test]
+async fn those_who_are_connected_are_told_at_once_at_any_node() {
+    let db = database().await;
+    let (here, there) = (Node::start(db.options()).await, Node::start(db.options()).await);
+    let shop = here.publisher("shop");
+    let (mut ben, mut cleo) = (here.connect("ben").await, there.connect("cleo").await);
+    for to in [json!({"everyone": true}), json!({"users": ["ben", "cleo"]})] {
+        for urgent in [true, false] {
+            let id = published(&shop, json!({"type": "t", "to": &to, "urgent": urgent})).await["eventId"].clone();
+            for socket in [&mut ben, &mut cleo] {
+                let event = socket.event("event:receive").await;
+                assert_eq!((&event["eventId"], &event["class"]), (&id, &json!(if urgent { "alert" } else { "event" })), "{event}");
+            }
+        }
+    }
+    here.stop().await;
+    there.stop().await;
+}
+
+#[tokio::test]
 async fn what_comes_while_a_batch_is_written_is_one_transaction() {
     let db = database().await;
     let (node, pool) = (Node::start(db.options()).await, db.pool(2).await);
@@ -176,6 +197,27 @@ async fn what_comes_while_a_batch_is_written_is_one_transaction() {
         assert_eq!(shop.answer(id).await["event"], "event:published");
     }
     assert_eq!(number(&pool, "select count(distinct xmin::text) from messages where message_type = 'more'").await, 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_feed_that_somebody_holds_is_busy_and_holds_up_no_other() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let shop = node.publisher("shop");
+    let (held, free) = (feed(&shop).await, feed(&shop).await);
+    let holder = Holder::holds(&db.options(), &format!("select from chat_heads where chat_id = '{held}' for update")).await;
+    let to = |feed: &str| json!({"eventId": new_id(), "type": "t", "to": {"feed": feed}});
+    let events = json!({"events": [to(&free), to(&held), to(&free), {"type": "t", "to": {"everyone": true}}]});
+    let (_, told) = shop.post("/v1/events", events.clone()).await;
+    let codes: Vec<_> = told["results"].as_array().unwrap().iter().map(|result| result["error"]["code"].clone()).collect();
+    assert_eq!(codes, [json!(null), json!("busy"), json!(null), json!(null)]);
+    assert_eq!(number(&pool, "select count(*) from messages").await, 3);
+    holder.commits().await;
+    let (_, told) = shop.post("/v1/events", json!({"events": &events["events"].as_array().unwrap()[..3]})).await;
+    let again: Vec<_> = told["results"].as_array().unwrap().iter().map(|result| result["duplicate"].clone()).collect();
+    assert_eq!(again, [true, false, true].map(|is| json!(is)));
+    assert_consistent(&pool).await;
     node.stop().await;
 }
 

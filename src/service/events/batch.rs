@@ -12,9 +12,6 @@ use crate::protocol::publish::{PublishRequest, PublishRight, PublishTarget, Urge
 use crate::service::Service;
 use crate::store::{self, EventOutcome, EventRequest, EventTarget};
 
-/// Repetitions of a batch because ids of it were stored elsewhere at the same time.
-const AGAIN_MAX: u8 = 10;
-
 impl Service {
     /// Queues these events, and starts the task that writes them where none runs. Those that do not fit are refused `busy`.
     pub(super) fn enqueue(&self, publisher: &Publisher, events: Vec<Queued>) {
@@ -78,7 +75,6 @@ impl Service {
     async fn store_events(&self, publisher: &Profile, requests: &[EventRequest]) -> Vec<Result<EventOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut parts: Vec<Range<usize>> = vec![0..requests.len()];
-        let mut again = AGAIN_MAX;
         while let Some(part) = parts.pop() {
             let publishing = self.store.publish(publisher.user, &requests[part.clone()]);
             match self.try_asking(&publisher.external, publishing).await {
@@ -86,11 +82,6 @@ impl Service {
                 Ok(Err(cause)) if part.len() > 1 && is_of_one(&cause) => {
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
-                }
-                // Somebody has just stored an id of these elsewhere: now it is seen.
-                Ok(Err(store::Error::Taken(_))) if again > 0 => {
-                    again -= 1;
-                    parts.push(part);
                 }
                 Ok(Err(cause)) => outcomes.extend(part.map(|_| Err(Refusal::of(&cause, "publishing events")))),
                 Err(refusal) => outcomes.extend(part.map(|_| Err(refusal))),

@@ -11,14 +11,11 @@ use tokio::sync::oneshot;
 use super::Published;
 use crate::delivery::Refusal;
 use crate::domain::{MessageId, UserId, limits};
-use crate::protocol::publish::{PublishRequest, PublishRight, PublishTarget};
+use crate::protocol::publish::{PublishRequest, PublishRight};
+use crate::store::EVENT_ROWS_AT_ONCE;
 
-/// Users that the events of one batch name, unless one event alone names more.
-const BATCH_NAMES_MAX: usize = limits::EVENT_USERS_MAX;
-/// Rows that the events of one batch write at once.
-const BATCH_ROWS_MAX: usize = 5_000;
-/// Rows that an event to listed users writes at once, at most; a job writes the rest.
-const EVENT_ROWS_MAX: usize = 500;
+/// Users that the events of one batch name, unless one event alone names more: as many as the store takes into one transaction.
+const BATCH_NAMES_MAX: usize = EVENT_ROWS_AT_ONCE;
 /// Events of a publisher that wait, beyond those of one request.
 const WAITING_MAX: usize = 2_000;
 /// Users that they name together.
@@ -117,12 +114,10 @@ impl Drop for Turn {
 impl Waiting {
     /// Takes the first events: as many as fit into one transaction, and none whose id is among them already.
     fn cut(&mut self) -> Vec<Queued> {
-        let (mut batch, mut ids) = (Vec::new(), HashSet::new());
-        let (mut names, mut rows) = (0, 0);
+        let (mut batch, mut ids, mut names) = (Vec::new(), HashSet::new(), 0);
         while let Some(next) = self.events.front() {
             names += next.request.names();
-            rows += next.request.rows();
-            let is_full = batch.len() >= limits::EVENTS_MAX || names > BATCH_NAMES_MAX || rows > BATCH_ROWS_MAX;
+            let is_full = batch.len() >= limits::EVENTS_MAX || names > BATCH_NAMES_MAX;
             if !batch.is_empty() && (is_full || ids.contains(&next.event)) {
                 break;
             }
@@ -134,23 +129,13 @@ impl Waiting {
     }
 }
 
-impl PublishRequest {
-    /// The rows that it writes with its own transaction, at most.
-    fn rows(&self) -> usize {
-        match &self.target {
-            PublishTarget::Users(users) => users.len().min(EVENT_ROWS_MAX),
-            PublishTarget::Feed(_) | PublishTarget::Everyone => 1,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::domain::ExternalId;
-    use crate::protocol::publish::Urgency;
+    use crate::protocol::publish::{PublishTarget, Urgency};
 
     const ANNA: UserId = UserId(1);
 
@@ -205,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_bounded_by_events_names_and_rows_and_keep_the_order() {
+    fn batches_are_bounded_by_events_and_names_and_keep_the_order() {
         let queue = PublishQueue::default();
         let sizes: Vec<usize> = [vec![1; 600], vec![10_000, 1, 6_000, 6_000], vec![500; 11]].concat();
         let all = events(&sizes);
@@ -220,7 +205,7 @@ mod tests {
             counts.push(batch.len());
             seen.extend(batch.iter().map(|event| event.event));
         }
-        assert_eq!(counts, [500, 100, 1, 2, 9, 3]);
+        assert_eq!(counts, [vec![500, 100], vec![1; 4 + 11]].concat());
         assert_eq!(seen, order);
     }
 

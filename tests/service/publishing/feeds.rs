@@ -177,7 +177,18 @@ async fn feeds_are_listed_page_by_page_and_their_number_is_bounded() {
     for query in ["role=maker", "limit=0", "limit=101", "after=7"] {
         assert_eq!(anna.get(&format!("/v1/feeds?{query}")).await.0, 400, "{query}");
     }
-    let many = "select restante_make_feed('anna', gen_random_uuid()) from generate_series(1, 500)";
-    let _ = (many, &pool);
+    let follow = "select count(restante_follow(restante_make_feed('anna'), array['cleo'])::text) from generate_series(1, 500)";
+    number(&pool, follow).await;
+    let one_more = format!("/v1/feeds/{}/follow", made[0]);
+    let (status, told) = node.api("cleo").post(&one_more, json!({})).await;
+    assert_eq!((status, &told["error"]["code"]), (409, &json!("conflict")), "{told}");
+    let (_, told) = node.publisher("shop").post(&one_more, json!({"userIds": ["dora", "cleo"]})).await;
+    assert_eq!(told["error"]["code"], "conflict", "all of them or none");
+    assert_eq!(number(&pool, "select count(*) from followers f join users u on u.id = f.user_id where u.external_id = 'dora'").await, 2);
+    let names: Vec<String> = (0..500).map(|n| format!("publisher-{n}")).collect();
+    let publishers = format!("/v1/feeds/{}/publishers", made[0]);
+    let (status, told) = anna.post(&publishers, json!({"userIds": names})).await;
+    assert_eq!((status, &told["error"]["code"]), (409, &json!("conflict")), "with the maker they are 501");
+    assert_eq!(anna.post(&publishers, json!({"userIds": names[..499]})).await.0, 200);
     node.stop().await;
 }
