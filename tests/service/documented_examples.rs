@@ -109,3 +109,19 @@ async fn what_http_answers_of_events_and_feeds_has_the_shape_of_the_examples() {
     assert_eq!(shape(&shown), shape(&example("isMaker")));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn an_inbox_of_events_has_the_shape_of_its_example() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let ben = node.api("ben");
+    let documented = examples().into_iter().find(|example| example.get("class").is_some() && example.get("events").is_some()).unwrap();
+    // A user follows everyone from first sight.
+    ben.get("/v1/inbox").await;
+    let event = json!({"type": "post_update", "data": documented["events"][0]["data"], "to": {"everyone": true}});
+    let (status, published) = node.publisher("shop").post("/v1/events", event).await;
+    assert_eq!(status, 200, "{published}");
+    let (_, inbox) = ben.get("/v1/inbox?class=event").await;
+    assert_eq!(shape(&inbox), shape(&documented));
+    node.stop().await;
+}
