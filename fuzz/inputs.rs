@@ -54,6 +54,16 @@ fn keeps_limits(event: &ClientEvent) {
             let metadata = serde_json::from_str(metadata).expect("metadata is JSON");
             assert!(depth(&metadata) + 2 <= limits::JSON_DEPTH_MAX);
         }
+        ClientEvent::Publish(request) => {
+            let data = request.data.as_ref().map_or("null", |data| data.get());
+            assert!(data.len() <= limits::EVENT_DATA_BYTES_MAX && request.except.len() <= limits::EVENT_EXCEPT_MAX);
+            assert!((1..=limits::MESSAGE_TYPE_CHARS_MAX).contains(&request.event_type.chars().count()));
+            assert!(!request.event_type.contains('\0') && request.names() <= limits::EVENT_USERS_MAX + limits::EVENT_EXCEPT_MAX);
+            assert!(request.ttl.as_millis() >= u128::from(limits::EVENT_TTL_MS_MIN));
+            assert!(request.ttl.as_millis() <= u128::from(limits::EVENT_TTL_MS_MAX));
+            let data = serde_json::from_str(data).expect("data is JSON");
+            assert!(depth(&data) + 2 <= limits::JSON_DEPTH_MAX);
+        }
         ClientEvent::Delivered(AckRequest::Messages(ids)) => assert!(ids.len() <= limits::IDS_MAX),
         ClientEvent::Delivered(AckRequest::UpTo { seq, .. }) => assert!(seq.0 >= 0),
         ClientEvent::Reject(request) => assert!((1..=limits::REASON_CHARS_MAX).contains(&request.reason.chars().count())),

@@ -426,6 +426,7 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
         connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
         rates: RateSettings {
             sends: config.send_rate,
+            events: config.event_rate,
             direct_chats: config.direct_chats_per_hour,
             named_users: config.named_users_per_hour,
         },

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::domain::{ExternalId, InvalidId, limits};
+use crate::protocol::publish::PublishRight;
 use crate::protocol::{Code, Fault};
 
 /// The subprotocol that the service speaks. A client that sends its token as a subprotocol must offer this one
@@ -52,10 +53,17 @@ pub struct Scope(String);
 impl Scope {
     /// The word that opens what operators do.
     pub const ADMIN: &str = "admin";
+    /// The word that lets its user publish to every feed, to everyone and to users that it lists.
+    pub const EVENTS_WRITE: &str = "events:write";
 
     /// Whether the scope contains this word.
     pub fn allows(&self, wanted: &str) -> bool {
         self.0.split(' ').any(|word| word == wanted)
+    }
+
+    /// What it lets its user publish to.
+    pub fn publish_right(&self) -> PublishRight {
+        if self.allows(Self::EVENTS_WRITE) { PublishRight::Anywhere } else { PublishRight::OwnFeeds }
     }
 }
 

@@ -92,7 +92,9 @@ settings! {
     "JWT_SECRET" jwt_secret: Option<SecretString> = "", signing_secret,
         "Secret that tokens are signed with (HS256), 32 bytes or more; required with DATABASE_URL, else made once and kept in DATA_DIR";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
-        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next two";
+        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next three";
+    "EVENT_RATE" event_rate: u32 = "50", whole(0..=1_000_000),
+        "Events a user may publish in 10 s without the scope `events:write`, with bursts of twice as many; 0 lifts this limit";
     "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
         "New direct chats a user may begin in an hour";
     "NAMED_USERS_PER_HOUR" named_users_per_hour: u32 = "1000", whole(500..=1_000_000),

@@ -2,8 +2,12 @@
 //!
 //! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes news of other nodes to
 //! its own sessions only, so nothing circulates. What nobody has signed only wakes users, within the bounds of `wake_limiter`.
+//! Which users follow a feed is not known here: streams that have moved wait in `moved_feeds` until the service has looked.
 
+mod moved_feeds;
 mod wake_limiter;
+
+pub use moved_feeds::MovedFeeds;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +19,7 @@ use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Messag
 use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
+use moved_feeds::MovedStreams;
 use wake_limiter::{LookAt, ROUND, WakeLimiter};
 
 /// Changes of members that the receiver may be behind.
@@ -29,6 +34,7 @@ pub struct Notifier {
     /// Chats whose members have changed, wherever that was done.
     changed_chats: broadcast::Sender<Option<ChatId>>,
     unsigned: Arc<Unsigned>,
+    moved: Arc<MovedStreams>,
 }
 
 /// Wakes that nobody has signed.
@@ -42,7 +48,8 @@ struct Unsigned {
 impl Notifier {
     /// Those of this hub, and those beyond this bus.
     pub fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
-        Self { hub, bus, metrics, changed_chats: broadcast::Sender::new(CHANGED_CHATS_MAX), unsigned: Arc::default() }
+        let changed_chats = broadcast::Sender::new(CHANGED_CHATS_MAX);
+        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default() }
     }
 
     /// Nobody is connected, here or elsewhere.
@@ -110,6 +117,35 @@ impl Notifier {
         self.post(&BusMessage::Wake(class, vec![user]));
     }
 
+    /// Something may wait for each of these users.
+    pub fn wake_each(&self, users: Vec<UserId>, class: Class) {
+        if users.is_empty() {
+            return;
+        }
+        for user in users.iter().copied().filter(|user| self.hub.is_here(*user)) {
+            self.metrics.wakes.of("wake").inc();
+            self.hub.wake(user, class);
+        }
+        self.post(&BusMessage::Wake(class, users));
+    }
+
+    /// Something was published to this stream of a feed: those who follow it and are connected, to whatever node, look. A stream that
+    /// moves often is looked at once for all that has come together.
+    pub fn feed_moved(&self, stream: ChatId) {
+        self.moved.put(&[stream]);
+        self.post(&BusMessage::FeedsMoved(vec![stream]));
+    }
+
+    /// Waits until streams of feeds have moved, as this node makes or hears of it, and takes them. One task calls this.
+    pub async fn moved_feeds(&self) -> MovedFeeds {
+        self.moved.take().await
+    }
+
+    /// These streams could not be looked at: they are looked at later.
+    pub fn look_again_at_feeds(&self, streams: &[ChatId]) {
+        self.moved.put(streams);
+    }
+
     /// Receipts for this user could not be told: its sessions look at the marks.
     pub fn look_at_marks(&self, user: UserId) {
         self.hub.look_at_marks(user);
@@ -166,6 +202,10 @@ impl Notifier {
                 self.wake_within_limits(users, LookAt::Inboxes);
             }
             BusEvent::Marks(users) => self.wake_within_limits(users, LookAt::Marks),
+            BusEvent::Feeds(streams) => {
+                self.metrics.bus_received.of("sql").inc();
+                self.moved.put_unsigned(&streams);
+            }
             BusEvent::Message(news) => {
                 self.metrics.bus_received.of(news.kind()).inc();
                 self.news(news);
@@ -245,6 +285,7 @@ impl Notifier {
             BusMessage::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
             BusMessage::EchoOf(sender, message) => self.hub.tell(sender, &Note::EchoOf(message)),
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
+            BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
             BusMessage::Look => self.look(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
@@ -402,6 +443,27 @@ mod tests {
             assert_eq!(finds(BusEvent::Message(news.clone())), [""; 0], "{news:?}");
         }
         assert_eq!(finds(BusEvent::Unknown), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn streams_that_move_here_or_elsewhere_or_in_sql_wait_for_the_service_and_wake_nobody_by_themselves() {
+        let (notifier, mut reader) = node();
+        let streams = [ChatId::generate(), ChatId::generate(), ChatId::generate()];
+        notifier.feed_moved(streams[0]);
+        notifier.received(BusEvent::Message(BusMessage::FeedsMoved(vec![streams[1]])));
+        notifier.received(BusEvent::Feeds(vec![streams[2]]));
+        let MovedFeeds::Streams(moved) = notifier.moved_feeds().await else { panic!("they are few") };
+        assert!(moved.len() == 3 && streams.iter().all(|stream| moved.contains(stream)));
+        assert!(reader.try_next().is_none());
+        notifier.look_again_at_feeds(&moved);
+        assert!(matches!(notifier.moved_feeds().await, MovedFeeds::Streams(again) if again.len() == 3));
+    }
+
+    #[test]
+    fn each_of_many_users_is_woken_in_one_class() {
+        let (notifier, mut reader) = node();
+        notifier.wake_each(vec![UserId(3), BEN, ANNA], Class::Event);
+        assert_eq!(std::iter::from_fn(|| reader.try_next()).flat_map(words).collect::<Vec<_>>(), ["wake event"]);
     }
 
     #[tokio::test(start_paused = true)]

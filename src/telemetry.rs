@@ -142,6 +142,8 @@ metrics! {
     messages_accepted: Counter = counter(), "messages_accepted", "Messages stored for the first time";
     messages_duplicate: Counter = counter(), "messages_duplicate", "Sends that repeated an id and got its first result again";
     messages_refused: Labelled<Counter> = labelled("code", counter), "messages_refused", "Sends refused, by error code";
+    events_published: Labelled<Counter> = labelled("outcome", counter), "events_published",
+        "Events given to this node to publish, by outcome: published, duplicate, or the error code";
     rows_settled: Labelled<Counter> = labelled("status", counter), "rows_settled", "Rows of the queue that left `sent`, by what they became";
     emissions: Counter = counter(), "emissions", "Envelopes put on the wire, again or for the first time";
     redeliveries: Counter = counter(), "redeliveries", "Envelopes put on the wire again to the same session, unacked";
@@ -149,7 +151,7 @@ metrics! {
     dead_letters: Labelled<Counter> = labelled("action", counter), "dead_letters",
         "Dead letters that operators put back or gave up through this node: requeued, discarded";
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
-    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, look";
+    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, feed, look";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
     unreadable_rows: Counter = counter(), "unreadable_rows", "Rows of inboxes that could not be read, each time that a page came by one";
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,

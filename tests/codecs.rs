@@ -11,11 +11,12 @@ use proptest::prelude::*;
 use restante::auth::TokenVerifier;
 use restante::connection::ConnectQuery;
 use restante::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status,
-    UserId,
+    ChatId, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, Message,
+    MessageId, Profile, SessionId, Status, UserId,
 };
 use restante::driver::ConnectOptions;
 use restante::protocol::client::{AckRequest, ClientEvent, ReadUpTo, SendTarget, parse};
+use restante::protocol::feed_event::{event_batch_frames, event_frame};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::{Code, ComeBack, Fault, Timestamp, codes, server};
 use restante_client::{Event, Gone, WireError};
@@ -168,8 +169,8 @@ proptest! {
     }
 
     #[test]
-    fn messages(message in message(), class in class(), seq in number(), attempt in any::<u16>(), status in status()) {
-        let message = Arc::new(message);
+    fn messages(message in message(), seq in number(), attempt in any::<u16>(), status in status()) {
+        let (message, class) = (Arc::new(message), Class::Chat);
         let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None };
         let Event::Receive(read) = told(&receive_frame(&envelope, attempt)) else { panic!() };
         same(&message, &read);
@@ -180,6 +181,34 @@ proptest! {
         prop_assert_eq!(read.len(), 2);
         let Event::Sent(read) = told(&sent_echo_frame(&message)) else { panic!() };
         prop_assert_eq!((read.message_id, read.seq, read.content.as_ref()), (message.id, message.seq, Some(&message.content)));
+    }
+
+    #[test]
+    fn feed_events(
+        message in message(), class in prop::sample::select(vec![Class::Alert, Class::Event]), seqs in [number(), number()], feed in prop::option::of(id()),
+        attempt in any::<u16>(), range in [number(), number()],
+    ) {
+        let message = Arc::new(message);
+        let place = feed.map(|feed| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seqs[1]) });
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place };
+        let Event::FeedEvent(one) = told(&event_frame(&envelope, attempt)) else { panic!() };
+        let Event::FeedEvents(many) = told(&event_batch_frames([(&envelope, attempt), (&envelope, 1)])[0]) else { panic!() };
+        prop_assert_eq!(many.len(), 2);
+        for read in many.iter().chain([&*one]) {
+            prop_assert_eq!((read.event_id, &read.event_type), (message.id, &message.message_type));
+            prop_assert_eq!(read.data.as_ref().map(|raw| raw.get()), message.metadata.as_ref().map(|raw| raw.get()));
+            prop_assert_eq!((read.class, read.inbox_seq.0, read.feed_id), (class, seqs[0], feed.map(FeedId)));
+            prop_assert_eq!(read.feed_seq, place.map(|place| place.seq));
+            prop_assert_eq!(Timestamp::parse(&read.created_at), Some(Timestamp(message.created_at)));
+            prop_assert_eq!(read.expires_at.as_deref().map(Timestamp::parse), message.expires_at.map(|at| Some(Timestamp(at))));
+        }
+        prop_assert_eq!((one.attempt, many[1].attempt), (attempt, 1));
+
+        let range = FeedRange { feed: FeedId(message.id.0), from: FeedSeq(range[0]), to: FeedSeq(range[1]), count: 3 };
+        let gap = server::Gap::new(class, InboxSeq(seqs[0]), InboxSeq(seqs[0]), GapReason::Capped, Some(range));
+        let Event::Gap(read) = told(&server::frame(None, &gap)) else { panic!() };
+        prop_assert_eq!((read.feed_id, read.from_feed_seq, read.to_feed_seq, read.count), (Some(range.feed), Some(range.from), Some(range.to), 3));
+        prop_assert_eq!((read.reason.as_str(), read.to_seq.0), ("capped", seqs[0]));
     }
 
     #[test]
@@ -237,7 +266,7 @@ proptest! {
         let Event::Drained(read) = told(&server::frame(None, &server::Drained { class, inbox_seq: InboxSeq(seqs[0]) })) else { panic!() };
         prop_assert_eq!((read.class, read.inbox_seq.0), (class, seqs[0]));
         for reason in [GapReason::Failed, GapReason::Expired, GapReason::Left, GapReason::Requeued, GapReason::Purged] {
-            let gap = server::Gap { class, from_seq: InboxSeq(seqs[0]), to_seq: InboxSeq(seqs[1]), count: 1, reason };
+            let gap = server::Gap::new(class, InboxSeq(seqs[0]), InboxSeq(seqs[1]), reason, None);
             let Event::Gap(read) = told(&server::frame(None, &gap)) else { panic!() };
             prop_assert_eq!((read.class, read.from_seq.0, read.to_seq.0), (class, seqs[0], seqs[1]));
             prop_assert_eq!(json!(read.reason), json!(reason));

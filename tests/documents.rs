@@ -237,6 +237,7 @@ fn every_route_is_documented() {
     let mut found = 0;
     for route in routes.lines().map(str::trim).filter(|line| line.starts_with(".route(")) {
         let path = quoted(route).next().unwrap().replace("{chat}", "{chatId}").replace("{message}", "{messageId}");
+        let path = path.replace("{event}", "{eventId}").replace("{feed}", "{feedId}");
         for (call, method) in [("get(", "GET"), ("post(", "POST"), ("delete(", "DELETE"), ("put(", "PUT"), ("patch(", "PATCH")] {
             if route.contains(&format!(" {call}")) || route.contains(&format!(").{call}")) {
                 found += 1;

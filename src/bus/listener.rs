@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{Bus, BusEvent};
-use crate::domain::{NodeId, UserId};
+use crate::domain::{ChatId, NodeId, UserId};
 
 /// The message that a node sends to itself, to see that its connection works.
 const BEAT: &str = "beat";
@@ -25,7 +25,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 pub struct ListenerSettings {
     /// The bus of the node.
     pub bus: Bus,
-    /// The channel of SQL functions; payload: user numbers, separated by commas, with an `m` before those for whom marks moved.
+    /// The channel of SQL functions; payload: items separated by commas. An item is a user number, one with an `m` before it for whom
+    /// marks moved, or `feed` and the id of a stream to which something was published.
     pub wakes: String,
     /// The options of the pool that makes the one connection.
     pub pool: PgPoolOptions,
@@ -117,20 +118,40 @@ async fn follow(listener: &mut PgListener, settings: &ListenerSettings, received
 fn take(notification: &PgNotification, settings: &ListenerSettings, received: &mut impl FnMut(BusEvent)) {
     match (notification.channel(), notification.payload()) {
         (channel, payload) if channel == settings.wakes => {
-            let [waits, marks] = told(payload);
+            let Told { waits, marks, feeds } = told(payload);
             received(BusEvent::Wake(waits));
             received(BusEvent::Marks(marks));
+            if !feeds.is_empty() {
+                received(BusEvent::Feeds(feeds));
+            }
         }
         (_, BEAT) => {}
         (_, letter) => settings.bus.open(letter, received),
     }
 }
 
-/// The users for whom something waits, and the users for whom marks moved. Items that cannot be read are left out: anybody may notify.
-fn told(payload: &str) -> [Vec<UserId>; 2] {
-    let (marks, waits): (Vec<&str>, Vec<&str>) = payload.split(',').map(str::trim).partition(|item| item.starts_with('m'));
-    let users = |items: Vec<&str>| items.iter().filter_map(|item| item.trim_start_matches('m').parse().ok()).map(UserId).collect();
-    [users(waits), users(marks)]
+/// The items of a payload.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Users for whom something waits.
+    waits: Vec<UserId>,
+    /// Users for whom marks moved.
+    marks: Vec<UserId>,
+    /// Streams to which something was published.
+    feeds: Vec<ChatId>,
+}
+
+/// Reads a payload. Items that cannot be read are left out: anybody may notify.
+fn told(payload: &str) -> Told {
+    let mut told = Told::default();
+    for item in payload.split(',').map(str::trim) {
+        match (item.strip_prefix("feed "), item.strip_prefix('m')) {
+            (Some(stream), _) => told.feeds.extend(stream.trim().parse().ok().map(ChatId)),
+            (None, Some(user)) => told.marks.extend(user.parse().ok().map(UserId)),
+            (None, None) => told.waits.extend(item.parse().ok().map(UserId)),
+        }
+    }
+    told
 }
 
 #[cfg(test)]
@@ -139,9 +160,17 @@ mod tests {
 
     #[test]
     fn a_payload_is_read_as_far_as_it_makes_sense() {
-        assert_eq!(told("1,22, 3"), [vec![UserId(1), UserId(22), UserId(3)], vec![]]);
-        assert_eq!(told("m4,1, m55"), [vec![UserId(1)], vec![UserId(4), UserId(55)]]);
-        assert_eq!(told(""), [vec![], vec![]]);
-        assert_eq!(told("x,7,mx,99999999999999999999"), [vec![UserId(7)], vec![]]);
+        let users = |numbers: &[i64]| numbers.iter().copied().map(UserId).collect::<Vec<_>>();
+        let of_users = |waits: &[i64], marks: &[i64]| Told { waits: users(waits), marks: users(marks), feeds: vec![] };
+        assert_eq!(told("1,22, 3"), of_users(&[1, 22, 3], &[]));
+        assert_eq!(told("m4,1, m55"), of_users(&[1], &[4, 55]));
+        assert_eq!(told(""), Told::default());
+        assert_eq!(told("x,7,mx,99999999999999999999"), of_users(&[7], &[]));
+        let stream = ChatId::generate();
+        let with_stream = Told { feeds: vec![stream], ..of_users(&[5], &[6]) };
+        assert_eq!(told(&format!("5,feed {stream}, m6")), with_stream);
+        for unreadable in ["feed", "feed ", "feed x", "feeds", &format!("feed{stream}"), &format!("feed {stream} {stream}"), "feed 7"] {
+            assert_eq!(told(unreadable), Told::default(), "{unreadable}");
+        }
     }
 }

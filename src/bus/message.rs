@@ -19,6 +19,8 @@ use crate::protocol::event::{Encoded, Notice};
 pub(super) const PAYLOAD_BYTES_MAX: usize = TEXT_BYTES_MAX;
 /// Users named by one wake; so many numbers fit into a payload.
 const USERS_MAX: usize = 260;
+/// Streams named by one line.
+const STREAMS_MAX: usize = 100;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
@@ -50,6 +52,8 @@ pub enum BusMessage {
     EchoOf(UserId, MessageId),
     /// A newer connection of this device: older ones yield.
     Displaced(UserId, DeviceId, i64),
+    /// Something was published to these streams of feeds: those who follow them look.
+    FeedsMoved(Vec<ChatId>),
     /// Everybody looks for itself.
     Look,
     /// The node that says it has come: the database lists it.
@@ -70,6 +74,7 @@ impl BusMessage {
             Self::Watched(..) => "presence",
             Self::EchoOf(..) => "echo",
             Self::Displaced(..) => "displaced",
+            Self::FeedsMoved(_) => "feed",
             Self::Look => "look",
             Self::Hello => "hello",
             Self::Bye => "bye",
@@ -84,6 +89,7 @@ impl BusMessage {
         match self {
             Self::Wake(class, users) => many(users, &|users| Line::Wake(*class, users)),
             Self::LookAtMarks(users) => many(users, &Line::LookAtMarks),
+            Self::FeedsMoved(streams) => streams.chunks(STREAMS_MAX).map(|part| Line::FeedsMoved(part.to_vec()).text()).collect(),
             Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
                 users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
             }
@@ -108,6 +114,7 @@ impl BusMessage {
             | Self::Notice(..)
             | Self::Watched(..)
             | Self::Displaced(..)
+            | Self::FeedsMoved(_)
             | Self::Look
             | Self::Hello
             | Self::Bye => Vec::new(),
@@ -169,6 +176,8 @@ enum Line {
     EchoOf(i64, MessageId),
     #[serde(rename = "d")]
     Displaced(i64, DeviceId, i64),
+    #[serde(rename = "f")]
+    FeedsMoved(Vec<ChatId>),
     #[serde(rename = "l")]
     Look,
     #[serde(rename = "h")]
@@ -237,6 +246,7 @@ impl Line {
             Self::Watched(user, notice) => BusMessage::Watched(UserId(user), Encoded::new(notice)),
             Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
+            Self::FeedsMoved(streams) => BusMessage::FeedsMoved(streams),
             Self::Look => BusMessage::Look,
             Self::Hello => BusMessage::Hello,
             Self::Bye => BusMessage::Bye,
@@ -264,6 +274,7 @@ impl From<&BusMessage> for Line {
             BusMessage::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
             BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
+            BusMessage::FeedsMoved(streams) => Self::FeedsMoved(streams.clone()),
             BusMessage::Look => Self::Look,
             BusMessage::Hello => Self::Hello,
             BusMessage::Bye => Self::Bye,
@@ -401,6 +412,7 @@ mod tests {
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
             BusMessage::EchoOf(UserId(1), MessageId::generate()),
             BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
+            BusMessage::FeedsMoved(vec![chat, ChatId::generate()]),
             BusMessage::Look,
             BusMessage::Hello,
             BusMessage::Bye,

@@ -25,7 +25,7 @@ pub use nats::{Nats, NatsError};
 pub use post::{Bus, Letters, Posted, part, publish};
 pub use seal::{BusKey, Listing, Rejected};
 
-use crate::domain::UserId;
+use crate::domain::{ChatId, UserId};
 
 /// Something that a node receives.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub enum BusEvent {
     Wake(Vec<UserId>),
     /// Marks moved for these senders. The same holds.
     Marks(Vec<UserId>),
+    /// Something was published to these streams of feeds. The same holds.
+    Feeds(Vec<ChatId>),
     /// Another node tells.
     Message(BusMessage),
     /// Another node tells something that this version does not understand.

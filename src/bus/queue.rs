@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{BusMessage, payloads};
-use crate::domain::{DeviceId, MessageId, NodeId, PerClass, UserId};
+use crate::domain::{ChatId, DeviceId, MessageId, NodeId, PerClass, UserId};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -34,6 +34,8 @@ pub(super) struct Queue {
     marks: BTreeSet<UserId>,
     echoes: BTreeSet<(UserId, MessageId)>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
+    /// Streams of feeds that have moved. A stream that moves often is told once.
+    streams: BTreeSet<ChatId>,
     look: bool,
     /// Nodes that came: what was committed before they were known was not told to them.
     newcomers: Vec<NodeId>,
@@ -51,6 +53,9 @@ pub(super) enum Next {
 
 impl Queue {
     pub(super) fn put(&mut self, news: &BusMessage) -> Posted {
+        if let BusMessage::FeedsMoved(streams) = news {
+            return self.put_streams(streams);
+        }
         if let Some(lines) = news.lines()
             && self.put_lines(lines)
         {
@@ -99,6 +104,16 @@ impl Queue {
         fits
     }
 
+    /// Streams are never put as lines: many that move, or one that moves often, would fill the queue.
+    fn put_streams(&mut self, streams: &[ChatId]) -> Posted {
+        if self.streams.len() + streams.len() > NAMES_MAX {
+            self.look = true;
+            return Posted::InShort;
+        }
+        self.streams.extend(streams);
+        Posted::Whole
+    }
+
     fn put_short(&mut self, news: &BusMessage) -> Posted {
         let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match news {
             BusMessage::Wake(class, users) => (&mut self.wakes[*class], users),
@@ -113,6 +128,7 @@ impl Queue {
                 return Posted::InShort;
             }
             BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
+            BusMessage::FeedsMoved(streams) => return self.put_streams(streams),
             BusMessage::Look | BusMessage::Hello | BusMessage::Bye => {
                 self.look = true;
                 return Posted::InShort;
@@ -139,6 +155,7 @@ impl Queue {
             self.wakes.values_mut().for_each(BTreeSet::clear);
             self.marks.clear();
             self.displaced.clear();
+            self.streams.clear();
             self.lines.extend(BusMessage::Look.lines().unwrap_or_default());
         }
         if self.bytes > BYTES_MAX / 2 {
@@ -148,6 +165,8 @@ impl Queue {
             let users: Vec<UserId> = users.into_iter().collect();
             self.lines.extend(BusMessage::Wake(class, users).lines().unwrap_or_default());
         }
+        let streams: Vec<ChatId> = std::mem::take(&mut self.streams).into_iter().collect();
+        self.lines.extend(BusMessage::FeedsMoved(streams).lines().unwrap_or_default());
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
         self.lines.extend(BusMessage::LookAtMarks(users).lines().unwrap_or_default());
         for (sender, message) in std::mem::take(&mut self.echoes) {
@@ -170,7 +189,7 @@ fn put_name<T: Ord>(names: &mut BTreeSet<T>, name: T) -> Posted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ChatId, ChatKind, ChatSeq, Class, ExternalId};
+    use crate::domain::{ChatKind, ChatSeq, Class, ExternalId};
     use crate::protocol::event::{Encoded, Notice};
 
     fn told(queue: &mut Queue) -> Vec<BusMessage> {
@@ -257,6 +276,32 @@ mod tests {
         let short: Vec<BusMessage> =
             told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
         assert!(matches!(short[..], [BusMessage::Look]), "{} news", short.len());
+    }
+
+    #[test]
+    fn a_stream_that_moves_often_is_told_once_and_too_many_streams_are_a_look_for_everybody() {
+        let mut queue = Queue::default();
+        let streams = [ChatId::generate(), ChatId::generate()];
+        for _ in 0..100_000 {
+            assert_eq!(queue.put(&BusMessage::FeedsMoved(streams.to_vec())), Posted::Whole);
+        }
+        let told_of = told(&mut queue);
+        let [BusMessage::FeedsMoved(moved)] = &told_of[..] else { panic!("{told_of:?}") };
+        assert!(moved.len() == 2 && streams.iter().all(|stream| moved.contains(stream)));
+
+        let many: Vec<ChatId> = (0..NAMES_MAX).map(|_| ChatId::generate()).collect();
+        for stream in &many {
+            queue.put(&BusMessage::FeedsMoved(vec![*stream]));
+        }
+        let named = told(&mut queue).into_iter().map(|news| match news {
+            BusMessage::FeedsMoved(streams) => streams.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(named.sum::<usize>(), NAMES_MAX);
+        for stream in many.iter().chain(&streams) {
+            queue.put(&BusMessage::FeedsMoved(vec![*stream]));
+        }
+        assert!(matches!(told(&mut queue)[..], [BusMessage::Look]));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct TokenArgs {
     /// The user: 1 to 128 characters
     #[arg(allow_hyphen_values = true)]
     user: String,
-    /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters
+    /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters, `events:write`: to publish to every feed, to everyone and to users by name
     #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Option<String>,
     /// How long the token is good for

@@ -1,19 +1,20 @@
-//! `restante listen`: shows messages as they come. A message is acked once it has been written out, so a
+//! `restante listen`: shows messages and events as they come. Each is acked once it has been written out, so a
 //! listener that dies in between is given it again.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, printable_json, say, time_of_day};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Status};
-use restante_client::{Chat, Client, Envelope, Event, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
+use restante_client::{Chat, Client, Envelope, Event, FeedEvent, Gap, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
 
 pub const ABOUT: &str = "\
-Show messages as they come, with ticks when they are read.
+Show messages and events as they come, with ticks when messages are read.
 
 What waited is shown first, then everything new, until Ctrl-C. Each message that was shown is acked and so counts as delivered; \
 with --read it counts as read too. Of your own messages, those sent elsewhere are shown, and what became of them. Times are UTC.
@@ -41,10 +42,10 @@ pub struct Args {
     /// Print each frame of the service as one line of JSON
     #[arg(long)]
     json: bool,
-    /// End after so many messages
+    /// End after so many messages and events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// How many messages may be under way at once (1 to 500)
+    /// How many messages may be under way at once, and as many alerts and events (1 to 500)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     window: Option<u16>,
 }
@@ -89,17 +90,17 @@ impl Names {
             let id = chat.chat_id;
             name(chat).map(|name| self.titles.insert(id, name));
         }
-        self.titles.entry(chat).or_insert_with(|| end_of_id(chat));
+        self.titles.entry(chat).or_insert_with(|| end_of_id(chat.0));
     }
 
     fn title(&self, chat: ChatId) -> String {
-        self.titles.get(&chat).map_or_else(|| end_of_id(chat), |title| printable(title))
+        self.titles.get(&chat).map_or_else(|| end_of_id(chat.0), |title| printable(title))
     }
 }
 
 /// Ids made in the same hour begin alike.
-fn end_of_id(chat: ChatId) -> String {
-    let id = chat.to_string();
+fn end_of_id(id: Uuid) -> String {
+    let id = id.to_string();
     id[id.len() - 8..].to_owned()
 }
 
@@ -127,10 +128,16 @@ impl Listener {
                     // Only now: a message that could not be shown comes again.
                     self.client.took();
                 }
+                Happening::FeedEvent(event) => {
+                    self.feed_event(&event)?;
+                    // As for a message.
+                    self.client.took();
+                }
                 Happening::Lost(why, Some(wait)) => self.lost(why, wait)?,
                 Happening::Ready(ready) => self.connected(&ready),
                 Happening::Event(event) if !self.args.json => self.event(event)?,
                 Happening::Again(_)
+                | Happening::FeedEventAgain(_)
                 | Happening::Lost(_, None)
                 | Happening::Stored(_)
                 | Happening::Refused(..)
@@ -158,11 +165,25 @@ impl Listener {
         Ok(())
     }
 
+    fn feed_event(&mut self, event: &FeedEvent) -> anyhow::Result<()> {
+        self.shown += 1;
+        if self.args.json {
+            return Ok(());
+        }
+        let place = event.feed_id.map_or_else(|| event.class.to_string(), |feed| format!("{} {}", event.class, end_of_id(feed.0)));
+        let data = event.data.as_ref().map_or_else(String::new, |data| printable_json(data.get()));
+        let text = format!("{}  {data}", self.screen.ink(Ink::Bold, &printable(&event.event_type)));
+        self.line_of(&event.created_at, &place, text.trim_end())
+    }
+
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Sent(sent) => self.own(&sent),
             Event::Status(news) => self.status(&news),
             Event::Drained(drained) if drained.class == Class::Chat && self.waited > 0 => self.note("nothing more waits"),
+            Event::Gap(Gap { feed_id: Some(feed), count, reason, .. }) => {
+                self.note(&format!("{count} events of feed {} will not come: {}", end_of_id(feed.0), printable(&reason)))
+            }
             Event::Gap(gap) => self.note(&format!("{} to {} will not come: {}", gap.from_seq, gap.to_seq, printable(&gap.reason))),
             Event::ChatAdded(chat) => {
                 chat.title.map(|title| self.names.titles.insert(chat.chat_id, title));
@@ -194,7 +215,11 @@ impl Listener {
     }
 
     fn row(&mut self, timestamp: &str, chat: ChatId, text: &str) -> anyhow::Result<()> {
-        let head = format!("{}  {:<12}", printable(time_of_day(timestamp)), self.names.title(chat));
+        self.line_of(timestamp, &self.names.title(chat), text)
+    }
+
+    fn line_of(&mut self, timestamp: &str, place: &str, text: &str) -> anyhow::Result<()> {
+        let head = format!("{}  {place:<12}", printable(time_of_day(timestamp)));
         let line = format!("{}  {text}", self.screen.ink(Ink::Faint, &head));
         Ok(self.screen.line(&line)?)
     }

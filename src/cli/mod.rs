@@ -104,6 +104,7 @@ Whoever has the secret can be anybody: this is for trying things out and for ope
 Examples:
   restante token alice
   restante token carol --scope admin
+  restante token shop --scope events:write
   curl -H \"Authorization: Bearer $(restante token alice)\" http://127.0.0.1:8080/v1/chats";
 
 /// Runs the command of the command line. `main` calls it once.

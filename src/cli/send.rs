@@ -134,6 +134,8 @@ impl Sending {
                 }
                 Happening::Ready(_)
                 | Happening::Message(_)
+                | Happening::FeedEvent(_)
+                | Happening::FeedEventAgain(_)
                 | Happening::Again(_)
                 | Happening::Event(_)
                 | Happening::Frame(_)

@@ -183,6 +183,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
             Err(fault) => Err(refused(frame.id, fault)),
         },
         ClientEvent::Send(_)
+        | ClientEvent::Publish(_)
         | ClientEvent::Skip(_)
         | ClientEvent::Delivered(_)
         | ClientEvent::Reject(_)

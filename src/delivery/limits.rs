@@ -1,4 +1,5 @@
-//! Rate limits of a user: messages in a period, new direct chats and users that it makes by naming them in an hour. Each node keeps its own, in memory.
+//! Rate limits of a user: messages and events in a period, new direct chats and users that it makes by naming them in an hour. Each node
+//! keeps its own, in memory.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::Refusal;
 use crate::domain::{UserId, limits};
 
-/// `SEND_RATE` is messages in this time.
+/// `SEND_RATE` is messages in this time, `EVENT_RATE` events.
 const RATE_PERIOD: Duration = Duration::from_secs(10);
 /// Direct chats and named users are counted in this time.
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -26,8 +27,10 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// The rates.
 #[derive(Debug, Clone, Copy)]
 pub struct RateSettings {
-    /// Messages in 10 s, with bursts of twice as many; 0: as many as they like, and as many new chats.
+    /// Messages in 10 s, with bursts of twice as many; 0: none of these limits is kept.
     pub sends: u32,
+    /// Events in 10 s of a publisher without the scope for them, with bursts of twice as many; 0: as many as it likes.
+    pub events: u32,
     /// New direct chats in an hour.
     pub direct_chats: u32,
     /// Users in an hour that are made because they are named; as many as one request may name at least.
@@ -44,6 +47,8 @@ pub struct Limits {
 #[derive(Debug)]
 struct Rates {
     sends: DefaultKeyedRateLimiter<UserId>,
+    /// None: events have no limit.
+    events: Option<DefaultKeyedRateLimiter<UserId>>,
     chats: DefaultKeyedRateLimiter<UserId>,
     named_users: DefaultKeyedRateLimiter<UserId>,
     /// The time in which a user's allowance grows by one message.
@@ -54,13 +59,12 @@ impl Limits {
     /// Limits with these rates.
     pub fn start(rates: RateSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let limiters = NonZeroU32::new(rates.sends).map(|sends| {
-            let burst = sends.saturating_mul(NonZeroU32::MIN.saturating_add(1));
             let chats = NonZeroU32::new(rates.direct_chats).unwrap_or(NonZeroU32::MIN);
             let named = NonZeroU32::new(rates.named_users.max(NAMED_AT_ONCE)).unwrap_or(NonZeroU32::MIN);
-            let pace = RATE_PERIOD / sends.get();
             Arc::new(Rates {
-                pace,
-                sends: DefaultKeyedRateLimiter::keyed(quota(pace, burst)),
+                pace: RATE_PERIOD / sends.get(),
+                sends: in_period(sends),
+                events: NonZeroU32::new(rates.events).map(in_period),
                 chats: DefaultKeyedRateLimiter::keyed(quota(HOUR / chats.get(), chats)),
                 named_users: DefaultKeyedRateLimiter::keyed(quota(HOUR / named.get(), named)),
             })
@@ -84,7 +88,15 @@ impl Limits {
     /// # Errors
     /// The time to wait.
     pub fn take_send(&self, user: UserId) -> Result<(), Duration> {
-        self.check(|rates| &rates.sends, user, NonZeroU32::MIN)
+        self.check(|rates| Some(&rates.sends), user, NonZeroU32::MIN)
+    }
+
+    /// Checks that this user may publish an event now, and counts the event.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`]: the user has published too many events. It carries the time to wait.
+    pub fn check_event(&self, user: UserId) -> Result<(), Refusal> {
+        self.check(|rates| rates.events.as_ref(), user, NonZeroU32::MIN).map_err(Refusal::RateLimited)
     }
 
     /// The time that the rate leaves between two messages of a user; zero without a limit.
@@ -97,7 +109,7 @@ impl Limits {
     /// # Errors
     /// [`Refusal::TooManyChats`]: the user has begun too many direct chats. It carries the time to wait.
     pub fn check_direct_chat(&self, user: UserId) -> Result<(), Refusal> {
-        self.check(|rates| &rates.chats, user, NonZeroU32::MIN).map_err(Refusal::TooManyChats)
+        self.check(|rates| Some(&rates.chats), user, NonZeroU32::MIN).map_err(Refusal::TooManyChats)
     }
 
     /// Checks that this user may name so many users who are not known yet, and counts them. They are made afterwards.
@@ -106,17 +118,29 @@ impl Limits {
     /// [`Refusal::RateLimited`]: the user has named too many. It carries the time to wait.
     pub fn check_named_users(&self, user: UserId, count: usize) -> Result<(), Refusal> {
         let count = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX).min(TOO_MANY_AT_ONCE));
-        count.map_or(Ok(()), |count| self.check(|rates| &rates.named_users, user, count).map_err(Refusal::RateLimited))
+        count.map_or(Ok(()), |count| self.check(|rates| Some(&rates.named_users), user, count).map_err(Refusal::RateLimited))
     }
 
-    fn check(&self, which: impl Fn(&Rates) -> &DefaultKeyedRateLimiter<UserId>, user: UserId, count: NonZeroU32) -> Result<(), Duration> {
-        let Some(rates) = &self.rates else { return Ok(()) };
-        match which(rates).check_key_n(&user, count) {
+    /// Counts these against the limiter that `which` finds; none: there is no limit.
+    fn check(
+        &self,
+        which: impl Fn(&Rates) -> Option<&DefaultKeyedRateLimiter<UserId>>,
+        user: UserId,
+        count: NonZeroU32,
+    ) -> Result<(), Duration> {
+        let Some(limiter) = self.rates.as_deref().and_then(which) else { return Ok(()) };
+        match limiter.check_key_n(&user, count) {
             Ok(checked) => checked.map_err(|not_until| not_until.wait_time_from(self.clock.now())),
             // More at once than ever fit. No request names so many.
             Err(_) => Err(HOUR),
         }
     }
+}
+
+/// A limiter for so many in [`RATE_PERIOD`], with bursts of twice as many.
+fn in_period(count: NonZeroU32) -> DefaultKeyedRateLimiter<UserId> {
+    let burst = count.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    DefaultKeyedRateLimiter::keyed(quota(RATE_PERIOD / count.get(), burst))
 }
 
 fn quota(period: Duration, burst: NonZeroU32) -> Quota {
@@ -129,6 +153,7 @@ async fn forget(rates: Arc<Rates>) {
     loop {
         every.tick().await;
         rates.sends.retain_recent();
+        rates.events.iter().for_each(DefaultKeyedRateLimiter::retain_recent);
         rates.chats.retain_recent();
         rates.named_users.retain_recent();
     }
@@ -139,9 +164,13 @@ mod tests {
     use super::*;
 
     fn limits(sends: u32) -> Limits {
+        with(RateSettings { sends, events: 5, direct_chats: 2, named_users: 600 })
+    }
+
+    fn with(rates: RateSettings) -> Limits {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         stop.cancel();
-        Limits { ..Limits::start_for_test(RateSettings { sends, direct_chats: 2, named_users: 600 }, &tasks, &stop) }
+        Limits { ..Limits::start_for_test(rates, &tasks, &stop) }
     }
 
     impl Limits {
@@ -164,6 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn events_have_a_rate_of_their_own_and_zero_lifts_it_alone() {
+        let limits = limits(5);
+        for _ in 0..10 {
+            limits.check_send(UserId(1)).unwrap();
+            limits.check_event(UserId(1)).unwrap();
+        }
+        let refused = limits.check_event(UserId(1)).unwrap_err();
+        assert!(matches!(refused, Refusal::RateLimited(wait) if wait <= Duration::from_secs(2)), "{refused:?}");
+        limits.check_event(UserId(2)).unwrap();
+        let lifted = with(RateSettings { sends: 5, events: 0, direct_chats: 2, named_users: 600 });
+        for _ in 0..1_000 {
+            lifted.check_event(UserId(1)).unwrap();
+        }
+        (0..10).for_each(|_| lifted.check_send(UserId(1)).unwrap());
+        assert!(lifted.check_send(UserId(1)).is_err());
+    }
+
+    #[test]
     fn users_that_are_named_are_counted_one_by_one_and_a_request_of_the_largest_size_always_fits_once() {
         let limits = limits(5);
         limits.check_named_users(UserId(1), 0).unwrap();
@@ -180,6 +227,7 @@ mod tests {
         let limits = limits(0);
         for _ in 0..1_000 {
             limits.check_send(UserId(1)).unwrap();
+            limits.check_event(UserId(1)).unwrap();
             limits.check_direct_chat(UserId(1)).unwrap();
             limits.check_named_users(UserId(1), 500).unwrap();
         }

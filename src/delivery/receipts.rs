@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{ChatId, ChatSeq, ExternalId, MessageId, Profile, SessionId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, MessageId, Profile, SessionId, Status, UserId};
 use crate::notifier::Notifier;
 use crate::store::{ReadRows, StatusRow, Store};
 use crate::telemetry::Metrics;
@@ -70,7 +70,8 @@ impl Receipts {
         self.metrics.rows_settled.of(status).get()
     }
 
-    /// Rows of several users have moved to this status. `member` names a user as it is shown.
+    /// Rows of several users have moved to this status. `member` names a user as it is shown. Publishers of alerts and events are told
+    /// nothing: they ask for the progress of an event.
     pub fn moved(
         &self,
         rows: &[&StatusRow],
@@ -81,7 +82,7 @@ impl Receipts {
     ) {
         self.metrics.settled(status, rows.len() as u64);
         let mut groups: BTreeMap<(UserId, ChatId, UserId), Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| self.notifier.may_be_there(row.sender)) {
+        for row in rows.iter().filter(|row| row.class == Class::Chat && self.notifier.may_be_there(row.sender)) {
             groups.entry((row.sender, row.chat, row.user)).or_default().push((row.chat_seq, row.message));
         }
         for ((sender, chat, user), messages) in groups {

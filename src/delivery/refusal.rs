@@ -53,6 +53,24 @@ pub enum Refusal {
     /// Only an admin of the group may do this.
     #[error("no admin of the group")]
     NotAnAdmin,
+    /// The user is no publisher of the feed.
+    #[error("no publisher of the feed")]
+    NotAPublisher,
+    /// The user is not the maker of the feed.
+    #[error("not the maker of the feed")]
+    NotTheMaker,
+    /// Nobody leaves the feed of everyone.
+    #[error("the feed of everyone")]
+    FollowedByAll,
+    /// The feed would have more publishers than allowed.
+    #[error("too many publishers")]
+    PublishersTooMany,
+    /// Only a token with the scope for events may do this.
+    #[error("the token lacks the scope for events")]
+    NeedsEventsScope,
+    /// The user follows as many feeds as it may.
+    #[error("too many feeds")]
+    FollowsTooMany,
     /// The group would have more members than allowed.
     #[error("too many members")]
     TooManyMembers,
@@ -110,6 +128,12 @@ impl Refusal {
             Self::NotAMember
             | Self::NotAGroup
             | Self::NotAnAdmin
+            | Self::NotAPublisher
+            | Self::NotTheMaker
+            | Self::FollowedByAll
+            | Self::PublishersTooMany
+            | Self::NeedsEventsScope
+            | Self::FollowsTooMany
             | Self::TooManyMembers
             | Self::NotFound
             | Self::Conflict
@@ -180,8 +204,18 @@ impl From<Refusal> for Fault {
             Refusal::NotAGroup => Self::new(Code::Conflict, "nobody joins or leaves a direct chat"),
             Refusal::NotAnAdmin => Self::new(Code::Forbidden, "only an admin of the group may do this"),
             Refusal::TooManyMembers => Self::new(Code::TooManyMembers, format!("a group has at most {} members", limits::MEMBERS_MAX)),
+            Refusal::NotAPublisher => {
+                Self::new(Code::Forbidden, "only publishers of the feed, and tokens with the scope `events:write`, may do this")
+            }
+            Refusal::NotTheMaker => {
+                Self::new(Code::Forbidden, "only the maker of the feed, and tokens with the scope `events:write`, may do this")
+            }
+            Refusal::FollowedByAll => Self::new(Code::Forbidden, "every user follows this feed, and nobody leaves it"),
+            Refusal::PublishersTooMany => Self::new(Code::Conflict, format!("a feed has at most {} publishers", limits::PUBLISHERS_MAX)),
+            Refusal::NeedsEventsScope => Self::new(Code::Forbidden, "this takes a token with the scope `events:write`"),
+            Refusal::FollowsTooMany => Self::new(Code::Conflict, format!("a user follows at most {} feeds", limits::FOLLOWS_MAX)),
             Refusal::NotFound => Self::plain(Code::NotFound),
-            Refusal::Conflict => Self::new(Code::Conflict, "this messageId belongs to a message of another sender"),
+            Refusal::Conflict => Self::new(Code::Conflict, "this id is that of another user's message, event or feed"),
             Refusal::Purged => Self::new(
                 Code::Conflict,
                 "this messageId is older than messages of the chat that were removed: its message may be one of them",

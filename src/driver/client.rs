@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
 use crate::hub::Mailbox;
+use crate::protocol::publish::PublishRight;
 
 /// A client with a session that is registered in the hub.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub struct Client {
     pub session: SessionId,
     /// The user.
     pub profile: Arc<Profile>,
+    /// What its newest token lets it publish to.
+    pub publish_right: PublishRight,
     /// The options that the client sent when it connected.
     pub options: ConnectOptions,
     /// The number of this connection of its device; none without a device.

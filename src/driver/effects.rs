@@ -98,10 +98,9 @@ fn emit<O: Outgoing>(driver: &mut Driver<O>, emissions: Vec<Emission>) {
                 }
                 run.push((envelope, attempt));
             }
-            Emission::Gap { class, from, to, reason } => {
+            Emission::Gap { class, from, to, reason, feed } => {
                 put_envelopes(driver, &mut run);
-                let count = to.0 - from.0 + 1;
-                driver.outbox.event(None, &ServerEvent::Gap(server::Gap { class, from_seq: from, to_seq: to, count, reason }));
+                driver.outbox.event(None, &ServerEvent::Gap(server::Gap::new(class, from, to, reason, feed)));
             }
         }
     }

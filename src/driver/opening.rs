@@ -13,7 +13,7 @@ use super::receipts::{self, Receipts};
 use super::{Context, Driver};
 use crate::auth::Identity;
 use crate::delivery::Refusal;
-use crate::domain::{InboxSeq, Page, PerClass, SessionId, UserId, limits};
+use crate::domain::{Class, InboxSeq, Page, PerClass, SessionId, UserId, limits};
 use crate::hub::{Departure, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::service::Admission;
@@ -58,7 +58,8 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     let opening = context.service.open(permit, request).await.map_err(Refusal::to_one_of_a_crowd)?;
     let (mailbox, notes) = mailbox();
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
-    let client = Client { session: SessionId::generate_by(&context.clock), profile, options, session_no, mailbox };
+    let (session, publish_right) = (SessionId::generate_by(&context.clock), identity.scope.publish_right());
+    let client = Client { session, profile, publish_right, options, session_no, mailbox };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
@@ -115,7 +116,8 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     let classes = PerClass::from_fn(|class| {
         let inbox = opening.inboxes[class];
         let stored = if has_device { inbox.acked_seq } else { inbox.settled_seq };
-        ClassStart { cursor: resumed[class].unwrap_or(stored), last_seq: inbox.last_seq, settled_seq: inbox.settled_seq }
+        let to_come = if class == Class::Chat { 0 } else { inbox.pending };
+        ClassStart { cursor: resumed[class].unwrap_or(stored), last_seq: inbox.last_seq, settled_seq: inbox.settled_seq, to_come }
     });
     let scope = if has_device || is_any(&resumed) { Scope::Everything } else { Scope::Waiting };
     let emit_alone = context.crash_loops.emit_alone(client.user(), client.options.device.as_ref());
@@ -206,11 +208,10 @@ fn forget(context: &Context, client: &Client) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Class;
 
     #[test]
     fn a_first_page_is_read_unless_nothing_was_behind_the_cursor_after_the_session_had_registered() {
-        let place = |seq| ClassStart { cursor: InboxSeq(seq), last_seq: InboxSeq(seq), settled_seq: InboxSeq(seq) };
+        let place = |seq| ClassStart { cursor: InboxSeq(seq), last_seq: InboxSeq(seq), settled_seq: InboxSeq(seq), to_come: 0 };
         let settings = Settings {
             window: 50,
             page_rows: 50,

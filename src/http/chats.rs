@@ -50,7 +50,7 @@ struct MarksBody {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PersonBody {
+pub(super) struct PersonBody {
     user_id: ExternalId,
     name: Option<String>,
     profile_picture: Option<String>,

@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::error::ApiError;
 use crate::auth::{self, AuthError, Identity, Scope};
 use crate::connection::Shared;
-use crate::domain::{ChatId, ExternalId, MessageId, Profile};
+use crate::domain::{ChatId, ExternalId, FeedId, MessageId, Profile};
 use crate::protocol::fields::whole_number;
 use crate::protocol::{Code, Fault};
-use crate::service::{SignIn, points_of_bytes};
+use crate::service::{Publisher, SignIn, points_of_bytes};
 
 /// A body that does not say its length counts as one of this length, in bytes.
 const UNKNOWN_BODY: usize = 16 * 1_024;
@@ -30,9 +30,7 @@ pub(super) struct Caller(pub(super) Arc<Profile>);
 impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-        let identity = shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?;
-        let Identity { external, name, picture, .. } = identity;
+        let Identity { external, name, picture, .. } = identity(parts, shared)?;
         shared.context.service.pay(&external, points_of(parts), "http").await?;
         Ok(Self(shared.context.service.sign_in(SignIn { external, name, picture }).await?))
     }
@@ -46,6 +44,23 @@ fn points_of(parts: &Parts) -> u32 {
     points_of_bytes(target.saturating_add(body))
 }
 
+/// The same, with what its token lets it publish to.
+#[derive(Debug)]
+pub(super) struct PublishCaller(pub(super) Publisher);
+
+impl FromRequestParts<Shared> for PublishCaller {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let Identity { external, name, picture, scope, .. } = identity(parts, shared)?;
+        // An application that publishes for all its users asks for more than one of them.
+        if !scope.allows(Scope::EVENTS_WRITE) {
+            shared.context.service.pay(&external, points_of(parts), "http").await?;
+        }
+        let profile = shared.context.service.sign_in(SignIn { external, name, picture }).await?;
+        Ok(Self(Publisher { profile, right: scope.publish_right() }))
+    }
+}
+
 /// A caller whose token allows the acts of operators. It does not become a user of the database.
 #[derive(Debug)]
 pub(super) struct Admin(pub(super) ExternalId);
@@ -53,13 +68,18 @@ pub(super) struct Admin(pub(super) ExternalId);
 impl FromRequestParts<Shared> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-        let identity = shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?;
+        let identity = identity(parts, shared)?;
         if !identity.scope.allows(Scope::ADMIN) {
             return Err(Fault::new(Code::Forbidden, "this takes a token with the scope `admin`").into());
         }
         Ok(Self(identity.external))
     }
+}
+
+/// The user of the request's bearer token, as the token describes it.
+fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
+    let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
+    Ok(shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?)
 }
 
 /// A body within the limit, as it was sent.
@@ -105,6 +125,28 @@ impl<S: Send + Sync> FromRequestParts<S> for MessagePath {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         uuid_of_path(parts, state, "message id").await.map(|id| Self(MessageId(id)))
+    }
+}
+
+/// The event of the path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventPath(pub(super) MessageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for EventPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        uuid_of_path(parts, state, "event id").await.map(|id| Self(MessageId(id)))
+    }
+}
+
+/// The feed of the path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FeedPath(pub(super) FeedId);
+
+impl<S: Send + Sync> FromRequestParts<S> for FeedPath {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        uuid_of_path(parts, state, "feed id").await.map(|id| Self(FeedId(id)))
     }
 }
 

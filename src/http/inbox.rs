@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::extract::{Caller, Params, Payload, limit, number};
-use crate::domain::{Class, InboxSeq, PageRow, limits};
+use crate::domain::{Class, InboxSeq, Page, PageRow, limits};
 use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
+use crate::protocol::feed_event::EventData;
 use crate::protocol::fields::small_number;
 use crate::protocol::message::ReceiveData;
 use crate::protocol::server::{DeliveredOk, RejectOk};
@@ -29,12 +30,35 @@ pub(super) struct ListParams {
 #[serde(rename_all = "camelCase")]
 struct InboxBody<'a> {
     class: Class,
-    /// As `message:receive`.
-    messages: Vec<ReceiveData<'a>>,
+    #[serde(flatten)]
+    items: Items<'a>,
     /// The highest number given.
     last_seq: InboxSeq,
     /// More waits behind the last of these.
     more: bool,
+}
+
+/// The part of an inbox that an answer shows.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Items<'a> {
+    /// Of the class chat: as `message:receive`.
+    Messages(Vec<ReceiveData<'a>>),
+    /// Of the other classes: as `event:receive`.
+    Events(Vec<EventData<'a>>),
+}
+
+impl<'a> Items<'a> {
+    fn of(page: &'a Page) -> Self {
+        let envelopes = page.rows.iter().filter_map(|row| match row {
+            PageRow::Envelope(envelope) => Some((envelope, envelope.attempts.saturating_add(1))),
+            PageRow::Gap { .. } => None,
+        });
+        match page.class {
+            Class::Chat => Self::Messages(envelopes.map(|(envelope, attempt)| ReceiveData::new(envelope, attempt)).collect()),
+            Class::Alert | Class::Event => Self::Events(envelopes.map(|(envelope, attempt)| EventData::new(envelope, attempt)).collect()),
+        }
+    }
 }
 
 /// `GET /v1/inbox?after=&limit=&class=`: what waits above a number, oldest first.
@@ -47,11 +71,7 @@ pub(super) async fn list(
     let class = params.class.unwrap_or_default();
     let after = number("after", params.after.as_deref())?.unwrap_or(0);
     let page = service.inbox(&caller, class, InboxSeq(after), limit).await?;
-    let messages = page.rows.iter().filter_map(|row| match row {
-        PageRow::Envelope(envelope) => Some(ReceiveData::new(envelope, envelope.attempts.saturating_add(1))),
-        PageRow::Gap { .. } => None,
-    });
-    let body = InboxBody { class, messages: messages.collect(), last_seq: page.last_seq, more: !page.is_last };
+    let body = InboxBody { class, items: Items::of(&page), last_seq: page.last_seq, more: !page.is_last };
     Ok(Json(body).into_response())
 }
 

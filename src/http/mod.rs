@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
+//! handlers: `chats` and `members`, `messages`, `events` and `feeds`, `inbox`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
 //! `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
@@ -13,6 +13,8 @@ mod upgrade;
 
 mod chats;
 mod dead_letters;
+mod events;
+mod feeds;
 mod inbox;
 mod members;
 mod messages;
@@ -26,12 +28,13 @@ mod silent;
 pub use serve::{ServeSettings, serve};
 
 use axum::Router;
-use axum::extract::{FromRef, State};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::connection::{self, ConnectQuery, Shared};
+use crate::domain::limits;
 use crate::protocol::{Code, Fault};
 use crate::service::Service;
 use error::ApiError;
@@ -51,6 +54,14 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/chats/{chat}/read", post(messages::read))
         .route("/v1/messages", post(messages::send))
         .route("/v1/messages/{message}/status", get(messages::status))
+        .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES_MAX)))
+        .route("/v1/events/{event}", get(events::show))
+        .route("/v1/feeds", get(feeds::list).post(feeds::create))
+        .route("/v1/feeds/{feed}", get(feeds::show))
+        .route("/v1/feeds/{feed}/followers", get(feeds::followers))
+        .route("/v1/feeds/{feed}/publishers", post(feeds::add_publishers).delete(feeds::remove_publishers))
+        .route("/v1/feeds/{feed}/follow", post(feeds::follow))
+        .route("/v1/feeds/{feed}/unfollow", post(feeds::unfollow))
         .route("/v1/inbox", get(inbox::list))
         .route("/v1/inbox/ack", post(inbox::ack))
         .route("/v1/inbox/reject", post(inbox::reject))

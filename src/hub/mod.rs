@@ -160,6 +160,13 @@ impl Hub {
         self.each(user, |mailbox| mailbox.wake(class));
     }
 
+    /// Something may wait for everybody in this class: every session looks.
+    pub fn wake_everybody(&self, class: Class) {
+        for entry in &self.users {
+            entry.value().iter().for_each(|registered| registered.mailbox.wake(class));
+        }
+    }
+
     /// Receipts for this user did not fit somewhere: its sessions look at the marks.
     pub fn look_at_marks(&self, user: UserId) {
         self.each(user, Mailbox::look_at_marks);

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::fields::{Field, Fields, check_depth};
+use super::publish::PublishRequest;
 use super::{Code, Fault, Timestamp};
 use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, limits};
 
@@ -47,6 +48,8 @@ pub enum ClientEvent {
     },
     /// `message:send`.
     Send(SendRequest),
+    /// `event:publish`.
+    Publish(Box<PublishRequest>),
     /// `message:skip`: a message that was refused for now will not be sent again.
     Skip(MessageId),
     /// `message:delivered`: the ack.
@@ -169,6 +172,7 @@ fn event(fields: &Fields<'_, 3>) -> Result<ClientEvent, Fault> {
     match name.as_str() {
         "authenticate" => authenticate(data),
         "message:send" => SendRequest::parse(data).map(ClientEvent::Send),
+        "event:publish" => PublishRequest::parse(data).map(Box::new).map(ClientEvent::Publish),
         "message:skip" => data_fields(data, ["messageId"])?.required("messageId").map(ClientEvent::Skip),
         "message:delivered" => AckRequest::parse(data).map(ClientEvent::Delivered),
         "message:reject" => RejectRequest::parse(data).map(ClientEvent::Reject),

@@ -5,12 +5,13 @@ use axum::extract::ws::Utf8Bytes;
 use super::Timestamp;
 use super::client::FrameId;
 use super::event::{Notice, ServerEvent};
+use super::feed_event::{event_batch_frames, event_frame};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::server::{
     Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark, Typing,
     UserOffline, UserOnline, frame,
 };
-use crate::domain::{Receipt, ReceiptCounts};
+use crate::domain::{Class, Envelope, Receipt, ReceiptCounts};
 
 /// Writes events for one kind of client.
 pub trait Codec {
@@ -33,12 +34,7 @@ impl Codec for JsonFrames {
 
     fn encode(&self, reply_to: Option<&FrameId>, event: &ServerEvent, put: &mut dyn FnMut(Utf8Bytes)) {
         put(match event {
-            ServerEvent::Envelopes(envelopes) if self.is_batched => {
-                return batch_frames(envelopes.iter().map(|(envelope, attempt)| (envelope, *attempt))).into_iter().for_each(put);
-            }
-            ServerEvent::Envelopes(envelopes) => {
-                return envelopes.iter().for_each(|(envelope, attempt)| put(receive_frame(envelope, *attempt)));
-            }
+            ServerEvent::Envelopes(envelopes) => return self.envelopes(envelopes).into_iter().for_each(put),
             ServerEvent::Ready(ready) => frame(reply_to, ready.as_ref()),
             ServerEvent::Authenticated { user, expires_at } => {
                 frame(reply_to, &Authenticated { user_id: user, expires_at: Timestamp(*expires_at) })
@@ -46,6 +42,7 @@ impl Codec for JsonFrames {
             ServerEvent::Drained(drained) => frame(reply_to, drained),
             ServerEvent::Gap(gap) => frame(reply_to, gap),
             ServerEvent::Sent(answer) => frame(reply_to, answer),
+            ServerEvent::Published(published) => frame(reply_to, published),
             ServerEvent::SkipOk(message_id) => frame(reply_to, &SkipOk { message_id: *message_id }),
             ServerEvent::Echo(message) => message.json(|message| sent_echo_frame(message)),
             ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),
@@ -64,6 +61,26 @@ impl Codec for JsonFrames {
             ServerEvent::Pong => frame(reply_to, &Pong {}),
             ServerEvent::Error(fault) => frame(reply_to, fault),
         });
+    }
+}
+
+impl JsonFrames {
+    /// The frames of envelopes in their order. In a batch are neighbours of one kind: messages, or alerts and events.
+    fn envelopes(self, envelopes: &[(Envelope, u16)]) -> Vec<Utf8Bytes> {
+        let is_message = |envelope: &Envelope| envelope.class == Class::Chat;
+        if !self.is_batched {
+            let frame = |(envelope, attempt): &(Envelope, u16)| match is_message(envelope) {
+                true => receive_frame(envelope, *attempt),
+                false => event_frame(envelope, *attempt),
+            };
+            return envelopes.iter().map(frame).collect();
+        }
+        let runs = envelopes.chunk_by(|(one, _), (next, _)| is_message(one) == is_message(next));
+        let batches = runs.flat_map(|run| {
+            let items = run.iter().map(|(envelope, attempt)| (envelope, *attempt));
+            if is_message(&run[0].0) { batch_frames(items) } else { event_batch_frames(items) }
+        });
+        batches.collect()
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Fault;
-use super::server::{Drained, Draining, Gap, PresenceState, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
+use super::server::{Drained, Draining, Gap, PresenceState, Published, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
 use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, MessageId, Receipt, ReceiptCounts, Status};
 
 /// An event for one client.
@@ -26,7 +26,8 @@ pub enum ServerEvent {
         /// The token's end.
         expires_at: OffsetDateTime,
     },
-    /// `message:receive` for each, or `message:batch` where the client asked for batches. The number is the attempt, from 1.
+    /// `message:receive` for each of class chat and `event:receive` for each other one, or `message:batch` and `event:batch` where the client
+    /// asked for batches. The number is the attempt, from 1.
     Envelopes(Vec<(Envelope, u16)>),
     /// `queue:drained`.
     Drained(Drained),
@@ -34,6 +35,8 @@ pub enum ServerEvent {
     Gap(Gap),
     /// `message:sent`, the answer to a send.
     Sent(SentAnswer),
+    /// `event:published`, the answer to `event:publish`.
+    Published(Published),
     /// `message:sent` for the sender's other sessions.
     Echo(Encoded<Arc<Message>>),
     /// `message:skip:ok`: nothing waits for this message any more.

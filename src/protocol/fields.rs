@@ -11,13 +11,14 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Code, Fault, Timestamp, json};
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, depth_fits, limits};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, FeedId, InboxSeq, MessageId, depth_fits, limits};
 
 /// The named fields of one object.
 #[derive(Debug)]
 pub struct Fields<'a, const N: usize> {
     names: [&'static str; N],
     values: [Option<&'a RawValue>; N],
+    others: usize,
 }
 
 /// A type that a field may have. The error completes the sentence "`field` …".
@@ -36,9 +37,9 @@ impl<'a, const N: usize> Fields<'a, N> {
             return Err(Fault::new(Code::BadFrame, "must be a JSON object"));
         }
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let values = Pick(&names).deserialize(&mut deserializer).and_then(|values| deserializer.end().map(|()| values));
-        match values {
-            Ok(values) => Ok(Self { names, values }),
+        let picked = Pick(&names).deserialize(&mut deserializer).and_then(|picked| deserializer.end().map(|()| picked));
+        match picked {
+            Ok((values, others)) => Ok(Self { names, values, others }),
             Err(error) => Err(Fault::new(Code::BadFrame, format!("not JSON at line {}, column {}", error.line(), error.column()))),
         }
     }
@@ -51,6 +52,11 @@ impl<'a, const N: usize> Fields<'a, N> {
         let text = std::str::from_utf8(body).map_err(|_| Fault::new(Code::BadFrame, "must be UTF-8"))?;
         check_depth(text)?;
         Self::of(text, names)
+    }
+
+    /// The number of fields with other names.
+    pub const fn others(&self) -> usize {
+        self.others
     }
 
     /// The value as it stands; `None` when it is absent or `null`.
@@ -126,26 +132,29 @@ pub fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 struct Pick<'n, const N: usize>(&'n [&'static str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+    type Value = ([Option<&'de RawValue>; N], usize);
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+    type Value = ([Option<&'de RawValue>; N], usize);
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [None; N];
+        let (mut values, mut others) = ([None; N], 0);
         while let Some(place) = map.next_key_seed(Place(self.0))? {
             match place {
                 Some(place) => values[place] = Some(map.next_value()?),
-                None => _ = map.next_value::<IgnoredAny>()?,
+                None => {
+                    let _ = map.next_value::<IgnoredAny>()?;
+                    others += 1;
+                }
             }
         }
-        Ok(values)
+        Ok((values, others))
     }
 }
 
@@ -201,6 +210,12 @@ impl Field<'_> for MessageId {
 }
 
 impl Field<'_> for ChatId {
+    fn read(value: &RawValue) -> Result<Self, Cow<'static, str>> {
+        Uuid::read(value).map(Self)
+    }
+}
+
+impl Field<'_> for FeedId {
     fn read(value: &RawValue) -> Result<Self, Cow<'static, str>> {
         Uuid::read(value).map(Self)
     }

@@ -1,9 +1,11 @@
 //! The frames that carry messages: `message:receive`, `message:batch`, and the echo of `message:sent`.
 //!
 //! Most of such a frame is the same for all recipients. That part, the *fragment*, is written once per message
-//! and kept beside it; each recipient's class, number and attempt are spliced in front of it.
+//! and kept beside it; each recipient's class, number and attempt are spliced in front of it. Alerts and events have frames of their
+//! own ([`super::feed_event`]).
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
@@ -109,16 +111,26 @@ pub fn receive_frame(envelope: &Envelope, attempt: u16) -> Utf8Bytes {
 /// `message:batch`: as few frames as hold all of these in their order, each at most
 /// [`limits::BATCH_FRAME_BYTES_MAX`] bytes (a single message always fits). None for nothing.
 pub fn batch_frames<'a>(envelopes: impl IntoIterator<Item = (&'a Envelope, u16)>) -> Vec<Utf8Bytes> {
+    batches(BATCH, envelopes, envelope_bytes_max, push_envelope)
+}
+
+/// Frames that begin with these words, and hold what `push` writes of each envelope: at most so many bytes.
+pub(super) fn batches<'a>(
+    begin: &str,
+    envelopes: impl IntoIterator<Item = (&'a Envelope, u16)>,
+    bytes_max: impl Fn(&Envelope) -> usize,
+    push: impl Fn(&mut String, &Envelope, u16),
+) -> Vec<Utf8Bytes> {
     let mut frames = Vec::new();
     let mut out = String::new();
     for (envelope, attempt) in envelopes {
-        let is_full = out.len() + 1 + envelope_bytes_max(envelope) + BATCH_END.len() > limits::BATCH_FRAME_BYTES_MAX;
+        let is_full = out.len() + 1 + bytes_max(envelope) + BATCH_END.len() > limits::BATCH_FRAME_BYTES_MAX;
         if is_full && !out.is_empty() {
             out.push_str(BATCH_END);
             frames.push(std::mem::take(&mut out).into());
         }
-        out.push_str(if out.is_empty() { BATCH } else { "," });
-        push_envelope(&mut out, envelope, attempt);
+        out.push_str(if out.is_empty() { begin } else { "," });
+        push(&mut out, envelope, attempt);
     }
     if !out.is_empty() {
         out.push_str(BATCH_END);
@@ -132,20 +144,30 @@ pub fn sent_echo_frame(message: &Message) -> Utf8Bytes {
     format!(r#"{{"event":"message:sent","data":{{"duplicate":false,{}}}}}"#, fragment(message)).into()
 }
 
-/// The fields of [`MessageData`] as JSON without the braces.
-struct Fragment(Box<str>);
+/// The fields that all recipients get, as JSON without the braces: as a message has them, and as an event has them.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    message: OnceLock<Box<str>>,
+    pub(super) event: OnceLock<Box<str>>,
+}
 
 /// The fragment of a message: written at the first call, and kept beside the message for all its recipients.
 pub(super) fn fragment(message: &Message) -> &str {
-    let kept = message.extension.get_or_init(|| {
-        // Room for all of it, unless much has to be escaped: growing would copy it several times.
+    let kept = message.extension.get_or_init(Fragments::default);
+    let kept = kept.expect("nothing else is kept beside a message");
+    kept.message.get_or_init(|| {
         let metadata_bytes = message.metadata.as_ref().map_or(0, |metadata| metadata.get().len());
-        let mut json = Vec::with_capacity(OTHER_FIELDS_BYTES + message.content.len() + metadata_bytes);
-        serde_json::to_writer(&mut json, &MessageData::from(message)).expect("strings and numbers only: serialising cannot fail");
-        let json = std::str::from_utf8(&json).expect("serde_json writes UTF-8");
-        Fragment(json[1..json.len() - 1].into())
-    });
-    &kept.expect("nothing else is kept beside a message").0
+        without_braces(&MessageData::from(message), message.content.len() + metadata_bytes)
+    })
+}
+
+/// The fields of an object as JSON, with room for so many bytes beside the usual ones, unless much has to be escaped: growing would copy
+/// it several times.
+pub(super) fn without_braces(data: &impl Serialize, bytes: usize) -> Box<str> {
+    let mut json = Vec::with_capacity(OTHER_FIELDS_BYTES + bytes);
+    serde_json::to_writer(&mut json, data).expect("strings and numbers only: serialising cannot fail");
+    let json = std::str::from_utf8(&json).expect("serde_json writes UTF-8");
+    json[1..json.len() - 1].into()
 }
 
 /// The fields of [`ReceiveData`].

@@ -1,7 +1,7 @@
 //! The wire format: frames, events, error and close codes. The only serde for sockets; HTTP bodies have the same
 //! shapes.
 //!
-//! [`codes`] is the one table of errors; [`client`] turns hostile text into checked values; [`message`]
+//! [`codes`] is the one table of errors; [`client`] and [`publish`] turn hostile text into checked values; [`message`]
 //! writes the frames that carry messages, each message's part of them only once; [`server`] holds every
 //! other event. Nothing here knows a socket, a session or the database.
 
@@ -10,9 +10,11 @@ pub mod codec;
 pub mod codes;
 mod dead_letter;
 pub mod event;
+pub mod feed_event;
 pub mod fields;
 mod json;
 pub mod message;
+pub mod publish;
 pub mod server;
 mod timestamp;
 

@@ -11,6 +11,9 @@ use time::macros::datetime;
 use uuid::Uuid;
 
 use super::client::{AckRequest, ClientEvent, Frame, FrameError, ReadUpTo, SendTarget, parse};
+use super::codec::{Codec, JsonFrames};
+use super::event::ServerEvent;
+use super::feed_event::{EventData, event_frame};
 use super::message::{MessageData, ReceiveData, batch_frames, fragment, receive_frame, sent_echo_frame};
 use super::server::{Pong, SentAnswer, StatusKind, StatusMark, frame};
 use super::{Code, Fault};
@@ -50,6 +53,8 @@ fn valid_frames() -> Vec<String> {
         with_data("presence:subscribe", r#"{"userIds":[]}"#),
         with_data("authenticate", r#"{"token":"a.b.c"}"#),
         r#"{"event":"ping"}"#.to_owned(),
+        with_data("event:publish", &format!(r#"{{"eventId":"{ID}","type":"new_post","data":{metadata},"to":{{"users":["anna"]}}}}"#)),
+        with_data("event:publish", &format!(r#"{{"type":"x","to":{{"feed":"{ID}"}},"except":["ben"],"ttlMs":60000,"urgent":true}}"#)),
     ]
 }
 
@@ -60,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_frames_never_panic(which in 0..11_usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+    fn mutated_frames_never_panic(which in 0..13_usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
         let mut bytes = valid_frames()[which].clone().into_bytes();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at); } else { bytes[at] = byte; }
@@ -68,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn spliced_frames_never_panic(a in 0..11_usize, b in 0..11_usize, at in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
+    fn spliced_frames_never_panic(a in 0..13_usize, b in 0..13_usize, at in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
         let (a, b) = (&valid_frames()[a], &valid_frames()[b]);
         let text = format!("{}{}", &a[..at.index(a.len())], &b[to.index(b.len())..]);
         let _ = parsed(&text);
@@ -89,6 +94,52 @@ proptest! {
         let data = serde_json::to_value(ReceiveData::new(&envelope, attempt)).unwrap();
         prop_assert_eq!(frame, json!({"event": "message:receive", "data": data}));
     }
+}
+
+proptest! {
+    #[test]
+    fn an_event_frame_reads_as_its_event(message in message(), seq in 1..i64::MAX, attempt in 1..20_u16, feed in prop::option::of(any::<u128>())) {
+        let feed = feed.map(|feed| FeedPlace { feed: FeedId(Uuid::from_u128(feed)), seq: FeedSeq(seq) });
+        let envelope = Envelope { class: Class::Event, feed, ..envelope(&Arc::new(message), seq) };
+        let frame: Value = serde_json::from_str(&event_frame(&envelope, attempt)).unwrap();
+        prop_assert_eq!(&frame, &json!({"event": "event:receive", "data": serde_json::to_value(EventData::new(&envelope, attempt)).unwrap()}));
+        let has = |field: &str| frame["data"].get(field).is_some();
+        prop_assert!(!["chatId", "sender", "senderId", "content", "messageId", "metadata"].into_iter().any(has), "{}", frame);
+        prop_assert_eq!([has("feedId"), has("feedSeq")], [feed.is_some(); 2]);
+    }
+
+    #[test]
+    fn what_goes_out_together_keeps_its_order_and_each_kind_has_its_frames(classes in prop::collection::vec(0..Class::ALL.len(), 0..12)) {
+        let item = |(seq, class): (i64, &usize)| {
+            (Envelope { class: Class::ALL[*class], ..envelope(&Arc::new(with_content(String::new())), seq) }, 1)
+        };
+        let items: Vec<(Envelope, u16)> = (1..).zip(&classes).map(item).collect();
+        for is_batched in [false, true] {
+            let mut frames: Vec<Value> = Vec::new();
+            let event = ServerEvent::Envelopes(items.clone());
+            JsonFrames { is_batched }.encode(None, &event, &mut |frame| frames.push(serde_json::from_str(&frame).unwrap()));
+            let told: Vec<(i64, Class)> = frames.iter().flat_map(told).collect();
+            prop_assert_eq!(told, items.iter().map(|(envelope, _)| (envelope.inbox_seq.0, envelope.class)).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// The numbers and classes that a frame tells, which must be of its kind.
+fn told(frame: &Value) -> Vec<(i64, Class)> {
+    let (data, one) = (&frame["data"], std::slice::from_ref(&frame["data"]));
+    let (items, is_message) = match frame["event"].as_str().unwrap() {
+        "message:receive" => (one, true),
+        "event:receive" => (one, false),
+        "message:batch" => (data["messages"].as_array().unwrap().as_slice(), true),
+        "event:batch" => (data["events"].as_array().unwrap().as_slice(), false),
+        other => panic!("{other}"),
+    };
+    let read = |item: &Value| {
+        let class: Class = serde_json::from_value(item["class"].clone()).unwrap();
+        assert_eq!(class == Class::Chat, is_message, "{frame}");
+        (item["inboxSeq"].as_i64().unwrap(), class)
+    };
+    items.iter().map(read).collect()
 }
 
 proptest! {

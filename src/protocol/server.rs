@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::client::FrameId;
 use super::{Fault, Timestamp};
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, ExternalId, GapReason, InboxSeq, MessageId, SessionId, Status,
+    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, ExternalId, FeedId, FeedRange, FeedSeq, GapReason, InboxSeq, MessageId,
+    SessionId, Status,
 };
 
 /// Something with a name on the wire.
@@ -116,10 +117,19 @@ events! {
         from_seq: InboxSeq,
         /// The last.
         to_seq: InboxSeq,
-        /// The number of them.
+        /// The number of them; with a feed the number of its events, which share one number of the inbox.
         count: i64,
         /// The reason for the gap.
         reason: GapReason,
+        /// The feed, where the gap stands for events of one that ended before they had a number of the inbox.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        feed_id: Option<FeedId>,
+        /// The first number of those events in the feed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from_feed_seq: Option<FeedSeq>,
+        /// The last number of those events in the feed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to_feed_seq: Option<FeedSeq>,
     }
 
     /// The message and its rows are stored.
@@ -130,6 +140,16 @@ events! {
         chat_id: ChatId,
         /// Its number there.
         seq: ChatSeq,
+        /// When it was accepted.
+        created_at: Timestamp,
+        /// It had been accepted before: this is the first result again.
+        duplicate: bool,
+    }
+
+    /// The event is stored.
+    "event:published" Published {
+        /// Its id.
+        event_id: MessageId,
         /// When it was accepted.
         created_at: Timestamp,
         /// It had been accepted before: this is the first result again.
@@ -301,6 +321,28 @@ events! {
 
     /// The answer to `ping`.
     "pong" Pong {
+    }
+}
+
+impl Gap {
+    /// A gap as a session emits it.
+    pub const fn new(class: Class, from_seq: InboxSeq, to_seq: InboxSeq, reason: GapReason, feed: Option<FeedRange>) -> Self {
+        let gap = Self {
+            class,
+            from_seq,
+            to_seq,
+            count: to_seq.0.saturating_sub(from_seq.0).saturating_add(1),
+            reason,
+            feed_id: None,
+            from_feed_seq: None,
+            to_feed_seq: None,
+        };
+        match feed {
+            None => gap,
+            Some(FeedRange { feed, from, to, count }) => {
+                Self { count, feed_id: Some(feed), from_feed_seq: Some(from), to_feed_seq: Some(to), ..gap }
+            }
+        }
     }
 }
 

@@ -10,10 +10,12 @@ use super::{Purpose, Refusal, Service};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Writing};
 use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, Page, PageRow, Profile, RowState, UserId};
 use crate::protocol::client::{AckRequest, RejectRequest};
-use crate::store::{self, Inbox, PageRequest};
+use crate::store::{self, Inbox, PageRequest, Place};
 
 /// Rows acked in one go for an `upTo`.
 const ACK_PAGE: u16 = 500;
+/// A place behind every number that is ever given.
+const BEHIND_EVERYTHING: InboxSeq = InboxSeq(i64::MAX / 2);
 /// Between two tries to read a page.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -193,7 +195,9 @@ impl Service {
         const WHAT: &str = "reading what is acked";
         let (user, name): (UserId, &ExternalId) = (caller.user, &caller.external);
         let places = async {
-            let end = self.store.page(PageRequest::Poll, user, class, InboxSeq(i64::MAX), 1).await?.last_seq;
+            // Not a page: that would give numbers to events, which nobody has seen yet, and this would ack them.
+            let peeked = self.store.peek(&[Place { user, class, after: BEHIND_EVERYTHING }]).await?;
+            let end = peeked.into_iter().flatten().next().map_or(InboxSeq(0), |peek| peek.last_seq);
             Ok((end, self.low_watermark(user, class).await?))
         };
         let (end, low) = self.ask(name, WHAT, places).await?;

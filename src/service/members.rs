@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::announce::{MembershipChange, announce};
 use super::{Refusal, Service};
-use crate::domain::{ChatId, ChatSeq, ExternalId, Profile, UserId};
+use crate::domain::{ChatId, ChatSeq, ExternalId, Profile, UserId, limits};
 use crate::store;
 
 /// A number that no user has.
@@ -107,8 +107,20 @@ impl Service {
             return Ok(HashMap::new());
         }
         self.delivery.limits().check_named_users(caller.user, unknown.len())?;
-        let made = self.ask(&caller.external, "making users that are named", self.store.users(&unknown)).await?;
-        self.metrics.users_named.inc_by(unknown.len() as u64);
+        self.make_users(caller, &unknown).await
+    }
+
+    /// Makes users that the caller has the right to name, a few at a time: each statement holds the names that it makes until its
+    /// commit.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect. Some may be made then.
+    pub(super) async fn make_users(&self, caller: &Profile, unknown: &[ExternalId]) -> Result<HashMap<ExternalId, UserId>, Refusal> {
+        let mut made = HashMap::with_capacity(unknown.len());
+        for names in unknown.chunks(limits::IDS_MAX) {
+            made.extend(self.ask(&caller.external, "making users that are named", self.store.users(names)).await?);
+            self.metrics.users_named.inc_by(names.len() as u64);
+        }
         Ok(made)
     }
 

@@ -5,12 +5,14 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
-//! `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with `fallback_poll`
-//! and `low_watermark`.
+//! `feeds` and `events`, `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod chats;
 mod dead_letters;
 mod echoes;
+mod events;
+mod feeds;
 mod inbox;
 mod marks;
 mod members;
@@ -25,12 +27,15 @@ mod admission;
 mod batcher;
 mod budget;
 mod fallback_poll;
+mod feed_wakes;
 mod low_watermark;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use budget::{Budget, points_of_bytes};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
 pub use dead_letters::{DeadLetterDetails, DeadLetterList};
+pub use events::{Publication, Published, Publisher};
+pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
 pub use inbox::PageQuery;
 pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
@@ -39,7 +44,8 @@ pub use sessions::SignIn;
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
-    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, HistoryPage, HistoryRange, Member, MemberMarks, PutBack, StatusOf,
+    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange,
+    Member, MemberMarks, PutBack, StatusOf,
 };
 
 use std::sync::Arc;
@@ -55,7 +61,9 @@ use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
 use budget::Budgets;
+use events::PublishQueue;
 use fallback_poll::FallbackPoll;
+use feed_wakes::FeedWakes;
 use low_watermark::LowWatermarks;
 
 /// A request waits so long for what its user owes.
@@ -104,6 +112,8 @@ pub struct Service {
     admission: AdmissionQueue,
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
+    events: PublishQueue,
+    tasks: TaskTracker,
 }
 
 impl Service {
@@ -114,7 +124,24 @@ impl Service {
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
-        Self { store, delivery, hub, notifier, metrics, clock, budgets, admission, fallback_poll, low_watermarks }
+        let (of_store, of_hub, of_notifier) = (store.clone(), Arc::clone(&hub), notifier.clone());
+        let (of_metrics, of_admission) = (Arc::clone(&metrics), admission.clone());
+        let feed_wakes = FeedWakes { store: of_store, hub: of_hub, notifier: of_notifier, metrics: of_metrics, admission: of_admission };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(feed_wakes.run()));
+        Self {
+            store,
+            delivery,
+            hub,
+            notifier,
+            metrics,
+            clock,
+            budgets,
+            admission,
+            fallback_poll,
+            low_watermarks,
+            events: PublishQueue::default(),
+            tasks: tasks.clone(),
+        }
     }
 
     /// The permits to ask something of the database.
@@ -168,11 +195,19 @@ impl Service {
         asked: impl Future<Output = store::Result<T>>,
     ) -> Result<T, Refusal> {
         self.budgets.of(user).count(budget::points_of_rows(rows));
+        self.try_asking(user, asked).await?.map_err(|cause| Refusal::of(&cause, what))
+    }
+
+    /// The same, with the error of the store as it is.
+    ///
+    /// # Errors
+    /// The refusal of the admission: [`Refusal::Busy`] or [`Refusal::Unavailable`]. Nothing was asked then.
+    async fn try_asking<T>(&self, user: &ExternalId, asked: impl Future<Output = store::Result<T>>) -> Result<store::Result<T>, Refusal> {
         let _admission = tokio::select! {
             biased;
             admitted = self.admission.admit_request(user) => admitted?,
             () = self.health().gone() => return Err(Refusal::Unavailable),
         };
-        asked.await.map_err(|cause| Refusal::of(&cause, what))
+        Ok(asked.await)
     }
 }

@@ -12,7 +12,7 @@ use super::{Error, Result, Store, enums};
 use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MessageId, Status, UserId, limits};
 
 /// Rows of listed users that one transaction writes. It holds the stream of all events to listed users meanwhile.
-const ROWS_AT_ONCE: usize = 500;
+pub const ROWS_AT_ONCE: usize = 500;
 /// The times that a batch is tried where another transaction stores an event of the same id at the same moment.
 const TRIES: u32 = 3;
 /// Rows of an event that are counted.

@@ -42,6 +42,7 @@ mod settle;
 mod shape;
 mod slots;
 mod stall_detector;
+mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
@@ -52,7 +53,7 @@ pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
-pub use events::{EventAddress, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget};
+pub use events::{EventAddress, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget, ROWS_AT_ONCE as EVENT_ROWS_AT_ONCE};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use fair_timeout::fair_timeout;
 pub use fan_out::FannedOut;
@@ -87,6 +88,7 @@ pub use settle::{
 pub use shape::Shape;
 pub use slots::Slots;
 pub use stall_detector::StallDetector;
+pub use streams::StreamHead;
 pub use unfit::Unfit;
 
 use std::time::Duration;

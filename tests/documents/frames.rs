@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use restante::domain::{
-    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId,
-    Profile, SessionId, Status, UserId,
+    AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, FeedId, FeedPlace, FeedRange, FeedSeq,
+    GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status, UserId,
 };
 use restante::protocol::client::{self, FrameId};
+use restante::protocol::feed_event::{event_batch_frames, event_frame};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::server::{self, Shape, StatusKind};
 use restante::protocol::{Code, Fault, Timestamp};
@@ -18,6 +19,7 @@ use time::macros::datetime;
 const AT: OffsetDateTime = datetime!(2026-11-01 12:00 UTC);
 const MESSAGE: &str = "0192f0c0-7d4e-7cc3-98c4-dc0c0c07398f";
 const CHAT: &str = "0192f0c0-0000-7000-8000-000000000000";
+const FEED: &str = "01a20b1e-5d2c-7000-8000-000000000007";
 const OTHER_MESSAGE: &str = "01a1fc78-3710-70e7-92c6-347ec7710b7d";
 
 fn user(name: &str) -> ExternalId {
@@ -63,15 +65,42 @@ pub fn of_the_service() -> Vec<Value> {
         serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
         serde_json::from_str(&sent_echo_frame(&envelope.message)).unwrap(),
     ];
+    frames.extend(frames_of_feeds());
     frames.extend(frames_of_sessions());
     frames.extend(frames_of_statuses());
     frames.extend(frames_of_people());
     frames
 }
 
+fn frames_of_feeds() -> Vec<Value> {
+    let feed = FeedId(FEED.parse().unwrap());
+    let event = Message {
+        message_type: "post_update".to_owned(),
+        content: String::new(),
+        metadata: Some(RawValue::from_string(r#"{"postId": 7, "likes": 15}"#.to_owned()).unwrap()),
+        expires_at: Some(datetime!(2026-11-02 12:00 UTC)),
+        ..Message::clone(&message())
+    };
+    let of_feed = Envelope {
+        class: Class::Event,
+        inbox_seq: InboxSeq(8),
+        status: Status::Sent,
+        attempts: 0,
+        message: Arc::new(event),
+        feed: Some(FeedPlace { feed, seq: FeedSeq(41) }),
+    };
+    let listed = Envelope { class: Class::Alert, inbox_seq: InboxSeq(1), feed: None, ..of_feed.clone() };
+    let range = FeedRange { feed, from: FeedSeq(38), to: FeedSeq(40), count: 3 };
+    vec![
+        serde_json::from_str(&event_frame(&of_feed, 1)).unwrap(),
+        serde_json::from_str(&event_batch_frames([(&listed, 1), (&of_feed, 1)])[0]).unwrap(),
+        frame("", &server::Gap::new(Class::Event, InboxSeq(7), InboxSeq(7), GapReason::Capped, Some(range))),
+    ]
+}
+
 fn frames_of_sessions() -> Vec<Value> {
     let device = DeviceId::try_from("phone".to_owned()).unwrap();
-    let gap = server::Gap { class: Class::Chat, from_seq: InboxSeq(4), to_seq: InboxSeq(5), count: 2, reason: GapReason::Expired };
+    let gap = server::Gap::new(Class::Chat, InboxSeq(4), InboxSeq(5), GapReason::Expired, None);
     let ready = server::Ready {
         user_id: user("ben"),
         session_id: SessionId("01a1fc78-2f87-7442-9ba8-0acabbf8fa8e".parse().unwrap()),
@@ -149,6 +178,14 @@ fn frames_of_statuses() -> Vec<Value> {
         frame("", &list),
         frame("", &mark),
         frame("", &counts),
+        frame(
+            "9",
+            &server::Published {
+                event_id: message_id("0192f0c0-9f00-7a10-8d1c-0f6f2b6a7c11"),
+                created_at: Timestamp(AT),
+                duplicate: false,
+            },
+        ),
         frame("8", &server::SkipOk { message_id: message_id_ }),
         frame("2", &server::DeliveredOk {}),
         frame("3", &server::RejectOk::new(message_id_, AttemptOutcome::Counted(1))),

@@ -22,10 +22,11 @@ async fn start(counts: [i32; 3]) -> (Database, Node, PgPool) {
     (db, node, pool)
 }
 
-/// The next messages: per class their numbers, in the order in which they come.
+/// The next envelopes: per class their numbers, in the order in which they come.
 async fn receive(socket: &mut Socket, count: usize) -> BTreeMap<String, Vec<i64>> {
     let mut numbers: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for message in socket.receive(count).await {
+    for _ in 0..count {
+        let message = socket.envelope().await;
         let class = message["class"].as_str().unwrap().to_owned();
         numbers.entry(class).or_default().push(message["inboxSeq"].as_i64().unwrap());
     }
@@ -78,7 +79,7 @@ async fn since_names_how_far_the_client_has_got_in_each_inbox() {
     let (_db, node, pool) = start([5, 4, 10]).await;
     let mut bob = node.connect("bob").await;
     let epoch = bob.ready["epoch"].as_str().unwrap().to_owned();
-    bob.receive(19).await;
+    receive(&mut bob, 19).await;
     bob.cut();
     let resume = |since: &str| Connect::user("bob").with("epoch", &epoch).with("since", since);
     // No number above 4 was given in the alert inbox: 99 says nothing of it.

@@ -82,3 +82,46 @@ async fn what_http_answers_has_the_shape_of_the_examples() {
     assert_eq!(shape(&done), shape(&example("results")));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn what_http_answers_of_events_and_feeds_has_the_shape_of_the_examples() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let shop = node.publisher("shop");
+    let event = example("data");
+    let id = event["eventId"].as_str().unwrap().to_owned();
+    let list = json!({"events": [event, {"type": "t", "to": {"feed": uuid::Uuid::now_v7()}}]});
+    let (status, told) = shop.post("/v1/events", list).await;
+    let outcomes = examples().into_iter().find(|example| example["results"][0].get("eventId").is_some()).unwrap();
+    let each = |told: &Value| told["results"].as_array().unwrap().iter().map(shape).collect::<Vec<_>>();
+    assert_eq!((status, each(&told)), (200, each(&outcomes)), "{told}");
+    let (_, mut progress) = shop.get(&format!("/v1/events/{id}")).await;
+    let mut documented = example("recipients");
+    // The target has the shape of what was published, and reasons are there as they occur.
+    for value in [&mut progress, &mut documented] {
+        (value["ended"], value["to"]) = (Value::Null, Value::Null);
+    }
+    assert_eq!(shape(&progress), shape(&documented));
+    let feed = example("publishers");
+    let (status, made) = shop.post("/v1/feeds", feed.clone()).await;
+    assert_eq!((status, &made), (201, &json!({"feedId": feed["feedId"]})));
+    let (_, shown) = shop.get(&format!("/v1/feeds/{}", feed["feedId"].as_str().unwrap())).await;
+    assert_eq!(shape(&shown), shape(&example("isMaker")));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_inbox_of_events_has_the_shape_of_its_example() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let ben = node.api("ben");
+    let documented = examples().into_iter().find(|example| example.get("class").is_some() && example.get("events").is_some()).unwrap();
+    // A user follows everyone from first sight.
+    ben.get("/v1/inbox").await;
+    let event = json!({"type": "post_update", "data": documented["events"][0]["data"], "to": {"everyone": true}});
+    let (status, published) = node.publisher("shop").post("/v1/events", event).await;
+    assert_eq!(status, 200, "{published}");
+    let (_, inbox) = ben.get("/v1/inbox?class=event").await;
+    assert_eq!(shape(&inbox), shape(&documented));
+    node.stop().await;
+}

@@ -163,6 +163,31 @@ async fn a_message_that_cannot_be_processed_is_a_gap_that_contiguous_moves_over(
 }
 
 #[tokio::test]
+async fn events_are_taken_once_each_in_order_and_across_connections() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let mut bob = LoopClient::new("bob", vec![node.addr()]);
+    bob.run(|bob| !bob.readies.is_empty()).await;
+    let publish = async |from: i32, to: i32, ttl: &str| {
+        let publish = "select count(restante_publish('shop', 'tick', to_jsonb(n), p_ttl => $3::interval)) from generate_series($1, $2) n";
+        sqlx::query(publish).bind(from).bind(to).bind(ttl).execute(&pool).await.unwrap();
+    };
+    publish(1, 70, "1 day").await;
+    let work = bob.run(|bob| bob.effects.len() == 40);
+    tokio::time::timeout(PATIENCE, work).await.expect("the first ones do not come");
+    // Some end before anybody has come for them: they are one number, and it is told.
+    publish(71, 80, "1 millisecond").await;
+    until(&pool, "they have expired", "select count(*) >= 10 from messages where expires_at <= clock_timestamp()").await;
+    publish(81, 90, "1 day").await;
+    let work = bob.run(|bob| bob.contiguous.as_ref().unwrap()["event"] == 81);
+    tokio::time::timeout(PATIENCE, work).await.expect("not everything comes, or is told");
+    assert_eq!(bob.effects, (1..=70).chain(81..=90).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(bob.readies.last().unwrap()["resumed"], true);
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn ready_tells_a_device_where_it_begins_and_nobody_else() {
     let db = database().await;
     let node = Node::start(db.options()).await;

@@ -239,7 +239,12 @@ async fn talk(user: usize, url: String, seen: Arc<std::sync::Mutex<Seen>>, recei
             Happening::Again(_) => seen.lock().unwrap().redelivered += 1,
             Happening::Ready(_) => seen.lock().unwrap().connects += 1,
             Happening::Refused(_, error) => panic!("{error:?}"),
-            Happening::Postponed(..) | Happening::Event(_) | Happening::Frame(_) | Happening::Lost(..) => {}
+            Happening::FeedEvent(_)
+            | Happening::FeedEventAgain(_)
+            | Happening::Postponed(..)
+            | Happening::Event(_)
+            | Happening::Frame(_)
+            | Happening::Lost(..) => {}
         }
     }
 }

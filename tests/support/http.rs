@@ -3,7 +3,7 @@
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
-use super::node::{Node, admin_token, token};
+use super::node::{Node, admin_token, scoped_token, token};
 
 /// One user's calls to one node.
 pub struct Api {
@@ -16,6 +16,11 @@ impl Node {
     /// Calls as this user.
     pub fn api(&self, user: &str) -> Api {
         Api { client: Client::new(), url: self.url(), token: token(user) }
+    }
+
+    /// Calls as this user, who may publish to everything.
+    pub fn publisher(&self, user: &str) -> Api {
+        Api { client: Client::new(), url: self.url(), token: scoped_token(user, "events:write") }
     }
 
     /// Calls as an operator.

@@ -36,6 +36,11 @@ impl Entry {
     }
 }
 
+/// An event as the loop takes it; its effect is its data.
+fn as_message(event: &Value) -> Value {
+    json!({"messageId": event["eventId"], "class": event["class"], "inboxSeq": event["inboxSeq"], "content": event["data"].to_string()})
+}
+
 /// How a connection ended.
 enum End {
     Closed(Option<u16>),
@@ -228,6 +233,13 @@ impl LoopClient {
         match (event, own) {
             //|         ready:
             ("ready", _) => self.ready(data),
+            //|         event:receive (and each of event:batch): the same as for a message m, with its eventId as m.messageId
+            ("event:receive", _) => self.receive(socket, &as_message(data)).await,
+            ("event:batch", _) => {
+                for event in data["events"].as_array().unwrap() {
+                    self.receive(socket, &as_message(event)).await;
+                }
+            }
             //|         message:receive (and each of message:batch), message m:
             ("message:receive", _) => self.receive(socket, data).await,
             ("message:batch", _) => {

@@ -21,7 +21,7 @@ pub use http::{Api, told};
 pub use load::Load;
 pub use log::{Log, LogLine};
 pub use loop_client::LoopClient;
-pub use node::{Node, SECRET, admin_token, config, secret, token, token_for};
+pub use node::{Node, SECRET, admin_token, config, scoped_token, secret, token, token_for};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Database, Ending, PrivateServer, blocking, database, empty_database, kill, wait_until};
 pub use rows::{Row, SOMEBODY_WAITS, direct, fill, group, number, rows, statuses, until_true, users};

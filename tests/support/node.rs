@@ -95,8 +95,13 @@ pub fn token_for(user: &str, ttl: time::Duration) -> String {
 
 /// A token of an operator that is good for an hour.
 pub fn admin_token() -> String {
-    let operator = ExternalId::try_from("operator".to_owned()).unwrap();
-    TokenVerifier::new(&SECRET.into()).mint_scoped(&operator, Some("admin"), time::Duration::HOUR, time::OffsetDateTime::now_utc())
+    scoped_token("operator", "admin")
+}
+
+/// A token with this scope that is good for an hour.
+pub fn scoped_token(user: &str, scope: &str) -> String {
+    let user = ExternalId::try_from(user.to_owned()).unwrap();
+    TokenVerifier::new(&SECRET.into()).mint_scoped(&user, Some(scope), time::Duration::HOUR, time::OffsetDateTime::now_utc())
 }
 
 /// The secret that every test's tokens are signed with, as `JWT_SECRET`.

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use super::node::token;
+use super::node::{scoped_token, token};
 
 /// The time that a test waits for a frame that must come. It is no measure of how long something takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,13 +21,19 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Connect {
     user: String,
+    scope: Option<&'static str>,
     query: Vec<(&'static str, String)>,
 }
 
 impl Connect {
     /// A connection of this user, without wishes.
     pub fn user(user: &str) -> Self {
-        Self { user: user.to_owned(), query: Vec::new() }
+        Self { user: user.to_owned(), scope: None, query: Vec::new() }
+    }
+
+    /// A connection of this user, who may publish to everything.
+    pub fn publisher(user: &str) -> Self {
+        Self { scope: Some("events:write"), ..Self::user(user) }
     }
 
     /// One more parameter of the query.
@@ -67,7 +73,8 @@ impl Socket {
         let mut url = reqwest::Url::parse(&format!("ws://{addr}/ws")).unwrap();
         url.query_pairs_mut().extend_pairs(connect.query.iter().map(|(name, value)| (*name, value.as_str())));
         let mut request = url.as_str().into_client_request()?;
-        request.headers_mut().insert("authorization", format!("Bearer {}", token(&connect.user)).parse().unwrap());
+        let token = connect.scope.map_or_else(|| token(&connect.user), |scope| scoped_token(&connect.user, scope));
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         Self::request(request).await
     }
 
@@ -139,6 +146,14 @@ impl Socket {
             messages.push(self.event("message:receive").await);
         }
         messages
+    }
+
+    /// The data of the next message, alert or event. The frame must be that of its class.
+    pub async fn envelope(&mut self) -> Value {
+        let is_envelope = |frame: &Value| frame["event"] == "message:receive" || frame["event"] == "event:receive";
+        let mut frame = self.wait("a message or an event", is_envelope).await;
+        assert_eq!(frame["event"] == "message:receive", frame["data"]["class"] == "chat", "{frame}");
+        frame["data"].take()
     }
 
     /// The code of the next error that answers no frame.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::news::{Envelope, Ready};
+use super::news::Ready;
 use super::{AckStyle, encode};
 use restante_session::domain::limits::IDS_MAX;
 use restante_session::domain::{Class, InboxSeq, MessageId, PerClass};
@@ -21,8 +21,8 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Notes the message; says whether this is the first time.
-    pub(super) fn is_new(&mut self, envelope: &Envelope) -> bool {
-        self.ids.insert(envelope.message_id, (envelope.class, envelope.inbox_seq)).is_none()
+    pub(super) fn is_new(&mut self, message: MessageId, class: Class, number: InboxSeq) -> bool {
+        self.ids.insert(message, (class, number)).is_none()
     }
 
     /// Forgets what cannot come again: numbers that are settled, in the same epoch. A device keeps all of it:
@@ -120,19 +120,10 @@ mod tests {
     use serde_json::Value;
     use uuid::Uuid;
 
-    use super::super::Event;
-    use super::super::events::Frame;
     use super::*;
 
     fn id(n: u128) -> MessageId {
         MessageId(Uuid::from_u128(n))
-    }
-
-    fn envelope(n: u128) -> Envelope {
-        let text = json!({"event": "message:receive", "data": {"messageId": id(n), "chatId": Uuid::nil(), "seq": n, "inboxSeq": n, "senderId": "a",
-            "content": "", "messageType": "text", "createdAt": "", "attempt": 1}});
-        let Event::Receive(envelope) = Frame::parse(&text.to_string()).event else { panic!() };
-        *envelope
     }
 
     fn ready(device: Option<&str>, epoch: &str, settled: i64) -> Ready {
@@ -188,8 +179,8 @@ mod tests {
         let mut seen = Seen::default();
         seen.connected(&ready(None, "e1", 0));
         for n in 1..=4 {
-            assert!(seen.is_new(&envelope(n)));
-            assert!(!seen.is_new(&envelope(n)));
+            assert!(seen.is_new(id(n), Class::Chat, InboxSeq(n as i64)));
+            assert!(!seen.is_new(id(n), Class::Chat, InboxSeq(n as i64)));
         }
         seen.connected(&ready(Some("phone"), "e1", 3));
         assert_eq!(seen.len(), 4);

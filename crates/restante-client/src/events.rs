@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::news::{ChatChange, ChatRead, Drained, Envelope, ErrorNews, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing};
+use super::news::{
+    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing,
+};
 
 /// An event of the service.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub enum Event {
     Receive(Box<Envelope>),
     /// `message:batch`.
     Batch(Vec<Envelope>),
+    /// `event:receive`.
+    FeedEvent(Box<FeedEvent>),
+    /// `event:batch`.
+    FeedEvents(Vec<FeedEvent>),
     /// `queue:drained`.
     Drained(Drained),
     /// `queue:gap`.
@@ -90,6 +96,11 @@ struct RawBatch {
 }
 
 #[derive(Deserialize)]
+struct RawEvents {
+    events: Vec<FeedEvent>,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawDraining {
     #[serde(default)]
@@ -121,6 +132,8 @@ fn understand(event: &str, data: Option<&RawValue>) -> serde_json::Result<Event>
     Ok(match event {
         "message:receive" => Event::Receive(read(text)?),
         "message:batch" => Event::Batch(read::<RawBatch>(text)?.messages),
+        "event:receive" => Event::FeedEvent(read(text)?),
+        "event:batch" => Event::FeedEvents(read::<RawEvents>(text)?.events),
         "message:sent" => Event::Sent(read(text)?),
         "message:status" => Event::Status(read(text)?),
         "chat:read" => Event::ChatRead(read(text)?),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Envelope, ErrorNews, Event, Gone, Ready, Sent, WireError};
+use super::{Envelope, ErrorNews, Event, FeedEvent, Gone, Ready, Sent, WireError};
 use restante_session::domain::{ChatId, MessageId, printable};
 
 /// The destination of a message.
@@ -55,6 +55,10 @@ pub enum Happening {
     Message(Box<Envelope>),
     /// A message that had come before. The client acks it again.
     Again(Box<Envelope>),
+    /// An alert or an event that had not come before. The client acks it when the owner asks for the next happening.
+    FeedEvent(Box<FeedEvent>),
+    /// An alert or an event that had come before. The client acks it again.
+    FeedEventAgain(Box<FeedEvent>),
     /// A message of [`super::Client::send`] is stored. Once for each.
     Stored(Box<Sent>),
     /// A message of [`super::Client::send`] is refused and will not be repeated.

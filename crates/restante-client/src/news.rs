@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use restante_session::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, Status};
+use restante_session::domain::{ChatId, ChatSeq, Class, EventId, ExternalId, FeedId, FeedSeq, InboxSeq, MessageId, Status};
 
 /// `ready`: the first event on every connection.
 #[derive(Debug, Clone, Deserialize)]
@@ -112,6 +112,37 @@ pub struct Envelope {
 /// A service that does not say the status emits what waits.
 const fn sent() -> Status {
     Status::Sent
+}
+
+/// `event:receive`: an alert or an event for this user.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FeedEvent {
+    /// The event.
+    pub event_id: EventId,
+    /// The type that its publisher gave it.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The publisher's own JSON.
+    #[serde(default)]
+    pub data: Option<Box<RawValue>>,
+    /// The inbox it lies in.
+    pub class: Class,
+    /// Its number in the inbox.
+    pub inbox_seq: InboxSeq,
+    /// The feed; none: it is for listed users.
+    #[serde(default)]
+    pub feed_id: Option<FeedId>,
+    /// Its number in the feed, per class.
+    #[serde(default)]
+    pub feed_seq: Option<FeedSeq>,
+    /// 1 for the first emission that the service knows of.
+    pub attempt: u16,
+    /// When it was stored (RFC 3339).
+    pub created_at: String,
+    /// When it expires (RFC 3339).
+    #[serde(default)]
+    pub expires_at: Option<String>,
 }
 
 /// `message:sent`: the message is stored. With the content when another session of this user sent it.
@@ -230,6 +261,18 @@ pub struct Gap {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// With a feed: the number of its events that share the number.
+    #[serde(default)]
+    pub count: i64,
+    /// The feed whose events ended before they had a number of the inbox.
+    #[serde(default)]
+    pub feed_id: Option<FeedId>,
+    /// The first of their numbers in the feed.
+    #[serde(default)]
+    pub from_feed_seq: Option<FeedSeq>,
+    /// The last of their numbers in the feed.
+    #[serde(default)]
+    pub to_feed_seq: Option<FeedSeq>,
 }
 
 /// `message:read:ok`.

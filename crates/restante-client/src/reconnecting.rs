@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::acks::{Acks, Seen};
 use super::unconfirmed::{Refusal, Unconfirmed};
 use super::{
-    Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, Frame, Gone, Happening, NewMessage, Options, Ready, RequestError, Wire,
-    WireError, encode, is_retryable,
+    Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, FeedEvent, Frame, Gone, Happening, NewMessage, Options, Ready, RequestError,
+    Wire, WireError, encode, is_retryable,
 };
 use restante_session::domain::limits::WINDOW_DEFAULT;
 use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId};
@@ -47,7 +47,7 @@ pub struct Client {
     seen: Seen,
     acks: Acks,
     unconfirmed: Unconfirmed,
-    /// The message that the owner has. It is acked when the owner calls again, or says that it took it.
+    /// The message or event that the owner has. It is acked when the owner calls again, or says that it took it.
     handed_out: Option<(MessageId, Class, InboxSeq)>,
     happenings: VecDeque<Happening>,
     answers: HashMap<String, Option<Answer>>,
@@ -188,9 +188,13 @@ impl Client {
         self.take_handed_out();
         loop {
             if let Some(happening) = self.happenings.pop_front() {
-                if let Happening::Message(envelope) | Happening::Again(envelope) = &happening {
-                    self.handed_out = Some((envelope.message_id, envelope.class, envelope.inbox_seq));
-                }
+                self.handed_out = match &happening {
+                    Happening::Message(envelope) | Happening::Again(envelope) => {
+                        Some((envelope.message_id, envelope.class, envelope.inbox_seq))
+                    }
+                    Happening::FeedEvent(event) | Happening::FeedEventAgain(event) => Some((event.event_id, event.class, event.inbox_seq)),
+                    _ => None,
+                };
                 return Poll::Ready(Ok(happening));
             }
             if let Link::Gone(gone) = &self.link {
@@ -355,6 +359,8 @@ impl Client {
             Event::Ready(ready) => self.greeted(ready),
             Event::Receive(envelope) => self.received(envelope),
             Event::Batch(envelopes) => envelopes.into_iter().for_each(|envelope| self.received(Box::new(envelope))),
+            Event::FeedEvent(event) => self.feed_event(event),
+            Event::FeedEvents(events) => events.into_iter().for_each(|event| self.feed_event(Box::new(event))),
             Event::Sent(sent) if self.unconfirmed.stored(sent.message_id) => self.happenings.push_back(Happening::Stored(sent)),
             Event::Error(error) => self.refused(id.as_deref(), error),
             event => {
@@ -389,8 +395,13 @@ impl Client {
     }
 
     fn received(&mut self, envelope: Box<Envelope>) {
-        let is_new = self.seen.is_new(&envelope);
+        let is_new = self.seen.is_new(envelope.message_id, envelope.class, envelope.inbox_seq);
         self.happenings.push_back(if is_new { Happening::Message(envelope) } else { Happening::Again(envelope) });
+    }
+
+    fn feed_event(&mut self, event: Box<FeedEvent>) {
+        let is_new = self.seen.is_new(event.event_id, event.class, event.inbox_seq);
+        self.happenings.push_back(if is_new { Happening::FeedEvent(event) } else { Happening::FeedEventAgain(event) });
     }
 
     fn refused(&mut self, id: Option<&str>, error: ErrorNews) {

@@ -208,9 +208,9 @@ impl<'a> Proposed<'a> {
     }
 }
 
-/// The members whose rows these are, each once.
+/// The members whose rows these are, each once. Alerts and events have no marks.
 fn members_of<'a>(rows: impl Iterator<Item = &'a StatusRow>) -> Vec<ExactMark> {
-    let members: BTreeSet<(ChatId, UserId)> = rows.map(|row| (row.chat, row.user)).collect();
+    let members: BTreeSet<(ChatId, UserId)> = rows.filter(|row| row.class == Class::Chat).map(|row| (row.chat, row.user)).collect();
     members.into_iter().map(|(chat, user)| ExactMark { user, chat }).collect()
 }
 

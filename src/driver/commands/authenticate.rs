@@ -20,6 +20,7 @@ pub fn verify(context: &Context, token: &SecretString) -> Result<Identity, Fault
 pub(super) fn authenticate<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<&FrameId>, token: &SecretString) {
     match verify(&driver.context, token) {
         Ok(identity) if identity.external == driver.client.profile.external => {
+            driver.client.publish_right = identity.scope.publish_right();
             driver.token_expires = instant_of(identity.expires_at, &driver.context.clock);
             let taken = ServerEvent::Authenticated { user: identity.external, expires_at: identity.expires_at };
             driver.outbox.event(reply_to, &taken);

@@ -3,6 +3,7 @@
 mod ack;
 mod authenticate;
 mod presence;
+mod publish;
 mod read;
 mod reject;
 pub(super) mod send;
@@ -14,6 +15,7 @@ pub use authenticate::verify;
 use super::{Driver, Outgoing};
 use crate::protocol::client::{ClientEvent, Frame};
 use crate::protocol::event::ServerEvent;
+use crate::protocol::publish::PublishRight;
 use crate::service::points_of_bytes;
 
 /// A byte of a message costs this part of a byte of anything else.
@@ -24,6 +26,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     let Frame { id, event } = frame;
     match event {
         ClientEvent::Send(request) => send::send(driver, id, request),
+        ClientEvent::Publish(request) => publish::publish(driver, id, *request),
         ClientEvent::Skip(message) => skip::skip(driver, id, message),
         ClientEvent::Delivered(request) => ack::ack(driver, id, request),
         ClientEvent::Reject(request) => reject::reject(driver, id, request),
@@ -41,7 +44,9 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
 pub fn apply_counted<O: Outgoing>(driver: &mut Driver<O>, frame: Frame, bytes: usize) -> u32 {
     let points = match &frame.event {
         ClientEvent::Send(_) if driver.context.service.pace().is_zero() => 0,
-        ClientEvent::Send(_) => points_of_bytes(bytes / SENT_BYTES),
+        // An application that publishes for all its users asks for more than one of them.
+        ClientEvent::Publish(_) if driver.client.publish_right == PublishRight::Anywhere => 0,
+        ClientEvent::Send(_) | ClientEvent::Publish(_) => points_of_bytes(bytes / SENT_BYTES),
         ClientEvent::Skip(_)
         | ClientEvent::Delivered(_)
         | ClientEvent::Reject(_)
@@ -64,6 +69,7 @@ pub fn apply_late<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
     match frame.event {
         ClientEvent::Delivered(_) | ClientEvent::Reject(_) | ClientEvent::Read(_) => apply(driver, Frame { id: None, ..frame }),
         ClientEvent::Send(_)
+        | ClientEvent::Publish(_)
         | ClientEvent::Skip(_)
         | ClientEvent::Authenticate { .. }
         | ClientEvent::Typing { .. }

@@ -114,6 +114,7 @@ const VALUES: &[(&str, &str)] = &[
     ("sign_in", "'{name}'"),
     ("wait_for_replication", "array['{one}', '{two}']::uuid[]"),
     ("status_counts", "'{chat}'"),
+    ("stream_heads", "array['00000000-0000-0000-0000-000000000001', '{chat}']::uuid[]"),
     ("statuses", "{user}, '{one}'"),
     ("receipt_counts", "array['{chat}']::uuid[], array[{user}], array['{one}']::uuid[], array[5], 51"),
     ("receipt_counts_since", "{user}, array['{chat}']::uuid[], '0', array['100']"),

@@ -233,7 +233,8 @@ impl Person {
                 self.live_since = None;
             }
             Happening::Event(event) => self.event(event),
-            Happening::Frame(_) => {}
+            // The story that is replayed has none.
+            Happening::FeedEvent(_) | Happening::FeedEventAgain(_) | Happening::Frame(_) => {}
         }
     }
 

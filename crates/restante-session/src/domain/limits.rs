@@ -56,6 +56,10 @@ pub const PENDING_EXACT_MAX: u32 = 1_000;
 pub const EVENT_DATA_BYTES_MAX: usize = 8 * 1024;
 /// Events of one request.
 pub const EVENTS_MAX: usize = 500;
+/// Bytes of the body of a request that publishes.
+pub const EVENTS_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Users that the events of one request name together, listed and excepted ones.
+pub const EVENT_NAMES_MAX: usize = 100_000;
 /// Users that one event lists.
 pub const EVENT_USERS_MAX: usize = 10_000;
 /// Users that one event excepts.
@@ -64,6 +68,8 @@ pub const EVENT_EXCEPT_MAX: usize = 500;
 pub const EVENT_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 /// Milliseconds that an event lives at most: 30 days.
 pub const EVENT_TTL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Milliseconds that an event lives at least.
+pub const EVENT_TTL_MS_MIN: u64 = 1_000;
 /// Characters of an event's collapse key.
 pub const COLLAPSE_KEY_CHARS_MAX: usize = 128;
 /// Events that wait for a user in one class; the oldest ones beyond that end.

@@ -74,7 +74,7 @@ impl Session {
 
     fn mark_acked(&mut self, envelope: &Envelope, settling: &mut Settling) {
         let message = envelope.message.clone();
-        self.marks.ack(message.chat, message.seq);
+        self.marks.ack(envelope);
         if let Some(device) = &mut self.device {
             device[envelope.class].ack(envelope.inbox_seq);
         }
@@ -94,7 +94,7 @@ impl Session {
         if rows.is_empty() && by_id.is_empty() && !self.device_has_news() {
             return;
         }
-        let mut chats: Vec<_> = rows.iter().map(|row| row.message.chat).collect();
+        let mut chats: Vec<_> = rows.iter().filter(|row| row.class == Class::Chat).map(|row| row.message.chat).collect();
         chats.sort_unstable();
         chats.dedup();
         let marks = chats.into_iter().filter_map(|chat| Some((chat, self.marks.propose(chat)?))).collect();
@@ -134,7 +134,8 @@ impl Session {
         }
     }
 
-    /// Takes a read: everything of the chat up to there is acked, what is in flight and what is buffered, and then read.
+    /// Takes a read: everything of the chat up to there is acked, what is in flight and what is buffered, and then read. Alerts and
+    /// events are not read: a frame that names their feed as a chat changes nothing of them.
     pub(super) fn read(&mut self, now: Instant, chat: ChatId, target: ReadTarget, ticket: Option<Ticket>) {
         let up_to = match target {
             ReadTarget::Seq(seq) => Some(seq),
@@ -150,7 +151,7 @@ impl Session {
     fn chat_seq_in_flight(&mut self, chat: ChatId, id: MessageId) -> Option<ChatSeq> {
         let (class, seq) = self.window.find(id)?;
         let message = &self.window.get(class, seq)?.envelope.message;
-        (message.chat == chat).then_some(message.seq)
+        (class == Class::Chat && message.chat == chat).then_some(message.seq)
     }
 
     /// The rows are settled as acked, before and apart from the read: then the device's cursor and the mark that
@@ -164,8 +165,7 @@ impl Session {
             Scope::Waiting => {
                 // The client never gets what expired in the buffer: a gap comes in its place, and the database ends its row.
                 let window = &self.window;
-                let is_read = |envelope: &Envelope| !window.is_expired(now, envelope);
-                for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to, is_read)).collect::<Vec<_>>() {
+                for envelope in self.inboxes.chat.drop_read(chat, up_to, |envelope| !window.is_expired(now, envelope)) {
                     self.mark_acked(&envelope, &mut settling);
                 }
             }
@@ -181,7 +181,8 @@ impl Session {
             Scope::Waiting => {}
             // This client has not acked them, and may never have got them: its cursor must not pass them.
             Scope::Everything => {
-                let is_read = |envelope: &Envelope| envelope.message.chat == chat && envelope.message.seq <= up_to;
+                let is_read =
+                    |envelope: &Envelope| envelope.class == Class::Chat && envelope.message.chat == chat && envelope.message.seq <= up_to;
                 self.note_status(|envelope| is_read(envelope) && envelope.message.expires_at.is_none(), Status::Read);
                 // A read ends what expired unseen. Only the database knows on which side of that moment a row was.
                 if self.holds(|envelope| is_read(envelope) && envelope.status.waits()) {
@@ -195,8 +196,8 @@ impl Session {
                 self.ended(&flight);
             }
         }
-        for envelope in self.inboxes.values_mut().flat_map(|inbox| inbox.drop_read(chat, up_to, |_| true)).collect::<Vec<_>>() {
-            self.marks.pass(envelope.message.chat, envelope.message.seq);
+        for envelope in self.inboxes.chat.drop_read(chat, up_to, |_| true) {
+            self.marks.pass(&envelope);
         }
     }
 

@@ -38,7 +38,7 @@ struct Row {
 #[derive(Debug)]
 struct Made {
     rows: Vec<Row>,
-    acks: usize,
+    by_id: usize,
     state: State,
 }
 
@@ -60,7 +60,10 @@ pub(super) struct Commits {
     rejects: BTreeMap<(Class, InboxSeq), Rejects>,
     rejects_len: usize,
     messages: HashSet<MessageId>,
-    acks: usize,
+    /// Rows per class that are acked and not committed,
+    rows: PerClass<usize>,
+    /// and messages, whose class is not known.
+    by_id: usize,
 }
 
 impl Commits {
@@ -73,11 +76,12 @@ impl Commits {
     pub(super) fn add(&mut self, settlement: &Settlement) {
         let row = |row: &super::AckedRow| Row { class: row.class, seq: row.seq, message: row.message.id };
         let rows: Vec<_> = settlement.rows.iter().map(row).collect();
-        let acks = rows.len() + settlement.by_id.len();
+        let by_id = settlement.by_id.len();
         self.messages.extend(rows.iter().map(|row| row.message));
         self.made += 1;
-        self.acks += acks;
-        self.open.push_back(Made { rows, acks, state: State::UnderWay });
+        rows.iter().for_each(|row| self.rows[row.class] += 1);
+        self.by_id += by_id;
+        self.open.push_back(Made { rows, by_id, state: State::UnderWay });
     }
 
     /// A settlement was committed. Returns how many rows of each class it held; an unknown number holds none.
@@ -89,9 +93,10 @@ impl Commits {
             return rows;
         }
         made.state = State::Committed;
-        self.acks -= made.acks;
+        self.by_id -= made.by_id;
         for row in std::mem::take(&mut made.rows) {
             rows[row.class] += 1;
+            self.rows[row.class] -= 1;
             self.messages.remove(&row.message);
         }
         while self.open.front().is_some_and(|made| made.state == State::Committed) {
@@ -156,7 +161,12 @@ impl Commits {
 
     /// Acks that are not committed.
     pub(super) fn uncommitted(&self) -> usize {
-        self.acks
+        self.rows.values().sum::<usize>() + self.by_id
+    }
+
+    /// Acks that are not committed, and may be of this class.
+    pub(super) fn uncommitted_of(&self, class: Class) -> usize {
+        self.rows[class] + self.by_id
     }
 
     /// The number of waiters.

@@ -31,9 +31,9 @@ impl Session {
 
     /// Takes a page.
     pub(super) fn page(&mut self, page: Page) {
-        let inbox = &mut self.inboxes[page.class];
-        for (chat, seq) in inbox.page(page) {
-            self.marks.hold(chat, seq);
+        let class = page.class;
+        for (chat, seq) in self.inboxes[class].page(page) {
+            self.marks.hold(class, chat, seq);
         }
     }
 
@@ -42,7 +42,7 @@ impl Session {
         let has_room = self.has_room(envelope.class);
         match self.inboxes[envelope.class].offer(envelope, has_room) {
             Offered::Emit(envelope) => {
-                self.marks.hold(envelope.message.chat, envelope.message.seq);
+                self.marks.hold(envelope.class, envelope.message.chat, envelope.message.seq);
                 self.emit_first(now, envelope);
             }
             Offered::Nothing => {}
@@ -57,16 +57,17 @@ impl Session {
             Pace::Alone => self.window.is_empty(),
             Pace::Windowed => self.window.len(class) < usize::from(self.settings.window.max(1)),
         };
-        room && !self.is_paused()
+        room && !self.is_paused(class)
     }
 
-    /// Too many acks are under way to the database: what is emitted now would only add to them.
-    fn is_paused(&self) -> bool {
-        self.commits.uncommitted() >= self.settings.uncommitted_acks_max
+    /// Too many acks of the class are under way to the database: what is emitted now would only add to them. Those of one class
+    /// do not keep another one back.
+    fn is_paused(&self, class: Class) -> bool {
+        self.commits.uncommitted_of(class) >= self.settings.uncommitted_acks_max
     }
 
     fn emit_buffered(&mut self, now: Instant, class: Class) {
-        while !self.is_paused() && !self.is_leaving() && !self.inboxes[class].check.holds_back() {
+        while !self.is_paused(class) && !self.is_leaving() && !self.inboxes[class].check.holds_back() {
             match self.inboxes[class].buffer.front() {
                 Some(PageRow::Envelope(envelope)) if self.is_expired(now, envelope) => {}
                 Some(PageRow::Envelope(_)) if !self.has_room(class) => return,
@@ -75,9 +76,9 @@ impl Session {
             }
             match self.inboxes[class].buffer.pop_front() {
                 Some(PageRow::Envelope(envelope)) => self.emit_first(now, envelope),
-                Some(PageRow::Gap { from, to, reason, .. }) => {
+                Some(PageRow::Gap { from, to, reason, feed }) => {
                     self.note_emitted(class, to);
-                    self.out.emit(Emission::Gap { class, from, to, reason });
+                    self.out.emit(Emission::Gap { class, from, to, reason, feed });
                 }
                 None => return,
             }
@@ -118,7 +119,7 @@ impl Session {
 
     /// A slot was freed without an ack here: the row failed, moved, or somebody else settled it.
     pub(super) fn ended(&mut self, flight: &InFlight) {
-        self.marks.pass(flight.envelope.message.chat, flight.envelope.message.seq);
+        self.marks.pass(&flight.envelope);
     }
 
     fn read_ahead(&mut self, class: Class) {

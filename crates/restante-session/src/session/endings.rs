@@ -20,7 +20,7 @@ impl Session {
 
     /// The user has left a chat. Offers of it that come late are not trusted from now on.
     pub(super) fn left(&mut self, chat: ChatId, up_to: ChatSeq) {
-        self.inboxes.values_mut().for_each(|inbox| inbox.leave(chat, up_to));
+        self.inboxes.chat.leave(chat, up_to);
         self.something_ended();
     }
 
@@ -68,7 +68,7 @@ impl Session {
             Scope::Waiting => {
                 self.free(class, seq);
                 if let Some(envelope) = self.inboxes[class].drop_row(seq) {
-                    self.marks.pass(envelope.message.chat, envelope.message.seq);
+                    self.marks.pass(&envelope);
                 }
             }
             // It still comes to this client.
@@ -99,7 +99,7 @@ impl Session {
     fn end_row(&mut self, class: Class, seq: InboxSeq, reason: GapReason) {
         self.end_in_flight(class, seq, reason);
         if let Some(envelope) = self.inboxes[class].end_row(seq, reason) {
-            self.marks.pass(envelope.message.chat, envelope.message.seq);
+            self.marks.pass(&envelope);
         }
     }
 
@@ -122,7 +122,7 @@ impl Session {
 
     /// A row that is held is past its time: a gap stands for it.
     pub(super) fn expired(&mut self, now: Instant, envelope: &Envelope) {
-        self.marks.doubt(now, envelope.class, envelope.message.chat, envelope.message.seq);
+        self.marks.doubt(now, envelope);
         self.emit_gap(envelope.class, envelope.inbox_seq, GapReason::Expired);
     }
 
@@ -133,7 +133,7 @@ impl Session {
 
     fn emit_gap(&mut self, class: Class, seq: InboxSeq, reason: GapReason) {
         if !self.is_leaving() {
-            self.out.emit(Emission::Gap { class, from: seq, to: seq, reason });
+            self.out.emit(Emission::Gap { class, from: seq, to: seq, reason, feed: None });
         }
     }
 }

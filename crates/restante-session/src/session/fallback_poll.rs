@@ -93,7 +93,7 @@ impl Session {
         }
         let strays: Vec<Envelope> = waiting.into_iter().filter(|envelope| asked.is_stray(envelope)).take(limit).collect();
         for stray in &strays {
-            self.marks.hold(stray.message.chat, stray.message.seq);
+            self.marks.hold(class, stray.message.chat, stray.message.seq);
         }
         if !strays.is_empty() {
             self.inboxes[class].buffer_strays(strays);

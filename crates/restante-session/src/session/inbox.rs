@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{ChatId, ChatSeq, Envelope, GapReason, InboxSeq, Page, PageRow};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Page, PageRow};
 
 use super::ClassStart;
 use super::check::Check;
@@ -12,6 +12,9 @@ use super::low_watermark::LowWatermark;
 /// Chats that the user has left, and that are remembered. An offer of one that was forgotten is emitted: it comes long after
 /// the news of the leaving, which is rare.
 const LEFT_MAX: usize = 64;
+
+/// Pages of events that bring nothing and are not the last, one after another.
+const IDLE_PAGES_MAX: u8 = 20;
 
 /// The knowledge about rows above the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +65,10 @@ pub(super) struct Inbox {
     pub(super) cursor: InboxSeq,
     /// The highest number emitted, as envelope or gap.
     pub(super) emitted: InboxSeq,
-    /// `last_seq` at connect: what [`Drain`] is about.
+    /// `last_seq` at connect: what [`Drain`] is about. Events that had no number then move it on when they get one.
     pub(super) target: InboxSeq,
+    /// Events that waited at connect without a number, and have not been taken yet; at most.
+    to_come: u32,
     pub(super) low_watermark: LowWatermark,
     /// Taken and not yet emitted, ascending. At most one page and one fallback poll.
     pub(super) buffer: VecDeque<PageRow>,
@@ -72,6 +77,8 @@ pub(super) struct Inbox {
     pub(super) check: Check,
     /// Chats that the user has left, and up to where: their offers are not trusted.
     left: VecDeque<(ChatId, ChatSeq)>,
+    /// Pages one after another that brought nothing.
+    idle_pages: u8,
     /// Before the first page has arrived nothing is drained, not even an empty inbox.
     first_page: FirstPage,
 }
@@ -90,12 +97,14 @@ impl Inbox {
             cursor: start.cursor,
             emitted: start.cursor,
             target: start.last_seq,
+            to_come: start.to_come,
             low_watermark: LowWatermark::at(start.settled_seq),
             buffer: VecDeque::new(),
             supply: Supply::MayWait,
             drain: Drain::UnderWay,
             check: Check::Idle,
             left: VecDeque::new(),
+            idle_pages: 0,
             first_page: FirstPage::Awaited,
         }
     }
@@ -158,6 +167,7 @@ impl Inbox {
             // The same snapshot that held the rows: everything up to its `last_seq` is in this page or waits no
             // more. A `last_seq` from a later statement could jump over rows that were committed in between.
             self.cursor = self.cursor.max(page.last_seq);
+            self.all_came();
         }
         let saw_everything = match nudge {
             Nudge::Quiet => true,
@@ -165,8 +175,7 @@ impl Inbox {
             Nudge::Woken => false,
         };
         self.check.page();
-        // A full page that moved nothing would be asked for again and again: leave the rest to the fallback poll.
-        let goes_on = !page.is_last && self.cursor > before;
+        let goes_on = !page.is_last && self.goes_on(page.class, before);
         self.supply = if goes_on || !saw_everything { Supply::MayWait } else { Supply::Live };
         self.first_page = match self.first_page {
             FirstPage::CaughtUp => FirstPage::CaughtUp,
@@ -176,21 +185,53 @@ impl Inbox {
         held
     }
 
+    /// A page that moved nothing would be asked for again and again: leave the rest to the fallback poll. Of feeds there are such pages,
+    /// since what is new may not be for this user, and the next page is behind it: a few of them may follow one another.
+    fn goes_on(&mut self, class: Class, before: InboxSeq) -> bool {
+        let idle_max = match class {
+            Class::Chat => 0,
+            Class::Alert | Class::Event => IDLE_PAGES_MAX,
+        };
+        self.idle_pages = if self.cursor > before { 0 } else { self.idle_pages.saturating_add(1) };
+        self.idle_pages <= idle_max
+    }
+
     /// Takes a row if it is above the cursor; of a gap only the part that is.
     fn take(&mut self, row: PageRow) -> Option<(ChatId, ChatSeq)> {
         match row {
             PageRow::Envelope(envelope) if envelope.inbox_seq > self.cursor => {
                 let place = (envelope.message.chat, envelope.message.seq);
+                let count = u32::from(envelope.feed.is_some());
                 self.cursor = envelope.inbox_seq;
                 self.buffer.push_back(PageRow::Envelope(envelope));
+                self.came(count);
                 Some(place)
             }
             PageRow::Gap { from, to, reason, feed } if to > self.cursor => {
                 self.buffer.push_back(PageRow::Gap { from: from.max(self.cursor.next()), to, reason, feed });
                 self.cursor = to;
+                self.came(feed.map_or(0, |range| u32::try_from(range.count).unwrap_or_default()));
                 None
             }
             PageRow::Envelope(_) | PageRow::Gap { .. } => None,
+        }
+    }
+
+    /// So many events came, up to the cursor. Above the numbers of the time of connect these are the ones that had none then; one that
+    /// an operator has put back meanwhile is taken for one of them.
+    fn came(&mut self, count: u32) {
+        if self.cursor > self.target && count > 0 && self.to_come > 0 {
+            self.to_come = self.to_come.saturating_sub(count);
+            if self.to_come == 0 {
+                self.target = self.cursor;
+            }
+        }
+    }
+
+    /// Nothing without a number is left.
+    fn all_came(&mut self) {
+        if self.to_come > 0 {
+            (self.to_come, self.target) = (0, self.cursor.max(self.target));
         }
     }
 
@@ -264,7 +305,7 @@ impl Inbox {
     pub(super) fn emitted_what_waited(&self) -> bool {
         let taken = match self.first_page {
             FirstPage::Awaited => false,
-            FirstPage::Arrived => self.cursor >= self.target,
+            FirstPage::Arrived => self.to_come == 0 && self.cursor >= self.target,
             FirstPage::CaughtUp => true,
         };
         taken && self.lowest_buffered().is_none_or(|seq| seq > self.target)

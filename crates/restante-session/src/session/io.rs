@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::domain::{AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PerClass, RowState};
+use crate::domain::{
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, FeedRange, GapReason, InboxSeq, Message, MessageId, Page, PerClass, RowState,
+};
 
 /// The limits one session works with.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ pub struct ClassStart {
     pub last_seq: InboxSeq,
     /// `settled_seq` at connect: the low watermark, where the fallback poll starts.
     pub settled_seq: InboxSeq,
+    /// Events that wait too and have no number yet, at most. A page gives them theirs.
+    pub to_come: u32,
 }
 
 /// The state that a session begins with.
@@ -198,7 +202,7 @@ pub struct Settlement {
 /// Something to put on the wire, in order.
 #[derive(Debug, Clone)]
 pub enum Emission {
-    /// `message:receive` (or a part of `message:batch`). The wire's `attempt` is `attempt`.
+    /// `message:receive` or `event:receive` (or a part of a batch). The wire's `attempt` is `attempt`.
     Envelope {
         /// The envelope.
         envelope: Envelope,
@@ -215,6 +219,8 @@ pub enum Emission {
         to: InboxSeq,
         /// The reason.
         reason: GapReason,
+        /// The events of a feed that ended before they had a number of their own. The gap is one number then.
+        feed: Option<FeedRange>,
     },
 }
 

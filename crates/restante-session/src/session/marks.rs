@@ -1,5 +1,6 @@
 //! The marks that an ack may propose: per chat, the rows that the session holds (buffered or in flight) and the highest number
-//! that was acked. Only chats of which something is held are remembered.
+//! that was acked. Only chats of which something is held are remembered. Alerts and events have no marks: nothing of them is
+//! remembered here, so nothing of them can keep a mark of a chat back.
 //!
 //! The claim of a proposal: *once the settlement that carries it has been committed, no row of this user in this chat
 //! at or below the mark is in `sent`, requeued rows excepted.* It holds because a user's rows of one chat have inbox numbers
@@ -12,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use crate::domain::{ChatId, ChatSeq, Class, InboxSeq, PerClass};
+use crate::domain::{ChatId, ChatSeq, Class, Envelope, InboxSeq};
 
 /// The chats of which something is held.
 #[derive(Debug, Default)]
@@ -20,9 +21,9 @@ pub(super) struct Marks {
     chats: HashMap<ChatId, Held>,
     /// Chats of which a row is past its time, and when that was seen last. It may wait in the database for a moment yet: then
     /// no mark may pass it, and none is proposed.
-    doubted: PerClass<HashMap<ChatId, Instant>>,
-    /// Per class, where the session began, if rows of whatever chat may wait below it. Then no mark is proposed either.
-    began_above: PerClass<Option<InboxSeq>>,
+    doubted: HashMap<ChatId, Instant>,
+    /// The place in the chat inbox where the session began, if rows of whatever chat may wait below it. Then no mark is proposed either.
+    began_above: Option<InboxSeq>,
 }
 
 #[derive(Debug, Default)]
@@ -34,57 +35,70 @@ struct Held {
 }
 
 impl Marks {
-    /// The marks of a session; per class, where it begins, if that is above the low watermark.
-    pub(super) fn new(began_above: PerClass<Option<InboxSeq>>) -> Self {
+    /// The marks of a session, with the place where it begins in the chat inbox, if that is above the low watermark.
+    pub(super) fn new(began_above: Option<InboxSeq>) -> Self {
         Self { began_above, ..Self::default() }
     }
 
     /// Nothing waits at or below this number of the class.
     pub(super) fn settled(&mut self, class: Class, seq: InboxSeq) {
-        self.began_above[class] = self.began_above[class].filter(|began| *began > seq);
+        if has_marks(class) {
+            self.began_above = self.began_above.filter(|began| *began > seq);
+        }
     }
 
-    /// A row of the chat was taken: no mark covers it until it is acked.
-    pub(super) fn hold(&mut self, chat: ChatId, seq: ChatSeq) {
-        *self.chats.entry(chat).or_default().waiting.entry(seq).or_default() += 1;
+    /// A row was taken: no mark covers it until it is acked.
+    pub(super) fn hold(&mut self, class: Class, chat: ChatId, seq: ChatSeq) {
+        if has_marks(class) {
+            *self.chats.entry(chat).or_default().waiting.entry(seq).or_default() += 1;
+        }
     }
 
     /// It was acked. Until [`Marks::propose`] has been asked, the chat is remembered.
-    pub(super) fn ack(&mut self, chat: ChatId, seq: ChatSeq) {
-        let held = self.chats.entry(chat).or_default();
-        held.release(seq);
-        held.acked = held.acked.max(seq);
+    pub(super) fn ack(&mut self, envelope: &Envelope) {
+        if !has_marks(envelope.class) {
+            return;
+        }
+        let held = self.chats.entry(envelope.message.chat).or_default();
+        held.release(envelope.message.seq);
+        held.acked = held.acked.max(envelope.message.seq);
     }
 
     /// It ended without an ack here.
-    pub(super) fn pass(&mut self, chat: ChatId, seq: ChatSeq) {
-        let Some(held) = self.chats.get_mut(&chat) else { return };
-        held.release(seq);
+    pub(super) fn pass(&mut self, envelope: &Envelope) {
+        let chat = envelope.message.chat;
+        let Some(held) = self.chats.get_mut(&chat).filter(|_| has_marks(envelope.class)) else { return };
+        held.release(envelope.message.seq);
         if held.waiting.is_empty() {
             self.chats.remove(&chat);
         }
     }
 
     /// Its time has come, and the database has not ended it yet, as far as is known.
-    pub(super) fn doubt(&mut self, now: Instant, class: Class, chat: ChatId, seq: ChatSeq) {
-        self.pass(chat, seq);
-        self.doubted[class].insert(chat, now);
+    pub(super) fn doubt(&mut self, now: Instant, envelope: &Envelope) {
+        self.pass(envelope);
+        if has_marks(envelope.class) {
+            self.doubted.insert(envelope.message.chat, now);
+        }
     }
 
     /// The database has shown all that waits in the class, as it was after this instant: doubts from before are over, but for these
     /// chats, of which something waits past its time.
     pub(super) fn trust(&mut self, class: Class, seen_at: Instant, but: &[ChatId]) {
-        self.began_above[class] = None;
-        self.doubted[class].retain(|_, doubted| *doubted >= seen_at);
-        for chat in but {
-            self.doubted[class].entry(*chat).or_insert(seen_at);
+        if !has_marks(class) {
+            return;
         }
-        self.doubted[class].shrink_to_fit();
+        self.began_above = None;
+        self.doubted.retain(|_, doubted| *doubted >= seen_at);
+        for chat in but {
+            self.doubted.entry(*chat).or_insert(seen_at);
+        }
+        self.doubted.shrink_to_fit();
     }
 
     /// The highest number up to which the chat has no hole, as far as this session can tell. None: it cannot tell.
     pub(super) fn propose(&mut self, chat: ChatId) -> Option<ChatSeq> {
-        let is_doubted = self.began_above.values().any(Option::is_some) || self.doubted.values().any(|chats| chats.contains_key(&chat));
+        let is_doubted = self.began_above.is_some() || self.doubted.contains_key(&chat);
         let held = self.chats.get(&chat)?;
         let mark = match held.waiting.first_key_value() {
             // Own messages and numbers without a row for this user count as passed: hence not the highest one acked.
@@ -106,6 +120,13 @@ impl Marks {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.chats.len()
+    }
+}
+
+const fn has_marks(class: Class) -> bool {
+    match class {
+        Class::Chat => true,
+        Class::Alert | Class::Event => false,
     }
 }
 

@@ -85,7 +85,7 @@ impl Session {
             inboxes: start.classes.map(Inbox::new),
             polls: PerClass::from_fn(|_| FallbackPoll::Due(now + start.settings.poll_interval)),
             window: Window::new(start.settings.ack_timeout, DatabaseClock::new(now, start.database_time)),
-            marks: Marks::new(start.classes.map(|class| Some(class.cursor).filter(|cursor| *cursor > class.settled_seq))),
+            marks: Marks::new(Some(start.classes.chat.cursor).filter(|cursor| *cursor > start.classes.chat.settled_seq)),
             device: start.has_device.then(|| start.classes.map(device)),
             commits: Commits::default(),
             liveness: Liveness::default(),
@@ -168,7 +168,7 @@ impl Session {
     /// True if the socket may be read. While it is not read no ack can be lost; after a while the session closes.
     pub fn may_read(&self) -> bool {
         let bound = self.settings.uncommitted_acks_max.saturating_mul(2);
-        self.commits.uncommitted() < bound && self.commits.waiting() < bound
+        Class::ALL.into_iter().all(|class| self.commits.uncommitted_of(class) < bound) && self.commits.waiting() < bound
     }
 
     /// True if everything that waited at connect is settled and the client was told.

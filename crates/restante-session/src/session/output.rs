@@ -15,10 +15,12 @@ impl Output {
         self.effects.push(effect);
     }
 
-    /// Adds something to the next [`Effect::Emit`]. Neighbouring gaps of one reason become one.
+    /// Adds something to the next [`Effect::Emit`]. Neighbouring gaps of one reason become one, save those that name events of a feed.
     pub(super) fn emit(&mut self, emission: Emission) {
-        if let (Some(Emission::Gap { class, to, reason, .. }), Emission::Gap { class: of, from, to: end, reason: next }) =
-            (self.emissions.last_mut(), &emission)
+        if let (
+            Some(Emission::Gap { class, to, reason, feed: None, .. }),
+            Emission::Gap { class: of, from, to: end, reason: next, feed: None },
+        ) = (self.emissions.last_mut(), &emission)
             && (*class, *reason) == (*of, *next)
             && from.0.checked_sub(1) == Some(to.0)
         {

@@ -208,10 +208,10 @@ impl Window {
         in_flight.map(|(seq, _)| (class, *seq)).collect()
     }
 
-    /// The places of the messages of a chat that are in flight, up to a number of the chat.
+    /// The places of the messages of a chat that are in flight, up to a number of the chat. Alerts and events are of no chat.
     pub(super) fn of_chat(&self, chat: ChatId, up_to: ChatSeq) -> Vec<(Class, InboxSeq)> {
         let is_of_chat = |flight: &&InFlight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
-        let in_flight = self.in_flight.values().flat_map(BTreeMap::values).filter(is_of_chat);
+        let in_flight = self.in_flight.chat.values().filter(is_of_chat);
         in_flight.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
     }
 

@@ -1,23 +1,31 @@
 //! The database of the model world: one user's inboxes in memory, with the guards that the schema has. Each function
-//! is one transaction. It keeps its own invariants (I4, I5, I8, marks, device cursors) and panics when one is broken.
+//! is one transaction. It keeps its own invariants (I4, I5, I8, marks, device cursors) and panics when one is broken. Events of feeds
+//! wait outside of the inboxes, until a read of a page gives some of them their numbers.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, GapReason, InboxSeq, Message, MessageId, Page, PageRow, PerClass, RowState, Status,
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, Message, MessageId, Page,
+    PageRow, PerClass, RowState, Status,
 };
 use crate::session::{ReadTarget, Scope, Settlement};
 
-use super::harness::{chat, envelope, expiring, gap_because};
+use super::harness::{chat, envelope, expiring};
+
+/// Events that one read of a page gives their numbers.
+const TAKEN_MAX: usize = 3;
+/// Numbers of chats from this one on are those of streams of events.
+pub(super) const STREAMS: u128 = 8;
 
 pub(super) struct Row {
     pub(super) message: Arc<Message>,
     pub(super) status: Status,
     attempts: u16,
+    feed: Option<FeedPlace>,
 }
 
 #[derive(Default)]
@@ -25,7 +33,17 @@ struct Stored {
     last_seq: i64,
     settled_seq: i64,
     rows: BTreeMap<i64, Row>,
-    gaps: BTreeMap<i64, GapReason>,
+    gaps: BTreeMap<i64, (GapReason, Option<FeedRange>)>,
+    /// Events of feeds that have no number yet.
+    to_come: VecDeque<Published>,
+}
+
+#[derive(Clone)]
+struct Published {
+    message: Arc<Message>,
+    place: FeedPlace,
+    /// False: the user has published it, or is excepted. It gets no number.
+    is_wanted: bool,
 }
 
 pub(super) struct Database {
@@ -37,6 +55,7 @@ pub(super) struct Database {
     /// Per device, the numbers up to which it has acked.
     pub(super) devices: [PerClass<InboxSeq>; 2],
     places: HashMap<MessageId, (Class, i64)>,
+    made: u128,
     /// Messages that some client has said it has: only those may be delivered.
     pub(super) claimed: HashSet<MessageId>,
     pub(super) requeued: HashSet<MessageId>,
@@ -54,6 +73,7 @@ impl Database {
             marks: HashMap::new(),
             devices: Default::default(),
             places: HashMap::new(),
+            made: 0,
             claimed: HashSet::new(),
             requeued: HashSet::new(),
             receipts: HashSet::new(),
@@ -63,17 +83,60 @@ impl Database {
 
     /// Stores a message. Chat numbers are taken by the user's own messages too.
     pub(super) fn accept(&mut self, class: Class, chat_no: u128, own_before: i64, lives: Option<Duration>) -> Envelope {
+        let seq = self.inboxes[class].last_seq + 1;
+        let envelope = self.make(class, seq, chat_no, 1 + own_before, lives);
+        let inbox = &mut self.inboxes[class];
+        inbox.last_seq = seq;
+        inbox.rows.insert(seq, Row { message: envelope.message.clone(), status: Status::Sent, attempts: 0, feed: None });
+        self.places.insert(envelope.message.id, (class, seq));
+        envelope
+    }
+
+    /// Stores an event of a feed once. It has no number in the inbox before a page is read.
+    pub(super) fn publish(&mut self, class: Class, feed_no: u128, lives: Option<Duration>, is_wanted: bool) {
+        let stream = STREAMS + 10 * feed_no + class as u128;
+        let message = self.make(class, 0, stream, 1, lives).message;
+        let place = FeedPlace { feed: FeedId(uuid::Uuid::from_u128(feed_no)), seq: FeedSeq(message.seq.0) };
+        self.inboxes[class].to_come.push_back(Published { message, place, is_wanted });
+    }
+
+    fn make(&mut self, class: Class, seq: i64, chat_no: u128, numbers: i64, lives: Option<Duration>) -> Envelope {
         let chat = chat(chat_no);
         let chat_seq = self.chats.entry(chat).or_default();
-        *chat_seq += 1 + own_before;
-        let chat_seq = *chat_seq;
-        let id = MessageId(uuid::Uuid::from_u128(self.places.len() as u128 + 1));
-        let inbox = &mut self.inboxes[class];
-        inbox.last_seq += 1;
-        let envelope = expiring(envelope(class, inbox.last_seq, chat, chat_seq, id), lives.map(|lives| self.time + lives));
-        inbox.rows.insert(inbox.last_seq, Row { message: envelope.message.clone(), status: Status::Sent, attempts: 0 });
-        self.places.insert(id, (class, inbox.last_seq));
-        envelope
+        *chat_seq += numbers;
+        self.made += 1;
+        let id = MessageId(uuid::Uuid::from_u128(self.made));
+        expiring(envelope(class, seq, chat, *chat_seq, id), lives.map(|lives| self.time + lives))
+    }
+
+    /// Gives some events their numbers, oldest first. Those of a feed that have ended, one behind the other, share one.
+    fn take(&mut self, class: Class) {
+        for _ in 0..TAKEN_MAX {
+            let time = self.time;
+            let inbox = &mut self.inboxes[class];
+            let Some(event) = inbox.to_come.pop_front() else { return };
+            if !event.is_wanted {
+                continue;
+            }
+            let is_late = |event: &Published| event.message.expires_at.is_some_and(|at| at <= time);
+            inbox.last_seq += 1;
+            let (is_over, Published { message, place, .. }) = (is_late(&event), event);
+            if !is_over {
+                self.places.insert(message.id, (class, inbox.last_seq));
+                inbox.rows.insert(inbox.last_seq, Row { message, status: Status::Sent, attempts: 0, feed: Some(place) });
+                continue;
+            }
+            let mut range = FeedRange { feed: place.feed, from: place.seq, to: place.seq, count: 1 };
+            while let Some(next) = inbox.to_come.pop_front_if(|next| next.is_wanted && next.place.feed == range.feed && is_late(next)) {
+                (range.to, range.count) = (next.place.seq, range.count + 1);
+            }
+            inbox.gaps.insert(inbox.last_seq, (GapReason::Expired, Some(range)));
+        }
+    }
+
+    /// The events that have no number yet.
+    pub(super) fn to_come(&self, class: Class) -> Vec<MessageId> {
+        self.inboxes[class].to_come.iter().map(|event| event.message.id).collect()
     }
 
     pub(super) fn last_seq(&self, class: Class) -> InboxSeq {
@@ -94,8 +157,8 @@ impl Database {
 
     /// True if a message waits, and its time has not come.
     pub(super) fn waits(&self, message: MessageId) -> bool {
-        let (class, seq) = self.places[&message];
-        self.is_wanted(&self.inboxes[class].rows[&seq])
+        let row = self.places.get(&message).map(|(class, seq)| &self.inboxes[*class].rows[seq]);
+        row.is_some_and(|row| self.is_wanted(row))
     }
 
     /// True if a row waits, and its time has not come.
@@ -140,10 +203,11 @@ impl Database {
     }
 
     /// The page that a read brings, from one snapshot.
-    pub(super) fn page(&self, class: Class, after: InboxSeq, limit: u16, scope: Scope) -> Page {
+    pub(super) fn page(&mut self, class: Class, after: InboxSeq, limit: u16, scope: Scope) -> Page {
+        self.take(class);
         let inbox = &self.inboxes[class];
         let mut rows: Vec<PageRow> = Vec::new();
-        let mut is_last = true;
+        let mut is_last = inbox.to_come.is_empty();
         for seq in after.0 + 1..=inbox.last_seq {
             if rows.len() >= usize::from(limit) {
                 is_last = false;
@@ -152,9 +216,11 @@ impl Database {
             match self.page_row(class, seq) {
                 PageRow::Envelope(envelope) if scope == Scope::Everything || envelope.status.waits() => rows.push(envelope.into()),
                 PageRow::Envelope(_) => {}
-                PageRow::Gap { reason, .. } => match rows.last_mut() {
-                    Some(PageRow::Gap { to, reason: same, .. }) if *same == reason && to.0 + 1 == seq => *to = InboxSeq(seq),
-                    Some(PageRow::Gap { .. } | PageRow::Envelope(_)) | None => rows.push(gap_because(seq, reason)),
+                PageRow::Gap { from, to: end, reason, feed } => match rows.last_mut() {
+                    Some(PageRow::Gap { to, reason: same, feed: None, .. }) if feed.is_none() && *same == reason && to.next() == from => {
+                        *to = end;
+                    }
+                    Some(PageRow::Gap { .. } | PageRow::Envelope(_)) | None => rows.push(PageRow::Gap { from, to: end, reason, feed }),
                 },
             }
         }
@@ -163,22 +229,23 @@ impl Database {
 
     fn page_row(&self, class: Class, seq: i64) -> PageRow {
         let inbox = &self.inboxes[class];
-        let Some(row) = inbox.rows.get(&seq) else { return gap_because(seq, inbox.gaps[&seq]) };
+        let gap = |(reason, feed)| PageRow::Gap { from: InboxSeq(seq), to: InboxSeq(seq), reason, feed };
+        let Some(row) = inbox.rows.get(&seq) else { return gap(inbox.gaps[&seq]) };
         match row.status {
-            Status::Failed => gap_because(seq, GapReason::Failed),
-            Status::Expired => gap_because(seq, GapReason::Expired),
+            Status::Failed => gap((GapReason::Failed, None)),
+            Status::Expired => gap((GapReason::Expired, None)),
             status @ (Status::Sent | Status::Delivered | Status::Read) => {
                 let (message, attempts) = (row.message.clone(), row.attempts);
-                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: None }.into()
+                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: row.feed }.into()
             }
         }
     }
 
     /// The rows that a fallback poll reads.
-    pub(super) fn poll(&self, class: Class, after: InboxSeq, limit: u16) -> Page {
+    pub(super) fn poll(&mut self, class: Class, after: InboxSeq, limit: u16) -> Page {
         let mut page = self.page(class, after, u16::MAX, Scope::Waiting);
         page.rows.retain(|row| matches!(row, PageRow::Envelope(_)));
-        page.is_last = page.rows.len() < usize::from(limit);
+        page.is_last &= page.rows.len() < usize::from(limit);
         page.rows.truncate(usize::from(limit));
         page
     }
@@ -194,6 +261,7 @@ impl Database {
             }
         }
         for (chat, mark) in &settlement.marks {
+            assert!(chat.0.as_u128() < STREAMS, "a mark of events is proposed");
             let stored = self.marks.entry(*chat).or_default();
             *stored = mark.max(stored).to_owned();
         }
@@ -224,7 +292,8 @@ impl Database {
                 self.inboxes[*class].rows[seq].message.seq
             }
         };
-        let rows = self.inboxes.values_mut().flat_map(|inbox| inbox.rows.values_mut());
+        // A feed is no chat, whoever names it as one.
+        let rows = self.inboxes.chat.rows.values_mut();
         for row in rows.filter(|row| row.message.chat == chat && row.message.seq <= up_to && row.status.may_become(Status::Read)) {
             if row.status.waits() && row.message.expires_at.is_some_and(|at| at <= self.time) {
                 row.status = Status::Expired;
@@ -281,18 +350,19 @@ impl Database {
         let (class, old) = failed.map(|(class, seq, _)| (class, seq.0))?;
         let inbox = &mut self.inboxes[class];
         let row = inbox.rows.remove(&old)?;
-        inbox.gaps.insert(old, GapReason::Requeued);
+        inbox.gaps.insert(old, (GapReason::Requeued, None));
         inbox.last_seq += 1;
         let seq = inbox.last_seq;
         self.requeued.insert(row.message.id);
         self.places.insert(row.message.id, (class, seq));
-        let message = row.message.clone();
+        let (message, feed) = (row.message.clone(), row.feed);
         inbox.rows.insert(seq, Row { status: Status::Sent, attempts: 0, ..row });
-        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed: None })
+        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed })
     }
 
+    /// The messages of a chat. A feed is none.
     pub(super) fn messages_of(&self, chat: ChatId, up_to: ChatSeq) -> Vec<MessageId> {
-        self.rows().map(|(.., row)| &row.message).filter(|m| m.chat == chat && m.seq <= up_to).map(|m| m.id).collect()
+        self.inboxes.chat.rows.values().map(|row| &row.message).filter(|m| m.chat == chat && m.seq <= up_to).map(|m| m.id).collect()
     }
 
     /// Nothing at or below a mark waits, but for what was requeued.
@@ -304,8 +374,9 @@ impl Database {
         }
     }
 
-    /// The number of rows that wait.
+    /// The number of rows that wait, and of events that are still to become rows.
     pub(super) fn waiting(&self) -> usize {
-        self.rows().filter(|(.., row)| row.status.waits()).count()
+        let to_come = Class::ALL.map(|class| self.inboxes[class].to_come.len()).iter().sum::<usize>();
+        self.rows().filter(|(.., row)| row.status.waits()).count() + to_come
     }
 }

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, Extension, ExternalId, GapReason, InboxSeq, Message, MessageId, Page, PageRow,
-    PerClass, Profile, Status, UserId,
+    AttemptOutcome, ChatId, ChatSeq, Class, Envelope, Extension, ExternalId, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq,
+    Message, MessageId, Page, PageRow, PerClass, Profile, Status, UserId,
 };
 use crate::session::{
     AckTarget, ClassStart, Effect, Emission, Input, ReadTarget, Scope, Session, Settings, Settlement, SettlementNo, Start, Ticket,
@@ -70,6 +70,18 @@ pub(super) fn row(seq: i64) -> Envelope {
 /// A waiting event.
 pub(super) fn event(seq: i64) -> Envelope {
     envelope(EVENT, seq, chat(2), seq, id(EVENT, seq))
+}
+
+/// The event of a feed, with the same number there.
+pub(super) fn event_of_feed(seq: i64, feed_no: u128) -> Envelope {
+    let place = FeedPlace { feed: FeedId(Uuid::from_u128(feed_no)), seq: FeedSeq(seq) };
+    Envelope { feed: Some(place), ..event(seq) }
+}
+
+/// So many events of a feed that ended before they got a number: one number stands for them.
+pub(super) fn feed_gap(seq: i64, feed_no: u128, from: i64, to: i64) -> PageRow {
+    let feed = FeedRange { feed: FeedId(Uuid::from_u128(feed_no)), from: FeedSeq(from), to: FeedSeq(to), count: to - from + 1 };
+    PageRow::Gap { from: InboxSeq(seq), to: InboxSeq(seq), reason: GapReason::Expired, feed: Some(feed) }
 }
 
 /// A waiting alert.
@@ -204,7 +216,7 @@ impl Stage {
     }
 
     pub(super) fn with(last_seq: i64, change: impl FnOnce(&mut Start)) -> Self {
-        let class = |last_seq| ClassStart { cursor: InboxSeq(0), last_seq: InboxSeq(last_seq), settled_seq: InboxSeq(0) };
+        let class = |last_seq| ClassStart { cursor: InboxSeq(0), last_seq: InboxSeq(last_seq), settled_seq: InboxSeq(0), to_come: 0 };
         let mut start = Start {
             settings: settings(),
             scope: Scope::Waiting,
@@ -329,7 +341,10 @@ fn emission(emission: &Emission) -> String {
     match emission {
         Emission::Envelope { envelope, attempt: 1 } => number(envelope.class, envelope.inbox_seq),
         Emission::Envelope { envelope, attempt } => format!("{}(attempt {attempt})", number(envelope.class, envelope.inbox_seq)),
-        Emission::Gap { class, from, to, .. } => format!("gap {}-{to}", number(*class, *from)),
+        Emission::Gap { class, from, feed: Some(range), .. } => {
+            format!("gap {} of feed {} {}-{}", number(*class, *from), range.feed.0.as_u128(), range.from, range.to)
+        }
+        Emission::Gap { class, from, to, feed: None, .. } => format!("gap {}-{to}", number(*class, *from)),
     }
 }
 

@@ -8,6 +8,7 @@ mod transcripts_deadlines;
 mod transcripts_devices;
 mod transcripts_drain;
 mod transcripts_endings;
+mod transcripts_events;
 mod transcripts_leaving;
 mod transcripts_polls;
 mod transcripts_rejects_and_reads;

@@ -57,8 +57,9 @@ impl World {
     /// One thing happens.
     pub(super) fn step(&mut self) {
         match self.rng.u8(..100) {
-            0..10 => self.accept(),
-            10..18 => self.connect(),
+            0..8 => self.accept(),
+            8..12 => self.publish(),
+            12..18 => self.connect(),
             18..20 => self.disconnect(),
             20..30 => self.hint(),
             30..45 => self.perform(),
@@ -85,6 +86,22 @@ impl World {
         let lives = (self.rng.u8(..5) == 0).then(|| Duration::from_secs(self.rng.u64(..60)));
         let envelope = self.db.accept(class, chat, own_before, lives);
         self.offer(&envelope);
+    }
+
+    /// Some events of a feed are published, and those who are connected are told, or not.
+    fn publish(&mut self) {
+        let class = if self.rng.bool() { Class::Event } else { Class::Alert };
+        for _ in 0..self.rng.u8(1..6) {
+            let feed_no = self.rng.u128(1..3);
+            let lives = (self.rng.u8(..3) == 0).then(|| Duration::from_secs(self.rng.u64(..60)));
+            let is_wanted = self.rng.u8(..4) > 0;
+            self.db.publish(class, feed_no, lives, is_wanted);
+        }
+        for connection in &mut self.connections {
+            if self.rng.u8(..10) < 7 {
+                connection.hints.push(Input::Wake(class));
+            }
+        }
     }
 
     fn offer(&mut self, envelope: &Envelope) {
@@ -124,7 +141,8 @@ impl World {
         let device = self.clients[client].device;
         let classes = PerClass::from_fn(|class| {
             let cursor = device.map_or(self.db.settled_seq(class), |device| self.db.devices[device][class]);
-            ClassStart { cursor, last_seq: self.db.last_seq(class), settled_seq: self.db.settled_seq(class) }
+            let to_come = u32::try_from(self.db.to_come(class).len()).unwrap_or(u32::MAX);
+            ClassStart { cursor, last_seq: self.db.last_seq(class), settled_seq: self.db.settled_seq(class), to_come }
         });
         let scope = if device.is_some() { Scope::Everything } else { Scope::Waiting };
         let emit_alone = self.rng.u8(..4) == 0;
@@ -137,7 +155,8 @@ impl World {
             database_time: self.db.time,
         };
         let (session, effects) = Session::start(self.now, start);
-        self.connections.push(Connection::new(client, session, scope, classes.map(|class| class.cursor)));
+        let to_come = PerClass::from_fn(|class| self.db.to_come(class));
+        self.connections.push(Connection::new(client, session, scope, classes.map(|class| class.cursor), to_come));
         let place = self.connections.len() - 1;
         self.take(place, effects);
     }

@@ -1,0 +1,127 @@
+//! Wakes of those who follow a feed: at every node, whoever publishes, and only where something was published.
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::{feed, publish, publish_many, start};
+use crate::support::{Connect, Node, Socket, until_true, users};
+
+/// Nodes at which no session finds an event by looking for itself while a test runs.
+async fn quiet_nodes<const N: usize>(db: &crate::support::Database) -> [Node; N] {
+    let mut nodes = Vec::new();
+    for _ in 0..N {
+        nodes.push(Node::with(db.options(), |config| config.look_interval = std::time::Duration::from_secs(3_600)).await);
+    }
+    nodes.try_into().unwrap_or_else(|_| unreachable!("as many as asked for"))
+}
+
+/// Sessions that were woken at this node, because a feed has moved.
+async fn woken(node: &Node) -> u64 {
+    let text = reqwest::get(format!("{}/metrics", node.url())).await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("restante_wakes_total{kind=\"feed\"}"));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+/// Tells every node that this stream has moved, as anybody can.
+async fn say(pool: &PgPool, what: &str) {
+    sqlx::query("select pg_notify(restante_wake_channel(), $1)").bind(what).execute(pool).await.unwrap();
+}
+
+async fn event_type(socket: &mut Socket) -> String {
+    socket.event("event:receive").await["type"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn who_follows_a_feed_hears_of_it_at_every_node_and_who_does_not_is_left_alone() {
+    let db = crate::support::database().await;
+    let [one, other] = quiet_nodes(&db).await;
+    let feed = feed(&one, &["anna", "ben"]).await;
+    let mut sockets = [one.connect("anna").await, other.connect("ben").await];
+    let (mut stranger, mut device) = (other.connect("cleo").await, other.open(Connect::user("anna").device("phone")).await);
+    publish(&one, json!({"feed": feed}), "first", json!({})).await;
+    for socket in sockets.iter_mut().chain([&mut device]) {
+        assert_eq!(event_type(socket).await, "first");
+    }
+    publish(&other, json!({"feed": feed}), "second", json!({"urgent": true})).await;
+    for socket in sockets.iter_mut().chain([&mut device]) {
+        assert_eq!(event_type(socket).await, "second");
+    }
+    publish(&one, json!({"everyone": true}), "third", json!({})).await;
+    for socket in sockets.iter_mut().chain([&mut device, &mut stranger]) {
+        assert_eq!(event_type(socket).await, "third");
+    }
+    publish(&one, json!({"users": ["cleo", "ben"]}), "fourth", json!({})).await;
+    assert_eq!(event_type(&mut stranger).await, "fourth");
+    assert_eq!(event_type(&mut sockets[1]).await, "fourth");
+    assert!(stranger.until_pong().await.iter().all(|frame| frame["event"] != "event:receive"));
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn what_sql_publishes_wakes_followers_at_every_node_at_the_commit() {
+    let (db, first, pool) = start().await;
+    first.stop().await;
+    let [one, other] = quiet_nodes(&db).await;
+    let feed = feed(&one, &["anna", "ben"]).await;
+    let mut sockets = [one.connect("anna").await, other.connect("ben").await];
+    let mut transaction = pool.begin().await.unwrap();
+    let publish = "select restante_publish('shop', 'from_sql', '[1]', p_feed => $1)";
+    sqlx::query(publish).bind(uuid::Uuid::parse_str(&feed).unwrap()).execute(&mut *transaction).await.unwrap();
+    sqlx::query("select restante_publish('shop', 'to_ben', null, array['ben'])").execute(&mut *transaction).await.unwrap();
+    for socket in &mut sockets {
+        assert!(socket.until_pong().await.iter().all(|frame| frame["event"] != "event:receive"), "it is not committed");
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(event_type(&mut sockets[0]).await, "from_sql");
+    let mut of_ben = [event_type(&mut sockets[1]).await, event_type(&mut sockets[1]).await];
+    of_ben.sort();
+    assert_eq!(of_ben, ["from_sql", "to_ben"]);
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_is_said_on_the_channel_wakes_nobody_unless_a_stream_has_moved() {
+    const EVERYONE: &str = "00000000-0000-0000-0000-000000000001";
+    let (db, first, pool) = start().await;
+    first.stop().await;
+    let [node] = quiet_nodes(&db).await;
+    users(&pool, &["ben"]).await;
+    let mut ben = node.connect("ben").await;
+    publish_many(&pool, 1, false).await;
+    assert_eq!(event_type(&mut ben).await, "tick");
+    assert_eq!(woken(&node).await, 1);
+    for n in 0..500 {
+        say(&pool, &format!("feed {EVERYONE}, feed {}, feed x, feed, 7x, feed {EVERYONE} {n}", uuid::Uuid::now_v7())).await;
+    }
+    // What is published behind all of it is heard behind all of it.
+    publish_many(&pool, 1, true).await;
+    assert_eq!(event_type(&mut ben).await, "tick");
+    publish_many(&pool, 1, false).await;
+    assert_eq!(event_type(&mut ben).await, "tick");
+    assert_eq!(woken(&node).await, 3, "one wake for each time that a stream has moved");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn many_events_at_once_come_each_once_and_in_the_order_of_their_feed() {
+    let (db, first, pool) = start().await;
+    first.stop().await;
+    let [one, other] = quiet_nodes(&db).await;
+    users(&pool, &["anna", "ben"]).await;
+    let mut sockets = [one.connect("anna").await, other.connect("ben").await];
+    for _ in 0..10 {
+        publish_many(&pool, 30, false).await;
+    }
+    for socket in &mut sockets {
+        for n in 1..=300 {
+            let event = socket.event("event:receive").await;
+            assert_eq!((&event["inboxSeq"], &event["feedSeq"]), (&json!(n), &json!(n)));
+            socket.tell("message:delivered", json!({"upTo": n, "class": "event"})).await;
+        }
+    }
+    until_true(&pool, "select count(*) = 600 from message_status where status = 'delivered'").await;
+    one.stop().await;
+    other.stop().await;
+}
