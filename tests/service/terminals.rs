@@ -60,6 +60,12 @@ async fn names_titles_types_and_reasons_are_shown_on_one_line_and_not_obeyed() {
     let received = values(&frames).into_iter().find(|frame| frame["event"] == "message:receive").unwrap();
     assert_eq!((&received["data"]["content"], &received["data"]["metadata"]), (&json!(HOSTILE), &json!({HOSTILE: [HOSTILE]})));
 
+    let event = json!({"type": HOSTILE, "data": {HOSTILE: HOSTILE}, "to": {"users": ["bob"]}});
+    let (status, published) = node.publisher("mallory").post("/v1/events", event).await;
+    assert_eq!(status, 200, "{published}");
+    let text = harmless(&restante(&node, &token("bob"), &["listen", "--device", "tv", "--count", "1"]).await, "listen to events");
+    assert!(text.contains("⏎forged") && text.contains("event"), "{text}");
+
     let failing = say().await;
     let mut bob = node.open(Connect::user("bob").device(&"d".repeat(64))).await;
     let rejected = bob.ask("message:reject", json!({"messageId": failing, "reason": HOSTILE, "final": true})).await;

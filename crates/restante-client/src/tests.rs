@@ -118,6 +118,39 @@ async fn burst_is_acked_in_one_frame() {
 }
 
 #[tokio::test]
+async fn events_are_handed_out_once_each_and_acked_in_the_inbox_of_their_class() {
+    let fake = Fake::start().await;
+    let mut options = options(&fake);
+    options.ack_style = AckStyle::UpTo;
+    let (mut client, mut seat) = connected(&fake, options).await;
+    let event = |n: u128, class: &str| {
+        json!({"eventId": Uuid::from_u128(n), "type": "tick", "data": {"n": n.to_string()}, "class": class, "inboxSeq": 1, "attempt": 1,
+            "createdAt": "2026-01-01T00:00:00Z", "feedId": Uuid::from_u128(7), "feedSeq": 4})
+    };
+    seat.event("event:receive", None, event(1, "alert")).await;
+    seat.event("event:batch", None, json!({"events": [event(2, "event"), event(1, "alert")]})).await;
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let next = |h| match h {
+            Happening::FeedEvent(event) => Some((event, true)),
+            Happening::FeedEventAgain(event) => Some((event, false)),
+            _ => None,
+        };
+        let (event, is_new) = until(&mut client, next).await;
+        assert_eq!((event.event_type.as_str(), event.feed_seq.map(|seq| seq.0)), ("tick", Some(4)));
+        took.push((event.event_id.0.as_u128(), is_new));
+    }
+    assert_eq!(took, [(1, true), (2, true), (1, false)]);
+    client.took();
+    let acks = async {
+        [seat.heard_json().await["data"].clone(), seat.heard_json().await["data"].clone(), seat.heard_json().await["data"].clone()]
+    };
+    let (_, acks) = tokio::join!(tokio::time::timeout(Duration::from_millis(500), client.next()), acks);
+    let repeated = json!({"messageIds": [Uuid::from_u128(1)]});
+    assert_eq!(acks, [repeated, json!({"upTo": 1, "class": "alert"}), json!({"upTo": 1, "class": "event"})]);
+}
+
+#[tokio::test]
 async fn message_that_comes_again_after_a_reconnect_is_recognised_and_acked_again() {
     let fake = Fake::start().await;
     let (mut client, mut seat) = connected(&fake, options(&fake)).await;
