@@ -110,12 +110,18 @@ begin
   next_class := p_after_class;
   -- One row of each inbox is looked at, without a lock: as a rule it stays.
   for v_inbox in
-    select q.user_id, q.class, f.finished_at
+    select q.user_id, q.class, case when g.are_many then '-infinity' else f.finished_at end as finished_at
       from (select i.user_id, i.class, i.purged_seq from inboxes i
              where (i.user_id, i.class) > (p_after_user, p_after_class) order by i.user_id, i.class limit p_inboxes_max) q
       left join lateral (
-        select restante_finished_at(s, v_horizon) as finished_at
+        select s.seq, restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
+      -- Where events only ever ended, no row takes their gaps along.
+      cross join lateral (
+        select q.class <> 'chat' and count(*) > 100 as are_many
+          from (select from inbox_gaps x
+                 where x.user_id = q.user_id and x.class = q.class and x.seq > q.purged_seq and x.seq < coalesce(f.seq, 9223372036854775807)
+                 order by x.seq limit 101) x) g
      order by q.user_id, q.class
   loop
     v_looked := v_looked + 1;
@@ -142,7 +148,8 @@ begin
       order by seq limit v_left
     )
     select array_agg(i.seq order by i.seq) filter (where i.message_id is not null), array_agg(i.message_id order by i.seq) filter (where i.message_id is not null),
-           case when count(*) >= v_left then max(i.seq) else max(i.seq) filter (where i.message_id is not null) end
+           case when count(*) >= v_left or v_inbox.class <> 'chat' and count(*) filter (where i.message_id is null) > 100 then max(i.seq)
+                else max(i.seq) filter (where i.message_id is not null) end
       into v_seqs, v_ids, v_to
       from items i
      where i.seq < coalesce((select min(x.seq) from items x where x.finished_at is null or x.finished_at >= v_horizon), 9223372036854775807);

@@ -25,6 +25,9 @@ comment on constraint a_stream_of_events_has_the_id_of_its_feed on feeds is 'So 
 comment on index a_feed_has_one_stream_of_a_class is 'Finds the stream of a feed.';
 comment on index a_stream_belongs_to_one_feed is 'Finds the feed of an event.';
 
+create index messages_by_collapse_key on messages (chat_id, collapse_key, seq) where collapse_key is not null;
+comment on index messages_by_collapse_key is 'Is there a newer event of this key in the stream? Costs nothing for messages without a key.';
+
 create table feed_publishers (
   feed_id uuid not null,
   user_id bigint not null,

@@ -18,6 +18,60 @@ end $$;
 comment on function restante_has_untaken(bigint, inbox_class) is
   'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
 
+create function restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) returns boolean
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  return exists (
+    select from (select x.id, x.sender_id, x.expires_at from messages x
+                  where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user));
+end $$;
+comment on function restante_is_superseded(bigint, uuid, text, bigint, bigint) is
+  'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
+
+create function restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) returns void
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+declare
+  v_chats uuid[]; -- the streams and keys of events that have just become rows
+  v_keys  text[];
+  v_seqs  bigint[];
+begin
+  select array_agg(m.chat_id), array_agg(m.collapse_key) into v_chats, v_keys
+    from unnest(p_ids) u (id)
+    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = u.id limit 1) m
+   where m.collapse_key is not null;
+  if v_keys is null then
+    return;
+  end if;
+  select array_agg(q.seq) into v_seqs
+    from (select s.seq, s.message_id from message_status s
+           where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+           order by s.seq limit 2000) q
+    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = q.message_id limit 1) m
+    cross join lateral (
+      select from message_status x where m.collapse_key is not null and x.user_id = p_user and x.class = p_class and x.seq = q.seq and x.status = 'sent'
+       limit 1 for no key update skip locked) k
+   where m.collapse_key is not null and exists (select from unnest(v_chats, v_keys) n (chat_id, key) where n.chat_id = m.chat_id and n.key = m.collapse_key);
+  if v_seqs is not null then
+    update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
+      from (select unnest(v_seqs) as seq) u
+     where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
+    perform restante_look_at_marks(array[p_user]);
+  end if;
+end $$;
+comment on function restante_supersede(bigint, inbox_class, bigint, bigint, uuid[]) is
+  'Ends rows of an inbox that wait, up to p_last, of events whose collapse key and stream one of these events has (superseded). What somebody holds is being acked, and stays. Called while the inbox is locked, in which these events have just become rows.';
+
 create function restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) returns bigint
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -41,10 +95,11 @@ begin
       from streams t
       cross join lateral (
         select count(*) as coming
-          from (select m.id, m.sender_id, m.expires_at from messages m
+          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
          where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
-           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)) i);
+           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+           and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 comment on function restante_count_untaken(bigint, inbox_class, integer) is
   'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
@@ -124,10 +179,11 @@ begin
     select m.created_at as at
       from looked t
       cross join lateral (
-        select x.id, x.sender_id, x.expires_at, x.created_at from messages x
+        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
      where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+       and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
     select m.created_at as at
       from (select s.message_id from message_status s
@@ -205,10 +261,12 @@ begin
     -- By the clock's highest value so far, in case that it was set back: then a later number never comes before an earlier one.
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
-                when m.expires_at <= v_now then 'expired' else 'coming' end as becomes
+                when m.expires_at <= v_now then 'expired'
+                when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
+                else 'coming' end as becomes
       from streams t
       cross join lateral (
-        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at from messages x
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
@@ -274,6 +332,7 @@ begin
     raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
       using errcode = 'data_corrupted';
   end if;
+  perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
 end $$;
 comment on function restante_take(bigint, inbox_class, integer, integer) is
-  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';

@@ -33,7 +33,7 @@ pub struct EventRequest {
     pub except: Vec<UserId>,
     /// The time from its acceptance on after which it is delivered no more.
     pub ttl: Duration,
-    /// The newest event of a key takes the place of one that waits.
+    /// The newest event of a key takes the place of those of a feed that wait. For events to listed users it is kept, and changes nothing.
     pub collapse_key: Option<String>,
     /// It goes to inboxes of the class [`Class::Alert`], else [`Class::Event`].
     pub urgent: bool,

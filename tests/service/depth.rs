@@ -155,6 +155,8 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!("select restante_take({user}, 'event', 50, 1000)"),
         format!("select restante_excess({user}, 'event', 0, 1000000, 1000), restante_excess({user}, 'chat', 0, {DEEP}, 1000)"),
         format!("select restante_cap({user}, 'chat', 0, {DEEP}, 1000)"),
+        format!("select restante_is_superseded({user}, '00000000-0000-0000-0000-000000000001', 'key', 0, 100000)"),
+        format!("select restante_supersede({user}, 'chat', 0, {DEEP}, array[md5('event1')::uuid])"),
         format!("select restante_count_waiting({user}, 'chat', 0, {DEEP}, 2000)"),
         format!("select restante_make_room({user}, 'chat', 1000)"),
         format!(

@@ -38,8 +38,8 @@ insert into message_status (user_id, class, seq, message_id)
   select o.id, 'chat'::inbox_class, n, md5('late' || n)::uuid from of o cross join generate_series(1, 20000) n where o.name = 'late'
   union all select o.id, 'chat', n, md5('crowd' || n)::uuid from of o cross join generate_series(1, 100) n where o.name like 'crowd-%';
 -- Events to everyone, of which nobody has taken one.
-insert into messages (id, chat_id, seq, sender_id, message_type, created_at, expires_at)
-  select md5('event' || n)::uuid, '00000000-0000-0000-0000-000000000001', n, (select o.id from of o where o.name = 'alice'), 'event', clock_timestamp(), clock_timestamp() + interval '1 day'
+insert into messages (id, chat_id, seq, sender_id, message_type, collapse_key, created_at, expires_at)
+  select md5('event' || n)::uuid, '00000000-0000-0000-0000-000000000001', n, (select o.id from of o where o.name = 'alice'), 'event', case when n % 50 = 1 then 'key' || n / 1000 end, clock_timestamp(), clock_timestamp() + interval '1 day'
     from generate_series(1, 100000) n;
 update chat_heads set last_seq = 100000, step = 100000 >> 4 where chat_id = '00000000-0000-0000-0000-000000000001';
 alter table message_status add constraint a_recipient_gets_a_message_once unique (message_id, user_id);

@@ -186,7 +186,9 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
         format!("select restante_make_feed('{name}', 'title', array['user-35'], '{feed}')"),
         format!("select restante_set_publishers('{feed}', {user}, false, array[{user}], array[7]::bigint[], 500)"),
         format!("select restante_follow('{feed}', array['user-40', 'user-41'])"),
-        format!("select restante_publish('{name}', 'x', '{{}}', p_feed => '{feed}', p_except => array['user-41'])"),
+        format!(
+            "select restante_publish('{name}', 'x', '{{}}', p_feed => '{feed}', p_except => array['user-41'], p_collapse_key => 'key')"
+        ),
         format!(
             "select restante_publish('{name}', 'x', '{{}}'), restante_publish('{name}', 'x', '{{}}', array['user-40', 'user-41', 'user-50'])"
         ),

@@ -138,8 +138,8 @@ fn last_number(row: &PageRow) -> InboxSeq {
 
 fn envelopes(rows: &[PageRow]) -> Vec<&Envelope> {
     let envelope = |row| match row {
-        &PageRow::Envelope(ref envelope) => Some(envelope),
-        &PageRow::Gap { .. } => None,
+        PageRow::Envelope(envelope) => Some(envelope),
+        PageRow::Gap { .. } => None,
     };
     rows.iter().filter_map(envelope).collect()
 }

@@ -2,9 +2,10 @@
 
 use restante::domain::{Class, UserId};
 use restante::store::{EventAddress, EventOutcome, EventRequest, EventTarget};
+use tokio::time::timeout;
 
 use super::{World, envelopes, event, lock_inbox, names, types};
-use crate::support::Node;
+use crate::support::{Node, PATIENCE};
 
 impl World {
     /// So many users.
@@ -56,9 +57,10 @@ async fn what_somebody_holds_is_left_and_comes_later_in_order_and_nobody_waits_f
     let (alice, held, free) = (crowd[0], crowd[1], crowd[2]);
     let holder = world.holds(&lock_inbox(held)).await;
     let first = to(&[held, free], "first");
-    let outcomes = world.store.publish(alice, &[first.clone()]).await.unwrap();
+    let items = [first.clone()];
+    let outcomes = timeout(PATIENCE, world.store.publish(alice, &items)).await.expect("it waits for no inbox").unwrap();
     assert!(matches!(&outcomes[..], [EventOutcome::Accepted { woken, .. }] if woken[..] == [free]), "{outcomes:?}");
-    world.fan_out().await;
+    timeout(PATIENCE, world.fan_out()).await.expect("nor does the job");
     assert_eq!(world.rows_of(&first).await, (2, 1));
     holder.commits().await;
     world.publish(alice, to(&[held, free], "second")).await;

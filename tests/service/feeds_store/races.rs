@@ -31,6 +31,27 @@ async fn a_page_that_waits_for_its_inbox_has_what_was_published_meanwhile() {
     world.is_consistent().await;
 }
 
+/// Broken by leaving the inbox unlocked: rows that a page made meanwhile were not seen, and went on waiting.
+#[tokio::test]
+async fn who_unfollows_while_a_page_makes_rows_of_the_feed_gets_none_of_them() {
+    let world = World::new().await;
+    let [alice, bob] = world.users(["alice", "bob"]).await;
+    let feed = world.feed(alice).await;
+    world.follow(feed, &[bob]).await;
+    world.publish_all(alice, feed, names("e", 1..=3)).await;
+    let taking = world.holds(&format!("select numbers from restante_take({bob}, 'event', 50, 1000)")).await;
+    let unfollow = async { world.store.unfollow(feed, &[bob]).await.unwrap() };
+    let commit = async {
+        until_true(&world.pool, SOMEBODY_WAITS).await;
+        taking.commits().await;
+    };
+    tokio::join!(unfollow, commit);
+    assert!(types(&world.drain(bob).await).is_empty());
+    while world.store.end_departures(1_000).await.unwrap().is_some() {}
+    assert_eq!(world.count("select count(*) from message_status where status = 'sent'").await, 0);
+    world.is_consistent().await;
+}
+
 /// Two pages of one user wait for the inbox: the second finds nothing new.
 #[tokio::test]
 async fn four_takes_and_publishes_at_once_make_each_row_once_and_in_order() {
