@@ -290,13 +290,17 @@ mod tests {
         assert!(moved.len() == 2 && streams.iter().all(|stream| moved.contains(stream)));
 
         let many: Vec<ChatId> = (0..NAMES_MAX).map(|_| ChatId::generate()).collect();
-        many.iter().for_each(|stream| drop(queue.put(&BusMessage::FeedsMoved(vec![*stream]))));
+        for stream in &many {
+            queue.put(&BusMessage::FeedsMoved(vec![*stream]));
+        }
         let named = told(&mut queue).into_iter().map(|news| match news {
             BusMessage::FeedsMoved(streams) => streams.len(),
             other => panic!("{other:?}"),
         });
         assert_eq!(named.sum::<usize>(), NAMES_MAX);
-        many.iter().chain(&streams).for_each(|stream| drop(queue.put(&BusMessage::FeedsMoved(vec![*stream]))));
+        for stream in many.iter().chain(&streams) {
+            queue.put(&BusMessage::FeedsMoved(vec![*stream]));
+        }
         assert!(matches!(told(&mut queue)[..], [BusMessage::Look]));
     }
 

@@ -186,8 +186,7 @@ async fn what_waited_in_feeds_comes_window_by_window_and_is_drained_when_all_of_
     assert_eq!(drain(&mut bob, "alert", 30).await, (1..=30).collect::<Vec<_>>());
     assert_eq!(drain(&mut bob, "event", 129).await, (1..=129).collect::<Vec<_>>());
     let is_drained = |frame: &Value| frame["event"] == "queue:drained" && frame["data"]["class"] == "event";
-    assert!(!bob.until_pong().await.iter().any(|frame| is_drained(frame)), "the last one is not acked");
-    let mut bob = bob;
+    assert!(!bob.until_pong().await.iter().any(is_drained), "the last one is not acked");
     bob.tell("message:delivered", json!({"upTo": 130, "class": "event"})).await;
     let drained = bob.wait("the end of the drain", is_drained).await;
     assert_eq!(drained["data"]["inboxSeq"], 130);
