@@ -137,11 +137,14 @@ fn last_number(row: &PageRow) -> InboxSeq {
 }
 
 fn envelopes(rows: &[PageRow]) -> Vec<&Envelope> {
-    let envelope = |row| match row {
+    rows.iter().filter_map(envelope).collect()
+}
+
+fn envelope(row: &PageRow) -> Option<&Envelope> {
+    match row {
         PageRow::Envelope(envelope) => Some(envelope),
         PageRow::Gap { .. } => None,
-    };
-    rows.iter().filter_map(envelope).collect()
+    }
 }
 
 fn types(rows: &[PageRow]) -> Vec<String> {
