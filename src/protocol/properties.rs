@@ -15,6 +15,7 @@ use super::codec::{Codec, JsonFrames};
 use super::event::ServerEvent;
 use super::feed_event::{EventData, event_frame};
 use super::message::{MessageData, ReceiveData, batch_frames, fragment, receive_frame, sent_echo_frame};
+use super::publish::PublishBody;
 use super::server::{Pong, SentAnswer, StatusKind, StatusMark, frame};
 use super::{Code, Fault};
 use crate::domain::*;
@@ -77,6 +78,16 @@ proptest! {
         let (a, b) = (&valid_frames()[a], &valid_frames()[b]);
         let text = format!("{}{}", &a[..at.index(a.len())], &b[to.index(b.len())..]);
         let _ = parsed(&text);
+    }
+
+    #[test]
+    fn arbitrary_bodies_of_events_never_panic(bytes in any::<Vec<u8>>(), which in 11..13_usize, at in any::<prop::sample::Index>()) {
+        let _ = PublishBody::parse(&bytes);
+        let frame = valid_frames()[which].clone();
+        let mut list = format!(r#"{{"events":[{frame},{frame}]}}"#).into_bytes();
+        let at = at.index(list.len());
+        list.splice(at..at + 1, bytes);
+        let _ = PublishBody::parse(&list);
     }
 
     #[test]

@@ -171,12 +171,8 @@ impl Service {
         };
         let done = match change {
             FollowChange::Follow => self.ask(&caller.profile.external, "following a feed", self.store.follow(feed, &users)).await?,
-            FollowChange::Unfollow => {
-                let done = self.ask(&caller.profile.external, "leaving a feed", self.store.unfollow(feed, &users)).await?;
-                // What waited for them may have ended while their sessions hold it.
-                users.iter().filter(|_| done == FeedChange::Done).for_each(|user| self.notifier.rows_ended(*user));
-                done
-            }
+            // What waited for them may have ended while their sessions hold it: the database tells every node.
+            FollowChange::Unfollow => self.ask(&caller.profile.external, "leaving a feed", self.store.unfollow(feed, &users)).await?,
         };
         match done {
             FeedChange::Done => Ok(()),

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::fixtures::{Holder, assert_consistent, number};
-use crate::support::{Api, Connect, Node, SOMEBODY_WAITS, database, scoped_token, told, until_true, users};
+use crate::support::{Api, Connect, Node, SOMEBODY_WAITS, database, scoped_token, told, until_true, users, wait_until};
 
 /// An id that nobody has used.
 fn new_id() -> String {
@@ -175,6 +175,22 @@ async fn those_who_are_connected_are_told_at_once_at_any_node() {
     }
     here.stop().await;
     there.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_said_is_published_also_where_its_connection_ends_and_is_counted() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let mut shop = node.open(Connect::publisher("shop")).await;
+    for n in 0..50 {
+        shop.tell("event:publish", json!({"type": "t", "data": n, "to": {"users": [format!("user-{}", n % 5)]}})).await;
+    }
+    shop.tell("event:publish", json!({"type": "t", "to": {"feed": new_id()}})).await;
+    shop.close().await;
+    until_true(&pool, "select count(*) = 50 from messages").await;
+    let metrics = &node.app().context().metrics.events_published;
+    wait_until("all outcomes are counted", || metrics.of("published").get() == 50 && metrics.of("not_found").get() == 1).await;
+    node.stop().await;
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Service {
     /// until it is alone.
     async fn store_events(&self, publisher: &Profile, requests: &[EventRequest]) -> Vec<Result<EventOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(requests.len());
-        let mut parts: Vec<Range<usize>> = vec![0..requests.len()];
+        let mut parts: Vec<Range<usize>> = std::iter::once(0..requests.len()).collect();
         while let Some(part) = parts.pop() {
             let publishing = self.store.publish(publisher.user, &requests[part.clone()]);
             match self.try_asking(&publisher.external, publishing).await {

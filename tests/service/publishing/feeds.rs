@@ -192,3 +192,54 @@ async fn feeds_are_listed_page_by_page_and_their_number_is_bounded() {
     assert_eq!(anna.post(&publishers, json!({"userIds": names[..499]})).await.0, 200);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_feed_is_no_chat_and_an_event_no_message_of_one() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
+    let (anna, ben) = (node.api("anna"), node.api("ben"));
+    let feed = feed(&anna).await;
+    ben.post(&format!("/v1/feeds/{feed}/follow"), json!({})).await;
+    let event = published(&anna, json!({"type": "t", "to": {"feed": feed}})).await["eventId"].clone();
+    let before = stored(&pool).await;
+    for chat in [&*feed, "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"] {
+        for user in [&anna, &ben] {
+            let tries = [
+                user.post("/v1/messages", json!({"chatId": chat, "content": "hello"})).await,
+                user.get(&format!("/v1/chats/{chat}")).await,
+                user.get(&format!("/v1/chats/{chat}/messages")).await,
+                user.post(&format!("/v1/chats/{chat}/read"), json!({"seq": 1})).await,
+                user.post(&format!("/v1/chats/{chat}/members"), json!({"userIds": ["ben"]})).await,
+                user.post(&format!("/v1/chats/{chat}/leave"), json!({})).await,
+            ];
+            for (status, told) in tries {
+                assert_eq!((status, &told["error"]["code"]), (403, &json!("not_a_member")), "{told}");
+            }
+        }
+    }
+    assert_eq!(anna.get("/v1/chats").await.1["chats"], json!([]));
+    assert_eq!(stored(&pool).await, before);
+    let message = anna.post("/v1/messages", json!({"to": "ben", "content": ""})).await.1["messageId"].clone();
+    assert_eq!(node.publisher("shop").get(&format!("/v1/events/{}", message.as_str().unwrap())).await.0, 404);
+    assert_eq!(anna.get(&format!("/v1/events/{}", event.as_str().unwrap())).await.0, 200);
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn publishers_who_are_new_are_charged_to_whoever_names_them_without_the_scope() {
+    let db = database().await;
+    let node =
+        Node::with(db.options(), |config| (config.send_rate, config.event_rate, config.named_users_per_hour) = (1_000, 0, 500)).await;
+    let pool = db.pool(1).await;
+    let anna = node.api("anna");
+    let names = |from: usize| (from..from + 400).map(|n| format!("publisher-{n}")).collect::<Vec<_>>();
+    assert_eq!(anna.post("/v1/feeds", json!({"publishers": names(0)})).await.0, 201);
+    assert_eq!(anna.post("/v1/feeds", json!({"publishers": names(0)})).await.0, 201, "they are known by now");
+    let (status, told) = anna.post("/v1/feeds", json!({"publishers": names(400)})).await;
+    assert_eq!((status, &told["error"]["code"]), (429, &json!("rate_limited")));
+    assert_eq!(number(&pool, "select count(*) from users where external_id like 'publisher-%'").await, 400);
+    assert_eq!(ids(&anna.get("/v1/feeds?role=publisher").await.1).len(), 2);
+    assert_eq!(node.publisher("anna").post("/v1/feeds", json!({"publishers": names(400)})).await.0, 201);
+    node.stop().await;
+}
