@@ -829,6 +829,18 @@ end $$;
 
 COMMENT ON FUNCTION restante_catch_up_marks(p_members_max integer) IS 'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
 
+CREATE FUNCTION restante_check_marks(p_users bigint[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  -- As restante_wake(): 300 numbers stay under NOTIFY's 8,000 bytes.
+  select pg_notify(restante_wake_channel(), string_agg('m' || u.user_id, ','))
+    from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
+   group by u.part;
+$$;
+
+COMMENT ON FUNCTION restante_check_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
+
 CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -1073,7 +1085,7 @@ begin
   update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
    where e.message_id = p_message and e.user_id = v_user;
   -- The recipient too: what its sessions hold of it is not to be emitted any more.
-  perform restante_look_at_marks(array[v_sender, v_user]);
+  perform restante_check_marks(array[v_sender, v_user]);
   raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
   return true;
 end $$;
@@ -1448,18 +1460,6 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
-
-CREATE FUNCTION restante_look_at_marks(p_users bigint[]) RETURNS void
-    LANGUAGE sql
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-  -- As restante_wake(): 300 numbers stay under NOTIFY's 8,000 bytes.
-  select pg_notify(restante_wake_channel(), string_agg('m' || u.user_id, ','))
-    from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
-   group by u.part;
-$$;
-
-COMMENT ON FUNCTION restante_look_at_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
@@ -2034,7 +2034,7 @@ begin
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
    where k.ctid = v_at;
   perform restante_wake(array[v_user]);
-  perform restante_look_at_marks(array[v_sender]);
+  perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;

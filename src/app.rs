@@ -32,7 +32,7 @@ use crate::jobs;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use nodes::Nodes;
 use parts::Parts;
-pub use schema::{InTheWay, MIGRATIONS, MigrationPatience, migrate, migrate_within, needs_migration};
+pub use schema::{LockHolders, MIGRATIONS, MigrationLockTimeouts, migrate, migrate_within, needs_migration};
 
 /// For the stop of a node whose epoch is over.
 const GRACE_WITHOUT_DATABASE: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ pub enum StartError {
         /// Time that it waited.
         seconds: f32,
         /// The sessions that held the locks.
-        held: InTheWay,
+        held: LockHolders,
     },
     /// The database that took the place of the one before has not all of it.
     #[error(
@@ -204,7 +204,7 @@ struct Opened {
 async fn open(config: &Config, database: &Database, schema: Schema) -> Result<Opened, StartError> {
     let mut direct = schema::direct(database).await?;
     match schema {
-        Schema::Migrate => schema::bring_up_to_date(&mut direct, database, MigrationPatience::default()).await?,
+        Schema::Migrate => schema::bring_up_to_date(&mut direct, database, MigrationLockTimeouts::default()).await?,
         Schema::AsBefore(before) => check_as_before(&mut direct, database, &before).await?,
     }
     let (epoch, shape) = (Epoch::of(&mut direct).await?, Shape::of(&mut direct).await?);
@@ -232,7 +232,7 @@ async fn check_as_before(direct: &mut PgConnection, database: &Database, before:
         return Err(StartError::NotWhole);
     }
     store::judge_collations(store::changed_collations(direct).await?)?;
-    schema::catch_up(direct, database, MigrationPatience::default()).await
+    schema::catch_up(direct, database, MigrationLockTimeouts::default()).await
 }
 
 impl App {

@@ -15,7 +15,7 @@ use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Messag
 use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
-use wake_limiter::{LookAt, ROUND, WakeLimiter};
+use wake_limiter::{Check, ROUND, WakeLimiter};
 
 /// Changes of members that the receiver may be behind.
 const CHANGED_CHATS_MAX: usize = 1_024;
@@ -63,8 +63,8 @@ impl Notifier {
     }
 
     /// The sessions of this user at this node look at the marks.
-    pub fn look_at_marks_here(&self, user: UserId) {
-        self.hub.look_at_marks(user);
+    pub fn check_marks_here(&self, user: UserId) {
+        self.hub.check_marks(user);
     }
 
     /// The node that tells.
@@ -111,15 +111,15 @@ impl Notifier {
     }
 
     /// Receipts for this user could not be told: its sessions look at the marks.
-    pub fn look_at_marks(&self, user: UserId) {
-        self.hub.look_at_marks(user);
-        self.post(&BusMessage::LookAtMarks(vec![user]));
+    pub fn check_marks(&self, user: UserId) {
+        self.hub.check_marks(user);
+        self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
     /// Something that waited for this user has ended: its sessions look at what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
-        self.post(&BusMessage::LookAtMarks(vec![user]));
+        self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
     /// Tells a sender what became of its messages.
@@ -163,12 +163,12 @@ impl Notifier {
         match event {
             BusEvent::Wake(users) => {
                 self.metrics.bus_received.of("sql").inc();
-                self.wake_within_limits(users, LookAt::Inboxes);
+                self.wake_within_limits(users, Check::Inboxes);
             }
-            BusEvent::Marks(users) => self.wake_within_limits(users, LookAt::Marks),
-            BusEvent::Message(news) => {
-                self.metrics.bus_received.of(news.kind()).inc();
-                self.news(news);
+            BusEvent::Marks(users) => self.wake_within_limits(users, Check::Marks),
+            BusEvent::Message(message) => {
+                self.metrics.bus_received.of(message.kind()).inc();
+                self.pass_on(message);
             }
             BusEvent::Unknown => {
                 self.metrics.bus_received.of("unknown").inc();
@@ -182,7 +182,7 @@ impl Notifier {
                     );
                 }
             }
-            BusEvent::Missed => self.look(),
+            BusEvent::Missed => self.check_all(),
         }
     }
 
@@ -196,25 +196,25 @@ impl Notifier {
                 if due.is_empty() {
                     break;
                 }
-                due.into_iter().for_each(|(user, look_at)| self.wake_here(user, look_at));
+                due.into_iter().for_each(|(user, check)| self.wake_here(user, check));
             }
         }
     }
 
     /// Users who are not here wake nobody and count for nothing.
-    fn wake_within_limits(&self, users: Vec<UserId>, look_at: LookAt) {
+    fn wake_within_limits(&self, users: Vec<UserId>, check: Check) {
         for user in users.into_iter().filter(|user| self.hub.is_here(*user)) {
-            if self.limiter().admit(user, look_at) {
-                self.wake_here(user, look_at);
+            if self.limiter().admit(user, check) {
+                self.wake_here(user, check);
             }
             self.unsigned.ring.notify_one();
         }
     }
 
-    fn wake_here(&self, user: UserId, look_at: LookAt) {
-        match look_at {
-            LookAt::Inboxes => Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)),
-            LookAt::Marks => self.hub.look_at_marks(user),
+    fn wake_here(&self, user: UserId, check: Check) {
+        match check {
+            Check::Inboxes => Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)),
+            Check::Marks => self.hub.check_marks(user),
         }
     }
 
@@ -224,17 +224,17 @@ impl Notifier {
     }
 
     /// Anything may have been missed: every session of this node looks for itself.
-    pub fn look(&self) {
-        self.metrics.wakes.of("look").inc();
+    pub fn check_all(&self) {
+        self.metrics.wakes.of("check").inc();
         let _ = self.changed_chats.send(None);
-        self.hub.wake_all();
+        self.hub.check_all();
     }
 
-    fn news(&self, news: BusMessage) {
-        match news {
+    fn pass_on(&self, message: BusMessage) {
+        match message {
             BusMessage::Offer { class, message, places } => self.offer_here(class, None, &places, &message),
             BusMessage::Wake(class, users) => users.into_iter().for_each(|user| self.hub.wake(user, class)),
-            BusMessage::LookAtMarks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
+            BusMessage::CheckMarks(users) => users.into_iter().for_each(|user| self.hub.check_marks(user)),
             BusMessage::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
             BusMessage::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
             BusMessage::Notice(users, notice) => {
@@ -245,7 +245,7 @@ impl Notifier {
             BusMessage::Watched(user, notice) => self.hub.tell_watchers(user, &notice),
             BusMessage::EchoOf(sender, message) => self.hub.tell(sender, &Note::EchoOf(message)),
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
-            BusMessage::Look => self.look(),
+            BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
         }
@@ -269,14 +269,14 @@ impl Notifier {
         }
     }
 
-    fn post(&self, news: &BusMessage) {
-        match self.bus.post(news) {
+    fn post(&self, message: &BusMessage) {
+        match self.bus.post(message) {
             Posted::Alone => {}
             Posted::Whole => {
-                self.metrics.bus_sent.of(news.kind()).inc();
+                self.metrics.bus_sent.of(message.kind()).inc();
             }
             Posted::InShort | Posted::Dropped => {
-                self.metrics.bus_degraded.of(news.kind()).inc();
+                self.metrics.bus_degraded.of(message.kind()).inc();
             }
         }
     }
@@ -358,10 +358,10 @@ mod tests {
 
     #[test]
     fn news_of_every_kind_reach_the_sessions_that_they_are_for() {
-        for (news, found) in [
+        for (message, found) in [
             (offer(BEN, vec![(UserId(3), InboxSeq(6)), (ANNA, InboxSeq(7))]), "offer 7"),
             (BusMessage::Wake(Class::Event, vec![UserId(3), ANNA]), "wake event"),
-            (BusMessage::LookAtMarks(vec![UserId(3), ANNA]), "marks, ended"),
+            (BusMessage::CheckMarks(vec![UserId(3), ANNA]), "marks, ended"),
             (BusMessage::Receipt(ANNA, counted()), "receipt"),
             (BusMessage::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
             (
@@ -372,12 +372,12 @@ mod tests {
             (BusMessage::EchoOf(ANNA, MessageId::generate()), "echo of"),
             (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
-            assert_eq!(finds(BusEvent::Message(news)).join(", "), found);
+            assert_eq!(finds(BusEvent::Message(message)).join(", "), found);
         }
         let echo = finds(BusEvent::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
         let all = ["wake chat", "wake alert", "wake event", "marks", "ended"];
-        assert_eq!(finds(BusEvent::Message(BusMessage::Look)), all);
+        assert_eq!(finds(BusEvent::Message(BusMessage::CheckAll)), all);
         assert_eq!(finds(BusEvent::Missed), all);
         assert_eq!(finds(BusEvent::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
         assert_eq!(finds(BusEvent::Marks(vec![ANNA])), ["marks", "ended"]);
@@ -385,10 +385,10 @@ mod tests {
 
     #[test]
     fn news_for_others_reach_nobody() {
-        for news in [
+        for message in [
             offer(BEN, vec![(BEN, InboxSeq(1))]),
             BusMessage::Wake(Class::Chat, vec![BEN]),
-            BusMessage::LookAtMarks(vec![BEN]),
+            BusMessage::CheckMarks(vec![BEN]),
             BusMessage::Receipt(BEN, counted()),
             BusMessage::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
             BusMessage::Notice(vec![BEN], online()),
@@ -398,7 +398,7 @@ mod tests {
             BusMessage::Displaced(ANNA, device("laptop"), 6),
             BusMessage::Displaced(BEN, device("phone"), 6),
         ] {
-            assert_eq!(finds(BusEvent::Message(news.clone())), [""; 0], "{news:?}");
+            assert_eq!(finds(BusEvent::Message(message.clone())), [""; 0], "{message:?}");
         }
         assert_eq!(finds(BusEvent::Unknown), [""; 0]);
     }

@@ -75,12 +75,12 @@ impl Bus {
     }
 
     /// Tells the other nodes.
-    pub fn post(&self, news: &BusMessage) -> Posted {
+    pub fn post(&self, message: &BusMessage) -> Posted {
         let mut content = self.content();
         if content.others.is_empty() {
             return Posted::Alone;
         }
-        let posted = content.queue.put(news);
+        let posted = content.queue.put(message);
         drop(content);
         self.0.ring.notify_one();
         posted
@@ -158,15 +158,15 @@ impl Bus {
     }
 
     fn line(&self, sender: NodeId, line: &str) -> BusEvent {
-        let Some(news) = BusMessage::read(line) else { return BusEvent::Unknown };
-        match news {
+        let Some(message) = BusMessage::read(line) else { return BusEvent::Unknown };
+        match message {
             BusMessage::Hello => self.0.outdated.notify_one(),
             BusMessage::Bye => {
                 self.content().parted.insert(sender);
             }
             _ => {}
         }
-        BusEvent::Message(news)
+        BusEvent::Message(message)
     }
 
     fn next(&self) -> Option<(Arc<[NodeId]>, Vec<String>)> {
@@ -272,7 +272,7 @@ mod tests {
             bus.open(letter, &mut |event| events.push(event));
         }
         let word = |event: BusEvent| match event {
-            BusEvent::Message(news) => news.kind().to_owned(),
+            BusEvent::Message(message) => message.kind().to_owned(),
             other => format!("{other:?}"),
         };
         events.into_iter().map(word).collect()
@@ -322,7 +322,7 @@ mod tests {
         one.outdated().await;
         assert!(!one.know(listing(&[one.me(), other.me()]), &mut |_| {}), "it has said no more than that it came");
         assert!(!one.is_alone());
-        assert_eq!(opened(&other, &published(&one).await), ["look"], "it is greeted");
+        assert_eq!(opened(&other, &published(&one).await), ["check"], "it is greeted");
     }
 
     #[tokio::test]
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_goes_has_told_everything_or_the_others_look() {
+    async fn a_node_that_goes_has_told_everything_or_the_others_check() {
         for has_parted in [true, false] {
             let (one, other) = pair();
             other.post(&wake());
@@ -360,7 +360,7 @@ mod tests {
         let (one, other) = pair();
         one.post(&wake());
         assert!(!publish(&one, ready(()), |_| ready(false)).await);
-        assert_eq!(opened(&other, &published(&one).await), ["wake", "look"]);
+        assert_eq!(opened(&other, &published(&one).await), ["wake", "check"]);
         let begun = std::sync::atomic::AtomicU32::new(0);
         let endless = publish(&one, pending(), |_| {
             begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_did_not_arrive_is_a_look_for_everybody_once_something_arrives() {
+    async fn what_did_not_arrive_is_a_check_for_everybody_once_something_arrives() {
         let (bus, other) = pair();
         published(&bus).await;
         bus.post(&wake());
@@ -386,6 +386,6 @@ mod tests {
             ready(!is_first && carried.send(told).is_ok())
         });
         assert!(told.await);
-        assert_eq!(opened(&other, &letters.recv().await.unwrap()), ["look"]);
+        assert_eq!(opened(&other, &letters.recv().await.unwrap()), ["check"]);
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Queue {
     marks: BTreeSet<UserId>,
     echoes: BTreeSet<(UserId, MessageId)>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
-    look: bool,
+    check_all: bool,
     /// Nodes that came: what was committed before they were known was not told to them.
     newcomers: Vec<NodeId>,
 }
@@ -50,23 +50,23 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn put(&mut self, news: &BusMessage) -> Posted {
-        if let Some(lines) = news.lines()
+    pub(super) fn put(&mut self, message: &BusMessage) -> Posted {
+        if let Some(lines) = message.lines()
             && self.put_lines(lines)
         {
             return Posted::Whole;
         }
-        let short = news.in_short();
+        let short = message.in_short();
         if short.is_empty() {
-            return self.put_short(news);
+            return self.put_short(message);
         }
-        let posted: Vec<Posted> = short.iter().map(|news| self.put_short(news)).collect();
+        let posted: Vec<Posted> = short.iter().map(|message| self.put_short(message)).collect();
         if posted.contains(&Posted::Dropped) { Posted::Dropped } else { Posted::InShort }
     }
 
     /// Whatever was under way did not arrive.
     pub(super) fn lost(&mut self) {
-        self.look = true;
+        self.check_all = true;
     }
 
     pub(super) fn greet(&mut self, newcomers: &[NodeId]) {
@@ -80,8 +80,8 @@ impl Queue {
 
     pub(super) fn next(&mut self) -> Next {
         if !self.newcomers.is_empty() {
-            let look = BusMessage::Look.lines().unwrap_or_default().concat();
-            return Next::Newcomers(std::mem::take(&mut self.newcomers), look);
+            let line = BusMessage::CheckAll.lines().unwrap_or_default().concat();
+            return Next::Newcomers(std::mem::take(&mut self.newcomers), line);
         }
         self.write_out();
         let payloads = payloads(&mut self.lines, PAYLOADS_MAX);
@@ -99,22 +99,22 @@ impl Queue {
         fits
     }
 
-    fn put_short(&mut self, news: &BusMessage) -> Posted {
-        let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match news {
+    fn put_short(&mut self, message: &BusMessage) -> Posted {
+        let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match message {
             BusMessage::Wake(class, users) => (&mut self.wakes[*class], users),
-            BusMessage::LookAtMarks(users) => (&mut self.marks, users),
+            BusMessage::CheckMarks(users) => (&mut self.marks, users),
             BusMessage::Displaced(user, device, number) => {
                 if self.displaced.len() < NAMES_MAX {
                     let known = self.displaced.entry((*user, device.clone())).or_default();
                     *known = (*known).max(*number);
                 } else {
-                    self.look = true;
+                    self.check_all = true;
                 }
                 return Posted::InShort;
             }
             BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
-            BusMessage::Look | BusMessage::Hello | BusMessage::Bye => {
-                self.look = true;
+            BusMessage::CheckAll | BusMessage::Hello | BusMessage::Bye => {
+                self.check_all = true;
                 return Posted::InShort;
             }
             BusMessage::Offer { .. }
@@ -128,18 +128,18 @@ impl Queue {
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);
         } else {
-            self.look = true;
+            self.check_all = true;
         }
         Posted::InShort
     }
 
     /// Turns the shortened news into lines, once the lines before them are taken. "Look" replaces all of them.
     fn write_out(&mut self) {
-        if std::mem::take(&mut self.look) {
+        if std::mem::take(&mut self.check_all) {
             self.wakes.values_mut().for_each(BTreeSet::clear);
             self.marks.clear();
             self.displaced.clear();
-            self.lines.extend(BusMessage::Look.lines().unwrap_or_default());
+            self.lines.extend(BusMessage::CheckAll.lines().unwrap_or_default());
         }
         if self.bytes > BYTES_MAX / 2 {
             return;
@@ -149,7 +149,7 @@ impl Queue {
             self.lines.extend(BusMessage::Wake(class, users).lines().unwrap_or_default());
         }
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
-        self.lines.extend(BusMessage::LookAtMarks(users).lines().unwrap_or_default());
+        self.lines.extend(BusMessage::CheckMarks(users).lines().unwrap_or_default());
         for (sender, message) in std::mem::take(&mut self.echoes) {
             self.lines.extend(BusMessage::EchoOf(sender, message).lines().unwrap_or_default());
         }
@@ -195,7 +195,7 @@ mod tests {
         for bytes in [5_000, 100, 0] {
             while queue.put(&notice(bytes)) == Posted::Whole {}
         }
-        while queue.put(&BusMessage::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
+        while queue.put(&BusMessage::CheckMarks(vec![UserId(1)])) == Posted::Whole {}
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         }
         let order: Vec<i64> = told(&mut queue)
             .into_iter()
-            .map(|news| match news {
+            .map(|message| match message {
                 BusMessage::Wake(Class::Chat, users) => users[0].0,
                 other => panic!("{other:?}"),
             })
@@ -227,7 +227,7 @@ mod tests {
         for number in [3, 9, 4] {
             assert_eq!(queue.put(&BusMessage::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
         }
-        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(7))), Posted::InShort, "as a look at marks");
+        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(7))), Posted::InShort, "as a check of the marks");
         let message = MessageId::generate();
         for _ in 0..3 {
             assert_eq!(queue.put(&BusMessage::EchoOf(UserId(1), message)), Posted::InShort);
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(queue.put(&notice(5_000)), Posted::Dropped, "it is kept nowhere, and nothing depends on it");
         assert!(queue.bytes == full && full <= BYTES_MAX);
         let short: Vec<BusMessage> =
-            told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
+            told(&mut queue).into_iter().filter(|message| !matches!(message, BusMessage::Notice(..) | BusMessage::CheckMarks(_))).collect();
         assert!(
             matches!(
                 &short[..],
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_names_become_a_look_for_everybody() {
+    fn too_many_names_become_a_check_for_everybody() {
         let mut queue = Queue::default();
         fill(&mut queue);
         for user in 0..100_000 {
@@ -255,15 +255,15 @@ mod tests {
         }
         assert!(queue.wakes.chat.len() <= NAMES_MAX);
         let short: Vec<BusMessage> =
-            told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
-        assert!(matches!(short[..], [BusMessage::Look]), "{} news", short.len());
+            told(&mut queue).into_iter().filter(|message| !matches!(message, BusMessage::Notice(..) | BusMessage::CheckMarks(_))).collect();
+        assert!(matches!(short[..], [BusMessage::CheckAll]), "{} message", short.len());
     }
 
     #[test]
-    fn what_was_lost_under_way_is_a_look_for_everybody() {
+    fn what_was_lost_under_way_is_a_check_for_everybody() {
         let mut queue = Queue::default();
         queue.lost();
-        assert!(matches!(told(&mut queue)[..], [BusMessage::Look]));
+        assert!(matches!(told(&mut queue)[..], [BusMessage::CheckAll]));
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         queue.greet(&[node]);
         let Next::Newcomers(nodes, payload) = queue.next() else { panic!("not greeted") };
         assert_eq!(nodes, [node]);
-        assert!(matches!(BusMessage::read(&payload), Some(BusMessage::Look)));
+        assert!(matches!(BusMessage::read(&payload), Some(BusMessage::CheckAll)));
         assert_eq!(told(&mut queue).len(), 1);
     }
 }

@@ -119,17 +119,17 @@ impl Mailbox {
     }
 
     /// Receipts may have been missed, or rows have ended: whoever tells this knows no more.
-    pub fn look_at_marks(&self) {
+    pub fn check_marks(&self) {
         self.change(|content| (content.missed.receipts, content.missed.ended) = (true, true));
     }
 
     /// Something that the session holds may have ended.
-    pub fn look_at_rows(&self) {
+    pub fn check_rows(&self) {
         self.change(|content| content.missed.ended = true);
     }
 
     /// Anything may have been missed.
-    pub fn look(&self) {
+    pub fn check_all(&self) {
         self.change(|content| content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true, ended: true });
     }
 

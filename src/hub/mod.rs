@@ -161,20 +161,20 @@ impl Hub {
     }
 
     /// Receipts for this user did not fit somewhere: its sessions look at the marks.
-    pub fn look_at_marks(&self, user: UserId) {
-        self.each(user, Mailbox::look_at_marks);
+    pub fn check_marks(&self, user: UserId) {
+        self.each(user, Mailbox::check_marks);
     }
 
     /// Something that waited for this user has ended: its sessions look at what they hold.
     pub fn rows_ended(&self, user: UserId) {
-        self.each(user, Mailbox::look_at_rows);
+        self.each(user, Mailbox::check_rows);
     }
 
     /// Anything may have been missed by anybody: every session looks for itself.
-    pub fn wake_all(&self) {
+    pub fn check_all(&self) {
         for entry in &self.users {
             for registered in entry.value() {
-                registered.mailbox.look();
+                registered.mailbox.check_all();
             }
         }
     }

@@ -50,7 +50,7 @@ impl Registry {
                 "a node that was not stopped in order is taken out, as after a kill of this service, or one has told much before it was \
                  known: sessions look for what they were not told"
             );
-            self.node.notifier.look();
+            self.node.notifier.check_all();
         }
         if came {
             self.node.say_hello();

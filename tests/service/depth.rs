@@ -116,7 +116,7 @@ fn calls(member: &Member) -> Vec<String> {
         format!("select restante_history({user}, '{chat}', null, {DEEP}, 50)"),
         format!("select restante_lock_marks(array['{chat}']::uuid[], array[{user}])"),
         "select restante_needs_read_committed(), restante_presence_lock(), restante_wake_channel(), restante_first_id(now())".to_owned(),
-        format!("select restante_wake(array[{user}]), restante_look_at_marks(array[{user}])"),
+        format!("select restante_wake(array[{user}]), restante_check_marks(array[{user}])"),
         "select restante_bus_keys(), restante_beat('{nil}', 8000)".replace("{nil}", &nil.to_string()),
         "select restante_is_alive(n, now()) from nodes n".to_owned(),
         "select restante_is_leased(j, now()) from jobs j".to_owned(),

@@ -178,7 +178,7 @@ async fn over_http_what_waits_in_a_chat_that_was_left_is_not_listed() {
     let (db, pool, chat, [alice, bob, _]) = start().await;
     // The first transaction only: somebody holds the departure, so that no job ends it meanwhile.
     leaves(&Store::new(pool.clone()), chat, alice, bob).await;
-    let holder = crate::support::fixtures::Holder::holds(&db.options(), "select from departures for update").await;
+    let holder = crate::support::fixtures::LockHolder::holds(&db.options(), "select from departures for update").await;
     let node = Node::start(db.options()).await;
     let (mut seqs, mut after) = (Vec::new(), 0);
     loop {

@@ -10,7 +10,7 @@ use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass,
 use restante::store::{self, StatusRow};
 use sqlx::PgPool;
 
-use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
+use crate::support::fixtures::{LockHolder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
 use crate::support::{Database, Node, database, fill};
 
 /// Jobs that fill one transaction of a lane.
@@ -184,7 +184,7 @@ async fn a_stop_writes_all_parts_of_what_was_queued() {
 async fn a_part_is_repeated_when_the_connection_dies_and_while_somebody_holds_its_rows() {
     let long = Long::start(6_000).await;
     let lock = format!("select from message_status where user_id = {} and class = 'chat' and seq = 5000 for update", long.bob.user.0);
-    let holder = Holder::holds(&long.db.options(), &lock).await;
+    let holder = LockHolder::holds(&long.db.options(), &lock).await;
     let read = tokio::spawn(long.read());
     until(&long.pool, "a part is read", "select max(read_seq) >= 500 from marks").await;
     let hello = long.for_carol().await;

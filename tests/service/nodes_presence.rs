@@ -90,7 +90,7 @@ async fn a_planned_stop_is_nobodys_news_for_who_comes_to_another_node_and_tells_
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(state(&mut bob, "alice").await["online"], true);
     until_true(&pool, "select count(*) = 1 from nodes").await;
-    assert_eq!(one.app().context().metrics.wakes.of("look").get(), 1, "the first LISTEN; who leaves has told everything");
+    assert_eq!(one.app().context().metrics.wakes.of("check").get(), 1, "the first LISTEN; who leaves has told everything");
     one.stop().await;
 }
 
@@ -126,7 +126,7 @@ async fn users_of_a_killed_node_go_offline_with_its_last_heartbeat_and_one_node_
         assert!(of_presence(socket.until_pong().await).is_empty(), "once");
     }
     until_true(&pool, "select count(*) = 2 from nodes").await;
-    assert!(one.app().context().metrics.wakes.of("look").get() > 1, "what the dead node did not tell is looked for");
+    assert!(one.app().context().metrics.wakes.of("check").get() > 1, "what the dead node did not tell is looked for");
     std::mem::forget(third);
     one.stop().await;
     other.stop().await;

@@ -6,7 +6,7 @@ use restante::domain::{ChatId, ChatSeq, UserId};
 use restante::store::{self, ExactMark, LockTimeout, ReadRequest, ReadRows, SettleBatch, StatusRow, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
-use crate::support::fixtures::{Holder, assert_consistent, group, number, until, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, group, number, until, users};
 use crate::support::{Database, SOMEBODY_WAITS, database, fill};
 
 /// Alice, bob and carol, and two groups of them with so many messages of alice in each.
@@ -135,7 +135,7 @@ async fn a_read_waits_for_the_first_row_and_the_first_mark_before_it_takes_anoth
     let rows = [row(bob, 1), row(bob, 4), row(carol, 1), row(carol, 4)];
     let marks = [mark(bob, members[0]), mark(carol, members[0]), mark(bob, members[1]), mark(carol, members[1])];
     for (up_to, [first, rest @ ..]) in [(1, rows), (2, marks)] {
-        let mut holder = Holder::holds(&db.options(), &first).await;
+        let mut holder = LockHolder::holds(&db.options(), &first).await;
         let options = db.options().options([("lock_timeout", "10s")]);
         let reading = tokio::spawn(async move {
             let requests = [(carol, other), (bob, one), (carol, one), (bob, other)].map(|(user, chat)| request(user, chat, up_to));

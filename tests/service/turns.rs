@@ -8,7 +8,7 @@ use restante::domain::{ChatId, ExternalId};
 use restante::service::Refusal;
 use sqlx::PgPool;
 
-use crate::support::fixtures::{Holder, assert_consistent, delivery, group, lock_chat, sent, store, text, user, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, delivery, group, lock_chat, sent, store, text, user, users};
 use crate::support::{Node, database};
 
 /// Each change takes longer than a lane waits for a lock, as in a very large group on a slow machine.
@@ -90,7 +90,7 @@ async fn a_chat_that_somebody_holds_keeps_nobody_who_changes_it_for_long() {
     let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bob.user]).await;
     make_admin(&pool, chat).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     let waits = pin!(delivery(&node).send(text(&alice, chat, "behind the holder")));
     let service = &node.app().context().service;
     let guest = [ExternalId::try_from("guest".to_owned()).unwrap()];
@@ -110,7 +110,7 @@ async fn a_stranger_that_would_change_a_chat_waits_for_no_lock_of_it_and_takes_n
     let node = Node::start(db.options()).await;
     let [alice, mallory] = users(store(&node), ["alice", "mallory"]).await;
     let chat = group(&pool, &[alice.user]).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     let service = &node.app().context().service;
     let guest = [ExternalId::try_from("guest".to_owned()).unwrap()];
     assert_eq!(service.add_members(&mallory, chat, &guest).await, Err(Refusal::NotAMember));
