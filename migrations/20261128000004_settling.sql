@@ -24,8 +24,8 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are looked at.
-  v_each  integer := least(5000, greatest(20000 / greatest(cardinality(p_users), 1), 50));
+  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
 begin
@@ -73,7 +73,7 @@ begin
   end if;
 end $$;
 comment on function restante_exact_marks(uuid[], bigint[], boolean) is
-  'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+  'Moves the marks of these members to where their rows say, past 5,000 messages of all together at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 create function restante_catch_up_marks(p_members_max integer) returns boolean
 language plpgsql volatile
@@ -87,10 +87,11 @@ declare
 begin
   perform restante_needs_read_committed();
   with taken as (
+    -- Its rows are locked, so they stay where they are. Joined by key, a planner might walk the table for each of them.
     delete from marks_behind b
-     using (select x.chat_id, x.user_id from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
+     using (select x.ctid as at from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
              order by x.chat_id, x.user_id limit p_members_max for update skip locked) t
-     where b.chat_id = t.chat_id and b.user_id = t.user_id
+     where b.ctid = t.at
     returning b.chat_id, b.user_id
   ) select array_agg(t.chat_id), array_agg(t.user_id) into v_chats, v_users from taken t;
   if v_users is null then
