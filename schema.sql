@@ -554,6 +554,43 @@ end $$;
 
 COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
 
+CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_users   bigint[];
+  v_unknown text[];
+  v_refused text;
+begin
+  perform restante_needs_read_committed();
+  select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
+    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
+  if v_unknown is not null then
+    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max);
+    if v_refused is not null then
+      return query select v_refused, null::bigint, null::text, null::text, null::bigint;
+      return;
+    end if;
+    if not p_make then
+      return query select 'unknown', null::bigint, x.name, null::text, null::bigint from unnest(v_unknown) x (name);
+      return;
+    end if;
+    -- Before the lock of the chat: this may wait for another session that makes the same users.
+    select array_agg(u.id) into v_users from restante_users(p_names) u;
+  end if;
+  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max);
+end $$;
+
+COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
+
 CREATE FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -677,10 +714,10 @@ begin
         returning presence_leases.user_id
     )
     select o.user_id, u.external_id, clock_timestamp() from ours o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> p_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> p_node limit 1) is null;
 end $$;
 
 COMMENT ON FUNCTION restante_arrive(p_node uuid, p_users bigint[]) IS 'These users are connected to this node. Returns those who were online nowhere before.';
@@ -814,10 +851,11 @@ declare
 begin
   perform restante_needs_read_committed();
   with taken as (
+    -- Its rows are locked, so they stay where they are. Joined by key, a planner might walk the table for each of them.
     delete from marks_behind b
-     using (select x.chat_id, x.user_id from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
+     using (select x.ctid as at from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
              order by x.chat_id, x.user_id limit p_members_max for update skip locked) t
-     where b.chat_id = t.chat_id and b.user_id = t.user_id
+     where b.ctid = t.at
     returning b.chat_id, b.user_id
   ) select array_agg(t.chat_id), array_agg(t.user_id) into v_chats, v_users from taken t;
   if v_users is null then
@@ -941,8 +979,11 @@ begin
   perform restante_presence_lock();
   return query
     with gone as (
-      delete from presence_leases l using (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
-       where l.user_id = x.u and l.node_id = p_node
+      -- The lock of presence keeps leases where they are. Joined by key, a planner might walk all of them for each user.
+      delete from presence_leases l
+       using (select k.at, x.age from (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
+               cross join lateral (select y.ctid as at from presence_leases y where y.user_id = x.u and y.node_id = p_node limit 1) k) x
+       where l.ctid = x.at
       returning l.user_id, clock_timestamp() - x.age * interval '1 millisecond' as went_at
     ), noted as (
       insert into last_seen as s (user_id, seen_at) select g.user_id, g.went_at from gone g order by 1
@@ -950,10 +991,10 @@ begin
         returning s.user_id, s.seen_at
     )
     select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> p_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> p_node limit 1) is null;
 end $$;
 
 COMMENT ON FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) IS 'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
@@ -1159,8 +1200,8 @@ CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always 
     AS $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are looked at.
-  v_each  integer := least(5000, greatest(20000 / greatest(cardinality(p_users), 1), 50));
+  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
 begin
@@ -1208,7 +1249,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, past 5,000 messages of all together at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1494,14 +1535,14 @@ begin
   select count(*) - p_devices_max + 1 into v_more from devices d where d.user_id = p_user;
   if v_more > 0 and not exists (select from devices d where d.user_id = p_user and d.device_id = p_device) then
     with oldest as materialized (
-      select d.device_id, d.session_no, d.last_seen_at from devices d
+      select d.ctid as at, d.session_no, d.last_seen_at from devices d
        where d.user_id = p_user
          and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
        order by d.last_seen_at, d.device_id limit least(v_more, 100)
     ), gone as (
       -- One that has connected meanwhile has another number by now, and stays.
       delete from devices d using oldest o
-       where d.user_id = p_user and d.device_id = o.device_id and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
+       where d.ctid = o.at and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
       returning 1
     ) select count(*) into v_gone from gone;
     if v_gone = 0 then
@@ -1727,7 +1768,8 @@ declare
   v_before  uuid := p_after;
   v_horizon timestamptz;
   v_purged  bigint;
-  v_ids     uuid[]; -- the messages that go, in order
+  v_ids     uuid[]; -- the messages that go, in order,
+  v_rows    tid[];  -- … and their places
   v_to      bigint;
   v_newest  timestamptz;
   v_locked  bigint;
@@ -1761,11 +1803,11 @@ begin
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
       from items i where i.seq < coalesce((select min(x.seq) from items x where x.stays), 9223372036854775807);
     continue when v_ids is null;
-    select count(*) into v_locked
-      from unnest(v_ids) u (id) cross join lateral (select from messages m where m.id = u.id limit 1 for update skip locked) m;
+    select count(*), array_agg(m.at) into v_locked, v_rows
+      from unnest(v_ids) u (id) cross join lateral (select m.ctid as at from messages m where m.id = u.id limit 1 for update skip locked) m;
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.created_at) * 1000)::bigint);
-    delete from messages m using (select unnest(v_ids) as id) u where m.id = u.id;
+    delete from messages m where m.ctid = any (v_rows);
     update chats c set purged_seq = v_to, purged_at = greatest(c.purged_at, v_newest) where c.id = v_chat.id;
     messages_gone := messages_gone + cardinality(v_ids);
     v_left := v_left - cardinality(v_ids);
@@ -1801,16 +1843,16 @@ begin
     select d.user_id, d.device_id, d.last_seen_at from devices d
      where (d.user_id, d.device_id) > (p_user, p_device) order by d.user_id, d.device_id limit p_devices_max
   ), old as materialized (
-    select d.user_id, d.device_id
+    select d.at
       from page p
       cross join lateral (
-        select x.user_id, x.device_id from devices x
+        select x.ctid as at from devices x
          where x.user_id = p.user_id and x.device_id = p.device_id and x.last_seen_at < v_now - make_interval(secs => p_unseen_s)
            and not exists (select from nodes n where n.node_id = x.node_id and restante_is_alive(n, v_now))
          for update skip locked) d
      where p.last_seen_at < v_now - make_interval(secs => p_unseen_s)
   ), gone as (
-    delete from devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id returning 1
+    delete from devices d using old o where d.ctid = o.at returning 1
   )
   select (select count(*) from page), (select count(*) from gone), l.user_id, l.device_id into seen, purged, last_user, last_device
     from (select 1) one left join (select p.user_id, p.device_id from page p order by p.user_id desc, p.device_id desc limit 1) l on true;
@@ -1841,6 +1883,8 @@ declare
   v_last    bigint;
   v_seqs    bigint[]; -- the rows that go, in order,
   v_ids     uuid[];   -- … and their messages
+  v_rows    tid[];    -- … and their places
+  v_ended   uuid;
   v_to      bigint;   -- the last number that goes
   v_locked  bigint;
   v_marks   tid[];    -- the marks of the user in the chats of these messages,
@@ -1895,10 +1939,10 @@ begin
       from items i
      where i.seq < coalesce((select min(x.seq) from items x where x.finished_at is null or x.finished_at >= v_horizon), 9223372036854775807);
     continue when v_to is null;
-    select count(*) into v_locked
+    select count(*), array_agg(s.at) into v_locked, v_rows
       from unnest(v_seqs) u (seq)
       cross join lateral (
-        select from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
+        select s.ctid as at from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
     continue when v_locked <> coalesce(cardinality(v_seqs), 0);
     select array_agg(k.at), array_agg(q.seq), coalesce(bool_or(k.at is null), false) into v_marks, v_numbers, v_is_held
       from (select m.chat_id, max(m.seq) as seq
@@ -1910,9 +1954,15 @@ begin
      where exists (select from marks x where x.chat_id = q.chat_id and x.user_id = v_inbox.user_id);
     continue when v_is_held;
 
-    delete from message_status s using (select unnest(v_seqs) as seq) u
-     where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq;
-    delete from endings e using (select unnest(v_ids) as id) u where e.message_id = u.id and e.user_id = v_inbox.user_id;
+    -- These rows are locked, so they stay where they are. Joined by key, a planner might walk the whole inbox for each of them.
+    delete from message_status s where s.ctid = any (v_rows);
+    -- There are few.
+    for v_ended in
+      select e.message_id from unnest(v_ids) u (id)
+       cross join lateral (select y.message_id from endings y where y.message_id = u.id and y.user_id = v_inbox.user_id limit 1) e
+    loop
+      delete from endings e where e.message_id = v_ended and e.user_id = v_inbox.user_id;
+    end loop;
     delete from inbox_gaps g where g.user_id = v_inbox.user_id and g.class = v_inbox.class and g.seq > v_purged and g.seq <= v_to;
     update inboxes i set purged_seq = v_to, settled_seq = greatest(i.settled_seq, v_to) where i.ctid = v_at;
     update marks k set purged_seq = greatest(k.purged_seq, u.seq), moves = k.moves + 1, step = (k.moves + 1) >> 4
@@ -1958,11 +2008,11 @@ begin
   select array_agg(q.user_id) filter (where q.seen_at < v_horizon), max(q.user_id), count(*) into v_users, next_user, v_looked
     from (select s.user_id, s.seen_at from last_seen s where s.user_id > p_after order by s.user_id limit p_rows_max) q;
   with unlocked as materialized (
-    select l.user_id
+    select l.at
       from unnest(v_users) u (id)
-      cross join lateral (select s.user_id from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
+      cross join lateral (select s.ctid as at from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
   ), gone as (
-    delete from last_seen s using unlocked u where s.user_id = u.user_id returning 1
+    delete from last_seen s using unlocked u where s.ctid = u.at returning 1
   )
   select count(*) into rows_gone from gone;
   if v_looked < p_rows_max then
@@ -2170,8 +2220,9 @@ begin
   return query
     with gone as (
       delete from presence_leases l
-       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
-       where l.user_id = x.user_id and l.node_id = v_node
+       -- By place, as in restante_depart.
+       using (select p.ctid as at from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
+       where l.ctid = x.at
       returning l.user_id
     ), noted as (
       insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
@@ -2179,10 +2230,10 @@ begin
         returning s.user_id, s.seen_at
     )
     select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> v_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> v_node limit 1) is null;
   -- The next call takes out the leases that are left.
   delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
 end $$;
@@ -2561,6 +2612,40 @@ CREATE FUNCTION restante_wake_channel() RETURNS text
 $$;
 
 COMMENT ON FUNCTION restante_wake_channel() IS 'On which channel nodes are woken from SQL: channels belong to a database, and another schema of it may hold another service.';
+
+CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_role  member_role;
+  v_kind  chat_kind;
+  v_count bigint;
+begin
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  select c.kind into v_kind from chats c where c.id = p_chat;
+  if v_role is null then
+    return 'not_a_member';
+  elsif v_kind <> 'group' then
+    return 'not_a_group';
+  elsif v_role <> 'admin' then
+    return 'forbidden';
+  end if;
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  select v_count + count(*) into v_count
+    from (select distinct x.user_id from unnest(p_users) x (user_id)) u
+   where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
+  return case when v_count + p_unknown > p_members_max then 'too_many_members' end;
+end $$;
+
+COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
 
 CREATE TABLE bus_keys (
     key_number bigint NOT NULL,

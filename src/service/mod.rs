@@ -4,7 +4,7 @@
 //! knows JSON, axum or sockets. Whatever goes wrong is a [`Refusal`]. Everything that a client can make the database do
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`].
 //!
-//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
+//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `inbox`, `marks`, `echoes`, `presence`,
 //! `dead_letters`, `readiness`; then what orders and bundles the reads of many: `admission`, `batcher` with `fallback_poll` and
 //! `low_watermark`.
 
@@ -20,6 +20,7 @@ mod readiness;
 mod sessions;
 
 mod announce;
+mod changes;
 
 mod admission;
 mod batcher;
@@ -52,6 +53,7 @@ use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
+use changes::ChangePlaces;
 use fallback_poll::FallbackPoll;
 use low_watermark::LowWatermarks;
 
@@ -93,6 +95,7 @@ pub struct Service {
     metrics: Arc<Metrics>,
     clock: Clock,
     admission: AdmissionQueue,
+    changes: ChangePlaces,
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
 }
@@ -104,7 +107,7 @@ impl Service {
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
-        Self { store, delivery, hub, notifier, metrics, clock, admission, fallback_poll, low_watermarks }
+        Self { store, delivery, hub, notifier, metrics, clock, admission, changes: ChangePlaces::default(), fallback_poll, low_watermarks }
     }
 
     /// The permits to ask something of the database.
@@ -120,11 +123,16 @@ impl Service {
     /// Runs what this user asks of the database once it is admitted. `what` is asked, in words for the log. While the database is away
     /// nothing waits to be admitted: with each try taking seconds, the last in line would hear of it after a minute.
     async fn ask<T>(&self, user: &ExternalId, what: &'static str, asked: impl Future<Output = store::Result<T>>) -> Result<T, Refusal> {
-        let _admission = tokio::select! {
-            biased;
-            admitted = self.admission.admit_request(user) => admitted?,
-            () = self.health().gone() => return Err(Refusal::Unavailable),
-        };
+        let _admission = self.admit(user).await?;
         asked.await.map_err(|cause| Refusal::of(&cause, what))
+    }
+
+    /// A permit to ask the database for what this user wants.
+    async fn admit(&self, user: &ExternalId) -> Result<Admission, Refusal> {
+        tokio::select! {
+            biased;
+            admitted = self.admission.admit_request(user) => admitted,
+            () = self.health().gone() => Err(Refusal::Unavailable),
+        }
     }
 }

@@ -60,7 +60,7 @@ pub use jobs::{Acquired, JobLease};
 pub use lock_timeout::{LockHolder, lock_holders, set_lock_timeout};
 pub use marks::{MarksRead, Overview, PageToken, ReceiptCountsRequest, RecountedChat, Remainder};
 pub use marks_cursor::MarksCursor;
-pub use membership::{EndedPart, Joined, Left, NotAllowed, Unfinished};
+pub use membership::{Adding, EndedPart, Joined, Left, NotAllowed, Unfinished, UnknownUsers};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
 pub use pages::PageRequest;

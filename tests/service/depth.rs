@@ -97,6 +97,8 @@ fn calls(member: &Member) -> Vec<String> {
         ),
         format!("select restante_add_members('{chat}', {alice}, array[{user}, (select id from users where external_id = 'late')], 5000)"),
         format!("select restante_add_members('{chat}', {alice}, array[{user}], 5000)"),
+        format!("select restante_add_named_members('{chat}', {alice}, array['{name}', 'quite new'], true, 5000)"),
+        format!("select restante_why_not_add('{chat}', {alice}, array[{user}], 1, 5000)"),
         format!("select restante_advance_settled({user}, 'chat')"),
         format!("select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5)"),
         format!("select restante_attempt(array[{user}], '{{chat}}', array[{}], '{{x}}', '{{true}}', 5)", DEEP - joined),

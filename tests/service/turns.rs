@@ -118,3 +118,63 @@ async fn a_stranger_that_would_change_a_chat_waits_for_no_lock_of_it_and_takes_n
     holder.commits().await;
     node.stop().await;
 }
+
+/// Somebody else's turn lasts, and the user changes as many chats as it has permits. Broken by asking for the turn inside a permit: the
+/// read was answered after the changes.
+#[tokio::test]
+async fn while_changes_of_a_user_wait_for_their_turns_its_other_requests_are_answered() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let node = Node::start(db.options()).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let chat = group(&pool, &[alice.user]).await;
+    make_admin(&pool, chat).await;
+    let (service, turns) = (&node.app().context().service, delivery(&node).turns());
+    let turn = turns.change(chat).await.unwrap();
+    let guest = [bob.external.clone()];
+    let changes = join_all((0..6).map(|_| service.add_members(&alice, chat, &guest)));
+    let reads = async {
+        while service.changes_waiting(alice.user) < 6 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(service.chats(&alice, None, 10).await.unwrap().chats.len(), 1);
+        assert_eq!(service.changes_waiting(alice.user), 6, "the changes wait still");
+        drop(turn);
+    };
+    let (changed, ()) = tokio::join!(changes, reads);
+    assert!(changed.iter().all(Result::is_ok), "{changed:?}");
+    assert_eq!(changed.iter().flatten().map(|added| added.users.len()).sum::<usize>(), 1, "it is added once");
+    assert_eq!(service.changes_waiting(alice.user), 0);
+    node.stop().await;
+}
+
+/// A user that asks for so much that its change gets no permit gives the turn to the next.
+#[tokio::test]
+async fn a_change_that_has_its_turn_and_gets_no_permit_keeps_nobody_else() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let node = Node::start(db.options()).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let chat = group(&pool, &[alice.user, bob.user]).await;
+    make_admin(&pool, chat).await;
+    let (service, turns) = (&node.app().context().service, delivery(&node).turns());
+    let turn = turns.change(chat).await.unwrap();
+    let guest = [carol.external.clone()];
+    let of_alice = service.add_members(&alice, chat, &guest);
+    let of_bob = async {
+        while service.changes_waiting(alice.user) < 1 {
+            tokio::task::yield_now().await;
+        }
+        let mut permits = Vec::new();
+        for _ in 0..4 {
+            permits.push(service.admission().admit_request(&alice.external).await.unwrap());
+        }
+        drop(turn);
+        (service.add_members(&bob, chat, &guest).await, permits)
+    };
+    let (of_alice, (of_bob, permits)) = tokio::join!(of_alice, of_bob);
+    assert!(matches!(of_alice, Err(Refusal::Busy(_))), "{of_alice:?}");
+    assert_eq!(of_bob.unwrap().users, guest);
+    drop(permits);
+    node.stop().await;
+}
