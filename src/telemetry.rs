@@ -184,7 +184,7 @@ metrics! {
     bus_rejected: Labelled<Counter> = labelled("reason", counter), "bus_rejected",
         "Notifications that were not believed, by reason: forged, replayed, unlisted (of a node that the database does not list yet)";
     bus_degraded: Labelled<Counter> = labelled("kind", counter), "bus_degraded",
-        "News that did not fit and were told in fewer words, or not at all, by kind; `publish`: what a failed transaction held";
+        "Messages that did not fit and were told in fewer words, or as the last of several states, by kind; `publish`: what a failed transaction held";
     listener_connects: Counter = counter(), "listener_connects", "Times that the connection that listens was made; more than one: it was lost";
     oldest_transaction_age: NamedAgeGauge = named_age(["database", "role", "process"]), "oldest_transaction_age" in Seconds,
         "Age of the oldest transaction of the whole cluster that writes and has not ended, and whose it is, once it is a second old";

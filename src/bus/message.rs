@@ -1,5 +1,5 @@
-//! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a payload as fit into
-//! one notification.
+//! The messages between nodes and their encoding: a line of JSON for each message, as many lines in a payload as fit into one
+//! notification.
 //!
 //! A line that cannot be read is passed over: a newer version may say things that an older one does not know.
 
@@ -22,7 +22,7 @@ const USERS_MAX: usize = 260;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
-/// One piece of news.
+/// A message from a node to the others.
 #[derive(Debug, Clone)]
 pub enum BusMessage {
     /// A message was committed, for these users under these numbers. Also tells the sender's sessions.
@@ -36,7 +36,7 @@ pub enum BusMessage {
     },
     /// Something may wait for these users.
     Wake(Class, Vec<UserId>),
-    /// Receipts for these users could not be told: their sessions look at the marks.
+    /// Receipts for these users could not be told: their sessions check the marks.
     CheckMarks(Vec<UserId>),
     /// A receipt for this sender.
     Receipt(UserId, Arc<Receipt>),
@@ -50,7 +50,7 @@ pub enum BusMessage {
     EchoOf(UserId, MessageId),
     /// A newer connection of this device: older ones yield.
     Displaced(UserId, DeviceId, i64),
-    /// Everybody looks for itself.
+    /// Every session checks the database for everything.
     CheckAll,
     /// The node that says it has come: the database lists it.
     Hello,
@@ -76,7 +76,7 @@ impl BusMessage {
         }
     }
 
-    /// The news as lines; none: they do not fit, and a shorter line replaces them.
+    /// The message as lines; none: it does not fit, and a shorter one replaces it.
     pub(super) fn lines(&self) -> Option<Vec<String>> {
         let many = |users: &[UserId], line: &dyn Fn(Vec<i64>) -> Line| -> Option<Vec<String>> {
             users.chunks(USERS_MAX).map(|part| line(numbers(part)).text()).collect()
@@ -101,7 +101,6 @@ impl BusMessage {
                 wake.into_iter().chain([echo]).collect()
             }
             Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => vec![Self::CheckMarks(vec![*user])],
-            Self::Notice(users, notice) if matches!(**notice, Notice::Removed { .. }) => vec![Self::CheckMarks(users.clone())],
             Self::EchoOf(..)
             | Self::Wake(..)
             | Self::CheckMarks(_)
@@ -426,13 +425,8 @@ mod tests {
             let [BusMessage::Wake(Class::Chat, users), BusMessage::EchoOf(UserId(3), _)] = &short[..] else { panic!("{short:?}") };
             assert!(!users.is_empty());
         }
-        let (chat, by) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
-        let left = BusMessage::Notice(vec![UserId(4)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(1), by }));
-        for message in [left, BusMessage::ReadUpTo(UserId(4), chat, ChatSeq(1))] {
-            let short = message.in_short();
-            let [BusMessage::CheckMarks(users)] = &*short else { panic!("{message:?}") };
-            assert_eq!(*users, [UserId(4)]);
-        }
+        let read = BusMessage::ReadUpTo(UserId(4), ChatId::generate(), ChatSeq(1)).in_short();
+        assert!(matches!(&read[..], [BusMessage::CheckMarks(users)] if *users == [UserId(4)]), "{read:?}");
         let alone = offer("x".repeat(8_000), 0).in_short();
         assert!(matches!(alone[..], [BusMessage::EchoOf(UserId(3), _)]), "a message without recipients is shown to its sender: {alone:?}");
         let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();

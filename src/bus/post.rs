@@ -1,7 +1,7 @@
-//! The way in to the bus, and the task that publishes the queued news.
+//! The way in to the bus, and the task that publishes the queued messages.
 //!
 //! A caller never waits: neither for the database nor for another node. Publishing is a transaction of its own, after the
-//! commit that the news tell of. One publication takes all news that came since the one before it, and seals them for each
+//! commit that the messages tell of. One publication takes all messages that came since the one before it, and seals them for each
 //! node. Which nodes live is said by the database alone: a message makes this node ask it again, and no more.
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Payloads that are sealed, each with the node that it is for.
 pub type Letters = Vec<(NodeId, String)>;
 
-/// The way in: news for the other nodes. Clones share one queue.
+/// The way in: messages for the other nodes. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Bus(Arc<Shared>);
 
@@ -86,7 +86,7 @@ impl Bus {
         posted
     }
 
-    /// This node begins, and the nodes of the listing live. They are told of it. Sessions find earlier news in the database.
+    /// This node begins, and the nodes of the listing live. They are told of it. Sessions find in the database what was committed before.
     pub fn begin(&self, listing: Listing) {
         let live = self.others_of(&listing);
         self.seals().list(listing);
@@ -94,9 +94,9 @@ impl Bus {
         self.post(&BusMessage::Hello);
     }
 
-    /// The nodes of the listing live, and no others. Those that are new look for themselves: what was committed before they were
+    /// The nodes of the listing live, and no others. The sessions of those that are new check everything: what was committed before they were
     /// known was not told to them. `received` gets what they said before they were listed here. True: the sessions of this node are to
-    /// look, since one has gone that may not have told everything, or one that is new said too much before it was listed here.
+    /// check everything, since one has gone that may not have told everything, or one that is new said too much before it was listed here.
     pub fn know(&self, listing: Listing, received: &mut impl FnMut(BusEvent)) -> bool {
         let live = self.others_of(&listing);
         let arrived = self.seals().list(listing);
@@ -121,11 +121,11 @@ impl Bus {
         self.0.outdated.notified().await;
     }
 
-    /// The latest news may not have arrived: tells the other nodes to read the database.
-    pub fn lost(&self) {
+    /// These payloads may not have arrived: tells the other nodes to check the database.
+    pub(super) fn lost(&self, payloads: &[String]) {
         let mut content = self.content();
         if !content.others.is_empty() {
-            content.queue.lost();
+            content.queue.lost(payloads);
         }
         drop(content);
         self.0.ring.notify_one();
@@ -197,13 +197,13 @@ impl Bus {
     }
 
     fn seals(&self) -> MutexGuard<'_, Seals> {
-        // As above.
+        // As in `content`.
         self.0.seals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Publishes until `end` is ready and nothing is left. `carry` takes letters to nodes; false: they did not arrive. Returns whether
-/// everything was carried; else the other nodes have to look for themselves.
+/// everything was carried; else the sessions of the other nodes have to check everything.
 ///
 /// Dropped in the middle, it leaves the letters that are under way neither carried nor queued.
 pub async fn publish<F: Future<Output = bool>>(bus: &Bus, end: impl Future<Output = ()>, carry: impl Fn(Letters) -> F) -> bool {
@@ -216,8 +216,8 @@ pub async fn publish<F: Future<Output = bool>>(bus: &Bus, end: impl Future<Outpu
                 pause = FIRST_PAUSE;
                 continue;
             }
-            debug!("other nodes could not be told; they are to look for themselves");
-            bus.lost();
+            debug!("other nodes could not be told; their sessions are to check everything");
+            bus.lost(&payloads);
             drop(one_at_a_time);
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),

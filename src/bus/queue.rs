@@ -1,26 +1,28 @@
-//! The news that wait for the other nodes. Bounded: beyond [`BYTES_MAX`] many news of a kind are replaced by one shorter
-//! line; beyond [`NAMES_MAX`] names a single line tells every session to read the database.
+//! The messages that wait for the other nodes. They are bounded: beyond [`BYTES_MAX`] many messages of a kind are replaced by a shorter
+//! one, and of notices, which are kept nowhere else, the last one of each subject waits. Beyond [`NAMES_MAX`] names a single line tells
+//! every session to check the database.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{BusMessage, payloads};
 use crate::domain::{DeviceId, MessageId, NodeId, PerClass, UserId};
+use crate::protocol::event::{Encoded, Notice, NoticeSubject};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
-/// Users who may wait to be named, per kind of news.
+/// Users who may wait to be named, per kind of message.
 const NAMES_MAX: usize = 10_000;
 /// Payloads of one transaction.
 const PAYLOADS_MAX: usize = 32;
 
-/// The form in which news were put.
+/// The form in which a message was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
-    /// The news wait as they are.
+    /// It waits as it is.
     Whole,
-    /// A shorter line replaces the news.
+    /// Something shorter, or the last of several states, waits in its place.
     InShort,
-    /// The news are dropped: there was no room, and nothing depends on them.
+    /// It is dropped: there was no room.
     Dropped,
     /// There is nobody to tell.
     Alone,
@@ -34,6 +36,10 @@ pub(super) struct Queue {
     marks: BTreeSet<UserId>,
     echoes: BTreeSet<(UserId, MessageId)>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
+    /// Notices that did not fit. As long as there are some, later ones are put here too: the last one of a subject counts.
+    notices: BTreeMap<(NoticeSubject, UserId), Encoded<Notice>>,
+    /// The same for those who watch a user.
+    watched: BTreeMap<UserId, Encoded<Notice>>,
     check_all: bool,
     /// Nodes that came: what was committed before they were known was not told to them.
     newcomers: Vec<NodeId>,
@@ -51,7 +57,8 @@ pub(super) enum Next {
 
 impl Queue {
     pub(super) fn put(&mut self, message: &BusMessage) -> Posted {
-        if let Some(lines) = message.lines()
+        if !self.waits_behind_others(message)
+            && let Some(lines) = message.lines()
             && self.put_lines(lines)
         {
             return Posted::Whole;
@@ -64,16 +71,24 @@ impl Queue {
         if posted.contains(&Posted::Dropped) { Posted::Dropped } else { Posted::InShort }
     }
 
-    /// Whatever was under way did not arrive.
-    pub(super) fn lost(&mut self) {
+    /// These payloads may not have arrived. The database has what they told, except notices: those are told again.
+    pub(super) fn lost(&mut self, payloads: &[String]) {
         self.check_all = true;
+        for line in payloads.iter().flat_map(|payload| payload.lines()) {
+            if let Some(BusMessage::Notice(users, notice)) = BusMessage::read(line) {
+                for user in users {
+                    self.keep_notice(user, &notice, Keep::UnlessThereIsALaterOne);
+                }
+            }
+        }
     }
 
+    /// Other nodes have come, and know nothing of what was told before.
     pub(super) fn greet(&mut self, newcomers: &[NodeId]) {
         self.newcomers.extend_from_slice(newcomers);
     }
 
-    /// Nobody is left to be told.
+    /// No other node is left, so the queue is emptied.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -117,13 +132,20 @@ impl Queue {
                 self.check_all = true;
                 return Posted::InShort;
             }
-            BusMessage::Offer { .. }
-            | BusMessage::Receipt(..)
-            | BusMessage::ReadUpTo(..)
-            | BusMessage::Notice(..)
-            | BusMessage::Watched(..) => {
-                return Posted::Dropped;
+            BusMessage::Notice(users, notice) => {
+                let are_kept = users.iter().map(|user| self.keep_notice(*user, notice, Keep::Last)).fold(true, |all, kept| all && kept);
+                return if are_kept { Posted::InShort } else { Posted::Dropped };
             }
+            BusMessage::Watched(user, notice) => {
+                if self.watched.len() < NAMES_MAX || self.watched.contains_key(user) {
+                    self.watched.insert(*user, notice.clone());
+                } else {
+                    self.check_all = true;
+                }
+                return Posted::InShort;
+            }
+            // Something shorter was put in their place.
+            BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) => return Posted::Dropped,
         };
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);
@@ -133,7 +155,33 @@ impl Queue {
         Posted::InShort
     }
 
-    /// Turns the shortened news into lines, once the lines before them are taken. "Look" replaces all of them.
+    /// Whether later states of the same subjects may wait already.
+    fn waits_behind_others(&self, message: &BusMessage) -> bool {
+        match message {
+            BusMessage::Notice(..) => !self.notices.is_empty(),
+            BusMessage::Watched(..) => !self.watched.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// False: there was no room. Sessions check the database then; a client takes a user who types for idle after a while.
+    fn keep_notice(&mut self, user: UserId, notice: &Encoded<Notice>, keep: Keep) -> bool {
+        let key = (notice.subject(), user);
+        let (is_known, is_full) = (self.notices.contains_key(&key), self.notices.len() >= NAMES_MAX);
+        match keep {
+            Keep::UnlessThereIsALaterOne if is_known => return true,
+            Keep::Last | Keep::UnlessThereIsALaterOne => {}
+        }
+        if is_full && !is_known {
+            self.check_all = true;
+            return false;
+        }
+        self.notices.insert(key, notice.clone());
+        true
+    }
+
+    /// Turns what waits in a shorter form into lines, once the lines before it are taken. A check of everything replaces what the database
+    /// has.
     fn write_out(&mut self) {
         if std::mem::take(&mut self.check_all) {
             self.wakes.values_mut().for_each(BTreeSet::clear);
@@ -153,10 +201,37 @@ impl Queue {
         for (sender, message) in std::mem::take(&mut self.echoes) {
             self.lines.extend(BusMessage::EchoOf(sender, message).lines().unwrap_or_default());
         }
+        self.write_notices();
         for ((user, device), number) in std::mem::take(&mut self.displaced) {
             self.lines.extend(BusMessage::Displaced(user, device, number).lines().unwrap_or_default());
         }
     }
+
+    /// Users who are told the same share lines.
+    fn write_notices(&mut self) {
+        let mut told: Vec<(Vec<UserId>, Encoded<Notice>)> = Vec::new();
+        for ((_, user), notice) in std::mem::take(&mut self.notices) {
+            match told.last_mut() {
+                Some((users, same)) if **same == *notice => users.push(user),
+                Some(_) | None => told.push((vec![user], notice)),
+            }
+        }
+        for (users, notice) in told {
+            self.lines.extend(BusMessage::Notice(users, notice).lines().unwrap_or_default());
+        }
+        for (user, notice) in std::mem::take(&mut self.watched) {
+            self.lines.extend(BusMessage::Watched(user, notice).lines().unwrap_or_default());
+        }
+    }
+}
+
+/// The notice that counts where one of the same subject waits.
+#[derive(Debug, Clone, Copy)]
+enum Keep {
+    /// This one.
+    Last,
+    /// The one that waits.
+    UnlessThereIsALaterOne,
 }
 
 fn put_name<T: Ord>(names: &mut BTreeSet<T>, name: T) -> Posted {
@@ -171,7 +246,6 @@ fn put_name<T: Ord>(names: &mut BTreeSet<T>, name: T) -> Posted {
 mod tests {
     use super::*;
     use crate::domain::{ChatId, ChatKind, ChatSeq, Class, ExternalId};
-    use crate::protocol::event::{Encoded, Notice};
 
     fn told(queue: &mut Queue) -> Vec<BusMessage> {
         let mut told = Vec::new();
@@ -232,7 +306,6 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(queue.put(&BusMessage::EchoOf(UserId(1), message)), Posted::InShort);
         }
-        assert_eq!(queue.put(&notice(5_000)), Posted::Dropped, "it is kept nowhere, and nothing depends on it");
         assert!(queue.bytes == full && full <= BYTES_MAX);
         let short: Vec<BusMessage> =
             told(&mut queue).into_iter().filter(|message| !matches!(message, BusMessage::Notice(..) | BusMessage::CheckMarks(_))).collect();
@@ -260,10 +333,61 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_under_way_is_a_check_for_everybody() {
+    fn what_was_lost_under_way_is_a_check_for_everybody_and_notices_are_told_again() {
         let mut queue = Queue::default();
-        queue.lost();
-        assert!(matches!(told(&mut queue)[..], [BusMessage::CheckAll]));
+        let (chat, ben) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
+        let says = |typing| BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: ben.clone(), typing }));
+        let other = notice(1);
+        for message in [&other, &says(true), &BusMessage::Wake(Class::Chat, vec![UserId(1)])] {
+            queue.put(message);
+        }
+        let Next::All(payloads) = queue.next() else { panic!("nothing to tell") };
+        queue.put(&says(false));
+        let Next::All(later) = queue.next() else { panic!("nothing to tell") };
+        queue.lost(&later);
+        queue.lost(&payloads);
+        let told: Vec<String> = told(&mut queue).iter().map(|message| format!("{message:?}")).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.contains(&format!("{other:?}")) && told.contains(&format!("{:?}", says(false))), "the later one counts: {told:?}");
+        assert!(told.contains(&format!("{:?}", BusMessage::CheckAll)));
+    }
+
+    /// Everything that others are told in a moment and that the database does not tell them. Broken by dropping what does not fit.
+    #[test]
+    fn of_notices_that_do_not_fit_the_last_one_of_each_subject_is_told() {
+        let mut queue = Queue::default();
+        fill(&mut queue);
+        let (chat, ben) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
+        let at = time::OffsetDateTime::UNIX_EPOCH;
+        let to = |notice| BusMessage::Notice(vec![UserId(1), UserId(2)], Encoded::new(notice));
+        let said = [
+            to(Notice::Typing { chat, user: ben.clone(), typing: true }),
+            to(Notice::Typing { chat, user: ben.clone(), typing: false }),
+            to(Notice::Added { chat, kind: ChatKind::Group, title: None, joined_seq: ChatSeq(1), by: ben.clone() }),
+            to(Notice::Removed { chat, left_seq: ChatSeq(2), by: ben.clone() }),
+            BusMessage::Watched(UserId(2), Encoded::new(Notice::Online { user: ben.clone(), at })),
+            BusMessage::Watched(UserId(2), Encoded::new(Notice::Offline { user: ben, last_seen: at })),
+        ];
+        for message in &said {
+            assert_eq!(queue.put(message), Posted::InShort, "{message:?}");
+        }
+        let told: Vec<String> = told(&mut queue).iter().map(|message| format!("{message:?}")).collect();
+        for (n, message) in said.iter().enumerate() {
+            assert_eq!(told.contains(&format!("{message:?}")), n % 2 == 1, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_notices_wait_and_beyond_them_everybody_checks() {
+        let mut queue = Queue::default();
+        fill(&mut queue);
+        for user in 0..100_000 {
+            let (id, at) = (ExternalId::try_from(format!("user-{user}")).unwrap(), time::OffsetDateTime::UNIX_EPOCH);
+            queue.put(&BusMessage::Watched(UserId(user), Encoded::new(Notice::Online { user: id, at })));
+            queue.put(&notice(1));
+        }
+        assert!(queue.watched.len() <= NAMES_MAX && queue.notices.len() <= NAMES_MAX);
+        assert!(told(&mut queue).iter().any(|message| matches!(message, BusMessage::CheckAll)));
     }
 
     #[test]
