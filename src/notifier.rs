@@ -1,6 +1,6 @@
 //! Tells connected users, wherever they are: those of this node through the hub, those of others over the bus.
 //!
-//! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes news of other nodes to
+//! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes what other nodes tell to
 //! its own sessions only, so nothing circulates. What nobody has signed only wakes users, within the bounds of `wake_limiter`.
 
 mod wake_limiter;
@@ -45,7 +45,7 @@ impl Notifier {
         Self { hub, bus, metrics, changed_chats: broadcast::Sender::new(CHANGED_CHATS_MAX), unsigned: Arc::default() }
     }
 
-    /// Nobody is connected, here or elsewhere.
+    /// A notifier for a node without sessions and without other nodes.
     #[cfg(test)]
     pub fn to_nobody(metrics: Arc<Metrics>) -> Self {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
@@ -62,7 +62,7 @@ impl Notifier {
         self.hub.is_here(user)
     }
 
-    /// The sessions of this user at this node look at the marks.
+    /// The sessions of this user at this node check the marks.
     pub fn check_marks_here(&self, user: UserId) {
         self.hub.check_marks(user);
     }
@@ -110,13 +110,13 @@ impl Notifier {
         self.post(&BusMessage::Wake(class, vec![user]));
     }
 
-    /// Receipts for this user could not be told: its sessions look at the marks.
+    /// Receipts for this user could not be told: its sessions check the marks.
     pub fn check_marks(&self, user: UserId) {
         self.hub.check_marks(user);
         self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
-    /// Something that waited for this user has ended: its sessions look at what they hold.
+    /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
         self.post(&BusMessage::CheckMarks(vec![user]));
@@ -140,7 +140,7 @@ impl Notifier {
         if users.is_empty() {
             return;
         }
-        self.note_change(&notice);
+        self.note_change(&users, &notice);
         let notice = Encoded::new(notice);
         users.iter().for_each(|user| self.hub.tell(*user, &Note::Notice(notice.clone())));
         self.post(&BusMessage::Notice(users, notice));
@@ -223,7 +223,7 @@ impl Notifier {
         self.unsigned.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Anything may have been missed: every session of this node looks for itself.
+    /// Anything may have been missed: every session of this node checks everything.
     pub fn check_all(&self) {
         self.metrics.wakes.of("check").inc();
         let _ = self.changed_chats.send(None);
@@ -238,7 +238,7 @@ impl Notifier {
             BusMessage::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
             BusMessage::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
             BusMessage::Notice(users, notice) => {
-                self.note_change(&notice);
+                self.note_change(&users, &notice);
                 let note = Note::Notice(notice);
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
@@ -251,7 +251,10 @@ impl Notifier {
         }
     }
 
-    fn note_change(&self, notice: &Notice) {
+    fn note_change(&self, users: &[UserId], notice: &Notice) {
+        if let Notice::Removed { .. } = notice {
+            self.hub.check_watches(users);
+        }
         if let Notice::Added { chat, .. } | Notice::Removed { chat, .. } = notice {
             // An error says that no task listens.
             let _ = self.changed_chats.send(Some(*chat));
@@ -301,7 +304,7 @@ mod tests {
     fn node() -> (Notifier, Reader) {
         let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
         hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone() }).unwrap();
-        hub.watch(session, &mailbox, &[BEN]).unwrap();
+        hub.watch(session, ANNA, &mailbox, &[BEN]).unwrap();
         (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
     }
 

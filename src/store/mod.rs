@@ -64,7 +64,7 @@ pub use membership::{Adding, EndedPart, Joined, Left, NotAllowed, Unfinished, Un
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
 pub use pages::PageRequest;
-pub use people::{Known, SignedIn};
+pub use people::{Known, SignedIn, WatchedUser};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
 pub use row_states::{AttemptState, attempt_states};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};

@@ -100,6 +100,7 @@ const VALUES: &[(&str, &str)] = &[
     ("unfinished", ""),
     ("update_profile", "{user}, 'name', null"),
     ("users", "array['user-36', 'user-37'], false"),
+    ("watched", "array[{user}, {user}], array[{user}, 1]"),
     ("waiting_up_to", "{user}, 'chat', 0, 30, 50"),
     ("wake_channel", ""),
 ];
