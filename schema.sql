@@ -276,7 +276,7 @@ begin
       cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
   end if;
 
-  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. Whoever removes messages of its chat is
+  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. A purge of its chat is
   -- waited for, and then seen.
   if exists (select from (select unnest(p_ids) as id) u where u.id < v_old and substr(u.id::text, 15, 1) = '7') then
     perform 1
@@ -533,7 +533,7 @@ begin
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
     on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Those who were here before have marks, which a late ack may be moving.
+  -- Members that were in the group before have marks, and a late ack may be moving these.
   perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
      set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
@@ -637,7 +637,7 @@ begin
     perform restante_needs_read_committed();
   end if;
   select i.settled_seq, i.last_seq into v_settled, v_seen from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
-  -- Rows that wait below a thousand that have ended: whoever opens this inbox would pass all of them, each time. They get new numbers, at
+  -- Rows that wait below a thousand that have ended: each session that opens this inbox would pass all of them. They get new numbers, at
   -- the end, as by a requeue. All that waits has to be known for it, and looking for that takes too long to hold a lock meanwhile. What is
   -- seen here is all that can wait up to v_seen once the lock is held: rows end, or get a number above it.
   if v_seen - v_settled between 1001 and 200000 then
@@ -676,11 +676,11 @@ begin
   if v_held then
     update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
     insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
-    -- They come after what they were sent before: a session that has not come to them knows nothing of it.
+    -- The new numbers lie behind all others: a session that has not read these rows yet finds them there.
     update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 4 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
     v_last := v_last + v_count;
   end if;
-  -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  -- 50,000 numbers at most: sessions that write to this inbox wait meanwhile.
   v_settled := coalesce(
     (select s.seq - 1 from message_status s
       where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),
@@ -815,14 +815,14 @@ declare
 begin
   perform restante_needs_read_committed();
   select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
-  -- One from a time that is still to come was made before the clock was set back.
+  -- A key whose time is in the future was made before the clock was set back.
   if not found or v_made > v_now or v_made <= v_now - interval '1 day' then
     -- gen_random_uuid() is as random as PostgreSQL can be, 122 bits of it.
     insert into bus_keys (key_number, secret, made_at)
       values (coalesce(v_number, 0) + 1,
               sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), v_now)
       on conflict do nothing;
-    -- Perhaps of another node, which has committed meanwhile.
+    -- The newest key may be of another node, which has committed meanwhile.
     select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
   end if;
   delete from bus_keys k where k.key_number < v_number and (k.key_number < v_number - 1 or v_made <= v_now - interval '2 minutes');
@@ -915,7 +915,7 @@ declare
 begin
   select u.id into v_sender from users u where u.external_id = p_sender;
   select u.id into v_recipient from users u where u.external_id = p_recipient;
-  -- Nobody of this name: nothing of theirs failed.
+  -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;
   end if;
@@ -1540,7 +1540,7 @@ begin
          and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
        order by d.last_seen_at, d.device_id limit least(v_more, 100)
     ), gone as (
-      -- One that has connected meanwhile has another number by now, and stays.
+      -- A device that has connected meanwhile has another session_no, and stays.
       delete from devices d using oldest o
        where d.ctid = o.at and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
       returning 1
@@ -2281,7 +2281,7 @@ declare
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
-  -- As above.
+  -- A caller that is no member locks nothing, as in restante_add_members.
   if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
     return query select 'not_a_member', null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
                         null::bigint, null::timestamptz;
@@ -2555,7 +2555,7 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
     AS $$
 #variable_conflict use_column
 begin
-  -- User and inboxes in one statement: whoever sees the one sees the others. Sorted, so that two nodes that meet the
+  -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (

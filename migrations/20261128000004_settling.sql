@@ -402,7 +402,7 @@ begin
     perform restante_needs_read_committed();
   end if;
   select i.settled_seq, i.last_seq into v_settled, v_seen from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
-  -- Rows that wait below a thousand that have ended: whoever opens this inbox would pass all of them, each time. They get new numbers, at
+  -- Rows that wait below a thousand that have ended: each session that opens this inbox would pass all of them. They get new numbers, at
   -- the end, as by a requeue. All that waits has to be known for it, and looking for that takes too long to hold a lock meanwhile. What is
   -- seen here is all that can wait up to v_seen once the lock is held: rows end, or get a number above it.
   if v_seen - v_settled between 1001 and 200000 then
@@ -441,11 +441,11 @@ begin
   if v_held then
     update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
     insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
-    -- They come after what they were sent before: a session that has not come to them knows nothing of it.
+    -- The new numbers lie behind all others: a session that has not read these rows yet finds them there.
     update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 4 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
     v_last := v_last + v_count;
   end if;
-  -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  -- 50,000 numbers at most: sessions that write to this inbox wait meanwhile.
   v_settled := coalesce(
     (select s.seq - 1 from message_status s
       where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),

@@ -9,7 +9,7 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-  -- User and inboxes in one statement: whoever sees the one sees the others. Sorted, so that two nodes that meet the
+  -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (
@@ -216,7 +216,7 @@ begin
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
     on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Those who were here before have marks, which a late ack may be moving.
+  -- Members that were in the group before have marks, and a late ack may be moving these.
   perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
      set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
@@ -322,7 +322,7 @@ declare
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
-  -- As above.
+  -- A caller that is no member locks nothing, as in restante_add_members.
   if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
     return query select 'not_a_member', null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
                         null::bigint, null::timestamptz;

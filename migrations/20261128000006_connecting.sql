@@ -22,7 +22,7 @@ begin
          and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
        order by d.last_seen_at, d.device_id limit least(v_more, 100)
     ), gone as (
-      -- One that has connected meanwhile has another number by now, and stays.
+      -- A device that has connected meanwhile has another session_no, and stays.
       delete from devices d using oldest o
        where d.ctid = o.at and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
       returning 1

@@ -23,14 +23,14 @@ declare
 begin
   perform restante_needs_read_committed();
   select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
-  -- One from a time that is still to come was made before the clock was set back.
+  -- A key whose time is in the future was made before the clock was set back.
   if not found or v_made > v_now or v_made <= v_now - interval '1 day' then
     -- gen_random_uuid() is as random as PostgreSQL can be, 122 bits of it.
     insert into bus_keys (key_number, secret, made_at)
       values (coalesce(v_number, 0) + 1,
               sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), v_now)
       on conflict do nothing;
-    -- Perhaps of another node, which has committed meanwhile.
+    -- The newest key may be of another node, which has committed meanwhile.
     select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
   end if;
   delete from bus_keys k where k.key_number < v_number and (k.key_number < v_number - 1 or v_made <= v_now - interval '2 minutes');

@@ -198,7 +198,7 @@ declare
 begin
   select u.id into v_sender from users u where u.external_id = p_sender;
   select u.id into v_recipient from users u where u.external_id = p_recipient;
-  -- Nobody of this name: nothing of theirs failed.
+  -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;
   end if;

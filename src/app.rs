@@ -187,7 +187,7 @@ pub struct Predecessor {
 enum Schema {
     /// Brings it up to date.
     Migrate,
-    /// Wants all of it to be there, as it was in a database before: whoever restores one makes the tables.
+    /// Wants all of it to be there, as it was in a database before: a restore makes the tables.
     AsBefore(Shape),
 }
 

@@ -125,7 +125,7 @@ impl Receipts {
         let Some(((first, _), (seq, _))) = messages.first().copied().zip(messages.last().copied()) else { return };
         let messages = messages.into_iter().map(|(_, message)| message).collect();
         if self.pending.try_send(PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
-            // The teller is behind: the sender's sessions look at the marks instead.
+            // The teller is behind: the sender's sessions check the marks instead.
             self.notifier.check_marks(sender);
         }
     }

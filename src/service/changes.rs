@@ -45,7 +45,7 @@ impl ChangePlaces {
     /// [`Refusal::Busy`]: too many changes of this user wait.
     pub(super) async fn enter(&self, user: UserId) -> Result<ChangePlace, Refusal> {
         let (places, entered) = self.try_enter(user).ok_or(Refusal::BUSY)?;
-        // Nobody closes it.
+        // The semaphore is never closed.
         let permit = places.acquire_owned().await.map_err(|_| Refusal::Internal)?;
         Ok(ChangePlace { _permit: permit, _entered: entered })
     }

@@ -1,7 +1,7 @@
 //! The task that tells receipts: members by name, or counts where a chat has many members.
 //!
 //! The form follows the size of the chat, which is remembered. A chat whose members have changed is looked at anew, and where it is
-//! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next look at the marks.
+//! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next check of the marks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,9 +23,9 @@ const SIZE_BELIEVED: Duration = Duration::from_secs(30);
 const SIZES_MAX: usize = 10_000;
 /// The interval between two reports of counts.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
-/// Pairs of chats and senders whose counts may wait to be told. Beyond it senders look at the marks.
+/// Pairs of chats and senders whose counts may wait to be told. Beyond it senders check the marks.
 const TO_COUNT_MAX: usize = 10_000;
-/// Chats with changed members that may wait to be looked at. Beyond it they are left to the next look at the marks.
+/// Chats with changed members that may wait to be looked at. Beyond it they are left to the next check of the marks.
 const CHANGED_MAX: usize = 10_000;
 /// Senders of one chat that are told at once that its members have changed.
 const RECOUNTED_SENDERS_MAX: usize = 200;
@@ -120,7 +120,7 @@ impl Teller {
         let is_large = self.sizes.get(&receipt.chat).is_some_and(|(is_large, _)| *is_large);
         let is_counted = matches!(receipt.status, Status::Delivered | Status::Read);
         if is_large {
-            // One that failed or expired leaves a hole no more: later messages may be counted now.
+            // A message that failed or expired is no hole any more: later messages may be counted now.
             self.count_later(
                 receipt.chat,
                 receipt.sender,
@@ -152,7 +152,7 @@ impl Teller {
         if !self.to_count.is_empty()
             && let Err(cause) = self.count().await
         {
-            // They are counted again with the next ack, or by the sender's next look at the marks.
+            // They are counted again with the next ack, or by the sender's next check of the marks.
             debug!(?cause, "the members who have some messages could not be counted");
         }
     }
