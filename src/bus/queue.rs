@@ -133,8 +133,8 @@ impl Queue {
                 return Posted::InShort;
             }
             BusMessage::Notice(users, notice) => {
-                let are_kept = users.iter().map(|user| self.keep_notice(*user, notice, Keep::Last)).fold(true, |all, kept| all && kept);
-                return if are_kept { Posted::InShort } else { Posted::Dropped };
+                let dropped = users.iter().filter(|user| !self.keep_notice(**user, notice, Keep::Last)).count();
+                return if dropped == 0 { Posted::InShort } else { Posted::Dropped };
             }
             BusMessage::Watched(user, notice) => {
                 if self.watched.len() < NAMES_MAX || self.watched.contains_key(user) {

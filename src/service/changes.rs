@@ -101,7 +101,7 @@ mod tests {
         let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(places.enter(ANNA))).collect();
         assert!(waiting.iter_mut().all(|one| one.as_mut().now_or_never().is_none()));
         assert_eq!(places.waiting(ANNA), PLACES + WAITING_MAX);
-        assert!(matches!(places.enter(ANNA).await, Err(Refusal::Busy(_))));
+        assert!(matches!(places.enter(ANNA).now_or_never(), Some(Err(Refusal::Busy(_)))));
         drop(places.enter(UserId(2)).await.unwrap());
         drop(held);
         drop(waiting.remove(0).await.unwrap());
