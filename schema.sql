@@ -322,7 +322,7 @@ begin
       cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
   end if;
 
-  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. Whoever removes messages of its chat is
+  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. A purge of its chat is
   -- waited for, and then seen.
   if exists (select from (select unnest(p_ids) as id) u where u.id < v_old and substr(u.id::text, 15, 1) = '7') then
     perform 1
@@ -667,7 +667,7 @@ begin
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
     on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Those who were here before have marks, which a late ack may be moving.
+  -- Members that were in the group before have marks, and a late ack may be moving these.
   perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
      set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
@@ -687,6 +687,43 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+
+CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_users   bigint[];
+  v_unknown text[];
+  v_refused text;
+begin
+  perform restante_needs_read_committed();
+  select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
+    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
+  if v_unknown is not null then
+    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max);
+    if v_refused is not null then
+      return query select v_refused, null::bigint, null::text, null::text, null::bigint;
+      return;
+    end if;
+    if not p_make then
+      return query select 'unknown', null::bigint, x.name, null::text, null::bigint from unnest(v_unknown) x (name);
+      return;
+    end if;
+    -- Before the lock of the chat: this may wait for another session that makes the same users.
+    select array_agg(u.id) into v_users from restante_users(p_names) u;
+  end if;
+  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max);
+end $$;
+
+COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
 
 CREATE FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -734,7 +771,7 @@ begin
     perform restante_needs_read_committed();
   end if;
   select i.settled_seq, i.last_seq into v_settled, v_seen from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
-  -- Rows that wait below a thousand that have ended: whoever opens this inbox would pass all of them, each time. They get new numbers, at
+  -- Rows that wait below a thousand that have ended: each session that opens this inbox would pass all of them. They get new numbers, at
   -- the end, as by a requeue. All that waits has to be known for it, and looking for that takes too long to hold a lock meanwhile. What is
   -- seen here is all that can wait up to v_seen once the lock is held: rows end, or get a number above it.
   if v_seen - v_settled between 1001 and 200000 then
@@ -774,11 +811,11 @@ begin
   if v_held then
     update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
     insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
-    -- They come after what they were sent before: a session that has not come to them knows nothing of it.
+    -- The new numbers lie behind all others: a session that has not read these rows yet finds them there.
     update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 4 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
     v_last := v_last + v_count;
   end if;
-  -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  -- 50,000 numbers at most: sessions that write to this inbox wait meanwhile.
   v_settled := coalesce(
     (select s.seq - 1 from message_status s
       where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),
@@ -812,10 +849,10 @@ begin
         returning presence_leases.user_id
     )
     select o.user_id, u.external_id, clock_timestamp() from ours o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> p_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> p_node limit 1) is null;
 end $$;
 
 COMMENT ON FUNCTION restante_arrive(p_node uuid, p_users bigint[]) IS 'These users are connected to this node. Returns those who were online nowhere before.';
@@ -913,14 +950,14 @@ declare
 begin
   perform restante_needs_read_committed();
   select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
-  -- One from a time that is still to come was made before the clock was set back.
+  -- A key whose time is in the future was made before the clock was set back.
   if not found or v_made > v_now or v_made <= v_now - interval '1 day' then
     -- gen_random_uuid() is as random as PostgreSQL can be, 122 bits of it.
     insert into bus_keys (key_number, secret, made_at)
       values (coalesce(v_number, 0) + 1,
               sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), v_now)
       on conflict do nothing;
-    -- Perhaps of another node, which has committed meanwhile.
+    -- The newest key may be of another node, which has committed meanwhile.
     select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
   end if;
   delete from bus_keys k where k.key_number < v_number and (k.key_number < v_number - 1 or v_made <= v_now - interval '2 minutes');
@@ -962,7 +999,7 @@ begin
    where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
   get diagnostics v_ended = row_count;
   if v_ended > 0 then
-    perform restante_look_at_marks(array[p_user]);
+    perform restante_check_marks(array[p_user]);
   end if;
   return v_ended;
 end $$;
@@ -986,10 +1023,11 @@ declare
 begin
   perform restante_needs_read_committed();
   with taken as (
+    -- Its rows are locked, so they stay where they are. Joined by key, a planner might walk the table for each of them.
     delete from marks_behind b
-     using (select x.chat_id, x.user_id from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
+     using (select x.ctid as at from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
              order by x.chat_id, x.user_id limit p_members_max for update skip locked) t
-     where b.chat_id = t.chat_id and b.user_id = t.user_id
+     where b.ctid = t.at
     returning b.chat_id, b.user_id
   ) select array_agg(t.chat_id), array_agg(t.user_id) into v_chats, v_users from taken t;
   if v_users is null then
@@ -1000,6 +1038,18 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_catch_up_marks(p_members_max integer) IS 'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
+
+CREATE FUNCTION restante_check_marks(p_users bigint[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  -- As restante_wake(): 300 numbers stay under NOTIFY's 8,000 bytes.
+  select pg_notify(restante_wake_channel(), string_agg('m' || u.user_id, ','))
+    from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
+   group by u.part;
+$$;
+
+COMMENT ON FUNCTION restante_check_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
 CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -1093,7 +1143,7 @@ declare
 begin
   select u.id into v_sender from users u where u.external_id = p_sender;
   select u.id into v_recipient from users u where u.external_id = p_recipient;
-  -- Nobody of this name: nothing of theirs failed.
+  -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;
   end if;
@@ -1157,8 +1207,11 @@ begin
   perform restante_presence_lock();
   return query
     with gone as (
-      delete from presence_leases l using (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
-       where l.user_id = x.u and l.node_id = p_node
+      -- The lock of presence keeps leases where they are. Joined by key, a planner might walk all of them for each user.
+      delete from presence_leases l
+       using (select k.at, x.age from (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
+               cross join lateral (select y.ctid as at from presence_leases y where y.user_id = x.u and y.node_id = p_node limit 1) k) x
+       where l.ctid = x.at
       returning l.user_id, clock_timestamp() - x.age * interval '1 millisecond' as went_at
     ), noted as (
       insert into last_seen as s (user_id, seen_at) select g.user_id, g.went_at from gone g order by 1
@@ -1166,10 +1219,10 @@ begin
         returning s.user_id, s.seen_at
     )
     select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> p_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> p_node limit 1) is null;
 end $$;
 
 COMMENT ON FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) IS 'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
@@ -1301,7 +1354,7 @@ begin
   update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
    where e.message_id = p_message and e.user_id = v_user;
   -- The recipient too: what its sessions hold of it is not to be emitted any more.
-  perform restante_look_at_marks(array[v_sender, v_user]);
+  perform restante_check_marks(array[v_sender, v_user]);
   raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
   return true;
 end $$;
@@ -1375,8 +1428,8 @@ CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always 
     AS $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are looked at.
-  v_each  integer := least(5000, greatest(20000 / greatest(cardinality(p_users), 1), 50));
+  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
 begin
@@ -1424,7 +1477,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+COMMENT ON FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean) IS 'Moves the marks of these members to where their rows say, past 5,000 messages of all together at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -1966,18 +2019,6 @@ end $$;
 
 COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
 
-CREATE FUNCTION restante_look_at_marks(p_users bigint[]) RETURNS void
-    LANGUAGE sql
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-  -- As restante_wake(): 300 numbers stay under NOTIFY's 8,000 bytes.
-  select pg_notify(restante_wake_channel(), string_agg('m' || u.user_id, ','))
-    from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
-   group by u.part;
-$$;
-
-COMMENT ON FUNCTION restante_look_at_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
-
 CREATE FUNCTION restante_make_feed(p_maker text, p_title text DEFAULT NULL::text, p_publishers text[] DEFAULT NULL::text[], p_feed uuid DEFAULT gen_random_uuid()) RETURNS uuid
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2057,14 +2098,14 @@ begin
   select count(*) - p_devices_max + 1 into v_more from devices d where d.user_id = p_user;
   if v_more > 0 and not exists (select from devices d where d.user_id = p_user and d.device_id = p_device) then
     with oldest as materialized (
-      select d.device_id, d.session_no, d.last_seen_at from devices d
+      select d.ctid as at, d.session_no, d.last_seen_at from devices d
        where d.user_id = p_user
          and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
        order by d.last_seen_at, d.device_id limit least(v_more, 100)
     ), gone as (
-      -- One that has connected meanwhile has another number by now, and stays.
+      -- A device that has connected meanwhile has another session_no, and stays.
       delete from devices d using oldest o
-       where d.user_id = p_user and d.device_id = o.device_id and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
+       where d.ctid = o.at and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
       returning 1
     ) select count(*) into v_gone from gone;
     if v_gone = 0 then
@@ -2544,7 +2585,8 @@ declare
   v_before  uuid := p_after;
   v_horizon timestamptz;
   v_purged  bigint;
-  v_ids     uuid[]; -- the messages that go, in order
+  v_ids     uuid[]; -- the messages that go, in order,
+  v_rows    tid[];  -- … and their places
   v_to      bigint;
   v_newest  timestamptz;
   v_locked  bigint;
@@ -2581,11 +2623,11 @@ begin
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
       from items i where i.seq < coalesce((select min(x.seq) from items x where x.stays), 9223372036854775807);
     continue when v_ids is null;
-    select count(*) into v_locked
-      from unnest(v_ids) u (id) cross join lateral (select from messages m where m.id = u.id limit 1 for update skip locked) m;
+    select count(*), array_agg(m.at) into v_locked, v_rows
+      from unnest(v_ids) u (id) cross join lateral (select m.ctid as at from messages m where m.id = u.id limit 1 for update skip locked) m;
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
-    delete from messages m using (select unnest(v_ids) as id) u where m.id = u.id;
+    delete from messages m where m.ctid = any (v_rows);
     if v_chat.is_feed then
       delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = u.id;
       delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = u.id;
@@ -2625,16 +2667,16 @@ begin
     select d.user_id, d.device_id, d.last_seen_at from devices d
      where (d.user_id, d.device_id) > (p_user, p_device) order by d.user_id, d.device_id limit p_devices_max
   ), old as materialized (
-    select d.user_id, d.device_id
+    select d.at
       from page p
       cross join lateral (
-        select x.user_id, x.device_id from devices x
+        select x.ctid as at from devices x
          where x.user_id = p.user_id and x.device_id = p.device_id and x.last_seen_at < v_now - make_interval(secs => p_unseen_s)
            and not exists (select from nodes n where n.node_id = x.node_id and restante_is_alive(n, v_now))
          for update skip locked) d
      where p.last_seen_at < v_now - make_interval(secs => p_unseen_s)
   ), gone as (
-    delete from devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id returning 1
+    delete from devices d using old o where d.ctid = o.at returning 1
   )
   select (select count(*) from page), (select count(*) from gone), l.user_id, l.device_id into seen, purged, last_user, last_device
     from (select 1) one left join (select p.user_id, p.device_id from page p order by p.user_id desc, p.device_id desc limit 1) l on true;
@@ -2665,6 +2707,8 @@ declare
   v_last    bigint;
   v_seqs    bigint[]; -- the rows that go, in order,
   v_ids     uuid[];   -- … and their messages
+  v_rows    tid[];    -- … and their places
+  v_ended   uuid;
   v_to      bigint;   -- the last number that goes
   v_locked  bigint;
   v_marks   tid[];    -- the marks of the user in the chats of these messages,
@@ -2722,10 +2766,10 @@ begin
       from items i
      where i.seq < coalesce((select min(x.seq) from items x where x.finished_at is null or x.finished_at >= v_horizon), 9223372036854775807);
     continue when v_to is null;
-    select count(*) into v_locked
+    select count(*), array_agg(s.at) into v_locked, v_rows
       from unnest(v_seqs) u (seq)
       cross join lateral (
-        select from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
+        select s.ctid as at from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
     continue when v_locked <> coalesce(cardinality(v_seqs), 0);
     select array_agg(k.at), array_agg(q.seq), coalesce(bool_or(k.at is null), false) into v_marks, v_numbers, v_is_held
       from (select m.chat_id, max(m.seq) as seq
@@ -2737,9 +2781,15 @@ begin
      where exists (select from marks x where x.chat_id = q.chat_id and x.user_id = v_inbox.user_id);
     continue when v_is_held;
 
-    delete from message_status s using (select unnest(v_seqs) as seq) u
-     where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq;
-    delete from endings e using (select unnest(v_ids) as id) u where e.message_id = u.id and e.user_id = v_inbox.user_id;
+    -- These rows are locked, so they stay where they are. Joined by key, a planner might walk the whole inbox for each of them.
+    delete from message_status s where s.ctid = any (v_rows);
+    -- There are few.
+    for v_ended in
+      select e.message_id from unnest(v_ids) u (id)
+       cross join lateral (select y.message_id from endings y where y.message_id = u.id and y.user_id = v_inbox.user_id limit 1) e
+    loop
+      delete from endings e where e.message_id = v_ended and e.user_id = v_inbox.user_id;
+    end loop;
     delete from inbox_gaps g where g.user_id = v_inbox.user_id and g.class = v_inbox.class and g.seq > v_purged and g.seq <= v_to;
     update inboxes i set purged_seq = v_to, settled_seq = greatest(i.settled_seq, v_to) where i.ctid = v_at;
     update marks k set purged_seq = greatest(k.purged_seq, u.seq), moves = k.moves + 1, step = (k.moves + 1) >> 4
@@ -2785,11 +2835,11 @@ begin
   select array_agg(q.user_id) filter (where q.seen_at < v_horizon), max(q.user_id), count(*) into v_users, next_user, v_looked
     from (select s.user_id, s.seen_at from last_seen s where s.user_id > p_after order by s.user_id limit p_rows_max) q;
   with unlocked as materialized (
-    select l.user_id
+    select l.at
       from unnest(v_users) u (id)
-      cross join lateral (select s.user_id from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
+      cross join lateral (select s.ctid as at from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
   ), gone as (
-    delete from last_seen s using unlocked u where s.user_id = u.user_id returning 1
+    delete from last_seen s using unlocked u where s.ctid = u.at returning 1
   )
   select count(*) into rows_gone from gone;
   if v_looked < p_rows_max then
@@ -2866,7 +2916,7 @@ begin
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
    where k.ctid = v_at;
   perform restante_wake(array[v_user]);
-  perform restante_look_at_marks(array[v_sender]);
+  perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
@@ -3018,8 +3068,9 @@ begin
   return query
     with gone as (
       delete from presence_leases l
-       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
-       where l.user_id = x.user_id and l.node_id = v_node
+       -- By place, as in restante_depart.
+       using (select p.ctid as at from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
+       where l.ctid = x.at
       returning l.user_id
     ), noted as (
       insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
@@ -3027,10 +3078,10 @@ begin
         returning s.user_id, s.seen_at
     )
     select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> v_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> v_node limit 1) is null;
   -- The next call takes out the leases that are left.
   delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
 end $$;
@@ -3096,7 +3147,7 @@ begin
     select w.user_id, w.chat_id, w.seq - 1, w.cursor_seq from waiting w
     on conflict on constraint a_departure_is_noted_once do nothing;
   -- Their sessions may hold rows of it, which are not to be emitted any more.
-  perform restante_look_at_marks(p_users);
+  perform restante_check_marks(p_users);
   return 'done';
 end $$;
 
@@ -3126,7 +3177,7 @@ declare
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
-  -- As above.
+  -- A caller that is no member locks nothing, as in restante_add_members.
   if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
     return query select 'not_a_member', null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
                         null::bigint, null::timestamptz;
@@ -3461,7 +3512,7 @@ begin
     update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
       from (select unnest(v_seqs) as seq) u
      where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
-    perform restante_look_at_marks(array[p_user]);
+    perform restante_check_marks(array[p_user]);
   end if;
 end $$;
 
@@ -3632,7 +3683,7 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
     AS $$
 #variable_conflict use_column
 begin
-  -- User and inboxes in one statement: whoever sees the one sees the others. Sorted, so that two nodes that meet the
+  -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (
@@ -3698,6 +3749,40 @@ CREATE FUNCTION restante_wake_followers(p_streams uuid[]) RETURNS void
 $$;
 
 COMMENT ON FUNCTION restante_wake_followers(p_streams uuid[]) IS 'Tells every node that something was published in these streams (chats.id), as "feed " and the id on restante_wake_channel(). Each wakes those of its users that follow. A hint: nothing is lost without it.';
+
+CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_role  member_role;
+  v_kind  chat_kind;
+  v_count bigint;
+begin
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  select c.kind into v_kind from chats c where c.id = p_chat;
+  if v_role is null then
+    return 'not_a_member';
+  elsif v_kind <> 'group' then
+    return 'not_a_group';
+  elsif v_role <> 'admin' then
+    return 'forbidden';
+  end if;
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  select v_count + count(*) into v_count
+    from (select distinct x.user_id from unnest(p_users) x (user_id)) u
+   where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
+  return case when v_count + p_unknown > p_members_max then 'too_many_members' end;
+end $$;
+
+COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
 
 CREATE TABLE bus_keys (
     key_number bigint NOT NULL,

@@ -131,7 +131,7 @@ begin
       cross join lateral (select from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1 for no key update) h;
   end if;
 
-  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. Whoever removes messages of its chat is
+  -- A UUIDv7 tells when it was made. An old one may be repeated after its message was removed. A purge of its chat is
   -- waited for, and then seen.
   if exists (select from (select unnest(p_ids) as id) u where u.id < v_old and substr(u.id::text, 15, 1) = '7') then
     perform 1

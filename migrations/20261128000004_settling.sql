@@ -24,8 +24,8 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are looked at.
-  v_each  integer := least(5000, greatest(20000 / greatest(cardinality(p_users), 1), 50));
+  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
 begin
@@ -73,7 +73,7 @@ begin
   end if;
 end $$;
 comment on function restante_exact_marks(uuid[], bigint[], boolean) is
-  'Moves the marks of these members to where their rows say, 5,000 messages at most, and fewer where they are many; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
+  'Moves the marks of these members to where their rows say, past 5,000 messages of all together at most; those who have further to go are noted in marks_behind. While something waits above them, has_hole keeps them exact. read_seq stays where rows above it were removed (purged_seq). With p_always they count as moved in any case: a sender that was away learns of a row that ended otherwise by its chat''s mark. Locks the marks, in an earlier statement than it reads.';
 
 create function restante_catch_up_marks(p_members_max integer) returns boolean
 language plpgsql volatile
@@ -87,10 +87,11 @@ declare
 begin
   perform restante_needs_read_committed();
   with taken as (
+    -- Its rows are locked, so they stay where they are. Joined by key, a planner might walk the table for each of them.
     delete from marks_behind b
-     using (select x.chat_id, x.user_id from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
+     using (select x.ctid as at from marks_behind x where x.chat_id >= '00000000-0000-0000-0000-000000000000'
              order by x.chat_id, x.user_id limit p_members_max for update skip locked) t
-     where b.chat_id = t.chat_id and b.user_id = t.user_id
+     where b.ctid = t.at
     returning b.chat_id, b.user_id
   ) select array_agg(t.chat_id), array_agg(t.user_id) into v_chats, v_users from taken t;
   if v_users is null then
@@ -419,7 +420,7 @@ begin
     perform restante_needs_read_committed();
   end if;
   select i.settled_seq, i.last_seq into v_settled, v_seen from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1;
-  -- Rows that wait below a thousand that have ended: whoever opens this inbox would pass all of them, each time. They get new numbers, at
+  -- Rows that wait below a thousand that have ended: each session that opens this inbox would pass all of them. They get new numbers, at
   -- the end, as by a requeue. All that waits has to be known for it, and looking for that takes too long to hold a lock meanwhile. What is
   -- seen here is all that can wait up to v_seen once the lock is held: rows end, or get a number above it.
   if v_seen - v_settled between 1001 and 200000 then
@@ -459,11 +460,11 @@ begin
   if v_held then
     update message_status s set seq = v_last + u.n from unnest(v_rows) with ordinality u (at, n) where s.ctid = u.at;
     insert into inbox_gaps (user_id, class, seq, reason) select p_user, p_class, u.seq, 'requeued' from unnest(v_seqs[:v_count]) u (seq);
-    -- They come after what they were sent before: a session that has not come to them knows nothing of it.
+    -- The new numbers lie behind all others: a session that has not read these rows yet finds them there.
     update marks k set has_hole = true, moves = k.moves + 1, step = (k.moves + 1) >> 4 from unnest(v_marks) u (at) where k.ctid = u.at and not k.has_hole;
     v_last := v_last + v_count;
   end if;
-  -- 50,000 numbers at most: whoever writes to this inbox waits meanwhile.
+  -- 50,000 numbers at most: sessions that write to this inbox wait meanwhile.
   v_settled := coalesce(
     (select s.seq - 1 from message_status s
       where s.user_id = p_user and s.class = p_class and s.seq > v_before and s.seq <= v_before + 50000 and s.status = 'sent' order by s.seq limit 1),

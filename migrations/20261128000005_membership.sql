@@ -9,7 +9,7 @@ set search_path from current
 as $$
 #variable_conflict use_column
 begin
-  -- User and inboxes in one statement: whoever sees the one sees the others. Sorted, so that two nodes that meet the
+  -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
   if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
     with made as (
@@ -216,7 +216,7 @@ begin
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
     on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Those who were here before have marks, which a late ack may be moving.
+  -- Members that were in the group before have marks, and a late ack may be moving these.
   perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
   update marks k
      set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
@@ -236,6 +236,68 @@ begin
 end $$;
 comment on function restante_add_members(uuid, bigint, bigint[], integer) is
   'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+
+create function restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) returns text
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_role  member_role;
+  v_kind  chat_kind;
+  v_count bigint;
+begin
+  select cm.role into v_role from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null;
+  select c.kind into v_kind from chats c where c.id = p_chat;
+  if v_role is null then
+    return 'not_a_member';
+  elsif v_kind <> 'group' then
+    return 'not_a_group';
+  elsif v_role <> 'admin' then
+    return 'forbidden';
+  end if;
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  select v_count + count(*) into v_count
+    from (select distinct x.user_id from unnest(p_users) x (user_id)) u
+   where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
+  return case when v_count + p_unknown > p_members_max then 'too_many_members' end;
+end $$;
+comment on function restante_why_not_add(uuid, bigint, bigint[], bigint, integer) is
+  'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
+
+create function restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer)
+returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+language plpgsql volatile
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_users   bigint[];
+  v_unknown text[];
+  v_refused text;
+begin
+  perform restante_needs_read_committed();
+  select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
+    from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
+  if v_unknown is not null then
+    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max);
+    if v_refused is not null then
+      return query select v_refused, null::bigint, null::text, null::text, null::bigint;
+      return;
+    end if;
+    if not p_make then
+      return query select 'unknown', null::bigint, x.name, null::text, null::bigint from unnest(v_unknown) x (name);
+      return;
+    end if;
+    -- Before the lock of the chat: this may wait for another session that makes the same users.
+    select array_agg(u.id) into v_users from restante_users(p_names) u;
+  end if;
+  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max);
+end $$;
+comment on function restante_add_named_members(uuid, bigint, text[], boolean, integer) is
+  'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
 
 create function restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[])
 returns table (
@@ -260,7 +322,7 @@ declare
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
-  -- As above.
+  -- A caller that is no member locks nothing, as in restante_add_members.
   if not exists (select from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_caller and cm.left_seq is null) then
     return query select 'not_a_member', null::bigint, null::text, null::bigint, null::inbox_class, null::bigint, null::uuid, null::bigint,
                         null::bigint, null::timestamptz;

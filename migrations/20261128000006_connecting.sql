@@ -17,14 +17,14 @@ begin
   select count(*) - p_devices_max + 1 into v_more from devices d where d.user_id = p_user;
   if v_more > 0 and not exists (select from devices d where d.user_id = p_user and d.device_id = p_device) then
     with oldest as materialized (
-      select d.device_id, d.session_no, d.last_seen_at from devices d
+      select d.ctid as at, d.session_no, d.last_seen_at from devices d
        where d.user_id = p_user
          and not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp()))
        order by d.last_seen_at, d.device_id limit least(v_more, 100)
     ), gone as (
-      -- One that has connected meanwhile has another number by now, and stays.
+      -- A device that has connected meanwhile has another session_no, and stays.
       delete from devices d using oldest o
-       where d.user_id = p_user and d.device_id = o.device_id and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
+       where d.ctid = o.at and d.session_no = o.session_no and d.last_seen_at = o.last_seen_at
       returning 1
     ) select count(*) into v_gone from gone;
     if v_gone = 0 then
@@ -57,16 +57,16 @@ begin
     select d.user_id, d.device_id, d.last_seen_at from devices d
      where (d.user_id, d.device_id) > (p_user, p_device) order by d.user_id, d.device_id limit p_devices_max
   ), old as materialized (
-    select d.user_id, d.device_id
+    select d.at
       from page p
       cross join lateral (
-        select x.user_id, x.device_id from devices x
+        select x.ctid as at from devices x
          where x.user_id = p.user_id and x.device_id = p.device_id and x.last_seen_at < v_now - make_interval(secs => p_unseen_s)
            and not exists (select from nodes n where n.node_id = x.node_id and restante_is_alive(n, v_now))
          for update skip locked) d
      where p.last_seen_at < v_now - make_interval(secs => p_unseen_s)
   ), gone as (
-    delete from devices d using old o where d.user_id = o.user_id and d.device_id = o.device_id returning 1
+    delete from devices d using old o where d.ctid = o.at returning 1
   )
   select (select count(*) from page), (select count(*) from gone), l.user_id, l.device_id into seen, purged, last_user, last_device
     from (select 1) one left join (select p.user_id, p.device_id from page p order by p.user_id desc, p.device_id desc limit 1) l on true;

@@ -23,14 +23,14 @@ declare
 begin
   perform restante_needs_read_committed();
   select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
-  -- One from a time that is still to come was made before the clock was set back.
+  -- A key whose time is in the future was made before the clock was set back.
   if not found or v_made > v_now or v_made <= v_now - interval '1 day' then
     -- gen_random_uuid() is as random as PostgreSQL can be, 122 bits of it.
     insert into bus_keys (key_number, secret, made_at)
       values (coalesce(v_number, 0) + 1,
               sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), v_now)
       on conflict do nothing;
-    -- Perhaps of another node, which has committed meanwhile.
+    -- The newest key may be of another node, which has committed meanwhile.
     select k.key_number, k.made_at into v_number, v_made from bus_keys k where k.key_number >= 0 order by k.key_number desc limit 1;
   end if;
   delete from bus_keys k where k.key_number < v_number and (k.key_number < v_number - 1 or v_made <= v_now - interval '2 minutes');
@@ -105,10 +105,10 @@ begin
         returning presence_leases.user_id
     )
     select o.user_id, u.external_id, clock_timestamp() from ours o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> p_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> p_node limit 1) is null;
 end $$;
 comment on function restante_arrive(uuid, bigint[]) is 'These users are connected to this node. Returns those who were online nowhere before.';
 
@@ -124,8 +124,11 @@ begin
   perform restante_presence_lock();
   return query
     with gone as (
-      delete from presence_leases l using (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
-       where l.user_id = x.u and l.node_id = p_node
+      -- The lock of presence keeps leases where they are. Joined by key, a planner might walk all of them for each user.
+      delete from presence_leases l
+       using (select k.at, x.age from (select unnest(p_users) as u, unnest(p_ages_ms) as age) x
+               cross join lateral (select y.ctid as at from presence_leases y where y.user_id = x.u and y.node_id = p_node limit 1) k) x
+       where l.ctid = x.at
       returning l.user_id, clock_timestamp() - x.age * interval '1 millisecond' as went_at
     ), noted as (
       insert into last_seen as s (user_id, seen_at) select g.user_id, g.went_at from gone g order by 1
@@ -133,10 +136,10 @@ begin
         returning s.user_id, s.seen_at
     )
     select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> p_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> p_node limit 1) is null;
 end $$;
 comment on function restante_depart(uuid, bigint[], bigint[]) is
   'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
@@ -163,8 +166,9 @@ begin
   return query
     with gone as (
       delete from presence_leases l
-       using (select p.user_id from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
-       where l.user_id = x.user_id and l.node_id = v_node
+       -- By place, as in restante_depart.
+       using (select p.ctid as at from presence_leases p where p.node_id = v_node order by p.user_id limit p_users_max) x
+       where l.ctid = x.at
       returning l.user_id
     ), noted as (
       insert into last_seen as s (user_id, seen_at) select g.user_id, v_seen from gone g order by 1
@@ -172,10 +176,10 @@ begin
         returning s.user_id, s.seen_at
     )
     select o.user_id, u.external_id, o.seen_at from noted o cross join lateral (select y.external_id from users y where y.id = o.user_id limit 1) u
-     where not exists (
-       select from presence_leases l
-       cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-       where l.user_id = o.user_id and l.node_id <> v_node);
+     -- By key, each for itself: "not exists" lets a planner walk all leases.
+     where (select true from presence_leases l
+             cross join lateral (select from nodes n where n.node_id = l.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
+             where l.user_id = o.user_id and l.node_id <> v_node limit 1) is null;
   -- The next call takes out the leases that are left.
   delete from nodes n where n.node_id = v_node and not exists (select from presence_leases l where l.node_id = v_node);
 end $$;

@@ -21,7 +21,7 @@ $$;
 comment on function restante_wake(bigint[]) is 'Tells every node that something waits for these users (users.id, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
 
-create function restante_look_at_marks(p_users bigint[]) returns void
+create function restante_check_marks(p_users bigint[]) returns void
 language sql volatile
 set search_path from current
 as $$
@@ -30,7 +30,7 @@ as $$
     from (select x.user_id, row_number() over () / 300 as part from (select distinct unnest(p_users) as user_id) x) u
    group by u.part;
 $$;
-comment on function restante_look_at_marks(bigint[]) is
+comment on function restante_check_marks(bigint[]) is
   'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
 create function delivery_trace(p_message uuid)
@@ -118,7 +118,7 @@ begin
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
    where k.ctid = v_at;
   perform restante_wake(array[v_user]);
-  perform restante_look_at_marks(array[v_sender]);
+  perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
@@ -176,7 +176,7 @@ begin
   update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
    where e.message_id = p_message and e.user_id = v_user;
   -- The recipient too: what its sessions hold of it is not to be emitted any more.
-  perform restante_look_at_marks(array[v_sender, v_user]);
+  perform restante_check_marks(array[v_sender, v_user]);
   raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
   return true;
 end $$;
@@ -203,7 +203,7 @@ declare
 begin
   select u.id into v_sender from users u where u.external_id = p_sender;
   select u.id into v_recipient from users u where u.external_id = p_recipient;
-  -- Nobody of this name: nothing of theirs failed.
+  -- No user has this name, so nothing of that user failed.
   if (p_sender is not null and v_sender is null) or (p_recipient is not null and v_recipient is null) then
     return;
   end if;

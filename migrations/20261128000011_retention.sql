@@ -97,6 +97,8 @@ declare
   v_last    bigint;
   v_seqs    bigint[]; -- the rows that go, in order,
   v_ids     uuid[];   -- … and their messages
+  v_rows    tid[];    -- … and their places
+  v_ended   uuid;
   v_to      bigint;   -- the last number that goes
   v_locked  bigint;
   v_marks   tid[];    -- the marks of the user in the chats of these messages,
@@ -154,10 +156,10 @@ begin
       from items i
      where i.seq < coalesce((select min(x.seq) from items x where x.finished_at is null or x.finished_at >= v_horizon), 9223372036854775807);
     continue when v_to is null;
-    select count(*) into v_locked
+    select count(*), array_agg(s.at) into v_locked, v_rows
       from unnest(v_seqs) u (seq)
       cross join lateral (
-        select from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
+        select s.ctid as at from message_status s where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq limit 1 for update skip locked) s;
     continue when v_locked <> coalesce(cardinality(v_seqs), 0);
     select array_agg(k.at), array_agg(q.seq), coalesce(bool_or(k.at is null), false) into v_marks, v_numbers, v_is_held
       from (select m.chat_id, max(m.seq) as seq
@@ -169,9 +171,15 @@ begin
      where exists (select from marks x where x.chat_id = q.chat_id and x.user_id = v_inbox.user_id);
     continue when v_is_held;
 
-    delete from message_status s using (select unnest(v_seqs) as seq) u
-     where s.user_id = v_inbox.user_id and s.class = v_inbox.class and s.seq = u.seq;
-    delete from endings e using (select unnest(v_ids) as id) u where e.message_id = u.id and e.user_id = v_inbox.user_id;
+    -- These rows are locked, so they stay where they are. Joined by key, a planner might walk the whole inbox for each of them.
+    delete from message_status s where s.ctid = any (v_rows);
+    -- There are few.
+    for v_ended in
+      select e.message_id from unnest(v_ids) u (id)
+       cross join lateral (select y.message_id from endings y where y.message_id = u.id and y.user_id = v_inbox.user_id limit 1) e
+    loop
+      delete from endings e where e.message_id = v_ended and e.user_id = v_inbox.user_id;
+    end loop;
     delete from inbox_gaps g where g.user_id = v_inbox.user_id and g.class = v_inbox.class and g.seq > v_purged and g.seq <= v_to;
     update inboxes i set purged_seq = v_to, settled_seq = greatest(i.settled_seq, v_to) where i.ctid = v_at;
     update marks k set purged_seq = greatest(k.purged_seq, u.seq), moves = k.moves + 1, step = (k.moves + 1) >> 4
@@ -220,7 +228,8 @@ declare
   v_before  uuid := p_after;
   v_horizon timestamptz;
   v_purged  bigint;
-  v_ids     uuid[]; -- the messages that go, in order
+  v_ids     uuid[]; -- the messages that go, in order,
+  v_rows    tid[];  -- … and their places
   v_to      bigint;
   v_newest  timestamptz;
   v_locked  bigint;
@@ -257,11 +266,11 @@ begin
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
       from items i where i.seq < coalesce((select min(x.seq) from items x where x.stays), 9223372036854775807);
     continue when v_ids is null;
-    select count(*) into v_locked
-      from unnest(v_ids) u (id) cross join lateral (select from messages m where m.id = u.id limit 1 for update skip locked) m;
+    select count(*), array_agg(m.at) into v_locked, v_rows
+      from unnest(v_ids) u (id) cross join lateral (select m.ctid as at from messages m where m.id = u.id limit 1 for update skip locked) m;
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
-    delete from messages m using (select unnest(v_ids) as id) u where m.id = u.id;
+    delete from messages m where m.ctid = any (v_rows);
     if v_chat.is_feed then
       delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = u.id;
       delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = u.id;
@@ -298,11 +307,11 @@ begin
   select array_agg(q.user_id) filter (where q.seen_at < v_horizon), max(q.user_id), count(*) into v_users, next_user, v_looked
     from (select s.user_id, s.seen_at from last_seen s where s.user_id > p_after order by s.user_id limit p_rows_max) q;
   with unlocked as materialized (
-    select l.user_id
+    select l.at
       from unnest(v_users) u (id)
-      cross join lateral (select s.user_id from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
+      cross join lateral (select s.ctid as at from last_seen s where s.user_id = u.id and s.seen_at < v_horizon limit 1 for update skip locked) l
   ), gone as (
-    delete from last_seen s using unlocked u where s.user_id = u.user_id returning 1
+    delete from last_seen s using unlocked u where s.ctid = u.at returning 1
   )
   select count(*) into rows_gone from gone;
   if v_looked < p_rows_max then

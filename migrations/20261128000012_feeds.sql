@@ -296,7 +296,7 @@ begin
     select w.user_id, w.chat_id, w.seq - 1, w.cursor_seq from waiting w
     on conflict on constraint a_departure_is_noted_once do nothing;
   -- Their sessions may hold rows of it, which are not to be emitted any more.
-  perform restante_look_at_marks(p_users);
+  perform restante_check_marks(p_users);
   return 'done';
 end $$;
 comment on function restante_remove_followers(uuid, bigint[]) is

@@ -66,7 +66,7 @@ begin
     update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
       from (select unnest(v_seqs) as seq) u
      where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
-    perform restante_look_at_marks(array[p_user]);
+    perform restante_check_marks(array[p_user]);
   end if;
 end $$;
 comment on function restante_supersede(bigint, inbox_class, bigint, bigint, uuid[]) is
@@ -129,7 +129,7 @@ begin
    where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
   get diagnostics v_ended = row_count;
   if v_ended > 0 then
-    perform restante_look_at_marks(array[p_user]);
+    perform restante_check_marks(array[p_user]);
   end if;
   return v_ended;
 end $$;

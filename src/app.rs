@@ -3,6 +3,7 @@
 //! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
 
 mod nodes;
+mod parts;
 mod room;
 mod schema;
 
@@ -21,31 +22,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::auth::{Origins, TokenVerifier};
-use crate::bus::Bus;
-use crate::config::{Config, for_half_the_processors};
-use crate::connection::{self, ConnectionSettings, Shutdown};
-use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
-use crate::domain::{Clock, NodeId, limits};
-use crate::driver::{Context, CrashLoops};
+use crate::config::Config;
+use crate::connection;
+use crate::delivery::Delivery;
+use crate::domain::Clock;
+use crate::driver::Context;
 use crate::http;
-use crate::hub::Hub;
 use crate::jobs;
-use crate::notifier::Notifier;
-use crate::presence::{self, Presence, PresenceSettings};
-use crate::service::{Parts, Service, ServiceSettings};
-use crate::session;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
-use crate::telemetry::Metrics;
-use nodes::{Carrier, Nodes};
-pub use schema::{InTheWay, MIGRATIONS, MigrationPatience, migrate, migrate_within, needs_migration};
-
-/// A node that dies is noticed within `lives` and a beat.
-const PRESENCE: PresenceSettings = PresenceSettings {
-    beat_interval: Duration::from_secs(2),
-    lives: Duration::from_secs(8),
-    grace: Duration::from_millis(limits::PRESENCE_GRACE_MS),
-};
+use nodes::Nodes;
+use parts::Parts;
+pub use schema::{LockHolders, MIGRATIONS, MigrationLockTimeouts, migrate, migrate_within, needs_migration};
 
 /// For the stop of a node whose epoch is over.
 const GRACE_WITHOUT_DATABASE: Duration = Duration::from_secs(2);
@@ -121,7 +108,7 @@ pub enum StartError {
         /// Time that it waited.
         seconds: f32,
         /// The sessions that held the locks.
-        held: InTheWay,
+        held: LockHolders,
     },
     /// The database that took the place of the one before has not all of it.
     #[error(
@@ -172,14 +159,20 @@ pub struct App {
     delivery: Delivery,
     shared: connection::Shared,
     nodes: Nodes,
+    running: Running,
+    listening: JoinHandle<()>,
+    grace: Duration,
+}
+
+/// The tasks of a node, and the signals that end them.
+#[derive(Debug, Default)]
+struct Running {
+    connections: TaskTracker,
+    tasks: TaskTracker,
     /// Cancelled when connections are gone: the port is closed, requests that are under way are answered.
     stop_listening: CancellationToken,
     /// Cancelled after that: lanes write what is queued and end.
     stop_lanes: CancellationToken,
-    connections: TaskTracker,
-    listening: JoinHandle<()>,
-    tasks: TaskTracker,
-    grace: Duration,
 }
 
 /// State that a stopped node hands to the node that starts in its place.
@@ -194,7 +187,7 @@ pub struct Predecessor {
 enum Schema {
     /// Brings it up to date.
     Migrate,
-    /// Wants all of it to be there, as it was in a database before: whoever restores one makes the tables.
+    /// Wants all of it to be there, as it was in a database before: a restore makes the tables.
     AsBefore(Shape),
 }
 
@@ -211,7 +204,7 @@ struct Opened {
 async fn open(config: &Config, database: &Database, schema: Schema) -> Result<Opened, StartError> {
     let mut direct = schema::direct(database).await?;
     match schema {
-        Schema::Migrate => schema::bring_up_to_date(&mut direct, database, MigrationPatience::default()).await?,
+        Schema::Migrate => schema::bring_up_to_date(&mut direct, database, MigrationLockTimeouts::default()).await?,
         Schema::AsBefore(before) => check_as_before(&mut direct, database, &before).await?,
     }
     let (epoch, shape) = (Epoch::of(&mut direct).await?, Shape::of(&mut direct).await?);
@@ -239,7 +232,7 @@ async fn check_as_before(direct: &mut PgConnection, database: &Database, before:
         return Err(StartError::NotWhole);
     }
     store::judge_collations(store::changed_collations(direct).await?)?;
-    schema::catch_up(direct, database, MigrationPatience::default()).await
+    schema::catch_up(direct, database, MigrationLockTimeouts::default()).await
 }
 
 impl App {
@@ -274,61 +267,31 @@ impl App {
         secret: &SecretString,
     ) -> Result<Self, StartError> {
         let database = database.with_settings().await?;
-        let Opened { store, epoch, shape, wakes } = open(config, &database, schema).await?;
+        let opened = open(config, &database, schema).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
-        let (stop_listening, stop_lanes) = (CancellationToken::new(), CancellationToken::new());
-        let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
+        let running = Running::default();
         // Should the start fail, or be given up, nothing of it goes on.
-        let unless_started = stop_lanes.clone().drop_guard();
+        let unless_started = running.stop_lanes.clone().drop_guard();
 
-        let metrics = Arc::new(Metrics::default());
-        let hub = Hub::new(usize::try_from(config.sessions_per_user_max).unwrap_or(usize::MAX));
-        let bus = Bus::new(NodeId::generate_by(&clock));
-        let notifier = Notifier::new(Arc::clone(&hub), bus.clone(), Arc::clone(&metrics));
-        let delivery = Delivery::start(&lane_settings(config, &database, &epoch), &store, &notifier, &metrics, &tasks, &stop_lanes);
-        let carrier = Carrier::choose(config, &epoch, &store, &metrics).await?;
-        let (listens, connect_to) = (admitting(&epoch, 1), database.direct.clone());
-        let (of_store, of_notifier, of_bus, of_metrics) = (store.clone(), notifier.clone(), bus.clone(), Arc::clone(&metrics));
-        let nodes = Nodes { listens, connect_to, wakes, carrier, store: of_store, notifier: of_notifier, bus: of_bus, metrics: of_metrics };
-        nodes.clone().start(&tasks, &stop_lanes);
-        let node =
-            presence::Node { store: store.clone(), hub: Arc::clone(&hub), notifier: notifier.clone(), bus, metrics: Arc::clone(&metrics) };
-        let presence = Presence::start(node.clone(), PRESENCE, &tasks, &stop_lanes).await?;
-        room::look(config, &database, &store, &metrics).await;
-
-        let parts = Parts {
-            store: store.clone(),
-            delivery: delivery.clone(),
-            hub: Arc::clone(&hub),
-            notifier: notifier.clone(),
-            metrics: Arc::clone(&metrics),
-            clock: clock.clone(),
-        };
-        let context = Context {
-            service: Service::start(parts, service_settings(config), &tasks, &stop_lanes),
-            hub,
-            notifier,
-            presence,
-            crash_loops: Arc::new(CrashLoops::new(Arc::clone(&metrics))),
-            metrics,
-            verifier: Arc::new(TokenVerifier::new(secret)),
-            clock,
-            epoch,
-            session: Arc::new(session_settings(config)),
-            tasks: connections.clone(),
-        };
-        let settings = ConnectionSettings { auth_timeout: config.auth_timeout, heartbeat: config.heartbeat };
-        let origins = Origins::of(&config.allowed_origins);
-        let shared = connection::Shared { context, settings, origins, shutdown: Shutdown::default() };
-        jobs::start(&node, &delivery, config.retention_days, &tasks, &stop_lanes);
-        let settings = serve_settings(config);
-        let routes = http::router(shared.clone());
+        let parts = Parts::start(config, &database, &opened, &clock, &running);
+        let nodes = parts.connect_nodes(config, &database, &opened, &running).await?;
+        let presence = parts.start_presence(&running).await?;
+        room::look(config, &database, &opened.store, &parts.node.metrics).await;
+        let shared = parts.shared(config, secret, clock, presence, opened.epoch, &running);
+        jobs::start(&parts.node, &parts.delivery, config.retention_days, &running.tasks, &running.stop_lanes);
         unless_started.disarm();
-        let listening = tokio::spawn(http::serve(listener, routes, settings, Arc::clone(&shared.context.metrics), stop_listening.clone()));
+        let serving = http::serve(
+            listener,
+            http::router(shared.clone()),
+            parts::serve_settings(config),
+            Arc::clone(&parts.node.metrics),
+            running.stop_listening.clone(),
+        );
+        let listening = tokio::spawn(serving);
         info!(%addr, "listening");
-        let grace = config.shutdown_grace;
-        Ok(Self { addr, shape, store, delivery, shared, nodes, stop_listening, stop_lanes, connections, listening, tasks, grace })
+        let (store, delivery, grace) = (opened.store, parts.delivery, config.shutdown_grace);
+        Ok(Self { addr, shape: opened.shape, store, delivery, shared, nodes, running, listening, grace })
     }
 
     /// The address on which the node listens.
@@ -368,27 +331,27 @@ impl App {
     pub async fn stop(self) {
         let begun = Instant::now();
         let grace = if self.shared.context.epoch.is_over() { self.grace.min(GRACE_WITHOUT_DATABASE) } else { self.grace };
-        let plan = self.shared.shutdown.begin(self.connections.len(), grace);
+        let plan = self.shared.shutdown.begin(self.running.connections.len(), grace);
         self.shared.context.metrics.draining.set(1);
-        info!(connections = self.connections.len(), pace_ms = plan.pace.as_millis(), "stopping: connections take leave");
-        self.connections.close();
-        if timeout_at(begun + grace * 3 / 4, self.connections.wait()).await.is_err() {
-            warn!(connections = self.connections.len(), "some connections did not end in time");
+        info!(connections = self.running.connections.len(), pace_ms = plan.pace.as_millis(), "stopping: connections take leave");
+        self.running.connections.close();
+        if timeout_at(begun + grace * 3 / 4, self.running.connections.wait()).await.is_err() {
+            warn!(connections = self.running.connections.len(), "some connections did not end in time");
         }
         // Until here a load balancer is told that this node is not ready, and requests are served.
-        self.stop_listening.cancel();
+        self.running.stop_listening.cancel();
         if timeout_at(begun + grace * 7 / 8, self.listening).await.is_err() {
             warn!("some requests did not end in time");
         }
-        self.stop_lanes.cancel();
-        self.tasks.close();
+        self.running.stop_lanes.cancel();
+        self.running.tasks.close();
         let rest = async {
             if self.shared.context.epoch.is_over() {
-                self.tasks.wait().await;
+                self.running.tasks.wait().await;
             } else {
                 // Lanes that write out tell of it still. Once all has ended nothing is told any more.
-                self.nodes.farewell(async { self.tasks.wait().await }).await;
-                self.tasks.wait().await;
+                self.nodes.farewell(async { self.running.tasks.wait().await }).await;
+                self.running.tasks.wait().await;
             }
             if !self.shared.context.epoch.is_over()
                 && let Err(cause) = self.shared.context.presence.leave().await
@@ -415,46 +378,4 @@ fn admitting(epoch: &Epoch, connections: u32) -> PgPoolOptions {
             let epoch = epoch.clone();
             Box::pin(async move { epoch.admit(connection).await })
         })
-}
-
-fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSettings {
-    LaneSettings {
-        accept_lanes: for_half_the_processors(config.accept_lanes),
-        settle_lanes: for_half_the_processors(config.settle_lanes),
-        attempts_max: config.attempts_max,
-        held_timeout: Duration::from_secs(10),
-        connect_to: ConnectTo::new(database.options.clone(), epoch.clone()),
-        rates: RateSettings {
-            sends: config.send_rate,
-            events: config.event_rate,
-            direct_chats: config.direct_chats_per_hour,
-            named_users: config.named_users_per_hour,
-        },
-    }
-}
-
-fn session_settings(config: &Config) -> session::Settings {
-    session::Settings {
-        window: limits::WINDOW_DEFAULT,
-        page_rows: limits::PAGE_ROWS,
-        ack_timeout: config.ack_timeout,
-        attempts_max: config.attempts_max,
-        uncommitted_acks_max: 500,
-        stalled_max: Duration::from_secs(10),
-        poll_interval: config.look_interval,
-        low_watermark_every: 1_000,
-    }
-}
-
-fn service_settings(config: &Config) -> ServiceSettings {
-    ServiceSettings {
-        pool_size: config.pool_size,
-        openings_waiting_max: config.openings_waiting_max,
-        request_rate: config.request_rate,
-        look_interval: config.look_interval,
-    }
-}
-
-fn serve_settings(config: &Config) -> http::ServeSettings {
-    http::ServeSettings { connections_max: room::connections_max(config), head_timeout: config.head_timeout }
 }

@@ -137,7 +137,7 @@ impl TokenVerifier {
     pub fn new(secret: &SecretString) -> Self {
         let secret = secret.expose_secret().as_bytes();
         let mut validation = Validation::new(Algorithm::HS256);
-        // Times are judged here, against the caller's clock; `aud` and `iss` are the business of whoever shares the secret.
+        // Times are judged here, against the caller's clock; `aud` and `iss` are for the holders of the secret to check.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;

@@ -1,6 +1,6 @@
 //! Tells connected users, wherever they are: those of this node through the hub, those of others over the bus.
 //!
-//! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes news of other nodes to
+//! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes what other nodes tell to
 //! its own sessions only, so nothing circulates. What nobody has signed only wakes users, within the bounds of `wake_limiter`.
 //! Which users follow a feed is not known here: streams that have moved wait in `moved_feeds` until the service has looked.
 
@@ -20,7 +20,7 @@ use crate::hub::{Hub, Note};
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
 use moved_feeds::MovedStreams;
-use wake_limiter::{LookAt, ROUND, WakeLimiter};
+use wake_limiter::{Check, ROUND, WakeLimiter};
 
 /// Changes of members that the receiver may be behind.
 const CHANGED_CHATS_MAX: usize = 1_024;
@@ -52,7 +52,7 @@ impl Notifier {
         Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default() }
     }
 
-    /// Nobody is connected, here or elsewhere.
+    /// A notifier for a node without sessions and without other nodes.
     #[cfg(test)]
     pub fn to_nobody(metrics: Arc<Metrics>) -> Self {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
@@ -69,9 +69,9 @@ impl Notifier {
         self.hub.is_here(user)
     }
 
-    /// The sessions of this user at this node look at the marks.
-    pub fn look_at_marks_here(&self, user: UserId) {
-        self.hub.look_at_marks(user);
+    /// The sessions of this user at this node check the marks.
+    pub fn check_marks_here(&self, user: UserId) {
+        self.hub.check_marks(user);
     }
 
     /// The node that tells.
@@ -146,16 +146,16 @@ impl Notifier {
         self.moved.put(streams);
     }
 
-    /// Receipts for this user could not be told: its sessions look at the marks.
-    pub fn look_at_marks(&self, user: UserId) {
-        self.hub.look_at_marks(user);
-        self.post(&BusMessage::LookAtMarks(vec![user]));
+    /// Receipts for this user could not be told: its sessions check the marks.
+    pub fn check_marks(&self, user: UserId) {
+        self.hub.check_marks(user);
+        self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
-    /// Something that waited for this user has ended: its sessions look at what they hold.
+    /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
-        self.post(&BusMessage::LookAtMarks(vec![user]));
+        self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
     /// Tells a sender what became of its messages.
@@ -176,7 +176,7 @@ impl Notifier {
         if users.is_empty() {
             return;
         }
-        self.note_change(&notice);
+        self.note_change(&users, &notice);
         let notice = Encoded::new(notice);
         users.iter().for_each(|user| self.hub.tell(*user, &Note::Notice(notice.clone())));
         self.post(&BusMessage::Notice(users, notice));
@@ -199,16 +199,16 @@ impl Notifier {
         match event {
             BusEvent::Wake(users) => {
                 self.metrics.bus_received.of("sql").inc();
-                self.wake_within_limits(users, LookAt::Inboxes);
+                self.wake_within_limits(users, Check::Inboxes);
             }
-            BusEvent::Marks(users) => self.wake_within_limits(users, LookAt::Marks),
+            BusEvent::Marks(users) => self.wake_within_limits(users, Check::Marks),
             BusEvent::Feeds(streams) => {
                 self.metrics.bus_received.of("sql").inc();
                 self.moved.put_unsigned(&streams);
             }
-            BusEvent::Message(news) => {
-                self.metrics.bus_received.of(news.kind()).inc();
-                self.news(news);
+            BusEvent::Message(message) => {
+                self.metrics.bus_received.of(message.kind()).inc();
+                self.pass_on(message);
             }
             BusEvent::Unknown => {
                 self.metrics.bus_received.of("unknown").inc();
@@ -222,7 +222,7 @@ impl Notifier {
                     );
                 }
             }
-            BusEvent::Missed => self.look(),
+            BusEvent::Missed => self.check_all(),
         }
     }
 
@@ -236,25 +236,25 @@ impl Notifier {
                 if due.is_empty() {
                     break;
                 }
-                due.into_iter().for_each(|(user, look_at)| self.wake_here(user, look_at));
+                due.into_iter().for_each(|(user, check)| self.wake_here(user, check));
             }
         }
     }
 
     /// Users who are not here wake nobody and count for nothing.
-    fn wake_within_limits(&self, users: Vec<UserId>, look_at: LookAt) {
+    fn wake_within_limits(&self, users: Vec<UserId>, check: Check) {
         for user in users.into_iter().filter(|user| self.hub.is_here(*user)) {
-            if self.limiter().admit(user, look_at) {
-                self.wake_here(user, look_at);
+            if self.limiter().admit(user, check) {
+                self.wake_here(user, check);
             }
             self.unsigned.ring.notify_one();
         }
     }
 
-    fn wake_here(&self, user: UserId, look_at: LookAt) {
-        match look_at {
-            LookAt::Inboxes => Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)),
-            LookAt::Marks => self.hub.look_at_marks(user),
+    fn wake_here(&self, user: UserId, check: Check) {
+        match check {
+            Check::Inboxes => Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)),
+            Check::Marks => self.hub.check_marks(user),
         }
     }
 
@@ -263,22 +263,22 @@ impl Notifier {
         self.unsigned.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Anything may have been missed: every session of this node looks for itself.
-    pub fn look(&self) {
-        self.metrics.wakes.of("look").inc();
+    /// Anything may have been missed: every session of this node checks everything.
+    pub fn check_all(&self) {
+        self.metrics.wakes.of("check").inc();
         let _ = self.changed_chats.send(None);
-        self.hub.wake_all();
+        self.hub.check_all();
     }
 
-    fn news(&self, news: BusMessage) {
-        match news {
+    fn pass_on(&self, message: BusMessage) {
+        match message {
             BusMessage::Offer { class, message, places } => self.offer_here(class, None, &places, &message),
             BusMessage::Wake(class, users) => users.into_iter().for_each(|user| self.hub.wake(user, class)),
-            BusMessage::LookAtMarks(users) => users.into_iter().for_each(|user| self.hub.look_at_marks(user)),
+            BusMessage::CheckMarks(users) => users.into_iter().for_each(|user| self.hub.check_marks(user)),
             BusMessage::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
             BusMessage::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
             BusMessage::Notice(users, notice) => {
-                self.note_change(&notice);
+                self.note_change(&users, &notice);
                 let note = Note::Notice(notice);
                 users.into_iter().for_each(|user| self.hub.tell(user, &note));
             }
@@ -286,13 +286,16 @@ impl Notifier {
             BusMessage::EchoOf(sender, message) => self.hub.tell(sender, &Note::EchoOf(message)),
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
             BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
-            BusMessage::Look => self.look(),
+            BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
         }
     }
 
-    fn note_change(&self, notice: &Notice) {
+    fn note_change(&self, users: &[UserId], notice: &Notice) {
+        if let Notice::Removed { .. } = notice {
+            self.hub.check_watches(users);
+        }
         if let Notice::Added { chat, .. } | Notice::Removed { chat, .. } = notice {
             // An error says that no task listens.
             let _ = self.changed_chats.send(Some(*chat));
@@ -311,14 +314,14 @@ impl Notifier {
         }
     }
 
-    fn post(&self, news: &BusMessage) {
-        match self.bus.post(news) {
+    fn post(&self, message: &BusMessage) {
+        match self.bus.post(message) {
             Posted::Alone => {}
             Posted::Whole => {
-                self.metrics.bus_sent.of(news.kind()).inc();
+                self.metrics.bus_sent.of(message.kind()).inc();
             }
             Posted::InShort | Posted::Dropped => {
-                self.metrics.bus_degraded.of(news.kind()).inc();
+                self.metrics.bus_degraded.of(message.kind()).inc();
             }
         }
     }
@@ -343,7 +346,7 @@ mod tests {
     fn node() -> (Notifier, Reader) {
         let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
         hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone() }).unwrap();
-        hub.watch(session, &mailbox, &[BEN]).unwrap();
+        hub.watch(session, ANNA, &mailbox, &[BEN]).unwrap();
         (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
     }
 
@@ -400,10 +403,10 @@ mod tests {
 
     #[test]
     fn news_of_every_kind_reach_the_sessions_that_they_are_for() {
-        for (news, found) in [
+        for (message, found) in [
             (offer(BEN, vec![(UserId(3), InboxSeq(6)), (ANNA, InboxSeq(7))]), "offer 7"),
             (BusMessage::Wake(Class::Event, vec![UserId(3), ANNA]), "wake event"),
-            (BusMessage::LookAtMarks(vec![UserId(3), ANNA]), "marks, ended"),
+            (BusMessage::CheckMarks(vec![UserId(3), ANNA]), "marks, ended"),
             (BusMessage::Receipt(ANNA, counted()), "receipt"),
             (BusMessage::ReadUpTo(ANNA, ChatId::generate(), ChatSeq(4)), "read up to 4"),
             (
@@ -414,12 +417,12 @@ mod tests {
             (BusMessage::EchoOf(ANNA, MessageId::generate()), "echo of"),
             (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
-            assert_eq!(finds(BusEvent::Message(news)).join(", "), found);
+            assert_eq!(finds(BusEvent::Message(message)).join(", "), found);
         }
         let echo = finds(BusEvent::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
         let all = ["wake chat", "wake alert", "wake event", "marks", "ended"];
-        assert_eq!(finds(BusEvent::Message(BusMessage::Look)), all);
+        assert_eq!(finds(BusEvent::Message(BusMessage::CheckAll)), all);
         assert_eq!(finds(BusEvent::Missed), all);
         assert_eq!(finds(BusEvent::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
         assert_eq!(finds(BusEvent::Marks(vec![ANNA])), ["marks", "ended"]);
@@ -427,10 +430,10 @@ mod tests {
 
     #[test]
     fn news_for_others_reach_nobody() {
-        for news in [
+        for message in [
             offer(BEN, vec![(BEN, InboxSeq(1))]),
             BusMessage::Wake(Class::Chat, vec![BEN]),
-            BusMessage::LookAtMarks(vec![BEN]),
+            BusMessage::CheckMarks(vec![BEN]),
             BusMessage::Receipt(BEN, counted()),
             BusMessage::ReadUpTo(BEN, ChatId::generate(), ChatSeq(4)),
             BusMessage::Notice(vec![BEN], online()),
@@ -440,7 +443,7 @@ mod tests {
             BusMessage::Displaced(ANNA, device("laptop"), 6),
             BusMessage::Displaced(BEN, device("phone"), 6),
         ] {
-            assert_eq!(finds(BusEvent::Message(news.clone())), [""; 0], "{news:?}");
+            assert_eq!(finds(BusEvent::Message(message.clone())), [""; 0], "{message:?}");
         }
         assert_eq!(finds(BusEvent::Unknown), [""; 0]);
     }

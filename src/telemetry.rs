@@ -151,7 +151,7 @@ metrics! {
     dead_letters: Labelled<Counter> = labelled("action", counter), "dead_letters",
         "Dead letters that operators put back or gave up through this node: requeued, discarded";
     receipts: Counter = counter(), "receipts", "message:status frames to senders";
-    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, feed, look";
+    wakes: Labelled<Counter> = labelled("kind", counter), "wakes", "Nudges to sessions, by kind: offer (with the envelope), wake, feed, check (of everything, or of the marks)";
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
     unreadable_rows: Counter = counter(), "unreadable_rows", "Rows of inboxes that could not be read, each time that a page came by one";
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,
@@ -183,12 +183,12 @@ metrics! {
         "Users that had only been named by others, and came for the first time: the rest of restante_users_named_total never came";
     accept_to_ack: Histogram = seconds(), "accept_to_ack" in Seconds, "Time from accepting a message to the commit of a recipient's ack";
     database_away: Gauge = gauge(), "database_away", "1 while the database does not answer, else 0";
-    bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "News told to other nodes, by kind";
-    bus_received: Labelled<Counter> = labelled("kind", counter), "bus_received", "News heard from other nodes, and from SQL functions, by kind";
+    bus_sent: Labelled<Counter> = labelled("kind", counter), "bus_sent", "Messages to other nodes, by kind";
+    bus_received: Labelled<Counter> = labelled("kind", counter), "bus_received", "Messages received from other nodes, and from SQL functions, by kind";
     bus_rejected: Labelled<Counter> = labelled("reason", counter), "bus_rejected",
         "Notifications that were not believed, by reason: forged, replayed, unlisted (of a node that the database does not list yet)";
     bus_degraded: Labelled<Counter> = labelled("kind", counter), "bus_degraded",
-        "News that did not fit and were told in fewer words, or not at all, by kind; `publish`: what a failed transaction held";
+        "Messages that did not fit and were told in fewer words, or as the last of several states, by kind; `publish`: what a failed transaction held";
     listener_connects: Counter = counter(), "listener_connects", "Times that the connection that listens was made; more than one: it was lost";
     oldest_transaction_age: NamedAgeGauge = named_age(["database", "role", "process"]), "oldest_transaction_age" in Seconds,
         "Age of the oldest transaction of the whole cluster that writes and has not ended, and whose it is, once it is a second old";

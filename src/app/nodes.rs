@@ -92,16 +92,16 @@ impl Nodes {
         tasks.spawn(stop.clone().run_until_cancelled_owned(self.listen()));
     }
 
-    /// Publishes what is told until `end`, and then what is left. The other nodes have to look for what did not arrive: false.
+    /// Publishes what is told until `end`, and then what is left. False: the sessions of other nodes have to check for what did not arrive.
     async fn publish(&self, end: impl Future<Output = ()>) -> bool {
         bus::publish(&self.bus, end, |letters| self.carrier.carry(letters)).await
     }
 
     /// Goes on to publish until `end`, the end of everything that may tell something. Then tells the other nodes that nothing is
-    /// left: else they look for themselves once this one is gone.
+    /// left: else their sessions check everything once this one is gone.
     pub(super) async fn farewell(&self, end: impl Future<Output = ()>) {
         if !self.publish(end).await || !bus::part(&self.bus, |letters| self.carrier.carry(letters)).await {
-            debug!("other nodes may not have been told everything; they look once this one is gone");
+            debug!("other nodes may not have been told everything; their sessions check everything once this one is gone");
         }
     }
 

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, PgConnection};
 use tracing::info;
 
 use super::{Database, StartError};
-use crate::store::{self, Holder, Premises, Shape, ToDo};
+use crate::store::{self, LockHolder, SchemaState, Shape, ToDo};
 
 /// The migrations of this version; `sqlx migrate run` applies the same.
 pub static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -22,14 +22,14 @@ const UNNOTICED: Duration = Duration::from_millis(500);
 
 /// The times for which migrations wait.
 #[derive(Debug, Clone, Copy)]
-pub struct MigrationPatience {
+pub struct MigrationLockTimeouts {
     /// For another process that migrates the same database now.
     pub lock: Duration,
     /// For a table that another session uses. While a migration waits for a table, later statements wait behind the migration.
     pub table: Duration,
 }
 
-impl Default for MigrationPatience {
+impl Default for MigrationLockTimeouts {
     fn default() -> Self {
         Self { lock: Duration::from_secs(30), table: Duration::from_secs(5) }
     }
@@ -37,9 +37,9 @@ impl Default for MigrationPatience {
 
 /// The sessions that held the locks when the migrations gave up, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InTheWay(pub Vec<Holder>);
+pub struct LockHolders(pub Vec<LockHolder>);
 
-impl std::fmt::Display for InTheWay {
+impl std::fmt::Display for LockHolders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Some(first) = self.0.first() else { return f.write_str("held by a session that was not seen; try again") };
         f.write_str("held by ")?;
@@ -56,14 +56,14 @@ impl std::fmt::Display for InTheWay {
 /// Applies the migrations that are missing, and makes the schema where it is missing. May be called at any time, by any number of
 /// processes at once.
 pub async fn migrate(database: &Database) -> Result<(), StartError> {
-    migrate_within(database, MigrationPatience::default()).await
+    migrate_within(database, MigrationLockTimeouts::default()).await
 }
 
-/// The same with another patience.
-pub async fn migrate_within(database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
+/// The same with other time-outs.
+pub async fn migrate_within(database: &Database, timeouts: MigrationLockTimeouts) -> Result<(), StartError> {
     let database = database.clone().with_settings().await?;
     let mut connection = direct(&database).await?;
-    bring_up_to_date(&mut connection, &database, patience).await
+    bring_up_to_date(&mut connection, &database, timeouts).await
 }
 
 /// Whether the database lacks migrations of this version, or the whole schema. Nothing is changed.
@@ -90,14 +90,14 @@ pub(super) async fn direct(database: &Database) -> Result<PgConnection, StartErr
 pub(super) async fn bring_up_to_date(
     connection: &mut PgConnection,
     database: &Database,
-    patience: MigrationPatience,
+    timeouts: MigrationLockTimeouts,
 ) -> Result<(), StartError> {
     let to_do = look(connection).await?;
     store::judge_collations(store::changed_collations(connection).await?)?;
     if to_do == ToDo::Nothing {
-        return catch_up(connection, database, patience).await;
+        return catch_up(connection, database, timeouts).await;
     }
-    lock(connection, database, patience).await?;
+    lock(connection, database, timeouts).await?;
     // The node that held the lock before may have migrated already.
     let to_do = look(connection).await?;
     if let ToDo::MakeSchema(name) = &to_do {
@@ -105,18 +105,18 @@ pub(super) async fn bring_up_to_date(
         store::make_schema(connection, name).await?;
     }
     if to_do != ToDo::Nothing {
-        let pid = store::wait_at_most(connection, patience.table, APPLICATION).await?;
-        watched(&database.direct, pid, patience.table, quietly(&MIGRATIONS).run_direct(None, connection, false)).await?;
+        let pid = store::set_lock_timeout(connection, timeouts.table, APPLICATION).await?;
+        watched(&database.direct, pid, timeouts.table, quietly(&MIGRATIONS).run_direct(None, connection, false)).await?;
     }
     unlock(connection).await?;
-    catch_up(connection, database, patience).await
+    catch_up(connection, database, timeouts).await
 }
 
 /// Waits for nothing, and changes nothing.
 async fn look(connection: &mut PgConnection) -> Result<ToDo, StartError> {
-    let premises = Premises::look(connection, &MIGRATIONS).await?;
-    let to_do = premises.judge(&MIGRATIONS)?;
-    let unknown = premises.unknown(&MIGRATIONS);
+    let state = SchemaState::read(connection, &MIGRATIONS).await?;
+    let to_do = state.judge(&MIGRATIONS)?;
+    let unknown = state.unknown(&MIGRATIONS);
     if unknown > 0 {
         info!(migrations = unknown, "the schema is newer than this program, of the same release line");
     }
@@ -124,20 +124,24 @@ async fn look(connection: &mut PgConnection) -> Result<ToDo, StartError> {
 }
 
 /// Moves up the sequences that are behind.
-pub(super) async fn catch_up(connection: &mut PgConnection, database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
+pub(super) async fn catch_up(
+    connection: &mut PgConnection,
+    database: &Database,
+    timeouts: MigrationLockTimeouts,
+) -> Result<(), StartError> {
     if store::sequences_behind(connection).await?.is_empty() {
         return Ok(());
     }
-    lock(connection, database, patience).await?;
+    lock(connection, database, timeouts).await?;
     for sequence in store::sequences_behind(connection).await? {
         sequence.catch_up(connection).await?;
     }
     unlock(connection).await
 }
 
-async fn lock(connection: &mut PgConnection, database: &Database, patience: MigrationPatience) -> Result<(), StartError> {
-    let pid = store::wait_at_most(connection, patience.lock, APPLICATION).await?;
-    watched(&database.direct, pid, patience.lock, connection.lock()).await
+async fn lock(connection: &mut PgConnection, database: &Database, timeouts: MigrationLockTimeouts) -> Result<(), StartError> {
+    let pid = store::set_lock_timeout(connection, timeouts.lock, APPLICATION).await?;
+    watched(&database.direct, pid, timeouts.lock, connection.lock()).await
 }
 
 async fn unlock(connection: &mut PgConnection) -> Result<(), StartError> {
@@ -155,7 +159,7 @@ fn quietly(migrations: &Migrator) -> Migrator {
 async fn watched<T>(
     options: &PgConnectOptions,
     pid: i32,
-    patience: Duration,
+    lock_timeout: Duration,
     work: impl Future<Output = Result<T, MigrateError>>,
 ) -> Result<T, StartError> {
     let mut holders = Vec::new();
@@ -167,17 +171,17 @@ async fn watched<T>(
         }
     };
     done.map_err(|cause| match waited_in_vain(&cause) {
-        true => StartError::Waited { seconds: patience.as_secs_f32(), held: InTheWay(holders) },
+        true => StartError::Waited { seconds: lock_timeout.as_secs_f32(), held: LockHolders(holders) },
         false => StartError::Migrate(cause),
     })
 }
 
-async fn watch(options: &PgConnectOptions, pid: i32, holders: &mut Vec<Holder>) -> std::convert::Infallible {
+async fn watch(options: &PgConnectOptions, pid: i32, holders: &mut Vec<LockHolder>) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(UNNOTICED).await;
         // Without an answer there is no name to tell, that is all.
         let Ok(mut connection) = options.connect().await else { continue };
-        while let Ok(seen) = store::in_the_way(&mut connection, pid).await {
+        while let Ok(seen) = store::lock_holders(&mut connection, pid).await {
             if !seen.is_empty() {
                 *holders = seen;
             }
@@ -207,9 +211,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_in_the_way_is_told_with_what_ends_it() {
-        let holder = |pid| Holder { pid, application: "psql".into(), role: None, since: None };
-        let told = InTheWay(vec![holder(7), holder(8)]).to_string();
+    fn a_lock_holder_is_told_with_what_ends_it() {
+        let holder = |pid| LockHolder { pid, application: "psql".into(), role: None, since: None };
+        let told = LockHolders(vec![holder(7), holder(8)]).to_string();
         assert!(
             told.starts_with("held by process 7 (psql), process 8 (psql); wait for it, or end it with `select pg_terminate_backend(7)`")
         );

@@ -1,5 +1,5 @@
-//! The news between nodes and their encoding: a line of JSON for each piece of news, as many lines in a payload as fit into
-//! one notification.
+//! The messages between nodes and their encoding: a line of JSON for each message, as many lines in a payload as fit into one
+//! notification.
 //!
 //! A line that cannot be read is passed over: a newer version may say things that an older one does not know.
 
@@ -24,7 +24,7 @@ const STREAMS_MAX: usize = 100;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
-/// One piece of news.
+/// A message from a node to the others.
 #[derive(Debug, Clone)]
 pub enum BusMessage {
     /// A message was committed, for these users under these numbers. Also tells the sender's sessions.
@@ -38,8 +38,8 @@ pub enum BusMessage {
     },
     /// Something may wait for these users.
     Wake(Class, Vec<UserId>),
-    /// Receipts for these users could not be told: their sessions look at the marks.
-    LookAtMarks(Vec<UserId>),
+    /// Receipts for these users could not be told: their sessions check the marks.
+    CheckMarks(Vec<UserId>),
     /// A receipt for this sender.
     Receipt(UserId, Arc<Receipt>),
     /// A user has read a chat up to here.
@@ -54,8 +54,8 @@ pub enum BusMessage {
     Displaced(UserId, DeviceId, i64),
     /// Something was published to these streams of feeds: those who follow them look.
     FeedsMoved(Vec<ChatId>),
-    /// Everybody looks for itself.
-    Look,
+    /// Every session checks the database for everything.
+    CheckAll,
     /// The node that says it has come: the database lists it.
     Hello,
     /// The node that says it ends as planned, and has told everything.
@@ -68,27 +68,27 @@ impl BusMessage {
         match self {
             Self::Offer { .. } => "offer",
             Self::Wake(..) => "wake",
-            Self::LookAtMarks(_) => "marks",
+            Self::CheckMarks(_) => "marks",
             Self::Receipt(..) | Self::ReadUpTo(..) => "receipt",
             Self::Notice(..) => "notice",
             Self::Watched(..) => "presence",
             Self::EchoOf(..) => "echo",
             Self::Displaced(..) => "displaced",
             Self::FeedsMoved(_) => "feed",
-            Self::Look => "look",
+            Self::CheckAll => "check",
             Self::Hello => "hello",
             Self::Bye => "bye",
         }
     }
 
-    /// The news as lines; none: they do not fit, and a shorter line replaces them.
+    /// The message as lines; none: it does not fit, and a shorter one replaces it.
     pub(super) fn lines(&self) -> Option<Vec<String>> {
         let many = |users: &[UserId], line: &dyn Fn(Vec<i64>) -> Line| -> Option<Vec<String>> {
             users.chunks(USERS_MAX).map(|part| line(numbers(part)).text()).collect()
         };
         match self {
             Self::Wake(class, users) => many(users, &|users| Line::Wake(*class, users)),
-            Self::LookAtMarks(users) => many(users, &Line::LookAtMarks),
+            Self::CheckMarks(users) => many(users, &Line::CheckMarks),
             Self::FeedsMoved(streams) => streams.chunks(STREAMS_MAX).map(|part| Line::FeedsMoved(part.to_vec()).text()).collect(),
             Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
                 users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
@@ -106,16 +106,15 @@ impl BusMessage {
                 let wake = (!places.is_empty()).then(|| Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()));
                 wake.into_iter().chain([echo]).collect()
             }
-            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => vec![Self::LookAtMarks(vec![*user])],
-            Self::Notice(users, notice) if matches!(**notice, Notice::Removed { .. }) => vec![Self::LookAtMarks(users.clone())],
+            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => vec![Self::CheckMarks(vec![*user])],
             Self::EchoOf(..)
             | Self::Wake(..)
-            | Self::LookAtMarks(_)
+            | Self::CheckMarks(_)
             | Self::Notice(..)
             | Self::Watched(..)
             | Self::Displaced(..)
             | Self::FeedsMoved(_)
-            | Self::Look
+            | Self::CheckAll
             | Self::Hello
             | Self::Bye => Vec::new(),
         }
@@ -123,15 +122,15 @@ impl BusMessage {
 
     /// Reads a line.
     pub(super) fn read(line: &str) -> Option<Self> {
-        serde_json::from_str::<Line>(line).ok()?.news()
+        serde_json::from_str::<Line>(line).ok()?.message()
     }
 }
 
-/// Puts lines into as few payloads as hold them, at most `letters_max`; the lines that are left stay.
-pub(super) fn payloads(lines: &mut std::collections::VecDeque<String>, letters_max: usize) -> Vec<String> {
+/// Puts lines into as few payloads as hold them, at most `payloads_max`; the lines that are left stay.
+pub(super) fn payloads(lines: &mut std::collections::VecDeque<String>, payloads_max: usize) -> Vec<String> {
     let mut payloads: Vec<String> = Vec::new();
     while let Some(line) = lines.front() {
-        let is_full = payloads.len() >= letters_max;
+        let is_full = payloads.len() >= payloads_max;
         match payloads.last_mut() {
             Some(payload) if payload.len() + 1 + line.len() <= PAYLOAD_BYTES_MAX => {
                 payload.push('\n');
@@ -161,7 +160,7 @@ enum Line {
     #[serde(rename = "w")]
     Wake(Class, Vec<i64>),
     #[serde(rename = "m")]
-    LookAtMarks(Vec<i64>),
+    CheckMarks(Vec<i64>),
     #[serde(rename = "r")]
     Moved(i64, Box<WrittenReceipt>),
     #[serde(rename = "c")]
@@ -179,7 +178,7 @@ enum Line {
     #[serde(rename = "f")]
     FeedsMoved(Vec<ChatId>),
     #[serde(rename = "l")]
-    Look,
+    CheckAll,
     #[serde(rename = "h")]
     Hello,
     #[serde(rename = "b")]
@@ -230,7 +229,7 @@ impl Line {
         serde_json::to_string(self).ok().filter(|text| text.len() <= PAYLOAD_BYTES_MAX)
     }
 
-    fn news(self) -> Option<BusMessage> {
+    fn message(self) -> Option<BusMessage> {
         Some(match self {
             Self::Offer(class, message, places) => BusMessage::Offer {
                 class,
@@ -238,7 +237,7 @@ impl Line {
                 places: places.into_iter().map(|(user, seq)| (UserId(user), seq)).collect(),
             },
             Self::Wake(class, numbers) => BusMessage::Wake(class, users(numbers)),
-            Self::LookAtMarks(numbers) => BusMessage::LookAtMarks(users(numbers)),
+            Self::CheckMarks(numbers) => BusMessage::CheckMarks(users(numbers)),
             Self::Moved(sender, receipt) => BusMessage::Receipt(UserId(sender), Arc::new(receipt.read()?)),
             Self::Counted(sender, counts) => BusMessage::Receipt(UserId(sender), Arc::new(Receipt::Counted(counts.into()))),
             Self::ReadUpTo(user, chat, seq) => BusMessage::ReadUpTo(UserId(user), chat, seq),
@@ -247,7 +246,7 @@ impl Line {
             Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
             Self::FeedsMoved(streams) => BusMessage::FeedsMoved(streams),
-            Self::Look => BusMessage::Look,
+            Self::CheckAll => BusMessage::CheckAll,
             Self::Hello => BusMessage::Hello,
             Self::Bye => BusMessage::Bye,
         })
@@ -255,13 +254,13 @@ impl Line {
 }
 
 impl From<&BusMessage> for Line {
-    fn from(news: &BusMessage) -> Self {
-        match news {
+    fn from(message: &BusMessage) -> Self {
+        match message {
             BusMessage::Offer { class, message, places } => {
                 Self::Offer(*class, Box::new(message.as_ref().into()), places.iter().map(|(user, seq)| (user.0, *seq)).collect())
             }
             BusMessage::Wake(class, users) => Self::Wake(*class, numbers(users)),
-            BusMessage::LookAtMarks(users) => Self::LookAtMarks(numbers(users)),
+            BusMessage::CheckMarks(users) => Self::CheckMarks(numbers(users)),
             BusMessage::Receipt(sender, receipt) => match receipt.as_ref() {
                 Receipt::Moved { chat, messages, first, seq, status, member, at, reason } => {
                     let (m, e, r) = (messages.clone(), member.clone(), reason.clone());
@@ -275,7 +274,7 @@ impl From<&BusMessage> for Line {
             BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             BusMessage::FeedsMoved(streams) => Self::FeedsMoved(streams.clone()),
-            BusMessage::Look => Self::Look,
+            BusMessage::CheckAll => Self::CheckAll,
             BusMessage::Hello => Self::Hello,
             BusMessage::Bye => Self::Bye,
         }
@@ -392,7 +391,7 @@ mod tests {
         vec![
             offer("line\nline \u{1F600}".to_owned(), 2),
             BusMessage::Wake(Class::Event, vec![UserId(1), UserId(i64::MAX)]),
-            BusMessage::LookAtMarks(vec![UserId(5)]),
+            BusMessage::CheckMarks(vec![UserId(5)]),
             BusMessage::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
             BusMessage::Receipt(UserId(1), Arc::new(Receipt::Counted(counts))),
             BusMessage::ReadUpTo(UserId(1), chat, ChatSeq(3)),
@@ -413,7 +412,7 @@ mod tests {
             BusMessage::EchoOf(UserId(1), MessageId::generate()),
             BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
             BusMessage::FeedsMoved(vec![chat, ChatId::generate()]),
-            BusMessage::Look,
+            BusMessage::CheckAll,
             BusMessage::Hello,
             BusMessage::Bye,
         ]
@@ -421,30 +420,25 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_as_it_was() {
-        for news in everything() {
-            let lines = news.lines().unwrap();
-            assert_eq!(lines.len(), 1, "{news:?}");
+        for message in everything() {
+            let lines = message.lines().unwrap();
+            assert_eq!(lines.len(), 1, "{message:?}");
             assert!(!lines[0].contains('\n'), "{lines:?}");
             let read = BusMessage::read(&lines[0]).unwrap();
-            assert_eq!(format!("{read:?}"), format!("{news:?}"));
+            assert_eq!(format!("{read:?}"), format!("{message:?}"));
         }
     }
 
     #[test]
     fn what_does_not_fit_into_a_letter_is_told_in_fewer_words() {
-        for news in [offer("x".repeat(PAYLOAD_BYTES_MAX), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
-            assert!(news.lines().is_none());
-            let short = news.in_short();
+        for message in [offer("x".repeat(PAYLOAD_BYTES_MAX), 1), offer("\u{1}".repeat(2_000), 1), offer("x".to_owned(), 5_000)] {
+            assert!(message.lines().is_none());
+            let short = message.in_short();
             let [BusMessage::Wake(Class::Chat, users), BusMessage::EchoOf(UserId(3), _)] = &short[..] else { panic!("{short:?}") };
             assert!(!users.is_empty());
         }
-        let (chat, by) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
-        let left = BusMessage::Notice(vec![UserId(4)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(1), by }));
-        for news in [left, BusMessage::ReadUpTo(UserId(4), chat, ChatSeq(1))] {
-            let short = news.in_short();
-            let [BusMessage::LookAtMarks(users)] = &*short else { panic!("{news:?}") };
-            assert_eq!(*users, [UserId(4)]);
-        }
+        let read = BusMessage::ReadUpTo(UserId(4), ChatId::generate(), ChatSeq(1)).in_short();
+        assert!(matches!(&read[..], [BusMessage::CheckMarks(users)] if *users == [UserId(4)]), "{read:?}");
         let alone = offer("x".repeat(8_000), 0).in_short();
         assert!(matches!(alone[..], [BusMessage::EchoOf(UserId(3), _)]), "a message without recipients is shown to its sender: {alone:?}");
         let users: Vec<UserId> = (0..5_000).map(|n| UserId(i64::MAX - n)).collect();

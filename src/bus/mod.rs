@@ -1,13 +1,13 @@
 //! The bus between nodes. A node tells the others what it has committed. So a recipient, a sender or a watcher who is
-//! connected there need not wait until its session looks for itself.
+//! connected there need not wait until its session checks the database.
 //!
-//! All of it is hints, and may come late, twice or never. News that do not fit are shortened (a wake instead of an
-//! envelope, "look for yourself" instead of a wake), never kept. Where no other node lives, nothing is told.
+//! All of it is hints, and may come late, twice or never. Messages that do not fit are shortened: a wake instead of an envelope, a check of
+//! everything instead of a wake, the last of several notices. Where no other node lives, nothing is told.
 //!
 //! Anybody who may connect to the database may notify and listen. So a node believes only letters that another node has
 //! sealed for it, and only nodes that the database lists. Whatever else it hears may wake users and no more.
 //!
-//! In reading order: `message` has the news and their encoding, `queue` the news that wait, `seal` the encryption of letters,
+//! In reading order: `message` has the messages and their encoding, `queue` those that wait, `seal` the encryption of letters,
 //! `post` the way in and the task that publishes. `listener` receives by `LISTEN`. `nats` replaces NOTIFY and LISTEN.
 
 mod listener;

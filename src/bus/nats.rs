@@ -95,7 +95,7 @@ impl Nats {
                     if own.is_some() && known != own {
                         known = own;
                         // Letters to and from this node may not have arrived.
-                        bus.lost();
+                        bus.lost(&[]);
                         received(BusEvent::Missed);
                     }
                 }

@@ -1,7 +1,7 @@
-//! The way in to the bus, and the task that publishes the queued news.
+//! The way in to the bus, and the task that publishes the queued messages.
 //!
 //! A caller never waits: neither for the database nor for another node. Publishing is a transaction of its own, after the
-//! commit that the news tell of. One publication takes all news that came since the one before it, and seals them for each
+//! commit that the messages tell of. One publication takes all messages that came since the one before it, and seals them for each
 //! node. Which nodes live is said by the database alone: a message makes this node ask it again, and no more.
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Payloads that are sealed, each with the node that it is for.
 pub type Letters = Vec<(NodeId, String)>;
 
-/// The way in: news for the other nodes. Clones share one queue.
+/// The way in: messages for the other nodes. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Bus(Arc<Shared>);
 
@@ -75,18 +75,18 @@ impl Bus {
     }
 
     /// Tells the other nodes.
-    pub fn post(&self, news: &BusMessage) -> Posted {
+    pub fn post(&self, message: &BusMessage) -> Posted {
         let mut content = self.content();
         if content.others.is_empty() {
             return Posted::Alone;
         }
-        let posted = content.queue.put(news);
+        let posted = content.queue.put(message);
         drop(content);
         self.0.ring.notify_one();
         posted
     }
 
-    /// This node begins, and the nodes of the listing live. They are told of it. Sessions find earlier news in the database.
+    /// This node begins, and the nodes of the listing live. They are told of it. Sessions find in the database what was committed before.
     pub fn begin(&self, listing: Listing) {
         let live = self.others_of(&listing);
         self.seals().list(listing);
@@ -94,9 +94,9 @@ impl Bus {
         self.post(&BusMessage::Hello);
     }
 
-    /// The nodes of the listing live, and no others. Those that are new look for themselves: what was committed before they were
+    /// The nodes of the listing live, and no others. The sessions of those that are new check everything: what was committed before they were
     /// known was not told to them. `received` gets what they said before they were listed here. True: the sessions of this node are to
-    /// look, since one has gone that may not have told everything, or one that is new said too much before it was listed here.
+    /// check everything, since one has gone that may not have told everything, or one that is new said too much before it was listed here.
     pub fn know(&self, listing: Listing, received: &mut impl FnMut(BusEvent)) -> bool {
         let live = self.others_of(&listing);
         let arrived = self.seals().list(listing);
@@ -121,11 +121,11 @@ impl Bus {
         self.0.outdated.notified().await;
     }
 
-    /// The latest news may not have arrived: tells the other nodes to read the database.
-    pub fn lost(&self) {
+    /// These payloads may not have arrived: tells the other nodes to check the database.
+    pub(super) fn lost(&self, payloads: &[String]) {
         let mut content = self.content();
         if !content.others.is_empty() {
-            content.queue.lost();
+            content.queue.lost(payloads);
         }
         drop(content);
         self.0.ring.notify_one();
@@ -158,15 +158,15 @@ impl Bus {
     }
 
     fn line(&self, sender: NodeId, line: &str) -> BusEvent {
-        let Some(news) = BusMessage::read(line) else { return BusEvent::Unknown };
-        match news {
+        let Some(message) = BusMessage::read(line) else { return BusEvent::Unknown };
+        match message {
             BusMessage::Hello => self.0.outdated.notify_one(),
             BusMessage::Bye => {
                 self.content().parted.insert(sender);
             }
             _ => {}
         }
-        BusEvent::Message(news)
+        BusEvent::Message(message)
     }
 
     fn next(&self) -> Option<(Arc<[NodeId]>, Vec<String>)> {
@@ -197,13 +197,13 @@ impl Bus {
     }
 
     fn seals(&self) -> MutexGuard<'_, Seals> {
-        // As above.
+        // As in `content`.
         self.0.seals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Publishes until `end` is ready and nothing is left. `carry` takes letters to nodes; false: they did not arrive. Returns whether
-/// everything was carried; else the other nodes have to look for themselves.
+/// everything was carried; else the sessions of the other nodes have to check everything.
 ///
 /// Dropped in the middle, it leaves the letters that are under way neither carried nor queued.
 pub async fn publish<F: Future<Output = bool>>(bus: &Bus, end: impl Future<Output = ()>, carry: impl Fn(Letters) -> F) -> bool {
@@ -216,8 +216,8 @@ pub async fn publish<F: Future<Output = bool>>(bus: &Bus, end: impl Future<Outpu
                 pause = FIRST_PAUSE;
                 continue;
             }
-            debug!("other nodes could not be told; they are to look for themselves");
-            bus.lost();
+            debug!("other nodes could not be told; their sessions are to check everything");
+            bus.lost(&payloads);
             drop(one_at_a_time);
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -272,7 +272,7 @@ mod tests {
             bus.open(letter, &mut |event| events.push(event));
         }
         let word = |event: BusEvent| match event {
-            BusEvent::Message(news) => news.kind().to_owned(),
+            BusEvent::Message(message) => message.kind().to_owned(),
             other => format!("{other:?}"),
         };
         events.into_iter().map(word).collect()
@@ -322,7 +322,7 @@ mod tests {
         one.outdated().await;
         assert!(!one.know(listing(&[one.me(), other.me()]), &mut |_| {}), "it has said no more than that it came");
         assert!(!one.is_alone());
-        assert_eq!(opened(&other, &published(&one).await), ["look"], "it is greeted");
+        assert_eq!(opened(&other, &published(&one).await), ["check"], "it is greeted");
     }
 
     #[tokio::test]
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_goes_has_told_everything_or_the_others_look() {
+    async fn a_node_that_goes_has_told_everything_or_the_others_check() {
         for has_parted in [true, false] {
             let (one, other) = pair();
             other.post(&wake());
@@ -360,7 +360,7 @@ mod tests {
         let (one, other) = pair();
         one.post(&wake());
         assert!(!publish(&one, ready(()), |_| ready(false)).await);
-        assert_eq!(opened(&other, &published(&one).await), ["wake", "look"]);
+        assert_eq!(opened(&other, &published(&one).await), ["wake", "check"]);
         let begun = std::sync::atomic::AtomicU32::new(0);
         let endless = publish(&one, pending(), |_| {
             begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_did_not_arrive_is_a_look_for_everybody_once_something_arrives() {
+    async fn what_did_not_arrive_is_a_check_for_everybody_once_something_arrives() {
         let (bus, other) = pair();
         published(&bus).await;
         bus.post(&wake());
@@ -386,6 +386,6 @@ mod tests {
             ready(!is_first && carried.send(told).is_ok())
         });
         assert!(told.await);
-        assert_eq!(opened(&other, &letters.recv().await.unwrap()), ["look"]);
+        assert_eq!(opened(&other, &letters.recv().await.unwrap()), ["check"]);
     }
 }

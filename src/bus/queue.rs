@@ -1,26 +1,28 @@
-//! The news that wait for the other nodes. Bounded: beyond [`BYTES_MAX`] many news of a kind are replaced by one shorter
-//! line; beyond [`NAMES_MAX`] names a single line tells every session to read the database.
+//! The messages that wait for the other nodes. They are bounded: beyond [`BYTES_MAX`] many messages of a kind are replaced by a shorter
+//! one, and of notices, which are kept nowhere else, the last one of each subject waits. Beyond [`NAMES_MAX`] names a single line tells
+//! every session to check the database.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{BusMessage, payloads};
 use crate::domain::{ChatId, DeviceId, MessageId, NodeId, PerClass, UserId};
+use crate::protocol::event::{Encoded, Notice, NoticeSubject};
 
 /// Bytes of lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
-/// Users who may wait to be named, per kind of news.
+/// Users who may wait to be named, per kind of message.
 const NAMES_MAX: usize = 10_000;
 /// Payloads of one transaction.
 const PAYLOADS_MAX: usize = 32;
 
-/// The form in which news were put.
+/// The form in which a message was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
-    /// The news wait as they are.
+    /// It waits as it is.
     Whole,
-    /// A shorter line replaces the news.
+    /// Something shorter, or the last of several states, waits in its place.
     InShort,
-    /// The news are dropped: there was no room, and nothing depends on them.
+    /// It is dropped: there was no room.
     Dropped,
     /// There is nobody to tell.
     Alone,
@@ -36,7 +38,11 @@ pub(super) struct Queue {
     displaced: BTreeMap<(UserId, DeviceId), i64>,
     /// Streams of feeds that have moved. A stream that moves often is told once.
     streams: BTreeSet<ChatId>,
-    look: bool,
+    /// Notices that did not fit. As long as there are some, later ones are put here too: the last one of a subject counts.
+    notices: BTreeMap<(NoticeSubject, UserId), Encoded<Notice>>,
+    /// The same for those who watch a user.
+    watched: BTreeMap<UserId, Encoded<Notice>>,
+    check_all: bool,
     /// Nodes that came: what was committed before they were known was not told to them.
     newcomers: Vec<NodeId>,
 }
@@ -52,41 +58,50 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn put(&mut self, news: &BusMessage) -> Posted {
-        if let BusMessage::FeedsMoved(streams) = news {
+    pub(super) fn put(&mut self, message: &BusMessage) -> Posted {
+        if let BusMessage::FeedsMoved(streams) = message {
             return self.put_streams(streams);
         }
-        if let Some(lines) = news.lines()
+        if !self.waits_behind_others(message)
+            && let Some(lines) = message.lines()
             && self.put_lines(lines)
         {
             return Posted::Whole;
         }
-        let short = news.in_short();
+        let short = message.in_short();
         if short.is_empty() {
-            return self.put_short(news);
+            return self.put_short(message);
         }
-        let posted: Vec<Posted> = short.iter().map(|news| self.put_short(news)).collect();
+        let posted: Vec<Posted> = short.iter().map(|message| self.put_short(message)).collect();
         if posted.contains(&Posted::Dropped) { Posted::Dropped } else { Posted::InShort }
     }
 
-    /// Whatever was under way did not arrive.
-    pub(super) fn lost(&mut self) {
-        self.look = true;
+    /// These payloads may not have arrived. The database has what they told, except notices: those are told again.
+    pub(super) fn lost(&mut self, payloads: &[String]) {
+        self.check_all = true;
+        for line in payloads.iter().flat_map(|payload| payload.lines()) {
+            if let Some(BusMessage::Notice(users, notice)) = BusMessage::read(line) {
+                for user in users {
+                    self.keep_notice(user, &notice, Keep::UnlessThereIsALaterOne);
+                }
+            }
+        }
     }
 
+    /// Other nodes have come, and know nothing of what was told before.
     pub(super) fn greet(&mut self, newcomers: &[NodeId]) {
         self.newcomers.extend_from_slice(newcomers);
     }
 
-    /// Nobody is left to be told.
+    /// No other node is left, so the queue is emptied.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
     pub(super) fn next(&mut self) -> Next {
         if !self.newcomers.is_empty() {
-            let look = BusMessage::Look.lines().unwrap_or_default().concat();
-            return Next::Newcomers(std::mem::take(&mut self.newcomers), look);
+            let line = BusMessage::CheckAll.lines().unwrap_or_default().concat();
+            return Next::Newcomers(std::mem::take(&mut self.newcomers), line);
         }
         self.write_out();
         let payloads = payloads(&mut self.lines, PAYLOADS_MAX);
@@ -107,56 +122,89 @@ impl Queue {
     /// Streams are never put as lines: many that move, or one that moves often, would fill the queue.
     fn put_streams(&mut self, streams: &[ChatId]) -> Posted {
         if self.streams.len() + streams.len() > NAMES_MAX {
-            self.look = true;
+            self.check_all = true;
             return Posted::InShort;
         }
         self.streams.extend(streams);
         Posted::Whole
     }
 
-    fn put_short(&mut self, news: &BusMessage) -> Posted {
-        let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match news {
+    fn put_short(&mut self, message: &BusMessage) -> Posted {
+        let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match message {
             BusMessage::Wake(class, users) => (&mut self.wakes[*class], users),
-            BusMessage::LookAtMarks(users) => (&mut self.marks, users),
+            BusMessage::CheckMarks(users) => (&mut self.marks, users),
             BusMessage::Displaced(user, device, number) => {
                 if self.displaced.len() < NAMES_MAX {
                     let known = self.displaced.entry((*user, device.clone())).or_default();
                     *known = (*known).max(*number);
                 } else {
-                    self.look = true;
+                    self.check_all = true;
                 }
                 return Posted::InShort;
             }
             BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
             BusMessage::FeedsMoved(streams) => return self.put_streams(streams),
-            BusMessage::Look | BusMessage::Hello | BusMessage::Bye => {
-                self.look = true;
+            BusMessage::CheckAll | BusMessage::Hello | BusMessage::Bye => {
+                self.check_all = true;
                 return Posted::InShort;
             }
-            BusMessage::Offer { .. }
-            | BusMessage::Receipt(..)
-            | BusMessage::ReadUpTo(..)
-            | BusMessage::Notice(..)
-            | BusMessage::Watched(..) => {
-                return Posted::Dropped;
+            BusMessage::Notice(users, notice) => {
+                let dropped = users.iter().filter(|user| !self.keep_notice(**user, notice, Keep::Last)).count();
+                return if dropped == 0 { Posted::InShort } else { Posted::Dropped };
             }
+            BusMessage::Watched(user, notice) => {
+                if self.watched.len() < NAMES_MAX || self.watched.contains_key(user) {
+                    self.watched.insert(*user, notice.clone());
+                } else {
+                    self.check_all = true;
+                }
+                return Posted::InShort;
+            }
+            // Something shorter was put in their place.
+            BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) => return Posted::Dropped,
         };
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);
         } else {
-            self.look = true;
+            self.check_all = true;
         }
         Posted::InShort
     }
 
-    /// Turns the shortened news into lines, once the lines before them are taken. "Look" replaces all of them.
+    /// Whether later states of the same subjects may wait already.
+    fn waits_behind_others(&self, message: &BusMessage) -> bool {
+        match message {
+            BusMessage::Notice(..) => !self.notices.is_empty(),
+            BusMessage::Watched(..) => !self.watched.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// False: there was no room. Sessions check the database then; a client takes a user who types for idle after a while.
+    fn keep_notice(&mut self, user: UserId, notice: &Encoded<Notice>, keep: Keep) -> bool {
+        let key = (notice.subject(), user);
+        let (is_known, is_full) = (self.notices.contains_key(&key), self.notices.len() >= NAMES_MAX);
+        match keep {
+            Keep::UnlessThereIsALaterOne if is_known => return true,
+            Keep::Last | Keep::UnlessThereIsALaterOne => {}
+        }
+        if is_full && !is_known {
+            self.check_all = true;
+            return false;
+        }
+        self.notices.insert(key, notice.clone());
+        true
+    }
+
+    /// Turns what waits in a shorter form into lines, once the lines before it are taken. A check of everything replaces what the database
+    /// has.
     fn write_out(&mut self) {
-        if std::mem::take(&mut self.look) {
+        if std::mem::take(&mut self.check_all) {
             self.wakes.values_mut().for_each(BTreeSet::clear);
             self.marks.clear();
             self.displaced.clear();
             self.streams.clear();
-            self.lines.extend(BusMessage::Look.lines().unwrap_or_default());
+            self.lines.extend(BusMessage::CheckAll.lines().unwrap_or_default());
         }
         if self.bytes > BYTES_MAX / 2 {
             return;
@@ -168,14 +216,41 @@ impl Queue {
         let streams: Vec<ChatId> = std::mem::take(&mut self.streams).into_iter().collect();
         self.lines.extend(BusMessage::FeedsMoved(streams).lines().unwrap_or_default());
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
-        self.lines.extend(BusMessage::LookAtMarks(users).lines().unwrap_or_default());
+        self.lines.extend(BusMessage::CheckMarks(users).lines().unwrap_or_default());
         for (sender, message) in std::mem::take(&mut self.echoes) {
             self.lines.extend(BusMessage::EchoOf(sender, message).lines().unwrap_or_default());
         }
+        self.write_notices();
         for ((user, device), number) in std::mem::take(&mut self.displaced) {
             self.lines.extend(BusMessage::Displaced(user, device, number).lines().unwrap_or_default());
         }
     }
+
+    /// Users who are told the same share lines.
+    fn write_notices(&mut self) {
+        let mut told: Vec<(Vec<UserId>, Encoded<Notice>)> = Vec::new();
+        for ((_, user), notice) in std::mem::take(&mut self.notices) {
+            match told.last_mut() {
+                Some((users, same)) if **same == *notice => users.push(user),
+                Some(_) | None => told.push((vec![user], notice)),
+            }
+        }
+        for (users, notice) in told {
+            self.lines.extend(BusMessage::Notice(users, notice).lines().unwrap_or_default());
+        }
+        for (user, notice) in std::mem::take(&mut self.watched) {
+            self.lines.extend(BusMessage::Watched(user, notice).lines().unwrap_or_default());
+        }
+    }
+}
+
+/// The notice that counts where one of the same subject waits.
+#[derive(Debug, Clone, Copy)]
+enum Keep {
+    /// This one.
+    Last,
+    /// The one that waits.
+    UnlessThereIsALaterOne,
 }
 
 fn put_name<T: Ord>(names: &mut BTreeSet<T>, name: T) -> Posted {
@@ -189,8 +264,7 @@ fn put_name<T: Ord>(names: &mut BTreeSet<T>, name: T) -> Posted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ChatKind, ChatSeq, Class, ExternalId};
-    use crate::protocol::event::{Encoded, Notice};
+    use crate::domain::{ChatId, ChatKind, ChatSeq, Class, ExternalId};
 
     fn told(queue: &mut Queue) -> Vec<BusMessage> {
         let mut told = Vec::new();
@@ -214,7 +288,7 @@ mod tests {
         for bytes in [5_000, 100, 0] {
             while queue.put(&notice(bytes)) == Posted::Whole {}
         }
-        while queue.put(&BusMessage::LookAtMarks(vec![UserId(1)])) == Posted::Whole {}
+        while queue.put(&BusMessage::CheckMarks(vec![UserId(1)])) == Posted::Whole {}
     }
 
     #[test]
@@ -225,7 +299,7 @@ mod tests {
         }
         let order: Vec<i64> = told(&mut queue)
             .into_iter()
-            .map(|news| match news {
+            .map(|message| match message {
                 BusMessage::Wake(Class::Chat, users) => users[0].0,
                 other => panic!("{other:?}"),
             })
@@ -246,15 +320,14 @@ mod tests {
         for number in [3, 9, 4] {
             assert_eq!(queue.put(&BusMessage::Displaced(UserId(1), device.clone(), number)), Posted::InShort);
         }
-        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(7))), Posted::InShort, "as a look at marks");
+        assert_eq!(queue.put(&BusMessage::ReadUpTo(UserId(1), ChatId::generate(), ChatSeq(7))), Posted::InShort, "as a check of the marks");
         let message = MessageId::generate();
         for _ in 0..3 {
             assert_eq!(queue.put(&BusMessage::EchoOf(UserId(1), message)), Posted::InShort);
         }
-        assert_eq!(queue.put(&notice(5_000)), Posted::Dropped, "it is kept nowhere, and nothing depends on it");
         assert!(queue.bytes == full && full <= BYTES_MAX);
         let short: Vec<BusMessage> =
-            told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
+            told(&mut queue).into_iter().filter(|message| !matches!(message, BusMessage::Notice(..) | BusMessage::CheckMarks(_))).collect();
         assert!(
             matches!(
                 &short[..],
@@ -266,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_names_become_a_look_for_everybody() {
+    fn too_many_names_become_a_check_for_everybody() {
         let mut queue = Queue::default();
         fill(&mut queue);
         for user in 0..100_000 {
@@ -274,12 +347,12 @@ mod tests {
         }
         assert!(queue.wakes.chat.len() <= NAMES_MAX);
         let short: Vec<BusMessage> =
-            told(&mut queue).into_iter().filter(|news| !matches!(news, BusMessage::Notice(..) | BusMessage::LookAtMarks(_))).collect();
-        assert!(matches!(short[..], [BusMessage::Look]), "{} news", short.len());
+            told(&mut queue).into_iter().filter(|message| !matches!(message, BusMessage::Notice(..) | BusMessage::CheckMarks(_))).collect();
+        assert!(matches!(short[..], [BusMessage::CheckAll]), "{} message", short.len());
     }
 
     #[test]
-    fn a_stream_that_moves_often_is_told_once_and_too_many_streams_are_a_look_for_everybody() {
+    fn a_stream_that_moves_often_is_told_once_and_too_many_streams_are_a_check_for_everybody() {
         let mut queue = Queue::default();
         let streams = [ChatId::generate(), ChatId::generate()];
         for _ in 0..100_000 {
@@ -293,7 +366,7 @@ mod tests {
         for stream in &many {
             queue.put(&BusMessage::FeedsMoved(vec![*stream]));
         }
-        let named = told(&mut queue).into_iter().map(|news| match news {
+        let named = told(&mut queue).into_iter().map(|message| match message {
             BusMessage::FeedsMoved(streams) => streams.len(),
             other => panic!("{other:?}"),
         });
@@ -301,14 +374,65 @@ mod tests {
         for stream in many.iter().chain(&streams) {
             queue.put(&BusMessage::FeedsMoved(vec![*stream]));
         }
-        assert!(matches!(told(&mut queue)[..], [BusMessage::Look]));
+        assert!(matches!(told(&mut queue)[..], [BusMessage::CheckAll]));
     }
 
     #[test]
-    fn what_was_lost_under_way_is_a_look_for_everybody() {
+    fn what_was_lost_under_way_is_a_check_for_everybody_and_notices_are_told_again() {
         let mut queue = Queue::default();
-        queue.lost();
-        assert!(matches!(told(&mut queue)[..], [BusMessage::Look]));
+        let (chat, ben) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
+        let says = |typing| BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: ben.clone(), typing }));
+        let other = notice(1);
+        for message in [&other, &says(true), &BusMessage::Wake(Class::Chat, vec![UserId(1)])] {
+            queue.put(message);
+        }
+        let Next::All(payloads) = queue.next() else { panic!("nothing to tell") };
+        queue.put(&says(false));
+        let Next::All(later) = queue.next() else { panic!("nothing to tell") };
+        queue.lost(&later);
+        queue.lost(&payloads);
+        let told: Vec<String> = told(&mut queue).iter().map(|message| format!("{message:?}")).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.contains(&format!("{other:?}")) && told.contains(&format!("{:?}", says(false))), "the later one counts: {told:?}");
+        assert!(told.contains(&format!("{:?}", BusMessage::CheckAll)));
+    }
+
+    /// Everything that others are told in a moment and that the database does not tell them. Broken by dropping what does not fit.
+    #[test]
+    fn of_notices_that_do_not_fit_the_last_one_of_each_subject_is_told() {
+        let mut queue = Queue::default();
+        fill(&mut queue);
+        let (chat, ben) = (ChatId::generate(), ExternalId::try_from("ben".to_owned()).unwrap());
+        let at = time::OffsetDateTime::UNIX_EPOCH;
+        let to = |notice| BusMessage::Notice(vec![UserId(1), UserId(2)], Encoded::new(notice));
+        let said = [
+            to(Notice::Typing { chat, user: ben.clone(), typing: true }),
+            to(Notice::Typing { chat, user: ben.clone(), typing: false }),
+            to(Notice::Added { chat, kind: ChatKind::Group, title: None, joined_seq: ChatSeq(1), by: ben.clone() }),
+            to(Notice::Removed { chat, left_seq: ChatSeq(2), by: ben.clone() }),
+            BusMessage::Watched(UserId(2), Encoded::new(Notice::Online { user: ben.clone(), at })),
+            BusMessage::Watched(UserId(2), Encoded::new(Notice::Offline { user: ben, last_seen: at })),
+        ];
+        for message in &said {
+            assert_eq!(queue.put(message), Posted::InShort, "{message:?}");
+        }
+        let told: Vec<String> = told(&mut queue).iter().map(|message| format!("{message:?}")).collect();
+        for (n, message) in said.iter().enumerate() {
+            assert_eq!(told.contains(&format!("{message:?}")), n % 2 == 1, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_notices_wait_and_beyond_them_everybody_checks() {
+        let mut queue = Queue::default();
+        fill(&mut queue);
+        for user in 0..100_000 {
+            let (id, at) = (ExternalId::try_from(format!("user-{user}")).unwrap(), time::OffsetDateTime::UNIX_EPOCH);
+            queue.put(&BusMessage::Watched(UserId(user), Encoded::new(Notice::Online { user: id, at })));
+            queue.put(&notice(1));
+        }
+        assert!(queue.watched.len() <= NAMES_MAX && queue.notices.len() <= NAMES_MAX);
+        assert!(told(&mut queue).iter().any(|message| matches!(message, BusMessage::CheckAll)));
     }
 
     #[test]
@@ -319,7 +443,7 @@ mod tests {
         queue.greet(&[node]);
         let Next::Newcomers(nodes, payload) = queue.next() else { panic!("not greeted") };
         assert_eq!(nodes, [node]);
-        assert!(matches!(BusMessage::read(&payload), Some(BusMessage::Look)));
+        assert!(matches!(BusMessage::read(&payload), Some(BusMessage::CheckAll)));
         assert_eq!(told(&mut queue).len(), 1);
     }
 }

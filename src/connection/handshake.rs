@@ -151,7 +151,7 @@ pub fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 
 async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, options: ConnectOptions) {
     // A look at the socket takes what is left in the buffer that the request came in, and with it goes the buffer: 8 KB,
-    // which whoever waits for a turn would keep.
+    // which a connection would keep while it waits for a turn.
     let _ = Pin::new(&mut socket).peek().now_or_never();
     let (identity, answer_to) = match identity {
         Some(identity) => (identity, None),

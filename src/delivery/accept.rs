@@ -303,7 +303,7 @@ impl Lane {
             match row.outcome {
                 AcceptOutcome::Accepted => self.accepted(item, &row),
                 AcceptOutcome::Duplicate => {
-                    // One that this lane stored itself in a try whose outcome it did not learn is no duplicate.
+                    // A message that this lane stored in a try whose outcome it did not learn is no duplicate.
                     // At that clock exactly lies what its last known try stored.
                     let is_own = item.uncertain.is_some_and(|before| row.created_at > before);
                     if is_own {
@@ -367,7 +367,7 @@ impl Lane {
         self.refuse(queued, refusal);
     }
 
-    /// The hints that went missing with the connection. If this fails too, the sessions look for themselves.
+    /// The hints that went missing with the connection. If this fails too, the fallback polls of the sessions find the messages.
     async fn wake_recipients(&mut self, messages: &[MessageId]) {
         let ids: Vec<_> = messages.iter().map(|message| message.0).collect();
         let Ok(Line { connection, stall_detector }) = self.link.get().await else { return };

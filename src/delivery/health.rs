@@ -49,7 +49,7 @@ impl Watch {
             }
             self.answers_again(&health).await;
             info!("the database answers again");
-            // One from before could still lead to the server that was.
+            // A connection from before the outage could still lead to the old server.
             self.store.renew();
             self.metrics.database_away.set(0);
             health.recovered();

@@ -71,7 +71,7 @@ impl Link {
 
     /// The connection, made now if there is none. An error says that nothing was sent.
     pub(super) async fn get(&mut self) -> Result<Line<'_>, Error> {
-        // One from before an outage would fail, and its failure would look like another outage.
+        // A connection from before an outage would fail, and its failure would look like another outage.
         let outages = self.store.health().outages();
         if std::mem::replace(&mut self.made_after, outages) != outages {
             self.connection = None;

@@ -23,10 +23,10 @@ use teller::Teller;
 #[cfg(doc)]
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
 
-/// PendingReceipt that may wait to be told. Beyond it they are dropped: the marks tell.
-const NEWS_MAX: usize = 8_192;
+/// Receipts that may wait to be told. Beyond it they are dropped: the marks tell.
+const PENDING_MAX: usize = 8_192;
 
-/// One row's news.
+/// The new status of one row.
 #[derive(Debug)]
 struct PendingReceipt {
     sender: UserId,
@@ -44,24 +44,24 @@ struct PendingReceipt {
 /// Tells senders. Clones share one task.
 #[derive(Debug, Clone)]
 pub struct Receipts {
-    news: mpsc::Sender<PendingReceipt>,
+    pending: mpsc::Sender<PendingReceipt>,
     notifier: Notifier,
     metrics: Arc<Metrics>,
 }
 
 impl Receipts {
     pub(super) fn start(store: Store, notifier: Notifier, metrics: Arc<Metrics>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let (news, incoming) = mpsc::channel(NEWS_MAX);
+        let (pending, incoming) = mpsc::channel(PENDING_MAX);
         let teller = Teller::new(store, notifier.clone(), Arc::clone(&metrics));
         tasks.spawn(stop.run_until_cancelled_owned(teller.run(incoming)));
-        Self { news, notifier, metrics }
+        Self { pending, notifier, metrics }
     }
 
     /// Receipts that nobody hears; their metrics count what was told.
     #[cfg(test)]
     pub(super) fn unheard() -> Self {
         let metrics = Arc::new(Metrics::default());
-        Self { news: mpsc::channel(1).0, notifier: Notifier::to_nobody(Arc::clone(&metrics)), metrics }
+        Self { pending: mpsc::channel(1).0, notifier: Notifier::to_nobody(Arc::clone(&metrics)), metrics }
     }
 
     /// The rows that were told to have come to this status.
@@ -128,9 +128,9 @@ impl Receipts {
         messages.sort_unstable();
         let Some(((first, _), (seq, _))) = messages.first().copied().zip(messages.last().copied()) else { return };
         let messages = messages.into_iter().map(|(_, message)| message).collect();
-        if self.news.try_send(PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
-            // The teller is behind: the sender's sessions look at the marks instead.
-            self.notifier.look_at_marks(sender);
+        if self.pending.try_send(PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason }).is_err() {
+            // The teller is behind: the sender's sessions check the marks instead.
+            self.notifier.check_marks(sender);
         }
     }
 }

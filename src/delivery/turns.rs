@@ -90,7 +90,7 @@ impl Turn {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut chats = self.turns.lock();
-        // Those who wait hold it too.
+        // Changes that wait hold the line too.
         if chats.get(&self.chat).is_some_and(|line| Arc::strong_count(line) == 1) {
             chats.remove(&self.chat);
         }

@@ -84,15 +84,15 @@ pub(super) fn read_moved_marks<O: Outgoing>(driver: &mut Driver<O>) {
 }
 
 /// The first part of a read, or a further one once the client has taken those before.
-fn read_marks<O: Outgoing>(driver: &mut Driver<O>, further: Option<PageToken>) {
+fn read_marks<O: Outgoing>(driver: &mut Driver<O>, page_token: Option<PageToken>) {
     let (service, room) = (driver.context.service.clone(), driver.outbox.room());
     let (user, since) = (Arc::clone(&driver.client.profile), driver.receipts.known());
     let device = driver.client.options.device.clone();
     driver.run(Box::pin(async move {
-        if further.is_some() {
+        if page_token.is_some() {
             room.await;
         }
-        OperationResult::Overview(Box::new(service.overview(OverviewQuery { user, since, further, device }).await))
+        OperationResult::Overview(Box::new(service.overview(OverviewQuery { user, since, page_token, device }).await))
     }));
 }
 
@@ -137,6 +137,6 @@ pub(super) fn tell_marks<O: Outgoing>(driver: &mut Driver<O>, read: MarksRead) {
     match next {
         Next::Done => {}
         Next::ReadAgain => read_moved_marks(driver),
-        Next::ReadOn(further) => read_marks(driver, Some(further)),
+        Next::ReadOn(token) => read_marks(driver, Some(token)),
     }
 }

@@ -162,7 +162,7 @@ fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, recei
 pub(super) fn greet<O>(driver: &Driver<O>, peers: &[UserId]) {
     driver.context.presence.arrived(driver.client.user());
     // There are fewer contacts than a session may watch, and it watches nobody yet.
-    let _ = driver.context.hub.watch(driver.client.session, &driver.client.mailbox, peers);
+    let _ = driver.context.hub.watch(driver.client.session, driver.client.user(), &driver.client.mailbox, peers);
 }
 
 /// Spreads the fallback polls of many sessions that began together over time.

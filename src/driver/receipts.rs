@@ -118,11 +118,11 @@ impl Receipts {
                 let before = std::mem::replace(&mut self.reading, Reading::No);
                 (events, if before == Reading::Again { Next::ReadAgain } else { Next::Done })
             }
-            Remainder::From(further) => {
+            Remainder::From(token) => {
                 if self.reading == Reading::No {
                     self.reading = Reading::Yes;
                 }
-                (events, Next::ReadOn(further.clone()))
+                (events, Next::ReadOn(token.clone()))
             }
         }
     }

@@ -1,19 +1,26 @@
-//! The mailbox of one session. It is bounded and never blocks the sender. A mark stands for notes that did not fit.
+//! The mailbox of one session. It is bounded and never blocks the sender. A mark stands for notes that did not fit, and of notices, which
+//! are kept nowhere else, the last one of each subject waits.
 //!
 //! A queue behind a lock, and not a channel: a channel keeps room for tens of notes however empty it is, and most
 //! connections are idle most of the time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, MessageId, PerClass, Receipt};
 use crate::protocol::Code;
-use crate::protocol::event::{Encoded, Notice};
+use crate::protocol::event::{Encoded, Notice, NoticeSubject};
 
-/// Notes that fit into a mailbox. Beyond it a session is behind, and looks for itself.
+/// Notes that fit into a mailbox. Beyond it a session is behind, and checks the database.
 const NOTES_MAX: usize = 256;
+/// Notices of different subjects that wait beyond that. A session watches 2,000 users at most.
+const NOTICES_MAX: usize = 4_096;
+/// The same for notices of typing: a client takes a user who types for idle after a while.
+const TYPING_MAX: usize = NOTICES_MAX / 4;
+/// Messages of the user itself that wait beyond that to be read.
+const ECHOES_MAX: usize = 1_000;
 
 /// Something a session is told.
 #[derive(Debug, Clone)]
@@ -39,7 +46,7 @@ pub enum Found {
     Closing(Code),
     /// The next note.
     Note(Note),
-    /// Look for yourself: notes did not fit, or somebody knows no more than that.
+    /// The session is to check these: notes did not fit, or somebody knows no more than that.
     Missed(Missed),
 }
 
@@ -71,6 +78,10 @@ impl Missed {
 #[derive(Debug, Default)]
 struct Content {
     notes: VecDeque<Note>,
+    /// Notices that did not fit. As long as there are some, later ones are put here too: the last one of a subject counts.
+    notices: BTreeMap<NoticeSubject, Encoded<Notice>>,
+    /// Echoes that did not fit.
+    echoes: VecDeque<MessageId>,
     missed: Missed,
     closing: Option<Code>,
     /// Set while the reader waits.
@@ -96,15 +107,17 @@ pub fn mailbox() -> (Mailbox, Reader) {
 }
 
 impl Mailbox {
-    /// Puts a note in. One that does not fit becomes a mark, or, when nothing depends on it, is dropped.
+    /// Puts a note in. One that does not fit becomes a mark, or waits in a shorter form.
     pub fn put(&self, note: Note) {
         self.change(|content| match &note {
+            Note::Notice(notice) if !content.notices.is_empty() => content.keep_notice(notice),
             _ if content.notes.len() < NOTES_MAX => content.notes.push_back(note),
             Note::Offer(envelope) => content.missed.wakes[envelope.class] = true,
             Note::Receipt(_) => content.missed.receipts = true,
             Note::ReadUpTo(..) => (content.missed.receipts, content.missed.ended) = (true, true),
-            Note::Notice(notice) if matches!(**notice, Notice::Removed { .. }) => content.missed.ended = true,
-            Note::Echo(_) | Note::EchoOf(_) | Note::Notice(_) => {}
+            Note::Notice(notice) => content.keep_notice(notice),
+            Note::Echo(message) => content.keep_echo(message.id),
+            Note::EchoOf(message) => content.keep_echo(*message),
         });
     }
 
@@ -118,18 +131,18 @@ impl Mailbox {
         self.change(|content| content.missed.wakes[class] = true);
     }
 
-    /// Receipts may have been missed, or rows have ended: whoever tells this knows no more.
-    pub fn look_at_marks(&self) {
+    /// Receipts may have been missed, or rows have ended: the caller knows no more.
+    pub fn check_marks(&self) {
         self.change(|content| (content.missed.receipts, content.missed.ended) = (true, true));
     }
 
     /// Something that the session holds may have ended.
-    pub fn look_at_rows(&self) {
+    pub fn check_rows(&self) {
         self.change(|content| content.missed.ended = true);
     }
 
     /// Anything may have been missed.
-    pub fn look(&self) {
+    pub fn check_all(&self) {
         self.change(|content| content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true, ended: true });
     }
 
@@ -187,6 +200,23 @@ impl Reader {
 }
 
 impl Content {
+    /// A client that is too far behind connects again, and asks for what it was not told.
+    fn keep_notice(&mut self, notice: &Encoded<Notice>) {
+        let subject = notice.subject();
+        let notices_max = if matches!(subject, NoticeSubject::Typing(..)) { TYPING_MAX } else { NOTICES_MAX };
+        if self.notices.len() < notices_max || self.notices.contains_key(&subject) {
+            self.notices.insert(subject, notice.clone());
+        } else if notices_max == NOTICES_MAX {
+            self.closing.get_or_insert(Code::TooSlow);
+        }
+    }
+
+    fn keep_echo(&mut self, message: MessageId) {
+        if self.echoes.len() < ECHOES_MAX {
+            self.echoes.push_back(message);
+        }
+    }
+
     /// `taken` is empty before; afterwards it holds what follows.
     fn find(&mut self, taken: &mut VecDeque<Note>) -> Option<Found> {
         if let Some(code) = self.closing.take() {
@@ -195,6 +225,12 @@ impl Content {
         std::mem::swap(&mut self.notes, taken);
         if let Some(note) = taken.pop_front() {
             return Some(Found::Note(note));
+        }
+        if let Some((_, notice)) = self.notices.pop_first() {
+            return Some(Found::Note(Note::Notice(notice)));
+        }
+        if let Some(message) = self.echoes.pop_front() {
+            return Some(Found::Note(Note::EchoOf(message)));
         }
         let missed = std::mem::take(&mut self.missed);
         (missed != Missed::default()).then_some(Found::Missed(missed))
@@ -221,11 +257,51 @@ mod tests {
         mailbox.put(removed());
         mailbox.wake(Class::Event);
         for _ in 0..NOTES_MAX {
-            assert!(matches!(reader.try_next(), Some(Found::Note(_))));
+            assert!(matches!(reader.try_next(), Some(Found::Note(Note::Notice(notice))) if matches!(*notice, Notice::Typing { .. })));
         }
+        assert!(matches!(reader.try_next(), Some(Found::Note(Note::Notice(notice))) if matches!(*notice, Notice::Removed { .. })));
         let Some(Found::Missed(missed)) = reader.try_next() else { panic!("nothing was missed") };
-        assert!(missed.wakes(Class::Event) && !missed.wakes(Class::Chat) && missed.receipts() && missed.ended());
+        assert!(missed.wakes(Class::Event) && !missed.wakes(Class::Chat) && missed.receipts() && !missed.ended());
         assert!(reader.try_next().is_none());
+    }
+
+    fn online(user: usize, is_online: bool) -> Note {
+        let (user, at) = (crate::domain::ExternalId::try_from(format!("user-{user}")).unwrap(), time::OffsetDateTime::UNIX_EPOCH);
+        Note::Notice(Encoded::new(if is_online { Notice::Online { user, at } } else { Notice::Offline { user, last_seen: at } }))
+    }
+
+    /// Broken by dropping what does not fit.
+    #[test]
+    fn of_notices_that_do_not_fit_the_last_one_of_each_subject_is_told_and_so_are_echoes() {
+        let (mailbox, mut reader) = mailbox();
+        for _ in 0..NOTES_MAX {
+            mailbox.put(notice());
+        }
+        for is_online in [true, false, true, false] {
+            (0..2_000).for_each(|user| mailbox.put(online(user, is_online)));
+        }
+        let message = MessageId::generate();
+        mailbox.put(Note::EchoOf(message));
+        assert!(matches!(reader.try_next(), Some(Found::Note(_))));
+        // There is room again, but this one comes after those that wait.
+        mailbox.put(online(7, true));
+        let found: Vec<Found> = std::iter::from_fn(|| reader.try_next()).skip(NOTES_MAX - 1).collect();
+        assert_eq!(found.len(), 2_000 + 1);
+        let onlines =
+            found.iter().filter(|found| matches!(found, Found::Note(Note::Notice(notice)) if matches!(**notice, Notice::Online { .. })));
+        assert_eq!(onlines.count(), 1);
+        assert!(matches!(found.last(), Some(Found::Note(Note::EchoOf(of))) if *of == message));
+    }
+
+    #[test]
+    fn a_session_that_is_too_far_behind_is_closed_and_typing_alone_closes_none() {
+        let (mailbox, mut reader) = mailbox();
+        (0..2 * NOTICES_MAX).for_each(|_| mailbox.put(notice()));
+        assert!(matches!(reader.try_next(), Some(Found::Note(_))));
+        (0..NOTICES_MAX).for_each(|_| mailbox.put(removed()));
+        assert!(locked(&mailbox.0).notices.len() <= NOTICES_MAX);
+        while let Some(Found::Note(_)) = reader.taken.pop_front().map(Found::Note) {}
+        assert!(matches!(reader.try_next(), Some(Found::Closing(Code::TooSlow))));
     }
 
     #[tokio::test]

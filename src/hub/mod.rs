@@ -1,7 +1,7 @@
 //! The sessions of this node: user → mailboxes of live sessions, and which session watches the presence of which users.
 //!
 //! Everything that goes through here is a hint. A mailbox is bounded. A note that does not fit leaves a mark
-//! ("look for yourself"), and the session finds in the database what it was not told.
+//! ("check the database"), and the session finds in the database what it was not told.
 
 mod mailbox;
 mod watchers;
@@ -18,7 +18,7 @@ use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
 use crate::protocol::Code;
 use crate::protocol::event::{Encoded, Notice};
 use watchers::Watchers;
-pub use watchers::WatchesTooMany;
+pub use watchers::{OutdatedWatch, WatchesTooMany};
 
 /// A live session as the hub knows it.
 #[derive(Debug, Clone)]
@@ -160,30 +160,31 @@ impl Hub {
         self.each(user, |mailbox| mailbox.wake(class));
     }
 
-    /// Something may wait for everybody in this class: every session looks.
+    /// Something may wait for everybody in this class: every session reads a page.
     pub fn wake_everybody(&self, class: Class) {
         for entry in &self.users {
             entry.value().iter().for_each(|registered| registered.mailbox.wake(class));
         }
     }
 
-    /// Receipts for this user did not fit somewhere: its sessions look at the marks.
-    pub fn look_at_marks(&self, user: UserId) {
-        self.each(user, Mailbox::look_at_marks);
+    /// Receipts for this user did not fit somewhere: its sessions check the marks.
+    pub fn check_marks(&self, user: UserId) {
+        self.each(user, Mailbox::check_marks);
     }
 
-    /// Something that waited for this user has ended: its sessions look at what they hold.
+    /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
-        self.each(user, Mailbox::look_at_rows);
+        self.each(user, Mailbox::check_rows);
     }
 
-    /// Anything may have been missed by anybody: every session looks for itself.
-    pub fn wake_all(&self) {
+    /// Anything may have been missed by anybody: every session checks everything.
+    pub fn check_all(&self) {
         for entry in &self.users {
             for registered in entry.value() {
-                registered.mailbox.look();
+                registered.mailbox.check_all();
             }
         }
+        self.watchers.outdate_all();
     }
 
     /// Tells something to every session of a user.
@@ -204,8 +205,44 @@ impl Hub {
     ///
     /// # Errors
     /// [`WatchesTooMany`]: it would watch more than [`PRESENCE_WATCHED_MAX`](crate::domain::limits::PRESENCE_WATCHED_MAX). Nothing has changed.
-    pub fn watch(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
-        self.watchers.add(watcher, mailbox, watched)
+    pub fn watch(&self, watcher: SessionId, asker: UserId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
+        self.watchers.add(watcher, asker, mailbox, watched)
+    }
+
+    /// Those who watch a user have read whether it is online.
+    pub fn learn_presence(&self, user: UserId, is_online: bool) {
+        self.watchers.learn(user, is_online);
+    }
+
+    /// These users have left a chat: whom they may see, and who may see them, is to be checked.
+    pub fn check_watches(&self, users: &[UserId]) {
+        let sessions = |user| self.users.get(&user).map(|all| all.iter().map(|registered| registered.session).collect());
+        self.watchers.outdate(users, |user| sessions(user).unwrap_or_default());
+    }
+
+    /// Waits until something that sessions watch is to be checked. May return without reason.
+    pub async fn watches_outdated(&self) {
+        self.watchers.outdated().await;
+    }
+
+    /// Pairs of an asker and a user to check, at most `pairs_max`; empty: none is left.
+    pub fn take_outdated_watches(&self, pairs_max: usize) -> Vec<OutdatedWatch> {
+        self.watchers.take_outdated(pairs_max)
+    }
+
+    /// These pairs could not be checked: they are to be checked again.
+    pub fn put_back_watches(&self, pairs: &[OutdatedWatch]) {
+        self.watchers.put_back(pairs);
+    }
+
+    /// The asker of this pair may no longer see the user.
+    pub fn end_watch(&self, pair: OutdatedWatch) {
+        self.watchers.end(pair);
+    }
+
+    /// The state of the user of this pair was read. Those who watch it are told by `notice`, unless they know it.
+    pub fn confirm_watch(&self, pair: OutdatedWatch, is_online: bool, notice: impl FnOnce() -> Notice) {
+        self.watchers.confirm(pair, is_online, notice);
     }
 
     /// Pairs of a session and a user that it watches.

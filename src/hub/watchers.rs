@@ -1,9 +1,14 @@
 //! The sessions that are told when a user comes online or goes offline.
+//!
+//! A session watches only users whom its own user may see. Where that may have changed, or where a change of presence may not have been
+//! told, the pair of both users is outdated: it is checked against the database, by somebody else.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use tokio::sync::Notify;
 
 use super::mailbox::{Mailbox, Note};
 use crate::domain::limits::PRESENCE_WATCHED_MAX;
@@ -13,9 +18,43 @@ use crate::protocol::event::{Encoded, Notice};
 /// Both directions, so that a session that ends can be forgotten without a search.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
-    by_watched: DashMap<UserId, Vec<(SessionId, Mailbox)>>,
+    by_watched: DashMap<UserId, Watched>,
     by_watcher: DashMap<SessionId, HashSet<UserId>>,
     count: AtomicUsize,
+    outdated: Mutex<BTreeSet<Pair>>,
+    /// Rung when something is outdated.
+    ring: Notify,
+}
+
+/// The user who asked, and the user who is watched for it.
+type Pair = (UserId, UserId);
+
+/// A user who is watched.
+#[derive(Debug, Default)]
+struct Watched {
+    watchers: Vec<Watcher>,
+    /// The state that the watchers were told last; none: they were told nothing, and take the user for offline.
+    is_online: Option<bool>,
+    /// Grows with each watcher that comes and each change that is told.
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    session: SessionId,
+    asker: UserId,
+    mailbox: Mailbox,
+}
+
+/// A pair to check against the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutdatedWatch {
+    /// The user who asked.
+    pub asker: UserId,
+    /// The user who is watched.
+    pub watched: UserId,
+    /// The version of the watched user then.
+    version: u64,
 }
 
 /// The session would watch more users than it may. It watches what it watched before.
@@ -25,16 +64,20 @@ pub struct WatchesTooMany;
 
 impl Watchers {
     /// All of these users, or none where the session would watch too many. Those that it watches already count once.
-    pub(super) fn add(&self, watcher: SessionId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
+    pub(super) fn add(&self, watcher: SessionId, asker: UserId, mailbox: &Mailbox, watched: &[UserId]) -> Result<(), WatchesTooMany> {
         let mut mine = self.by_watcher.entry(watcher).or_default();
         let new: HashSet<UserId> = watched.iter().copied().filter(|user| !mine.contains(user)).collect();
         if mine.len() + new.len() > PRESENCE_WATCHED_MAX {
             return Err(WatchesTooMany);
         }
         self.count.fetch_add(new.len(), Ordering::Relaxed);
-        for user in new {
-            mine.insert(user);
-            self.by_watched.entry(user).or_default().push((watcher, mailbox.clone()));
+        for user in watched {
+            let mut entry = self.by_watched.entry(*user).or_default();
+            // A check that is under way saw the time before this.
+            entry.version += 1;
+            if new.contains(user) && mine.insert(*user) {
+                entry.watchers.push(Watcher { session: watcher, asker, mailbox: mailbox.clone() });
+            }
         }
         Ok(())
     }
@@ -48,40 +91,231 @@ impl Watchers {
         let Some((_, watched)) = self.by_watcher.remove(&watcher) else { return };
         self.count.fetch_sub(watched.len(), Ordering::Relaxed);
         for user in watched {
-            if let Some(mut watchers) = self.by_watched.get_mut(&user) {
-                watchers.retain(|(session, _)| *session != watcher);
-            }
-            self.by_watched.remove_if(&user, |_, watchers| watchers.is_empty());
+            self.remove(user, watcher);
         }
     }
 
     pub(super) fn tell(&self, user: UserId, notice: &Encoded<Notice>) {
-        if let Some(watchers) = self.by_watched.get(&user) {
-            for (_, mailbox) in watchers.iter() {
-                mailbox.put(Note::Notice(notice.clone()));
+        if let Some(mut watched) = self.by_watched.get_mut(&user) {
+            watched.tell(notice);
+        }
+    }
+
+    /// The watchers of this user have read its state.
+    pub(super) fn learn(&self, user: UserId, is_online: bool) {
+        if let Some(mut watched) = self.by_watched.get_mut(&user) {
+            watched.is_online.get_or_insert(is_online);
+        }
+    }
+
+    /// Whom these users may see, and who may see them, may have changed. `sessions` are those of a user.
+    pub(super) fn outdate(&self, users: &[UserId], sessions: impl Fn(UserId) -> Vec<SessionId>) {
+        let mut pairs = BTreeSet::new();
+        for user in users {
+            let asked = sessions(*user).into_iter().filter_map(|session| self.by_watcher.get(&session).map(|watched| watched.clone()));
+            pairs.extend(asked.flatten().map(|watched| (*user, watched)));
+            let watchers =
+                self.by_watched.get(user).map(|watched| watched.watchers.iter().map(|watcher| watcher.asker).collect::<Vec<_>>());
+            pairs.extend(watchers.into_iter().flatten().map(|asker| (asker, *user)));
+        }
+        self.put(pairs);
+    }
+
+    /// Anything may have changed.
+    pub(super) fn outdate_all(&self) {
+        let mut pairs = BTreeSet::new();
+        for watched in &self.by_watched {
+            pairs.extend(watched.watchers.iter().map(|watcher| (watcher.asker, *watched.key())));
+        }
+        self.put(pairs);
+    }
+
+    /// Waits until something is outdated. May return without reason.
+    pub(super) async fn outdated(&self) {
+        self.ring.notified().await;
+    }
+
+    /// Pairs that are outdated, at most `pairs_max`. They count as checked from now on.
+    pub(super) fn take_outdated(&self, pairs_max: usize) -> Vec<OutdatedWatch> {
+        let mut outdated = self.lock();
+        let mut taken = Vec::new();
+        while taken.len() < pairs_max
+            && let Some((asker, watched)) = outdated.pop_first()
+        {
+            taken.extend(self.by_watched.get(&watched).map(|known| OutdatedWatch { asker, watched, version: known.version }));
+        }
+        taken
+    }
+
+    /// These pairs could not be checked.
+    pub(super) fn put_back(&self, pairs: &[OutdatedWatch]) {
+        self.put(pairs.iter().map(|pair| (pair.asker, pair.watched)).collect());
+    }
+
+    /// The asker may no longer see the user: its sessions watch it no more. Where either has changed since the pair was taken, it is
+    /// checked again.
+    pub(super) fn end(&self, pair: OutdatedWatch) {
+        let of_asker = |watched: &Watched| -> Vec<SessionId> {
+            watched.watchers.iter().filter(|watcher| watcher.asker == pair.asker).map(|watcher| watcher.session).collect()
+        };
+        let sessions = self.by_watched.get(&pair.watched).map(|watched| of_asker(&watched)).unwrap_or_default();
+        for session in sessions {
+            // Both under one lock, in the order of `add`: a session that asks for the user meanwhile gets it.
+            let Some(mut mine) = self.by_watcher.get_mut(&session) else { continue };
+            if !self.is_current(pair) {
+                return self.put_back(&[pair]);
             }
+            if mine.remove(&pair.watched) {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.remove(pair.watched, session);
+            }
+        }
+    }
+
+    /// The user is online, or is not: its watchers are told unless they were. Where it has changed since the pair was taken, it is
+    /// checked again.
+    pub(super) fn confirm(&self, pair: OutdatedWatch, is_online: bool, notice: impl FnOnce() -> Notice) {
+        let Some(mut watched) = self.by_watched.get_mut(&pair.watched) else { return };
+        if watched.version != pair.version {
+            drop(watched);
+            self.put_back(&[pair]);
+        } else if watched.is_online.unwrap_or(false) != is_online {
+            watched.tell(&Encoded::new(notice()));
+            // Other pairs of this user that were taken with this one are no less true for it.
+            watched.version = pair.version;
+        }
+    }
+
+    fn is_current(&self, pair: OutdatedWatch) -> bool {
+        self.by_watched.get(&pair.watched).is_none_or(|watched| watched.version == pair.version)
+    }
+
+    fn remove(&self, user: UserId, watcher: SessionId) {
+        if let Some(mut watched) = self.by_watched.get_mut(&user) {
+            watched.watchers.retain(|other| other.session != watcher);
+        }
+        self.by_watched.remove_if(&user, |_, watched| watched.watchers.is_empty());
+    }
+
+    fn put(&self, pairs: BTreeSet<Pair>) {
+        if !pairs.is_empty() {
+            self.lock().extend(pairs);
+            self.ring.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Pair>> {
+        // Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn tell(&mut self, notice: &Encoded<Notice>) {
+        self.version += 1;
+        self.is_online = Some(matches!(**notice, Notice::Online { .. }));
+        for watcher in &self.watchers {
+            watcher.mailbox.put(Note::Notice(notice.clone()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
-    use crate::hub::mailbox;
+    use crate::domain::ExternalId;
+    use crate::hub::{Reader, mailbox};
+
+    const ANNA: UserId = UserId(1);
+    const BEN: UserId = UserId(2);
 
     #[test]
     fn a_session_watches_as_many_users_as_it_may_and_more_are_refused_without_a_change() {
         let (watchers, session, (mailbox, _reader)) = (Watchers::default(), SessionId::generate(), mailbox());
         let users = |range: std::ops::Range<i64>| range.map(UserId).collect::<Vec<_>>();
-        watchers.add(session, &mailbox, &users(0..1_999)).unwrap();
-        assert_eq!(watchers.add(session, &mailbox, &users(1_998..2_001)), Err(WatchesTooMany));
+        watchers.add(session, ANNA, &mailbox, &users(0..1_999)).unwrap();
+        assert_eq!(watchers.add(session, ANNA, &mailbox, &users(1_998..2_001)), Err(WatchesTooMany));
         assert_eq!(watchers.count(), 1_999);
         assert!(!watchers.by_watched.contains_key(&UserId(1_999)));
         // Those that it watches already cost nothing, nor does one that is named twice.
-        watchers.add(session, &mailbox, &users(0..2_000)).unwrap();
-        watchers.add(session, &mailbox, &[UserId(7), UserId(7)]).unwrap();
+        watchers.add(session, ANNA, &mailbox, &users(0..2_000)).unwrap();
+        watchers.add(session, ANNA, &mailbox, &[UserId(7), UserId(7)]).unwrap();
         assert_eq!(watchers.count(), 2_000);
         watchers.forget(session);
         assert!(watchers.count() == 0 && watchers.by_watched.is_empty() && watchers.by_watcher.is_empty());
+    }
+
+    /// Anna watches Ben, and was told that he is online.
+    fn watching() -> (Watchers, SessionId, Reader) {
+        let (watchers, session, (mailbox, mut reader)) = (Watchers::default(), SessionId::generate(), mailbox());
+        watchers.add(session, ANNA, &mailbox, &[BEN]).unwrap();
+        watchers.tell(BEN, &Encoded::new(says(true)));
+        assert!(reader.try_next().is_some());
+        (watchers, session, reader)
+    }
+
+    fn says(is_online: bool) -> Notice {
+        let (user, at) = (ExternalId::try_from("ben".to_owned()).unwrap(), OffsetDateTime::UNIX_EPOCH);
+        if is_online { Notice::Online { user, at } } else { Notice::Offline { user, last_seen: at } }
+    }
+
+    #[test]
+    fn a_pair_is_outdated_by_either_of_its_users_and_by_nobody_else() {
+        let (watchers, session, _reader) = watching();
+        let sessions = |user| if user == ANNA { vec![session] } else { Vec::new() };
+        for (users, taken) in [(vec![ANNA], 1), (vec![BEN], 1), (vec![BEN, ANNA], 1), (vec![UserId(3)], 0)] {
+            watchers.outdate(&users, sessions);
+            assert_eq!(watchers.take_outdated(10).len(), taken, "{users:?}");
+        }
+        watchers.outdate_all();
+        assert_eq!(watchers.take_outdated(10).len(), 1);
+        assert!(watchers.take_outdated(10).is_empty());
+    }
+
+    #[test]
+    fn who_may_not_be_seen_any_more_is_watched_no_more() {
+        let (watchers, session, mut reader) = watching();
+        watchers.outdate_all();
+        watchers.end(watchers.take_outdated(1)[0]);
+        assert!(watchers.count() == 0 && watchers.by_watched.is_empty() && watchers.by_watcher.get(&session).unwrap().is_empty());
+        watchers.tell(BEN, &Encoded::new(says(false)));
+        assert!(reader.try_next().is_none());
+    }
+
+    #[test]
+    fn a_state_that_was_not_told_is_told_once_and_one_that_was_is_not() {
+        let (watchers, _, mut reader) = watching();
+        for (is_online, told) in [(true, 0), (false, 1), (false, 0)] {
+            watchers.outdate_all();
+            watchers.confirm(watchers.take_outdated(1)[0], is_online, || says(is_online));
+            assert_eq!(std::iter::from_fn(|| reader.try_next()).count(), told, "{is_online}");
+        }
+    }
+
+    /// Else a check would tell what was true before, or end what was asked for after it.
+    #[test]
+    fn what_changes_while_it_is_checked_is_checked_again() {
+        let (watchers, session, mut reader) = watching();
+        let (mailbox, _other) = mailbox();
+        let changes: [&dyn Fn(); 2] = [&|| watchers.tell(BEN, &Encoded::new(says(true))), &|| {
+            watchers.add(session, ANNA, &mailbox, &[BEN]).unwrap();
+        }];
+        for change in changes {
+            for ends in [true, false] {
+                watchers.outdate_all();
+                let pair = watchers.take_outdated(1)[0];
+                change();
+                while reader.try_next().is_some() {}
+                if ends {
+                    watchers.end(pair)
+                } else {
+                    watchers.confirm(pair, false, || says(false))
+                }
+                assert!(watchers.count() == 1 && reader.try_next().is_none());
+                assert_eq!(watchers.take_outdated(1).len(), 1, "once more");
+            }
+        }
     }
 }

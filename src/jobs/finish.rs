@@ -14,7 +14,7 @@ use crate::store::{self, Store};
 const EVERY: Duration = Duration::from_secs(1);
 /// Messages of a chat whose rows end in one transaction: some 20 ms.
 const MESSAGES_AT_ONCE: i32 = 1_000;
-/// Members whose marks move in one transaction, each past 5,000 messages at most.
+/// Members whose marks move in one transaction, past 5,000 messages of all together at most: some 20 ms.
 const MEMBERS_AT_ONCE: i32 = 4;
 
 /// The job.

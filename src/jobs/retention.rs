@@ -26,7 +26,7 @@ const PLACES_AT_ONCE: i32 = 500;
 /// Rows that one pass removes, at most and at least.
 const ROWS_MAX: i32 = 1_000;
 const ROWS_MIN: i32 = 50;
-/// A pass should take no longer than this: whoever writes to an inbox that it purges waits for it.
+/// A pass should take no longer than this: sessions that write to an inbox wait for its purge.
 const PASS_TIME: Duration = Duration::from_millis(25);
 /// The pause after a pass is this many times the time of the pass.
 const PAUSE_FACTOR: u32 = 3;

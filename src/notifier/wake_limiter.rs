@@ -14,7 +14,7 @@ const WAKES_MAX: usize = 1_000;
 
 /// The thing that a user's sessions are to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum LookAt {
+pub(super) enum Check {
     /// The inboxes.
     Inboxes,
     /// The marks of the user's messages.
@@ -25,15 +25,15 @@ pub(super) enum LookAt {
 #[derive(Debug, Default)]
 pub(super) struct WakeLimiter {
     /// Woken in this round.
-    woken: HashSet<(UserId, LookAt)>,
-    waiting: VecDeque<(UserId, LookAt)>,
-    listed: HashSet<(UserId, LookAt)>,
+    woken: HashSet<(UserId, Check)>,
+    waiting: VecDeque<(UserId, Check)>,
+    listed: HashSet<(UserId, Check)>,
 }
 
 impl WakeLimiter {
     /// True: this user is to be woken now. False: a later round wakes it.
-    pub(super) fn admit(&mut self, user: UserId, look_at: LookAt) -> bool {
-        let wake = (user, look_at);
+    pub(super) fn admit(&mut self, user: UserId, check: Check) -> bool {
+        let wake = (user, check);
         let is_now = self.waiting.is_empty() && self.woken.len() < WAKES_MAX && self.woken.insert(wake);
         if !is_now && self.listed.insert(wake) {
             self.waiting.push_back(wake);
@@ -42,8 +42,8 @@ impl WakeLimiter {
     }
 
     /// A round has passed: those who are to be woken now. Empty: nothing waits, and no round is to be counted until another wake.
-    pub(super) fn next_round(&mut self) -> Vec<(UserId, LookAt)> {
-        let wakes: Vec<(UserId, LookAt)> = self.waiting.drain(..self.waiting.len().min(WAKES_MAX)).collect();
+    pub(super) fn next_round(&mut self) -> Vec<(UserId, Check)> {
+        let wakes: Vec<(UserId, Check)> = self.waiting.drain(..self.waiting.len().min(WAKES_MAX)).collect();
         for wake in &wakes {
             self.listed.remove(wake);
         }
@@ -64,23 +64,23 @@ mod tests {
     #[test]
     fn a_user_is_woken_at_once_and_again_in_the_next_round_however_often_it_is_named() {
         let mut limiter = WakeLimiter::default();
-        assert!(limiter.admit(ANNA, LookAt::Inboxes) && limiter.admit(ANNA, LookAt::Marks));
-        assert!((0..100_000).all(|_| !limiter.admit(ANNA, LookAt::Inboxes)));
-        assert_eq!(limiter.next_round(), [(ANNA, LookAt::Inboxes)]);
-        assert!(!limiter.admit(ANNA, LookAt::Inboxes), "the round has woken it already");
-        assert_eq!(limiter.next_round(), [(ANNA, LookAt::Inboxes)]);
+        assert!(limiter.admit(ANNA, Check::Inboxes) && limiter.admit(ANNA, Check::Marks));
+        assert!((0..100_000).all(|_| !limiter.admit(ANNA, Check::Inboxes)));
+        assert_eq!(limiter.next_round(), [(ANNA, Check::Inboxes)]);
+        assert!(!limiter.admit(ANNA, Check::Inboxes), "the round has woken it already");
+        assert_eq!(limiter.next_round(), [(ANNA, Check::Inboxes)]);
         assert_eq!(limiter.next_round(), []);
-        assert!(limiter.admit(ANNA, LookAt::Inboxes));
+        assert!(limiter.admit(ANNA, Check::Inboxes));
     }
 
     #[test]
     fn of_many_users_only_so_many_are_woken_in_a_round_and_none_is_left_out() {
         let users = i64::try_from(WAKES_MAX).unwrap() * 5 / 2;
         let mut limiter = WakeLimiter::default();
-        let now = (0..users).filter(|user| limiter.admit(UserId(*user), LookAt::Inboxes)).count();
+        let now = (0..users).filter(|user| limiter.admit(UserId(*user), Check::Inboxes)).count();
         assert_eq!(now, WAKES_MAX);
         // The others come in their order, although the first ones are named again and again.
-        assert!((0..10).all(|user| !limiter.admit(UserId(user), LookAt::Inboxes)));
+        assert!((0..10).all(|user| !limiter.admit(UserId(user), Check::Inboxes)));
         let mut woken = Vec::new();
         loop {
             let round = limiter.next_round();

@@ -1,5 +1,5 @@
 //! The leases of this node's users: made when a user comes, removed a grace after the last connection went, so that a
-//! reconnect, also to another node, is nobody's news.
+//! reconnect, also to another node, is told to nobody.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,7 @@ impl Pending {
         users
     }
 
-    /// Those who went before this instant.
+    /// The users who went before this instant.
     fn take_went(&mut self, before: Instant) -> Vec<(UserId, Instant)> {
         let mut users = Vec::new();
         while let Some((at, user)) = self.order.front().copied()

@@ -3,10 +3,11 @@
 //! A node's heartbeat renews all its leases with one row. What changes is written in batches, a moment after the fact, and
 //! never waited for by a connection. Only the database's clock counts. Presence is a hint: no message depends on it.
 //!
-//! In reading order: `leases` (users of this node come and go), `registry` (nodes do).
+//! In reading order: `leases` (users of this node come and go), `registry` (nodes do), `watches` (what sessions were not told of).
 
 mod leases;
 mod registry;
+mod watches;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,6 +84,7 @@ impl Presence {
         };
         let keeper = Keeper::new(node.clone(), settings.grace, pending, ring);
         tasks.spawn(stop.clone().run_until_cancelled_owned(keeper.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watches::run(node.clone())));
         let registry = Registry { node, settings, presence: presence.clone() };
         tasks.spawn(stop.clone().run_until_cancelled_owned(registry.run()));
         Ok(presence)

@@ -48,9 +48,9 @@ impl Registry {
             // It may have told nobody of its last commits, or too much before it was known here.
             info!(
                 "a node that was not stopped in order is taken out, as after a kill of this service, or one has told much before it was \
-                 known: sessions look for what they were not told"
+                 known: sessions check for what they were not told"
             );
-            self.node.notifier.look();
+            self.node.notifier.check_all();
         }
         if came {
             self.node.say_hello();

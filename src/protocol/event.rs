@@ -139,6 +139,28 @@ pub enum Notice {
     },
 }
 
+/// The thing of which a notice tells the state. Of notices of one subject the last one counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoticeSubject {
+    /// A member types in a chat, or not.
+    Typing(ChatId, ExternalId),
+    /// A user is online, or not.
+    Presence(ExternalId),
+    /// The user who is told is in a chat, or not.
+    Membership(ChatId),
+}
+
+impl Notice {
+    /// The thing of which it tells the state.
+    pub fn subject(&self) -> NoticeSubject {
+        match self {
+            Self::Typing { chat, user, .. } => NoticeSubject::Typing(*chat, user.clone()),
+            Self::Online { user, .. } | Self::Offline { user, .. } => NoticeSubject::Presence(user.clone()),
+            Self::Added { chat, .. } | Self::Removed { chat, .. } => NoticeSubject::Membership(*chat),
+        }
+    }
+}
+
 /// A value that many clients are told, with its encoded form beside it: each codec makes its own once, however many
 /// clients it writes to. Clones share both.
 #[derive(Debug)]

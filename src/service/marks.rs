@@ -20,7 +20,7 @@ pub struct OverviewQuery {
     /// Only marks that have moved since then; none: the latest marks.
     pub since: Option<MarksCursor>,
     /// The place from which a look goes on; none: it begins.
-    pub further: Option<PageToken>,
+    pub page_token: Option<PageToken>,
     /// The device of the connection.
     pub device: Option<DeviceId>,
 }
@@ -28,10 +28,10 @@ pub struct OverviewQuery {
 impl Service {
     /// Looks at all chats of a user at once. However long the database is away or busy, the session gets its answer.
     pub async fn overview(&self, query: OverviewQuery) -> Overview {
-        let OverviewQuery { user, since, further, device } = query;
+        let OverviewQuery { user, since, page_token, device } = query;
         loop {
             let read = match self.admission.admit_request(&user.external).await {
-                Ok(_admission) => self.store.overview(user.user, since.as_ref(), further.clone(), device.as_ref()).await,
+                Ok(_admission) => self.store.overview(user.user, since.as_ref(), page_token.clone(), device.as_ref()).await,
                 Err(_) => {
                     // The user asks for too much at once: this waits as what could not be read.
                     tokio::time::sleep(PAUSE).await;

@@ -1,14 +1,19 @@
 //! Joining and leaving groups. Connected users are told of it after the commit.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::timeout;
 
 use super::announce::{MembershipChange, announce};
-use super::{Refusal, Service};
+use super::{Admission, Refusal, Service};
+use crate::delivery::Turn;
 use crate::domain::{ChatId, ChatSeq, ExternalId, Profile, UserId, limits};
-use crate::store;
+use crate::store::{self, Adding, UnknownUsers};
 
-/// A number that no user has.
-const NOBODY: UserId = UserId(0);
+/// The time for which a change that has its turn may wait for a permit.
+const PERMIT_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// The members that joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +42,19 @@ impl Service {
     pub async fn add_members(&self, caller: &Profile, chat: ChatId, names: &[ExternalId]) -> Result<MembersAdded, Refusal> {
         // It costs as much as a message to everybody concerned, and counts as one.
         self.delivery.limits().check_send(caller.user)?;
-        let mut users = self.find_members(caller, chat, names).await?;
-        users.extend(self.make_named(caller, &users, names).await?);
-        let numbers: Vec<UserId> = users.into_values().collect();
-        let adding = self.in_turn(chat, self.store.add_members(caller.user, chat, &numbers));
-        let joined = self.ask(&caller.external, "adding members", adding).await?.ok_or(Refusal::BUSY)??;
+        let add = |unknown| self.in_turn(caller, chat, "adding members", self.store.add_members(caller.user, chat, names, unknown));
+        let mut added = add(UnknownUsers::Count).await?;
+        if let Adding::Unknown(unknown) = added {
+            // They are charged to a caller that has the right to name them, and made then.
+            self.delivery.limits().check_named_users(caller.user, unknown)?;
+            added = add(UnknownUsers::Make).await?;
+            self.metrics.users_named.inc_by(unknown as u64);
+        }
+        let joined = match added {
+            Adding::Done(joined) => joined,
+            Adding::Refused(refused) => return Err(refused.into()),
+            Adding::Unknown(_) => return Err(Refusal::Internal),
+        };
         let added = MembersAdded { users: externals(&joined.users), joined_seq: joined.seq };
         announce(self, chat, caller, &MembershipChange::Joined(joined));
         Ok(added)
@@ -55,40 +68,49 @@ impl Service {
     /// [`Refusal::Unavailable`], or a defect.
     pub async fn remove_members(&self, caller: &Profile, chat: ChatId, names: &[ExternalId]) -> Result<MembersRemoved, Refusal> {
         self.delivery.limits().check_send(caller.user)?;
-        let removing = async {
-            let users = self.known_or_nobody(names).await?;
-            self.in_turn(chat, self.store.remove_members(caller.user, chat, &users)).await
-        };
-        let left = self.ask(&caller.external, "removing members", removing).await?.ok_or(Refusal::BUSY)??;
+        let removing = self.store.remove_members(caller.user, chat, names);
+        let left = self.in_turn(caller, chat, "removing members", removing).await??;
         let removed = MembersRemoved { users: externals(&left.users), left_seq: left.seq };
         announce(self, chat, caller, &MembershipChange::Left(left));
         Ok(removed)
     }
 
-    /// Changes a chat when it is this change's turn. None: others change the chat, and the turn did not come in time.
-    async fn in_turn<T>(&self, chat: ChatId, change: impl Future<Output = store::Result<T>>) -> store::Result<Option<T>> {
-        let Some(turn) = self.delivery.turns().change(chat).await else { return Ok(None) };
+    /// Changes a chat when it is this change's turn. `what` is done, in words for the log.
+    async fn in_turn<T>(
+        &self,
+        caller: &Profile,
+        chat: ChatId,
+        what: &'static str,
+        change: impl Future<Output = store::Result<T>>,
+    ) -> Result<T, Refusal> {
+        let (turn, _admission) = self.turn(caller, chat).await?;
         let changed = change.await;
         if !self.notifier.is_alone() {
             turn.end_after_a_pause();
         }
-        changed.map(Some)
+        changed.map_err(|cause| Refusal::of(&cause, what))
     }
 
-    /// Those of these users that there are. Where some are not, it looks first whether the caller may add them: nothing is made for
-    /// somebody who may not.
-    async fn find_members(&self, caller: &Profile, chat: ChatId, names: &[ExternalId]) -> Result<HashMap<ExternalId, UserId>, Refusal> {
-        let looking = async {
-            let known = self.store.known_users(names).await?;
-            let unknown = names.iter().filter(|name| !known.contains_key(name)).count();
-            let numbers: Vec<UserId> = known.values().copied().collect();
-            let refused = if unknown == 0 { None } else { self.store.why_not_add(caller.user, chat, &numbers, unknown).await? };
-            Ok((known, refused))
-        };
-        match self.ask(&caller.external, "adding members", looking).await? {
-            (known, None) => Ok(known),
-            (_, Some(refused)) => Err(refused.into()),
+    /// The turn to change a chat, with a permit to ask the database. A change that waits for its turn holds no permit: the caller has
+    /// few of them, and its other requests need them.
+    async fn turn(&self, caller: &Profile, chat: ChatId) -> Result<(Turn, Admission), Refusal> {
+        let turns = self.delivery.turns();
+        let admission = self.admit(&caller.external).await?;
+        // As a rule nobody else changes the chat, or sends to it.
+        if let Some(turn) = turns.change(chat).now_or_never().flatten() {
+            return Ok((turn, admission));
         }
+        drop(admission);
+        let _place = self.changes.enter(caller.user).await?;
+        let turn = turns.change(chat).await.ok_or(Refusal::BUSY)?;
+        // Others wait behind it for the turn: a caller that asks for much at once must not keep them.
+        let admission = timeout(PERMIT_WAIT_MAX, self.admit(&caller.external)).await.map_err(|_| Refusal::BUSY)??;
+        Ok((turn, admission))
+    }
+
+    /// Changes of members by this user that wait for their turns, for tests that look inside.
+    pub fn changes_waiting(&self, user: UserId) -> usize {
+        self.changes.waiting(user)
     }
 
     /// Makes the users of these names that are not known, and returns them. They are charged to the caller, who has the right to
@@ -122,13 +144,6 @@ impl Service {
             self.metrics.users_named.inc_by(names.len() as u64);
         }
         Ok(made)
-    }
-
-    /// The numbers of these users, and one that no user has where a name is that of nobody: only an admin may name others than itself.
-    async fn known_or_nobody(&self, names: &[ExternalId]) -> store::Result<Vec<UserId>> {
-        let known = self.store.known_users(names).await?;
-        let nobody = names.iter().any(|name| !known.contains_key(name)).then_some(NOBODY);
-        Ok(known.into_values().chain(nobody).collect())
     }
 }
 

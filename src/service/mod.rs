@@ -4,7 +4,7 @@
 //! knows JSON, axum or sockets. Whatever goes wrong is a [`Refusal`]. Everything that a client can make the database do
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
-//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce`, `inbox`, `marks`, `echoes`, `presence`,
+//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `inbox`, `marks`, `echoes`, `presence`,
 //! `feeds` and `events`, `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
@@ -22,6 +22,7 @@ mod readiness;
 mod sessions;
 
 mod announce;
+mod changes;
 
 mod admission;
 mod batcher;
@@ -61,6 +62,7 @@ use crate::notifier::Notifier;
 use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
 use budget::Budgets;
+use changes::ChangePlaces;
 use events::PublishQueue;
 use fallback_poll::FallbackPoll;
 use feed_wakes::FeedWakes;
@@ -110,6 +112,7 @@ pub struct Service {
     clock: Clock,
     budgets: Budgets,
     admission: AdmissionQueue,
+    changes: ChangePlaces,
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
     events: PublishQueue,
@@ -137,6 +140,7 @@ impl Service {
             clock,
             budgets,
             admission,
+            changes: ChangePlaces::default(),
             fallback_poll,
             low_watermarks,
             events: PublishQueue::default(),
@@ -203,11 +207,16 @@ impl Service {
     /// # Errors
     /// The refusal of the admission: [`Refusal::Busy`] or [`Refusal::Unavailable`]. Nothing was asked then.
     async fn try_asking<T>(&self, user: &ExternalId, asked: impl Future<Output = store::Result<T>>) -> Result<store::Result<T>, Refusal> {
-        let _admission = tokio::select! {
-            biased;
-            admitted = self.admission.admit_request(user) => admitted?,
-            () = self.health().gone() => return Err(Refusal::Unavailable),
-        };
+        let _admission = self.admit(user).await?;
         Ok(asked.await)
+    }
+
+    /// A permit to ask the database for what this user wants.
+    async fn admit(&self, user: &ExternalId) -> Result<Admission, Refusal> {
+        tokio::select! {
+            biased;
+            admitted = self.admission.admit_request(user) => admitted,
+            () = self.health().gone() => Err(Refusal::Unavailable),
+        }
     }
 }

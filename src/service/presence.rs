@@ -45,14 +45,24 @@ impl Service {
         let read = async {
             let known = self.store.presence(asker.user, &users).await?;
             let watched: Vec<UserId> = known.iter().map(|(_, known)| known.user).collect();
-            if self.hub.watch(session, mailbox, &watched).is_err() {
+            if self.hub.watch(session, asker.user, mailbox, &watched).is_err() {
                 return Ok(None);
             }
             // Once more: nobody was told of a user that came or went before this.
-            self.store.presence(asker.user, &users).await.map(Some)
+            let seen = self.store.presence(asker.user, &users).await?;
+            self.watch_only_whom_it_sees(asker, &watched, &seen);
+            Ok(Some(seen))
         };
         let seen = self.ask_for(&asker.external, 2 * users.len(), "reading presence", read).await?.ok_or(Refusal::WatchesTooMany)?;
         Ok(self.presence_of(users, &seen))
+    }
+
+    /// Notes that the watchers know what was read. A user who is not among it was seen before: one of the two has left the chat meanwhile.
+    fn watch_only_whom_it_sees(&self, asker: &Profile, watched: &[UserId], seen: &[(ExternalId, Known)]) {
+        seen.iter().for_each(|(_, known)| self.hub.learn_presence(known.user, known.online));
+        if seen.len() < watched.len() {
+            self.hub.check_watches(&[asker.user]);
+        }
     }
 
     fn presence_of(&self, users: Vec<ExternalId>, seen: &[(ExternalId, Known)]) -> Vec<PresenceOf> {

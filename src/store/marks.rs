@@ -108,7 +108,7 @@ impl Store {
         &self,
         user: UserId,
         cursor: Option<&MarksCursor>,
-        further: Option<PageToken>,
+        page_token: Option<PageToken>,
         device: Option<&DeviceId>,
     ) -> Result<Overview> {
         let device = device.map(DeviceId::as_str);
@@ -117,12 +117,12 @@ impl Store {
         let row =
             sqlx::query_file!("src/store/sql/overview.sql", user.0, next, large(), device, pending).fetch_one(self.database()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
-        let look = match &further {
-            Some(further) => further.look.clone(),
+        let look = match &page_token {
+            Some(token) => token.look.clone(),
             None => Look { cursor: MarksCursor::of_snapshot(&row.snapshot), snapshot: row.snapshot },
         };
         let (moved, large) = (row.moved.unwrap_or_default(), row.large.unwrap_or_default());
-        let is_first = further.is_none();
+        let is_first = page_token.is_none();
         let mut marks = match cursor {
             Some(_) => self.moved_marks(user, &moved, &since, (!is_first).then_some(look.snapshot.as_str())).await?,
             None => self.latest_marks(user, &moved).await?,
@@ -130,13 +130,13 @@ impl Store {
         let mut rest = Remainder::None(look.cursor.clone());
         // Read after the marks: a mark that passes what has just ended comes with its name.
         if row.ended || !marks.is_empty() {
-            let mut endings = match (cursor, further) {
-                (Some(_), Some(further)) => self.endings_since(user, &since, further, true).await?,
+            let mut endings = match (cursor, page_token) {
+                (Some(_), Some(token)) => self.endings_since(user, &since, token, true).await?,
                 (Some(_), None) => self.endings_since(user, &since, PageToken::first(look), false).await?,
                 (None, _) => self.endings_latest(user).await?,
             };
-            if let Some(further) = endings.further.take() {
-                rest = Remainder::From(further);
+            if let Some(token) = endings.page_token.take() {
+                rest = Remainder::From(token);
                 marks.clear();
             }
             endings.name_beside(&mut marks, row.ended);
@@ -216,7 +216,7 @@ impl Store {
         let mut rows = rows.fetch_all(self.database()).await?;
         if i64::try_from(rows.len()).is_ok_and(|rows| rows > LATEST_MAX) {
             rows.pop();
-            endings.further = rows.last().map(|row| PageToken {
+            endings.page_token = rows.last().map(|row| PageToken {
                 transaction: row.ended_xid.parse().unwrap_or(0),
                 message: MessageId(row.message_id),
                 user: UserId(row.user_id),
@@ -354,7 +354,7 @@ impl PageToken {
 struct Endings {
     by_member: BTreeMap<(UserId, ChatId), (String, Vec<Exception>)>,
     /// The start of the next part; none: there is no next part.
-    further: Option<PageToken>,
+    page_token: Option<PageToken>,
 }
 
 impl Endings {

@@ -18,6 +18,26 @@ pub enum NotAllowed {
     TooMany,
 }
 
+/// The treatment of names that the service does not know yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownUsers {
+    /// Nothing is changed, and their number is returned.
+    Count,
+    /// They are made, for a caller that may add them.
+    Make,
+}
+
+/// The outcome of adding members.
+#[derive(Debug)]
+pub enum Adding {
+    /// They are members.
+    Done(Joined),
+    /// Nothing was changed: the caller may add them, but the service does not know so many of the names.
+    Unknown(usize),
+    /// Nothing was changed.
+    Refused(NotAllowed),
+}
+
 /// Users who have just joined.
 #[derive(Debug)]
 pub struct Joined {
@@ -74,45 +94,43 @@ impl Store {
         Ok(())
     }
 
-    /// Why a user may not add these members to a group, and others whom the service does not know yet; none: it may. Seen without a
-    /// lock: [`Store::add_members`] looks again.
-    ///
-    /// # Errors
-    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
-    /// lock. [`Error::Failed`]: a defect.
-    pub async fn why_not_add(&self, caller: UserId, chat: ChatId, users: &[UserId], unknown: usize) -> Result<Option<NotAllowed>> {
-        let (unknown, members_max) = (i64::try_from(unknown).unwrap_or(i64::MAX), i64::try_from(limits::MEMBERS_MAX).unwrap_or(i64::MAX));
-        let asked = sqlx::query_file_scalar!("src/store/sql/may_add_members.sql", caller.0, chat.0, &numbers(users), unknown, members_max);
-        refusal(&asked.fetch_one(self.database()).await?)
-    }
-
-    /// Adds members to a group. May be repeated: users who are in it already are passed over.
+    /// Adds members to a group by their names. May be repeated: users who are in it already are passed over.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
-    pub async fn add_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Joined, NotAllowed>> {
+    pub async fn add_members(&self, caller: UserId, chat: ChatId, names: &[ExternalId], unknown: UnknownUsers) -> Result<Adding> {
         let members_max = i32::try_from(limits::MEMBERS_MAX).unwrap_or(i32::MAX);
-        let rows = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &numbers(users), members_max)
+        let makes = unknown == UnknownUsers::Make;
+        let rows = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &texts(names), makes, members_max)
             .fetch_all(self.database())
             .await?;
         let first = rows.first().ok_or_else(unexpected)?;
+        if first.outcome == "unknown" {
+            return Ok(Adding::Unknown(rows.len()));
+        }
         if let Some(refused) = refusal(&first.outcome)? {
-            return Ok(Err(refused));
+            return Ok(Adding::Refused(refused));
         }
         let (seq, title) = (ChatSeq(first.joined_seq.unwrap_or_default()), first.title.clone());
         let users = rows.into_iter().filter_map(|row| user(row.user_id, row.external_id)).collect();
-        Ok(Ok(Joined { users, seq, title }))
+        Ok(Adding::Done(Joined { users, seq, title }))
     }
 
-    /// Takes members out of a group, and ends what waits for them there. May be repeated.
+    /// Takes members out of a group by their names, and ends what waits for them there. May be repeated. Names that the service does
+    /// not know count as others than the caller.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
-    pub async fn remove_members(&self, caller: UserId, chat: ChatId, users: &[UserId]) -> Result<std::result::Result<Left, NotAllowed>> {
+    pub async fn remove_members(
+        &self,
+        caller: UserId,
+        chat: ChatId,
+        names: &[ExternalId],
+    ) -> Result<std::result::Result<Left, NotAllowed>> {
         let rows =
-            sqlx::query_file!("src/store/sql/remove_members.sql", chat.0, caller.0, &numbers(users)).fetch_all(self.database()).await?;
+            sqlx::query_file!("src/store/sql/remove_members.sql", chat.0, caller.0, &texts(names)).fetch_all(self.database()).await?;
         let first = rows.first().ok_or_else(unexpected)?;
         if let Some(refused) = refusal(&first.outcome)? {
             return Ok(Err(refused));
@@ -189,6 +207,10 @@ fn refusal(outcome: &str) -> Result<Option<NotAllowed>> {
 
 fn numbers(users: &[UserId]) -> Vec<i64> {
     users.iter().map(|user| user.0).collect()
+}
+
+fn texts(names: &[ExternalId]) -> Vec<String> {
+    names.iter().map(|name| name.as_str().to_owned()).collect()
 }
 
 /// The function and this file do not agree.

@@ -18,6 +18,23 @@ pub struct Known {
     pub online: bool,
 }
 
+/// A user who is watched for an asker.
+#[derive(Debug, Clone)]
+pub struct WatchedUser {
+    /// The user who asked to be told.
+    pub asker: UserId,
+    /// The user who is watched.
+    pub user: UserId,
+    /// Its id outside.
+    pub external: ExternalId,
+    /// Whether the asker may see it: they share a chat, or are one user.
+    pub is_visible: bool,
+    /// It has a lease, of whatever node. The end of a lease is told when it is taken out.
+    pub online: bool,
+    /// By the database's clock: now for a user who is online, else the end of its last connection as far as it is known.
+    pub at: OffsetDateTime,
+}
+
 /// The way in which a user becomes known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coming {
@@ -99,6 +116,22 @@ impl Store {
             .into_iter()
             .filter_map(|row| Some((ExternalId::try_from(row.external_id).ok()?, known(row.user_id, row.seen_at, row.online))))
             .collect())
+    }
+
+    /// The users who are watched for askers, as pairs of asker and user. A pair is left out where the user is unknown.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
+    /// lock. [`Error::Failed`]: a defect.
+    pub async fn watched(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<WatchedUser>> {
+        let (askers, users): (Vec<i64>, Vec<i64>) = pairs.iter().map(|(asker, user)| (asker.0, user.0)).unzip();
+        let rows = sqlx::query_file!("src/store/sql/watched.sql", &askers, &users).fetch_all(self.database()).await?;
+        let watched = rows.into_iter().filter_map(|row| {
+            let (asker, user, at) = (UserId(row.asker), UserId(row.watched), if row.online { row.now } else { row.seen_at });
+            let external = ExternalId::try_from(row.external_id).ok()?;
+            Some(WatchedUser { asker, user, external, is_visible: row.is_visible, online: row.online, at })
+        });
+        Ok(watched.collect())
     }
 
     /// The other members of a chat, at most 500; nobody when the user is not one of them.

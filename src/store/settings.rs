@@ -39,7 +39,7 @@ pub const SETTINGS: [(&str, &str); 8] = [
 /// idle, statements that may take their time, an error that ends a statement and nothing more, and plans by index.
 pub const DEFAULTS: [(&str, &str); 5] = [
     ("idle_session_timeout", "0"),
-    // One that is cancelled says of the database that it is away. What waits for a lock has a limit of its own.
+    // A statement that is cancelled would count as an outage. The wait for a lock has a limit of its own.
     ("statement_timeout", "0"),
     ("exit_on_error", "off"),
     ("enable_indexscan", "on"),

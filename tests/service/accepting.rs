@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::support::fixtures::{
-    Holder, assert_consistent, crowd, delivery, group, lock_chat, number, quoted, refusal, sent, store, text, until, user, users,
+    LockHolder, assert_consistent, crowd, delivery, group, lock_chat, number, quoted, refusal, sent, store, text, until, user, users,
 };
 use crate::support::{Node, SOMEBODY_WAITS, database};
 
@@ -363,7 +363,7 @@ async fn a_client_is_told_busy_and_when_to_come_again() {
     let mut socket = node.connect("alice").await;
     let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bob.user]).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     // More than may be put aside for chats that somebody holds.
     let held: Vec<_> = (0..2_000).map(|n| tokio::spawn(delivery(&node).send(text(&alice, chat, n.to_string())))).collect();
     let shared = Arc::clone(&node.app().context().metrics);

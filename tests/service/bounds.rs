@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Connect, Database, Node, database, direct, fill, group, number, statuses, until_true};
+use crate::support::{Connect, Database, Log, LogLine, Node, database, direct, fill, group, number, statuses, until_true};
 
 async fn start() -> (Database, Node, PgPool) {
     let db = database().await;
@@ -104,6 +104,36 @@ async fn users_that_a_user_names_have_a_rate_of_their_own_and_are_counted_until_
     }
     assert_eq!(counted(&node).await, (501, 2));
     assert_eq!(number(&pool, "select count(*) from users where came_at is null").await, 499);
+    node.stop().await;
+}
+
+/// The statements of a request that adds members, in their order. Those of jobs are not among them.
+fn statements_of_adding(log: &Log) -> Vec<&'static str> {
+    let names = ["add_members", "known_users", "users", "may_add_members"];
+    let of_line = |line: LogLine| names.into_iter().find(|name| line.fields.contains(&format!("-- {name}: ")));
+    log.take().into_iter().filter(|line| line.target == "sqlx::query").filter_map(of_line).collect()
+}
+
+/// Broken by asking for the names first: `known_users` came before `add_members`.
+#[tokio::test]
+async fn adding_members_is_one_statement_where_their_names_are_known_and_two_where_they_are_not() {
+    let (_db, node, pool) = start().await;
+    let chat = group(&pool, &["anna", "ben"]).await;
+    node.connect("eve").await.close().await;
+    let path = format!("/v1/chats/{chat}/members");
+    let log = Log::of_this_thread();
+    for (caller, added, status, statements) in [
+        ("anna", "eve", 200, &["add_members"][..]),
+        ("anna", "eve", 200, &["add_members"]),
+        ("anna", "a-stranger", 200, &["add_members", "add_members"]),
+        ("ben", "eve", 403, &["add_members"]),
+        ("ben", "another-stranger", 403, &["add_members"]),
+    ] {
+        statements_of_adding(&log);
+        let (got, body) = node.api(caller).post(&path, json!({"userIds": [added]})).await;
+        assert_eq!(got, status, "{body}");
+        assert_eq!(statements_of_adding(&log), statements, "{caller} adds {added}");
+    }
     node.stop().await;
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::fixtures::{Holder, assert_consistent, delivery, number, store};
+use crate::support::fixtures::{LockHolder, assert_consistent, delivery, number, store};
 use crate::support::{Node, PATIENCE, SOMEBODY_WAITS, database, direct, until_true, users};
 
 fn name(text: &str) -> ExternalId {
@@ -128,7 +128,7 @@ async fn who_waits_for_a_user_or_a_chat_holds_none_that_comes_later() {
     let [one, two, three] = users(&pool, &["ann", "ben", "cleo"]).await.try_into().unwrap();
     assert!(one < two && two < three, "keys of one digit are in the order of the numbers");
     for (held, first) in [(format!("restante_direct_chat({one}, {two})"), "ben"), ("restante_users(array['new'])".to_owned(), "new")] {
-        let holder = Holder::holds(&db.options(), &format!("select from {held}")).await;
+        let holder = LockHolder::holds(&db.options(), &format!("select from {held}")).await;
         let (waits, other) = (store.clone(), if first == "ben" { "cleo" } else { "ann" });
         let waiting = tokio::spawn(async move {
             let mut batch = DirectBatch::default();
@@ -151,7 +151,7 @@ async fn what_somebody_else_makes_is_waited_for_a_moment_only() {
     let pool = db.pool(2).await;
     let store = Store::new(pool.clone());
     let [alice] = users(&pool, &["alice"]).await.try_into().unwrap();
-    let holder = Holder::holds(&db.options(), "select from restante_users(array['bob'])").await;
+    let holder = LockHolder::holds(&db.options(), "select from restante_users(array['bob'])").await;
     let begun = Instant::now();
     let held = tokio::time::timeout(PATIENCE, ask(&store, &[(alice, "bob", true)])).await.expect("it waits for as long as it takes");
     assert!(matches!(held, Err(Error::Held(_))), "{held:?}");
@@ -170,7 +170,7 @@ async fn a_name_that_is_held_or_refused_by_the_database_takes_no_others_along() 
     let [alice] = users(&pool, &["alice"]).await.try_into().unwrap();
     let rule = "alter table users add constraint nobody_is_called_so check (external_id <> 'refused')";
     sqlx::query(rule).execute(&pool).await.unwrap();
-    let holder = Holder::holds(&db.options(), "select from restante_users(array['held'])").await;
+    let holder = LockHolder::holds(&db.options(), "select from restante_users(array['held'])").await;
     let asked = |other: &str| delivery(&node).ask_direct_chat(UserId(alice), name(other));
     let held = tokio::spawn(asked("held"));
     // They are queued before the task runs: one statement looks for all, and one would make all.

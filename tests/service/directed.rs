@@ -4,17 +4,17 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::fixtures::{Holder, assert_consistent, number};
+use crate::support::fixtures::{LockHolder, assert_consistent, number};
 use crate::support::{Database, Node, Socket, database, direct, until_true};
 
 /// Nobody can be found or made by name: what is sent to a name waits.
-async fn nobody_is_found(db: &Database) -> Holder {
-    Holder::holds(&db.options(), "lock table users in access exclusive mode").await
+async fn nobody_is_found(db: &Database) -> LockHolder {
+    LockHolder::holds(&db.options(), "lock table users in access exclusive mode").await
 }
 
 /// Only bob cannot be made: somebody else is about to.
-async fn bob_is_being_made(db: &Database) -> Holder {
-    Holder::holds(&db.options(), "select from restante_users(array['bob'])").await
+async fn bob_is_being_made(db: &Database) -> LockHolder {
+    LockHolder::holds(&db.options(), "select from restante_users(array['bob'])").await
 }
 
 async fn later(socket: &mut Socket, data: Value) -> String {

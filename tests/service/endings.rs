@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::support::fixtures::{Holder, assert_consistent};
+use crate::support::fixtures::{LockHolder, assert_consistent};
 use crate::support::{Connect, Database, Node, Socket, database, direct, fill, group, statuses, until_true};
 
 /// A node of its own with alice and bob, and a direct chat of both.
@@ -96,7 +96,7 @@ async fn what_has_expired_unseen_is_not_read_by_a_read_beyond_it_and_its_sender_
     let (mut alice, mut bob) = (node.connect("alice").await, node.open(Connect::user("bob").with("window", 1)).await);
     // The job that ends what has expired finds its row locked.
     until_true(&pool, "select exists (select from jobs where name = 'expire' and holder is not null)").await;
-    let holder = Holder::holds(&db.options(), "select from jobs where name = 'expire' for update").await;
+    let holder = LockHolder::holds(&db.options(), "select from jobs where name = 'expire' for update").await;
     let seen = alice.send("bob", "seen").await;
     let short = send_until(&mut alice, "short", &in_two_seconds()).await["data"].clone();
     let long = alice.send("bob", "long").await;

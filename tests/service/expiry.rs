@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::support::fixtures::{Holder, assert_consistent, group, number, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, group, number, users};
 use crate::support::{PATIENCE, database, statuses};
 
 /// Everything that has expired, in one page.
@@ -40,7 +40,7 @@ async fn what_somebody_holds_expires_later_and_the_rest_at_once() {
         format!("select from marks where chat_id = '{}' and user_id = {} for update", chats[0], bob.user.0),
         format!("select from message_status where user_id = {} for update", bob.user.0),
     ] {
-        let holder = Holder::holds(&db.options(), &held).await;
+        let holder = LockHolder::holds(&db.options(), &held).await;
         let (ended, some_held) = sweep(&store).await;
         assert!(some_held && !ended.contains(&messages[0]), "{held}");
         holder.commits().await;

@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::fixtures::{Holder, assert_consistent};
+use crate::support::fixtures::{LockHolder, assert_consistent};
 use crate::support::{Connect, Node, PATIENCE, PrivateServer, Socket, blocking, database, statuses, wait_until};
 
 async fn execute(options: &PgConnectOptions, statements: &'static str) {
@@ -125,7 +125,7 @@ async fn a_message_is_not_confirmed_because_it_is_seen_while_the_standby_does_no
     // Queues behind the lane, and has the chat when the lane's connection ends.
     let holding = tokio::spawn({
         let db = db.clone();
-        async move { Holder::holds(&db, "select from chat_heads for no key update").await }
+        async move { LockHolder::holds(&db, "select from chat_heads for no key update").await }
     });
     until(&db, "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%for no key update')").await;
     execute(&db, END_THE_WAIT).await;

@@ -14,7 +14,7 @@ use restante::domain::{Class, Envelope, FeedId, FeedRange, GapReason, InboxSeq, 
 use restante::store::{EventOutcome, EventRequest, EventTarget, FeedChange, PageRequest, Store};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::support::fixtures::{Holder, assert_consistent, number};
+use crate::support::fixtures::{LockHolder, assert_consistent, number};
 use crate::support::{Database, database, users};
 
 /// A database with users, who have these names.
@@ -105,8 +105,8 @@ impl World {
         number(&self.pool, statement).await
     }
 
-    async fn holds(&self, statements: &str) -> Holder {
-        Holder::holds(&self.db.options(), statements).await
+    async fn holds(&self, statements: &str) -> LockHolder {
+        LockHolder::holds(&self.db.options(), statements).await
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::fixtures::{
-    Holder, acks, assert_consistent, delivery, group, lock_chat, lock_inbox, number, refusal, sent, store, text, until, user, users,
+    LockHolder, acks, assert_consistent, delivery, group, lock_chat, lock_inbox, number, refusal, sent, store, text, until, user, users,
 };
 use crate::support::{Connect, Database, Node, PATIENCE, SOMEBODY_WAITS, database, wait_until};
 
@@ -36,7 +36,7 @@ async fn a_chat_that_somebody_holds_delays_only_itself_and_goes_on_in_order() {
     let node = one_lane(&db).await;
     let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
-    let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(held)).await;
 
     let mut waiting = pin!(join_all((0..3).map(|n| delivery(&node).send(text(&alice, held, n.to_string())))));
     let others = join_all((0..3).map(|n| delivery(&node).send(text(&alice, free, n.to_string()))));
@@ -63,7 +63,7 @@ async fn an_inbox_that_somebody_holds_delays_only_the_chats_of_its_user() {
     let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
     let (with_bob, all) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user, carol.user]).await);
     let without = group(&pool, &[alice.user, carol.user]).await;
-    let holder = Holder::holds(&db.options(), &lock_inbox(bob.user)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_inbox(bob.user)).await;
 
     let mut waiting = pin!(join_all([with_bob, all, with_bob, all].map(|chat| delivery(&node).send(text(&alice, chat, "held")))));
     for _ in 0..10 {
@@ -91,7 +91,7 @@ async fn a_duplicate_that_cannot_be_stood_on_is_not_confirmed_and_the_rest_of_it
     let first = sent(delivery(&node), text(&alice, chat, "once")).await;
     let repeated = SendItem { id: first.message, ..text(&alice, chat, "once") };
     let message = format!("select from messages where id = '{}' for update", first.message.0);
-    let holder = Holder::holds(&db.options(), &format!("{}; {message}", lock_chat(chat))).await;
+    let holder = LockHolder::holds(&db.options(), &format!("{}; {message}", lock_chat(chat))).await;
     let mut again = pin!(delivery(&node).send(repeated));
     for _ in 0..5 {
         sent(delivery(&node), text(&alice, other, "free")).await;
@@ -112,7 +112,7 @@ async fn the_other_inbox_of_a_user_is_no_proof_that_this_one_is_free() {
     let (chat, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, carol.user]).await);
     let feed = group(&pool, &[alice.user, bob.user]).await;
     sqlx::query("update chat_heads set class = 'event' where chat_id = $1").bind(feed.0).execute(&pool).await.unwrap();
-    let holder = Holder::holds(&db.options(), &lock_inbox(bob.user)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_inbox(bob.user)).await;
     let call = format!(
         "select outcomes from restante_accept(array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], \
          array['{chat}', '{feed}', '{free}']::uuid[], array_fill({}::bigint, array[3]), array_fill('text'::text, array[3]), \
@@ -156,7 +156,7 @@ async fn what_came_later_is_not_stored_once_an_earlier_message_of_its_connection
     let delivery = impatient(&db, &store, &tasks, &stop).await;
     let [alice, bob] = users(&store, ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bob.user]).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     let (chain, mut no) = (Chain::begin(), 0);
     let mut send = |chain: Option<&Chain>| {
         no += 1;
@@ -195,7 +195,7 @@ async fn a_chat_that_is_held_for_too_long_is_refused_busy_and_nothing_is_stored(
     let delivery = impatient(&db, &store, &tasks, &stop).await;
     let [alice, bob] = users(&store, ["alice", "bob"]).await;
     let (held, free) = (group(&pool, &[alice.user, bob.user]).await, group(&pool, &[alice.user, bob.user]).await);
-    let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(held)).await;
     let begun = Instant::now();
     let refused = join_all((0..5).map(|n| delivery.send(text(&alice, held, n.to_string()))));
     let refused = tokio::time::timeout(PATIENCE, refused).await.expect("they wait for as long as the chat is held");
@@ -231,7 +231,7 @@ async fn a_chat_that_was_held_is_taken_up_again_while_the_lane_is_under_load() {
             })
         })
         .collect();
-    let holder = Holder::holds(&db.options(), &lock_chat(held)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(held)).await;
     let waiting: Vec<_> = (0..700).map(|n| tokio::spawn(delivery(&node).send(text(&alice, held, n.to_string())))).collect();
     let metrics = Arc::clone(&node.app().context().metrics);
     wait_until("the chat is put aside", || metrics.held_chats.get() == 1).await;
@@ -260,7 +260,7 @@ async fn a_message_that_is_put_aside_is_not_overtaken_by_the_next_of_its_chat() 
         "select from restante_accept(array['{}'::uuid], array['{other}'::uuid], array[{}::bigint], array['text'], array['x'], array[null::text], array[null::timestamptz])",
         messages[1].id, alice.user.0
     );
-    let mut holder = Holder::holds(&db.options(), &accept).await;
+    let mut holder = LockHolder::holds(&db.options(), &accept).await;
     let mut sending = pin!(join_all(messages.into_iter().map(|item| delivery(&node).send(item))));
     let metrics = Arc::clone(&node.app().context().metrics);
     // A first poll queues the send.
@@ -284,7 +284,7 @@ async fn rows_that_somebody_holds_delay_only_the_acks_of_their_user() {
     for n in 0..10 {
         messages.push(sent(delivery(&node), text(&alice, chat, n.to_string())).await.message);
     }
-    let holder = Holder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
     let mut bobs = pin!(join_all(messages.iter().map(|message| delivery(&node).settle(acks(&bob, &[*message])))));
     let carols = join_all(messages.iter().map(|message| delivery(&node).settle(acks(&carol, &[*message]))));
     let carols = tokio::time::timeout(PATIENCE, carols).await.expect("another user waits too");
@@ -321,7 +321,7 @@ async fn acks_that_were_held_are_taken_up_again_while_the_lane_is_under_load() {
             })
         })
         .collect();
-    let holder = Holder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from message_status where user_id = {} for update", bob.user.0)).await;
     let held = tokio::spawn(delivery(&node).settle(acks(&bob, &[message])));
     until(&pool, "the lane waits for bob's row", SOMEBODY_WAITS).await;
     let before = written.load(Ordering::Relaxed);
@@ -346,7 +346,7 @@ async fn an_open_transaction_that_has_sent_from_sql_blocks_nobody() {
         chats.push(group(&pool, &[alice.user, bob.user]).await);
     }
     let send = |chat: &ChatId| format!("select restante_send('{chat}', 'alice', 'from SQL');");
-    let holder = Holder::holds(&db.options(), &chats.iter().map(send).collect::<String>()).await;
+    let holder = LockHolder::holds(&db.options(), &chats.iter().map(send).collect::<String>()).await;
     let metrics = Arc::clone(&node.app().context().metrics);
     for round in 0..5 {
         let answers = join_all(chats.iter().map(|chat| delivery(&node).send(text(&alice, *chat, round.to_string())))).await;
@@ -418,7 +418,7 @@ async fn a_lanes_patience_comes_with_its_statement_whatever_its_connection_was_t
     let read = [ReadRequest { user: bob.user, chat, up_to: rows[0].chat_seq }];
     let settle = SettleBatch { rows, ..SettleBatch::default() };
     let lock_rows = format!("select from message_status where user_id = {} for update", bob.user.0);
-    let holder = Holder::holds(&db.options(), &format!("{}; {lock_rows}", lock_chat(chat))).await;
+    let holder = LockHolder::holds(&db.options(), &format!("{}; {lock_rows}", lock_chat(chat))).await;
     for lock_timeout in [LockTimeout::Usual, LockTimeout::Retry] {
         let all = async {
             [

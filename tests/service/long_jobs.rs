@@ -6,11 +6,11 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{Either, join_all, select};
 use restante::delivery::{Acks, Attempt, AttemptTarget, ReadUpTo};
-use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass, Profile};
+use restante::domain::{ChatId, ChatSeq, DeviceId, InboxSeq, MessageId, PerClass, Profile, UserId};
 use restante::store::{self, StatusRow};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
+use crate::support::fixtures::{LockHolder, acks, assert_consistent, crowd, delivery, group, number, sent, store, text, until, users};
 use crate::support::{Database, Node, database, fill};
 
 /// Jobs that fill one transaction of a lane.
@@ -184,7 +184,7 @@ async fn a_stop_writes_all_parts_of_what_was_queued() {
 async fn a_part_is_repeated_when_the_connection_dies_and_while_somebody_holds_its_rows() {
     let long = Long::start(6_000).await;
     let lock = format!("select from message_status where user_id = {} and class = 'chat' and seq = 5000 for update", long.bob.user.0);
-    let holder = Holder::holds(&long.db.options(), &lock).await;
+    let holder = LockHolder::holds(&long.db.options(), &lock).await;
     let read = tokio::spawn(long.read());
     until(&long.pool, "a part is read", "select max(read_seq) >= 500 from marks").await;
     let hello = long.for_carol().await;
@@ -244,4 +244,34 @@ async fn rejected(of: &Long, rows: Vec<StatusRow>) {
         delivery(&of.node).count_attempt(attempt)
     });
     assert!(join_all(rejects.collect::<Vec<_>>()).await.iter().all(Result::is_ok));
+}
+
+/// Others wait for the locks of a transaction that computes marks. Broken by looking at 20,000 messages of all, or at 50 of each.
+#[tokio::test]
+async fn marks_that_have_far_to_go_move_past_so_many_messages_at_once_however_many_members_they_are_of() {
+    for (members, messages) in [(4, 3_000), (200, 60)] {
+        let db = database().await;
+        let pool = db.pool(1).await;
+        let alice = crate::support::users(&pool, &["alice"]).await[0];
+        let chat = crowd(&pool, members, &[UserId(alice)]).await;
+        fill(&pool, chat.0, "alice", messages).await;
+        let acked = "update message_status set status = 'delivered', delivered_at = clock_timestamp()";
+        sqlx::raw_sql(acked).execute(&pool).await.unwrap();
+        let exact = format!(
+            "select restante_exact_marks(array_fill('{chat}'::uuid, array[{members}]), array_agg(user_id)) from message_status where seq = 1"
+        );
+        let passed = "select sum(delivered_seq)::bigint from marks";
+        sqlx::query(AssertSqlSafe(exact)).execute(&pool).await.unwrap();
+        let mut before = number(&pool, passed).await;
+        assert!((1..=5_000).contains(&before), "{before}");
+        assert_eq!(number(&pool, "select count(*) from marks_behind").await, i64::from(members), "the rest is left to a job");
+        let store = store::Store::new(pool.clone());
+        while store.catch_up_marks(4).await.unwrap() {
+            let after = number(&pool, passed).await;
+            assert!(after - before <= 5_000, "{}", after - before);
+            before = after;
+        }
+        assert_eq!(before, i64::from(members) * i64::from(messages));
+        assert_consistent(&pool).await;
+    }
 }

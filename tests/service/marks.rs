@@ -106,7 +106,7 @@ async fn a_transaction_that_is_forgotten_in_another_database_makes_nobody_be_tol
     let mut frames = alice.until_pong().await;
     for _ in 0..20 {
         for looks in [&node, &other] {
-            looks.app().context().notifier.look();
+            looks.app().context().notifier.check_all();
         }
         frames.extend(alice.until_pong().await);
     }
@@ -118,7 +118,7 @@ async fn a_transaction_that_is_forgotten_in_another_database_makes_nobody_be_tol
     let mut pool = options.connect().await.unwrap();
     let read = "select count(*) from users u, restante_read(array[u.id], array[$1], '{2}', 2000) where u.external_id = 'bob'";
     sqlx::query(read).bind(chat).execute(&mut pool).await.unwrap();
-    node.app().context().notifier.look();
+    node.app().context().notifier.check_all();
     alice.wait("read", |frame| frame["data"]["status"] == "read" && frame["data"]["seq"] == 2 && frame["data"]["kind"] == "mark").await;
     forgotten.close().await.unwrap();
     node.stop().await;
@@ -142,7 +142,7 @@ async fn marks_that_a_transaction_moved_which_was_open_for_long_are_told_when_it
     other.receive(1).await;
     other.ack_up_to(1).await;
     alice.wait("delivered", |frame| frame["data"]["status"] == "delivered").await;
-    node.app().context().notifier.look();
+    node.app().context().notifier.check_all();
     alice.until_pong().await;
     alice.until_pong().await;
     let before = node.open(Connect::user("alice")).await.ready["marksCursor"].clone();
@@ -150,7 +150,7 @@ async fn marks_that_a_transaction_moved_which_was_open_for_long_are_told_when_it
     late.execute("commit").await.unwrap();
     let frames = told(&mut node.open(since(&cursor)).await).await;
     assert_eq!(frames.iter().map(|frame| (&frame["userId"], &frame["status"])).collect::<Vec<_>>(), [(&json!("bob"), &json!("read"))]);
-    node.app().context().notifier.look();
+    node.app().context().notifier.check_all();
     alice.wait("read", |frame| frame["data"]["status"] == "read").await;
     node.stop().await;
 }

@@ -129,7 +129,7 @@ async fn two_nodes_at(urls: [String; 2]) -> (Database, Node, Node) {
     know_one_another(&[&one, &other]).await;
     // Each has heard itself over NATS: that is a look, besides the one at its LISTEN.
     for node in [&one, &other] {
-        wait_until("the node hears itself", || node.app().context().metrics.wakes.of("look").get() >= 2).await;
+        wait_until("the node hears itself", || node.app().context().metrics.wakes.of("check").get() >= 2).await;
     }
     (db, one, other)
 }
@@ -174,7 +174,7 @@ async fn a_stranger_at_the_nats_server_reads_nothing_and_is_believed_in_nothing(
     while letters.len() < 8 {
         letters.push(heard.next().await.unwrap());
     }
-    let looks = [&one, &other].map(|node| node.app().context().metrics.wakes.of("look").get());
+    let looks = [&one, &other].map(|node| node.app().context().metrics.wakes.of("check").get());
     for letter in &letters {
         let text = String::from_utf8(letter.payload.to_vec()).unwrap();
         assert!(!text.contains("secret") && !text.contains("typing") && !text.contains("changes"), "{text}");
@@ -190,7 +190,7 @@ async fn a_stranger_at_the_nats_server_reads_nothing_and_is_believed_in_nothing(
     alice.send("bob", "after it").await;
     assert_eq!(bob.event("message:receive").await["content"], "after it");
     assert!(bob.skipped().iter().all(|frame| frame["event"] != "typing"), "{:?}", bob.skipped());
-    assert_eq!([&one, &other].map(|node| node.app().context().metrics.wakes.of("look").get()), looks);
+    assert_eq!([&one, &other].map(|node| node.app().context().metrics.wakes.of("check").get()), looks);
     assert!(!one.app().context().notifier.is_alone() && !other.app().context().notifier.is_alone());
     one.stop().await;
     other.stop().await;

@@ -120,7 +120,7 @@ async fn what_a_node_has_still_to_tell_when_it_stops_is_told() {
     let ids = users(&pool, &["alice", "bob"]).await;
     let mut bob = other.connect("bob").await;
     fill(&pool, chat, "alice", 1).await;
-    let looks = other.app().context().metrics.wakes.of("look").get();
+    let looks = other.app().context().metrics.wakes.of("check").get();
     let notifier = one.app().context().notifier.clone();
     // More than a few transactions hold, before what counts.
     for _ in 0..10_000 {
@@ -131,7 +131,7 @@ async fn what_a_node_has_still_to_tell_when_it_stops_is_told() {
     bob.event("message:receive").await;
     until_true(&pool, "select count(*) = 1 from nodes where not is_leaving").await;
     wait_until("the other knows that it is alone", || other.app().context().notifier.is_alone()).await;
-    assert_eq!(other.app().context().metrics.wakes.of("look").get(), looks, "a node that has told everything leaves nothing to look for");
+    assert_eq!(other.app().context().metrics.wakes.of("check").get(), looks, "a node that has told everything leaves nothing to look for");
     other.stop().await;
 }
 

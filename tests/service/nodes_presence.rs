@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::nodes::{know_one_another, never, two_nodes};
-use crate::support::{Node, Socket, database, direct, number, until_true};
+use crate::support::{Node, Socket, database, direct, group, number, until_true, wait_until};
 
 async fn state(socket: &mut Socket, user: &str) -> Value {
     socket.ask("presence:get", json!({"userIds": [user]})).await["data"]["users"][0].take()
@@ -90,7 +90,7 @@ async fn a_planned_stop_is_nobodys_news_for_who_comes_to_another_node_and_tells_
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(state(&mut bob, "alice").await["online"], true);
     until_true(&pool, "select count(*) = 1 from nodes").await;
-    assert_eq!(one.app().context().metrics.wakes.of("look").get(), 1, "the first LISTEN; who leaves has told everything");
+    assert_eq!(one.app().context().metrics.wakes.of("check").get(), 1, "the first LISTEN; who leaves has told everything");
     one.stop().await;
 }
 
@@ -126,7 +126,7 @@ async fn users_of_a_killed_node_go_offline_with_its_last_heartbeat_and_one_node_
         assert!(of_presence(socket.until_pong().await).is_empty(), "once");
     }
     until_true(&pool, "select count(*) = 2 from nodes").await;
-    assert!(one.app().context().metrics.wakes.of("look").get() > 1, "what the dead node did not tell is looked for");
+    assert!(one.app().context().metrics.wakes.of("check").get() > 1, "what the dead node did not tell is looked for");
     std::mem::forget(third);
     one.stop().await;
     other.stop().await;
@@ -200,4 +200,71 @@ async fn leases_are_written_together_and_a_killed_node_leaves_none_behind() {
     until_true(&pool, "select count(*) = 0 from presence_leases").await;
     assert_eq!(number(&pool, "select count(*) from last_seen").await, 50);
     next.stop().await;
+}
+
+/// The group of carol, its admin, and of alice, who is told of bob and dave. Dave also has a chat with alice alone.
+async fn watching(one: &Node, pool: &PgPool) -> (uuid::Uuid, Socket) {
+    let chat = group(pool, &["carol", "alice", "bob", "dave"]).await;
+    direct(pool, "alice", "dave").await;
+    let mut alice = one.connect("alice").await;
+    let asked = alice.ask("presence:subscribe", json!({"userIds": ["bob", "dave"]})).await;
+    assert_eq!(asked["event"], "presence:state");
+    assert_eq!(one.app().context().hub.watches(), 2);
+    (chat, alice)
+}
+
+async fn until_watched(node: &Node, count: usize) {
+    wait_until("the node knows what may be seen", || node.app().context().hub.watches() == count).await;
+}
+
+/// Broken by leaving what was asked for until the connection ends: alice was told when bob went.
+#[tokio::test]
+async fn of_whom_a_user_may_not_see_any_more_it_is_told_nothing_whoever_left_and_whatever_the_node() {
+    for leaves in ["bob", "dave", "alice"] {
+        let (_db, one, other, pool) = two_nodes().await;
+        let (chat, mut alice) = watching(&one, &pool).await;
+        let (bob, dave) = (other.connect("bob").await, other.connect("dave").await);
+        for _ in 0..2 {
+            alice.event("user:online").await;
+        }
+        let (status, left) = other.api("carol").delete(&format!("/v1/chats/{chat}/members"), json!({"userIds": [leaves]})).await;
+        assert_eq!((status, &left["removed"]), (200, &json!([leaves])));
+        let sees_bob = leaves == "dave";
+        until_watched(&one, if sees_bob { 2 } else { 1 }).await;
+        bob.close().await;
+        until_true(&pool, "select count(*) = 2 from presence_leases").await;
+        dave.close().await;
+        // What was told of bob came before this.
+        let mut told = Vec::new();
+        while told.last().is_none_or(|frame: &Value| frame["event"] != "user:offline" || frame["data"]["userId"] != "dave") {
+            told.push(alice.next().await);
+        }
+        assert_eq!(told.iter().any(|frame| frame["data"]["userId"] == "bob"), sees_bob, "{leaves} has left: {told:?}");
+        one.stop().await;
+        other.stop().await;
+    }
+}
+
+/// Nobody tells the node of these changes.
+#[tokio::test]
+async fn a_node_that_may_have_missed_something_checks_what_is_watched() {
+    let (_db, one, other, pool) = two_nodes().await;
+    let (chat, mut alice) = watching(&one, &pool).await;
+    let ids = |name: &str| format!("(select id from users where external_id = '{name}')");
+    let leaves = format!("select from restante_remove_members('{chat}', {0}, array[{0}])", ids("bob"));
+    let comes =
+        format!("insert into presence_leases (user_id, node_id) select {}, '{}'", ids("dave"), other.app().context().notifier.node());
+    for change in [leaves, comes] {
+        sqlx::query(sqlx::AssertSqlSafe(change)).execute(&pool).await.unwrap();
+    }
+    one.app().context().notifier.check_all();
+    assert_eq!(alice.event("user:online").await["userId"], "dave");
+    until_watched(&one, 1).await;
+    one.app().context().notifier.check_all();
+    one.app().context().notifier.check_all();
+    let (status, _) = other.api("dave").get("/v1/chats").await;
+    assert_eq!(status, 200);
+    assert!(of_presence(alice.until_pong().await).is_empty(), "it is told once");
+    one.stop().await;
+    other.stop().await;
 }

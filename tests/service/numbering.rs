@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::support::database;
-use crate::support::fixtures::{Holder, assert_consistent, group, lock_chat, lock_inbox, number, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, group, lock_chat, lock_inbox, number, users};
 
 struct Chat {
     id: ChatId,
@@ -166,7 +166,7 @@ async fn every_batch_has_the_outcomes_and_numbers_that_its_items_would_have_one_
         };
         let skip_held = holder.is_some() || round % 4 == 2;
         let holder = match holder {
-            Some(statement) => Some(Holder::holds(&db.options(), &statement).await),
+            Some(statement) => Some(LockHolder::holds(&db.options(), &statement).await),
             None => None,
         };
         let expected = model.accept(&batch, &chats, &held);

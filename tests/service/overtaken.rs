@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 use std::sync::Arc;
 
-use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, number, store, until, users};
+use crate::support::fixtures::{LockHolder, acks, assert_consistent, delivery, number, store, until, users};
 use crate::support::{Connect, Database, Node, SOMEBODY_WAITS, database, direct, fill};
 
 const MESSAGES: i64 = 1_200;
@@ -154,7 +154,7 @@ async fn what_somebody_works_on_is_left_where_it_is() {
         format!("select from message_status where user_id = {} and seq = 1 for update", bob.user.0),
         format!("select from marks where chat_id = '{chat}' and user_id = {} for update", bob.user.0),
     ] {
-        let holder = Holder::holds(&db.options(), &held).await;
+        let holder = LockHolder::holds(&db.options(), &held).await;
         let bobs = node.connect("bob").await;
         assert_eq!((&bobs.ready["settledSeq"], place(&pool, "alice").await), (&json!(0), 1), "{held}");
         bobs.cut();
@@ -185,7 +185,7 @@ async fn what_waits_of_several_chats_moves_together_and_in_order() {
     inbox(&pool, &[("alice", 1, false), ("dave", 1, false), ("alice", 1, false), ("dave", 1, false), ("carol", 1_100, true)]).await;
     inbox(&pool, &[("erin", 1, false)]).await;
     // One of them is worked on: none moves, since those before it in its chat would come after it.
-    let holder = Holder::holds(&db.options(), "select from message_status where seq = 3 for update").await;
+    let holder = LockHolder::holds(&db.options(), "select from message_status where seq = 3 for update").await;
     node.connect("bob").await.cut();
     assert_eq!(waiting(&pool).await, ["1 alice 1", "2 dave 1", "3 alice 2", "4 dave 2", "1105 erin 1"]);
     holder.commits().await;
@@ -222,7 +222,7 @@ async fn a_later_message_of_its_chat_that_comes_while_the_inbox_is_looked_at_kee
     assert_eq!(defined.matches(lock).count(), 1);
     let slow = defined.replace(lock, &format!("  perform pg_advisory_xact_lock(1);\n{lock}"));
     sqlx::raw_sql(AssertSqlSafe(slow)).execute(&pool).await.unwrap();
-    let holder = Holder::holds(&db.options(), "select pg_advisory_xact_lock(1)").await;
+    let holder = LockHolder::holds(&db.options(), "select pg_advisory_xact_lock(1)").await;
     let options = db.options();
     let advancing = tokio::spawn(async move {
         let mut connection = options.connect().await.unwrap();

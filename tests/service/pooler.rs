@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use super::nodes::know_one_another;
 use super::outage::{dies_after_its_commit, ends_and_comes_back};
-use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, lock_chat, number, sent, store, text, until, users};
+use crate::support::fixtures::{LockHolder, acks, assert_consistent, delivery, group, lock_chat, number, sent, store, text, until, users};
 use crate::support::{Connect, Load, Node, PATIENCE, PgBouncer, PrivateServer, config, secret};
 
 /// Connections that the pooler has to the server; a node has more.
@@ -222,7 +222,7 @@ async fn what_somebody_holds_delays_only_itself_and_no_connection_keeps_a_lanes_
     let first = sent(delivery(&one), text(&alice, held, "first")).await.message;
     let mine = sent(delivery(&one), text(&alice, free, "first")).await.message;
     let rows = format!("{}; select from message_status where user_id = {} for update", lock_chat(held), bob.user.0);
-    let holder = Holder::holds(&testbed.direct, &rows).await;
+    let holder = LockHolder::holds(&testbed.direct, &rows).await;
     let mut waiting = pin!(join_all((0..5).map(|n| delivery(&one).send(text(&alice, held, n.to_string())))));
     let mut acking = pin!(delivery(&other).settle(acks(&bob, &[first])));
     for n in 0..30 {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::fixtures::{Holder, assert_consistent, number};
+use crate::support::fixtures::{LockHolder, assert_consistent, number};
 use crate::support::{Api, Connect, Node, SOMEBODY_WAITS, database, scoped_token, told, until_true, users, wait_until};
 
 /// An id that nobody has used.
@@ -198,7 +198,7 @@ async fn what_comes_while_a_batch_is_written_is_one_transaction() {
     let db = database().await;
     let (node, pool) = (Node::start(db.options()).await, db.pool(2).await);
     let mut shop = node.open(Connect::publisher("shop")).await;
-    let holder = Holder::holds(&db.options(), "insert into users (external_id) values ('held')").await;
+    let holder = LockHolder::holds(&db.options(), "insert into users (external_id) values ('held')").await;
     let first = shop.ask_later("event:publish", json!({"type": "first", "to": {"users": ["held"]}})).await;
     until_true(&pool, SOMEBODY_WAITS).await;
     let mut asked = Vec::new();
@@ -222,7 +222,7 @@ async fn a_feed_that_somebody_holds_is_busy_and_holds_up_no_other() {
     let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
     let shop = node.publisher("shop");
     let (held, free) = (feed(&shop).await, feed(&shop).await);
-    let holder = Holder::holds(&db.options(), &format!("select from chat_heads where chat_id = '{held}' for update")).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from chat_heads where chat_id = '{held}' for update")).await;
     let to = |feed: &str| json!({"eventId": new_id(), "type": "t", "to": {"feed": feed}});
     let events = json!({"events": [to(&free), to(&held), to(&free), {"type": "t", "to": {"everyone": true}}]});
     let (_, told) = shop.post("/v1/events", events.clone()).await;
@@ -243,9 +243,9 @@ async fn an_event_of_the_applications_transaction_is_there_with_its_commit() {
     let (node, pool) = (Node::start(db.options()).await, db.pool(1).await);
     users(&pool, &["ben"]).await;
     let statement = "select restante_publish('shop', 'new_post', '{\"n\": 1}')";
-    let undone = Holder::holds(&db.options(), statement).await;
+    let undone = LockHolder::holds(&db.options(), statement).await;
     drop(undone);
-    Holder::holds(&db.options(), statement).await.commits().await;
+    LockHolder::holds(&db.options(), statement).await.commits().await;
     assert_eq!(waiting(&node.api("ben"), "event").await, [json!({"n": 1})]);
     node.stop().await;
 }

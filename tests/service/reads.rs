@@ -6,7 +6,7 @@ use restante::domain::{ChatId, ChatSeq, UserId};
 use restante::store::{self, ExactMark, LockTimeout, ReadRequest, ReadRows, SettleBatch, StatusRow, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
-use crate::support::fixtures::{Holder, assert_consistent, group, number, until, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, group, number, until, users};
 use crate::support::{Database, SOMEBODY_WAITS, database, fill};
 
 /// Alice, bob and carol, and two groups of them with so many messages of alice in each.
@@ -146,7 +146,7 @@ async fn what_waited_when_its_reader_left_has_not_been_read_even_before_the_job_
     let (db, pool, [alice, bob, _], [one, _]) = start(1_010).await;
     let store = Store::new(pool.clone());
     sqlx::query("update chat_members set role = 'admin' where user_id = $1").bind(alice.0).execute(&pool).await.unwrap();
-    store.remove_members(alice, one, &[bob]).await.unwrap().unwrap();
+    store.remove_members(alice, one, &["bob".to_owned().try_into().unwrap()]).await.unwrap().unwrap();
     let rest = "select count(*) from message_status s join departures d on d.user_id = s.user_id join messages m on m.id = s.message_id and m.chat_id = d.chat_id where s.status = 'sent'";
     assert_eq!(number(&pool, rest).await, 10, "one transaction ends a thousand");
     let mut connection = db.options().connect().await.unwrap();
@@ -186,7 +186,7 @@ async fn a_read_waits_for_the_first_row_and_the_first_mark_before_it_takes_anoth
     let rows = [row(bob, 1), row(bob, 4), row(carol, 1), row(carol, 4)];
     let marks = [mark(bob, members[0]), mark(carol, members[0]), mark(bob, members[1]), mark(carol, members[1])];
     for (up_to, [first, rest @ ..]) in [(1, rows), (2, marks)] {
-        let mut holder = Holder::holds(&db.options(), &first).await;
+        let mut holder = LockHolder::holds(&db.options(), &first).await;
         let options = db.options().options([("lock_timeout", "10s")]);
         let reading = tokio::spawn(async move {
             let requests = [(carol, other), (bob, one), (carol, one), (bob, other)].map(|(user, chat)| request(user, chat, up_to));

@@ -8,7 +8,7 @@ use restante::store::{FIRST_CHAT, PurgeLimits, Store};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::timeout;
 
-use crate::support::fixtures::{Holder, assert_consistent, number};
+use crate::support::fixtures::{LockHolder, assert_consistent, number};
 use crate::support::{Database, Node, PATIENCE, database, direct, fill, group, rows, until_true, users, wait_until};
 
 /// Days for which rows are kept.
@@ -196,16 +196,16 @@ async fn what_somebody_holds_is_left_for_the_next_time_and_nobody_waits() {
     let bob = users(&pool, &["bob"]).await[0];
     let mut carol = 3;
     for held in ["inboxes where user_id = $1", "message_status where seq = 2 and user_id = $1", "marks where user_id = $1"] {
-        let holder = Holder::holds(&db.options(), &format!("select from {} for update", held.replace("$1", &bob.to_string()))).await;
+        let holder = LockHolder::holds(&db.options(), &format!("select from {} for update", held.replace("$1", &bob.to_string()))).await;
         assert_eq!(purge(&store).await, (carol, carol), "{held}");
         carol = 0;
         holder.commits().await;
         assert_eq!(numbers(&pool, "bob").await, [1, 2, 3]);
     }
-    let holder = Holder::holds(&db.options(), &format!("select from messages where chat_id = '{one}' and seq = 2 for update")).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from messages where chat_id = '{one}' and seq = 2 for update")).await;
     assert_eq!(purge(&store).await, (3, 0));
     holder.commits().await;
-    let holder = Holder::holds(&db.options(), &format!("select from chats where id = '{one}' for share")).await;
+    let holder = LockHolder::holds(&db.options(), &format!("select from chats where id = '{one}' for share")).await;
     assert_eq!(purge(&store).await, (0, 0));
     holder.commits().await;
     assert_eq!(purge(&store).await, (0, 3));
@@ -218,7 +218,7 @@ async fn a_purge_that_is_killed_in_the_middle_has_removed_nothing_and_the_next_r
     let chat = direct(&pool, "alice", "bob").await;
     fill(&pool, chat, "alice", 50).await;
     delivered(&pool, "bob", 100).await;
-    let mut killed = Holder::holds(&db.options(), "select restante_purge_inboxes(90, 0, 'chat', 500, 20)").await;
+    let mut killed = LockHolder::holds(&db.options(), "select restante_purge_inboxes(90, 0, 'chat', 500, 20)").await;
     assert_eq!(purge(&store).await, (0, 0), "its inbox is held");
     killed.run("select restante_purge_inboxes(90, 0, 'chat', 500, 1000), restante_purge_chats(90, '00000000-0000-0000-0000-000000000000', 500, 1000)").await;
     drop(killed);

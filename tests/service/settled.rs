@@ -9,7 +9,7 @@ use restante::store::{Inbox, OpeningRequest, PageRequest, Store};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
-use crate::support::fixtures::{Holder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
+use crate::support::fixtures::{LockHolder, acks, assert_consistent, delivery, group, number, sent, store, text, until, users};
 use crate::support::{Database, Node, SOMEBODY_WAITS, database};
 
 /// The rule in one statement, as one would write it first: the row it waits for is read anew, its sub-select is not.
@@ -25,14 +25,14 @@ const NAIVE: &str = "
     $$";
 
 /// Two users and a message of theirs that is being accepted: bob's inbox is locked and numbered, nothing is committed.
-async fn accepting(db: &Database, pool: &PgPool) -> (Holder, UserId) {
+async fn accepting(db: &Database, pool: &PgPool) -> (LockHolder, UserId) {
     let [alice, bob] = users(&Store::new(pool.clone()), ["alice", "bob"]).await;
     let chat = group(pool, &[alice.user, bob.user]).await;
     let accept = format!(
         "select outcomes[1] from restante_accept(array[gen_random_uuid()], array['{chat}'::uuid], array[{}::bigint], array['text'], array['hello'], array[null::text], array[null::timestamptz])",
         alice.user.0
     );
-    (Holder::holds(&db.options(), &accept).await, bob.user)
+    (LockHolder::holds(&db.options(), &accept).await, bob.user)
 }
 
 fn spawn(options: &PgConnectOptions, statement: String) -> tokio::task::JoinHandle<Option<i64>> {

@@ -5,7 +5,7 @@ use restante::domain::ChatId;
 use restante::store::Store;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
-use crate::support::fixtures::{Holder, assert_consistent, group, number, until, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, group, number, until, users};
 use crate::support::{Database, SOMEBODY_WAITS, database};
 
 /// Alice, bob and carol in a group, and so many messages of alice there. The numbers of bob and carol.
@@ -37,7 +37,7 @@ async fn settling_waits_for_the_first_row_before_it_takes_another_in_whatever_or
     let pool = db.pool(2).await;
     let (_, [bob, carol]) = waiting(&pool, 2).await;
     let lock = |user: i64, seq: i64| format!("select from message_status where user_id = {user} and seq = {seq} for update nowait");
-    let mut holder = Holder::holds(&db.options(), &lock(bob, 1)).await;
+    let mut holder = LockHolder::holds(&db.options(), &lock(bob, 1)).await;
     let settling = settle(&db, &[(carol, 2), (carol, 1), (bob, 2), (bob, 1)], &[]);
     until(&pool, "it waits for the row", SOMEBODY_WAITS).await;
     // A transaction that has the first lock can take the others, so there is no deadlock.
@@ -56,7 +56,7 @@ async fn settling_waits_for_the_first_member_before_it_takes_another_in_whatever
     let pool = db.pool(2).await;
     let (chat, [bob, carol]) = waiting(&pool, 1).await;
     let lock = |user: i64| format!("select from marks where user_id = {user} for update nowait");
-    let mut holder = Holder::holds(&db.options(), &lock(bob)).await;
+    let mut holder = LockHolder::holds(&db.options(), &lock(bob)).await;
     let settling = settle(&db, &[(carol, 1), (bob, 1)], &[(carol, chat, 1), (bob, chat, 1)]);
     until(&pool, "it waits for the member", SOMEBODY_WAITS).await;
     holder.run(&lock(carol)).await;
@@ -74,7 +74,7 @@ async fn a_mark_that_was_proposed_before_a_requeue_committed_does_not_pass_what_
     let fail = format!("update message_status set status = 'failed', ended = 'failed', reason = 'test' where user_id = {bob} and seq = 1");
     sqlx::raw_sql(AssertSqlSafe(fail)).execute(&pool).await.unwrap();
     let requeue = format!("select restante_requeue(message_id, 'bob') from message_status where user_id = {bob} and seq = 1");
-    let holder = Holder::holds(&db.options(), &requeue).await;
+    let holder = LockHolder::holds(&db.options(), &requeue).await;
     let settling = settle(&db, &[(bob, 2)], &[(bob, chat, 2)]);
     until(&pool, "it waits for the member", SOMEBODY_WAITS).await;
     holder.commits().await;

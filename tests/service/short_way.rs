@@ -5,7 +5,7 @@ use restante::domain::UserId;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::support::fixtures::{Holder, assert_consistent, number, until};
+use crate::support::fixtures::{LockHolder, assert_consistent, number, until};
 use crate::support::{Database, SOMEBODY_WAITS, database};
 
 /// Five users, 1 to 5, and their chats by number.
@@ -157,7 +157,7 @@ async fn of_two_connections_that_store_one_id_the_second_finds_what_the_first_ha
             for (end, expected) in ["commit", "rollback"].into_iter().zip(expected) {
                 let id = Uuid::now_v7();
                 let first = accept(id, &chat(1).to_string(), 1, nothing_else, first_is_long);
-                let mut holder = Holder::holds(&db.options(), &first).await;
+                let mut holder = LockHolder::holds(&db.options(), &first).await;
                 let options = db.options();
                 let second =
                     accept(id, &chat(other).to_string(), 1, nothing_else, is_long).replace("select row", "select outcomes[1]--\n, row");

@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 
 use crate::support::fixtures::{
-    Holder, acks, assert_consistent, crowd, delivery, group, lock_chat, number, sent, store, text, until, user, users,
+    LockHolder, acks, assert_consistent, crowd, delivery, group, lock_chat, number, sent, store, text, until, user, users,
 };
 use crate::support::{Connect, Node, SOMEBODY_WAITS, database};
 
@@ -159,7 +159,7 @@ async fn a_message_sent_from_sql_is_stored_at_the_commit_and_wakes_its_recipient
     )
     .await;
     let send = |content: &str| format!("select restante_send('{chat}', 'alice', '{content}', p_metadata => '{{\"from\": \"SQL\"}}');");
-    let holder = Holder::holds(&db.options(), &(send("first") + &send("second"))).await;
+    let holder = LockHolder::holds(&db.options(), &(send("first") + &send("second"))).await;
     assert_eq!(number(&pool, "select count(*) from messages").await, 0, "nothing before the commit");
     assert!(bob.until_pong().await.iter().all(|frame| frame["event"] != "message:receive"));
     holder.commits().await;
@@ -169,11 +169,11 @@ async fn a_message_sent_from_sql_is_stored_at_the_commit_and_wakes_its_recipient
         assert_eq!((&received["senderId"], &received["metadata"]), (&json!("alice"), &json!({"from": "SQL"})));
         bob.ack(&received).await;
     }
-    let mut undone = Holder::holds(&db.options(), &send("never")).await;
+    let mut undone = LockHolder::holds(&db.options(), &send("never")).await;
     undone.run("savepoint s").await;
     undone.run(&send("nor this")).await;
     undone.run("rollback to s; rollback").await;
-    let mut partly = Holder::holds(&db.options(), "savepoint s").await;
+    let mut partly = LockHolder::holds(&db.options(), "savepoint s").await;
     partly.run(&(send("gone") + "rollback to s;" + &send("third"))).await;
     partly.commits().await;
     assert_eq!(bob.event("message:receive").await["content"], "third");
@@ -442,7 +442,7 @@ async fn a_requeue_waits_for_the_chat_and_the_inbox_as_every_writer_does() {
     let chat = group(&pool, &[alice.user, bob.user]).await;
     let message = sent(delivery(&node), text(&alice, chat, "x")).await.message;
     fail(&node, "bob", message).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     let requeue = {
         let pool = db.pool(1).await;
         tokio::spawn(async move { number(&pool, &format!("select restante_requeue('{message}', 'bob')")).await })

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite;
 
 use super::entering::of_browser;
-use crate::support::fixtures::{Holder, assert_consistent, until};
+use crate::support::fixtures::{LockHolder, assert_consistent, until};
 use crate::support::{Connect, Node, PATIENCE, SOMEBODY_WAITS, Socket, database, kill, secret, token};
 
 /// A node that waits for long for the last acks of its clients.
@@ -107,7 +107,7 @@ async fn a_message_whose_chat_is_looked_for_is_answered_before_its_connection_is
     let db = database().await;
     let (node, pool) = (patient_node(db.options()).await, db.pool(1).await);
     let mut bob = node.connect("bob").await;
-    let holder = Holder::holds(&db.options(), "lock table chats").await;
+    let holder = LockHolder::holds(&db.options(), "lock table chats").await;
     let asked = bob.ask_later("message:send", json!({"to": "cleo", "content": "before I go"})).await;
     until(&pool, "its chat is looked for", SOMEBODY_WAITS).await;
     let stop = stopping(node);

@@ -139,7 +139,7 @@ async fn a_role_without_grants_is_believed_in_nothing_that_it_tells_nodes() {
         "x".repeat(7_999),
         STANDARD_NO_PAD.encode([1; 100]),
     ];
-    let looks = [&one, &other].map(|node| node.app().context().metrics.wakes.of("look").get());
+    let looks = [&one, &other].map(|node| node.app().context().metrics.wakes.of("check").get());
     for payload in &forged {
         stranger.notify_all(payload).await;
     }
@@ -160,7 +160,7 @@ async fn a_role_without_grants_is_believed_in_nothing_that_it_tells_nodes() {
         assert!(rejected(node, "forged") >= u64::try_from(forged.len()).unwrap());
         let context = node.app().context();
         assert_eq!((context.metrics.live_nodes.get(), context.notifier.is_alone()), (2, false));
-        assert_eq!(context.metrics.wakes.of("look").get(), before, "nobody looks for it");
+        assert_eq!(context.metrics.wakes.of("check").get(), before, "nobody looks for it");
     }
     assert!(rejected(&one, "replayed") + rejected(&other, "replayed") >= 5);
     bob.until_pong().await;

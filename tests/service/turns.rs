@@ -8,8 +8,8 @@ use restante::domain::{ChatId, ExternalId};
 use restante::service::Refusal;
 use sqlx::PgPool;
 
-use crate::support::fixtures::{Holder, assert_consistent, delivery, group, lock_chat, sent, store, text, user, users};
-use crate::support::{Node, database};
+use crate::support::fixtures::{LockHolder, assert_consistent, delivery, group, lock_chat, sent, store, text, user, users};
+use crate::support::{Node, database, wait_until};
 
 /// Each change takes longer than a lane waits for a lock, as in a very large group on a slow machine.
 const SLOW: &str = "
@@ -90,7 +90,7 @@ async fn a_chat_that_somebody_holds_keeps_nobody_who_changes_it_for_long() {
     let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
     let chat = group(&pool, &[alice.user, bob.user]).await;
     make_admin(&pool, chat).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     let waits = pin!(delivery(&node).send(text(&alice, chat, "behind the holder")));
     let service = &node.app().context().service;
     let guest = [ExternalId::try_from("guest".to_owned()).unwrap()];
@@ -110,11 +110,68 @@ async fn a_stranger_that_would_change_a_chat_waits_for_no_lock_of_it_and_takes_n
     let node = Node::start(db.options()).await;
     let [alice, mallory] = users(store(&node), ["alice", "mallory"]).await;
     let chat = group(&pool, &[alice.user]).await;
-    let holder = Holder::holds(&db.options(), &lock_chat(chat)).await;
+    let holder = LockHolder::holds(&db.options(), &lock_chat(chat)).await;
     let service = &node.app().context().service;
     let guest = [ExternalId::try_from("guest".to_owned()).unwrap()];
     assert_eq!(service.add_members(&mallory, chat, &guest).await, Err(Refusal::NotAMember));
     assert_eq!(service.remove_members(&mallory, chat, &guest).await, Err(Refusal::NotAMember));
     holder.commits().await;
+    node.stop().await;
+}
+
+/// Somebody else's turn lasts, and the user changes as many chats as it has permits. Broken by asking for the turn inside a permit: the
+/// read was answered after the changes.
+#[tokio::test]
+async fn while_changes_of_a_user_wait_for_their_turns_its_other_requests_are_answered() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let node = Node::start(db.options()).await;
+    let [alice, bob] = users(store(&node), ["alice", "bob"]).await;
+    let chat = group(&pool, &[alice.user]).await;
+    make_admin(&pool, chat).await;
+    let (service, turns) = (&node.app().context().service, delivery(&node).turns());
+    let turn = turns.change(chat).await.unwrap();
+    let guest = [bob.external.clone()];
+    let changes = join_all((0..6).map(|_| service.add_members(&alice, chat, &guest)));
+    let reads = async {
+        wait_until("the changes wait", || service.changes_waiting(alice.user) >= 4).await;
+        assert_eq!(service.chats(&alice, None, 10).await.unwrap().chats.len(), 1);
+        assert!(service.changes_waiting(alice.user) >= 4, "the changes wait still");
+        drop(turn);
+    };
+    let (changed, ()) = tokio::join!(changes, reads);
+    assert!(changed.iter().all(Result::is_ok), "{changed:?}");
+    assert_eq!(changed.iter().flatten().map(|added| added.users.len()).sum::<usize>(), 1, "it is added once");
+    assert_eq!(service.changes_waiting(alice.user), 0);
+    node.stop().await;
+}
+
+/// A user that asks for so much that its change gets no permit gives the turn to the next. Broken by waiting for the permit without end.
+#[tokio::test]
+async fn a_change_that_has_its_turn_and_gets_no_permit_keeps_nobody_else() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let node = Node::start(db.options()).await;
+    let [alice, bob, carol] = users(store(&node), ["alice", "bob", "carol"]).await;
+    let chat = group(&pool, &[alice.user, bob.user]).await;
+    make_admin(&pool, chat).await;
+    let (service, turns) = (&node.app().context().service, delivery(&node).turns());
+    let turn = turns.change(chat).await.unwrap();
+    let guest = [carol.external.clone()];
+    let of_alice = service.add_members(&alice, chat, &guest);
+    let of_bob = async {
+        wait_until("the change waits", || service.changes_waiting(alice.user) == 1).await;
+        let mut permits = Vec::new();
+        for _ in 0..4 {
+            permits.push(service.admission().admit_request(&alice.external).await.unwrap());
+        }
+        drop(turn);
+        let changed = service.add_members(&bob, chat, &guest).await;
+        drop(permits);
+        changed
+    };
+    let (of_alice, of_bob) = tokio::join!(of_alice, of_bob);
+    assert!(matches!(of_alice, Err(Refusal::Busy(_))), "{of_alice:?}");
+    assert_eq!(of_bob.unwrap().users, guest);
     node.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use restante::app::{self, App, MigrationPatience, StartError};
+use restante::app::{self, App, MigrationLockTimeouts, StartError};
 use restante::store::{objects, own_line};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use crate::support::fixtures::number;
 use crate::support::{Connect, Log, Node, PrivateServer, config, database, empty_database, secret};
 
-const SHORT: MigrationPatience = MigrationPatience { lock: Duration::from_secs(3), table: Duration::from_secs(3) };
+const SHORT: MigrationLockTimeouts = MigrationLockTimeouts { lock: Duration::from_secs(3), table: Duration::from_secs(3) };
 
 async fn run(pool: &PgPool, statements: &str) {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(pool).await.unwrap_or_else(|error| panic!("{statements}: {error}"));

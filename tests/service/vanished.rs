@@ -11,7 +11,7 @@ use restante::store::{Error, Store};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::fixtures::{Holder, number, until};
+use crate::support::fixtures::{LockHolder, number, until};
 use crate::support::{Load, Node, StallingProxy, database, wait_until};
 
 /// A store with so many connections of its own, all there.
@@ -79,7 +79,7 @@ async fn a_statement_that_nobody_waits_for_any_more_keeps_its_place_while_the_se
     let proxy = StallingProxy::start(&db.options());
     let store = store(proxy.options(&db.options()), 1).await;
     let pool = db.pool(1).await;
-    let holder = Holder::holds(&db.options(), "insert into users (external_id) values ('somebody')").await;
+    let holder = LockHolder::holds(&db.options(), "insert into users (external_id) values ('somebody')").await;
     let names = [ExternalId::try_from("somebody".to_owned()).unwrap()];
     let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
     tokio::select! {
@@ -107,7 +107,7 @@ async fn is_waited_for(settings: &[(&str, &str)]) {
     let db = database().await;
     let pool = db.pool(1).await;
     sqlx::raw_sql("create table held ()").execute(&pool).await.unwrap();
-    let holder = Holder::holds(&db.options(), "lock table held in access exclusive mode").await;
+    let holder = LockHolder::holds(&db.options(), "lock table held in access exclusive mode").await;
     let proxy = StallingProxy::start(&db.options());
     let store = Store::new(PgPoolOptions::new().connect_lazy_with(proxy.options(&db.options())));
     let mut connection = db.options().options(settings.iter().copied()).connect().await.unwrap();

@@ -86,11 +86,11 @@ pub fn store(node: &Node) -> &Store {
 }
 
 /// Somebody else with `psql` and an open transaction.
-pub struct Holder {
+pub struct LockHolder {
     connection: PgConnection,
 }
 
-impl Holder {
+impl LockHolder {
     /// Begins a transaction and runs these statements in it.
     pub async fn holds(options: &PgConnectOptions, statements: &str) -> Self {
         let mut connection = options.connect().await.unwrap();

@@ -1,7 +1,7 @@
 //! The task that tells receipts: members by name, or counts where a chat has many members.
 //!
 //! The form follows the size of the chat, which is remembered. A chat whose members have changed is looked at anew, and where it is
-//! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next look at the marks.
+//! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next check of the marks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ const SIZE_BELIEVED: Duration = Duration::from_secs(30);
 const SIZES_MAX: usize = 10_000;
 /// The interval between two reports of counts.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
-/// Pairs of chats and senders whose counts may wait to be told. Beyond it senders look at the marks.
+/// Pairs of chats and senders whose counts may wait to be told. Beyond it senders check the marks.
 const TO_COUNT_MAX: usize = 10_000;
-/// Chats with changed members that may wait to be looked at. Beyond it they are left to the next look at the marks.
+/// Chats with changed members that may wait to be looked at. Beyond it they are left to the next check of the marks.
 const CHANGED_MAX: usize = 10_000;
 /// Senders of one chat that are told at once that its members have changed.
 const RECOUNTED_SENDERS_MAX: usize = 200;
 /// Receipts that are taken at once.
-const NEWS_AT_ONCE: usize = 512;
+const RECEIPTS_AT_ONCE: usize = 512;
 
 /// The task, and what it remembers.
 #[derive(Debug)]
@@ -57,18 +57,18 @@ impl Teller {
     pub(super) async fn run(mut self, mut incoming: mpsc::Receiver<PendingReceipt>) {
         let mut due = tokio::time::interval(COUNT_INTERVAL);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut news = Vec::new();
+        let mut received = Vec::new();
         loop {
             let has_work = !self.to_count.is_empty() || !self.changed.is_empty();
             tokio::select! {
-                taken = incoming.recv_many(&mut news, NEWS_AT_ONCE) => {
+                taken = incoming.recv_many(&mut received, RECEIPTS_AT_ONCE) => {
                     if taken == 0 {
                         return;
                     }
                     // An ack after a change of members is told in the form that follows from it.
                     self.take_changes();
-                    self.learn_sizes(&news).await;
-                    news.drain(..).for_each(|item| self.tell(item));
+                    self.learn_sizes(&received).await;
+                    received.drain(..).for_each(|item| self.tell(item));
                 }
                 change = self.changes.recv() => self.take_change(change.ok().flatten()),
                 _ = due.tick(), if has_work => self.report().await,
@@ -97,9 +97,9 @@ impl Teller {
         }
     }
 
-    async fn learn_sizes(&mut self, news: &[PendingReceipt]) {
+    async fn learn_sizes(&mut self, receipts: &[PendingReceipt]) {
         let now = Instant::now();
-        let chats: HashSet<ChatId> = news.iter().map(|item| item.chat).collect();
+        let chats: HashSet<ChatId> = receipts.iter().map(|item| item.chat).collect();
         let is_unknown = |chat: &ChatId| self.sizes.get(chat).is_none_or(|(_, seen)| now - *seen >= SIZE_BELIEVED);
         let unknown: Vec<ChatId> = chats.into_iter().filter(is_unknown).collect();
         if unknown.is_empty() {
@@ -116,26 +116,30 @@ impl Teller {
         }
     }
 
-    fn tell(&mut self, news: PendingReceipt) {
-        let is_large = self.sizes.get(&news.chat).is_some_and(|(is_large, _)| *is_large);
-        let is_counted = matches!(news.status, Status::Delivered | Status::Read);
+    fn tell(&mut self, receipt: PendingReceipt) {
+        let is_large = self.sizes.get(&receipt.chat).is_some_and(|(is_large, _)| *is_large);
+        let is_counted = matches!(receipt.status, Status::Delivered | Status::Read);
         if is_large {
-            // One that failed or expired leaves a hole no more: later messages may be counted now.
-            self.count_later(news.chat, news.sender, news.messages.last().filter(|_| is_counted).map(|message| (news.seq, *message)));
+            // A message that failed or expired is no hole any more: later messages may be counted now.
+            self.count_later(
+                receipt.chat,
+                receipt.sender,
+                receipt.messages.last().filter(|_| is_counted).map(|message| (receipt.seq, *message)),
+            );
         }
         // A message that failed or expired is told by name in any chat: no count shows it.
         if is_large && is_counted {
             return;
         }
         self.metrics.receipts.inc();
-        let PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason } = news;
+        let PendingReceipt { sender, chat, member, messages, first, seq, status, at, reason } = receipt;
         self.notifier.receipt(sender, Receipt::Moved { chat, messages, first, seq, status, member, at, reason });
     }
 
     /// The counts of a chat are to be told to one of its senders: those of the message that moved, and of its newest.
     fn count_later(&mut self, chat: ChatId, sender: UserId, moved: Option<(ChatSeq, MessageId)>) {
         if self.to_count.len() >= TO_COUNT_MAX && !self.to_count.contains_key(&(chat, sender)) {
-            return self.notifier.look_at_marks(sender);
+            return self.notifier.check_marks(sender);
         }
         let entry = self.to_count.entry((chat, sender)).or_default();
         *entry = (*entry).max(moved);
@@ -148,7 +152,7 @@ impl Teller {
         if !self.to_count.is_empty()
             && let Err(cause) = self.count().await
         {
-            // They are counted again with the next ack, or by the sender's next look at the marks.
+            // They are counted again with the next ack, or by the sender's next check of the marks.
             debug!(?cause, "the members who have some messages could not be counted");
         }
     }
@@ -166,7 +170,7 @@ impl Teller {
             }
             let notifier = self.notifier.clone();
             for sender in senders.into_iter().filter(|sender| notifier.is_here(*sender)).take(RECOUNTED_SENDERS_MAX) {
-                if is_large { self.count_later(chat, sender, None) } else { notifier.look_at_marks_here(sender) }
+                if is_large { self.count_later(chat, sender, None) } else { notifier.check_marks_here(sender) }
             }
         }
     }

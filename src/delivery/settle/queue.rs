@@ -180,7 +180,7 @@ impl Queue {
     /// Puts unfinished jobs before the others of their users, and these users behind all others: those whose rows are held
     /// with the deferred ones, until `next_try`.
     pub(super) fn give_back(&mut self, unfinished: Unfinished, next_try: Instant) {
-        // None of these users is deferred: its jobs were under way.
+        // These users are not deferred: their jobs were under way.
         self.turns.retain(|user| !unfinished.users.contains_key(user));
         for (user, OfUser { jobs, is_held }) in unfinished.users {
             self.jobs += jobs.len();

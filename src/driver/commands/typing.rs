@@ -203,6 +203,12 @@ mod tests {
         assert_eq!(state.deadline(), Some(now + PAUSE));
         assert_eq!(state.step(now + PAUSE), tell(1, false));
         assert_eq!((state.deadline(), state.step(now + 9 * LASTS)), (None, None), "it is over");
+        let (mut state, now) = typing();
+        for typing in [false, true] {
+            assert_eq!((state.say(now, chat(1), typing), state.step(now)), (None, None));
+        }
+        assert_eq!(state.step(now + PAUSE), Some(Step::Ask(chat(1))), "the first one that waits is not the last");
+        assert_eq!(state.found(chat(1), vec![BEN]), tell(1, true));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::{Timestamp, Uuid};
 
 use super::{delivered, long_ago, numbers, purge, run, start};
-use crate::support::fixtures::{Holder, assert_consistent, number};
+use crate::support::fixtures::{LockHolder, assert_consistent, number};
 use crate::support::{Connect, Node, SOMEBODY_WAITS, Socket, direct, fill, group, until_true, users};
 
 /// An id that a client made so many days ago.
@@ -221,7 +221,8 @@ async fn an_old_id_that_is_repeated_while_its_message_is_being_removed_waits_and
     run(&pool, "update chats set keep_days = 0").await;
     assert_eq!(purge(&store).await, (1, 0));
     run(&pool, "update chats set keep_days = null").await;
-    let removes = Holder::holds(&db.options(), "select restante_purge_chats(90, '00000000-0000-0000-0000-000000000000', 500, 1000)").await;
+    let removes =
+        LockHolder::holds(&db.options(), "select restante_purge_chats(90, '00000000-0000-0000-0000-000000000000', 500, 1000)").await;
     let later = alice.ask_later("message:send", send).await;
     until_true(&pool, SOMEBODY_WAITS).await;
     removes.commits().await;
@@ -270,7 +271,7 @@ async fn a_dead_letter_that_is_put_back_while_it_is_being_removed_is_not_there()
     run(&pool, "update message_status set status = 'failed', ended = 'failed', reason = 'test'").await;
     run(&pool, "update endings set ended_at = clock_timestamp() - interval '100 days'").await;
     let id: Uuid = sqlx::query_scalar("select id from messages").fetch_one(&pool).await.unwrap();
-    let removes = Holder::holds(&db.options(), "select restante_purge_inboxes(90, 0, 'chat', 500, 1000)").await;
+    let removes = LockHolder::holds(&db.options(), "select restante_purge_inboxes(90, 0, 'chat', 500, 1000)").await;
     let other = pool.clone();
     let put_back = tokio::spawn(async move {
         let put_back = "select outcome from restante_put_back($1, 'bob')";

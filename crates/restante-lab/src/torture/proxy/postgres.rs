@@ -5,12 +5,13 @@
 use std::collections::HashSet;
 
 /// Texts by which a statement that writes is known.
-const WRITING: [&str; 8] = [
+const WRITING: [&str; 9] = [
     "restante_accept(",
     "restante_settle(",
     "restante_attempt(",
     "restante_read(",
     "restante_add_members(",
+    "restante_add_named_members(",
     "restante_remove_members(",
     "restante_create_group(",
     "restante_expire(",

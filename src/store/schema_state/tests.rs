@@ -21,8 +21,8 @@ fn program() -> Migrator {
 }
 
 /// A schema that is there, and empty.
-fn empty() -> Premises {
-    Premises {
+fn empty() -> SchemaState {
+    SchemaState {
         role: "ann".into(),
         database: "shop".into(),
         encoding: "UTF8".into(),
@@ -39,8 +39,8 @@ fn empty() -> Premises {
     }
 }
 
-fn with(objects: &[&str], applied: Vec<Applied>) -> Premises {
-    Premises { objects: objects.iter().map(|object| (*object).to_owned()).collect(), applied, ..empty() }
+fn with(objects: &[&str], applied: Vec<Applied>) -> SchemaState {
+    SchemaState { objects: objects.iter().map(|object| (*object).to_owned()).collect(), applied, ..empty() }
 }
 
 /// As this program applies it.
@@ -58,13 +58,13 @@ const WHOLE: [&str; 4] = ["table users", "table chats", "constraint users_have_a
 
 #[test]
 fn what_is_missing_is_made_and_what_is_there_is_left() {
-    let missing = Premises { is_there: false, is_current: false, may_create: false, ..empty() };
+    let missing = SchemaState { is_there: false, is_current: false, may_create: false, ..empty() };
     assert_eq!(missing.judge(&program()), Ok(ToDo::MakeSchema("restante".into())));
     assert_eq!(empty().judge(&program()), Ok(ToDo::Migrate));
     assert_eq!(with(&WHOLE, vec![applied(ONE), applied(TWO)]).judge(&program()), Ok(ToDo::Nothing));
     let older = with(&["table users", "constraint users_have_a_number"], vec![applied(ONE)]);
     assert_eq!(older.judge(&program()), Ok(ToDo::Migrate));
-    let served = Premises { may_create: false, ..with(&WHOLE, vec![applied(ONE), applied(TWO)]) };
+    let served = SchemaState { may_create: false, ..with(&WHOLE, vec![applied(ONE), applied(TWO)]) };
     assert_eq!(served.judge(&program()), Ok(ToDo::Nothing), "who only serves needs no right to make tables");
 }
 
@@ -81,17 +81,17 @@ fn a_later_schema_is_good_within_its_line_and_refused_beyond_it() {
 /// Each of these is found in the wild, and none is touched.
 #[test]
 fn what_is_unfit_is_refused_in_a_sentence_that_names_the_remedy() {
-    let role = || Premises { may_make: false, may_create: false, ..empty() };
+    let role = || SchemaState { may_make: false, may_create: false, ..empty() };
     let old = unknown(20_261_126_000_800, "first few in their order");
     let modified = Applied { checksum: vec![1], ..applied(ONE) };
     let cases = [
-        (Premises { encoding: "SQL_ASCII".into(), ..empty() }, "encoding 'UTF8' template template0"),
-        (Premises { schema: None, ..empty() }, "names no schema"),
-        (Premises { is_there: false, is_current: false, ..role() }, "`create schema restante authorization ann`"),
+        (SchemaState { encoding: "SQL_ASCII".into(), ..empty() }, "encoding 'UTF8' template template0"),
+        (SchemaState { schema: None, ..empty() }, "names no schema"),
+        (SchemaState { is_there: false, is_current: false, ..role() }, "`create schema restante authorization ann`"),
         (role(), "`grant usage, create on schema restante to ann`"),
-        (Premises { is_current: false, ..empty() }, "`grant usage, create on schema restante to ann`"),
-        (Premises { may_create: false, ..with(&WHOLE[..3], vec![applied(ONE)]) }, "`grant usage, create"),
-        (Premises { elsewhere: Some("public".into()), ..empty() }, "name one of them only, public for"),
+        (SchemaState { is_current: false, ..empty() }, "`grant usage, create on schema restante to ann`"),
+        (SchemaState { may_create: false, ..with(&WHOLE[..3], vec![applied(ONE)]) }, "`grant usage, create"),
+        (SchemaState { elsewhere: Some("public".into()), ..empty() }, "name one of them only, public for"),
         (with(&["table users"], vec![]), "has a table users that is not Restante's, and nothing was changed"),
         (with(&["type kind"], vec![]), "has a type kind that is not"),
         (with(&["table users", "function restante_users"], vec![]), "the record of what was applied is missing"),
@@ -101,7 +101,7 @@ fn what_is_unfit_is_refused_in_a_sentence_that_names_the_remedy() {
         (with(&["table users"], vec![old.clone()]), "from before 0.1.0 (migration 20261126000800)"),
         (with(&WHOLE, vec![modified, applied(TWO)]), "migration 20261128000001 of the schema restante was applied in another form"),
         (
-            Premises {
+            SchemaState {
                 astray: Some("restante_users has search_path=old, pg_temp".into()),
                 ..with(&WHOLE, vec![applied(ONE), applied(TWO)])
             },

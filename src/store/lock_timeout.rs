@@ -11,7 +11,7 @@ use super::Result;
 
 /// A session that holds what another waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct LockHolder {
     /// Its process, for `pg_terminate_backend()`.
     pub pid: i32,
     /// Its application name.
@@ -27,22 +27,22 @@ pub struct Holder {
 /// # Errors
 /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
 /// [`Failed`](super::Error::Failed): a defect.
-pub async fn wait_at_most(connection: &mut PgConnection, patience: Duration, name: &str) -> Result<i32> {
-    let patience = format!("{}ms", patience.as_millis());
-    Ok(sqlx::query_file!("src/store/sql/patience.sql", patience, name).fetch_one(connection).await?.pid)
+pub async fn set_lock_timeout(connection: &mut PgConnection, lock_timeout: Duration, name: &str) -> Result<i32> {
+    let lock_timeout = format!("{}ms", lock_timeout.as_millis());
+    Ok(sqlx::query_file!("src/store/sql/lock_timeout.sql", lock_timeout, name).fetch_one(connection).await?.pid)
 }
 
 /// The sessions that the process `of` waits for now, at most three, the oldest first.
 ///
 /// # Errors
 /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Failed`](super::Error::Failed): a defect.
-pub async fn in_the_way(connection: &mut PgConnection, of: i32) -> Result<Vec<Holder>> {
-    let rows = sqlx::query_file!("src/store/sql/in_the_way.sql", of).fetch_all(connection).await?;
-    let holder = rows.into_iter().map(|row| Holder { pid: row.pid, application: row.application, role: row.role, since: row.since });
+pub async fn lock_holders(connection: &mut PgConnection, of: i32) -> Result<Vec<LockHolder>> {
+    let rows = sqlx::query_file!("src/store/sql/lock_holders.sql", of).fetch_all(connection).await?;
+    let holder = rows.into_iter().map(|row| LockHolder { pid: row.pid, application: row.application, role: row.role, since: row.since });
     Ok(holder.collect())
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} ({}", self.pid, self.application)?;
         if let Some(role) = &self.role {
@@ -62,9 +62,9 @@ mod tests {
     #[test]
     fn a_holder_is_told_with_what_is_known_of_it() {
         let since = OffsetDateTime::from_unix_timestamp(1_795_000_000).ok();
-        let known = Holder { pid: 7, application: "psql".into(), role: Some("ann".into()), since };
+        let known = LockHolder { pid: 7, application: "psql".into(), role: Some("ann".into()), since };
         assert_eq!(known.to_string(), "process 7 (psql, role ann, since 2026-11-18 11:06:40.0 +00:00:00)");
-        let hidden = Holder { pid: 7, application: "without a name".into(), role: None, since: None };
+        let hidden = LockHolder { pid: 7, application: "without a name".into(), role: None, since: None };
         assert_eq!(hidden.to_string(), "process 7 (without a name)");
     }
 }

@@ -1,4 +1,4 @@
--- premises: what a start finds: encoding, rights, the schema that the search path names first, and which of these objects are in it; catalogues
+-- schema_state: what a start finds: encoding, rights, the schema that the search path names first, and which of these objects are in it; catalogues
 with path as (
   select case when p.m[1] like '"%' then replace(substr(p.m[1], 2, length(p.m[1]) - 2), '""', '"') else lower(btrim(p.m[1])) end as name, p.place
   from regexp_matches(current_setting('search_path'), '("(?:[^"]|"")*"|[^",\s][^",]*)', 'g') with ordinality p (m, place)

@@ -1,6 +1,6 @@
 //! The state of the schema as a start finds it: empty, complete, another program's, older, newer or incomplete.
 //!
-//! [`Premises::look`] reads it without changing anything; [`Premises::judge`] decides on what was read alone. Tables are in the schema
+//! [`SchemaState::read`] reads it without changing anything; [`SchemaState::judge`] decides on what was read alone. Tables are in the schema
 //! that the connection's search path names first. A release line is what programs of one schema have in common: within it migrations only
 //! add, so that a program of the line works with those of a later one. A migration that ends a line is named for the next
 //! (`…_line_0_2.sql`), and its name is in sqlx's table.
@@ -22,7 +22,7 @@ const FIRST_LINE: &str = "0.1";
 
 /// The findings. Names are as SQL writes them.
 #[derive(Debug, Clone)]
-pub struct Premises {
+pub struct SchemaState {
     role: String,
     database: String,
     encoding: String,
@@ -60,15 +60,15 @@ pub enum ToDo {
     MakeSchema(String),
 }
 
-impl Premises {
+impl SchemaState {
     /// Reads the state of the database that a connection leads to.
     ///
     /// # Errors
     /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
     /// [`Failed`](super::Error::Failed): a defect.
-    pub async fn look(connection: &mut PgConnection, migrations: &Migrator) -> Result<Self> {
+    pub async fn read(connection: &mut PgConnection, migrations: &Migrator) -> Result<Self> {
         let ours: Vec<String> = objects(migrations.iter()).into_iter().collect();
-        let row = sqlx::query_file!("src/store/sql/premises.sql", &ours).fetch_one(&mut *connection).await?;
+        let row = sqlx::query_file!("src/store/sql/schema_state.sql", &ours).fetch_one(&mut *connection).await?;
         let mut applied = Vec::new();
         if row.has_migrations && row.is_current {
             let rows = sqlx::query_file!("src/store/sql/applied.sql", i64::MIN).fetch_all(connection).await?;
