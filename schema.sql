@@ -1717,7 +1717,7 @@ begin
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
   update fan_outs f set waiting = f.waiting - u.rows
     from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
-   where f.message_id = u.id;
+   where f.message_id = any (array[u.id]);
 
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
@@ -2629,8 +2629,8 @@ begin
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m where m.ctid = any (v_rows);
     if v_chat.is_feed then
-      delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = u.id;
-      delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = u.id;
+      delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = any (array[u.id]);
+      delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
     end if;
     update chats c set purged_seq = v_to, purged_at = greatest(c.purged_at, v_newest) where c.id = v_chat.id;
     messages_gone := messages_gone + cardinality(v_ids);
@@ -3548,13 +3548,13 @@ declare
   v_cursors bigint[]; -- … and up to where
   v_written bigint[];
 begin
+  perform restante_needs_read_committed();
   numbers := 0;
   more := false;
   -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
   if not restante_has_untaken(p_user, p_class) then
     return;
   end if;
-  perform restante_needs_read_committed();
   select i.ctid, i.last_seq, i.settled_seq into v_at, v_last, v_settled
     from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update;
   v_now := clock_timestamp();

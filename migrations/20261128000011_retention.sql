@@ -272,8 +272,8 @@ begin
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m where m.ctid = any (v_rows);
     if v_chat.is_feed then
-      delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = u.id;
-      delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = u.id;
+      delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = any (array[u.id]);
+      delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
     end if;
     update chats c set purged_seq = v_to, purged_at = greatest(c.purged_at, v_newest) where c.id = v_chat.id;
     messages_gone := messages_gone + cardinality(v_ids);

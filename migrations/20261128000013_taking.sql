@@ -230,13 +230,13 @@ declare
   v_cursors bigint[]; -- … and up to where
   v_written bigint[];
 begin
+  perform restante_needs_read_committed();
   numbers := 0;
   more := false;
   -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
   if not restante_has_untaken(p_user, p_class) then
     return;
   end if;
-  perform restante_needs_read_committed();
   select i.ctid, i.last_seq, i.settled_seq into v_at, v_last, v_settled
     from inboxes i where i.user_id = p_user and i.class = p_class order by i.step desc limit 1 for no key update;
   v_now := clock_timestamp();

@@ -266,7 +266,7 @@ begin
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
   update fan_outs f set waiting = f.waiting - u.rows
     from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
-   where f.message_id = u.id;
+   where f.message_id = any (array[u.id]);
 
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop

@@ -52,7 +52,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 31] = [
+const CALLS: [&str; 36] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -84,13 +84,18 @@ const CALLS: [&str; 31] = [
     "select restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000), restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)",
     "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'here', 8000)",
     "select restante_release_job('a new one', '00000000-0000-0000-0000-00000000000a', 1)",
+    "begin; select restante_make_feed('alice', 'news', null, '00000000-0000-0000-0000-0000000000fe'), restante_follow('00000000-0000-0000-0000-0000000000fe', '{bob}'); commit",
+    "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}'); commit",
+    "select restante_take($user, 'event', 50, 1000)",
+    "select restante_fan_out(0, 'chat', 10, 1000)",
+    "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
 const LANDED: [(&str, i64); 13] = [
     ("select count(*) from public.users", 3),
-    ("select count(*) from public.messages", 7),
-    ("select count(*) from public.message_status", 7),
+    ("select count(*) from public.messages", 9),
+    ("select count(*) from public.message_status", 9),
     ("select count(*) from public.message_status where user_id = 2 and status >= 'delivered' and delivered_at is not null", 3),
     ("select count(*) from public.inbox_gaps", 1),
     ("select count(*) from public.endings where ended = 'discarded'", 1),
@@ -130,7 +135,7 @@ async fn what_a_session_puts_in_the_way_of_a_function_gets_nothing_of_what_it_wr
 }
 
 /// Functions that lock or update and need not ask, and why.
-const NEED_NOT_ASK: [(&str, &str); 10] = [
+const NEED_NOT_ASK: [(&str, &str); 12] = [
     ("guard_the_status", "a trigger: it reads the row that was updated"),
     ("restante_lock_marks", "called by those that ask, and reads nothing"),
     ("restante_exact_marks", "called by those that ask"),
@@ -140,6 +145,8 @@ const NEED_NOT_ASK: [(&str, &str); 10] = [
     ("restante_beat", "a heartbeat has a row of its own"),
     ("restante_leave", "its row is its own too"),
     ("restante_users", "locks nothing: a user it cannot see is a conflict, which ends such a transaction"),
+    ("restante_cap", "called by those that ask"),
+    ("restante_supersede", "called by those that ask"),
     ("restante_presence_lock", "called by those that ask, and reads nothing"),
 ];
 
