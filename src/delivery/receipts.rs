@@ -104,7 +104,7 @@ impl Receipts {
         let expired = read.rows.iter().filter(|row| row.ended.is_some()).count();
         self.metrics.settled(Status::Read, (read.rows.len() - expired) as u64);
         self.metrics.settled(Status::Expired, expired as u64);
-        let mut groups: BTreeMap<(UserId, Option<&str>), Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
         for row in read.rows.iter().filter(|row| self.notifier.may_be_there(row.sender)) {
             groups.entry((row.sender, row.ended.as_deref())).or_default().push((row.chat_seq, row.message));
         }
