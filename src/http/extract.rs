@@ -44,7 +44,7 @@ fn points_of(parts: &Parts) -> u32 {
     points_of_bytes(target.saturating_add(body))
 }
 
-/// The same, with what its token lets it publish to.
+/// The user of the request's bearer token, with what the token lets it publish to.
 #[derive(Debug)]
 pub(super) struct PublishCaller(pub(super) Publisher);
 
