@@ -80,6 +80,8 @@ pub struct LoopClient {
     last_frame: u64,
     waits: HashMap<String, Instant>,
     pause: Option<Instant>,
+    /// When it last looked for what may go.
+    looked_at: Instant,
     is_careful: bool,
     reconnect_after: Option<Duration>,
     retry_after: Option<Duration>,
@@ -107,6 +109,7 @@ impl LoopClient {
             last_frame: 0,
             waits: HashMap::new(),
             pause: None,
+            looked_at: Instant::now(),
             is_careful: false,
             reconnect_after: None,
             retry_after: None,
@@ -176,7 +179,8 @@ impl LoopClient {
             if is_enough(self) {
                 break End::Enough;
             }
-            let times = self.waits.values().chain(&self.pause).filter(|at| **at > Instant::now()).min().copied();
+            // What was over at the last look waits for an answer. What has become over since then is still to be looked at.
+            let times = self.waits.values().chain(&self.pause).filter(|at| **at > self.looked_at).min().copied();
             let frame = tokio::select! {
                 frame = socket.next() => frame,
                 () = tokio::time::sleep_until(times.unwrap_or_else(Instant::now)), if times.is_some() => {
@@ -399,6 +403,7 @@ impl LoopClient {
 
     async fn send_what_may_go(&mut self, socket: &mut Stream) {
         let now = Instant::now();
+        self.looked_at = now;
         //|
         //| send what may go (also when something is put into outbox, and when a time is over):
         //|     each chat that waits: if its time is over and nothing to it is on its way, it waits no more
