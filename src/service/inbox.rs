@@ -123,7 +123,7 @@ impl Service {
 
     /// Acks what waits in `(after, up_to]`, a page at a time, for a client that resumes. Waits for a database that is away. Ends early
     /// when the node stops: the client resumes again.
-    pub async fn ack_waiting_up_to(&self, user: Arc<Profile>, class: Class, after: InboxSeq, up_to: InboxSeq) {
+    pub async fn ack_waiting_up_to(&self, user: Arc<Profile>, class: Class, mut after: InboxSeq, up_to: InboxSeq) {
         loop {
             let read = {
                 let _admission = self.admission.admit(Purpose::Drain, Some(user.external.clone())).await;
@@ -137,10 +137,11 @@ impl Service {
                 }
                 Err(error) => return warn!(cause = ?error, "what a client resumed behind could not be read"),
             };
-            let is_last = waiting.len() < usize::from(ACK_PAGE);
-            if self.settle(&user, waiting).await.is_err() || is_last {
+            if self.settle(&user, waiting.messages).await.is_err() {
                 return;
             }
+            let Some(next) = waiting.next else { return };
+            after = next;
         }
     }
 
@@ -200,18 +201,16 @@ impl Service {
             let end = peeked.into_iter().flatten().next().map_or(InboxSeq(0), |peek| peek.last_seq);
             Ok((end, self.low_watermark(user, class).await?))
         };
-        let (end, low) = self.ask(name, WHAT, places).await?;
+        let (end, mut after) = self.ask(name, WHAT, places).await?;
         if up_to > end {
             return Err(Refusal::AckAhead(end));
         }
         loop {
-            let waiting = self.ask(name, WHAT, self.store.waiting_up_to(user, class, low, up_to, ACK_PAGE)).await?;
-            let is_last = waiting.len() < usize::from(ACK_PAGE);
+            let waiting = self.ask(name, WHAT, self.store.waiting_up_to(user, class, after, up_to, ACK_PAGE)).await?;
             // Not while it is admitted: a lane may have to wait.
-            self.settle(caller, waiting).await?;
-            if is_last {
-                return Ok(());
-            }
+            self.settle(caller, waiting.messages).await?;
+            let Some(next) = waiting.next else { return Ok(()) };
+            after = next;
         }
     }
 

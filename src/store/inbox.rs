@@ -77,8 +77,18 @@ pub struct Place {
 pub struct Peek {
     /// The highest number given.
     pub last_seq: InboxSeq,
-    /// Whether a row waits behind the place.
+    /// True if a row waits behind the place.
     pub waits: bool,
+}
+
+/// Rows that an ack of everything up to a number settles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRows {
+    /// The messages, oldest first. Those that have ended, because their time is over or their reader has left, are not among them, even
+    /// where no job has written it yet: their reader was told a gap.
+    pub messages: Vec<MessageId>,
+    /// Where to go on; `None` when there is no more.
+    pub next: Option<InboxSeq>,
 }
 
 impl Store {
@@ -166,13 +176,13 @@ impl Store {
         Ok(settled)
     }
 
-    /// Messages that wait in `(after, up_to]`, oldest first, at most `limit`.
+    /// The rows that wait in `(after, up_to]`, oldest first, at most `limit`, for an ack of everything up to a number.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Failed`]: a defect.
-    pub async fn waiting_up_to(&self, user: UserId, class: Class, after: InboxSeq, up_to: InboxSeq, limit: u16) -> Result<Vec<MessageId>> {
-        let ids = sqlx::query_file_scalar!(
+    pub async fn waiting_up_to(&self, user: UserId, class: Class, after: InboxSeq, up_to: InboxSeq, limit: u16) -> Result<WaitingRows> {
+        let rows = sqlx::query_file!(
             "src/store/sql/waiting_up_to.sql",
             user.0,
             enums::Class::from(class) as enums::Class,
@@ -182,6 +192,9 @@ impl Store {
         )
         .fetch_all(self.database())
         .await?;
-        Ok(ids.into_iter().map(MessageId).collect())
+        Ok(WaitingRows {
+            next: rows.last().filter(|_| rows.len() >= usize::from(limit)).map(|row| InboxSeq(row.seq)),
+            messages: rows.into_iter().filter(|row| !row.has_ended).map(|row| MessageId(row.message_id)).collect(),
+        })
     }
 }

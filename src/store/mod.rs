@@ -62,7 +62,7 @@ pub use guarded_pool::Loan;
 pub use health::Health;
 pub use history::{HistoryPage, HistoryRange};
 pub use horizon::OldestTransaction;
-pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place};
+pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place, WaitingRows};
 pub use jobs::{Acquired, JobLease};
 pub use lock_timeout::{LockHolder, lock_holders, set_lock_timeout};
 pub use marks::{MarksRead, Overview, PageToken, ReceiptCountsRequest, RecountedChat, Remainder};
@@ -141,7 +141,7 @@ impl Store {
         &self.stall_detector
     }
 
-    /// Whether more connections can be made.
+    /// Returns whether more connections can be made.
     pub const fn slots(&self) -> &Slots {
         &self.slots
     }

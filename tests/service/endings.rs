@@ -125,6 +125,60 @@ async fn what_has_expired_unseen_is_not_read_by_a_read_beyond_it_and_its_sender_
     node.stop().await;
 }
 
+/// Three messages to bob of which the second has expired, and no job has come to it. The lock of the job's row, and the messages.
+async fn expired_and_not_swept(db: &Database, pool: &PgPool, alice: &mut Socket) -> (LockHolder, [Value; 3]) {
+    until_true(pool, "select exists (select from jobs where name = 'expire' and holder is not null)").await;
+    let holder = LockHolder::holds(&db.options(), "select from jobs where name = 'expire' for update").await;
+    let first = alice.send("bob", "first").await;
+    let short = send_until(alice, "short", &in_two_seconds()).await["data"].clone();
+    let last = alice.send("bob", "last").await;
+    until_true(pool, "select bool_and(expires_at <= clock_timestamp()) from messages where expires_at is not null").await;
+    (holder, [first, short, last])
+}
+
+/// What alice is told: the first and the last are delivered, and the second has expired once the job has come to it.
+async fn is_told_what_came(alice: &mut Socket, holder: LockHolder, [first, short, last]: &[Value; 3]) {
+    let mut delivered = Vec::new();
+    while delivered.len() < 2 {
+        let told = alice.event("message:status").await;
+        assert_eq!(told["status"], "delivered", "{told}");
+        delivered.extend(told["messageIds"].as_array().unwrap().clone());
+    }
+    assert_eq!(delivered, [first["messageId"].clone(), last["messageId"].clone()]);
+    holder.commits().await;
+    let told = alice.event("message:status").await;
+    assert_eq!((&told["status"], &told["messageIds"]), (&json!("expired"), &json!([short["messageId"]])), "{told}");
+}
+
+#[tokio::test]
+async fn what_has_expired_unseen_is_not_delivered_to_a_client_that_resumes_behind_it() {
+    let (db, node, pool, _) = start().await;
+    let mut alice = node.connect("alice").await;
+    let bob = node.open(Connect::user("bob").device("phone")).await;
+    let epoch = bob.ready["epoch"].as_str().unwrap().to_owned();
+    bob.close().await;
+    let (holder, sent) = expired_and_not_swept(&db, &pool, &mut alice).await;
+    // It says that it has all three: it got the first and the last, and a gap for the second.
+    let bob = node.open(Connect::user("bob").device("phone").with("epoch", epoch).with("since", 3)).await;
+    is_told_what_came(&mut alice, holder, &sent).await;
+    assert_eq!(statuses(&pool, "bob").await, ["delivered", "expired", "delivered"]);
+    assert_consistent(&pool).await;
+    bob.close().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_expired_unseen_is_not_delivered_by_a_request_that_acks_everything_up_to_a_number() {
+    let (db, node, pool, _) = start().await;
+    let mut alice = node.connect("alice").await;
+    let (holder, sent) = expired_and_not_swept(&db, &pool, &mut alice).await;
+    assert_eq!(node.api("bob").post("/v1/inbox/ack", json!({"upTo": 3})).await, (200, json!({})));
+    is_told_what_came(&mut alice, holder, &sent).await;
+    assert_eq!(statuses(&pool, "bob").await, ["delivered", "expired", "delivered"]);
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn after_a_removal_nothing_of_the_chat_comes_and_its_places_in_the_window_are_free() {
     let (_db, node, pool, _) = start().await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use restante::domain::{ChatId, ChatSeq, UserId};
+use restante::domain::{ChatId, ChatSeq, Class, InboxSeq, UserId};
 use restante::store::{self, ExactMark, LockTimeout, ReadRequest, ReadRows, SettleBatch, StatusRow, Store};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
@@ -149,6 +149,10 @@ async fn what_waited_when_its_reader_left_has_not_been_read_even_before_the_job_
     store.remove_members(alice, one, &["bob".to_owned().try_into().unwrap()]).await.unwrap().unwrap();
     let rest = "select count(*) from message_status s join departures d on d.user_id = s.user_id join messages m on m.id = s.message_id and m.chat_id = d.chat_id where s.status = 'sent'";
     assert_eq!(number(&pool, rest).await, 10, "one transaction ends a thousand");
+    // Neither does an ack of everything up to a number make them delivered.
+    let up_to = store.waiting_up_to(bob, Class::Chat, InboxSeq(0), InboxSeq(1_010), 5).await.unwrap();
+    let rest_of_it = store.waiting_up_to(bob, Class::Chat, up_to.next.unwrap(), InboxSeq(1_010), 500).await.unwrap();
+    assert_eq!((up_to.messages, rest_of_it.messages, rest_of_it.next), (vec![], vec![], None));
     let mut connection = db.options().connect().await.unwrap();
     let done = read(&mut connection, &[request(bob, one, 1_005)], 2_000).await;
     assert_eq!(moved(&done[&0]), (1_001..=1_005).map(|seq| (seq, Some("left"))).collect::<Vec<_>>());

@@ -6,5 +6,5 @@ from (
   order by x.user_id
   limit $3
 ) f
-join users u on u.id = f.user_id
+cross join lateral (select x.* from users x where x.id = f.user_id limit 1) u
 order by f.user_id

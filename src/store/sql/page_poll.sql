@@ -15,8 +15,8 @@ left join lateral (
   order by r.seq
   limit $4
 ) s on true
-left join messages m on m.id = s.message_id
-left join users u on u.id = m.sender_id
+left join lateral (select x.* from messages x where x.id = s.message_id limit 1) m on true
+left join lateral (select x.* from users x where x.id = m.sender_id limit 1) u on true
 left join lateral (
   select x.feed_id from feeds x
   where $2 <> 'chat'::inbox_class and x.chat_id = m.chat_id and x.feed_id <> '00000000-0000-0000-0000-000000000002'

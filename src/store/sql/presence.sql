@@ -1,16 +1,17 @@
 -- presence: who is online at any node, and when users were last seen, for somebody who shares a chat with them; the asker's chats once, then members_by_user of each user, primary keys
 with mine as materialized (select chat_id from chat_members where user_id = $1 and left_seq is null)
 select u.external_id as "external_id!", u.id as "user_id!", case when l.seen_at is not null then least(l.seen_at, clock_timestamp()) end as "seen_at?",
-       exists (
-         select from presence_leases p
+       coalesce((
+         select true from presence_leases p
          cross join lateral (select from nodes n where n.node_id = p.node_id and restante_is_alive(n, clock_timestamp()) limit 1) n
-         where p.user_id = u.id) as "online!"
-from users u
+         where p.user_id = u.id
+         limit 1), false) as "online!"
+from (select distinct x.external_id from unnest($2::text[]) x (external_id)) asked
+cross join lateral (select x.id, x.external_id from users x where x.external_id = asked.external_id limit 1) u
 left join last_seen l on l.user_id = u.id
-where u.external_id = any($2::text[])
-  -- Neither can become a join, `limit` and `coalesce` see to that: the asker's chats are hashed once, and of each user as many chats are looked at
-  -- as it takes to find one of them.
-  and (u.id = $1 or (
+-- Neither can become a join, `limit` and `coalesce` see to that: the asker's chats are hashed once, and of each user as many chats are looked at
+-- as it takes to find one of them.
+where (u.id = $1 or (
     select true from chat_members them
     where them.user_id = u.id and them.left_seq is null and coalesce(them.chat_id in (select chat_id from mine), false)
     limit 1))

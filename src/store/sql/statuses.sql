@@ -1,9 +1,15 @@
 -- statuses: what became of a message, for its sender and its recipients only; a_recipient_gets_a_message_once
 -- The sender of a message without recipients gets a row with nulls; somebody else gets none. Events are none of it: their recipients do not know one another, and are many.
 select u.external_id as "user?", s.status as "status?: enums::Status", s.delivered_at as "delivered_at?", s.read_at as "read_at?", s.reason as "reason?"
-from messages m
-left join message_status s on s.message_id = m.id
+from unnest(array[$2::uuid]) e (id)
+cross join lateral (select x.id, x.chat_id, x.sender_id from messages x where x.id = e.id limit 1) m
+left join lateral (
+  select x.user_id, x.status, x.delivered_at, x.read_at, x.reason from message_status x
+  where x.message_id = m.id
+  order by x.message_id, x.user_id
+  offset 0
+) s on true
 left join lateral (select x.external_id from users x where x.id = s.user_id limit 1) u on true
-where m.id = $2 and not exists (select from feeds f where f.chat_id = m.chat_id)
-  and (m.sender_id = $1 or exists (select 1 from message_status mine where mine.message_id = m.id and mine.user_id = $1))
+where not exists (select from feeds f where f.chat_id = m.chat_id)
+  and (m.sender_id = $1 or coalesce((select true from message_status mine where mine.message_id = m.id and mine.user_id = $1 limit 1), false))
 order by s.user_id
