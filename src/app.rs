@@ -132,7 +132,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether a later start may succeed, because the database is away or is starting.
+    /// Returns whether a later start may succeed, because the database is away or is starting.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Database(_) | Self::Migrate(MigrateError::Execute(_)) | Self::NotWhole | Self::TooSlow => true,

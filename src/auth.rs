@@ -56,12 +56,12 @@ impl Scope {
     /// The word that lets its user publish to every feed, to everyone and to users that it lists.
     pub const EVENTS_WRITE: &str = "events:write";
 
-    /// Whether the scope contains this word.
+    /// Returns whether the scope contains this word.
     pub fn allows(&self, wanted: &str) -> bool {
         self.0.split(' ').any(|word| word == wanted)
     }
 
-    /// What it lets its user publish to.
+    /// The right to publish that it gives its user.
     pub fn publish_right(&self) -> PublishRight {
         if self.allows(Self::EVENTS_WRITE) { PublishRight::Anywhere } else { PublishRight::OwnFeeds }
     }

@@ -64,7 +64,7 @@ impl Notifier {
         self.changed_chats.subscribe()
     }
 
-    /// Whether this user is connected to this node.
+    /// Returns whether this user is connected to this node.
     pub fn is_here(&self, user: UserId) -> bool {
         self.hub.is_here(user)
     }
@@ -79,12 +79,12 @@ impl Notifier {
         self.bus.me()
     }
 
-    /// Whether this user may be connected to some node. True while another node lives.
+    /// Returns whether this user may be connected to some node. True while another node lives.
     pub fn may_be_there(&self, user: UserId) -> bool {
         self.hub.is_here(user) || !self.bus.is_alone()
     }
 
-    /// Whether no other node is known to live.
+    /// Returns whether no other node is known to live.
     pub fn is_alone(&self) -> bool {
         self.bus.is_alone()
     }

@@ -193,7 +193,7 @@ fn the_rules_name_no_arrow_upwards_and_none_among_the_four() {
     }
 }
 
-/// What can be read in one order can be understood, tested and moved piece by piece.
+/// Modules that can be read in one order can be understood, tested and moved piece by piece.
 #[test]
 fn no_files_import_one_another_in_a_circle() {
     let all = sources();

@@ -66,7 +66,7 @@ pub async fn migrate_within(database: &Database, timeouts: MigrationLockTimeouts
     bring_up_to_date(&mut connection, &database, timeouts).await
 }
 
-/// Whether the database lacks migrations of this version, or the whole schema. Nothing is changed.
+/// Returns whether the database lacks migrations of this version, or the whole schema. Nothing is changed.
 ///
 /// # Errors
 /// As [`migrate`].
@@ -196,7 +196,7 @@ fn waited_in_vain(cause: &MigrateError) -> bool {
     cause.as_database_error().and_then(|refusal| refusal.code()).is_some_and(|code| code == "55P03")
 }
 
-/// Whether the database covers the earlier shape, and every migration of this version is applied.
+/// Returns whether the database covers the earlier shape, and every migration of this version is applied.
 pub(super) async fn is_whole(connection: &mut PgConnection, before: &Shape) -> Result<bool, StartError> {
     if !Shape::of(connection).await?.covers(before) {
         return Ok(false);

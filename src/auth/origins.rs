@@ -29,7 +29,7 @@ impl Origins {
         Self::Listed(list.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect())
     }
 
-    /// Whether a request may come from where it says. One without `Origin` comes from no page.
+    /// Returns whether a request may come from where it says. One without `Origin` comes from no page.
     pub fn allow(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::Every => true,

@@ -69,7 +69,7 @@ impl Bus {
         self.0.me
     }
 
-    /// Whether no other node is known to live.
+    /// Returns whether no other node is known to live.
     pub fn is_alone(&self) -> bool {
         self.content().others.is_empty()
     }

@@ -171,7 +171,7 @@ impl Queue {
         Posted::InShort
     }
 
-    /// Whether later states of the same subjects may wait already.
+    /// Returns whether later states of the same subjects may wait already.
     fn waits_behind_others(&self, message: &BusMessage) -> bool {
         match message {
             BusMessage::Notice(..) => !self.notices.is_empty(),

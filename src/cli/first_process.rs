@@ -9,7 +9,7 @@ use std::process::Command;
 use restante_postgres::{pass_on, reap};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Whether this process is the first one.
+/// Returns whether this process is the first one.
 pub fn is_first() -> bool {
     std::process::id() == 1
 }

@@ -42,6 +42,6 @@ pub struct Shared {
     pub settings: ConnectionSettings,
     /// The origins whose pages may use the node, over the socket and over HTTP.
     pub origins: Origins,
-    /// Whether the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
+    /// Knows if the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
     pub shutdown: Shutdown,
 }

@@ -36,7 +36,7 @@ struct Level {
     fell: Notify,
 }
 
-/// Whether there is room again where there was none.
+/// Says if there is room again where there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
     /// As before.
@@ -62,12 +62,12 @@ impl Outbox {
         self.frames.push_back(Message::Close(Some(CloseFrame { code, reason })));
     }
 
-    /// Whether more may be taken in.
+    /// Returns whether more may be taken in.
     pub(super) fn has_room(&self) -> bool {
         self.level.has_room()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

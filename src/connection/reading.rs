@@ -1,6 +1,6 @@
-//! Whether a connection reads on. Each frame is counted against the budget of its user, and while the user owes nothing is read.
+//! Decides if a connection reads on. Each frame is counted against the budget of its user, and while the user owes nothing is read.
 //!
-//! What the client sends meanwhile stays in its socket. An ack may lie there too, so a connection that has paused is behind until it has
+//! Frames that the client sends meanwhile stay in its socket. An ack may lie there too, so a connection that has paused is behind until it has
 //! read everything that has arrived: no ack is missing before that, and neither is the answer to a ping.
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Reading {
         }
     }
 
-    /// Whether the pause is over, if there was one.
+    /// Returns whether the pause is over, if there was one.
     pub(super) fn may_go_on(&mut self) -> bool {
         if self.resumes_at.is_some_and(|at| at <= Instant::now()) {
             self.resumes_at = None;
@@ -53,12 +53,12 @@ impl Reading {
         self.is_behind = false;
     }
 
-    /// Whether something of the client may lie unread.
+    /// Returns whether something of the client may lie unread.
     pub(super) const fn is_behind(&self) -> bool {
         self.is_behind
     }
 
-    /// Whether the user owes nothing now.
+    /// Returns whether the user owes nothing now.
     pub(super) fn is_free(&self) -> bool {
         self.budget.debt().is_zero()
     }

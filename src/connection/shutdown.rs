@@ -21,7 +21,7 @@ const RECONNECT_SPREAD_MAX: Duration = Duration::from_secs(30);
 /// Connections that knock meanwhile are to try again within this time: another node answers, or this one's successor.
 const REFUSAL_MS: u64 = 1_000;
 
-/// Whether this node has begun to stop. Clones share it.
+/// Knows if this node has begun to stop. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -85,7 +85,7 @@ impl Shutdown {
         plan
     }
 
-    /// Whether it has begun.
+    /// Returns whether it has begun.
     pub fn has_begun(&self) -> bool {
         self.0.begun.is_cancelled()
     }

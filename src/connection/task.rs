@@ -60,7 +60,7 @@ enum Stay {
     Draining(PlannedClose),
 }
 
-/// Whether the client left.
+/// Says if the client left.
 enum Heard {
     GoOn,
     Left,
@@ -178,7 +178,7 @@ impl Task {
         Some(fault.code)
     }
 
-    /// Whether frames may be taken. To be called before the deadline is looked at: it ends a pause whose time is over.
+    /// Returns whether frames may be taken. To be called before the deadline is looked at: it ends a pause whose time is over.
     fn may_read(&mut self) -> bool {
         self.reading.may_go_on() && self.driver.may_read()
     }

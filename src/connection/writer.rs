@@ -22,7 +22,7 @@ pub(super) struct Writer {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether everything that was given to the socket is flushed.
+/// Says if everything that was given to the socket is flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Flush {
     #[default]

@@ -144,7 +144,7 @@ pub struct Attempt {
     pub target: AttemptTarget,
     /// The reason for which the attempt failed.
     pub reason: String,
-    /// Whether this attempt is the last one, whatever the count.
+    /// True if this attempt is the last one, whatever the count.
     pub is_final: bool,
 }
 

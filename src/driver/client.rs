@@ -13,7 +13,7 @@ pub struct Client {
     pub session: SessionId,
     /// The user.
     pub profile: Arc<Profile>,
-    /// What its newest token lets it publish to.
+    /// The right to publish that its newest token gives.
     pub publish_right: PublishRight,
     /// The options that the client sent when it connected.
     pub options: ConnectOptions,

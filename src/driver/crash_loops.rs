@@ -39,7 +39,7 @@ impl CrashLoops {
         Self { users: Mutex::new(LruCache::new(USERS_MAX)), metrics }
     }
 
-    /// Whether the next connection of this client emits its first envelope alone.
+    /// Returns whether the next connection of this client emits its first envelope alone.
     pub fn emit_alone(&self, user: UserId, device: Option<&DeviceId>) -> bool {
         let users = self.users();
         users.peek(&user).is_some_and(|clients| clients.iter().any(|client| client.device.as_ref() == device && client.ends >= ENDS))

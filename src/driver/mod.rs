@@ -223,7 +223,7 @@ impl<O: Outgoing> Driver<O> {
         self.closing.get_or_insert(fault);
     }
 
-    /// Whether the connection is to be closed.
+    /// Returns whether the connection is to be closed.
     pub const fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
@@ -233,7 +233,7 @@ impl<O: Outgoing> Driver<O> {
         self.closing.take()
     }
 
-    /// Whether more may be read from the client: not while it waits for too many answers, or its acks cannot be taken.
+    /// Returns whether more may be read from the client: not while it waits for too many answers, or its acks cannot be taken.
     pub fn may_read(&self) -> bool {
         self.session.may_read() && self.sends.has_room() && self.answers_left() > 0
     }
@@ -243,7 +243,7 @@ impl<O: Outgoing> Driver<O> {
         ANSWERS_MAX.saturating_sub(self.operations.answers() + self.sends.len())
     }
 
-    /// Whether [`Driver::settle`] has something to do.
+    /// Returns whether [`Driver::settle`] has something to do.
     pub const fn may_settle(&self) -> bool {
         self.settlements.may_go()
     }
@@ -254,7 +254,7 @@ impl<O: Outgoing> Driver<O> {
         effects::settle_now(self);
     }
 
-    /// Whether every ack and every answer that was under way has arrived.
+    /// Returns whether every ack and every answer that was under way has arrived.
     pub fn is_quiet(&self) -> bool {
         self.session.is_quiet() && self.settlements.is_empty() && self.operations.answers() == 0 && self.sends.is_empty()
     }
@@ -270,7 +270,7 @@ impl<O: Outgoing> Driver<O> {
         [self.session.next_deadline(), self.sends.wake_at(), self.typing.deadline()].into_iter().flatten().fold(own, Instant::min)
     }
 
-    /// Whether the session waits for an [`Input::Deadline`]. Frames that have arrived are to be handled before it.
+    /// Returns whether the session waits for an [`Input::Deadline`]. Frames that have arrived are to be handled before it.
     pub fn is_session_due(&self, now: Instant) -> bool {
         self.session.next_deadline().is_some_and(|at| at <= now)
     }

@@ -34,7 +34,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Whether it emits one envelope at a time until the first ack.
+    /// Returns whether it emits one envelope at a time until the first ack.
     pub const fn emits_alone(&self) -> bool {
         self.start.emit_alone
     }
@@ -126,7 +126,7 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     (Start { settings, scope, has_device, classes, emit_alone, database_time: opening.at }, resumed)
 }
 
-/// Whether `?since=` was taken for one class at least.
+/// Returns whether `?since=` was taken for one class at least.
 fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
     resumed.values().any(Option::is_some)
 }

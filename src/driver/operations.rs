@@ -27,9 +27,9 @@ pub enum OperationResult {
         first: SettlementNo,
         /// The last.
         last: SettlementNo,
-        /// Whether they are committed.
+        /// `Ok` if they are committed.
         result: Result<(), Refusal>,
-        /// Whether they had to wait for the lane's queue.
+        /// Says if they had to wait for the lane's queue.
         queue: LaneQueue,
     },
     /// An answer to the client, and perhaps something for the session.
@@ -71,7 +71,7 @@ impl Operations {
         self.running.next().await
     }
 
-    /// Whether nothing runs.
+    /// Returns whether nothing runs.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty()
     }

@@ -38,7 +38,7 @@ pub(super) struct Receipts {
     pub(super) echoes: Echoes,
 }
 
-/// Whether marks are being read.
+/// Says if marks are being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     No,
@@ -132,7 +132,7 @@ impl Receipts {
         self.poll.at()
     }
 
-    /// Whether it is time to poll. Then the time after it is set.
+    /// Returns whether it is time to poll. Then the time after it is set.
     pub(super) fn is_poll_due(&mut self, now: Instant) -> bool {
         self.poll.is_due(now)
     }
@@ -168,7 +168,7 @@ impl MarksPoll {
         self.at
     }
 
-    /// Whether it is time. Then the time after it is set.
+    /// Returns whether it is time. Then the time after it is set.
     fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.at <= now;
         if is_due {
@@ -191,7 +191,7 @@ impl MarksPoll {
 struct ToldRead(HashMap<(ChatId, ExternalId), (ChatSeq, Instant)>);
 
 impl ToldRead {
-    /// Whether this receipt would take back what was told. Then the marks are to be read instead: they know. Remembers
+    /// Returns whether this receipt would take back what was told. Then the marks are to be read instead: they know. Remembers
     /// what is told as read.
     fn overtook(&mut self, now: Instant, receipt: &Receipt) -> bool {
         let Receipt::Moved { chat, first, seq, status, member, .. } = receipt else { return false };

@@ -12,7 +12,7 @@ pub(super) struct Unsettled {
     pub(super) acks: Acks,
 }
 
-/// Whether the lane's queue had room for a job.
+/// Says if the lane's queue had room for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneQueue {
     /// It had.
@@ -41,7 +41,7 @@ impl Settlements {
         }
     }
 
-    /// Whether something waits that may go.
+    /// Returns whether something waits that may go.
     pub(super) const fn may_go(&self) -> bool {
         self.unsettled.is_some() && !self.is_waiting
     }
@@ -61,7 +61,7 @@ impl Settlements {
         self.is_waiting &= queue == LaneQueue::HadRoom;
     }
 
-    /// Whether the lane has been given everything.
+    /// Returns whether the lane has been given everything.
     pub(super) const fn is_empty(&self) -> bool {
         self.unsettled.is_none() && !self.is_waiting
     }

@@ -21,7 +21,7 @@ struct Results {
     results: Vec<Outcome>,
 }
 
-/// What became of an event of a list.
+/// The outcome of one event of a list.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Outcome {

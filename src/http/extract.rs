@@ -100,7 +100,7 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     }
 }
 
-/// Whether the body has a coding (RFC 9110 section 8.4); `identity` stands for none.
+/// Returns whether the body has a coding (RFC 9110 section 8.4); `identity` stands for none.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(CONTENT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))

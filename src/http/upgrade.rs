@@ -34,13 +34,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
     }
 }
 
-/// Whether one of the header's lines has this word in its list. Words are compared without regard to case.
+/// Returns whether one of the header's lines has this word in its list. Words are compared without regard to case.
 fn names(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
 }
 
-/// Whether the header has one line, and its value is as it should be.
+/// Returns whether the header has one line, and its value is as it should be.
 fn is_once(headers: &HeaderMap, name: HeaderName, fits: impl FnOnce(&HeaderValue) -> bool) -> bool {
     let mut lines = headers.get_all(name).iter();
     lines.next().is_some_and(fits) && lines.next().is_none()

@@ -124,12 +124,12 @@ impl Hub {
         Departure::OthersRemain
     }
 
-    /// Whether this user is connected to this node.
+    /// Returns whether this user is connected to this node.
     pub fn is_here(&self, user: UserId) -> bool {
         self.users.get(&user).is_some_and(|sessions| !sessions.is_empty())
     }
 
-    /// Whether this user has a session on this node other than `but`.
+    /// Returns whether this user has a session on this node other than `but`.
     pub fn has_others(&self, user: UserId, but: Option<SessionId>) -> bool {
         self.users.get(&user).is_some_and(|sessions| sessions.iter().any(|registered| Some(registered.session) != but))
     }

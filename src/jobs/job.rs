@@ -46,13 +46,13 @@ pub enum DoneBy {
 pub struct Passed {
     /// Rows that were worked off.
     pub rows: usize,
-    /// Whether it has left rows.
+    /// Says if it has left rows.
     pub rest: Rest,
     /// The place at which the next pass begins. None: the same place as this pass. At most 1,000 characters.
     pub cursor: Option<String>,
 }
 
-/// Whether a pass has left rows for the next one.
+/// Says if a pass has left rows for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// Its page was full: the next pass follows at once.

@@ -285,7 +285,7 @@ impl Failures {
         self.since.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 
-    /// Whether the failures began before a pass of another node. That pass succeeded `passed_ago`.
+    /// Returns whether the failures began before a pass of another node. That pass succeeded `passed_ago`.
     fn began_before(&self, now: Instant, passed_ago: Option<Duration>) -> bool {
         passed_ago.is_some_and(|ago| ago < self.lasted(now))
     }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::MessageId;
 
-/// Whether a client may connect again after a close with this code.
+/// Says if a client may connect again after a close with this code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComeBack {
     /// At once, or after `retryAfterMs`.
@@ -35,7 +35,7 @@ pub struct Row {
     pub http: u16,
     /// The close code when a connection ends because of it; `None`: it never ends one.
     pub close: Option<u16>,
-    /// Whether the client may connect again after that close.
+    /// Says if the client may connect again after that close.
     pub come_back: ComeBack,
     /// One line for people.
     pub meaning: &'static str,

@@ -37,7 +37,7 @@ pub enum Urgency {
     Urgent,
 }
 
-/// What a token lets its user publish to.
+/// The right to publish that a token gives its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishRight {
     /// The feeds whose publisher the user is.

@@ -85,7 +85,7 @@ events! {
         event_acked_seq: Option<InboxSeq>,
         /// Numbers are comparable within one epoch only.
         epoch: Arc<str>,
-        /// Whether `?since=` was accepted for at least one class.
+        /// True if `?since=` was accepted for at least one class.
         resumed: bool,
         /// Receipts up to here are known once those that follow have been processed.
         marks_cursor: Arc<str>,
@@ -386,7 +386,7 @@ pub struct StatusException {
     pub reason: Option<String>,
 }
 
-/// Whether a user is connected, and the time at which the last connection ended.
+/// Says if a user is connected, and the time at which the last connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {

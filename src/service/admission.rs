@@ -176,7 +176,7 @@ impl AdmissionQueue {
         tokio::time::timeout(PATIENCE, self.admit(Purpose::Opening, user)).await.map_err(|_| Refusal::Crowded)
     }
 
-    /// Whether another opening would be refused at once.
+    /// Returns whether another opening would be refused at once.
     pub fn is_crowded(&self) -> bool {
         self.0.lock().openings_waiting >= self.0.openings_max
     }

@@ -1,6 +1,6 @@
 //! The request budgets: how much each user may ask of this node in a time, however many connections and requests it uses for that.
 //!
-//! What a user asks is counted in points, after it was taken in. A user who has used up its points owes. Until the debt is paid by time
+//! Each request of a user is counted in points, after it was taken in. A user who has used up its points owes. Until the debt is paid by time
 //! nothing more is read from its connections, and its HTTP requests wait. So a client that asks without a pause is slowed, its
 //! frames stay in its own sockets, and nobody else waits for them. It knows nothing of what is asked.
 
@@ -108,7 +108,7 @@ impl Budget {
     }
 }
 
-/// What is left of the time until all is paid beyond the allowance.
+/// The rest of the time until all is paid beyond the allowance.
 const fn debt(paid_at: u64, now: u64) -> Duration {
     Duration::from_nanos(paid_at.saturating_sub(now)).saturating_sub(BURST)
 }

@@ -1,6 +1,6 @@
 //! Events: publishing them, and looking at how far one has got.
 //!
-//! What a publisher may do is known from its token, save whether it is a publisher of a feed: that the store says. Whoever
+//! The token says what its publisher may do, save whether it is a publisher of a feed: that the store says. Whoever
 //! may not publish is refused before anything is asked of the database. `queue` keeps what waits and cuts it into batches, `batch` writes them.
 
 mod batch;
@@ -25,7 +25,7 @@ use queue::{Answer, Queued};
 pub struct Publisher {
     /// The user.
     pub profile: Arc<Profile>,
-    /// What its token says.
+    /// The right that its token gives.
     pub right: PublishRight,
 }
 
@@ -43,7 +43,7 @@ pub struct Published {
 pub struct Publication {
     /// Its id, also where the service has chosen it.
     pub event: MessageId,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Result<Published, Refusal>,
 }
 
@@ -129,7 +129,7 @@ impl Service {
         self.metrics.events_published.of(outcome).inc();
     }
 
-    /// What the token says, and the rate of those whose token says nothing. The event is counted.
+    /// The right that the token gives, and the rate of those whose token says nothing. The event is counted.
     fn may_publish(&self, publisher: &Publisher, request: &PublishRequest) -> Result<(), Refusal> {
         match (&request.target, publisher.right) {
             (PublishTarget::Feed(FeedId::DIRECT), _) => Err(Refusal::NotFound),

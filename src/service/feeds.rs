@@ -171,7 +171,7 @@ impl Service {
         };
         let done = match change {
             FollowChange::Follow => self.ask(&caller.profile.external, "following a feed", self.store.follow(feed, &users)).await?,
-            // What waited for them may have ended while their sessions hold it: the database tells every node.
+            // Rows that waited for them may have ended while their sessions hold them: the database tells every node.
             FollowChange::Unfollow => self.ask(&caller.profile.external, "leaving a feed", self.store.unfollow(feed, &users)).await?,
         };
         match done {

@@ -46,7 +46,7 @@ impl Service {
         self.admission.admit_opening(user).await
     }
 
-    /// Whether another opening would be refused at once.
+    /// Returns whether another opening would be refused at once.
     pub fn is_crowded(&self) -> bool {
         self.admission.is_crowded()
     }

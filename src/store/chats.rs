@@ -1,7 +1,7 @@
 //! Chats as their members see them: lists with marks and unread counts, members, what became of a message. Their history is in
 //! [`history`](super::history).
 //!
-//! Whether the asker may see something is part of the statement that reads it, so there is no moment in between.
+//! The right of the asker to see something is part of the statement that reads it, so there is no moment in between.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ pub struct ChatView {
     pub marks: MemberMarks,
     /// Messages the member has not read, among the first 1,000 above its `read`.
     pub unread: u32,
-    /// Whether there are more messages above `read` than were looked at.
+    /// True if there are more messages above `read` than were looked at.
     pub unread_more: bool,
     /// The other member of a direct chat; none in other chats.
     pub other: Option<Profile>,

@@ -19,7 +19,7 @@ pub struct DirectBatch {
 pub struct DirectChat {
     /// Its id.
     pub chat: ChatId,
-    /// Whether it was made by this call.
+    /// True if it was made by this call.
     pub is_new: bool,
 }
 

@@ -47,7 +47,7 @@ impl Epoch {
         Err(unusable("the database is another one than this node began with, or has been restored or promoted since"))
     }
 
-    /// Whether a connection was refused because it led to a database of another epoch.
+    /// Returns whether a connection was refused because it led to a database of another epoch.
     pub fn is_over(&self) -> bool {
         self.0.is_over.is_cancelled()
     }

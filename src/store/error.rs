@@ -76,7 +76,7 @@ pub trait Failure: From<sqlx::Error> {
     /// The reason why the database is away, in words for the log; none where the error does not say that it is away.
     fn outage(&self) -> Option<String>;
 
-    /// Whether only new connections can tell that the database is back: those there are do not have the fault.
+    /// Returns whether only new connections can tell that the database is back: those there are do not have the fault.
     fn is_of_new_connections(&self) -> bool;
 }
 
@@ -127,7 +127,7 @@ const AWAY: [(&str, &str); 18] = [
 ];
 
 impl Error {
-    /// Whether nothing was committed for certain. If not, the connection broke in the middle, and the statement may be committed.
+    /// Returns whether nothing was committed for certain. If not, the connection broke in the middle, and the statement may be committed.
     pub fn is_certainly_undone(&self) -> bool {
         match self {
             // 57P01 and 57P02 may reach a connection whose commit has just been written, and so may class 08: with that a pooler
@@ -142,17 +142,17 @@ impl Error {
         }
     }
 
-    /// Whether the cause may be one row that cannot be read. The database is there and answers.
+    /// Returns whether the cause may be one row that cannot be read. The database is there and answers.
     pub const fn may_be_of_one_row(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Invalid(_))
     }
 
-    /// Whether the statement could not run for now: the database is away, or no connection is free.
+    /// Returns whether the statement could not run for now: the database is away, or no connection is free.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Busy(_))
     }
 
-    /// Whether the database is away.
+    /// Returns whether the database is away.
     pub const fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }

@@ -191,7 +191,7 @@ impl Borrowed {
     }
 }
 
-/// Whether the statement has its answer or nobody waits for it any more, the pool asks the connection whether it can go on, and
+/// When the statement has its answer, and also when nobody waits for it any more, the pool asks the connection whether it can go on, and
 /// its place is taken for as long as the server works on what it was asked. Of one that is given up the place is free.
 impl Drop for Borrowed {
     fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! Whether the database answers. The store learns it where an answer arrives or stays away: from each statement, each connection
+//! Knows if the database answers. The store learns it where an answer arrives or stays away: from each statement, each connection
 //! that is lent or made, and each ping. Nobody else reports anything.
 //!
 //! It only keeps the state. Asking a database that is away until it is back is a task of its own, which says so here.
@@ -53,12 +53,12 @@ impl Health {
         self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the outage is one that connections from before do not have: asked over one of those, the database seems to be there.
+    /// Returns whether the outage is one that connections from before do not have: asked over one of those, the database seems to be there.
     pub fn is_of_new_connections(&self) -> bool {
         self.0.is_of_new_connections.load(Ordering::Acquire)
     }
 
-    /// Whether the database is away.
+    /// Returns whether the database is away.
     pub fn is_away(&self) -> bool {
         *self.0.away.borrow()
     }

@@ -22,7 +22,7 @@ pub enum HistoryRange {
 pub struct HistoryPage {
     /// Its messages, ascending.
     pub messages: Vec<Message>,
-    /// Whether there are more in the direction asked for.
+    /// True if there are more in the direction asked for.
     pub more: bool,
 }
 

@@ -33,7 +33,7 @@ pub struct MarksRead {
     pub rest: Remainder,
 }
 
-/// Whether a look has told everything.
+/// Says if a look has told everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remainder {
     /// It has: what to ask with next time, once all of this is processed.

@@ -65,9 +65,9 @@ pub struct Left {
 /// The remainder that one transaction left.
 #[derive(Debug, Clone, Copy)]
 pub struct Unfinished {
-    /// Whether something waits for members that have left.
+    /// True if something waits for members that have left.
     pub departures: bool,
-    /// Whether marks have further to go.
+    /// True if marks have further to go.
     pub marks: bool,
 }
 
@@ -149,7 +149,7 @@ impl Store {
         Ok(Ok(left))
     }
 
-    /// Whether departures or marks are left for a job to finish.
+    /// Returns whether departures or marks are left for a job to finish.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a

@@ -14,7 +14,7 @@ use crate::domain::{ExternalId, NodeId, UserId};
 /// The answer to a heartbeat.
 #[derive(Clone)]
 pub struct Beat {
-    /// Whether the node was not listed: it is new, or had been taken out together with its leases.
+    /// True if the node was not listed: it is new, or had been taken out together with its leases.
     pub came: bool,
     /// The number of this listing: another one each time that the node is listed anew.
     pub boot: Uuid,
@@ -51,7 +51,7 @@ pub struct Presented {
 pub struct Room {
     /// Connections of this role to this database.
     pub connections: i32,
-    /// Whether a crash of its machine may lose commits.
+    /// True if a crash of its machine may lose commits.
     pub is_fragile: bool,
 }
 

@@ -14,7 +14,7 @@ pub struct Known {
     pub user: UserId,
     /// The time at which its last connection ended; none: no end is known.
     pub last_seen: Option<OffsetDateTime>,
-    /// Whether a node says that it is connected.
+    /// True if a node says that it is connected.
     pub online: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct WatchedUser {
     pub user: UserId,
     /// Its id outside.
     pub external: ExternalId,
-    /// Whether the asker may see it: they share a chat, or are one user.
+    /// True if the asker may see it: they share a chat, or are one user.
     pub is_visible: bool,
     /// It has a lease, of whatever node. The end of a lease is told when it is taken out.
     pub online: bool,

@@ -29,7 +29,7 @@ pub struct SchemaState {
     search_path: String,
     schema: Option<String>,
     is_there: bool,
-    /// Whether unqualified names resolve to it. They do not without the right to use it.
+    /// True if unqualified names resolve to it. They do not without the right to use it.
     is_current: bool,
     may_make: bool,
     may_create: bool,

@@ -10,7 +10,7 @@ use super::Result;
 #[derive(Debug)]
 pub struct Sequence {
     name: String,
-    /// Whether the role has the right to look at it and to move it.
+    /// True if the role has the right to look at it and to move it.
     may: bool,
     is_behind: String,
     moves: String,

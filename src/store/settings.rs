@@ -237,7 +237,7 @@ fn lost_statement(cause: sqlx::Error) -> CannotUse {
     if matches!(code.as_str(), "26000" | "42P05") { CannotUse::LosesStatements(cause) } else { CannotUse::Database(cause.into()) }
 }
 
-/// Whether connections made with these options share server connections, as behind a pooler in transaction mode. LISTEN and the
+/// Returns whether connections made with these options share server connections, as behind a pooler in transaction mode. LISTEN and the
 /// lock of the migrations need a session, so they must not use such connections. The answer for a busy pooler may be a wrong `false`.
 ///
 /// # Errors

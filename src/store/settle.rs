@@ -221,7 +221,7 @@ pub struct ReadRows {
     pub at: OffsetDateTime,
     /// Everything up to here is read.
     pub up_to: ChatSeq,
-    /// Whether there is more to read: ask again.
+    /// True if there is more to read: ask again.
     pub more: bool,
     /// True if the member had read less before.
     pub advanced: bool,
@@ -295,7 +295,7 @@ pub struct AttemptRequest {
     pub row: StatusRow,
     /// The reason why the attempt failed.
     pub reason: String,
-    /// Whether it is the last attempt, whatever the count.
+    /// True if it is the last attempt, whatever the count.
     pub is_final: bool,
 }
 
@@ -306,7 +306,7 @@ pub struct AttemptedRow {
     pub row: StatusRow,
     /// Attempts so far.
     pub attempts: u16,
-    /// Whether the row is failed now.
+    /// True if the row is failed now.
     pub failed: bool,
     /// The time at which the attempt was counted.
     pub at: OffsetDateTime,

@@ -20,7 +20,7 @@ impl Shape {
         Ok(Self(row.map_or([0; 4], |row| [row.relations, row.constraints, row.triggers, row.functions])))
     }
 
-    /// Whether each count is at least as high as in `other`.
+    /// Returns whether each count is at least as high as in `other`.
     pub fn covers(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).all(|(here, there)| *here >= there)
     }

@@ -48,7 +48,7 @@ struct Question {
     asked: Instant,
     /// The time of the answer, or of the end of the wait for it.
     answered: Instant,
-    /// Whether the server works on a statement. Also true where it has not said.
+    /// True if the server works on a statement. Also true where it has not said.
     is_busy: bool,
 }
 
@@ -117,7 +117,7 @@ impl StallDetector {
         *renewed = (*renewed).max(Some(then));
     }
 
-    /// Whether a connection of this age may be used: it was made after the last [`renew`](Self::renew).
+    /// Returns whether a connection of this age may be used: it was made after the last [`renew`](Self::renew).
     pub(super) fn is_good(&self, age: Duration) -> bool {
         self.0.renewed.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() > age)
     }

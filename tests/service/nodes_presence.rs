@@ -234,7 +234,7 @@ async fn of_whom_a_user_may_not_see_any_more_it_is_told_nothing_whoever_left_and
         bob.close().await;
         until_true(&pool, "select count(*) = 2 from presence_leases").await;
         dave.close().await;
-        // What was told of bob came before this.
+        // The news of bob came before this.
         let mut told = Vec::new();
         while told.last().is_none_or(|frame: &Value| frame["event"] != "user:offline" || frame["data"]["userId"] != "dave") {
             told.push(alice.next().await);

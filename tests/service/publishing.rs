@@ -24,7 +24,7 @@ async fn waiting(user: &Api, class: &str) -> Vec<Value> {
     items.iter().map(|item| item["data"].clone()).collect()
 }
 
-/// What is stored of events and users: unchanged where nothing was done.
+/// The stored rows of events and users: unchanged where nothing was done.
 async fn stored(pool: &PgPool) -> [i64; 4] {
     [
         number(pool, "select count(*) from messages").await,

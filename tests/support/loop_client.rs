@@ -179,7 +179,7 @@ impl LoopClient {
             if is_enough(self) {
                 break End::Enough;
             }
-            // What was over at the last look waits for an answer. What has become over since then is still to be looked at.
+            // A time that was over at the last look waits for an answer. One that has passed since then is still to be looked at.
             let times = self.waits.values().chain(&self.pause).filter(|at| **at > self.looked_at).min().copied();
             let frame = tokio::select! {
                 frame = socket.next() => frame,

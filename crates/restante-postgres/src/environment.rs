@@ -81,7 +81,7 @@ pub(super) fn without<'c>(command: &'c mut Command, variables: &[OsString]) -> &
     variables.iter().fold(command, |command, name| command.env_remove(name))
 }
 
-/// Whether a variable of this name is one of libpq's.
+/// Returns whether a variable of this name is one of libpq's.
 pub fn is_libpq_variable(name: &str) -> bool {
     is_libpq(OsStr::new(name))
 }

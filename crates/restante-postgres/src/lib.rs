@@ -71,7 +71,7 @@ pub enum LastOut {
     InUse,
 }
 
-/// Whether a cluster was made under `root` before, by whichever version.
+/// Returns whether a cluster was made under `root` before, by whichever version.
 pub fn has_cluster(root: &Path) -> bool {
     installation::major_of_cluster(&root.join("postgres/data")).is_some()
 }
@@ -176,7 +176,7 @@ fn made_meanwhile(e: &sqlx::Error) -> bool {
     e.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "42P04" || code == "23505")
 }
 
-/// Whether another process relies on the server. Only a claim that lasts counts.
+/// Returns whether another process relies on the server. Only a claim that lasts counts.
 async fn is_claimed(layout: &Layout) -> Result<bool, Error> {
     let until = Instant::now() + CLAIMS_LINGER;
     while layout.is_claimed()? {

@@ -39,7 +39,7 @@ pub(super) struct Teller {
     notifier: Notifier,
     metrics: Arc<Metrics>,
     changes: broadcast::Receiver<Option<ChatId>>,
-    /// Whether a chat is large, and the time at which its size was read.
+    /// True if a chat is large, and the time at which its size was read.
     sizes: LruCache<ChatId, (bool, Instant)>,
     /// Per chat and sender: the newest message that moved; none: its newest message is to be counted.
     to_count: HashMap<(ChatId, UserId), Option<(ChatSeq, MessageId)>>,

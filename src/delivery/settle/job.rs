@@ -10,7 +10,7 @@ use crate::domain::{AttemptOutcome, ChatId, Profile, SessionId, UserId};
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Whether an earlier try may have written the batch.
+/// Says if an earlier try may have written the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Try {
     /// Nothing of it is written yet.

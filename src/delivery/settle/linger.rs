@@ -56,7 +56,7 @@ impl Linger {
     }
 }
 
-/// Whether the queue holds only acks, and few of them. A caller waits for the outcome of every other job.
+/// Returns whether the queue holds only acks, and few of them. A caller waits for the outcome of every other job.
 fn are_few(queue: &Queue) -> bool {
     let first: Vec<&Job> = queue.ready().take(MANY).collect();
     first.len() < MANY && first.iter().all(|job| matches!(job, Job::Ack(_))) && first.iter().map(|job| job.rows()).sum::<usize>() < MANY

@@ -9,7 +9,7 @@ use crate::protocol::event::ServerEvent;
 use crate::protocol::{Fault, Timestamp, server};
 use crate::service::PresenceOf;
 
-/// Whether the client wants to know of changes too.
+/// Says if the client wants to know of changes too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watch {
     No,

@@ -45,7 +45,7 @@ struct Behind {
     numbered: Numbered,
 }
 
-/// Whether the caller must look a name up. It must for the first send to that name.
+/// Says if the caller must look a name up. It must for the first send to that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
     ToAsk,
@@ -71,7 +71,7 @@ impl NameOrder {
         self.sends
     }
 
-    /// Whether more may be taken in.
+    /// Returns whether more may be taken in.
     pub(super) const fn has_room(&self) -> bool {
         self.sends < SENDS_MAX && self.bytes < BYTES_MAX
     }
@@ -81,7 +81,7 @@ impl NameOrder {
         self.names.keys()
     }
 
-    /// Whether something waits for this name.
+    /// Returns whether something waits for this name.
     pub(super) fn awaits(&self, name: &ExternalId) -> bool {
         self.names.contains_key(name)
     }

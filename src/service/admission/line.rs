@@ -42,17 +42,17 @@ impl Line {
         Self { per_user, order: BTreeMap::new(), users: HashMap::new(), next_no: 0 }
     }
 
-    /// Whether no user of this line can be given a permit.
+    /// Returns whether no user of this line can be given a permit.
     pub(super) fn is_idle(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// Whether this user may hold another permit.
+    /// Returns whether this user may hold another permit.
     pub(super) fn may_run(&self, user: &Name) -> bool {
         user.is_none() || self.users.get(user).is_none_or(|known| known.running < self.per_user.running_max)
     }
 
-    /// Whether this user may have another waiting ticket.
+    /// Returns whether this user may have another waiting ticket.
     pub(super) fn may_wait(&self, user: &Name) -> bool {
         user.is_none() || self.users.get(user).is_none_or(|known| known.tickets.len() < self.per_user.waiting_max)
     }

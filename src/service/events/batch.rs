@@ -114,7 +114,7 @@ impl Service {
     }
 }
 
-/// Whether one event of many may have caused it, and others would be stored without that one.
+/// Returns whether one event of many may have caused it, and others would be stored without that one.
 const fn is_of_one(cause: &store::Error) -> bool {
     matches!(cause, store::Error::Invalid(_) | store::Error::Held(_))
 }

@@ -31,7 +31,7 @@ pub(super) struct Queued {
     pub(super) event: MessageId,
     /// The rest of it.
     pub(super) request: PublishRequest,
-    /// What the token lets its publisher publish to.
+    /// The right that the token gives its publisher.
     pub(super) right: PublishRight,
     /// Where the answer goes. The caller may be gone.
     pub(super) answer: oneshot::Sender<Answer>,
@@ -48,7 +48,7 @@ struct Waiting {
     names: usize,
 }
 
-/// What is to be done once events are queued.
+/// The work to be done once events are queued.
 #[derive(Debug)]
 pub(super) enum Next {
     /// A task writes for this publisher already.

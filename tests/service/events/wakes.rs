@@ -95,7 +95,7 @@ async fn whatever_is_said_on_the_channel_wakes_nobody_unless_a_stream_has_moved(
     for n in 0..500 {
         say(&pool, &format!("feed {EVERYONE}, feed {}, feed x, feed, 7x, feed {EVERYONE} {n}", uuid::Uuid::now_v7())).await;
     }
-    // What is published behind all of it is heard behind all of it.
+    // An event that is published after all of them is heard after all of them.
     publish_many(&pool, 1, true).await;
     assert_eq!(event_type(&mut ben).await, "tick");
     publish_many(&pool, 1, false).await;

@@ -1,10 +1,10 @@
-//! What may not be published, or cannot be: the code, and that nothing was stored, half or whole.
+//! Events that may not be published, or cannot be: the code, and that nothing was stored, half or whole.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Who tries, what, and the code with which it is refused.
+/// The publisher, the request, and the code with which it is refused.
 async fn expect_refused(node: &Node, pool: &PgPool, tries: &[(&str, Value)], code: &str) {
     let mut socket = node.connect("anna").await;
     let before = stored(pool).await;

@@ -261,7 +261,7 @@ impl PhaseLimit {
         Self { began: now, heard: 0, heard_at: now }
     }
 
-    /// Whether nobody has heard anything for too long, or it takes too long in all. `heard` changes whenever a client hears something.
+    /// Returns whether nobody has heard anything for too long, or it takes too long in all. `heard` changes when a client hears something.
     fn is_over(&mut self, heard: u64) -> bool {
         let now = Instant::now();
         if heard != self.heard {

@@ -4,7 +4,7 @@
 //! terminals, the line breaks of Unicode (U+0085, U+2028, U+2029), and what Unicode calls `Bidi_Control`, which shows text in
 //! another order than it has. Each of the three functions is for one kind of text.
 
-/// Whether whatever shows the character would obey it.
+/// Returns whether whatever shows the character would obey it.
 const fn is_obeyed(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -89,7 +89,7 @@ impl Session {
         }
     }
 
-    /// Whether such a row is in flight or buffered.
+    /// Returns whether such a row is in flight or buffered.
     pub(super) fn holds(&mut self, is_row: impl Fn(&Envelope) -> bool) -> bool {
         let buffered = self.inboxes.values_mut().flat_map(super::inbox::Inbox::envelopes_mut);
         self.window.envelopes_mut().chain(buffered).any(|envelope| is_row(envelope))

@@ -149,7 +149,7 @@ impl Client {
 
     fn read(&mut self, db: &mut Database, got: &mut Received, envelope: &Envelope, target: ReadTarget) -> Input {
         let chat = envelope.message.chat;
-        // What it has not got and what has expired meanwhile it cannot have read. Of a feed there is nothing: a client that reads it has
+        // The client cannot have read a row that it has not got, nor one that has expired meanwhile. Of a feed there is nothing: a client that reads it has
         // said nothing of its events.
         let up_to = match target {
             ReadTarget::Seq(seq) => seq,

@@ -129,7 +129,7 @@ impl Connection {
         let waits = db.rows().find(|(of, seq, row)| *of == class && *seq <= up_to && db.is_wanted(row));
         assert!(waits.is_none(), "drained up to {up_to} of {class}, and {:?} waits", waits.map(|(_, seq, _)| seq));
         let to_come = db.to_come(class);
-        // What was put back of a feed is taken for one of those that had no number.
+        // An event of a feed that was put back is taken for one of those that had no number.
         for event in self.to_come[class].iter().filter(|_| db.requeued.is_empty()) {
             let is_over = !db.waits(*event);
             assert!(is_over && !to_come.contains(event), "drained of {class}, and {event} waits since before");
