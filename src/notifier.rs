@@ -158,6 +158,15 @@ impl Notifier {
         self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
+    /// Something that waited for each of these users has ended: their sessions check what they hold.
+    pub fn rows_ended_each(&self, users: Vec<UserId>) {
+        if users.is_empty() {
+            return;
+        }
+        users.iter().for_each(|user| self.hub.rows_ended(*user));
+        self.post(&BusMessage::CheckMarks(users));
+    }
+
     /// Tells a sender what became of its messages.
     pub fn receipt(&self, sender: UserId, receipt: Receipt) {
         let receipt = Arc::new(receipt);
@@ -180,6 +189,13 @@ impl Notifier {
         let notice = Encoded::new(notice);
         users.iter().for_each(|user| self.hub.tell(*user, &Note::Notice(notice.clone())));
         self.post(&BusMessage::Notice(users, notice));
+    }
+
+    /// Tells a notice to the sessions of this user but one.
+    pub fn notice_to_others(&self, user: UserId, but: Option<SessionId>, notice: Notice) {
+        let notice = Encoded::new(notice);
+        self.hub.tell_others(user, but, &Note::Notice(notice.clone()));
+        self.post(&BusMessage::Notice(vec![user], notice));
     }
 
     /// Tells a notice to those who watch this user.
@@ -386,6 +402,7 @@ mod tests {
             metadata: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: None,
+            recall: None,
             extension: Extension::default(),
         };
         BusMessage::Offer { class: Class::Chat, message: Arc::new(message), places }

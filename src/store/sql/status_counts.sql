@@ -2,5 +2,5 @@
 select s.status as "status!: enums::Status", count(*) as "rows!"
 from messages m
 join message_status s on s.message_id = m.id
-where m.chat_id = $1
+where m.chat_id = $1 and m.seq > 0
 group by s.status

@@ -4,6 +4,6 @@ select u.external_id as "user?", s.status as "status?: enums::Status", s.deliver
 from messages m
 left join message_status s on s.message_id = m.id
 left join lateral (select x.external_id from users x where x.id = s.user_id limit 1) u on true
-where m.id = $2 and not exists (select from feeds f where f.chat_id = m.chat_id)
+where m.id = $2 and m.seq > 0 and not exists (select from feeds f where f.chat_id = m.chat_id)
   and (m.sender_id = $1 or exists (select 1 from message_status mine where mine.message_id = m.id and mine.user_id = $1))
 order by s.user_id
