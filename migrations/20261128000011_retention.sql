@@ -263,10 +263,10 @@ begin
                or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0)
                -- A message that was recalled stays as long as its notice, which has its number negated, has rows.
                or m.recalled_at is not null and (
-                    exists (select from recalls r where r.message_id = m.id)
-                    or exists (
-                      select from (select x.id from messages x where x.chat_id = v_chat.id and x.seq = -m.seq limit 1) n
-                       where exists (select from message_status s where s.message_id = n.id))) as stays
+                    (select true from recalls r where r.message_id = m.id limit 1)
+                    or (select true from messages x
+                         cross join lateral (select from message_status s where s.message_id = x.id limit 1) s
+                         where x.chat_id = v_chat.id and x.seq = -m.seq limit 1)) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest

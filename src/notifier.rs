@@ -158,15 +158,6 @@ impl Notifier {
         self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
-    /// Something that waited for each of these users has ended: their sessions check what they hold.
-    pub fn rows_ended_each(&self, users: Vec<UserId>) {
-        if users.is_empty() {
-            return;
-        }
-        users.iter().for_each(|user| self.hub.rows_ended(*user));
-        self.post(&BusMessage::CheckMarks(users));
-    }
-
     /// Tells a sender what became of its messages.
     pub fn receipt(&self, sender: UserId, receipt: Receipt) {
         let receipt = Arc::new(receipt);

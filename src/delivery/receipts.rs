@@ -100,9 +100,9 @@ impl Receipts {
             self.notifier.notice_to_others(sender, origin, Notice::Recalled { message, chat, seq, at });
         }
         for ended in &part.ended {
+            self.ended(ended.row.user);
             self.moved(&[&ended.row], Status::Expired, at, Some("recalled".to_owned()), |_| Some(ended.member.clone()));
         }
-        self.notifier.rows_ended_each(part.ended.iter().map(|ended| ended.row.user).collect());
         self.notifier.wake_each(part.noticed.clone(), part.class);
     }
 
