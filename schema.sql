@@ -1843,7 +1843,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
 
-CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
+CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -1858,7 +1858,8 @@ CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_b
 begin
   if p_after is not null then
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
+             m.recalled_at
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -1868,7 +1869,8 @@ begin
        where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
   else
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
+             m.recalled_at
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -1879,7 +1881,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none.';
+COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none. A message that was recalled has no content and no metadata.';
 
 CREATE TABLE nodes (
     node_id uuid NOT NULL,
@@ -1935,9 +1937,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -2364,6 +2366,8 @@ begin
   perform restante_needs_read_committed();
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
+  elsif starts_with(p_type, 'restante:') then
+    raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
@@ -2617,7 +2621,13 @@ begin
     with items as materialized (
       select m.id, m.seq, m.created_at,
              case when v_chat.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end >= v_horizon or exists (select from message_status s where s.message_id = m.id)
-               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0) as stays
+               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0)
+               -- A message that was recalled stays as long as its notice, which has its number negated, has rows.
+               or m.recalled_at is not null and (
+                    (select true from recalls r where r.message_id = m.id limit 1)
+                    or (select true from messages x
+                         cross join lateral (select from message_status s where s.message_id = x.id limit 1) s
+                         where x.chat_id = v_chat.id and x.seq = -m.seq limit 1)) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
@@ -2628,6 +2638,9 @@ begin
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m where m.ctid = any (v_rows);
+    -- The notices of those that were recalled have no rows any more. There are few.
+    delete from messages m where m.ctid = any (array(
+      select x.ctid from messages x where x.chat_id = v_chat.id and x.seq < 0 and x.seq >= -v_to order by x.seq limit v_left));
     if v_chat.is_feed then
       delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = any (array[u.id]);
       delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
@@ -2646,7 +2659,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one, and the notices of those that were recalled with them: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 CREATE FUNCTION restante_purge_devices(p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer, OUT seen bigint, OUT purged bigint, OUT last_user bigint, OUT last_device text) RETURNS record
     LANGUAGE plpgsql
@@ -2865,12 +2878,15 @@ declare
   v_seq     bigint;
   v_sender  bigint;
   v_expires timestamptz;
+  v_recalled timestamptz;
   v_at      tid;
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
   select u.id into v_user from users u where u.external_id = p_user;
-  select m.chat_id, m.seq, m.sender_id, m.expires_at into v_chat, v_seq, v_sender, v_expires from messages m where m.id = p_message;
+  -- A recall waits for this lock, and ends what waits after it.
+  select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
+    from messages m where m.id = p_message for share;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
   if not found then
     outcome := 'no_recipient';
@@ -2879,10 +2895,14 @@ begin
   if v_expires <= clock_timestamp() then
     outcome := 'expired';
     return;
+  elsif v_recalled is not null then
+    outcome := 'recalled';
+    return;
   end if;
   -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
   perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  if not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+  -- The notice of a recall (a negative number) is for those who have the message, members or not.
+  if v_seq > 0 and not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
      -- Of a feed: one that follows it, and of events to listed users anybody.
      and not exists (
        select from feeds s
@@ -2909,19 +2929,19 @@ begin
   update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
    where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
   insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
-  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled.
+  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled. A notice has none.
   select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
   update marks k
      set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-   where k.ctid = v_at;
+   where k.ctid = v_at and v_seq > 0;
   perform restante_wake(array[v_user]);
   perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
 
-COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
+COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
 
 CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, ended text, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
@@ -2947,7 +2967,7 @@ declare
   v_numbers  bigint[];
   v_senders  bigint[];
   v_expiries timestamptz[];
-  v_left     boolean[]; -- did its reader leave the chat while it waited?
+  v_gone     ended_reason[]; -- did its reader leave the chat while it waited, or its sender take it back?
   v_moved    integer[]; -- those of the rows that moved, …
   v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
@@ -2974,9 +2994,10 @@ begin
       from wanted w
       cross join lateral (
         select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
-               exists (select from departures d
-                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) as has_left
-          from (select x.id, x.seq, x.sender_id, x.expires_at from messages x
+               case when exists (select from departures d
+                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) then 'left'::ended_reason
+                    when m.recalled_at is not null then 'recalled' end as gone
+          from (select x.id, x.seq, x.sender_id, x.expires_at, x.recalled_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
             select x.class, x.seq from message_status x
@@ -2988,11 +3009,11 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.has_left, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_left, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.gone, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_gone, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
                  array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
-                 array_agg(r.has_left) as has_left from rows r) a,
+                 array_agg(r.gone) as gone from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
@@ -3003,12 +3024,12 @@ begin
     update message_status s
        set (status, ended, reason, read_at, delivered_at) = (
          select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
-                case e.ended when 'left' then 'left' when 'expired' then 'its time had come' else s.reason end,
+                case e.ended when 'left' then 'left' when 'recalled' then 'recalled' when 'expired' then 'its time had come' else s.reason end,
                 case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
-           from (select case when s.status <> 'sent' then null when u.has_left then 'left'::ended_reason
+           from (select case when s.status <> 'sent' then null when u.gone is not null then u.gone
                              when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.has_left, x.n
-              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_left) with ordinality x (ord, class, seq, expires_at, has_left, n)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.gone, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_gone) with ordinality x (ord, class, seq, expires_at, gone, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended
@@ -3087,6 +3108,158 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_reap(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
+
+CREATE FUNCTION restante_recall(p_message uuid, p_sender text, p_window interval DEFAULT '01:00:00'::interval) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_outcome text;
+  v_at      timestamptz;
+begin
+  select t.outcome, t.recalled_at into v_outcome, v_at
+    from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
+  case v_outcome
+    when 'recalled', 'again' then
+      return v_at;
+    when 'forbidden' then
+      raise exception 'message % was not sent by user %', p_message, p_sender using errcode = 'insufficient_privilege';
+    when 'off' then
+      raise exception 'no message can be recalled within %', p_window using errcode = 'invalid_parameter_value';
+    when 'too_late' then
+      raise exception 'message % was sent longer ago than %', p_message, p_window using errcode = 'object_not_in_prerequisite_state';
+    else
+      raise exception 'user % knows no message %', p_sender, p_message using errcode = 'no_data_found';
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_recall(p_message uuid, p_sender text, p_window interval) IS 'Recalls a message for its sender inside your own transaction, with the same effect as a client''s recall, and returns when it was recalled. Nobody sees its content from your commit on; what waits ends, and who has it is told, within moments after it. The message must have been accepted within p_window, whatever the setting RECALL_WINDOW says; null: whenever. A second recall returns the first time.';
+
+CREATE FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) RETURNS TABLE(message_id uuid, chat_id uuid, chat_seq bigint, sender_id bigint, recalled_at timestamp with time zone, is_first boolean, is_done boolean, goes_on boolean, user_id bigint, member text, class inbox_class, seq bigint, has_ended boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_recall  recalls;
+  v_class   inbox_class;
+  v_users   bigint[]; -- the recipients of the part, in order: for whom it waits, or who have it and no notice yet,
+  v_free    bigint[]; -- … those whose inboxes are locked here,
+  v_at      tid[];    -- … where these are,
+  v_last    bigint[]; -- … and their last numbers
+  v_rows    tid[];    -- rows that wait and that end here,
+  v_ended   bigint[]; -- … their recipients,
+  v_seqs    bigint[]; -- … and numbers
+  v_told    bigint[]; -- recipients that get the notice,
+  v_inboxes tid[];    -- … their inboxes,
+  v_numbers bigint[]; -- … and the numbers of the notice there
+  v_count   bigint;
+  v_is_held boolean;
+  v_is_last boolean;
+begin
+  perform restante_needs_read_committed();
+  if p_message is not null then
+    select r.* into v_recall from recalls r where r.message_id = p_message for update skip locked;
+  else
+    select r.* into v_recall from recalls r where r.message_id > p_after order by r.message_id limit 1 for update skip locked;
+  end if;
+  if v_recall.message_id is null then
+    return;
+  end if;
+  select h.class into v_class from chat_heads h where h.chat_id = v_recall.chat_id order by h.step desc limit 1;
+  select array_agg(q.user_id order by q.user_id) into v_users
+    from (select s.user_id from message_status s
+           where s.message_id = v_recall.message_id and s.user_id > v_recall.after_user
+             and (s.status = 'sent' or s.status in ('delivered', 'read')
+                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id))
+           order by s.user_id limit p_rows_max) q;
+  v_is_last := coalesce(cardinality(v_users), 0) < p_rows_max;
+
+  -- Inboxes in order. What somebody holds is left for a later part. Nothing here is waited for, so nobody waits in a circle.
+  select array_agg(q.user_id order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq order by q.n) into v_free, v_at, v_last
+    from (select u.user_id, u.n, i.at, i.last_seq
+            from (select * from unnest(v_users) with ordinality x (user_id, n) order by x.n) u
+            cross join lateral (
+              select x.ctid as at, x.last_seq from inboxes x where x.user_id = u.user_id and x.class = v_class
+               order by x.step desc limit 1 for no key update skip locked) i) q;
+
+  -- A row that waits ends together with its mark, or not now. One that is being acked is held.
+  select array_agg(q.at) into v_rows
+    from (select s.at
+            from (select unnest(v_free) as user_id) u
+            cross join lateral (
+              select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1) w
+            cross join lateral (
+              select from marks x where x.chat_id = v_recall.chat_id and x.user_id = u.user_id order by x.step desc limit 1
+                for no key update skip locked) k
+            cross join lateral (
+              select x.ctid as at from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1
+                for no key update skip locked) s) q;
+  if v_rows is not null then
+    with ended as (
+      update message_status s set status = 'expired', ended = 'recalled', reason = 'recalled' where s.ctid = any (v_rows) returning s.user_id, s.seq
+    )
+    select array_agg(e.user_id), array_agg(e.seq) into v_ended, v_seqs from ended e;
+    perform restante_exact_marks(array_fill(v_recall.chat_id, array[cardinality(v_ended)]), v_ended, true);
+  end if;
+
+  -- A later statement, so a later snapshot: who has acked meanwhile has the message. Who has the notice already does not get it again.
+  select array_agg(q.user_id order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq + 1 order by q.n) into v_told, v_inboxes, v_numbers
+    from (select u.user_id, u.n, u.at, u.last_seq
+            from (select unnest(v_free) as user_id, unnest(v_at) as at, unnest(v_last) as last_seq, generate_subscripts(v_free, 1) as n) u
+            cross join lateral (
+              select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id
+                and x.status in ('delivered', 'read') limit 1) s
+           where not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = u.user_id)) q;
+  v_is_held := coalesce(cardinality(v_free), 0) < coalesce(cardinality(v_users), 0) or exists (
+    select from (select unnest(v_free) as user_id) u
+     cross join lateral (
+       select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1) s);
+  if v_told is not null then
+    with moved as (
+      update inboxes i set last_seq = u.seq, step = u.seq >> 4
+        from (select unnest(v_inboxes) as at, unnest(v_numbers) as seq) u where i.ctid = u.at returning 1
+    ), queued as (
+      insert into message_status (user_id, class, seq, message_id)
+        select u.user_id, v_class, u.seq, v_recall.notice_id from (select unnest(v_told) as user_id, unnest(v_numbers) as seq) u
+      returning 1
+    )
+    select (select count(*) from moved) + (select count(*) from queued) into v_count;
+    -- A number without a row is a hole.
+    if v_count <> 2 * cardinality(v_told) then
+      raise exception 'recalling should have written % notices and wrote % rows', cardinality(v_told), v_count using errcode = 'data_corrupted';
+    end if;
+  end if;
+
+  v_is_held := v_is_held or v_recall.is_held;
+  if not v_is_last then
+    update recalls r set after_user = v_users[cardinality(v_users)], is_held = v_is_held, is_told = true where r.message_id = v_recall.message_id;
+  elsif v_is_held then
+    update recalls r set after_user = 0, is_held = false, is_told = true where r.message_id = v_recall.message_id;
+  else
+    delete from recalls r where r.message_id = v_recall.message_id;
+  end if;
+  return query
+    select v_recall.message_id, v_recall.chat_id, v_recall.chat_seq, v_recall.sender_id, v_recall.recalled_at, not v_recall.is_told,
+           v_is_last and not v_is_held, not v_is_last, q.user_id, (select x.external_id from users x where x.id = q.user_id), v_class, q.seq, q.has_ended
+      from (select null::bigint as user_id, null::bigint as seq, null::boolean as has_ended
+            union all select unnest(v_ended), unnest(v_seqs), true
+            union all select unnest(v_told), unnest(v_numbers), false) q;
+end $$;
+
+COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
 
 CREATE FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) RETURNS boolean
     LANGUAGE plpgsql
@@ -3266,6 +3439,8 @@ begin
       raise exception 'user % is no recipient of message %', p_user, p_message using errcode = 'no_data_found';
     when 'expired' then
       raise exception 'the time of message % has come, nobody gets it any more', p_message using errcode = 'object_not_in_prerequisite_state';
+    when 'recalled' then
+      raise exception 'message % was recalled by its sender', p_message using errcode = 'object_not_in_prerequisite_state';
     when 'left' then
       raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
@@ -3301,6 +3476,8 @@ begin
     raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
   elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'metadata holds a number that is no double' using errcode = 'invalid_parameter_value';
+  elsif starts_with(p_message_type, 'restante:') then
+    raise exception 'message types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_expires_at <= clock_timestamp() then
     raise exception 'expires_at lies in the past' using errcode = 'invalid_parameter_value';
   elsif p_expires_at >= timestamptz '10000-01-01 00:00:00+00' then
@@ -3654,6 +3831,71 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+
+CREATE FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_message record;
+  v_notice  uuid := gen_random_uuid();
+  v_at      timestamptz;
+begin
+  perform restante_needs_read_committed();
+  select m.chat_id, m.seq, m.sender_id, m.created_at, m.recalled_at into v_message
+    from messages m where m.id = p_message and m.seq > 0 and not exists (select from feeds f where f.chat_id = m.chat_id);
+  if not found then
+    outcome := 'not_found';
+    return;
+  end if;
+  if v_message.sender_id <> p_sender then
+    -- One that may see the message learns that it is another's.
+    outcome := case when exists (
+      select from chat_members cm
+       where cm.chat_id = v_message.chat_id and cm.user_id = p_sender and cm.left_seq is null and cm.joined_seq < v_message.seq)
+      then 'forbidden' else 'not_found' end;
+    return;
+  end if;
+  chat_id := v_message.chat_id;
+  chat_seq := v_message.seq;
+  if v_message.recalled_at is not null then
+    outcome := 'again';
+    recalled_at := v_message.recalled_at;
+    return;
+  elsif p_window <= interval '0' then
+    outcome := 'off';
+    return;
+  elsif v_message.created_at <= clock_timestamp() - p_window then
+    outcome := 'too_late';
+    return;
+  end if;
+  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too.
+  select m.recalled_at into v_message.recalled_at from messages m where m.id = p_message for no key update;
+  if not found then
+    outcome := 'not_found';
+    return;
+  elsif v_message.recalled_at is not null then
+    outcome := 'again';
+    recalled_at := v_message.recalled_at;
+    return;
+  end if;
+  v_at := clock_timestamp();
+  update messages m set content = null, metadata = null, sealed = null, key_id = null, recalled_at = v_at where m.id = p_message;
+  insert into messages (id, chat_id, seq, sender_id, message_type, content, created_at)
+    values (v_notice, v_message.chat_id, -v_message.seq, p_sender, 'restante:recalled', p_message::text, v_at);
+  insert into recalls (message_id, notice_id, chat_id, chat_seq, sender_id, recalled_at)
+    values (p_message, v_notice, v_message.chat_id, v_message.seq, p_sender, v_at);
+  outcome := 'recalled';
+  recalled_at := v_at;
+end $$;
+
+COMMENT ON FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) IS 'Recalls a message for its sender: its content and metadata go, and no page shows it from the commit on. Outcome: recalled; again (it had been recalled, recalled_at says when); off (p_window is not more than zero); too_late (it was accepted longer ago than p_window; a p_window of null is never over); forbidden (it is another member''s); not_found. A part at a time, restante_recall_part does the rest.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -4230,22 +4472,23 @@ CREATE TABLE messages (
     key_id text COLLATE pg_catalog."C",
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
-    collapse_key text COLLATE pg_catalog."C"
+    collapse_key text COLLATE pg_catalog."C",
+    recalled_at timestamp with time zone
 );
 
-COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting), and by restante_take_back(), which empties a message that is recalled and adds a notice of it; removed by restante_purge_chats().';
 
 COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 
 COMMENT ON COLUMN messages.chat_id IS 'The chat (chats.id).';
 
-COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
+COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
 
 COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
 
-COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ...';
+COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
 
-COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; null when it is sealed, and for events.';
+COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
 
 COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 
@@ -4258,6 +4501,8 @@ COMMENT ON COLUMN messages.created_at IS 'The database''s clock after the locks 
 COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
 
 COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
+
+COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
 
 CREATE TABLE outgoing (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
@@ -4352,6 +4597,38 @@ COMMENT ON COLUMN presence_leases.user_id IS 'The user.';
 
 COMMENT ON COLUMN presence_leases.node_id IS 'A node it is connected to.';
 
+CREATE TABLE recalls (
+    message_id uuid NOT NULL,
+    notice_id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    chat_seq bigint NOT NULL,
+    sender_id bigint NOT NULL,
+    recalled_at timestamp with time zone NOT NULL,
+    after_user bigint DEFAULT 0 NOT NULL,
+    is_held boolean DEFAULT false NOT NULL,
+    is_told boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE recalls IS 'Recalls that have not come to all recipients of their message. A job goes on, a part at a time (restante_recall_part). Empty, as a rule.';
+
+COMMENT ON COLUMN recalls.message_id IS 'The message that was recalled.';
+
+COMMENT ON COLUMN recalls.notice_id IS 'The notice (messages.id) for those that have it.';
+
+COMMENT ON COLUMN recalls.chat_id IS 'The chat of the message.';
+
+COMMENT ON COLUMN recalls.chat_seq IS 'Its number there. The notice has this number, negated.';
+
+COMMENT ON COLUMN recalls.sender_id IS 'Its sender (users.id).';
+
+COMMENT ON COLUMN recalls.recalled_at IS 'When it was recalled.';
+
+COMMENT ON COLUMN recalls.after_user IS 'Recipients with numbers at or below it (users.id) have been looked at.';
+
+COMMENT ON COLUMN recalls.is_held IS 'Something of one of these was held by another transaction: all are looked at again after the last one.';
+
+COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told with the first part.';
+
 CREATE TABLE users (
     id bigint NOT NULL,
     external_id text NOT NULL COLLATE pg_catalog."C",
@@ -4426,6 +4703,9 @@ ALTER TABLE ONLY nodes
     ADD CONSTRAINT a_node_is_listed_once PRIMARY KEY (node_id);
 
 COMMENT ON CONSTRAINT a_node_is_listed_once ON nodes IS 'A heartbeat finds its row.';
+
+ALTER TABLE ONLY recalls
+    ADD CONSTRAINT a_recall_is_noted_once PRIMARY KEY (message_id);
 
 ALTER TABLE ONLY message_status
     ADD CONSTRAINT a_recipient_gets_a_message_once UNIQUE (message_id, user_id);
@@ -4516,6 +4796,8 @@ COMMENT ON INDEX a_member_is_behind_once IS 'The job takes the first.';
 COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
+
+COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
 
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 

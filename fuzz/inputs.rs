@@ -68,8 +68,12 @@ fn keeps_limits(event: &ClientEvent) {
         ClientEvent::Delivered(AckRequest::UpTo { seq, .. }) => assert!(seq.0 >= 0),
         ClientEvent::Reject(request) => assert!((1..=limits::REASON_CHARS_MAX).contains(&request.reason.chars().count())),
         ClientEvent::PresenceGet(users) | ClientEvent::PresenceSubscribe(users) => assert!(users.len() <= limits::PRESENCE_USERS_MAX),
-        ClientEvent::Authenticate { .. } | ClientEvent::Read(_) | ClientEvent::Skip(_) | ClientEvent::Typing { .. } | ClientEvent::Ping => {
-        }
+        ClientEvent::Authenticate { .. }
+        | ClientEvent::Recall(_)
+        | ClientEvent::Read(_)
+        | ClientEvent::Skip(_)
+        | ClientEvent::Typing { .. }
+        | ClientEvent::Ping => {}
     }
 }
 

@@ -196,13 +196,13 @@ create table messages (
   constraint a_chat_number_names_one_message unique (chat_id, seq)
 );
 comment on table messages is
-  'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
+  'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting), and by restante_take_back(), which empties a message that is recalled and adds a notice of it; removed by restante_purge_chats().';
 comment on column messages.id is 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 comment on column messages.chat_id is 'The chat (chats.id).';
-comment on column messages.seq is 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
+comment on column messages.seq is 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
 comment on column messages.sender_id is 'The sender (users.id). It has no row in message_status.';
-comment on column messages.message_type is 'What the client says it is: text, image, action, ...';
-comment on column messages.content is 'The text, at most 32 KiB; null when it is sealed, and for events.';
+comment on column messages.message_type is 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
+comment on column messages.content is 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
 comment on column messages.metadata is 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 comment on column messages.sealed is 'Content and metadata as ciphertext; null: they are plain.';
 comment on column messages.key_id is 'Name of the key of sealed; null: plain.';
@@ -487,9 +487,9 @@ create table jobs (
 comment on table jobs is
   'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 comment on column jobs.name is
-  'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+  'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 comment on column jobs.cursor is
-  'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
+  'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. Empty: from the beginning.';
 comment on column jobs.passed_at is 'When a pass last succeeded, at whatever node.';
 comment on column jobs.holder is 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
 comment on column jobs.lease_no is

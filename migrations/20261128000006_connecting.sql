@@ -232,7 +232,7 @@ comment on function restante_open(text, text, text, text, bigint[], integer, inb
 create function restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer)
 returns table (
   message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamptz, expires_at timestamptz,
-  sender_id bigint, sender text, sender_name text, sender_picture text
+  sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamptz
 )
 language plpgsql stable
 -- Chats differ by orders of magnitude. A plan for the average one would sort all of a large one for a page of 50.
@@ -244,7 +244,8 @@ as $$
 begin
   if p_after is not null then
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
+             m.recalled_at
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -254,7 +255,8 @@ begin
        where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
   else
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
+             m.recalled_at
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -265,4 +267,4 @@ begin
   end if;
 end $$;
 comment on function restante_history(bigint, uuid, bigint, bigint, integer) is
-  'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none.';
+  'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none. A message that was recalled has no content and no metadata.';

@@ -67,12 +67,15 @@ declare
   v_seq     bigint;
   v_sender  bigint;
   v_expires timestamptz;
+  v_recalled timestamptz;
   v_at      tid;
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
   select u.id into v_user from users u where u.external_id = p_user;
-  select m.chat_id, m.seq, m.sender_id, m.expires_at into v_chat, v_seq, v_sender, v_expires from messages m where m.id = p_message;
+  -- A recall waits for this lock, and ends what waits after it.
+  select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
+    from messages m where m.id = p_message for share;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
   if not found then
     outcome := 'no_recipient';
@@ -81,10 +84,14 @@ begin
   if v_expires <= clock_timestamp() then
     outcome := 'expired';
     return;
+  elsif v_recalled is not null then
+    outcome := 'recalled';
+    return;
   end if;
   -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
   perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  if not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+  -- The notice of a recall (a negative number) is for those who have the message, members or not.
+  if v_seq > 0 and not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
      -- Of a feed: one that follows it, and of events to listed users anybody.
      and not exists (
        select from feeds s
@@ -111,19 +118,19 @@ begin
   update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
    where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
   insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
-  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled.
+  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled. A notice has none.
   select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
   update marks k
      set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-   where k.ctid = v_at;
+   where k.ctid = v_at and v_seq > 0;
   perform restante_wake(array[v_user]);
   perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
 comment on function restante_put_back(uuid, text) is
-  'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
+  'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
 
 create function restante_requeue(p_message uuid, p_user text) returns bigint
 language plpgsql volatile
@@ -140,6 +147,8 @@ begin
       raise exception 'user % is no recipient of message %', p_user, p_message using errcode = 'no_data_found';
     when 'expired' then
       raise exception 'the time of message % has come, nobody gets it any more', p_message using errcode = 'object_not_in_prerequisite_state';
+    when 'recalled' then
+      raise exception 'message % was recalled by its sender', p_message using errcode = 'object_not_in_prerequisite_state';
     when 'left' then
       raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else

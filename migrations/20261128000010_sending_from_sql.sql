@@ -32,6 +32,8 @@ begin
     raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
   elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'metadata holds a number that is no double' using errcode = 'invalid_parameter_value';
+  elsif starts_with(p_message_type, 'restante:') then
+    raise exception 'message types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_expires_at <= clock_timestamp() then
     raise exception 'expires_at lies in the past' using errcode = 'invalid_parameter_value';
   elsif p_expires_at >= timestamptz '10000-01-01 00:00:00+00' then

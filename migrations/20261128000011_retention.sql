@@ -260,7 +260,13 @@ begin
     with items as materialized (
       select m.id, m.seq, m.created_at,
              case when v_chat.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end >= v_horizon or exists (select from message_status s where s.message_id = m.id)
-               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0) as stays
+               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0)
+               -- A message that was recalled stays as long as its notice, which has its number negated, has rows.
+               or m.recalled_at is not null and (
+                    (select true from recalls r where r.message_id = m.id limit 1)
+                    or (select true from messages x
+                         cross join lateral (select from message_status s where s.message_id = x.id limit 1) s
+                         where x.chat_id = v_chat.id and x.seq = -m.seq limit 1)) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
@@ -271,6 +277,9 @@ begin
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m where m.ctid = any (v_rows);
+    -- The notices of those that were recalled have no rows any more. There are few.
+    delete from messages m where m.ctid = any (array(
+      select x.ctid from messages x where x.chat_id = v_chat.id and x.seq < 0 and x.seq >= -v_to order by x.seq limit v_left));
     if v_chat.is_feed then
       delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = any (array[u.id]);
       delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
@@ -289,7 +298,7 @@ begin
   end if;
 end $$;
 comment on function restante_purge_chats(integer, uuid, integer, integer) is
-  'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+  'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one, and the notices of those that were recalled with them: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 create function restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, out rows_gone integer, out next_user bigint)
 language plpgsql volatile

@@ -117,6 +117,8 @@ begin
   perform restante_needs_read_committed();
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
+  elsif starts_with(p_type, 'restante:') then
+    raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then

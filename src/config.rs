@@ -119,6 +119,8 @@ settings! {
         "Attempts after which a message is failed for a recipient";
     "LOOK_INTERVAL_MS" look_interval: Duration = "30000", milliseconds(100..=3_600_000),
         "Time between a session's own looks for waiting rows, in ms";
+    "RECALL_WINDOW" recall_window: Duration = "1h", time_span(Duration::from_secs(30 * 86_400)),
+        "Time for which a sender may recall a message: a whole number with s, m, h or d behind it; 0: not at all";
     "RETENTION_DAYS" retention_days: u16 = "90", whole(0..=36_500),
         "Days after which what is finished is removed; 0: never";
     "ACCEPT_LANES" accept_lanes: u16 = "0", whole(0..=256),
@@ -184,6 +186,25 @@ fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result
 
 fn milliseconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| whole(range.clone())(text).map(Duration::from_millis).map_err(|words| format!("{words} (milliseconds)"))
+}
+
+/// A time such as `90s`, `30m`, `1h` or `7d`, no longer than `max`. A number alone stands for seconds.
+fn time_span(max: Duration) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| {
+        let text = text.trim();
+        let unit = text.bytes().last().filter(u8::is_ascii_alphabetic);
+        let number = text[..text.len() - usize::from(unit.is_some())].parse::<u64>().ok();
+        let seconds = match unit {
+            None | Some(b's') => Some(1),
+            Some(b'm') => Some(60),
+            Some(b'h') => Some(3_600),
+            Some(b'd') => Some(86_400),
+            Some(_) => None,
+        };
+        let span = number.zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds)).map(Duration::from_secs);
+        span.filter(|span| *span <= max)
+            .ok_or_else(|| format!("must be a time such as 90s, 30m, 1h or 7d, at most {}d; 0 stands for none", max.as_secs() / 86_400))
+    }
 }
 
 fn optional_secret(text: &str) -> Result<Option<SecretString>, String> {

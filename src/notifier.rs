@@ -182,6 +182,13 @@ impl Notifier {
         self.post(&BusMessage::Notice(users, notice));
     }
 
+    /// Tells a notice to the sessions of this user but one.
+    pub fn notice_to_others(&self, user: UserId, but: Option<SessionId>, notice: Notice) {
+        let notice = Encoded::new(notice);
+        self.hub.tell_others(user, but, &Note::Notice(notice.clone()));
+        self.post(&BusMessage::Notice(vec![user], notice));
+    }
+
     /// Tells a notice to those who watch this user.
     pub fn notice_to_watchers(&self, user: UserId, notice: Notice) {
         let notice = Encoded::new(notice);
@@ -386,6 +393,7 @@ mod tests {
             metadata: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: None,
+            recall: None,
             extension: Extension::default(),
         };
         BusMessage::Offer { class: Class::Chat, message: Arc::new(message), places }

@@ -12,12 +12,13 @@ use restante::auth::TokenVerifier;
 use restante::connection::ConnectQuery;
 use restante::domain::{
     ChatId, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, Message,
-    MessageId, Profile, SessionId, Status, UserId,
+    MessageId, Profile, Recall, SessionId, Status, UserId,
 };
 use restante::driver::ConnectOptions;
 use restante::protocol::client::{AckRequest, ClientEvent, ReadUpTo, SendTarget, parse};
 use restante::protocol::feed_event::{event_batch_frames, event_frame};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
+use restante::protocol::recalled::Recalled;
 use restante::protocol::{Code, ComeBack, Fault, Timestamp, codes, server};
 use restante_client::{Event, Gone, WireError};
 use serde_json::value::RawValue;
@@ -75,6 +76,7 @@ fn message() -> impl Strategy<Value = Message> {
             metadata: metadata.map(|text| RawValue::from_string(text.to_owned()).unwrap()),
             created_at,
             expires_at,
+            recall: None,
             extension: Extension::default(),
         },
     )
@@ -265,7 +267,7 @@ proptest! {
     fn other_events(chat in id(), class in class(), seqs in [number(), number()], user in user(), typing in any::<bool>(), at in moment()) {
         let Event::Drained(read) = told(&server::frame(None, &server::Drained { class, inbox_seq: InboxSeq(seqs[0]) })) else { panic!() };
         prop_assert_eq!((read.class, read.inbox_seq.0), (class, seqs[0]));
-        for reason in [GapReason::Failed, GapReason::Expired, GapReason::Left, GapReason::Requeued, GapReason::Purged] {
+        for reason in [GapReason::Failed, GapReason::Expired, GapReason::Left, GapReason::Recalled, GapReason::Requeued, GapReason::Purged] {
             let gap = server::Gap::new(class, InboxSeq(seqs[0]), InboxSeq(seqs[1]), reason, None);
             let Event::Gap(read) = told(&server::frame(None, &gap)) else { panic!() };
             prop_assert_eq!((read.class, read.from_seq.0, read.to_seq.0), (class, seqs[0], seqs[1]));
@@ -286,6 +288,27 @@ proptest! {
         prop_assert_eq!((read.chat_id.0, read.user_id.as_ref(), read.typing), (chat, Some(&user), typing));
         let Event::Online(read) = told(&server::frame(None, &server::UserOnline { user_id: &user, timestamp: Timestamp(at) })) else { panic!() };
         prop_assert_eq!(&read.user_id, &user);
+    }
+
+    #[test]
+    fn recalls(notice in id(), message in id(), chat in id(), seq in 1..i64::MAX, inbox_seq in number(), attempt in 1..9_u16, sender in user(), at in moment()) {
+        let profile = Profile { user: UserId(1), external: sender.clone(), name: None, picture: None };
+        let of = Message {
+            id: MessageId(notice), chat: ChatId(chat), seq: ChatSeq(-seq), sender: Arc::new(profile), message_type: "restante:recalled".to_owned(),
+            content: String::new(), metadata: None, created_at: at, expires_at: None, recall: Some(Recall::NoticeOf(MessageId(message))), extension: Extension::default(),
+        };
+        let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(inbox_seq), status: Status::Sent, attempts: 0, message: Arc::new(of), feed: None };
+        let Event::Recalled(read) = told(&Recalled::of(&envelope, attempt).unwrap().frame()) else { panic!() };
+        let place = read.place.unwrap();
+        prop_assert_eq!((read.message_id, read.chat_id, read.seq, read.sender_id), (MessageId(message), ChatId(chat), ChatSeq(seq), Some(sender)));
+        prop_assert_eq!((place.recall_id, place.inbox_seq.0, place.attempt, place.class.as_str()), (MessageId(notice), inbox_seq, attempt, "chat"));
+        let to_the_sender = Recalled {
+            place: None, message_id: MessageId(message), chat_id: ChatId(chat), seq: ChatSeq(seq), sender_id: None, recalled_at: Timestamp(at),
+        };
+        let Event::Recalled(read) = told(&to_the_sender.frame()) else { panic!() };
+        prop_assert!(read.place.is_none() && read.sender_id.is_none() && read.message_id == MessageId(message));
+        let ClientEvent::Recall(read) = heard("message:recall", json!({"messageId": message})) else { panic!() };
+        prop_assert_eq!(read, MessageId(message));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::process::Command;
 
 use markdown::{commands, spans, taken_apart};
 use restante::app::StartError;
+use restante::protocol::recalled::{RecallOk, Recalled};
 use restante::protocol::server::Shape;
 use restante::protocol::{Fault, client, codes};
 use restante::store::{self, CannotUse, Unfit};
@@ -76,7 +77,7 @@ fn events() -> BTreeSet<String> {
     for piece in messages.split(r#"{"event":""#).skip(1) {
         names.extend(piece.split('"').next().map(str::to_owned));
     }
-    names.insert(<Fault as Shape>::EVENT.to_owned());
+    names.extend([<Fault as Shape>::EVENT, <RecallOk as Shape>::EVENT, <Recalled as Shape>::EVENT].map(str::to_owned));
     assert!(names.len() >= 28 && names.iter().all(|name| is_event(name)), "{names:?}");
     names
 }

@@ -141,6 +141,7 @@ fn service_settings(config: &Config) -> ServiceSettings {
         openings_waiting_max: config.openings_waiting_max,
         request_rate: config.request_rate,
         look_interval: config.look_interval,
+        recall_window: config.recall_window,
     }
 }
 

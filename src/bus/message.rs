@@ -316,6 +316,7 @@ impl WrittenMessage {
             metadata: self.m,
             created_at: instant(self.a)?,
             expires_at,
+            recall: None,
             extension: Extension::default(),
         })
     }
@@ -372,6 +373,7 @@ mod tests {
             metadata: Some(RawValue::from_string(r#"{"a": [1, 2.50]}"#.to_owned()).unwrap()),
             created_at: time::macros::datetime!(2026-11-01 12:00:00.123456 UTC),
             expires_at: Some(time::macros::datetime!(2026-11-02 12:00 UTC)),
+            recall: None,
             extension: Extension::default(),
         })
     }

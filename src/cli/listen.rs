@@ -11,7 +11,9 @@ use super::exit::{Exit, words};
 use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, printable_json, say, time_of_day};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Status};
-use restante_client::{Chat, Client, Envelope, Event, FeedEvent, Gap, Happening, Http, Options, Ready, Sent, StatusNews, WireError};
+use restante_client::{
+    Chat, Client, Envelope, Event, FeedEvent, Gap, Happening, Http, Options, Ready, Recalled, Sent, StatusNews, WireError,
+};
 
 pub const ABOUT: &str = "\
 Show messages and events as they come, with ticks when messages are read.
@@ -133,11 +135,16 @@ impl Listener {
                     // As for a message.
                     self.client.took();
                 }
+                Happening::Recalled(notice) => {
+                    self.recalled(&notice)?;
+                    self.client.took();
+                }
                 Happening::Lost(why, Some(wait)) => self.lost(why, wait)?,
                 Happening::Ready(ready) => self.connected(&ready),
                 Happening::Event(event) if !self.args.json => self.event(event)?,
                 Happening::Again(_)
                 | Happening::FeedEventAgain(_)
+                | Happening::RecalledAgain(_)
                 | Happening::Lost(_, None)
                 | Happening::Stored(_)
                 | Happening::Refused(..)
@@ -176,8 +183,18 @@ impl Listener {
         self.line_of(&event.created_at, &place, text.trim_end())
     }
 
+    fn recalled(&mut self, notice: &Recalled) -> anyhow::Result<()> {
+        if self.args.json {
+            return Ok(());
+        }
+        let who = notice.sender_id.as_ref().map_or_else(|| "you".to_owned(), |sender| printable(sender.as_str()));
+        let text = format!("{} recalled message #{}", self.screen.ink(Ink::Bold, &who), notice.seq);
+        self.row(&notice.recalled_at, notice.chat_id, &text)
+    }
+
     fn event(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
+            Event::Recalled(notice) => self.recalled(&notice),
             Event::Sent(sent) => self.own(&sent),
             Event::Status(news) => self.status(&news),
             Event::Drained(drained) if drained.class == Class::Chat && self.waited > 0 => self.note("nothing more waits"),

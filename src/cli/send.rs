@@ -136,6 +136,8 @@ impl Sending {
                 | Happening::Message(_)
                 | Happening::FeedEvent(_)
                 | Happening::FeedEventAgain(_)
+                | Happening::Recalled(_)
+                | Happening::RecalledAgain(_)
                 | Happening::Again(_)
                 | Happening::Event(_)
                 | Happening::Frame(_)

@@ -187,6 +187,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
         | ClientEvent::Skip(_)
         | ClientEvent::Delivered(_)
         | ClientEvent::Reject(_)
+        | ClientEvent::Recall(_)
         | ClientEvent::Read(_)
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)

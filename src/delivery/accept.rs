@@ -412,6 +412,7 @@ fn message(item: &SendItem, row: &AcceptedRow) -> Message {
         metadata: item.metadata.clone(),
         created_at: row.created_at,
         expires_at: item.expires_at,
+        recall: None,
         extension: Extension::default(),
     }
 }

@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::{ChatId, ChatSeq, Class, ExternalId, MessageId, Profile, SessionId, Status, UserId};
 use crate::notifier::Notifier;
-use crate::store::{ReadRows, StatusRow, Store};
+use crate::protocol::event::Notice;
+use crate::store::{ReadRows, RecallPart, StatusRow, Store};
 use crate::telemetry::Metrics;
 use teller::Teller;
 
@@ -71,7 +72,7 @@ impl Receipts {
     }
 
     /// Rows of several users have moved to this status. `member` names a user as it is shown. Publishers of alerts and events are told
-    /// nothing: they ask for the progress of an event.
+    /// nothing: they ask for the progress of an event. Nor is anybody told what became of the notice of a recall.
     pub fn moved(
         &self,
         rows: &[&StatusRow],
@@ -82,13 +83,27 @@ impl Receipts {
     ) {
         self.metrics.settled(status, rows.len() as u64);
         let mut groups: BTreeMap<(UserId, ChatId, UserId), Vec<(ChatSeq, MessageId)>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.class == Class::Chat && self.notifier.may_be_there(row.sender)) {
+        for row in rows.iter().filter(|row| is_told(row) && self.notifier.may_be_there(row.sender)) {
             groups.entry((row.sender, row.chat, row.user)).or_default().push((row.chat_seq, row.message));
         }
         for ((sender, chat, user), messages) in groups {
             let Some(member) = member(user) else { continue };
             self.put(sender, chat, member, messages, status, at, reason.clone());
         }
+    }
+
+    /// A part of a recall is done: its sender is told of what ended, and recipients look for their notices, and at what they hold. The
+    /// first part also tells the sender's sessions but `origin`, by which it recalled the message.
+    pub fn recalled(&self, part: &RecallPart, origin: Option<SessionId>) {
+        let RecallPart { message, chat, seq, sender, at, .. } = *part;
+        if part.is_first {
+            self.notifier.notice_to_others(sender, origin, Notice::Recalled { message, chat, seq, at });
+        }
+        for ended in &part.ended {
+            self.ended(ended.row.user);
+            self.moved(&[&ended.row], Status::Expired, at, Some("recalled".to_owned()), |_| Some(ended.member.clone()));
+        }
+        self.notifier.wake_each(part.noticed.clone(), part.class);
     }
 
     /// Rows of this user have ended: its sessions look at what they hold.
@@ -133,4 +148,9 @@ impl Receipts {
             self.notifier.check_marks(sender);
         }
     }
+}
+
+/// Whether senders are told of this row.
+fn is_told(row: &StatusRow) -> bool {
+    row.class == Class::Chat && !row.chat_seq.is_of_notice()
 }

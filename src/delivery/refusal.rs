@@ -83,6 +83,15 @@ pub enum Refusal {
     /// The id is so old that its message may have been accepted and removed.
     #[error("the id is older than messages that were removed")]
     Purged,
+    /// Another member has sent the message.
+    #[error("another member has sent it")]
+    NotTheSender,
+    /// The time in which the message could be recalled is over.
+    #[error("the time for recalling it is over")]
+    RecallOver,
+    /// No message can be recalled.
+    #[error("recalls are turned off")]
+    RecallOff,
     /// Its `expiresAt` has passed.
     #[error("its expiry has passed")]
     TooLate,
@@ -138,6 +147,9 @@ impl Refusal {
             | Self::NotFound
             | Self::Conflict
             | Self::TooLate
+            | Self::NotTheSender
+            | Self::RecallOver
+            | Self::RecallOff
             | Self::AckAhead(_)
             | Self::Invalid
             | Self::TooManyDevices
@@ -220,6 +232,9 @@ impl From<Refusal> for Fault {
                 Code::Conflict,
                 "this messageId is older than messages of the chat that were removed: its message may be one of them",
             ),
+            Refusal::NotTheSender => Self::new(Code::Forbidden, "only its sender may recall a message"),
+            Refusal::RecallOver => Self::new(Code::TooLate, "the message was sent too long ago to be recalled"),
+            Refusal::RecallOff => Self::new(Code::TurnedOff, "no message can be recalled here"),
             Refusal::TooLate => Self::invalid("`expiresAt` must lie in the future"),
             Refusal::AckAhead(end) => {
                 Self::new(Code::AckAhead, format!("`upTo` is above {end}, the highest number of the inbox; nothing was changed"))

@@ -43,6 +43,9 @@ pub(super) struct ShowBody {
     /// Null when it is encrypted.
     content: Option<String>,
     metadata: Option<Box<RawValue>>,
+    /// Its sender has recalled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recalled_at: Option<Timestamp>,
     dead_letters: Vec<DeadLetterData>,
 }
 
@@ -100,10 +103,11 @@ pub(super) async fn show(
     Admin(admin): Admin,
     MessagePath(message): MessagePath,
 ) -> Result<Json<ShowBody>, ApiError> {
-    let DeadLetterDetails { content, metadata, letters } = service.dead_letter(&admin, message).await?;
+    let DeadLetterDetails { content, metadata, recalled_at, letters } = service.dead_letter(&admin, message).await?;
     let metadata = metadata.and_then(|text| RawValue::from_string(text).ok());
     let dead_letters = letters.into_iter().map(DeadLetterData::from).collect();
-    Ok(Json(ShowBody { message_id: message, content, metadata, dead_letters }))
+    let recalled_at = recalled_at.map(Timestamp);
+    Ok(Json(ShowBody { message_id: message, content, metadata, recalled_at, dead_letters }))
 }
 
 /// `POST /v1/admin/dead-letters/requeue {items: [{messageId, userId}]}`: each waits again, or the outcome says why not.

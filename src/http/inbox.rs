@@ -11,7 +11,7 @@ use crate::domain::{Class, InboxSeq, Page, PageRow, limits};
 use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
 use crate::protocol::feed_event::EventData;
 use crate::protocol::fields::small_number;
-use crate::protocol::message::ReceiveData;
+use crate::protocol::recalled::InboxItem;
 use crate::protocol::server::{DeliveredOk, RejectOk};
 use crate::service::Service;
 
@@ -42,8 +42,8 @@ struct InboxBody<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Items<'a> {
-    /// Of the class chat: as `message:receive`.
-    Messages(Vec<ReceiveData<'a>>),
+    /// Of the class chat: as `message:receive`, and notices as `message:recalled`.
+    Messages(Vec<InboxItem<'a>>),
     /// Of the other classes: as `event:receive`.
     Events(Vec<EventData<'a>>),
 }
@@ -55,7 +55,7 @@ impl<'a> Items<'a> {
             PageRow::Gap { .. } => None,
         });
         match page.class {
-            Class::Chat => Self::Messages(envelopes.map(|(envelope, attempt)| ReceiveData::new(envelope, attempt)).collect()),
+            Class::Chat => Self::Messages(envelopes.map(|(envelope, attempt)| InboxItem::of(envelope, attempt)).collect()),
             Class::Alert | Class::Event => Self::Events(envelopes.map(|(envelope, attempt)| EventData::new(envelope, attempt)).collect()),
         }
     }

@@ -10,7 +10,7 @@ use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit, numb
 use crate::domain::ChatSeq;
 use crate::protocol::client::{ReadUpTo, SendRequest, parse_body};
 use crate::protocol::fields::small_number;
-use crate::protocol::message::MessageData;
+use crate::protocol::recalled::{HistoryItem, RecallOk};
 use crate::protocol::server::{MessageStatuses, ReadOk, RecipientStatus, SentAnswer};
 use crate::protocol::{Fault, Timestamp};
 use crate::service::{self, HistoryRange, Service};
@@ -39,7 +39,7 @@ pub(super) struct HistoryParams {
 #[derive(Serialize)]
 struct HistoryBody<'a> {
     /// Ascending by `seq`, whichever way was asked.
-    messages: Vec<MessageData<'a>>,
+    messages: Vec<HistoryItem<'a>>,
     /// There are more in the direction that was asked for.
     more: bool,
 }
@@ -58,7 +58,7 @@ pub(super) async fn history(
     };
     let limit = limit(params.limit, HISTORY_DEFAULT, HISTORY_MAX)?;
     let page = service.history(&caller, chat, range, limit).await?;
-    Ok(Json(HistoryBody { messages: page.messages.iter().map(MessageData::from).collect(), more: page.more }).into_response())
+    Ok(Json(HistoryBody { messages: page.messages.iter().map(HistoryItem::from).collect(), more: page.more }).into_response())
 }
 
 /// `POST /v1/chats/{chatId}/read`: the data of `message:read`, without the chat. Answered when it is committed.
@@ -74,6 +74,15 @@ pub(super) async fn read(
     };
     let done = service.read(caller, chat, up_to).await?;
     Ok(Json(ReadOk { chat_id: chat, seq: done.up_to }))
+}
+
+/// `POST /v1/messages/{messageId}/recall`: for its sender. Answered when nobody is shown any more what it said.
+pub(super) async fn recall(
+    State(service): State<Service>,
+    Caller(caller): Caller,
+    MessagePath(message): MessagePath,
+) -> Result<Json<RecallOk>, ApiError> {
+    Ok(Json(service.recall(&caller, None, message).await?.into()))
 }
 
 /// `GET /v1/messages/{messageId}/status`: for its sender and its recipients.

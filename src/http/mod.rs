@@ -53,6 +53,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/chats/{chat}/messages", get(messages::history))
         .route("/v1/chats/{chat}/read", post(messages::read))
         .route("/v1/messages", post(messages::send))
+        .route("/v1/messages/{message}/recall", post(messages::recall))
         .route("/v1/messages/{message}/status", get(messages::status))
         .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES_MAX)))
         .route("/v1/events/{event}", get(events::show))

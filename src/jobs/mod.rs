@@ -2,7 +2,7 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `devices`, `expire`,
-//! `fan_out`, `finish`, `horizon`, `reap`, `retention`.
+//! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention`.
 
 mod devices;
 mod expire;
@@ -11,6 +11,7 @@ mod finish;
 mod horizon;
 mod job;
 mod reap;
+mod recall;
 mod retention;
 mod runner;
 
@@ -28,6 +29,7 @@ use finish::Finish;
 use horizon::Horizon;
 pub use job::{DoneBy, Job, Passed, Rest};
 use reap::Reap;
+use recall::Recall;
 use retention::Retention;
 pub use runner::{JobNode, LeaseTimes, Runner};
 
@@ -40,6 +42,7 @@ pub fn start(node: &Node, delivery: &Delivery, retention_days: u16, tasks: &Task
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Recall::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     if retention_days > 0 {
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
         tasks.spawn(Runner::new(retention, on.clone()).run(stop.clone()));

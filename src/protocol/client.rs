@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::fields::{Field, Fields, check_depth};
 use super::publish::PublishRequest;
 use super::{Code, Fault, Timestamp};
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, limits};
+use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, RESERVED_TYPES, limits};
 
 /// The client's name for a frame: a string or a number, echoed in the answer exactly as it came.
 #[derive(Clone, Serialize)]
@@ -56,6 +56,8 @@ pub enum ClientEvent {
     Delivered(AckRequest),
     /// `message:reject`.
     Reject(RejectRequest),
+    /// `message:recall`: the sender takes this message back.
+    Recall(MessageId),
     /// `message:read`.
     Read(ReadRequest),
     /// `typing`: told to the members who are there, stored nowhere.
@@ -174,6 +176,7 @@ fn event(fields: &Fields<'_, 3>) -> Result<ClientEvent, Fault> {
         "message:send" => SendRequest::parse(data).map(ClientEvent::Send),
         "event:publish" => PublishRequest::parse(data).map(Box::new).map(ClientEvent::Publish),
         "message:skip" => data_fields(data, ["messageId"])?.required("messageId").map(ClientEvent::Skip),
+        "message:recall" => data_fields(data, ["messageId"])?.required("messageId").map(ClientEvent::Recall),
         "message:delivered" => AckRequest::parse(data).map(ClientEvent::Delivered),
         "message:reject" => RejectRequest::parse(data).map(ClientEvent::Reject),
         "message:read" => ReadRequest::parse(data).map(ClientEvent::Read),
@@ -248,6 +251,9 @@ fn content(text: String) -> Result<String, Fault> {
 
 fn message_type(text: Option<String>) -> Result<String, Fault> {
     let Some(text) = text else { return Ok("text".to_owned()) };
+    if text.starts_with(RESERVED_TYPES) {
+        return Err(Fault::invalid(format!("`messageType` must not begin with `{}`: such types are reserved", RESERVED_TYPES)));
+    }
     if !text.is_empty() && text.chars().count() <= limits::MESSAGE_TYPE_CHARS_MAX {
         return Ok(text);
     }

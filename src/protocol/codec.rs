@@ -7,6 +7,7 @@ use super::client::FrameId;
 use super::event::{Notice, ServerEvent};
 use super::feed_event::{event_batch_frames, event_frame};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
+use super::recalled::Recalled;
 use super::server::{
     Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark, Typing,
     UserOffline, UserOnline, frame,
@@ -54,6 +55,7 @@ impl Codec for JsonFrames {
             ServerEvent::ChatRead(chat, seq, marks_cursor) => frame(reply_to, &ChatRead { chat_id: *chat, read_seq: *seq, marks_cursor }),
             ServerEvent::DeliveredOk => frame(reply_to, &DeliveredOk {}),
             ServerEvent::RejectOk(done) => frame(reply_to, done),
+            ServerEvent::RecallOk(done) => frame(reply_to, done),
             ServerEvent::ReadOk(done) => frame(reply_to, done),
             ServerEvent::Presence(state) => frame(reply_to, state),
             ServerEvent::Notice(notice) => notice.json(of_notice),
@@ -65,22 +67,39 @@ impl Codec for JsonFrames {
 }
 
 impl JsonFrames {
-    /// The frames of envelopes in their order. In a batch are neighbours of one kind: messages, or alerts and events.
+    /// The frames of envelopes in their order. In a batch are neighbours of one kind: messages, or alerts and events. The notice of a
+    /// recall has a frame of its own.
     fn envelopes(self, envelopes: &[(Envelope, u16)]) -> Vec<Utf8Bytes> {
-        let is_message = |envelope: &Envelope| envelope.class == Class::Chat;
-        if !self.is_batched {
-            let frame = |(envelope, attempt): &(Envelope, u16)| match is_message(envelope) {
-                true => receive_frame(envelope, *attempt),
-                false => event_frame(envelope, *attempt),
-            };
-            return envelopes.iter().map(frame).collect();
-        }
-        let runs = envelopes.chunk_by(|(one, _), (next, _)| is_message(one) == is_message(next));
-        let batches = runs.flat_map(|run| {
+        let runs = envelopes.chunk_by(|(one, _), (next, _)| Kind::of(one) == Kind::of(next));
+        let frames = runs.flat_map(|run| {
             let items = run.iter().map(|(envelope, attempt)| (envelope, *attempt));
-            if is_message(&run[0].0) { batch_frames(items) } else { event_batch_frames(items) }
+            match (Kind::of(&run[0].0), self.is_batched) {
+                (Kind::Message, true) => batch_frames(items),
+                (Kind::Message, false) => items.map(|(envelope, attempt)| receive_frame(envelope, attempt)).collect(),
+                (Kind::Event, true) => event_batch_frames(items),
+                (Kind::Event, false) => items.map(|(envelope, attempt)| event_frame(envelope, attempt)).collect(),
+                (Kind::Notice, _) => items.filter_map(|(envelope, attempt)| Some(Recalled::of(envelope, attempt)?.frame())).collect(),
+            }
         });
-        batches.collect()
+        frames.collect()
+    }
+}
+
+/// The kind of frame that carries an envelope.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Event,
+    Notice,
+}
+
+impl Kind {
+    fn of(envelope: &Envelope) -> Self {
+        match envelope.class {
+            Class::Chat if envelope.message.seq.is_of_notice() => Self::Notice,
+            Class::Chat => Self::Message,
+            Class::Alert | Class::Event => Self::Event,
+        }
     }
 }
 
@@ -92,6 +111,10 @@ fn of_notice(notice: &Notice) -> Utf8Bytes {
         Notice::Added { chat, kind, title, joined_seq, by } => {
             frame(None, &ChatAdded { chat_id: *chat, kind: *kind, title: title.as_deref(), joined_seq: *joined_seq, by })
         }
+        Notice::Recalled { message, chat, seq, at } => frame(
+            None,
+            &Recalled { place: None, message_id: *message, chat_id: *chat, seq: *seq, sender_id: None, recalled_at: Timestamp(*at) },
+        ),
         Notice::Removed { chat, left_seq, by } => frame(None, &ChatRemoved { chat_id: *chat, left_seq: *left_seq, by }),
     }
 }

@@ -80,6 +80,8 @@ codes! {
     Conflict "conflict" 409 - Yes "It contradicts what is there: another sender's message id, a direct chat's members.";
     AckAhead "ack_ahead" 409 - Yes "`upTo` is above what this connection has emitted; nothing was changed.";
     TooManyMembers "too_many_members" 409 - Yes "The group would have more members than allowed.";
+    TooLate "too_late" 409 - Yes "The time in which this could be done is over.";
+    TurnedOff "turned_off" 403 - Yes "The operator has turned this off.";
     TooLarge "too_large" 413 4413 No "The frame or body is larger than allowed.";
     UnsupportedEncoding "unsupported_encoding" 415 - Yes "The body has a `Content-Encoding`, and none is decoded: send it as it is.";
     UpgradeRequired "upgrade_required" 426 - Yes "The WebSocket has another version than 13, the only one that is spoken (RFC 6455).";

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Fault;
+use super::recalled::RecallOk;
 use super::server::{Drained, Draining, Gap, PresenceState, Published, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
 use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, MessageId, Receipt, ReceiptCounts, Status};
 
@@ -26,7 +27,7 @@ pub enum ServerEvent {
         /// The token's end.
         expires_at: OffsetDateTime,
     },
-    /// `message:receive` for each of class chat and `event:receive` for each other one, or `message:batch` and `event:batch` where the client
+    /// `message:receive` for each of class chat (`message:recalled` for the notice of a recall) and `event:receive` for each other one, or `message:batch` and `event:batch` where the client
     /// asked for batches. The number is the attempt, from 1.
     Envelopes(Vec<(Envelope, u16)>),
     /// `queue:drained`.
@@ -66,6 +67,8 @@ pub enum ServerEvent {
     DeliveredOk,
     /// `message:reject:ok`.
     RejectOk(RejectOk),
+    /// `message:recall:ok`.
+    RecallOk(RecallOk),
     /// `message:read:ok`.
     ReadOk(ReadOk),
     /// `presence:state`.
@@ -137,6 +140,19 @@ pub enum Notice {
         /// The member that removed it; the user itself when it left.
         by: ExternalId,
     },
+    /// `message:recalled`: the user who is told has recalled this message, by another session.
+    #[serde(rename = "c")]
+    Recalled {
+        /// The message.
+        message: MessageId,
+        /// Its chat.
+        chat: ChatId,
+        /// Its number there.
+        seq: ChatSeq,
+        /// The time, by the database's clock.
+        #[serde(with = "time::serde::timestamp::microseconds")]
+        at: OffsetDateTime,
+    },
 }
 
 /// The thing of which a notice tells the state. Of notices of one subject the last one counts.
@@ -148,6 +164,8 @@ pub enum NoticeSubject {
     Presence(ExternalId),
     /// The user who is told is in a chat, or not.
     Membership(ChatId),
+    /// A message of the user who is told is recalled.
+    Recall(MessageId),
 }
 
 impl Notice {
@@ -157,6 +175,7 @@ impl Notice {
             Self::Typing { chat, user, .. } => NoticeSubject::Typing(*chat, user.clone()),
             Self::Online { user, .. } | Self::Offline { user, .. } => NoticeSubject::Presence(user.clone()),
             Self::Added { chat, .. } | Self::Removed { chat, .. } => NoticeSubject::Membership(*chat),
+            Self::Recalled { message, .. } => NoticeSubject::Recall(*message),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! shapes.
 //!
 //! [`codes`] is the one table of errors; [`client`] and [`publish`] turn hostile text into checked values; [`message`]
-//! writes the frames that carry messages, each message's part of them only once; [`server`] holds every
+//! writes the frames that carry messages, each message's part of them only once; [`recalled`] has those of recalls, and [`server`] every
 //! other event. Nothing here knows a socket, a session or the database.
 
 pub mod client;
@@ -15,6 +15,7 @@ pub mod fields;
 mod json;
 pub mod message;
 pub mod publish;
+pub mod recalled;
 pub mod server;
 mod timestamp;
 

@@ -191,6 +191,7 @@ fn with_content(content: String) -> Message {
         metadata: None,
         created_at: NOW,
         expires_at: None,
+        recall: None,
         extension: Extension::default(),
     }
 }

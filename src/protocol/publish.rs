@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::Fault;
 use super::fields::{Field, Fields, check_depth};
-use crate::domain::{ExternalId, FeedId, MessageId, limits};
+use crate::domain::{ExternalId, FeedId, MessageId, RESERVED_TYPES, limits};
 
 /// Any JSON of a client has the same bound, which its reading keeps.
 const _: () = assert!(limits::EVENT_DATA_BYTES_MAX == limits::METADATA_BYTES_MAX);
@@ -98,7 +98,7 @@ impl PublishRequest {
         let except = fields.optional_list("except", limits::EVENT_EXCEPT_MAX)?.map(each_once).unwrap_or_default();
         Ok(Self {
             event_id: fields.optional("eventId")?,
-            event_type: short_text(fields.required("type")?, "type", limits::MESSAGE_TYPE_CHARS_MAX)?,
+            event_type: event_type(fields.required("type")?)?,
             data: fields.optional("data")?,
             target,
             except,
@@ -194,6 +194,13 @@ fn each_once(mut users: Vec<ExternalId>) -> Vec<ExternalId> {
     let mut seen = HashSet::with_capacity(users.len());
     users.retain(|user| seen.insert(user.clone()));
     users
+}
+
+fn event_type(text: String) -> Result<String, Fault> {
+    if text.starts_with(RESERVED_TYPES) {
+        return Err(Fault::invalid(format!("`type` must not begin with `{}`: such types are reserved", RESERVED_TYPES)));
+    }
+    short_text(text, "type", limits::MESSAGE_TYPE_CHARS_MAX)
 }
 
 fn short_text(text: String, name: &'static str, chars_max: usize) -> Result<String, Fault> {

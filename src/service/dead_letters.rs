@@ -26,6 +26,8 @@ pub struct DeadLetterDetails {
     pub content: Option<String>,
     /// The sender's JSON, as text.
     pub metadata: Option<String>,
+    /// The time at which its sender recalled it: nothing is left of what it said.
+    pub recalled_at: Option<time::OffsetDateTime>,
     /// One for each recipient, at most 500.
     pub letters: Vec<DeadLetter>,
 }
@@ -60,9 +62,9 @@ impl Service {
             Ok(content.map(|content| (content, letters)))
         };
         let found = self.ask(admin, "reading a dead letter", read).await?;
-        let (Content { text, metadata }, letters) = found.ok_or(Refusal::NotFound)?;
+        let (Content { text, metadata, recalled_at }, letters) = found.ok_or(Refusal::NotFound)?;
         info!(admin.id = %admin, message.id = %message, action = "show", "dead letters");
-        Ok(DeadLetterDetails { content: text, metadata, letters })
+        Ok(DeadLetterDetails { content: text, metadata, recalled_at, letters })
     }
 
     /// Puts a message back for one recipient: it waits again, or the outcome says why not.

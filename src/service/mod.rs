@@ -4,7 +4,7 @@
 //! knows JSON, axum or sockets. Whatever goes wrong is a [`Refusal`]. Everything that a client can make the database do
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
-//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `inbox`, `marks`, `echoes`, `presence`,
+//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
 //! `feeds` and `events`, `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
@@ -19,6 +19,7 @@ mod members;
 mod messages;
 mod presence;
 mod readiness;
+mod recalls;
 mod sessions;
 
 mod announce;
@@ -41,6 +42,7 @@ pub use inbox::PageQuery;
 pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
 pub use presence::PresenceOf;
+pub use recalls::RecallDone;
 pub use sessions::SignIn;
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
@@ -99,6 +101,8 @@ pub struct ServiceSettings {
     pub request_rate: u32,
     /// The interval at which each session polls for what it was not told of.
     pub look_interval: Duration,
+    /// The time for which a sender may recall a message; zero: not at all.
+    pub recall_window: Duration,
 }
 
 /// The way in for everything that a client can ask for. Cheap to clone.
@@ -116,6 +120,7 @@ pub struct Service {
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
     events: PublishQueue,
+    recall_window: Duration,
     tasks: TaskTracker,
 }
 
@@ -144,6 +149,7 @@ impl Service {
             fallback_poll,
             low_watermarks,
             events: PublishQueue::default(),
+            recall_window: settings.recall_window,
             tasks: tasks.clone(),
         }
     }

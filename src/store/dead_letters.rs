@@ -64,6 +64,8 @@ pub struct Content {
     pub text: Option<String>,
     /// The sender's JSON text; none: the message has none.
     pub metadata: Option<String>,
+    /// The time at which its sender recalled it: text and metadata are gone since.
+    pub recalled_at: Option<OffsetDateTime>,
 }
 
 /// The outcome of a requeue.
@@ -77,6 +79,8 @@ pub enum PutBack {
     Left,
     /// The message's time has come.
     Expired,
+    /// Its sender has recalled the message.
+    Recalled,
     /// It has not failed, or waits again already.
     NotFailed,
     /// Another transaction holds a lock that it needs: repeat.
@@ -91,6 +95,7 @@ impl PutBack {
             Self::NoRecipient => "no_recipient",
             Self::Left => "left",
             Self::Expired => "expired",
+            Self::Recalled => "recalled",
             Self::NotFailed => "not_failed",
             Self::Busy => "busy",
         }
@@ -100,7 +105,7 @@ impl PutBack {
     pub const fn inbox_seq(self) -> Option<InboxSeq> {
         match self {
             Self::Requeued(seq) => Some(seq),
-            Self::NoRecipient | Self::Left | Self::Expired | Self::NotFailed | Self::Busy => None,
+            Self::NoRecipient | Self::Left | Self::Expired | Self::Recalled | Self::NotFailed | Self::Busy => None,
         }
     }
 }
@@ -176,7 +181,11 @@ impl Store {
     /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn message_content(&self, message: MessageId) -> Result<Option<Content>> {
         let row = sqlx::query_file!("src/store/sql/message_content.sql", message.0).fetch_optional(self.database()).await?;
-        Ok(row.map(|row| Content { text: row.content.filter(|_| row.key_id.is_none()), metadata: row.metadata }))
+        Ok(row.map(|row| Content {
+            text: row.content.filter(|_| row.key_id.is_none()),
+            metadata: row.metadata,
+            recalled_at: row.recalled_at,
+        }))
     }
 
     /// Puts a failed message back for one recipient. Nodes and the sender are told with the commit. Repeated, it is `NotFailed`.
@@ -191,6 +200,7 @@ impl Store {
             ("requeued", Some(seq)) => PutBack::Requeued(InboxSeq(seq)),
             ("left", _) => PutBack::Left,
             ("expired", _) => PutBack::Expired,
+            ("recalled", _) => PutBack::Recalled,
             ("no_recipient", _) => PutBack::NoRecipient,
             _ => PutBack::NotFailed,
         })

@@ -313,6 +313,8 @@ impl RawRow {
             sender: self.sender,
             sender_name: self.sender_name,
             sender_picture: self.sender_picture,
+            // One that was recalled comes as a gap.
+            recalled_at: None,
         }
     }
 }

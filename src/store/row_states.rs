@@ -72,6 +72,7 @@ pub(super) fn gap_reason(status: Option<Status>, ended: Option<&str>) -> Option<
         (_, Some("left")) => Some(GapReason::Left),
         (_, Some("capped")) => Some(GapReason::Capped),
         (_, Some("superseded")) => Some(GapReason::Superseded),
+        (_, Some("recalled")) => Some(GapReason::Recalled),
         (_, Some("requeued")) => Some(GapReason::Requeued),
         (_, Some("expired")) | (Some(_), Some(_)) | (Some(Status::Expired), None) => Some(GapReason::Expired),
         (None, _) => Some(GapReason::Purged),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Error, Result};
-use crate::domain::{ChatId, ChatSeq, Extension, ExternalId, Message, MessageId, Profile, UserId, depth_fits, limits};
+use crate::domain::{ChatId, ChatSeq, Extension, ExternalId, Message, MessageId, Profile, Recall, UserId, depth_fits, limits};
 
 /// The senders of a page, by number.
 pub(super) type Senders = HashMap<i64, Arc<Profile>>;
@@ -29,12 +29,14 @@ pub(super) struct MessageRow {
     pub(super) sender: Option<String>,
     pub(super) sender_name: Option<String>,
     pub(super) sender_picture: Option<String>,
+    pub(super) recalled_at: Option<OffsetDateTime>,
 }
 
 impl MessageRow {
     /// None where there is no message.
     pub(super) fn into_message(self, senders: &mut Senders) -> Result<Option<Message>> {
         let Some(id) = self.message_id else { return Ok(None) };
+        let recall = self.recall()?;
         let (Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
             (self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
         else {
@@ -58,13 +60,26 @@ impl MessageRow {
             seq: ChatSeq(seq),
             sender,
             message_type: self.message_type.unwrap_or_default(),
-            // Sealed with a key that nobody here has.
-            content: self.content.ok_or_else(|| unreadable("it has no content"))?,
+            content: match recall {
+                Some(_) => String::new(),
+                // Sealed with a key that nobody here has.
+                None => self.content.ok_or_else(|| unreadable("it has no content"))?,
+            },
             metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
             created_at,
             expires_at: self.expires_at,
+            recall,
             extension: Extension::default(),
         }))
+    }
+
+    /// What a recall has to do with it. The content of a notice is the id of the message that was recalled.
+    fn recall(&self) -> Result<Option<Recall>> {
+        if !self.chat_seq.is_some_and(|seq| ChatSeq(seq).is_of_notice()) {
+            return Ok(self.recalled_at.map(Recall::Recalled));
+        }
+        let of = self.content.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        of.map(|id| Some(Recall::NoticeOf(MessageId(id)))).ok_or_else(|| unreadable("it is the notice of a recall, and names no message"))
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use restante::domain::{
     AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, FeedId, FeedPlace, FeedRange, FeedSeq,
-    GapReason, InboxSeq, Message, MessageId, Profile, SessionId, Status, UserId,
+    GapReason, InboxSeq, Message, MessageId, Profile, Recall, SessionId, Status, UserId,
 };
 use restante::protocol::client::{self, FrameId};
 use restante::protocol::feed_event::{event_batch_frames, event_frame};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
+use restante::protocol::recalled::{RecallOk, Recalled};
 use restante::protocol::server::{self, Shape, StatusKind};
 use restante::protocol::{Code, Fault, Timestamp};
 use serde_json::Value;
@@ -42,6 +43,7 @@ fn message() -> Arc<Message> {
         metadata: Some(RawValue::from_string(r#"{"color": "green"}"#.to_owned()).unwrap()),
         created_at: AT,
         expires_at: Some(datetime!(2027-01-01 0:00 UTC)),
+        recall: None,
         extension: Extension::default(),
     })
 }
@@ -65,11 +67,27 @@ pub fn of_the_service() -> Vec<Value> {
         serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
         serde_json::from_str(&sent_echo_frame(&envelope.message)).unwrap(),
     ];
+    frames.extend(frames_of_recalls());
     frames.extend(frames_of_feeds());
     frames.extend(frames_of_sessions());
     frames.extend(frames_of_statuses());
     frames.extend(frames_of_people());
     frames
+}
+
+fn frames_of_recalls() -> Vec<Value> {
+    let (notice, at) = (message_id("5d1b4d2a-9a54-4c0f-8f0e-6d1f1b0c2a11"), datetime!(2026-11-01 12:05 UTC));
+    let recall = Some(Recall::NoticeOf(message_id(MESSAGE)));
+    let notice = Message { id: notice, seq: ChatSeq(-1), recall, created_at: at, ..Message::clone(&message()) };
+    let envelope =
+        Envelope { class: Class::Chat, inbox_seq: InboxSeq(2), status: Status::Sent, attempts: 0, message: Arc::new(notice), feed: None };
+    let (message_id, chat_id) = (message_id(MESSAGE), ChatId(CHAT.parse().unwrap()));
+    let to_the_sender = Recalled { place: None, message_id, chat_id, seq: ChatSeq(1), sender_id: None, recalled_at: Timestamp(at) };
+    vec![
+        serde_json::from_str(&Recalled::of(&envelope, 1).unwrap().frame()).unwrap(),
+        serde_json::from_str(&to_the_sender.frame()).unwrap(),
+        frame("10", &RecallOk { message_id, chat_id, seq: ChatSeq(1), recalled_at: Timestamp(at) }),
+    ]
 }
 
 fn frames_of_feeds() -> Vec<Value> {

@@ -52,7 +52,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 36] = [
+const CALLS: [&str; 38] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -89,13 +89,15 @@ const CALLS: [&str; 36] = [
     "select restante_take($user, 'event', 50, 1000)",
     "select restante_fan_out(0, 'chat', 10, 1000)",
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
+    "select restante_recall((select id from public.messages where chat_id operator(pg_catalog.=) '$chat' and seq operator(pg_catalog.=) 2), 'alice')",
+    "select restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 10)",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
 const LANDED: [(&str, i64); 13] = [
     ("select count(*) from public.users", 3),
-    ("select count(*) from public.messages", 9),
-    ("select count(*) from public.message_status", 9),
+    ("select count(*) from public.messages", 10),
+    ("select count(*) from public.message_status", 10),
     ("select count(*) from public.message_status where user_id = 2 and status >= 'delivered' and delivered_at is not null", 3),
     ("select count(*) from public.inbox_gaps", 1),
     ("select count(*) from public.endings where ended = 'discarded'", 1),

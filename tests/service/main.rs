@@ -51,6 +51,7 @@ mod pooler;
 mod protocol;
 mod publishing;
 mod reads;
+mod recall;
 mod receipt_counts;
 mod restore;
 mod retention;

@@ -241,6 +241,8 @@ async fn talk(user: usize, url: String, seen: Arc<std::sync::Mutex<Seen>>, recei
             Happening::Refused(_, error) => panic!("{error:?}"),
             Happening::FeedEvent(_)
             | Happening::FeedEventAgain(_)
+            | Happening::Recalled(_)
+            | Happening::RecalledAgain(_)
             | Happening::Postponed(..)
             | Happening::Event(_)
             | Happening::Frame(_)

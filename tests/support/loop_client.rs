@@ -41,6 +41,16 @@ fn as_message(event: &Value) -> Value {
     json!({"messageId": event["eventId"], "class": event["class"], "inboxSeq": event["inboxSeq"], "content": event["data"].to_string()})
 }
 
+/// The notice of a recall as the loop takes it.
+fn notice_as_message(notice: &Value) -> Value {
+    json!({"messageId": notice["recallId"], "class": notice["class"], "inboxSeq": notice["inboxSeq"], "content": taken_away(notice)})
+}
+
+/// The effect of a recall.
+fn taken_away(recalled: &Value) -> String {
+    format!("takes away {}", recalled["messageId"].as_str().unwrap())
+}
+
 /// How a connection ended.
 enum End {
     Closed(Option<u16>),
@@ -244,6 +254,10 @@ impl LoopClient {
                     self.receive(socket, &as_message(event)).await;
                 }
             }
+            //|         message:recalled with a recallId: the same as for a message m, with its recallId as m.messageId; its effect takes away what messageId said
+            ("message:recalled", _) if !data["recallId"].is_null() => self.receive(socket, &notice_as_message(data)).await,
+            //|         message:recalled without one: take away what messageId said
+            ("message:recalled", _) => self.effects.push(taken_away(data)),
             //|         message:receive (and each of message:batch), message m:
             ("message:receive", _) => self.receive(socket, data).await,
             ("message:batch", _) => {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::news::{
-    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing,
+    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, ReadUpTo, Ready, Recalled, Sent, StatusNews, Typing,
 };
 
 /// An event of the service.
@@ -22,6 +22,8 @@ pub enum Event {
     FeedEvent(Box<FeedEvent>),
     /// `event:batch`.
     FeedEvents(Vec<FeedEvent>),
+    /// `message:recalled`.
+    Recalled(Box<Recalled>),
     /// `queue:drained`.
     Drained(Drained),
     /// `queue:gap`.
@@ -134,6 +136,7 @@ fn understand(event: &str, data: Option<&RawValue>) -> serde_json::Result<Event>
         "message:batch" => Event::Batch(read::<RawBatch>(text)?.messages),
         "event:receive" => Event::FeedEvent(read(text)?),
         "event:batch" => Event::FeedEvents(read::<RawEvents>(text)?.events),
+        "message:recalled" => Event::Recalled(read(text)?),
         "message:sent" => Event::Sent(read(text)?),
         "message:status" => Event::Status(read(text)?),
         "chat:read" => Event::ChatRead(read(text)?),

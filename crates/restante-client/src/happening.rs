@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Envelope, ErrorNews, Event, FeedEvent, Gone, Ready, Sent, WireError};
+use super::{Envelope, ErrorNews, Event, FeedEvent, Gone, Ready, Recalled, Sent, WireError};
 use restante_session::domain::{ChatId, MessageId, printable};
 
 /// The destination of a message.
@@ -59,6 +59,11 @@ pub enum Happening {
     FeedEvent(Box<FeedEvent>),
     /// An alert or an event that had come before. The client acks it again.
     FeedEventAgain(Box<FeedEvent>),
+    /// A message was recalled by its sender, and this had not been told before. The client acks the notice when the owner asks for the next
+    /// happening. A message that this user recalled by another session comes as an [`Event`].
+    Recalled(Box<Recalled>),
+    /// The same, told before. The client acks it again.
+    RecalledAgain(Box<Recalled>),
     /// A message of [`super::Client::send`] is stored. Once for each.
     Stored(Box<Sent>),
     /// A message of [`super::Client::send`] is refused and will not be repeated.

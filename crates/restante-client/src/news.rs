@@ -114,6 +114,40 @@ const fn sent() -> Status {
     Status::Sent
 }
 
+/// `message:recalled`: a message was recalled by its sender: nothing of what it said is to be shown any more.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recalled {
+    /// The message that was recalled.
+    pub message_id: MessageId,
+    /// Its chat.
+    pub chat_id: ChatId,
+    /// Its number there.
+    pub seq: ChatSeq,
+    /// Its sender; none: this user, by another session.
+    #[serde(default)]
+    pub sender_id: Option<ExternalId>,
+    /// When it was recalled (RFC 3339).
+    pub recalled_at: String,
+    /// The place of the notice in the inbox; none: it lies in none, and is not acked.
+    #[serde(flatten)]
+    pub place: Option<NoticePlace>,
+}
+
+/// The place of a notice in the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoticePlace {
+    /// The id by which it is acked.
+    pub recall_id: MessageId,
+    /// The inbox.
+    pub class: Class,
+    /// Its number there.
+    pub inbox_seq: InboxSeq,
+    /// 1 for the first emission that the service knows of.
+    pub attempt: u16,
+}
+
 /// `event:receive`: an alert or an event for this user.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::acks::{Acks, Seen};
 use super::unconfirmed::{Refusal, Unconfirmed};
 use super::{
-    Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, FeedEvent, Frame, Gone, Happening, NewMessage, Options, Ready, RequestError,
-    Wire, WireError, encode, is_retryable,
+    Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, FeedEvent, Frame, Gone, Happening, NewMessage, Options, Ready, Recalled,
+    RequestError, Wire, WireError, encode, is_retryable,
 };
 use restante_session::domain::limits::WINDOW_DEFAULT;
 use restante_session::domain::{ChatId, ChatSeq, Class, InboxSeq, MessageId};
@@ -193,6 +193,9 @@ impl Client {
                         Some((envelope.message_id, envelope.class, envelope.inbox_seq))
                     }
                     Happening::FeedEvent(event) | Happening::FeedEventAgain(event) => Some((event.event_id, event.class, event.inbox_seq)),
+                    Happening::Recalled(notice) | Happening::RecalledAgain(notice) => {
+                        notice.place.map(|place| (place.recall_id, place.class, place.inbox_seq))
+                    }
                     _ => None,
                 };
                 return Poll::Ready(Ok(happening));
@@ -361,6 +364,7 @@ impl Client {
             Event::Batch(envelopes) => envelopes.into_iter().for_each(|envelope| self.received(Box::new(envelope))),
             Event::FeedEvent(event) => self.feed_event(event),
             Event::FeedEvents(events) => events.into_iter().for_each(|event| self.feed_event(Box::new(event))),
+            Event::Recalled(notice) => self.recalled(notice),
             Event::Sent(sent) if self.unconfirmed.stored(sent.message_id) => self.happenings.push_back(Happening::Stored(sent)),
             Event::Error(error) => self.refused(id.as_deref(), error),
             event => {
@@ -402,6 +406,15 @@ impl Client {
     fn feed_event(&mut self, event: Box<FeedEvent>) {
         let is_new = self.seen.is_new(event.event_id, event.class, event.inbox_seq);
         self.happenings.push_back(if is_new { Happening::FeedEvent(event) } else { Happening::FeedEventAgain(event) });
+    }
+
+    fn recalled(&mut self, notice: Box<Recalled>) {
+        let is_new = notice.place.map(|place| self.seen.is_new(place.recall_id, place.class, place.inbox_seq));
+        self.happenings.push_back(match is_new {
+            Some(true) => Happening::Recalled(notice),
+            Some(false) => Happening::RecalledAgain(notice),
+            None => Happening::Event(Event::Recalled(notice)),
+        });
     }
 
     fn refused(&mut self, id: Option<&str>, error: ErrorNews) {

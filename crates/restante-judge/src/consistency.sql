@@ -1,6 +1,6 @@
 -- inconsistencies: sentences about tables that do not agree with one another, whatever has happened before; it reads whole tables
 select 'chat ' || c.chat_id || ': last_seq ' || c.last_seq || ', purged_seq ' || p.purged_seq || ', messages ' || count(m.id) || ', from ' || coalesce(min(m.seq), 0) || ' to ' || coalesce(max(m.seq), 0)
-from chat_heads c join chats p on p.id = c.chat_id left join messages m on m.chat_id = c.chat_id
+from chat_heads c join chats p on p.id = c.chat_id left join messages m on m.chat_id = c.chat_id and m.seq > 0
 group by c.chat_id, c.last_seq, p.purged_seq
 having count(m.id) <> c.last_seq - p.purged_seq or coalesce(max(m.seq), p.purged_seq) <> c.last_seq or min(m.seq) <= p.purged_seq
 union all
@@ -33,7 +33,7 @@ union all
 select 'user ' || q.user_id || ' has number ' || q.seq || ' of chat ' || q.chat_id || ' before number ' || q.before
 from (
   select s.user_id, m.chat_id, m.seq, lag(m.seq) over (partition by s.user_id, s.class, m.chat_id order by s.seq) as before
-  from message_status s join messages m on m.id = s.message_id
+  from message_status s join messages m on m.id = s.message_id and m.seq > 0
   where not exists (select from inbox_gaps g where g.user_id = s.user_id and g.class = s.class and g.reason = 'requeued')
     -- such a gap goes with the numbers around it
     and exists (select from inboxes i where i.user_id = s.user_id and i.class = s.class and i.purged_seq = 0)
@@ -84,6 +84,29 @@ union all
 select 'row ' || s.user_id || ' ' || s.class || ' ' || s.seq || ' is ' || s.status || ' and endings says ' || coalesce(e.status::text, 'nothing')
 from message_status s full join (select * from endings where status <> 'sent') e on e.message_id = s.message_id and e.user_id = s.user_id
 where (s.status = 'failed' or s.status = 'expired' and s.class = 'chat') is distinct from (e.status is not null) or e.status <> s.status
+union all
+-- a message that was recalled says nothing, and has one notice, which has its number negated
+select 'message ' || m.id || ' of chat ' || m.chat_id || ' was recalled, and has content, or ' || count(n.id) || ' notices'
+from messages m left join messages n on n.chat_id = m.chat_id and n.seq = -m.seq and n.content = m.id::text and n.sender_id = m.sender_id
+where m.recalled_at is not null
+group by m.id, m.chat_id, m.content, m.metadata having count(n.id) <> 1 or m.content is not null or m.metadata is not null
+union all
+select 'notice ' || n.id || ' of chat ' || n.chat_id || ' is of no message that was recalled'
+from messages n left join messages m on m.chat_id = n.chat_id and m.seq = -n.seq
+where n.seq < 0 and m.recalled_at is null
+union all
+select 'row ' || s.user_id || ' ' || s.class || ' ' || s.seq || ' waits although its message was recalled and all recipients are done'
+from message_status s join messages m on m.id = s.message_id
+where s.status = 'sent' and m.recalled_at is not null and not exists (select from recalls r where r.message_id = m.id)
+union all
+select 'user ' || coalesce(s.user_id, t.user_id) || ' has message ' || m.id || ', which was recalled, ' || case when t.user_id is null then 'and no notice' else 'not, and a notice' end
+from messages m
+join messages n on n.chat_id = m.chat_id and n.seq = -m.seq
+join message_status s on s.message_id = m.id
+left join message_status t on t.message_id = n.id and t.user_id = s.user_id
+where m.recalled_at is not null and (s.status in ('delivered', 'read')) <> (t.user_id is not null)
+  and not exists (select from recalls r where r.message_id = m.id)
+  and not exists (select from inboxes i where i.user_id = s.user_id and i.purged_seq > 0)
 union all
 select 'outgoing holds ' || count(*) || ' requests' from outgoing having count(*) > 0
 union all

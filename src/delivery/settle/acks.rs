@@ -208,9 +208,10 @@ impl<'a> Proposed<'a> {
     }
 }
 
-/// The members whose rows these are, each once. Alerts and events have no marks.
+/// The members whose rows these are, each once. Alerts, events and notices of recalls have no marks.
 fn members_of<'a>(rows: impl Iterator<Item = &'a StatusRow>) -> Vec<ExactMark> {
-    let members: BTreeSet<(ChatId, UserId)> = rows.filter(|row| row.class == Class::Chat).map(|row| (row.chat, row.user)).collect();
+    let members: BTreeSet<(ChatId, UserId)> =
+        rows.filter(|row| row.class == Class::Chat && !row.chat_seq.is_of_notice()).map(|row| (row.chat, row.user)).collect();
     members.into_iter().map(|(chat, user)| ExactMark { user, chat }).collect()
 }
 

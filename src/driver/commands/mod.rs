@@ -5,6 +5,7 @@ mod authenticate;
 mod presence;
 mod publish;
 mod read;
+mod recall;
 mod reject;
 pub(super) mod send;
 mod skip;
@@ -30,6 +31,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
         ClientEvent::Skip(message) => skip::skip(driver, id, message),
         ClientEvent::Delivered(request) => ack::ack(driver, id, request),
         ClientEvent::Reject(request) => reject::reject(driver, id, request),
+        ClientEvent::Recall(message) => recall::recall(driver, id, message),
         ClientEvent::Read(request) => read::read(driver, id, request),
         ClientEvent::Authenticate { token } => authenticate::authenticate(driver, id.as_ref(), &token),
         ClientEvent::Typing { chat, typing } => typing::typing(driver, chat, typing),
@@ -50,6 +52,7 @@ pub fn apply_counted<O: Outgoing>(driver: &mut Driver<O>, frame: Frame, bytes: u
         ClientEvent::Skip(_)
         | ClientEvent::Delivered(_)
         | ClientEvent::Reject(_)
+        | ClientEvent::Recall(_)
         | ClientEvent::Read(_)
         | ClientEvent::Authenticate { .. }
         | ClientEvent::Typing { .. }
@@ -71,6 +74,7 @@ pub fn apply_late<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
         ClientEvent::Send(_)
         | ClientEvent::Publish(_)
         | ClientEvent::Skip(_)
+        | ClientEvent::Recall(_)
         | ClientEvent::Authenticate { .. }
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)

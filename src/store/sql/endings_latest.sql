@@ -6,6 +6,6 @@ from endings e
 left join lateral (
   select x.status from message_status x where x.message_id = e.message_id and x.user_id = e.user_id and e.status = 'sent' limit 1
 ) s on true
-where e.sender_id = $1 and e.class = 'chat'
+where e.sender_id = $1 and e.class = 'chat' and e.chat_seq > 0
 order by e.ended_xid desc, e.message_id desc, e.user_id desc
 limit $2

@@ -9,7 +9,7 @@ from (
     cross join lateral (
       select y.message_id, y.user_id, y.chat_id, y.status, y.reason, y.ended_xid
       from endings y
-      where y.sender_id = $1 and y.class = 'chat' and y.ended_xid = w.xid and (y.ended_xid, y.message_id, y.user_id) > ($2::text::xid8, $3, $4)
+      where y.sender_id = $1 and y.class = 'chat' and y.chat_seq > 0 and y.ended_xid = w.xid and (y.ended_xid, y.message_id, y.user_id) > ($2::text::xid8, $3, $4)
         and pg_visible_in_snapshot(y.ended_xid, (select coalesce($6::text::pg_snapshot, pg_current_snapshot())))
       order by y.ended_xid, y.message_id, y.user_id
       limit $5
@@ -17,7 +17,7 @@ from (
     union all (
       select y.message_id, y.user_id, y.chat_id, y.status, y.reason, y.ended_xid
       from endings y
-      where y.sender_id = $1 and y.class = 'chat' and y.ended_xid >= (select $7::text::xid8) and (y.ended_xid, y.message_id, y.user_id) > ($2::text::xid8, $3, $4)
+      where y.sender_id = $1 and y.class = 'chat' and y.chat_seq > 0 and y.ended_xid >= (select $7::text::xid8) and (y.ended_xid, y.message_id, y.user_id) > ($2::text::xid8, $3, $4)
         and pg_visible_in_snapshot(y.ended_xid, (select coalesce($6::text::pg_snapshot, pg_current_snapshot())))
       order by y.ended_xid, y.message_id, y.user_id
       limit $5

@@ -3,7 +3,7 @@ select c.chat_id as "chat_id!", n.id as "message_id!", n.seq as "seq!"
 from unnest($2::uuid[]) c (chat_id)
 cross join lateral (
   select r.id, r.seq from (
-    select m.id, m.seq, m.sender_id from messages m where m.chat_id = c.chat_id order by m.seq desc limit 1000
+    select m.id, m.seq, m.sender_id from messages m where m.chat_id = c.chat_id and m.seq > 0 order by m.seq desc limit 1000
   ) r
   where r.sender_id = $1
   order by r.seq desc

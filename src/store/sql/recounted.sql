@@ -7,5 +7,5 @@ cross join lateral (
 ) n
 cross join lateral (
   select coalesce(array_agg(distinct r.sender_id), '{}') as senders
-  from (select m.sender_id from messages m where m.chat_id = u.chat_id order by m.seq desc limit 1000) r
+  from (select m.sender_id from messages m where m.chat_id = u.chat_id and m.seq > 0 order by m.seq desc limit 1000) r
 ) s

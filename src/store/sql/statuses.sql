@@ -2,7 +2,7 @@
 -- The sender of a message without recipients gets a row with nulls; somebody else gets none. Events are none of it: their recipients do not know one another, and are many.
 select u.external_id as "user?", s.status as "status?: enums::Status", s.delivered_at as "delivered_at?", s.read_at as "read_at?", s.reason as "reason?"
 from unnest(array[$2::uuid]) e (id)
-cross join lateral (select x.id, x.chat_id, x.sender_id from messages x where x.id = e.id limit 1) m
+cross join lateral (select x.id, x.chat_id, x.seq, x.sender_id from messages x where x.id = e.id limit 1) m
 left join lateral (
   select x.user_id, x.status, x.delivered_at, x.read_at, x.reason from message_status x
   where x.message_id = m.id
@@ -10,6 +10,6 @@ left join lateral (
   offset 0
 ) s on true
 left join lateral (select x.external_id from users x where x.id = s.user_id limit 1) u on true
-where not exists (select from feeds f where f.chat_id = m.chat_id)
+where m.seq > 0 and not exists (select from feeds f where f.chat_id = m.chat_id)
   and (m.sender_id = $1 or coalesce((select true from message_status mine where mine.message_id = m.id and mine.user_id = $1 limit 1), false))
 order by s.user_id

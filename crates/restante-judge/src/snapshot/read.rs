@@ -22,8 +22,8 @@ create trigger leaving_is_noted after update on chat_members for each row
 const CHATS: &str =
     "select chat_id, last_seq from chat_heads where ($1 is null or chat_id = $1) and chat_id not in (select chat_id from feeds)";
 const PURGED: &str = "select id, purged_seq from chats where ($1 is null or id = $1) and kind <> 'feed'";
-const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, m.content, coalesce(m.expires_at <= clock_timestamp(), false)
-  from messages m join users u on u.id = m.sender_id where ($1 is null or m.chat_id = $1) and m.chat_id not in (select chat_id from feeds)";
+const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, coalesce(m.content, ''), coalesce(m.expires_at <= clock_timestamp(), false)
+  from messages m join users u on u.id = m.sender_id where m.seq > 0 and ($1 is null or m.chat_id = $1) and m.chat_id not in (select chat_id from feeds)";
 const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''),
          coalesce(e.later, 0)
   from message_status s join users u on u.id = s.user_id

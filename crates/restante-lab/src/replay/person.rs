@@ -234,7 +234,11 @@ impl Person {
             }
             Happening::Event(event) => self.event(event),
             // The story that is replayed has none.
-            Happening::FeedEvent(_) | Happening::FeedEventAgain(_) | Happening::Frame(_) => {}
+            Happening::FeedEvent(_)
+            | Happening::FeedEventAgain(_)
+            | Happening::Recalled(_)
+            | Happening::RecalledAgain(_)
+            | Happening::Frame(_) => {}
         }
     }
 

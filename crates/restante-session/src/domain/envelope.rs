@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 
 use super::{ChatId, ChatSeq, Class, Extension, ExternalId, FeedId, FeedSeq, InboxSeq, MessageId, Status, UserId};
 
+/// No client sends a message or an event of a type that begins like this.
+pub const RESERVED_TYPES: &str = "restante:";
+
 /// The form in which a user is shown to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -42,8 +45,20 @@ pub struct Message {
     pub created_at: OffsetDateTime,
     /// From then on it is not delivered any more.
     pub expires_at: Option<OffsetDateTime>,
+    /// What a recall has to do with it. None: nothing.
+    pub recall: Option<Recall>,
     /// A place where a codec keeps the encoded form, which is the same for every recipient; empty at first.
     pub extension: Extension,
+}
+
+/// What a recall has to do with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recall {
+    /// Its sender recalled it then: its content and metadata are gone.
+    Recalled(OffsetDateTime),
+    /// It is the notice that this message was recalled, at the time at which the notice was made. It has the number of that message,
+    /// negated: it is none of the messages that chats and marks number.
+    NoticeOf(MessageId),
 }
 
 /// A message on its way to one recipient.
@@ -61,6 +76,13 @@ pub struct Envelope {
     pub message: Arc<Message>,
     /// For an event of a feed: its place there. None: a message of a chat, or an event to listed users.
     pub feed: Option<FeedPlace>,
+}
+
+impl Envelope {
+    /// Whether it is a message of this chat, up to this number. Events and notices of recalls are not.
+    pub fn is_of_chat(&self, chat: ChatId, up_to: ChatSeq) -> bool {
+        self.class == Class::Chat && self.message.chat == chat && !self.message.seq.is_of_notice() && self.message.seq <= up_to
+    }
 }
 
 /// The place of an event in a feed.
@@ -86,6 +108,8 @@ pub enum GapReason {
     Superseded,
     /// The recipient had left the chat, or follows the feed no more.
     Left,
+    /// Its sender recalled it.
+    Recalled,
     /// An operator put the message back at the end of the inbox, under a new number.
     Requeued,
     /// The row was finished and has been removed.

@@ -61,6 +61,19 @@ pub struct FeedSeq(pub i64);
 #[serde(transparent)]
 pub struct ChatSeq(pub i64);
 
+impl ChatSeq {
+    /// Whether it is that of the notice of a recall: the number of the message that was recalled, negated.
+    pub const fn is_of_notice(self) -> bool {
+        self.0 < 0
+    }
+
+    /// The number of the message that a notice of this number is of.
+    #[must_use]
+    pub const fn of_notice(self) -> Self {
+        Self(self.0.saturating_neg())
+    }
+}
+
 /// A row's number in its user's inbox, per class: 1, 2, 3, … in commit order, without a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -22,7 +22,7 @@ pub use chat::{ChatKind, Role};
 pub use class::{Class, PerClass};
 pub use clock::Clock;
 pub use dead_letter::DeadLetter;
-pub use envelope::{Envelope, FeedPlace, GapReason, Message, Profile};
+pub use envelope::{Envelope, FeedPlace, GapReason, Message, Profile, RESERVED_TYPES, Recall};
 pub use extension::Extension;
 pub use ids::{ChatId, ChatSeq, DeviceId, EventId, ExternalId, FeedId, FeedSeq, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use nesting::depth_fits;

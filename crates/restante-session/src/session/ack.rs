@@ -151,7 +151,7 @@ impl Session {
     fn chat_seq_in_flight(&mut self, chat: ChatId, id: MessageId) -> Option<ChatSeq> {
         let (class, seq) = self.window.find(id)?;
         let message = &self.window.get(class, seq)?.envelope.message;
-        (class == Class::Chat && message.chat == chat).then_some(message.seq)
+        (class == Class::Chat && message.chat == chat && !message.seq.is_of_notice()).then_some(message.seq)
     }
 
     /// The rows are settled as acked, before and apart from the read: then the device's cursor and the mark that
@@ -181,8 +181,7 @@ impl Session {
             Scope::Waiting => {}
             // This client has not acked them, and may never have got them: its cursor must not pass them.
             Scope::Everything => {
-                let is_read =
-                    |envelope: &Envelope| envelope.class == Class::Chat && envelope.message.chat == chat && envelope.message.seq <= up_to;
+                let is_read = |envelope: &Envelope| envelope.is_of_chat(chat, up_to);
                 self.note_status(|envelope| is_read(envelope) && envelope.message.expires_at.is_none(), Status::Read);
                 // A read ends what expired unseen. Only the database knows on which side of that moment a row was.
                 if self.holds(|envelope| is_read(envelope) && envelope.status.waits()) {

@@ -244,7 +244,7 @@ impl Inbox {
     /// Removes the buffered envelopes of a chat up to a number of it, but for those that are not to be removed.
     pub(super) fn drop_read(&mut self, chat: ChatId, up_to: ChatSeq, is_read: impl Fn(&Envelope) -> bool) -> Vec<Envelope> {
         let is_read = |row: &PageRow| match row {
-            PageRow::Envelope(envelope) => envelope.message.chat == chat && envelope.message.seq <= up_to && is_read(envelope),
+            PageRow::Envelope(envelope) => envelope.is_of_chat(chat, up_to) && is_read(envelope),
             PageRow::Gap { .. } => false,
         };
         if !self.buffer.iter().any(is_read) {

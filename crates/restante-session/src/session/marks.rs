@@ -1,6 +1,6 @@
 //! The marks that an ack may propose: per chat, the rows that the session holds (buffered or in flight) and the highest number
 //! that was acked. Only chats of which something is held are remembered. Alerts and events have no marks: nothing of them is
-//! remembered here, so nothing of them can keep a mark of a chat back.
+//! remembered here, so nothing of them can keep a mark of a chat back. Nor is anything of the notices of recalls.
 //!
 //! The claim of a proposal: *once the settlement that carries it has been committed, no row of this user in this chat
 //! at or below the mark is in `sent`, requeued rows excepted.* It holds because a user's rows of one chat have inbox numbers
@@ -49,14 +49,14 @@ impl Marks {
 
     /// A row was taken: no mark covers it until it is acked.
     pub(super) fn hold(&mut self, class: Class, chat: ChatId, seq: ChatSeq) {
-        if has_marks(class) {
+        if has_marks(class) && !seq.is_of_notice() {
             *self.chats.entry(chat).or_default().waiting.entry(seq).or_default() += 1;
         }
     }
 
     /// It was acked. Until [`Marks::propose`] has been asked, the chat is remembered.
     pub(super) fn ack(&mut self, envelope: &Envelope) {
-        if !has_marks(envelope.class) {
+        if !counts(envelope) {
             return;
         }
         let held = self.chats.entry(envelope.message.chat).or_default();
@@ -67,7 +67,7 @@ impl Marks {
     /// It ended without an ack here.
     pub(super) fn pass(&mut self, envelope: &Envelope) {
         let chat = envelope.message.chat;
-        let Some(held) = self.chats.get_mut(&chat).filter(|_| has_marks(envelope.class)) else { return };
+        let Some(held) = self.chats.get_mut(&chat).filter(|_| counts(envelope)) else { return };
         held.release(envelope.message.seq);
         if held.waiting.is_empty() {
             self.chats.remove(&chat);
@@ -77,7 +77,7 @@ impl Marks {
     /// Its time has come, and the database has not ended it yet, as far as is known.
     pub(super) fn doubt(&mut self, now: Instant, envelope: &Envelope) {
         self.pass(envelope);
-        if has_marks(envelope.class) {
+        if counts(envelope) {
             self.doubted.insert(envelope.message.chat, now);
         }
     }
@@ -121,6 +121,11 @@ impl Marks {
     pub(super) fn len(&self) -> usize {
         self.chats.len()
     }
+}
+
+/// Whether marks speak of it.
+fn counts(envelope: &Envelope) -> bool {
+    has_marks(envelope.class) && !envelope.message.seq.is_of_notice()
 }
 
 const fn has_marks(class: Class) -> bool {

@@ -210,7 +210,7 @@ impl Window {
 
     /// The places of the messages of a chat that are in flight, up to a number of the chat. Alerts and events are of no chat.
     pub(super) fn of_chat(&self, chat: ChatId, up_to: ChatSeq) -> Vec<(Class, InboxSeq)> {
-        let is_of_chat = |flight: &&InFlight| flight.envelope.message.chat == chat && flight.envelope.message.seq <= up_to;
+        let is_of_chat = |flight: &&InFlight| flight.envelope.is_of_chat(chat, up_to);
         let in_flight = self.in_flight.chat.values().filter(is_of_chat);
         in_flight.map(|flight| (flight.envelope.class, flight.envelope.inbox_seq)).collect()
     }

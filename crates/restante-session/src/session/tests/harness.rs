@@ -46,6 +46,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         metadata: None,
         created_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
+        recall: None,
         extension: Extension::default(),
     };
     Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message), feed: None }

@@ -201,3 +201,30 @@ fn a_read_is_a_sign_of_life() {
     stage.at_deadline(10, []);
     stage.at_deadline(20, ["close NoAcks"]);
 }
+
+/// The notice that message `chat_seq` of chat 1 was recalled.
+fn notice(seq: i64, chat_seq: i64) -> Input {
+    Input::Offer(envelope(CHAT, seq, chat(1), -chat_seq, id(CHAT, seq)))
+}
+
+#[test]
+fn a_read_of_a_chat_leaves_the_notice_of_a_recall_in_flight_and_in_the_buffer() {
+    let mut stage = Stage::live(0);
+    stage.on(offer(1), ["emit 1"]);
+    stage.on(notice(2, 1), ["emit 2"]);
+    stage.does(read(1, 9));
+    assert_eq!(stage.session.in_flight(CHAT), 1, "the notice was not acked");
+    stage.does(Input::ReadUpTo(chat(1), ChatSeq(9)));
+    assert_eq!(stage.session.in_flight(CHAT), 1, "nor by a read elsewhere");
+    stage.does(ack([2]));
+    assert_eq!(stage.session.in_flight(CHAT), 0);
+}
+
+#[test]
+fn no_mark_waits_for_the_notice_of_a_recall_and_none_is_proposed_for_its_ack() {
+    let mut stage = Stage::live(0);
+    stage.on(notice(1, 5), ["emit 1"]);
+    stage.on(Input::Offer(row_of(2, 1, 6)), ["emit 2"]);
+    stage.on(ack([2]), ["settle #1: 2, mark 1=6"]);
+    stage.on(ack([1]), ["settle #2: 1"]);
+}
