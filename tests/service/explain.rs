@@ -242,6 +242,10 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
             "select count(*) from restante_dead_letters({of}, 'epoch', 'x', 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50)"
         )
     };
+    let recall = |message: &String| {
+        let sender = format!("select external_id from users where id = (select sender_id from messages where id = '{message}')");
+        format!("select restante_recall('{message}', ({sender}), null)")
+    };
     let first = [
         format!(
             "select count(*) from users u, restante_open(u.external_id, 'name', null, 'device-1', '{{1,1,1}}', 1001, '{{chat,alert,event}}') where u.id = {user}"
@@ -284,9 +288,8 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         "select count(*) from restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
         "select count(*) from restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
         "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'x', 8000)".to_owned(),
-        format!(
-            "select restante_recall(id, (select external_id from users u where u.id = sender_id), null) from messages where id in ('{one}', '{two}')"
-        ),
+        recall(one),
+        recall(two),
         "select count(*) from restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 500)".to_owned(),
         format!("select count(*) from restante_recall_part('{two}', '00000000-0000-0000-0000-000000000000', 500)"),
         "select count(*) from restante_purge_inboxes(0, 0, 'chat', 500, 1000)".to_owned(),
