@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::news::{
-    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, ReadUpTo, Ready, Sent, StatusNews, Typing,
+    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, Published, ReadUpTo, Ready, Sent, StatusNews, Typing,
 };
 
 /// An event of the service.
@@ -28,6 +28,8 @@ pub enum Event {
     Gap(Gap),
     /// `message:sent`.
     Sent(Box<Sent>),
+    /// `event:published`.
+    Published(Published),
     /// `message:status`.
     Status(Box<StatusNews>),
     /// `chat:read`.
@@ -135,6 +137,7 @@ fn understand(event: &str, data: Option<&RawValue>) -> serde_json::Result<Event>
         "event:receive" => Event::FeedEvent(read(text)?),
         "event:batch" => Event::FeedEvents(read::<RawEvents>(text)?.events),
         "message:sent" => Event::Sent(read(text)?),
+        "event:published" => Event::Published(read(text)?),
         "message:status" => Event::Status(read(text)?),
         "chat:read" => Event::ChatRead(read(text)?),
         "message:delivered:ok" => Event::Acked,
