@@ -101,7 +101,8 @@ fn followed(board: &Board<'_, '_>, findings: &mut Findings) {
             }
             let is_there = !board.rows_of(*event, user).is_empty() || board.gaps_over(stored, user).next().is_some();
             let stored_by = confirmed.get(event).copied();
-            if !is_there && !board.index.evidence.away.contains(*user) && is_certainly_due(requests, *published, stored_by) {
+            let is_excused = board.index.evidence.away.contains(*user) || board.left_before(stored, user);
+            if !is_there && !is_excused && is_certainly_due(requests, *published, stored_by) {
                 findings.add(Rule::EventMissing, || {
                     format!(
                         "{user} followed feed {feed} when {event} (number {}) was published at {published} ms, and has nothing of it",

@@ -102,6 +102,12 @@ impl<'a, 'b> Board<'a, 'b> {
         followings.into_iter().flatten().any(|following| following.followed_seq < event.seq && event.seq <= following.cursor_seq)
     }
 
+    /// Tells whether the user left the feed before it had taken the event. Then nothing of it is left.
+    pub(super) fn left_before(&self, event: &StoredEvent, user: &str) -> bool {
+        let followings = self.followings.get(&(event.stream, user));
+        followings.into_iter().flatten().any(|of| of.has_left && of.followed_seq < event.seq && of.cursor_seq < event.seq)
+    }
+
     fn is_listed(&self, stream: Uuid) -> bool {
         self.feeds.streams.get(&stream).is_some_and(|stream| stream.feed == LISTED)
     }

@@ -229,7 +229,7 @@ fn asks(case: &mut Case, requests: &[(u64, Change)]) {
 
 #[test]
 fn times_of_following_and_publishing_are_held_against_the_rows() {
-    let at = |requests: &[(u64, Change)], has_rows: bool| {
+    let at_with = |requests: &[(u64, Change)], has_rows: bool, change: fn(&mut Case)| {
         let mut case = good();
         case.anna.0.iter_mut().for_each(|record| record.at_ms += 2_000);
         if !has_rows {
@@ -240,9 +240,11 @@ fn times_of_following_and_publishing_are_held_against_the_rows() {
             let inbox = &mut case.evidence.snapshot.inboxes[0];
             inbox.purged_seq = 3;
         }
+        change(&mut case);
         asks(&mut case, requests);
         case.broken_rules()
     };
+    let at = |requests: &[(u64, Change)], has_rows: bool| at_with(requests, has_rows, |_| ());
     assert_eq!(at(&[(0, Change::Join)], true), []);
     assert_eq!(at(&[(0, Change::Join)], false), [Rule::EventMissing]);
     assert_eq!(at(&[(9_000, Change::Join)], true), [Rule::EventForeign]);
@@ -251,6 +253,13 @@ fn times_of_following_and_publishing_are_held_against_the_rows() {
     assert_eq!(at(&[(0, Change::Join), (1_000, Change::Leave)], false), []);
     assert_eq!(at(&[(0, Change::Join), (1_980, Change::Leave)], true), [], "it left while they were published");
     assert_eq!(at(&[(0, Change::Join), (1_980, Change::Leave)], false), []);
+    assert_eq!(
+        at(&[(0, Change::Join), (9_000, Change::Leave)], false),
+        [Rule::EventMissing],
+        "it left later, by a row that says nothing of it"
+    );
+    let left = |case: &mut Case| case.feeds().followings = vec![following(0, 0, true)];
+    assert_eq!(at_with(&[(0, Change::Join), (9_000, Change::Leave)], false, left), [], "it left before it had taken them");
 }
 
 #[test]
