@@ -41,7 +41,7 @@ pub(crate) enum Status {
     Failed,
 }
 
-/// What a commit tells: the number of a row, or that the stream of an event has moved.
+/// The hint that follows a commit: the number of a row, or that the stream of an event has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Hint {
     Row(Seq),

@@ -143,7 +143,7 @@ fn may_be_due(requests: &[Request], published: u64, stored_by: Option<u64>) -> b
     })
 }
 
-/// What each user asked of each feed, from all its clients.
+/// The requests of each user about each feed, from all its clients.
 fn requests<'a>(board: &Board<'a, '_>) -> BTreeMap<(&'a str, Uuid), Vec<Request>> {
     let mut requests: BTreeMap<(&str, Uuid), Vec<Request>> = BTreeMap::new();
     for history in &board.index.evidence.histories {

@@ -2,6 +2,7 @@
 //! longer say who was in which chat at which number, because a user who rejoins loses the old numbers. So a trigger of the
 //! judge's writes every membership down while the run lasts, and others write down who left a feed, and what was removed.
 
+mod columns;
 pub mod feeds;
 mod read;
 

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::Row;
-use super::read::{class, status_row};
+use super::columns::{class, status_row};
 use crate::history::{Class, Status};
 
 /// The feed in whose streams events to listed users are numbered.

@@ -4,8 +4,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{Inbox, Member, MemberInterval, Message, Row, Snapshot};
-use crate::history::{Class, Status};
+use super::columns::{class, status_row};
+use super::{Inbox, Member, MemberInterval, Message, Snapshot};
 
 const WATCH: &str = "
 create schema judge;
@@ -135,7 +135,7 @@ async fn parts(database: &mut PgConnection, chat: Option<Uuid>) -> sqlx::Result<
     })
 }
 
-pub(super) async fn all<T, C: FromIterator<T>>(
+async fn all<T, C: FromIterator<T>>(
     database: &mut PgConnection,
     statement: &'static str,
     chat: Option<Uuid>,
@@ -154,19 +154,6 @@ fn message(row: &PgRow) -> sqlx::Result<(Uuid, Message)> {
         is_over: row.try_get(5)?,
     };
     Ok((row.try_get(0)?, message))
-}
-
-pub(super) fn status_row(row: &PgRow) -> sqlx::Result<Row> {
-    Ok(Row {
-        user: row.try_get(0)?,
-        class: class(row, 1)?,
-        seq: Some(row.try_get(2)?),
-        message: row.try_get(3)?,
-        status: word::<Status>(row, 4)?,
-        attempts: row.try_get(5)?,
-        reason: row.try_get(6)?,
-        ended_later: row.try_get(7)?,
-    })
 }
 
 fn inbox(row: &PgRow) -> sqlx::Result<Inbox> {
@@ -193,13 +180,4 @@ fn member(row: &PgRow) -> sqlx::Result<Member> {
 
 fn interval(row: &PgRow) -> sqlx::Result<MemberInterval> {
     Ok(MemberInterval { chat: row.try_get(0)?, user: row.try_get(1)?, joined: row.try_get(2)?, left: row.try_get(3)? })
-}
-
-pub(super) fn class(row: &PgRow, column: usize) -> sqlx::Result<Class> {
-    word(row, column)
-}
-
-/// A word of an enum, as the database writes it.
-fn word<T: serde::de::DeserializeOwned>(row: &PgRow, column: usize) -> sqlx::Result<T> {
-    serde_json::from_value(row.try_get::<String, _>(column)?.into()).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The cases that are kept of each kind.
 const CASES_MAX: usize = 5;
 
-/// What a round may break.
+/// A kind of breach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Breach {
     /// An event did not come.
