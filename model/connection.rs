@@ -113,13 +113,18 @@ impl Connection {
         true
     }
 
-    /// `Session::looked`, of a look that finds numbers above the cursor.
-    pub(crate) fn look(&mut self, last_seq: Seq) -> bool {
-        let finds = self.supply == Supply::Live && last_seq > self.cursor;
+    /// `Session::looked`, of a look that finds numbers above the cursor, or events that are no rows yet.
+    pub(crate) fn look(&mut self, last_seq: Seq, is_untaken: bool) -> bool {
+        let finds = self.supply == Supply::Live && (last_seq > self.cursor || is_untaken);
         if finds {
-            self.nudge(Nudge::Offered(last_seq), None);
+            self.nudge(if is_untaken { Nudge::Woken } else { Nudge::Offered(last_seq) }, None);
         }
         finds
+    }
+
+    /// A page is asked for and has not been read.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.supply, Supply::Reading { page: None, .. })
     }
 
     /// The client takes the next envelope, keeps it, and acks.

@@ -2,6 +2,7 @@
 //! statement. It knows nothing of nodes, connections or hints.
 
 use super::defect::Defect;
+use super::taking::{Event, Take};
 
 pub(crate) type Message = u8;
 pub(crate) type Seq = u8;
@@ -38,6 +39,23 @@ pub(crate) enum Status {
     Sent,
     Delivered,
     Failed,
+}
+
+/// The hint that follows a commit: the number of a row, or that the stream of an event has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Hint {
+    Row(Seq),
+    Event(Message),
+}
+
+impl Hint {
+    /// Its place in a set: rows have small numbers.
+    pub(crate) const fn place(self) -> u8 {
+        match self {
+            Self::Row(seq) => seq,
+            Self::Event(message) => 4 + message,
+        }
+    }
 }
 
 /// A row of `message_status` and its message.
@@ -112,6 +130,13 @@ pub(crate) struct Database {
     pub(crate) acked_seq: Seq,
     pub(crate) writers: [Writer; 2],
     pub(crate) advance: Advance,
+    /// The chats that are streams of feeds, a bit each; the recipient follows them. Their events, in the order of their commits.
+    pub(crate) feeds: u8,
+    pub(crate) events: Vec<Event>,
+    /// `followers.cursor_seq`.
+    pub(crate) cursors: [Seq; 2],
+    /// Takes that are under way, by socket.
+    pub(crate) takes: [Take; 2],
 }
 
 /// The result of a page statement, from one snapshot.
@@ -128,7 +153,7 @@ pub(crate) fn chat_of(message: Message) -> usize {
 }
 
 impl Database {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(feeds: u8) -> Self {
         Self {
             chats: [0; 2],
             last_seq: 0,
@@ -139,7 +164,16 @@ impl Database {
             acked_seq: 0,
             writers: [Writer::Idle; 2],
             advance: Advance::Idle,
+            feeds,
+            events: Vec::new(),
+            cursors: [0; 2],
+            takes: [Take::Idle; 2],
         }
+    }
+
+    /// Tells whether this message is an event of a feed.
+    pub(crate) fn is_event(&self, message: Message) -> bool {
+        self.feeds & (1 << chat_of(message)) != 0
     }
 
     fn chat_is_free(&self, chat: usize) -> bool {
@@ -149,12 +183,14 @@ impl Database {
         })
     }
 
-    fn inbox_is_free(&self) -> bool {
-        self.advance != Advance::HasInbox && !self.writers.iter().any(|writer| matches!(writer, Writer::HasInbox { .. }))
+    pub(super) fn inbox_is_free(&self) -> bool {
+        self.advance != Advance::HasInbox
+            && !self.is_taking()
+            && !self.writers.iter().any(|writer| matches!(writer, Writer::HasInbox { .. }))
     }
 
     fn exists(&self, message: Message) -> bool {
-        self.rows.iter().any(|row| row.message == message)
+        self.rows.iter().any(|row| row.message == message) || self.events.iter().any(|event| event.message == message)
     }
 
     /// A lane sends its statement.
@@ -185,8 +221,8 @@ impl Database {
         Early::Numbers { chat_seq: in_chat + 1, seq: in_inbox + 1 }
     }
 
-    /// The next statement of a writer. True when it could go on; `accepted` is the number of a row that was committed.
-    pub(crate) fn write(&mut self, slot: usize, accepted: &mut Option<Seq>) -> bool {
+    /// The next statement of a writer. True when it could go on; `accepted` is what was committed.
+    pub(crate) fn write(&mut self, slot: usize, accepted: &mut Option<Hint>) -> bool {
         self.writers[slot] = match self.writers[slot] {
             Writer::Begun { message, .. } if !self.chat_is_free(chat_of(message)) => return false,
             Writer::Begun { message, node, early } => {
@@ -204,6 +240,13 @@ impl Database {
                     }
                 }
             }
+            // `restante_publish_batch`: the event is stored once, and no inbox is waited for.
+            Writer::HasChat { message, chat_seq, .. } if self.is_event(message) => {
+                self.chats[chat_of(message)] = chat_seq;
+                self.events.push(Event { message, seq: chat_seq });
+                *accepted = Some(Hint::Event(message));
+                Writer::Idle
+            }
             Writer::HasChat { .. } if !self.inbox_is_free() => return false,
             Writer::HasChat { message, node, chat_seq, seq } => {
                 Writer::HasInbox { message, node, chat_seq, seq: seq.unwrap_or(self.last_seq + 1) }
@@ -213,7 +256,7 @@ impl Database {
                 *chat = chat_seq.max(*chat);
                 self.last_seq = seq.max(self.last_seq);
                 self.rows.push(Row { message, chat_seq, seq, status: Status::Sent, deliveries: 0 });
-                *accepted = Some(seq);
+                *accepted = Some(Hint::Row(seq));
                 Writer::Idle
             }
             Writer::Idle => return false,
@@ -293,7 +336,7 @@ impl Database {
     }
 
     /// `restante_requeue`: a new number at the end, under the locks of chat and inbox.
-    pub(crate) fn requeue(&mut self) -> Option<Seq> {
+    pub(crate) fn requeue(&mut self) -> Option<Hint> {
         let at = self.rows.iter().position(|row| row.status == Status::Failed)?;
         if !self.chat_is_free(chat_of(self.rows[at].message)) || !self.inbox_is_free() {
             return None;
@@ -302,7 +345,7 @@ impl Database {
         self.gaps.insert(row.seq);
         self.last_seq += 1;
         self.rows.push(Row { seq: self.last_seq, status: Status::Sent, ..row });
-        Some(self.last_seq)
+        Some(Hint::Row(self.last_seq))
     }
 
     /// The server rolls back what a node had under way.

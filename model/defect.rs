@@ -25,4 +25,8 @@ pub(crate) enum Defect {
     LooksForTheIdBeforeTheLock,
     /// A device's cursor goes to the highest number acked.
     DeviceCursorJumpsOverHoles,
+    /// A take reads the cursor and the feed's last number before it locks the inbox.
+    TakesWhatItSawBeforeTheLock,
+    /// A take moves the cursor to the last number of a later statement.
+    CursorFromALaterStatement,
 }

@@ -3,8 +3,8 @@
 
 use stateright::Property;
 
-use super::connection::Supply;
-use super::database::{Row, Status, Writer, chat_of};
+use super::connection::{Connection, Supply};
+use super::database::{Hint, Row, Status, Writer, chat_of};
 use super::world::{Action, State, World};
 
 pub(crate) const SETTLED: &str = "I2: nothing at or below settled_seq waits";
@@ -19,13 +19,18 @@ pub(crate) const ONCE: &str = "I8: a message is one row, delivered once, with on
 pub(crate) const ONE_PER_HUB: &str = "a device has one connection on a node";
 pub(crate) const ONE_LIVES: &str = "once all is told, the newest connection of a device lives, and no other";
 
+pub(crate) const TAKEN: &str = "I2: an event that a follower's cursor has passed is a row of its inbox";
+
 pub(crate) const REACHED: [&str; 3] = ["a session is live", "everything is delivered", "something comes twice"];
 
 pub(crate) fn all() -> Vec<Property<World>> {
     vec![
         Property::<World>::always(SETTLED, |_, state| state.database.waiting().all(|row| row.seq > state.database.settled_seq)),
         Property::<World>::always(CURSOR, |_, state| state.database.waiting().all(|row| is_in_nobodys_past(state, row))),
-        Property::<World>::always(HINT, |_, state| state.database.waiting().all(|row| is_owed_to_the_live(state, row))),
+        Property::<World>::always(HINT, |_, state| {
+            state.database.waiting().all(|row| is_owed_to_the_live(state, row))
+                && state.database.untaken().all(|event| live(state).all(|it| it.owed.contains(Hint::Event(event.message).place())))
+        }),
         Property::<World>::always(REST, comes_to_rest),
         Property::<World>::always(DEVICE, |world, state| {
             let behind = |row: &&Row| row.seq <= state.database.acked_seq && row.status != Status::Failed;
@@ -41,6 +46,11 @@ pub(crate) fn all() -> Vec<Property<World>> {
             let rows = &state.database.rows;
             (0..world.messages).all(|message| rows.iter().filter(|row| row.message == message).count() <= 1)
                 && rows.iter().all(|row| row.deliveries <= 1)
+        }),
+        Property::<World>::always(TAKEN, |_, state| {
+            let database = &state.database;
+            let passed = database.events.iter().filter(|event| event.seq <= database.cursors[chat_of(event.message)]);
+            passed.into_iter().all(|event| database.rows.iter().any(|row| row.message == event.message))
         }),
         Property::<World>::always(ONE_PER_HUB, |world, state| {
             let on = |node| state.sockets.iter().flatten().filter(move |it| it.node == node && it.is_registered()).count();
@@ -63,9 +73,14 @@ fn is_in_nobodys_past(state: &State, row: &Row) -> bool {
     state.sockets.iter().flatten().all(|it| row.seq > it.cursor || it.holds(row.seq) || is_acked(it.node))
 }
 
+fn live(state: &State) -> impl Iterator<Item = &Connection> {
+    state.sockets.iter().flatten().filter(|it| it.is_registered() && it.supply == Supply::Live)
+}
+
+/// A row that a take of another session has made is told by the wake of its stream.
 fn is_owed_to_the_live(state: &State, row: &Row) -> bool {
-    let live = state.sockets.iter().flatten().filter(|it| it.is_registered() && it.supply == Supply::Live);
-    live.into_iter().all(|it| row.seq <= it.cursor || it.owed.contains(row.seq))
+    let hints = [Hint::Row(row.seq), Hint::Event(row.message)];
+    live(state).all(|it| row.seq <= it.cursor || hints.iter().any(|hint| it.owed.contains(hint.place())))
 }
 
 /// Goes on from here with what happens by itself, and a client that connects if it is not there: nothing is lost from
@@ -75,7 +90,7 @@ fn comes_to_rest(world: &World, state: &State) -> bool {
     let mut state = state.clone();
     for _ in 0..ROUNDS {
         let is_idle = state.database.writers.iter().all(|writer| *writer == Writer::Idle);
-        if is_idle && state.database.waiting().next().is_none() {
+        if is_idle && state.database.waiting().next().is_none() && state.database.untaken().next().is_none() {
             return true;
         }
         if state.sockets.iter().all(Option::is_none) {
@@ -105,7 +120,10 @@ fn has_no_gaps(state: &State) -> bool {
     numbers.extend(database.gaps.iter());
     numbers.sort_unstable();
     let chat_is_whole = |chat: usize| {
-        let mut numbers: Vec<u8> = database.rows.iter().filter(|row| chat_of(row.message) == chat).map(|row| row.chat_seq).collect();
+        let rows = database.rows.iter().filter(|row| chat_of(row.message) == chat).map(|row| row.chat_seq);
+        let events = database.events.iter().filter(|event| chat_of(event.message) == chat).map(|event| event.seq);
+        let is_feed = database.feeds & (1 << chat) != 0;
+        let mut numbers: Vec<u8> = if is_feed { events.collect() } else { rows.collect() };
         let is_commit_order = numbers.is_sorted() || !database.gaps.is_empty();
         numbers.sort_unstable();
         is_commit_order && numbers.into_iter().eq(1..=database.chats[chat])

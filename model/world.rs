@@ -1,7 +1,7 @@
 //! One recipient, two nodes, and everything that may happen: the actions, and what each of them does.
 
 use super::connection::{Connection, Nudge, Phase};
-use super::database::{Database, Message, Node, Seq, Set};
+use super::database::{Database, Hint, Message, Node, Page, Seq, Set};
 use super::defect::Defect;
 
 /// The size of a world, and its mistake if it has one.
@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) requeues: u8,
     pub(crate) page_rows: usize,
     pub(crate) window: usize,
+    /// The chats that are streams of feeds, a bit each.
+    pub(crate) feeds: u8,
 }
 
 /// Acks that wait for the next transaction of a node's lane. They outlive their connection, not their node.
@@ -62,6 +64,8 @@ pub(crate) enum Action {
     Open(Node),
     /// The hub learns of the connection.
     Register(usize),
+    /// The next statement of the take that comes before the page.
+    Take(usize),
     /// The page statement runs: one snapshot.
     ReadPage(usize),
     /// The defect's second statement.
@@ -70,8 +74,8 @@ pub(crate) enum Action {
     PageArrives(usize),
     /// A hint of this row arrives with the envelope (an offer), at any time, any number of times.
     Offer(usize, Seq),
-    /// The same without it.
-    Wake(usize, Seq),
+    /// The same without it; of an event of a feed there is no other.
+    Wake(usize, Hint),
     /// The client takes the next envelope, and acks it.
     Receive(usize),
     /// The client takes the next envelope, and refuses it for good.
@@ -98,7 +102,7 @@ impl World {
     /// The state in which nothing has happened.
     pub(crate) fn initial(&self) -> State {
         State {
-            database: Database::new(),
+            database: Database::new(self.feeds),
             sockets: vec![None; self.sockets],
             lanes: [Lane::default(); 2],
             seen: Vec::new(),
@@ -131,7 +135,8 @@ impl World {
             actions.extend([Action::Break(socket), Action::Reject(socket)]);
             if connection.is_registered() {
                 let rows = state.database.rows.iter();
-                actions.extend(rows.flat_map(|row| [Action::Offer(socket, row.seq), Action::Wake(socket, row.seq)]));
+                actions.extend(rows.flat_map(|row| [Action::Offer(socket, row.seq), Action::Wake(socket, Hint::Row(row.seq))]));
+                actions.extend(state.database.events.iter().map(|event| Action::Wake(socket, Hint::Event(event.message))));
                 actions.extend(state.announced.iter().map(|number| Action::Displace(socket, number)));
             }
         }
@@ -146,6 +151,7 @@ impl World {
             actions.extend(connection.up.iter().map(|message| Action::AckArrives(socket, message)));
             actions.extend([
                 Action::Register(socket),
+                Action::Take(socket),
                 Action::ReadPage(socket),
                 Action::ReadLastSeq(socket),
                 Action::PageArrives(socket),
@@ -168,10 +174,11 @@ impl World {
             Action::Requeue => self.requeue(state),
             Action::Crash(node) => crash(state, node),
             Action::Register(socket) => self.register(state, socket),
-            Action::Break(socket) => state.sockets[socket].take().is_some(),
+            Action::Break(socket) => lose(state, socket).is_some(),
             Action::Displace(socket, number) => self.displace(state, socket, number),
             Action::Reject(socket) => self.reject(state, socket),
             Action::AckArrives(socket, message) => self.ack_arrives(state, socket, message),
+            Action::Take(socket) => self.take(state, socket),
             Action::ReadPage(_)
             | Action::ReadLastSeq(_)
             | Action::PageArrives(_)
@@ -187,6 +194,12 @@ impl World {
         let went_on = state.database.write(slot, &mut accepted);
         tell(state, accepted);
         went_on
+    }
+
+    /// Where nothing is followed a page is read without a take.
+    fn take(&self, state: &mut State, socket: usize) -> bool {
+        let is_reading = state.sockets[socket].as_ref().is_some_and(Connection::is_reading);
+        self.feeds != 0 && is_reading && state.database.take(socket, self.page_rows, self.defect)
     }
 
     fn requeue(&self, state: &mut State) -> bool {
@@ -283,7 +296,7 @@ impl World {
         };
         let Some(connection) = sockets[socket].as_mut() else { return false };
         let happened = match action {
-            Action::ReadPage(_) => connection.read(|after| database.page(after, self.page_rows, self.has_device, self.defect)),
+            Action::ReadPage(_) => self.read_page(database, connection, socket),
             Action::ReadLastSeq(_) => connection.read_last_seq(database.last_seq),
             Action::PageArrives(_) => connection.page_arrives(),
             Action::Offer(_, seq) => {
@@ -292,12 +305,12 @@ impl World {
                 connection.offer(seq, row.message, self.window, self.defect);
                 true
             }
-            Action::Wake(_, seq) => {
-                connection.owed.remove(seq);
+            Action::Wake(_, hint) => {
+                connection.owed.remove(hint.place());
                 connection.nudge(Nudge::Woken, self.defect);
                 true
             }
-            Action::Look(_) => connection.look(database.last_seq),
+            Action::Look(_) => connection.look(database.last_seq, database.untaken().next().is_some()),
             Action::Receive(_) => connection.client_receives(|message| {
                 if !seen.contains(&message) {
                     seen.push(message);
@@ -306,6 +319,19 @@ impl World {
             _ => false,
         };
         happened && self.change(state, socket, |_| ())
+    }
+
+    /// `Store::page`: what was new is taken, then the page is read.
+    fn read_page(&self, database: &mut Database, connection: &mut Connection, socket: usize) -> bool {
+        if !connection.is_reading() {
+            return false;
+        }
+        let more = if self.feeds == 0 { Some(false) } else { database.end_take(socket) };
+        let Some(more) = more else { return false };
+        connection.read(|after| {
+            let page = database.page(after, self.page_rows, self.has_device, self.defect);
+            Page { is_last: page.is_last && !more, ..page }
+        })
     }
 
     /// Changes a connection, and lets its session do what that makes possible.
@@ -325,15 +351,21 @@ impl World {
 }
 
 /// Tells a commit to the connections that are registered now. The hint may arrive late, or never.
-fn tell(state: &mut State, committed: Option<Seq>) {
-    let Some(seq) = committed else { return };
+fn tell(state: &mut State, committed: Option<Hint>) {
+    let Some(hint) = committed else { return };
     for connection in state.sockets.iter_mut().flatten().filter(|it| it.is_registered()) {
-        connection.owed.insert(seq);
+        connection.owed.insert(hint.place());
     }
 }
 
+/// The socket is gone, with the read that it had under way.
+fn lose(state: &mut State, socket: usize) -> Option<Connection> {
+    state.database.lost_take(socket);
+    state.sockets[socket].take()
+}
+
 fn yields(state: &mut State, socket: usize) -> bool {
-    let yielded = state.sockets[socket].take();
+    let yielded = lose(state, socket);
     state.newest_yielded |= yielded.as_ref().is_some_and(|it| it.number == state.database.session_no);
     yielded.is_some()
 }
@@ -345,8 +377,10 @@ fn crash(state: &mut State, node: Node) -> bool {
     state.crashes_left -= 1;
     state.database.lost_node(node);
     state.lanes[usize::from(node)] = Lane::default();
-    for socket in &mut state.sockets {
-        socket.take_if(|connection| connection.node == node);
+    for socket in 0..state.sockets.len() {
+        if state.sockets[socket].as_ref().is_some_and(|connection| connection.node == node) {
+            lose(state, socket);
+        }
     }
     true
 }

@@ -1,5 +1,6 @@
-//! From backlog to live: a user connects exactly while others send to it. What falls between the last page and the
-//! first offer would be lost, what lies in both would come twice; ten thousand sends look for either.
+//! From backlog to live: a user connects exactly while others send to it, or publish. What falls between the last page and the
+//! first offer or wake would be lost, what lies in both would come twice; ten thousand sends look for either, and hundreds of connects.
+//! `restante-lab handover` does ten thousand.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 
+use crate::support::fixtures::{assert_consistent, number};
 use crate::support::{Connect, Node, Socket, database, direct, fill, statuses, users};
 
 const USERS: usize = 10;
@@ -28,6 +30,75 @@ async fn ten_thousand_sends_race_the_handover_and_none_is_lost_doubled_or_out_of
     println!("seed {seed}");
     futures_util::future::join_all(users).await;
     node.stop().await;
+}
+
+/// Users that connect at a time, and the bursts of events that each of them meets.
+const FOLLOWERS: usize = 20;
+const BURSTS: usize = 8;
+const EVERYONE: &str = "00000000-0000-0000-0000-000000000001";
+
+/// Broken by registering after the first page was read: an event was told to nobody, and came with the next one only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connects_race_the_events_of_a_feed_and_of_everyone_and_each_comes_once_and_in_order() {
+    let db = database().await;
+    let never = |config: &mut restante::config::Config| config.look_interval = Duration::from_secs(3_600);
+    let (node, pool) = (Node::with(db.options(), never).await, db.pool(2).await);
+    let (_, made) = node.publisher("shop").post("/v1/feeds", json!({"title": "news"})).await;
+    let feeds = [made["feedId"].as_str().unwrap(), EVERYONE];
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut followers = Vec::new();
+    for n in 0..FOLLOWERS {
+        let name = format!("user-{n}");
+        assert_eq!(node.api(&name).post(&format!("/v1/feeds/{}/follow", feeds[0]), json!({})).await.0, 200);
+        followers.push((name, random.fork()));
+    }
+    let (mut shop, mut last) = (node.open(Connect::publisher("shop")).await, [0_i64; 2]);
+    for _ in 0..BURSTS {
+        let burst: Vec<usize> = (0..random.usize(1..=5)).map(|_| random.usize(0..2)).collect();
+        let before = last;
+        burst.iter().for_each(|feed| last[*feed] += 1);
+        // Nothing that is published later makes good what was missed: the next burst waits for all of them.
+        let visits = followers.iter_mut().map(|(name, random)| visit(&node, name, feeds, (before, last), random));
+        tokio::join!(publish(&mut shop, feeds, &burst, &mut random), futures_util::future::join_all(visits));
+    }
+    assert_eq!(number(&pool, "select count(*) from message_status where status <> 'delivered'").await, 0);
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
+async fn publish(shop: &mut Socket, feeds: [&str; 2], burst: &[usize], random: &mut fastrand::Rng) {
+    for feed in burst {
+        for _ in 0..random.u8(0..8) {
+            shop.until_pong().await;
+        }
+        let to = if feeds[*feed] == EVERYONE { json!({"everyone": true}) } else { json!({"feed": feeds[*feed]}) };
+        let answer = shop.ask("event:publish", json!({"type": "race", "to": to})).await;
+        assert_eq!(answer["event"], "event:published", "{answer}");
+    }
+}
+
+/// A user connects, takes exactly what was published since it was there last, acks it and leaves.
+async fn visit(node: &Node, name: &str, feeds: [&str; 2], (mut has, last): ([i64; 2], [i64; 2]), random: &mut fastrand::Rng) {
+    for _ in 0..random.u16(0..200) {
+        tokio::task::yield_now().await;
+    }
+    let wishes = Connect::user(name);
+    let mut socket = node.open(if name.ends_with(['0', '2', '4', '6', '8']) { wishes.device("phone") } else { wishes }).await;
+    let mut number = Value::Null;
+    while has != last {
+        let event = socket.event("event:receive").await;
+        let feed = feeds.iter().position(|feed| event["feedId"] == *feed).unwrap();
+        has[feed] += 1;
+        assert_eq!((&event["feedSeq"], &event["attempt"]), (&json!(has[feed]), &json!(1)), "{name}: {event}");
+        number = event["inboxSeq"].clone();
+    }
+    let acked = socket.ask("message:delivered", json!({"upTo": number, "class": "event"})).await;
+    assert_eq!(acked["event"], "message:delivered:ok", "{acked}");
+    let rest = socket.until_pong().await;
+    assert_eq!(count(&rest, "event:receive") + count(&rest, "queue:gap"), 0, "{name}: {rest:?}");
+    socket.close().await;
 }
 
 /// A page and the inbox's counter come from one snapshot, so a full page that ends there has nothing behind it.

@@ -1,6 +1,6 @@
-//! `cargo xtask sabotage`: breaks the service on purpose, one patch after another, and expects a torture run to find each. The
+//! `cargo xtask sabotage`: breaks the service on purpose, one patch after another, and expects a run of the lab to find each. The
 //! patches lie in `tests/torture/broken`; each says in its first lines what it breaks, by which rules it may be found, and
-//! with which arguments. They are applied to a copy of the tree, so that no breakage can get into a build of the product.
+//! by which command (`Torture:`, `Handover:`) with which arguments. They are applied to a copy of the tree, so that no breakage can get into a build of the product.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ const PLACE: &str = "target/sabotage";
 /// The directory of the patches.
 const PATCHES: &str = "tests/torture/broken";
 /// The arguments of every run; a patch's own arguments come after them.
-const USUAL: [&str; 8] = ["torture", "--minutes", "0.5", "--nodes", "3", "--clients", "18", "--json"];
+const TORTURE: &[&str] = &["torture", "--minutes", "0.5", "--nodes", "3", "--clients", "18", "--json", "-"];
+const HANDOVER: &[&str] = &["handover", "--json", "-"];
 /// Chance decides whether a run meets the moment; so many seeds are tried.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=4;
 
@@ -24,6 +25,7 @@ struct Breakage {
     name: String,
     what: String,
     rules: Vec<String>,
+    /// The arguments of the lab, without the seed.
     args: Vec<String>,
 }
 
@@ -52,14 +54,14 @@ fn attempt(breakage: &Breakage, place: &Path) -> anyhow::Result<Option<String>> 
     let tree = place.join("tree");
     let patch = tree.join(PATCHES).join(format!("{}.patch", breakage.name));
     apply(&tree, &patch, &[])?;
-    let found = build(&tree, &place.join("build")).and_then(|()| torture(breakage, &place.join("build/debug/restante-lab")));
+    let found = build(&tree, &place.join("build")).and_then(|()| try_seeds(breakage, &place.join("build/debug/restante-lab")));
     apply(&tree, &patch, &["-R"])?;
     found
 }
 
-fn torture(breakage: &Breakage, program: &Path) -> anyhow::Result<Option<String>> {
+fn try_seeds(breakage: &Breakage, program: &Path) -> anyhow::Result<Option<String>> {
     for seed in SEEDS {
-        let run = Command::new(program).args(USUAL).args(["-", "--seed", &seed.to_string()]).args(&breakage.args).output()?;
+        let run = Command::new(program).args(&breakage.args).args(["--seed", &seed.to_string()]).output()?;
         let said = String::from_utf8_lossy(&run.stderr);
         match run.status.code() {
             Some(0) => continue,
@@ -120,11 +122,15 @@ impl Breakage {
     fn read(name: &str, patch: &str) -> anyhow::Result<Self> {
         let mut lines = patch.lines();
         let what = lines.next().unwrap_or_default().to_owned();
-        let mut words = |head: &str| {
-            let line = lines.next().and_then(|line| line.strip_prefix(head));
-            line.map(|line| line.split_whitespace().map(str::to_owned).collect()).with_context(|| format!("{name}: no line {head:?}"))
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let rules = lines.next().and_then(|line| line.strip_prefix("Rules:")).with_context(|| format!("{name}: no line \"Rules:\""))?;
+        let (usual, own) = match lines.next().and_then(|line| line.split_once(':')) {
+            Some(("Torture", own)) => (TORTURE, own),
+            Some(("Handover", own)) => (HANDOVER, own),
+            _ => bail!("{name}: no line \"Torture:\" or \"Handover:\""),
         };
-        Ok(Self { name: name.to_owned(), what, rules: words("Rules:")?, args: words("Torture:")? })
+        let args = usual.iter().map(|arg| (*arg).to_owned()).chain(words(own)).collect();
+        Ok(Self { name: name.to_owned(), what, rules: words(rules), args })
     }
 }
 

@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, header};
 
 use super::WireError;
+use restante_session::domain::Class;
 
 /// The form of the acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,8 @@ pub struct Options {
     pub batch: bool,
     /// "I have everything up to this inbox number", with the epoch the number belongs to. For the first connect.
     pub since: Option<(i64, String)>,
+    /// The same for several inboxes: the epoch, and the number of each. It takes the place of `since`.
+    pub resume: Option<(String, Vec<(Class, i64)>)>,
     /// The cursor of the receipts that are known, from the last `ready` or `message:status` that was processed.
     pub marks: Option<String>,
     /// The form of the acks.
@@ -64,6 +67,7 @@ impl Options {
             window: None,
             batch: false,
             since: None,
+            resume: None,
             marks: None,
             ack_style: AckStyle::Ids,
             backoff_first: Duration::from_millis(100),
@@ -89,7 +93,10 @@ impl Options {
         if self.batch {
             query.append_pair("batch", "1");
         }
-        if let Some((since, epoch)) = &self.since {
+        if let Some((epoch, inboxes)) = &self.resume {
+            let pairs: Vec<String> = inboxes.iter().map(|(class, number)| format!("{class}:{number}")).collect();
+            query.append_pair("epoch", epoch).append_pair("since", &pairs.join(","));
+        } else if let Some((since, epoch)) = &self.since {
             query.append_pair("epoch", epoch).append_pair("since", &since.to_string());
         }
         if let Some(marks) = &self.marks {
@@ -162,6 +169,8 @@ mod tests {
         options.since = Some((41, "e1".into()));
         options.marks = Some("e1:7".into());
         assert_eq!(options.socket_url().query(), Some("device=a+b%26c&window=500&batch=1&epoch=e1&since=41&marks=e1%3A7"));
+        (options.resume, options.marks) = (Some(("e1".into(), vec![(Class::Chat, 41), (Class::Event, 7)])), None);
+        assert_eq!(options.socket_url().query(), Some("device=a+b%26c&window=500&batch=1&epoch=e1&since=chat%3A41%2Cevent%3A7"));
     }
 
     #[test]

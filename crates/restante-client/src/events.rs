@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::news::{
-    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, ReadUpTo, Ready, Recalled, Sent, StatusNews, Typing,
+    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, Published, ReadUpTo, Ready, Recalled, Sent, StatusNews,
+    Typing,
 };
 
 /// An event of the service.
@@ -30,6 +31,8 @@ pub enum Event {
     Gap(Gap),
     /// `message:sent`.
     Sent(Box<Sent>),
+    /// `event:published`.
+    Published(Published),
     /// `message:status`.
     Status(Box<StatusNews>),
     /// `chat:read`.
@@ -138,6 +141,7 @@ fn understand(event: &str, data: Option<&RawValue>) -> serde_json::Result<Event>
         "event:batch" => Event::FeedEvents(read::<RawEvents>(text)?.events),
         "message:recalled" => Event::Recalled(read(text)?),
         "message:sent" => Event::Sent(read(text)?),
+        "event:published" => Event::Published(read(text)?),
         "message:status" => Event::Status(read(text)?),
         "chat:read" => Event::ChatRead(read(text)?),
         "message:delivered:ok" => Event::Acked,

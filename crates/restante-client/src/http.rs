@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::endpoint::{below, service_url};
 use super::hint::tls_hint;
 use super::{ErrorNews, Sent, WireError};
-use restante_session::domain::{ChatId, ExternalId, MessageId, Status, printable};
+use restante_session::domain::{ChatId, ExternalId, FeedId, MessageId, Status, printable};
 
 /// The ways in which a call fails.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +146,31 @@ impl Http {
     pub async fn remove_members(&self, token: &str, chat: ChatId, members: &[String]) -> Result<(), HttpError> {
         let body = json!({"userIds": members});
         self.send(token, Method::DELETE, &format!("v1/chats/{chat}/members"), Some(&body)).await.map(drop)
+    }
+
+    /// Makes a feed of this id; the caller is its first publisher, and these users publish to it too. May be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn make_feed(&self, token: &str, feed: FeedId, publishers: &[String]) -> Result<(), HttpError> {
+        let body = json!({"feedId": feed, "publishers": publishers});
+        self.send(token, Method::POST, "v1/feeds", Some(&body)).await.map(drop)
+    }
+
+    /// The caller follows a feed from now on; may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn follow(&self, token: &str, feed: FeedId) -> Result<(), HttpError> {
+        self.send::<Value>(token, Method::POST, &format!("v1/feeds/{feed}/follow"), None).await.map(drop)
+    }
+
+    /// The caller follows a feed no more; may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn unfollow(&self, token: &str, feed: FeedId) -> Result<(), HttpError> {
+        self.send::<Value>(token, Method::POST, &format!("v1/feeds/{feed}/unfollow"), None).await.map(drop)
     }
 
     /// The caller's chats; after the first few thousand no more are asked for.

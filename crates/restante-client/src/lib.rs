@@ -34,8 +34,8 @@ pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
 pub use news::{
-    Answer, ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, NoticePlace, Presence, ReadUpTo, Ready, Recalled, Sender,
-    Sent, StatusException, StatusKind, StatusNews, Typing,
+    Answer, ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, NoticePlace, Presence, Published, ReadUpTo, Ready,
+    Recalled, Sender, Sent, StatusException, StatusKind, StatusNews, Typing,
 };
 pub use reconnecting::Client;
 pub use wire::{Wire, WireError};

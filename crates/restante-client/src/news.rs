@@ -199,6 +199,19 @@ pub struct Sent {
     pub content: Option<String>,
 }
 
+/// `event:published`: the event is stored.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    /// The event.
+    pub event_id: EventId,
+    /// When it was stored (RFC 3339).
+    pub created_at: String,
+    /// It had been stored before.
+    #[serde(default)]
+    pub duplicate: bool,
+}
+
 /// `message:status`: what became of messages this user sent.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -32,7 +32,7 @@ pub(super) fn judge(index: &Index<'_>, findings: &mut Findings) {
 
 /// The highest number that was received first of each chat: on each connection, and on each stream in the course of time.
 #[derive(Debug, Default)]
-struct Order<'a> {
+pub(super) struct Order<'a> {
     by_stream: HashMap<(&'a Stream, Uuid), Vec<Peak>>,
     by_connection: HashMap<(u32, Uuid), i64>,
 }
@@ -48,7 +48,7 @@ impl<'a> Order<'a> {
     /// The higher number that was received before this one. A connection is held against its own deliveries, and against those that
     /// its stream had when the connection began. It is not held against another connection that is open beside it: a client may
     /// have acked the deliveries of the one before the other read its page, so either may come late.
-    fn breach(&mut self, stream: &'a Stream, began: usize, delivery: &Delivery<'_>, chat: Uuid, seq: i64) -> Option<i64> {
+    pub(super) fn breach(&mut self, stream: &'a Stream, began: usize, delivery: &Delivery<'_>, chat: Uuid, seq: i64) -> Option<i64> {
         let peaks = self.by_stream.entry((stream, chat)).or_default();
         let earlier = peaks.partition_point(|peak| peak.at < began).checked_sub(1).map_or(0, |last| peaks[last].seq);
         if peaks.last().is_none_or(|peak| peak.seq < seq) {
@@ -61,7 +61,7 @@ impl<'a> Order<'a> {
     }
 }
 
-fn name(trace: &Trace<'_>, stream: &Stream, delivery: &Delivery<'_>) -> String {
+pub(super) fn name(trace: &Trace<'_>, stream: &Stream, delivery: &Delivery<'_>) -> String {
     let at = trace.history.records[delivery.at].at_ms;
     let device = stream.as_deref().unwrap_or("no device");
     format!("{} ({device}, connection {}, at {at} ms)", trace.history.client, delivery.connection)
@@ -106,11 +106,13 @@ fn repetition(index: &Index<'_>, trace: &Trace<'_>, stream: &Stream, delivery: &
     findings.add(Rule::Duplicate, || format!("{} got {message} (number {seq}, attempt {attempt}) {why}", name(trace, stream, delivery)));
 }
 
-fn holes(trace: &Trace<'_>, findings: &mut Findings) {
+pub(super) fn holes(trace: &Trace<'_>, findings: &mut Findings) {
     for (stream, state) in trace.streams.iter().filter(|(stream, _)| stream.is_some()) {
         for number in state.holes() {
             let device = stream.as_deref().unwrap_or_default();
-            findings.add(Rule::DeviceHole, || format!("{} ({device}) never got inbox number {number}", trace.history.client));
+            findings.add(Rule::DeviceHole, || {
+                format!("{} ({device}) never got number {number} of its inbox {:?}", trace.history.client, trace.class)
+            });
         }
     }
 }

@@ -52,6 +52,15 @@ rules! {
     Altered "altered" "An envelope has its sender's content and the numbers of the database.";
     Duplicate "duplicate" "A message comes again only for a reason: not acked, rejected, or behind the device's cursor.";
     DeviceHole "device-hole" "Every number of its inbox comes to a device or is named as a gap.";
+    EventLost "event-lost" "An event that was confirmed to its publisher is stored as it was published, and its id is always answered alike.";
+    EventUnsent "event-unsent" "A stored event was published by that user, with that data, to these users.";
+    EventMissing "event-missing" "Each event of a feed is a row of each follower, or lies in a gap of its inbox; each listed user has a row.";
+    EventTwice "event-twice" "An event is one row of a user, or lies in one gap, and not both.";
+    EventForeign "event-foreign" "Nobody gets an event from before it followed or after it left, of its own, that excepts it, or that does not list it.";
+    EventOrder "event-order" "A device, or a client without one, first receives a feed in the order of its numbers; requeued events are excepted.";
+    EventGap "event-gap" "A gap of a feed counts the events in it that were for its user, and is told as it is stored.";
+    Collapsed "collapsed" "Where an event was superseded, a newer one of its collapse key stands.";
+    Purged "purged" "A row that is removed had ended.";
     Lie "lie" "A sender is told only the truth: nothing before the recipient has done it, and nothing that the end contradicts.";
     Backward "backward" "After one end a sender is told no other end, and after read by name it is not told delivered on the same connection.";
     Untold "untold" "A sender that is connected at the end knows the status of each of its messages.";

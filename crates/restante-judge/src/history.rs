@@ -88,20 +88,68 @@ pub enum Event {
     Told(Receipt),
     /// The service has announced that what waited at connect is settled.
     Drained { class: Class },
+    /// The client says how far it has an inbox of alerts or of events. It follows `Connecting`.
+    Resuming { class: Class, since: i64 },
+    /// The numbers of an inbox of alerts or of events in the service's greeting.
+    ReadyOf { class: Class, last_seq: i64, settled_seq: i64 },
+    /// An event was put on the wire, for the first time or again.
+    PublishAttempted(Publication),
+    /// The service has stored the event.
+    PublishConfirmed { event: Uuid, created_at: String, duplicate: bool },
+    /// The service refused the event, for now or for good.
+    PublishRefused { event: Uuid, code: String, is_final: bool },
+    /// An alert or an event came.
+    EventReceived { event: Uuid, class: Class, inbox_seq: i64, feed: Option<Uuid>, feed_seq: Option<i64>, data: Arc<str>, attempt: u16 },
+    /// The service named events of a feed that will never come. They have one inbox number together.
+    FeedGap { class: Class, seq: i64, feed: Uuid, from_feed_seq: i64, to_feed_seq: i64, count: i64, reason: String },
+    /// The client asks over HTTP to follow a feed, or to follow it no more.
+    FollowAsked { ask: u64, feed: Uuid, change: Change },
+    /// The answer to that. What is not done may be done later all the same.
+    FollowAnswered { ask: u64, is_done: bool, answer: String },
     /// The client asked over HTTP to change who is in a group; `answer` says what came of it.
     Membership { chat: Uuid, user: String, change: Change, answer: String },
     /// The service said something that it must not say to a client that keeps the protocol.
     Objection { words: String },
 }
 
-/// A change of who is in a group.
+/// A change of who is in a group, or follows a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// Its admin added the user.
+    /// Its admin added the user, or the user follows the feed.
     Join,
     /// The user left.
     Leave,
+}
+
+/// An event as its publisher put it on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publication {
+    /// Its id.
+    pub event: Uuid,
+    /// The inboxes that it goes to.
+    pub class: Class,
+    /// The users that are to get it.
+    pub to: Audience,
+    /// Users that are not to get it.
+    pub except: Vec<String>,
+    /// Milliseconds for which it lives; `None`: as long as the service likes.
+    pub ttl_ms: Option<i64>,
+    /// Its collapse key.
+    pub collapse_key: Option<String>,
+    /// Its data as JSON text.
+    pub data: Arc<str>,
+}
+
+/// The users that an event is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Audience {
+    /// The followers of a feed. That of everyone has an id of its own.
+    Feed(Uuid),
+    /// These users.
+    Users(Vec<String>),
 }
 
 /// `message:status`, for named messages or up to a mark.

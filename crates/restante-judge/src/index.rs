@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::Evidence;
-use super::history::{Event, Status};
+use super::history::{Class, Event, Status};
 use super::snapshot::{MemberInterval, Message, Row, Snapshot};
 use super::trace::Trace;
 
@@ -13,8 +13,10 @@ use super::trace::Trace;
 pub(super) struct Index<'a> {
     /// The evidence itself.
     pub(super) evidence: &'a Evidence,
-    /// One trace a history, in the same order.
+    /// One trace a history, in the same order: its chat inbox.
     pub(super) traces: Vec<Trace<'a>>,
+    /// The same for the inboxes of alerts and of events, one after the other.
+    pub(super) event_traces: [Vec<Trace<'a>>; 2],
     /// The messages of each chat by their numbers.
     pub(super) by_chat: HashMap<Uuid, Vec<(Uuid, &'a Message)>>,
     /// Everybody who ever was in a chat.
@@ -30,9 +32,11 @@ pub(super) struct Index<'a> {
 impl<'a> Index<'a> {
     pub(super) fn of(evidence: &'a Evidence) -> Self {
         let Snapshot { rows, intervals, messages, members, .. } = &evidence.snapshot;
+        let traces = |class| evidence.histories.iter().map(|history| Trace::of(history, class, evidence.ack_timeout_ms)).collect();
         let mut index = Self {
             evidence,
-            traces: evidence.histories.iter().map(|history| Trace::of(history, evidence.ack_timeout_ms)).collect(),
+            traces: traces(Class::Chat),
+            event_traces: [traces(Class::Alert), traces(Class::Event)],
             by_chat: HashMap::new(),
             people: HashMap::new(),
             first_sent: HashMap::new(),
@@ -93,8 +97,22 @@ impl<'a> Index<'a> {
 
     /// The traces of a user's clients.
     pub(super) fn traces_of<'b>(&'b self, user: &str) -> impl Iterator<Item = &'b Trace<'a>> + Clone + use<'a, 'b> {
-        let places = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
-        places.iter().map(|place| &self.traces[*place])
+        self.places_of(user).iter().map(|place| &self.traces[*place])
+    }
+
+    /// The same of the inbox of alerts or of events.
+    pub(super) fn event_traces_of<'b>(&'b self, user: &str, class: Class) -> impl Iterator<Item = &'b Trace<'a>> + Clone + use<'a, 'b> {
+        let traces = &self.event_traces[usize::from(class == Class::Event)];
+        self.places_of(user).iter().map(move |place| &traces[*place])
+    }
+
+    /// The users that have clients.
+    pub(super) fn users(&self) -> impl Iterator<Item = &'a str> {
+        self.by_user.keys().copied()
+    }
+
+    fn places_of(&self, user: &str) -> &[usize] {
+        self.by_user.get(user).map_or(&[][..], Vec::as_slice)
     }
 
     /// Tells whether the user was in the chat at this number.

@@ -3,9 +3,11 @@
 //!
 //! [`history`] is what a client writes down, [`snapshot`] is the database at the end. `rows` judges the rows by themselves,
 //! `sends` holds them against what was sent, `deliveries` against what was received, and `receipts` against what senders
-//! were told. [`findings`] lists the rules.
+//! were told. `feeds` and `event_deliveries` do the same for events. [`findings`] lists the rules.
 
 mod deliveries;
+mod event_deliveries;
+mod feeds;
 pub mod findings;
 pub mod history;
 mod index;
@@ -57,6 +59,9 @@ pub fn judge(evidence: &Evidence) -> Findings {
     sends::judge(&index, &mut findings);
     deliveries::judge(&index, &mut findings);
     receipts::judge(&index, &mut findings);
+    let board = feeds::Board::of(&index);
+    feeds::judge(&board, &mut findings);
+    event_deliveries::judge(&board, &mut findings);
     for (rule, cases) in
         [(Rule::Stuck, &evidence.stuck), (Rule::Died, &evidence.died), (Rule::Inconsistent, &evidence.snapshot.inconsistencies)]
     {

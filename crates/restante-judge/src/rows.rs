@@ -39,7 +39,7 @@ fn inbox_numbers(index: &Index<'_>, findings: &mut Findings) {
     let snapshot = &index.evidence.snapshot;
     let mut numbers: HashMap<(&str, Class), Vec<i64>> = HashMap::new();
     let mut first_waiting: HashMap<(&str, Class), i64> = HashMap::new();
-    for row in &snapshot.rows {
+    for row in snapshot.rows.iter().chain(&snapshot.feeds.rows) {
         let Some(seq) = row.seq else { continue };
         numbers.entry((&row.user, row.class)).or_default().push(seq);
         if row.status == Status::Sent {
@@ -121,10 +121,12 @@ fn end(index: &Index<'_>, row: &Row, message: &Message, findings: &mut Findings)
                 findings.add(Rule::Unacked, || format!("{} is {:?} and no client did that", name(row, message), row.status));
             }
         }
-        Status::Failed if !failed_with_cause(index, row) => findings.add(Rule::EndedWithoutCause, || {
-            let (times, attempts) = (received(traces, row), row.attempts);
-            format!("{} failed ({reason}) after {attempts} attempts; it came {times} times", name(row, message))
-        }),
+        Status::Failed if !failed_with_cause(index.evidence.attempts_max, traces.clone(), row) => {
+            findings.add(Rule::EndedWithoutCause, || {
+                let (times, attempts) = (received(traces, row), row.attempts);
+                format!("{} failed ({reason}) after {attempts} attempts; it came {times} times", name(row, message))
+            })
+        }
         Status::Expired if reason == "left" && !index.left_after(message.chat, user, message.seq) => {
             findings.add(Rule::EndedWithoutCause, || format!("{} ended as left, and its user never left", name(row, message)));
         }
@@ -136,16 +138,15 @@ fn end(index: &Index<'_>, row: &Row, message: &Message, findings: &mut Findings)
 }
 
 /// Tells whether a client rejected the message for good, or received it as often as the service has to try.
-fn failed_with_cause(index: &Index<'_>, row: &Row) -> bool {
-    let mut traces = index.traces_of(&row.user);
-    let attempts_max = u64::from(index.evidence.attempts_max);
+pub(super) fn failed_with_cause<'a, 'b: 'a>(attempts_max: u16, traces: impl Iterator<Item = &'a Trace<'b>> + Clone, row: &Row) -> bool {
+    let attempts_max = u64::from(attempts_max);
     let is_used_up = u64::from(row.attempts.unsigned_abs()) >= attempts_max;
     (is_used_up && received(traces.clone(), row) >= attempts_max)
-        || traces.any(|trace| trace.actions.rejected_for_good.contains(&row.message))
+        || traces.into_iter().any(|trace| trace.actions.rejected_for_good.contains(&row.message))
 }
 
 /// How often clients received the row's message.
-fn received<'a, 'b: 'a>(traces: impl Iterator<Item = &'a Trace<'b>>, row: &Row) -> u64 {
+pub(super) fn received<'a, 'b: 'a>(traces: impl Iterator<Item = &'a Trace<'b>>, row: &Row) -> u64 {
     traces.filter_map(|trace| trace.actions.received.get(&row.message)).sum()
 }
 

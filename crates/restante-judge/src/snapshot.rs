@@ -1,7 +1,9 @@
 //! The database as the judge sees it: read at the end, in one snapshot, by statements of the judge's own. By then the tables no
 //! longer say who was in which chat at which number, because a user who rejoins loses the old numbers. So a trigger of the
-//! judge's writes every membership down while the run lasts.
+//! judge's writes every membership down while the run lasts, and others write down who left a feed, and what was removed.
 
+mod columns;
+pub mod feeds;
 mod read;
 
 use std::collections::{HashMap, HashSet};
@@ -9,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::history::{Class, Status};
+pub use feeds::Feeds;
 pub use read::{inconsistencies, read, read_chat, watch_members};
 
 /// A message.
@@ -113,6 +116,8 @@ pub struct Snapshot {
     pub members: Vec<Member>,
     /// All times that users spent in chats.
     pub intervals: Vec<MemberInterval>,
+    /// Feeds, their events, and their rows, which are not among the others.
+    pub feeds: Feeds,
     /// Sentences about tables that do not agree with one another.
     pub inconsistencies: Vec<String>,
 }

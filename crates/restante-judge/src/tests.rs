@@ -1,5 +1,6 @@
 //! Hand-made histories: good ones, which the judge must accept, and for each rule one that breaks it and nothing else.
 
+mod events;
 mod whole_runs;
 
 use std::collections::{BTreeSet, HashMap};
@@ -471,7 +472,7 @@ fn who_is_stuck_what_died_and_what_the_service_objects_to_is_found() {
 
 #[test]
 fn every_rule_has_a_history_here_that_breaks_it() {
-    let text = [include_str!("tests.rs"), include_str!("tests/whole_runs.rs")].concat();
+    let text = [include_str!("tests.rs"), include_str!("tests/whole_runs.rs"), include_str!("tests/events.rs")].concat();
     for rule in Rule::ALL {
         assert!(text.contains(&format!("Rule::{rule:?}")), "{rule:?}");
     }

@@ -72,11 +72,13 @@ impl Actions {
 pub(super) struct Trace<'a> {
     /// The history.
     pub(super) history: &'a History,
+    /// The inbox that is followed.
+    pub(super) class: Class,
     /// The client's actions.
     pub(super) actions: Actions,
     /// Every envelope that came, with its stream.
     pub(super) deliveries: Vec<(Stream, Delivery<'a>)>,
-    /// The chat inbox as each stream received it.
+    /// The inbox as each stream received it.
     pub(super) streams: BTreeMap<Stream, StreamState>,
     connections: HashMap<u32, Connection>,
     acks: HashMap<u64, AckPlace>,
@@ -86,7 +88,7 @@ pub(super) struct Trace<'a> {
     delivered_as: HashMap<(Stream, Uuid), i64>,
 }
 
-/// The chat inbox as one stream received it.
+/// The inbox as one stream received it.
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
     /// Numbers that came, or were named as gaps.
@@ -166,10 +168,11 @@ impl StreamState {
 }
 
 impl<'a> Trace<'a> {
-    /// Follows the history. `ack_timeout_ms`: milliseconds after which an envelope that was not acked may come again.
-    pub(super) fn of(history: &'a History, ack_timeout_ms: u64) -> Self {
+    /// Follows one inbox through the history. `ack_timeout_ms`: milliseconds after which an envelope that was not acked may come again.
+    pub(super) fn of(history: &'a History, class: Class, ack_timeout_ms: u64) -> Self {
         let mut trace = Self {
             history,
+            class,
             actions: Actions::default(),
             deliveries: Vec::new(),
             streams: BTreeMap::new(),
@@ -187,22 +190,23 @@ impl<'a> Trace<'a> {
 
     fn step(&mut self, at: usize, number: u32, at_ms: u64, event: &'a Event, ack_timeout_ms: u64) {
         match event {
-            Event::Connecting { device, since, .. } => self.connect(number, at, at_ms, device.clone(), *since),
-            Event::Ready { settled_seq, .. } => self.greet(number, *settled_seq),
-            Event::Received { message, attempt, .. } => {
-                let repetition = self.repetition(number, *message, *attempt, at_ms, ack_timeout_ms);
-                self.receive(Delivery { at, connection: number, event, repetition }, at_ms);
+            Event::Connecting { device, since, .. } => self.connect(number, at, at_ms, device.clone(), since.filter(|_| self.is_chat())),
+            Event::Resuming { class, since } if *class == self.class => self.resume(number, at_ms, *since),
+            Event::Ready { settled_seq, .. } if self.is_chat() => self.greet(number, *settled_seq),
+            Event::ReadyOf { class, settled_seq, .. } if *class == self.class => self.greet(number, *settled_seq),
+            Event::Received { message, attempt, inbox_seq, .. } if self.is_chat() => {
+                self.arrive((at, number, event), (*message, *inbox_seq, *attempt), at_ms, ack_timeout_ms);
             }
-            Event::Gap { class: Class::Chat, from, to, .. } => {
-                let state = self.stream_of(number);
-                state.numbers.extend(*from..=*to);
-                state.done.extend(*from..=*to);
+            Event::EventReceived { event: id, class, attempt, inbox_seq, .. } if *class == self.class => {
+                self.arrive((at, number, event), (*id, *inbox_seq, *attempt), at_ms, ack_timeout_ms);
             }
+            Event::Gap { class, from, to, .. } if *class == self.class => self.named(number, *from, *to),
+            Event::FeedGap { class, seq, .. } if *class == self.class => self.named(number, *seq, *seq),
             Event::AckedIds { messages, ask } => self.ack(number, at_ms, messages.clone(), *ask),
-            Event::AckedUpTo { up_to, ask, .. } => {
+            Event::AckedUpTo { class, up_to, ask } => {
                 let connection = self.connections.entry(number).or_default();
-                let covered = connection.received.iter().filter(|(_, last)| last.inbox_seq <= *up_to).map(|(message, _)| *message);
-                let covered = covered.collect();
+                let is_covered = |last: &LastDelivery| *class == self.class && last.inbox_seq <= *up_to;
+                let covered = connection.received.iter().filter(|(_, last)| is_covered(last)).map(|(message, _)| *message).collect();
                 self.ack(number, at_ms, covered, *ask);
             }
             Event::AckConfirmed { ask } => self.confirm(at, *ask),
@@ -226,19 +230,37 @@ impl<'a> Trace<'a> {
         }
     }
 
+    fn is_chat(&self) -> bool {
+        self.class == Class::Chat
+    }
+
+    /// Numbers were named that will never come.
+    fn named(&mut self, connection: u32, from: i64, to: i64) {
+        let state = self.stream_of(connection);
+        state.numbers.extend(from..=to);
+        state.done.extend(from..=to);
+    }
+
     fn stream_of(&mut self, connection: u32) -> &mut StreamState {
         let stream = self.connections.entry(connection).or_default().stream.clone();
         self.streams.entry(stream).or_default()
     }
 
     fn connect(&mut self, number: u32, began: usize, at_ms: u64, stream: Stream, since: Option<i64>) {
-        let state = self.streams.entry(stream.clone()).or_default();
-        // A client that says how much it has acks it by that, and gets what is above.
-        let claimed = since.map_or(Vec::new(), |since| state.claim(since));
-        claimed.into_iter().for_each(|message| self.actions.ack(message, at_ms));
-        let cursor = since.map_or(i64::MAX, |since| since).min(state.cursor());
+        let cursor = self.streams.entry(stream.clone()).or_default().cursor();
         let reads = self.read_confirmed.clone();
         self.connections.insert(number, Connection { began, stream, cursor, reads, ..Connection::default() });
+        if let Some(since) = since {
+            self.resume(number, at_ms, since);
+        }
+    }
+
+    /// A client that says how much it has acks it by that, and gets what is above.
+    fn resume(&mut self, number: u32, at_ms: u64, since: i64) {
+        let claimed = self.stream_of(number).claim(since);
+        claimed.into_iter().for_each(|message| self.actions.ack(message, at_ms));
+        let connection = self.connections.entry(number).or_default();
+        connection.cursor = connection.cursor.min(since);
     }
 
     fn greet(&mut self, number: u32, settled_seq: i64) {
@@ -248,22 +270,25 @@ impl<'a> Trace<'a> {
         }
     }
 
-    fn receive(&mut self, delivery: Delivery<'a>, at_ms: u64) {
-        let Event::Received { message, inbox_seq, class, attempt, .. } = delivery.event else { return };
-        let connection = self.connections.entry(delivery.connection).or_default();
-        connection.received.insert(*message, LastDelivery { at_ms, attempt: *attempt, inbox_seq: *inbox_seq });
-        connection.rejected.remove(message);
+    /// An envelope came: its record, connection and event; its id, its number in the inbox and its attempt.
+    fn arrive(&mut self, of: (usize, u32, &'a Event), envelope: (Uuid, i64, u16), at_ms: u64, ack_timeout_ms: u64) {
+        let ((at, number, event), (message, inbox_seq, attempt)) = (of, envelope);
+        let repetition = self.repetition(number, message, attempt, at_ms, ack_timeout_ms);
+        let connection = self.connections.entry(number).or_default();
+        connection.received.insert(message, LastDelivery { at_ms, attempt, inbox_seq });
+        connection.rejected.remove(&message);
         let stream = connection.stream.clone();
         let state = self.streams.entry(stream.clone()).or_default();
-        state.messages.insert(*message);
-        if *class == Class::Chat {
-            state.numbers.insert(*inbox_seq);
-            state.by_number.insert(*inbox_seq, *message);
-            state.claimed = state.claimed.min(*inbox_seq - 1);
-            self.delivered_as.insert((stream.clone(), *message), *inbox_seq);
+        state.messages.insert(message);
+        // The numbers of a chat that lies in another inbox are not those of this one.
+        if !matches!(event, Event::Received { class, .. } if *class != self.class) {
+            state.numbers.insert(inbox_seq);
+            state.by_number.insert(inbox_seq, message);
+            state.claimed = state.claimed.min(inbox_seq - 1);
+            self.delivered_as.insert((stream.clone(), message), inbox_seq);
         }
-        *self.actions.received.entry(*message).or_default() += 1;
-        self.deliveries.push((stream, delivery));
+        *self.actions.received.entry(message).or_default() += 1;
+        self.deliveries.push((stream, Delivery { at, connection: number, event, repetition }));
     }
 
     fn repetition(&self, number: u32, message: Uuid, attempt: u16, at_ms: u64, ack_timeout_ms: u64) -> Repetition {

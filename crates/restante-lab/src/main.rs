@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod handover;
 mod program;
 mod replay;
 mod service_process;
@@ -48,6 +49,9 @@ enum Command {
     /// Break everything that can break, and see whether the promise holds.
     #[command(long_about = torture::ABOUT)]
     Torture(torture::Args),
+    /// Let users connect while events are published, and see whether any event is missed or comes twice.
+    #[command(long_about = handover::ABOUT)]
+    Handover(handover::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +75,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(args).await,
         Command::Bench(args) => bench::run(*args).await,
         Command::Torture(args) => torture::run(args).await,
+        Command::Handover(args) => handover::run(args).await,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Tokens for the users that a run makes up, signed with the secret of the service that was started for it. Written against
-//! the protocol's description: HS256 over `sub`, `iat` and `exp`.
+//! the protocol's description: HS256 over `sub`, `iat` and `exp`, and `scope` where the user may publish to everything.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +19,8 @@ struct Claims<'a> {
     sub: &'a str,
     iat: u64,
     exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
 }
 
 impl Signer {
@@ -29,8 +31,17 @@ impl Signer {
 
     /// A token for this user, good for a day.
     pub fn token(&self, user: &str) -> anyhow::Result<String> {
+        self.scoped(user, None)
+    }
+
+    /// The same, and the user may publish events to everything.
+    pub fn publisher(&self, user: &str) -> anyhow::Result<String> {
+        self.scoped(user, Some("events:write"))
+    }
+
+    fn scoped(&self, user: &str, scope: Option<&'static str>) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-        let claims = Claims { sub: user, iat: now.as_secs(), exp: (now + TTL).as_secs() };
+        let claims = Claims { sub: user, iat: now.as_secs(), exp: (now + TTL).as_secs(), scope };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.0).context("a token cannot be signed")
     }
 }

@@ -27,5 +27,5 @@ fn the_commands_that_are_shown_exist_with_their_options() {
             checked.insert(subcommand.clone());
         }
     }
-    assert_eq!(checked, ["bench", "demo", "replay", "torture"].map(str::to_owned).into());
+    assert_eq!(checked, ["bench", "demo", "handover", "replay", "torture"].map(str::to_owned).into());
 }

@@ -4,8 +4,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{Inbox, Member, MemberInterval, Message, Row, Snapshot};
-use crate::history::{Class, Status};
+use super::columns::{class, status_row};
+use super::{Inbox, Member, MemberInterval, Message, Snapshot};
 
 const WATCH: &str = "
 create schema judge;
@@ -18,6 +18,30 @@ end $$;
 create trigger joining_is_noted after insert on chat_members for each row execute function judge.note_membership();
 create trigger leaving_is_noted after update on chat_members for each row
   when (old.joined_seq <> new.joined_seq or old.left_seq is distinct from new.left_seq) execute function judge.note_membership();";
+/// A user that leaves a feed and follows it again has new numbers, too. What is removed leaves nothing behind.
+const WATCH_FEEDS: &str = "
+create table judge.left_feeds (user_id bigint, feed_id uuid, class text, followed_seq bigint, cursor_seq bigint);
+create table judge.removed (user_id bigint, class text, seq bigint, message_id uuid, status text, attempts smallint, ended text);
+create table judge.removed_gaps (user_id bigint, class text, seq bigint, reason text, feed_id uuid, from_feed_seq bigint, to_feed_seq bigint, count bigint);
+create function judge.note_leaving() returns trigger language plpgsql as $$
+begin
+  insert into judge.left_feeds values (old.user_id, old.feed_id, old.class::text, old.followed_seq, old.cursor_seq);
+  return null;
+end $$;
+create function judge.note_removal() returns trigger language plpgsql as $$
+begin
+  insert into judge.removed values (old.user_id, old.class::text, old.seq, old.message_id, old.status::text, old.attempts, old.ended::text);
+  return null;
+end $$;
+create function judge.note_removed_gap() returns trigger language plpgsql as $$
+begin
+  insert into judge.removed_gaps
+    values (old.user_id, old.class::text, old.seq, old.reason::text, old.feed_id, old.from_feed_seq, old.to_feed_seq, old.count);
+  return null;
+end $$;
+create trigger leaving_a_feed_is_noted after delete on followers for each row execute function judge.note_leaving();
+create trigger a_removal_is_noted after delete on message_status for each row execute function judge.note_removal();
+create trigger a_removed_gap_is_noted after delete on inbox_gaps for each row execute function judge.note_removed_gap();";
 
 const CHATS: &str =
     "select chat_id, last_seq from chat_heads where ($1 is null or chat_id = $1) and chat_id not in (select chat_id from feeds)";
@@ -29,7 +53,8 @@ const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.
   from message_status s join users u on u.id = s.user_id
   left join (select message_id, user_id, count(*) over (partition by sender_id order by ended_xid desc) - 1 as later from endings) e
     on e.message_id = s.message_id and e.user_id = s.user_id
-  where $1 is null or s.message_id in (select id from messages where chat_id = $1)";
+  where ($1 is null or s.message_id in (select id from messages where chat_id = $1))
+    and not exists (select from messages m join feeds f on f.chat_id = m.chat_id where m.id = s.message_id)";
 const INBOXES: &str =
     "select u.external_id, i.class::text, i.last_seq, i.settled_seq, i.purged_seq from inboxes i join users u on u.id = i.user_id
   where ($1 is null or i.user_id in (select user_id from chat_members where chat_id = $1))";
@@ -44,12 +69,13 @@ const WATCHED: &str = "select distinct on (m.chat_id, m.user_id, m.joined_seq) m
 const MEMBERS_NOW: &str = "select m.chat_id, u.external_id, m.joined_seq, m.left_seq
   from chat_members m join users u on u.id = m.user_id where $1 is null or m.chat_id = $1";
 
-/// Sets up the trigger that writes memberships down. To be called once, before the first chat is made.
+/// Sets up the triggers that write memberships and removals down. To be called once, before the first chat is made.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn watch_members(database: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql(WATCH).execute(database).await?;
+    sqlx::raw_sql(WATCH).execute(&mut *database).await?;
+    sqlx::raw_sql(WATCH_FEEDS).execute(database).await?;
     Ok(())
 }
 
@@ -61,6 +87,7 @@ pub async fn watch_members(database: &mut PgConnection) -> sqlx::Result<()> {
 pub async fn read(database: &mut PgConnection) -> sqlx::Result<Snapshot> {
     begin(database).await?;
     let mut snapshot = parts(database, None).await?;
+    snapshot.feeds = super::feeds::read(database).await?;
     snapshot.inconsistencies = inconsistencies(&mut *database).await?;
     sqlx::raw_sql("commit").execute(database).await?;
     Ok(snapshot)
@@ -103,6 +130,7 @@ async fn parts(database: &mut PgConnection, chat: Option<Uuid>) -> sqlx::Result<
         gaps: all(database, GAPS, chat, |row| Ok((row.try_get(0)?, class(row, 1)?, row.try_get(2)?))).await?,
         members: all(database, MEMBERS, chat, member).await?,
         intervals: all(database, intervals, chat, interval).await?,
+        feeds: super::Feeds::default(),
         inconsistencies: Vec::new(),
     })
 }
@@ -126,19 +154,6 @@ fn message(row: &PgRow) -> sqlx::Result<(Uuid, Message)> {
         is_over: row.try_get(5)?,
     };
     Ok((row.try_get(0)?, message))
-}
-
-fn status_row(row: &PgRow) -> sqlx::Result<Row> {
-    Ok(Row {
-        user: row.try_get(0)?,
-        class: class(row, 1)?,
-        seq: Some(row.try_get(2)?),
-        message: row.try_get(3)?,
-        status: word::<Status>(row, 4)?,
-        attempts: row.try_get(5)?,
-        reason: row.try_get(6)?,
-        ended_later: row.try_get(7)?,
-    })
 }
 
 fn inbox(row: &PgRow) -> sqlx::Result<Inbox> {
@@ -165,13 +180,4 @@ fn member(row: &PgRow) -> sqlx::Result<Member> {
 
 fn interval(row: &PgRow) -> sqlx::Result<MemberInterval> {
     Ok(MemberInterval { chat: row.try_get(0)?, user: row.try_get(1)?, joined: row.try_get(2)?, left: row.try_get(3)? })
-}
-
-fn class(row: &PgRow, column: usize) -> sqlx::Result<Class> {
-    word(row, column)
-}
-
-/// A word of an enum, as the database writes it.
-fn word<T: serde::de::DeserializeOwned>(row: &PgRow, column: usize) -> sqlx::Result<T> {
-    serde_json::from_value(row.try_get::<String, _>(column)?.into()).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::actor::{Actor, Environment, Group, Phase, Progress};
+use super::actor::{Actor, Environment, Feed, Group, Phase, Progress};
 use super::faults::{Faults, Timeline};
 use super::outcome::Tallies;
 use super::plan::Fault;
@@ -169,16 +169,23 @@ impl Clients {
             })
             .collect();
         let groups = groups(setting, testbed, &users).await?;
+        let feeds = feeds(setting, testbed, &users).await?;
+        // Every third user may publish to everything.
+        let publishers: Vec<String> = users.iter().step_by(3).cloned().collect();
         let nodes = testbed.nodes.iter().map(|node| node.url.clone()).collect();
         let mut rng = Rng::new(setting.seed, "away");
         let away: Vec<String> = users.iter().filter(|_| rng.chance(100)).cloned().collect();
-        let environment = Arc::new(Environment { nodes, users, away: away.clone(), groups, began, pace_ms: setting.pace_ms });
+        let pace_ms = setting.pace_ms;
+        let environment = Environment { nodes, users, away: away.clone(), groups, feeds, publishers, began, pace_ms };
+        let environment = Arc::new(environment);
         let phase = watch::Sender::new(Phase::Run);
         let progress: Arc<[Arc<Progress>]> = names.iter().map(|_| Arc::new(Progress::default())).collect();
         let mut tasks = JoinSet::new();
         for ((name, user), progress) in names.iter().zip(progress.iter()) {
             let recorder = Recorder::new(name, user, began, setting.histories.as_deref()).context("cannot write histories")?;
-            let who = (name.clone(), user.clone(), testbed.token(user)?);
+            let may_publish = environment.publishers.contains(user);
+            let token = if may_publish { testbed.publisher_token(user)? } else { testbed.token(user)? };
+            let who = (name.clone(), user.clone(), token);
             let rng = Rng::new(setting.seed, name);
             tasks.spawn(Actor::new(who, Arc::clone(&environment), rng, recorder, phase.subscribe(), Arc::clone(progress)).run());
         }
@@ -285,4 +292,19 @@ async fn groups(setting: &RunConfig, testbed: &Testbed, users: &[String]) -> any
         groups.push(Group { chat, admin, people });
     }
     Ok(groups)
+}
+
+/// Makes feeds, one for every five users, with some publishers each.
+async fn feeds(setting: &RunConfig, testbed: &Testbed, users: &[String]) -> anyhow::Result<Vec<Feed>> {
+    let mut rng = Rng::new(setting.seed, "feeds");
+    let mut feeds = Vec::new();
+    for n in 0..users.len().div_ceil(5) {
+        let maker = users[n % users.len()].clone();
+        let mut publishers: Vec<String> = users.iter().filter(|_| rng.chance(250)).cloned().collect();
+        let feed = rng.uuid();
+        testbed.feed(&maker, feed, &publishers).await?;
+        publishers.push(maker);
+        feeds.push(Feed { feed, publishers });
+    }
+    Ok(feeds)
 }

@@ -110,6 +110,10 @@ impl Faults {
             Kind::StandbyStop => return database.stop_standby(lasts).await,
             Kind::StandbyKill => return database.kill_standby(lasts).await,
             Kind::Requeue => return self.requeue(&mut rng).await,
+            Kind::Purge => match database.purge(&mut rng).await? {
+                Some((user, gone)) => words = format!("{gone} rows of {user}"),
+                None => return Ok(FaultOutcome::PassedOver("nobody has events".to_owned())),
+            },
         }
         Ok(FaultOutcome::Done(words))
     }
@@ -139,7 +143,7 @@ const fn is_of_a_node(kind: Kind) -> bool {
             true
         }
         Kind::Double | Kind::PostmasterKill | Kind::PostmasterStop | Kind::PostgresFast | Kind::PostgresImmediate => false,
-        Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue => false,
+        Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue | Kind::Purge => false,
         Kind::Promote | Kind::StandbyStop | Kind::StandbyKill => false,
     }
 }

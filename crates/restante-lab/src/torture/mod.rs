@@ -27,6 +27,7 @@ use conductor::RunConfig;
 use plan::Kind;
 use report::Verdict;
 use restante::cli::exit::{Exit, UsageError, words as words_of};
+pub(crate) use rng::Rng;
 use testbed::{StandbyMode, Testbed};
 
 pub const ABOUT: &str = "\

@@ -31,17 +31,31 @@ impl Counts {
                 Event::ReadUpTo { .. } => "reads",
                 Event::Told(_) => "receipts",
                 Event::Gap { .. } => "gaps named",
+                Event::PublishAttempted(_) => "events published",
+                Event::PublishConfirmed { duplicate: true, .. } => "events confirmed as duplicates",
+                Event::PublishConfirmed { .. } => "events confirmed",
+                Event::PublishRefused { .. } => "events refused or postponed",
+                Event::EventReceived { .. } => "events received",
+                Event::FeedGap { .. } => "gaps of feeds named",
+                Event::FollowAnswered { is_done: true, .. } => "follows and unfollows",
                 Event::Membership { .. } => "joins and leaves",
                 Event::Closed { .. }
                 | Event::AckConfirmed { .. }
                 | Event::ReadConfirmed { .. }
                 | Event::Drained { .. }
+                | Event::Resuming { .. }
+                | Event::ReadyOf { .. }
+                | Event::FollowAsked { .. }
+                | Event::FollowAnswered { .. }
                 | Event::Objection { .. } => {
                     continue;
                 }
             });
         }
         counts.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
+        counts.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
+        counts.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
+        counts.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
         for row in &evidence.snapshot.rows {
             counts.add(match row.status {
                 Status::Sent => "rows sent",

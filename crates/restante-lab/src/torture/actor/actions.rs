@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::state::Outgoing;
 use super::{Actor, Phase, TICK_MS};
 use restante_client::{Http, Wire, encode};
-use restante_judge::history::{Change, Class, Event};
-use restante_session::domain::ChatId;
+use restante_judge::history::{Change, Event};
 use restante_session::domain::limits::IDS_MAX;
+use restante_session::domain::{self, ChatId};
 
 /// The next step of the connection.
 pub(super) enum Next {
@@ -29,7 +29,7 @@ pub(super) enum Next {
 }
 
 /// The time after which a call over HTTP is given up. It may have been done all the same.
-const HTTP_CALL_MAX: Duration = Duration::from_secs(8);
+pub(super) const HTTP_CALL_MAX: Duration = Duration::from_secs(8);
 
 /// With this many sends without an answer the client sends nothing new.
 const OPEN_MAX: usize = 40;
@@ -44,8 +44,9 @@ impl Actor {
             return Next::Stay;
         }
         let is_run = self.phase() == Phase::Run;
-        self.progress.open.store(self.state.outbox.len(), Ordering::Relaxed);
+        self.progress.open.store(self.state.outbox.len() + self.events.len(), Ordering::Relaxed);
         self.send_what_is_due(wire);
+        self.publish_what_is_due(wire);
         if !is_run || self.rng.chance(400) {
             self.ack_and_read(wire);
         }
@@ -65,8 +66,11 @@ impl Actor {
 
     fn draw_an_action(&mut self, wire: &mut Wire) -> Next {
         match self.rng.between(1, 1000) {
-            1..=780 => self.say_something(),
-            781..=850 => self.repeat_something(wire),
+            1..=530 => self.say_something(),
+            531..=750 => self.publish_something(),
+            751..=790 => self.change_a_following(),
+            791..=830 => self.repeat_something(wire),
+            831..=850 => self.publish_again(wire),
             851..=890 => self.change_a_membership(),
             891..=960 => return Next::Leave,
             961..=975 => return Next::Double,
@@ -132,10 +136,11 @@ impl Actor {
             self.recorder.note(connection, Event::AckedIds { messages: messages.to_vec(), ask });
             wire.queue(encode("message:delivered", ask.map(|ask| ask.to_string()).as_deref(), &json!({"messageIds": messages})));
         }
-        if let Some(up_to) = up_to {
+        for (class, up_to) in up_to {
             let ask = self.perhaps_ask();
-            self.recorder.note(connection, Event::AckedUpTo { class: Class::Chat, up_to, ask });
-            wire.queue(encode("message:delivered", ask.map(|ask| ask.to_string()).as_deref(), &json!({"upTo": up_to})));
+            self.recorder.note(connection, Event::AckedUpTo { class: super::listener::class(class), up_to, ask });
+            let data = json!({"upTo": up_to, "class": class});
+            wire.queue(encode("message:delivered", ask.map(|ask| ask.to_string()).as_deref(), &data));
         }
         let reads = self.state.connection.as_mut().map(|session| std::mem::take(&mut session.to_read)).unwrap_or_default();
         for (chat, seq) in reads {
@@ -145,17 +150,22 @@ impl Actor {
         }
     }
 
-    /// The acks that leave now: by id, and up to a number. A number below an earlier one is acked by id.
-    fn due_acks(&mut self) -> (Vec<Uuid>, Option<i64>) {
-        let Some(session) = &mut self.state.connection else { return (Vec::new(), None) };
-        let (mut by_id, mut up_to) = (Vec::new(), None);
-        for (message, number) in std::mem::take(&mut session.to_ack) {
-            if session.acks_by_id || number <= session.highest {
-                by_id.push(message);
-            } else {
-                up_to = Some(number);
+    /// The acks that leave now: by id, of all inboxes together, and up to a number of an inbox. A number below an earlier one is acked by
+    /// id.
+    fn due_acks(&mut self) -> (Vec<Uuid>, Vec<(domain::Class, i64)>) {
+        let Some(session) = &mut self.state.connection else { return (Vec::new(), Vec::new()) };
+        let (mut by_id, mut up_to) = (Vec::new(), Vec::new());
+        for (class, acks) in session.acks.as_mut() {
+            let mut last = None;
+            for (message, number) in std::mem::take(&mut acks.due) {
+                if session.acks_by_id || number <= acks.highest {
+                    by_id.push(message);
+                } else {
+                    last = Some((class, number));
+                }
+                acks.highest = acks.highest.max(number);
             }
-            session.highest = session.highest.max(number);
+            up_to.extend(last);
         }
         (by_id, up_to)
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Actor, Phase};
-use restante_client::{Envelope, ErrorNews, Event as News, Frame, Ready, StatusNews, Wire, encode, is_retryable};
+use restante_client::{Envelope, ErrorNews, Event as News, FeedEvent, Frame, Ready, StatusNews, Wire, encode, is_retryable};
 use restante_judge::history::{Class, Event, Receipt, Status};
 use restante_session::domain;
 
@@ -23,6 +23,8 @@ impl Actor {
         match event {
             News::Receive(envelope) => self.take(connection, &envelope, wire),
             News::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.take(connection, envelope, wire)),
+            News::FeedEvent(event) => self.take_event(connection, &event, wire),
+            News::FeedEvents(events) => events.iter().for_each(|event| self.take_event(connection, event, wire)),
             News::Ready(ready) => self.greeted(connection, &ready),
             event => self.note_event(connection, id.as_deref(), event),
         }
@@ -33,6 +35,8 @@ impl Actor {
         match Frame::parse(text).event {
             News::Receive(envelope) => self.note_envelope(connection, &envelope),
             News::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.note_envelope(connection, envelope)),
+            News::FeedEvent(event) => self.note_feed_event(connection, &event),
+            News::FeedEvents(events) => events.iter().for_each(|event| self.note_feed_event(connection, event)),
             News::Gap(gap) => self.note_gap(connection, &gap),
             News::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
             _ => {}
@@ -47,6 +51,13 @@ impl Actor {
             settled_seq: ready.settled_seq.0,
         };
         self.recorder.note(connection, noted);
+        for (class, last_seq, settled_seq) in [
+            (Class::Alert, ready.alert_last_seq.0, ready.alert_settled_seq.0),
+            (Class::Event, ready.event_last_seq.0, ready.event_settled_seq.0),
+        ] {
+            self.recorder.note(connection, Event::ReadyOf { class, last_seq, settled_seq });
+        }
+        self.events.reconnected();
         self.state.greeted(&ready.epoch, ready.marks_cursor.clone());
     }
 
@@ -62,13 +73,11 @@ impl Actor {
             News::ReadOk(_) => self.answered(connection, id, |ask| Event::ReadConfirmed { ask }),
             News::Gap(gap) => {
                 self.note_gap(connection, &gap);
-                self.state.reach(gap.from_seq.0, gap.to_seq.0);
+                self.state.reach(gap.class, gap.from_seq.0, gap.to_seq.0);
             }
             News::Status(news) => self.told(connection, *news),
-            News::Drained(drained) if drained.class == domain::Class::Chat => {
-                self.recorder.note(connection, Event::Drained { class: Class::Chat });
-                self.progress.drained_in.store(self.phase() as u64, Ordering::Relaxed);
-            }
+            News::Published(published) => self.published(connection, published),
+            News::Drained(drained) => self.drained(connection, drained.class),
             News::Error(error) => self.refused(connection, id, &error),
             News::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
             News::Other { event, .. } if event == "message:reject:ok" => {
@@ -79,6 +88,15 @@ impl Actor {
             News::Other { event, .. } => self.object(connection, format!("an unknown event: {event}")),
             // The rest (echoes, presence, typing, memberships) are hints, which the judge does not need.
             _ => {}
+        }
+    }
+
+    fn drained(&mut self, connection: u32, of: domain::Class) {
+        self.recorder.note(connection, Event::Drained { class: class(of) });
+        let Some(session) = &mut self.state.connection else { return };
+        session.drained[of] = true;
+        if session.drained.values().all(|drained| *drained) {
+            self.progress.drained_in.store(self.phase() as u64, Ordering::Relaxed);
         }
     }
 
@@ -103,11 +121,15 @@ impl Actor {
         }
         let Some(message) = message else { return };
         let is_final = !is_retryable(error);
+        let pause = Duration::from_millis(error.retry_after_ms.unwrap_or(300).min(3000));
+        if self.events.holds(message) {
+            return self.event_refused(connection, message, &error.code, (!is_final).then_some(pause));
+        }
         self.recorder.note(connection, Event::SendRefused { message, code: error.code.clone(), is_final });
         if is_final {
             self.state.settle(message, false);
         } else {
-            self.state.postpone(message, Instant::now() + Duration::from_millis(error.retry_after_ms.unwrap_or(300).min(3000)));
+            self.state.postpone(message, Instant::now() + pause);
         }
     }
 
@@ -118,26 +140,41 @@ impl Actor {
     /// Takes an envelope. By chance it is acked, rejected, read, or left without an ack.
     fn take(&mut self, connection: u32, envelope: &Envelope, wire: &mut Wire) {
         self.note_envelope(connection, envelope);
-        let (message, number) = (envelope.message_id.0, envelope.inbox_seq.0);
-        self.state.reach(number, number);
-        let is_run = self.phase() == Phase::Run;
-        let may_leave = is_run && self.state.connection.as_ref().is_some_and(|session| session.acks_by_id);
+        let place = (envelope.class, envelope.message_id.0, envelope.inbox_seq.0);
+        let is_kept = self.keep(connection, place, wire);
+        if is_kept && self.phase() == Phase::Run && self.rng.chance(200) {
+            let Some(session) = &mut self.state.connection else { return };
+            let read = session.to_read.entry(envelope.chat_id.0).or_default();
+            *read = (*read).max(envelope.seq.0);
+        }
+    }
+
+    /// The same with an event, which is never read.
+    fn take_event(&mut self, connection: u32, event: &FeedEvent, wire: &mut Wire) {
+        self.note_feed_event(connection, event);
+        self.keep(connection, (event.class, event.event_id.0, event.inbox_seq.0), wire);
+    }
+
+    /// Keeps a message or an event to ack it later; by chance it rejects it or leaves it. Returns whether it is kept.
+    fn keep(&mut self, connection: u32, place: (domain::Class, Uuid, i64), wire: &mut Wire) -> bool {
+        let (class, message, number) = place;
+        self.state.reach(class, number, number);
+        let may_leave = self.phase() == Phase::Run && self.state.connection.as_ref().is_some_and(|session| session.acks_by_id);
         match self.rng.between(1, 1000) {
-            1..=12 if may_leave => {} // never acked on this connection
+            1..=12 if may_leave => false, // never acked on this connection
             13..=30 if may_leave => {
                 let is_final = self.rng.chance(250);
                 let ask = self.state.ask();
                 self.recorder.note(connection, Event::Rejected { message, is_final, ask });
                 let data = json!({"messageId": message, "reason": "rejected by chance", "final": is_final});
                 wire.queue(encode("message:reject", Some(&ask.to_string()), &data));
+                false
             }
-            drawn => {
-                let Some(session) = &mut self.state.connection else { return };
-                session.to_ack.push((message, number));
-                if drawn > 800 && is_run {
-                    let read = session.to_read.entry(envelope.chat_id.0).or_default();
-                    *read = (*read).max(envelope.seq.0);
+            _ => {
+                if let Some(session) = &mut self.state.connection {
+                    session.acks[class].due.push((message, number));
                 }
+                true
             }
         }
     }
@@ -156,9 +193,28 @@ impl Actor {
         self.recorder.note(connection, received);
     }
 
+    fn note_feed_event(&mut self, connection: u32, event: &FeedEvent) {
+        let received = Event::EventReceived {
+            event: event.event_id.0,
+            class: class(event.class),
+            inbox_seq: event.inbox_seq.0,
+            feed: event.feed_id.map(|feed| feed.0),
+            feed_seq: event.feed_seq.map(|seq| seq.0),
+            data: event.data.as_ref().map_or("null", |data| data.get()).into(),
+            attempt: event.attempt,
+        };
+        self.recorder.note(connection, received);
+    }
+
     fn note_gap(&mut self, connection: u32, gap: &restante_client::Gap) {
-        let (from, to, reason) = (gap.from_seq.0, gap.to_seq.0, gap.reason.clone());
-        self.recorder.note(connection, Event::Gap { class: class(gap.class), from, to, reason });
+        let (class, seq, to, reason) = (class(gap.class), gap.from_seq.0, gap.to_seq.0, gap.reason.clone());
+        let noted = match (gap.feed_id, gap.from_feed_seq, gap.to_feed_seq) {
+            (Some(feed), Some(first), Some(last)) => {
+                Event::FeedGap { class, seq, feed: feed.0, from_feed_seq: first.0, to_feed_seq: last.0, count: gap.count, reason }
+            }
+            _ => Event::Gap { class, from: seq, to, reason },
+        };
+        self.recorder.note(connection, noted);
     }
 
     fn told(&mut self, connection: u32, news: StatusNews) {
@@ -184,7 +240,8 @@ impl Actor {
     }
 }
 
-const fn class(class: domain::Class) -> Class {
+/// The class in the judge's words.
+pub(super) const fn class(class: domain::Class) -> Class {
     match class {
         domain::Class::Chat => Class::Chat,
         domain::Class::Alert => Class::Alert,

@@ -2,9 +2,10 @@
 //! It keeps the protocol. What it may get wrong by chance (an ack that never leaves, a connection that is not closed), the protocol
 //! allows.
 //!
-//! [`state`] is what the client knows, [`listener`] handles frames, [`actions`] is what it does by itself.
+//! [`state`] is what the client knows, [`listener`] handles frames, [`actions`] is what it does by itself, [`feeds`] the same with events.
 
 mod actions;
+mod feeds;
 mod listener;
 mod state;
 
@@ -22,7 +23,10 @@ use uuid::Uuid;
 use super::rng::Rng;
 use restante_client::{Wire, WireError};
 use restante_judge::{Event, History, Recorder};
+use restante_session::domain;
 use state::{ClientState, Connection};
+
+pub use feeds::Feed;
 
 /// A phase of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,9 +44,9 @@ pub enum Phase {
 /// The part of a client that the conductor sees.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The number of sends without an answer.
+    /// The number of sends and events without an answer.
     pub open: AtomicUsize,
-    /// The number of the phase in which a connection last drained.
+    /// The number of the phase in which a connection last drained every inbox.
     pub drained_in: AtomicU64,
     /// The time of the last frame, in milliseconds of the run.
     pub heard_ms: AtomicU64,
@@ -72,6 +76,10 @@ pub struct Environment {
     pub away: Vec<String>,
     /// All groups.
     pub groups: Vec<Group>,
+    /// All feeds.
+    pub feeds: Vec<Feed>,
+    /// Users whose tokens allow them to publish to everything.
+    pub publishers: Vec<String>,
     /// The instant that counts as 0.
     pub began: Instant,
     /// Milliseconds between two actions of a client, on average.
@@ -89,6 +97,7 @@ pub struct Actor {
     phase: watch::Receiver<Phase>,
     progress: Arc<Progress>,
     state: ClientState,
+    events: feeds::Outbox,
     connection: u32,
     http_calls: JoinSet<Event>,
 }
@@ -116,7 +125,8 @@ impl Actor {
         progress: Arc<Progress>,
     ) -> Self {
         let state = ClientState::new(&name);
-        Self { name, user, token, environment, rng, recorder, phase, progress, state, connection: 0, http_calls: JoinSet::new() }
+        let events = feeds::Outbox::default();
+        Self { name, user, token, environment, rng, recorder, phase, progress, state, events, connection: 0, http_calls: JoinSet::new() }
     }
 
     /// Runs until the run is over, and returns the history.
@@ -147,13 +157,12 @@ impl Actor {
         let is_last = self.phase() > Phase::Run;
         let device = self.state.choose_device(&mut self.rng, is_last);
         let mut options = restante_client::Options::new(&self.environment.nodes[node], self.token.clone()).ok()?;
-        options.since = self.state.claim(device.as_deref(), &mut self.rng);
+        options.resume = self.state.claim(device.as_deref(), &mut self.rng);
         options.marks.clone_from(&self.state.marks);
         options.window = Some([5, 20, 50, 200][self.rng.index(4)]);
         options.batch = self.rng.chance(300);
         options.device.clone_from(&device);
-        let since = options.since.as_ref().map(|(since, _)| *since);
-        self.recorder.note(self.connection, Event::Connecting { node, device: device.clone(), since });
+        self.note_connecting(node, device.clone(), options.resume.as_ref().map_or(&[], |(_, inboxes)| inboxes.as_slice()));
         let why = match timeout(CONNECT_MAX, Wire::connect(&options)).await {
             Ok(Ok(wire)) => {
                 let acks_by_id = is_last || self.rng.chance(500);
@@ -165,6 +174,14 @@ impl Actor {
         };
         self.note_closed(self.connection, &why);
         None
+    }
+
+    fn note_connecting(&mut self, node: usize, device: Option<String>, inboxes: &[(domain::Class, i64)]) {
+        let since = inboxes.iter().find(|(class, _)| *class == domain::Class::Chat).map(|(_, number)| *number);
+        self.recorder.note(self.connection, Event::Connecting { node, device, since });
+        for (class, since) in inboxes.iter().filter(|(class, _)| *class != domain::Class::Chat) {
+            self.recorder.note(self.connection, Event::Resuming { class: listener::class(*class), since: *since });
+        }
     }
 
     /// Uses the connection until it ends, for any reason.

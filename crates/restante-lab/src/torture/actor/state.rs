@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::torture::rng::Rng;
+use restante_session::domain::{Class, PerClass};
 
 /// A message that has no answer yet.
 #[derive(Debug, Clone)]
@@ -33,14 +34,23 @@ pub struct Connection {
     pub acks_by_id: bool,
     /// The service has greeted.
     pub is_ready: bool,
-    /// The highest inbox number that came.
-    pub highest: i64,
-    /// Acks that have not left: message and inbox number.
-    pub to_ack: Vec<(Uuid, i64)>,
+    /// Acks that have not left, by inbox.
+    pub acks: PerClass<Acks>,
+    /// Inboxes that are drained.
+    pub drained: PerClass<bool>,
     /// Chats with the number up to which they are to be read.
     pub to_read: HashMap<Uuid, i64>,
     /// Frames that want an answer, with the time at which they left.
     pub asked: HashMap<u64, Instant>,
+}
+
+/// The acks of one inbox.
+#[derive(Debug, Default)]
+pub struct Acks {
+    /// The highest inbox number that was acked.
+    pub highest: i64,
+    /// Acks that have not left: message or event, and inbox number.
+    pub due: Vec<(Uuid, i64)>,
 }
 
 /// The inbox number up to which a device has everything.
@@ -59,7 +69,7 @@ pub struct ClientState {
     pub marks: Option<String>,
     /// The epoch that the inbox numbers belong to.
     epoch: String,
-    reached: HashMap<String, Reached>,
+    reached: HashMap<(String, Class), Reached>,
     /// The open connection; `None` while there is none.
     pub connection: Option<Connection>,
     last_ask: u64,
@@ -73,7 +83,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(12);
 impl Connection {
     /// The state of a new connection.
     pub fn new(device: Option<String>, acks_by_id: bool) -> Self {
-        Self { device, acks_by_id, is_ready: false, highest: 0, to_ack: Vec::new(), to_read: HashMap::new(), asked: HashMap::new() }
+        let (acks, drained) = (PerClass::default(), PerClass::default());
+        Self { device, acks_by_id, is_ready: false, acks, drained, to_read: HashMap::new(), asked: HashMap::new() }
     }
 }
 
@@ -104,10 +115,16 @@ impl ClientState {
         }
     }
 
-    /// By chance, a claim to have everything up to a number of an epoch.
-    pub fn claim(&self, device: Option<&str>, rng: &mut Rng) -> Option<(i64, String)> {
-        let Reached(number) = self.reached.get(device?)?;
-        rng.chance(400).then(|| (*number, self.epoch.clone()))
+    /// By chance, a claim to have everything up to a number of an epoch, in some of the inboxes.
+    pub fn claim(&self, device: Option<&str>, rng: &mut Rng) -> Option<(String, Vec<(Class, i64)>)> {
+        let device = device?;
+        let mut inboxes = Vec::new();
+        for class in Class::ALL {
+            if let Some(Reached(number)) = self.reached.get(&(device.to_owned(), class)).filter(|_| rng.chance(400)) {
+                inboxes.push((class, *number));
+            }
+        }
+        (!inboxes.is_empty()).then(|| (self.epoch.clone(), inboxes))
     }
 
     /// The service has greeted the connection. In another epoch the numbers begin anew.
@@ -127,12 +144,18 @@ impl ClientState {
     }
 
     /// These numbers came to the connection's device, or never will.
-    pub fn reach(&mut self, from: i64, to: i64) {
+    pub fn reach(&mut self, class: Class, from: i64, to: i64) {
         let Some(device) = self.connection.as_ref().and_then(|connection| connection.device.clone()) else { return };
-        let Reached(number) = self.reached.entry(device).or_insert(Reached(from - 1));
+        let Reached(number) = self.reached.entry((device, class)).or_insert(Reached(from - 1));
         if from <= *number + 1 {
             *number = to.max(*number);
         }
+    }
+
+    /// A new number, for a call that is no frame.
+    pub fn number(&mut self) -> u64 {
+        self.last_ask += 1;
+        self.last_ask
     }
 
     /// A new number for a frame that wants an answer.
@@ -214,14 +237,19 @@ mod tests {
         let mut state = ClientState::new("anna-1");
         state.connection = Some(Connection::new(Some("phone".into()), true));
         state.greeted("e1", None);
-        state.reach(4, 4);
-        state.reach(5, 5);
-        state.reach(7, 7);
+        for number in [4, 5, 7] {
+            state.reach(Class::Chat, number, number);
+            state.reach(Class::Event, number + 10, number + 10);
+        }
         let mut rng = Rng::new(1, "x");
-        let claim = (0..50).find_map(|_| state.claim(Some("phone"), &mut rng));
-        assert_eq!(claim, Some((5, "e1".into())));
-        state.reach(6, 8);
-        assert!((0..50).find_map(|_| state.claim(Some("phone"), &mut rng)) == Some((8, "e1".into())));
+        let claims = |state: &ClientState, rng: &mut Rng| -> Vec<_> {
+            (0..100).filter_map(|_| state.claim(Some("phone"), rng)).map(|(epoch, inboxes)| (epoch, inboxes.len(), inboxes)).collect()
+        };
+        let both = ("e1".to_owned(), 2, vec![(Class::Chat, 5), (Class::Event, 15)]);
+        let claimed = claims(&state, &mut rng);
+        assert!(claimed.contains(&both) && claimed.contains(&("e1".to_owned(), 1, vec![(Class::Event, 15)])), "{claimed:?}");
+        state.reach(Class::Chat, 6, 8);
+        assert!(claims(&state, &mut rng).contains(&("e1".to_owned(), 2, vec![(Class::Chat, 8), (Class::Event, 15)])));
         state.greeted("e2", None);
         assert!((0..50).all(|_| state.claim(Some("phone"), &mut rng).is_none() && state.claim(None, &mut rng).is_none()));
     }

@@ -210,12 +210,27 @@ impl Database {
         done.context("restante_requeue").map(drop)
     }
 
-    /// Counts the rows that wait, except those of users that stay away. Rows with a time to expire count in any case.
+    /// Counts what waits, except for users that stay away: rows, and rows of events that a job has still to write. Rows that expire
+    /// within minutes count in any case.
     pub async fn waiting(&self, away: &[String]) -> anyhow::Result<i64> {
         let mut database = self.connect().await?;
-        let waiting = "select count(*) from message_status s join users u on u.id = s.user_id join messages m on m.id = s.message_id
-                        where s.status = 'sent' and (u.external_id <> all ($1) or m.expires_at is not null)";
+        let waiting =
+            "select (select count(*) from message_status s join users u on u.id = s.user_id join messages m on m.id = s.message_id
+                        where s.status = 'sent' and (u.external_id <> all ($1) or m.expires_at < clock_timestamp() + interval '5 minutes'))
+                     + (select count(*) from fan_out_recipients)";
         Ok(sqlx::query_scalar(waiting).bind(away).fetch_one(&mut database).await?)
+    }
+
+    /// Removes what a user has finished of its alerts and events, as if that had been months ago. Returns the user and the number of rows.
+    pub async fn purge(&self, rng: &mut Rng) -> anyhow::Result<Option<(String, i64)>> {
+        let mut database = self.connect().await?;
+        let users = "select u.id, u.external_id from users u
+                      where exists (select from message_status s where s.user_id = u.id and s.class <> 'chat') order by u.id";
+        let users: Vec<(i64, String)> = rows(&mut database, users).await?;
+        let Some((id, name)) = rng.one_of(&users).cloned() else { return Ok(None) };
+        let purge = "select rows_gone::bigint from restante_purge_inboxes(0, $1, 'chat', 2, 200)";
+        let gone: Option<i64> = sqlx::query_scalar(purge).bind(id).fetch_one(&mut database).await.context("restante_purge_inboxes")?;
+        Ok(Some((name, gone.unwrap_or_default())))
     }
 
     fn postmaster(&self) -> Option<u32> {

@@ -16,6 +16,7 @@ use crate::token::Signer;
 pub use database::{Backend, Database, End};
 pub use node::Node;
 use restante_client::Http;
+use restante_session::domain::FeedId;
 pub use server::StandbyMode;
 
 /// PostgreSQL and the nodes of a run.
@@ -49,6 +50,23 @@ impl Testbed {
     /// When it cannot be signed.
     pub fn token(&self, user: &str) -> anyhow::Result<String> {
         self.signer.token(user)
+    }
+
+    /// A token for this user, which may publish events to everything.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn publisher_token(&self, user: &str) -> anyhow::Result<String> {
+        self.signer.publisher(user)
+    }
+
+    /// Makes a feed at the first node.
+    ///
+    /// # Errors
+    /// When the node refuses or does not answer.
+    pub async fn feed(&self, maker: &str, feed: Uuid, publishers: &[String]) -> anyhow::Result<()> {
+        let http = Http::new(&self.nodes[0].url)?;
+        Ok(http.make_feed(&self.token(maker)?, FeedId(feed), publishers).await?)
     }
 
     /// Makes a group at the first node, and returns its chat.

@@ -16,8 +16,9 @@ use crate::service_process::{LastWords, ServiceProcess};
 use crate::torture::proxy::Proxy;
 
 /// The nodes' settings. Polls are frequent and time-outs are short, so that much happens in a minute.
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("SEND_RATE", "0"),
+    ("EVENT_RATE", "0"),
     ("LOOK_INTERVAL_MS", "1000"),
     ("ACK_TIMEOUT_MS", "4000"),
     ("ATTEMPTS_MAX", "5"),
