@@ -172,6 +172,7 @@ declare
   v_outcomes text[];
   v_streams  uuid[];
   v_woken    bigint[];
+  v_ended    bigint[];
 begin
   -- As in accept_outgoing(): the first of the transaction's triggers takes all.
   if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
@@ -199,7 +200,7 @@ begin
     raise exception 'a transaction may publish to at most 20000 listed users, this one lists %', cardinality(v_users)
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks the stream. Publish the rest in another transaction.';
   end if;
-  select b.outcomes, b.streams, b.woken into v_outcomes, v_streams, v_woken
+  select b.outcomes, b.streams, b.woken, b.superseded into v_outcomes, v_streams, v_woken, v_ended
     from restante_publish_batch(v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, array_fill(true, array[cardinality(v_ids)]),
                                 v_places, v_users, v_excepted_places, v_excepted, 500, 1000) b;
   for n in 1 .. cardinality(v_ids) loop
@@ -211,6 +212,9 @@ begin
   end loop;
   if v_woken is not null then
     perform restante_wake(v_woken);
+  end if;
+  if v_ended is not null then
+    perform restante_check_marks(v_ended);
   end if;
   perform restante_wake_followers(v_streams);
   return null;
@@ -1051,6 +1055,58 @@ $$;
 
 COMMENT ON FUNCTION restante_check_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
+CREATE FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_users   bigint[]; -- rows that end
+  v_classes inbox_class[];
+  v_seqs    bigint[];
+begin
+  -- All but the newest ones of a key have ended, save a row that somebody held then: it was being acked.
+  select array_agg(q.user_id order by q.user_id, q.class, q.seq), array_agg(q.class order by q.user_id, q.class, q.seq),
+         array_agg(q.seq order by q.user_id, q.class, q.seq)
+    into v_users, v_classes, v_seqs
+    from (select n.user_id, n.class, o.seq
+            from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq) n
+            cross join lateral (
+              select x.seq, x.message_id, x.status from message_status x
+               where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
+            cross join lateral (select x.expires_at from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
+            cross join lateral (
+              select from message_status x
+               where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
+               limit 1 for no key update skip locked) k) q;
+  if v_seqs is null then
+    return null;
+  end if;
+  update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
+    from (select unnest(v_users) as user_id, unnest(v_classes) as class, unnest(v_seqs) as seq) u
+   where s.user_id = u.user_id and s.class = u.class and s.seq = u.seq and s.status = 'sent';
+  return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
+end $$;
+
+COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: the numbers are those of the first of each id. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
+
+CREATE FUNCTION restante_collapse_id(p_feed uuid, p_key text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  select encode(substr(sha256(uuid_send(p_feed) || convert_to(p_key, 'UTF8')), 1, 16), 'hex')::uuid;
+$$;
+
+COMMENT ON FUNCTION restante_collapse_id(p_feed uuid, p_key text) IS 'A value for a feed and a collapse key: two different pairs never have the same, but by a collision of 128 bits. The class is no part of it: it stands beside it in the key of an inbox.';
+
 CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1625,7 +1681,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
 
-CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) RETURNS record
+CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1650,7 +1706,8 @@ declare
   v_seqs    bigint[];      -- … the number of its event in the stream,
   v_ids     uuid[];        -- … the event; null: it was removed
   v_numbers bigint[];      -- … the number in the inbox,
-  v_is_over boolean[];     -- … and whether it has expired meanwhile
+  v_ends    text[];        -- … the reason for which it has ended meanwhile; null: it waits,
+  v_keys    uuid[];        -- … and its collapse id
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -1676,27 +1733,34 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
+    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now, false) as is_over,
            case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+  ), judged as (
+    -- Of those with one key the last one stays.
+    select q.*, case when q.is_over then 'expired'
+                     when q.collapse_key is not null and q.seq < max(q.seq) filter (where not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
+                end as ends
+      from rows q
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_is_over
-    from rows r;
+         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
+         array_agg(case when r.collapse_key is not null then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_ends, v_keys
+    from judged r;
   if users is null then
     return;
   end if;
 
   with written as (
-    insert into message_status (user_id, class, seq, message_id, status, ended, reason)
-      select u.user_id, u.class, u.number, u.id, case when u.is_over then 'expired'::delivery_status else 'sent' end,
-             case when u.is_over then 'expired'::ended_reason end, case when u.is_over then 'its time had come' end
-        from unnest(users, classes, v_numbers, v_ids, v_is_over) u (user_id, class, number, id, is_over) where u.id is not null
+    insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
+      select u.user_id, u.class, u.number, u.id, u.key, case when u.ends is null then 'sent'::delivery_status else 'expired' end, u.ends::ended_reason,
+             case u.ends when 'expired' then 'its time had come' when 'superseded' then 'a newer event of its key came' end
+        from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
@@ -1719,15 +1783,21 @@ begin
     from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
+  if num_nonnulls(variadic v_keys) > 0 then
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first)) into superseded
+      from (select u.user_id, u.class, u.key, min(u.number) as first
+              from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
+             where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
+  end if;
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
     perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
   end loop;
   select array_agg(u.user_id), array_agg(u.class) into users, classes
-    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
+    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_ends) x (user_id, class, id, ends) where x.id is not null and x.ends is null) u;
 end $$;
 
-COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
 
 CREATE TABLE message_status (
     user_id bigint NOT NULL,
@@ -1739,7 +1809,8 @@ CREATE TABLE message_status (
     ended ended_reason,
     delivered_at timestamp with time zone,
     read_at timestamp with time zone,
-    reason text
+    reason text,
+    collapse_id uuid
 )
 WITH (fillfactor='70');
 
@@ -1764,6 +1835,8 @@ COMMENT ON COLUMN message_status.delivered_at IS 'When the recipient''s ack was 
 COMMENT ON COLUMN message_status.read_at IS 'When the recipient''s read was committed. Set once.';
 
 COMMENT ON COLUMN message_status.reason IS 'Why it failed or expired, in words, or what the client said when it last rejected it.';
+
+COMMENT ON COLUMN message_status.collapse_id IS 'Stands for the feed and the collapse key of an event (restante_collapse_id). Never changes. Null: it has no key, or is no event.';
 
 CREATE FUNCTION restante_finished_at(p_row message_status, p_horizon timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -2416,7 +2489,7 @@ end $_$;
 
 COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[]) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
 
-CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -2436,7 +2509,9 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
-  v_numbers bigint[];  -- … and its number in the inbox; null: a job writes it
+  v_numbers bigint[];  -- … its number in the inbox; null: a job writes it,
+  v_is_over boolean[]; -- … and whether a later item takes its place; null: no item has a key
+  v_keys    uuid[];    -- per item: the collapse id of its rows
   v_inboxes tid[];     -- inboxes that are written to here,
   v_ends    bigint[];  -- … and their last numbers
   v_written bigint[];
@@ -2509,6 +2584,15 @@ begin
          (select array_agg(s.seq order by u.n) from (select generate_subscripts(v_to, 1) as n) u left join numbered s on s.n = u.n)
     into v_inboxes, v_ends, v_numbers;
 
+  -- Of items with one key the last one stays.
+  if num_nonnulls(variadic p_keys) > 0 then
+    select array_agg(case when u.feed is null then restante_collapse_id(v_direct, u.key) end order by u.ord) into v_keys
+      from (select generate_subscripts(p_keys, 1) as ord, unnest(p_keys) as key, unnest(p_feeds) as feed) u;
+    select array_agg(r.key is not null and r.seq < r.last order by r.n) into v_is_over
+      from (select u.n, u.seq, v_keys[u.ord] as key, max(u.seq) over (partition by u.user_id, p_classes[u.ord], v_keys[u.ord]) as last
+              from (select generate_subscripts(v_to, 1) as n, unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u) r;
+  end if;
+
   -- Write, in one statement. Counters are found where they were locked.
   accepted_at := clock_timestamp();
   with items as materialized (
@@ -2518,7 +2602,8 @@ begin
              unnest(p_keys) as key, unnest(p_classes) as class, unnest(p_feeds) as feed) u
      where u.at is not null
   ), recipients as materialized (
-    select unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq
+    select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
+      from (select generate_subscripts(v_to, 1) as n, unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq) u
   ), ends as materialized (
     select i.at, max(i.seq) as seq from items i group by i.at
   ), moved_streams as (
@@ -2547,22 +2632,31 @@ begin
        order by r.user_id, 2, 3
       returning 1
   ), queued as (
-    insert into message_status (user_id, class, seq, message_id)
-      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord] from recipients r where r.seq is not null
+    insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
+      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord], v_keys[r.ord], case when r.is_over then 'expired'::delivery_status else 'sent' end,
+             case when r.is_over then 'superseded'::ended_reason end, case when r.is_over then 'a newer event of its key came' end
+        from recipients r where r.seq is not null
       returning 1
   )
   select array[(select count(*) from items), coalesce(cardinality(v_to), 0), (select count(*) from ends), coalesce(cardinality(v_inboxes), 0)],
          array[(select count(*) from stored), (select count(*) from queued) + (select count(*) from left_over),
                (select count(*) from moved_streams), (select count(*) from moved_inboxes)],
-         (select array_agg(r.ord) from recipients r where r.seq is not null), (select array_agg(r.user_id) from recipients r where r.seq is not null)
+         (select array_agg(r.ord) from recipients r where r.seq is not null and not r.is_over),
+         (select array_agg(r.user_id) from recipients r where r.seq is not null and not r.is_over)
     into v_wanted, v_written, woken_places, woken;
   if v_written <> v_wanted then
     raise exception 'publishing should have written % rows (events, recipients, streams, inboxes) and wrote %', v_wanted, v_written
       using errcode = 'data_corrupted';
   end if;
+  if num_nonnulls(variadic v_keys) > 0 and cardinality(v_inboxes) > 0 then
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first)) into superseded
+      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first
+              from (select unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u
+             where u.seq is not null and v_keys[u.ord] is not null group by 1, 2, 3) r;
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -3475,50 +3569,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
-CREATE FUNCTION restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) RETURNS void
-    LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_material TO 'off'
-    SET enable_memoize TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-declare
-  v_chats uuid[]; -- the streams and keys of events that have just become rows
-  v_keys  text[];
-  v_seqs  bigint[];
-begin
-  select array_agg(m.chat_id), array_agg(m.collapse_key) into v_chats, v_keys
-    from unnest(p_ids) u (id)
-    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = u.id limit 1) m
-   where m.collapse_key is not null;
-  if v_keys is null then
-    return;
-  end if;
-  select array_agg(q.seq) into v_seqs
-    from (select s.seq, s.message_id from message_status s
-           where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-           order by s.seq limit 2000) q
-    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = q.message_id limit 1) m
-    cross join lateral (
-      select from message_status x where m.collapse_key is not null and x.user_id = p_user and x.class = p_class and x.seq = q.seq and x.status = 'sent'
-       limit 1 for no key update skip locked) k
-   where m.collapse_key is not null and exists (select from unnest(v_chats, v_keys) n (chat_id, key) where n.chat_id = m.chat_id and n.key = m.collapse_key);
-  if v_seqs is not null then
-    update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
-      from (select unnest(v_seqs) as seq) u
-     where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
-    perform restante_check_marks(array[p_user]);
-  end if;
-end $$;
-
-COMMENT ON FUNCTION restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) IS 'Ends rows of an inbox that wait, up to p_last, of events whose collapse key and stream one of these events has (superseded). What somebody holds is being acked, and stays. Called while the inbox is locked, in which these events have just become rows.';
-
-CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) RETURNS record
+CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -3544,6 +3595,7 @@ declare
   v_to      bigint[];
   v_counts  bigint[]; -- … how many events it stands for,
   v_reasons text[];   -- … and why
+  v_keys    text[];   -- … of an event: its collapse key
   v_moved   uuid[];   -- feeds of which something was taken,
   v_cursors bigint[]; -- … and up to where
   v_written bigint[];
@@ -3551,6 +3603,7 @@ begin
   perform restante_needs_read_committed();
   numbers := 0;
   more := false;
+  superseded := false;
   -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
   if not restante_has_untaken(p_user, p_class) then
     return;
@@ -3581,25 +3634,25 @@ begin
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
                 when m.expires_at <= v_now then 'expired'
                 when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
-                else 'coming' end as becomes
+                else 'coming' end as becomes, m.collapse_key
       from streams t
       cross join lateral (
         select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
-    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at
+    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at, l.collapse_key
       from looked l
       left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
      where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
     union all
     -- Events that have been removed had expired long before.
-    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
+    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity', null
       from streams t where t.purged_seq > t.cursor_seq
     union all
     -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity', null
       from streams t
       cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
      where t.after > greatest(t.cursor_seq, t.purged_seq)
@@ -3607,31 +3660,34 @@ begin
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
       from items i window by_time as (order by i.at, i.feed_id, i.seq)
   ), ordered as materialized (
-    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
+    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, p.collapse_key, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
       from placed p where p.nth <= p_rows_max
   ), runs as (
     select o.*, row_number() over (partition by o.feed_id order by o.seq) - row_number() over (partition by o.feed_id, o.becomes order by o.seq) as run
       from ordered o where o.becomes <> 'passed'
   ), entries as (
-    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason from runs r where r.becomes = 'coming'
+    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason, r.collapse_key from runs r where r.becomes = 'coming'
     union all
-    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes
+    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes, null
       from runs r where r.becomes <> 'coming' group by r.feed_id, r.becomes, r.run
   ), taken as (
     select o.feed_id, max(o.seq) as seq from ordered o group by o.feed_id
   )
-  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, t.feeds, t.seqs, exists (
+  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, e.keys, t.feeds, t.seqs, exists (
            select from streams s left join taken k on k.feed_id = s.feed_id where s.head > coalesce(k.seq, s.cursor_seq))
-    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_moved, v_cursors, more
+    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_keys, v_moved, v_cursors, more
     from (select array_agg(x.id order by x.n) as ids, array_agg(x.feed_id order by x.n) as feeds, array_agg(x.from_seq order by x.n) as froms,
-                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons
+                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons,
+                 array_agg(x.collapse_key order by x.n) as keys
             from entries x) e,
          (select array_agg(x.feed_id) as feeds, array_agg(x.seq) as seqs from taken x) t;
 
   numbers := coalesce(cardinality(v_ids), 0);
   with queued as (
-    insert into message_status (user_id, class, seq, message_id)
-      select p_user, p_class, v_last + u.n, u.id from unnest(v_ids) with ordinality u (id, n) where u.id is not null returning 1
+    insert into message_status (user_id, class, seq, message_id, collapse_id)
+      select p_user, p_class, v_last + u.n, u.id, case when u.key is not null then restante_collapse_id(u.feed_id, u.key) end
+        from unnest(v_ids, v_feeds, v_keys) with ordinality u (id, feed_id, key, n) where u.id is not null
+      returning 1
   ), named as (
     insert into inbox_gaps (user_id, class, seq, reason, feed_id, from_feed_seq, to_feed_seq, count)
       select p_user, p_class, v_last + u.n, u.reason::ended_reason, u.feed_id, u.from_seq, u.to_seq, u.count
@@ -3650,10 +3706,15 @@ begin
     raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
       using errcode = 'data_corrupted';
   end if;
-  perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
+  if num_nonnulls(variadic v_keys) > 0 then
+    superseded := restante_collapse(
+      array_fill(p_user, array[numbers]), array_fill(p_class, array[numbers]),
+      array(select restante_collapse_id(u.feed_id, u.key) from unnest(v_feeds, v_keys) with ordinality u (feed_id, key, n) order by u.n),
+      array(select v_last + n from generate_series(1, numbers) n)) is not null;
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -4596,6 +4657,10 @@ COMMENT ON INDEX messages_that_expire IS 'The sweep for messages whose time has 
 CREATE INDEX publishers_by_user ON feed_publishers USING btree (user_id, feed_id);
 
 COMMENT ON INDEX publishers_by_user IS 'The feeds that a user may publish to.';
+
+CREATE INDEX rows_by_collapse_id ON message_status USING btree (user_id, class, collapse_id, seq) WHERE (collapse_id IS NOT NULL);
+
+COMMENT ON INDEX rows_by_collapse_id IS 'The newest rows of a collapse key in an inbox. Costs nothing for rows without a key.';
 
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 

@@ -180,6 +180,7 @@ declare
   v_outcomes text[];
   v_streams  uuid[];
   v_woken    bigint[];
+  v_ended    bigint[];
 begin
   -- As in accept_outgoing(): the first of the transaction's triggers takes all.
   if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
@@ -207,7 +208,7 @@ begin
     raise exception 'a transaction may publish to at most 20000 listed users, this one lists %', cardinality(v_users)
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks the stream. Publish the rest in another transaction.';
   end if;
-  select b.outcomes, b.streams, b.woken into v_outcomes, v_streams, v_woken
+  select b.outcomes, b.streams, b.woken, b.superseded into v_outcomes, v_streams, v_woken, v_ended
     from restante_publish_batch(v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, array_fill(true, array[cardinality(v_ids)]),
                                 v_places, v_users, v_excepted_places, v_excepted, 500, 1000) b;
   for n in 1 .. cardinality(v_ids) loop
@@ -219,6 +220,9 @@ begin
   end loop;
   if v_woken is not null then
     perform restante_wake(v_woken);
+  end if;
+  if v_ended is not null then
+    perform restante_check_marks(v_ended);
   end if;
   perform restante_wake_followers(v_streams);
   return null;

@@ -30,6 +30,7 @@ mod budget;
 mod fallback_poll;
 mod feed_wakes;
 mod low_watermark;
+mod take_ahead;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use budget::{Budget, points_of_bytes};
@@ -67,6 +68,7 @@ use events::PublishQueue;
 use fallback_poll::FallbackPoll;
 use feed_wakes::FeedWakes;
 use low_watermark::LowWatermarks;
+use take_ahead::TakesAhead;
 
 /// A request waits so long for what its user owes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -116,6 +118,7 @@ pub struct Service {
     fallback_poll: FallbackPoll,
     low_watermarks: LowWatermarks,
     events: PublishQueue,
+    takes_ahead: TakesAhead,
     tasks: TaskTracker,
 }
 
@@ -144,6 +147,7 @@ impl Service {
             fallback_poll,
             low_watermarks,
             events: PublishQueue::default(),
+            takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),
         }
     }

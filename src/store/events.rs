@@ -33,7 +33,7 @@ pub struct EventRequest {
     pub except: Vec<UserId>,
     /// The time from its acceptance on after which it is delivered no more.
     pub ttl: Duration,
-    /// The newest event of a key takes the place of those of a feed that wait. For events to listed users it is kept, and changes nothing.
+    /// The newest event of a key takes the place of those that wait: of a feed, or, whoever published them, of events to listed users.
     pub collapse_key: Option<String>,
     /// It goes to inboxes of the class [`Class::Alert`], else [`Class::Event`].
     pub urgent: bool,
@@ -63,6 +63,8 @@ pub enum EventOutcome {
         woken: Vec<UserId>,
         /// The stream of a feed, or of everyone, whose followers are to be woken. None: it has listed users.
         stream: Option<ChatId>,
+        /// Listed users of whom something that waited was superseded, by this event or by another one of the same call.
+        superseded: Vec<UserId>,
     },
     /// The same publisher's event of this id was there.
     Duplicate {
@@ -229,6 +231,13 @@ impl Store {
                 woken.push(UserId(user));
             }
         }
+        let last = outcomes.iter_mut().rev().find_map(|outcome| match outcome {
+            EventOutcome::Accepted { superseded, .. } => Some(superseded),
+            _ => None,
+        });
+        if let Some(superseded) = last {
+            superseded.extend(answer.superseded.unwrap_or_default().into_iter().map(UserId));
+        }
         Ok(outcomes)
     }
 }
@@ -332,7 +341,9 @@ impl Columns {
 
 fn outcome(word: &str, accepted_at: OffsetDateTime, first: Option<OffsetDateTime>, stream: Option<Uuid>) -> Result<EventOutcome> {
     match word {
-        "accepted" => Ok(EventOutcome::Accepted { created_at: accepted_at, woken: Vec::new(), stream: stream.map(ChatId) }),
+        "accepted" => {
+            Ok(EventOutcome::Accepted { created_at: accepted_at, woken: Vec::new(), stream: stream.map(ChatId), superseded: Vec::new() })
+        }
         "duplicate" => Ok(EventOutcome::Duplicate { created_at: first.unwrap_or(accepted_at) }),
         "conflict" => Ok(EventOutcome::Conflict),
         "not_found" => Ok(EventOutcome::NotFound),

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tracing::error;
 use uuid::Uuid;
 
+use super::feeds::Taken;
 use super::row_states::gap_reason;
 use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store, enums};
@@ -28,6 +29,15 @@ pub enum PageRequest {
     Everything,
     /// Rows that wait and nothing else.
     Poll,
+}
+
+/// A page, and what became of an inbox when it was read.
+#[derive(Debug, Clone)]
+pub struct PageRead {
+    /// The page.
+    pub page: Page,
+    /// Events became rows, and rows that waited ended for them: a session may hold some of these.
+    pub superseded: bool,
 }
 
 /// The part of an inbox that one statement reads.
@@ -55,12 +65,20 @@ impl Store {
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Failed`]: a defect.
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
+        Ok(self.take_and_read(request, user, class, after, limit).await?.page)
+    }
+
+    /// As [`Self::page`], and says whether rows have ended for those that were made.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub async fn take_and_read(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<PageRead> {
         // A client may name any number.
         let after = after.min(InboxSeq(i64::MAX - NUMBERS_MAX));
-        let (more, held) = match self.take_before(user, class, limit).await {
-            Ok(more) => (more, None),
+        let (taken, held) = match self.take_up_to(user, class, limit).await {
+            Ok(taken) => (taken, None),
             // A row that has its number comes, whoever holds the inbox.
-            Err(Error::Held(cause)) => (true, Some(cause)),
+            Err(Error::Held(cause)) => (Taken { numbers: 0, more: true, superseded: false }, Some(cause)),
             Err(cause) => return Err(cause),
         };
         let mut part = Part { request, user, class, after, limit };
@@ -88,25 +106,29 @@ impl Store {
         };
         match held {
             Some(cause) if rows.is_empty() => Err(Error::Held(cause)),
-            Some(_) | None => Ok(Page { class, after, rows: joined(rows), is_last: is_last && !more, last_seq }),
+            Some(_) | None => {
+                let page = Page { class, after, rows: joined(rows), is_last: is_last && !taken.more, last_seq };
+                Ok(PageRead { page, superseded: taken.superseded })
+            }
         }
     }
 
-    /// Makes as many rows of what is new in feeds as a page holds. True: there is more.
-    async fn take_before(&self, user: UserId, class: Class, limit: u16) -> Result<bool> {
-        let mut left = u32::from(limit);
-        if class == Class::Chat {
-            return Ok(false);
-        }
+    /// Makes rows of what is new in feeds, so many numbers of them, a page of 50 at a time. Of [`Class::Chat`] there are none.
+    ///
+    /// # Errors
+    /// As [`Self::page`]. What was made before stays.
+    pub async fn take_up_to(&self, user: UserId, class: Class, limit: u16) -> Result<Taken> {
+        let limit = u32::from(limit);
+        let mut all = Taken { numbers: 0, more: class != Class::Chat, superseded: false };
         for _ in 0..TAKES_MAX {
-            let rows = u16::try_from(left).unwrap_or(u16::MAX).min(limits::PAGE_ROWS);
-            let taken = self.take(user, class, rows).await?;
-            left = left.saturating_sub(taken.numbers);
-            if !taken.more || left == 0 {
-                return Ok(taken.more);
+            if !all.more || all.numbers >= limit {
+                break;
             }
+            let rows = u16::try_from(limit - all.numbers).unwrap_or(u16::MAX).min(limits::PAGE_ROWS);
+            let taken = self.take(user, class, rows).await?;
+            all = Taken { numbers: all.numbers + taken.numbers, more: taken.more, superseded: all.superseded | taken.superseded };
         }
-        Ok(true)
+        Ok(all)
     }
 
     /// The entries of a part, ascending, and the inbox's `last_seq` and `purged_seq`.

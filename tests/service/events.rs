@@ -1,5 +1,6 @@
 //! Receiving alerts and events: their frames, their acks, their windows, and who is woken.
 
+mod collapsing;
 mod wakes;
 
 use serde_json::{Value, json};

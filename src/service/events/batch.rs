@@ -99,9 +99,10 @@ impl Service {
     /// Wakes those for whom an event waits that has just been stored.
     fn accepted(&self, request: &EventRequest, outcome: EventOutcome) -> Answer {
         match outcome {
-            EventOutcome::Accepted { created_at, woken, stream } => {
+            EventOutcome::Accepted { created_at, woken, stream, superseded } => {
                 let class = if request.urgent { Class::Alert } else { Class::Event };
                 self.notifier.wake_each(woken, class);
+                superseded.into_iter().for_each(|user| self.notifier.rows_ended(user));
                 stream.into_iter().for_each(|stream| self.notifier.feed_moved(stream));
                 Ok(Published { created_at, is_duplicate: false })
             }
