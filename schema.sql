@@ -168,7 +168,7 @@ CREATE FUNCTION publish_outgoing() RETURNS trigger
     AS $$
 declare
   v_ids uuid[]; v_publishers bigint[]; v_types text[]; v_data text[]; v_ttls bigint[]; v_keys text[]; v_classes inbox_class[]; v_feeds uuid[];
-  v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
+  v_merges text[]; v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
   v_outcomes text[];
   v_streams  uuid[];
   v_woken    bigint[];
@@ -190,10 +190,10 @@ begin
     select p.n, u.id from placed p cross join lateral (select unnest(p.excepted) as id) u
   )
   select a.*, b.*, c.*
-    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_places, v_users, v_excepted_places, v_excepted
+    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_merges, v_places, v_users, v_excepted_places, v_excepted
     from (select array_agg(p.message_id order by p.n), array_agg(p.publisher_id order by p.n), array_agg(p.event_type::text order by p.n),
                  array_agg(p.data::text order by p.n), array_agg(p.ttl_ms order by p.n), array_agg(p.collapse_key order by p.n),
-                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n) from placed p) a,
+                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n), array_agg(p.merge::text order by p.n) from placed p) a,
          (select array_agg(l.n), array_agg(l.id) from listed l) b,
          (select array_agg(e.n), array_agg(e.id) from excepted e) c;
   if cardinality(v_users) > 20000 then
@@ -202,7 +202,7 @@ begin
   end if;
   select b.outcomes, b.streams, b.woken, b.superseded into v_outcomes, v_streams, v_woken, v_ended
     from restante_publish_batch(v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, array_fill(true, array[cardinality(v_ids)]),
-                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000) b;
+                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000, v_merges) b;
   for n in 1 .. cardinality(v_ids) loop
     if v_outcomes[n] = 'conflict' then
       raise exception 'event id % belongs to somebody else''s event or message', v_ids[n] using errcode = 'unique_violation';
@@ -1055,7 +1055,35 @@ $$;
 
 COMMENT ON FUNCTION restante_check_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
-CREATE FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[]) RETURNS bigint[]
+CREATE FUNCTION restante_check_merge(p_merge jsonb, p_collapse_key text, p_data jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if p_merge is null then
+    return;
+  elsif jsonb_typeof(p_merge) <> 'object' then
+    raise exception 'merge is an object of names, each with sum, union or count' using errcode = 'invalid_parameter_value';
+  elsif p_collapse_key is null then
+    raise exception 'merge needs a collapse key: without one nothing is merged' using errcode = 'invalid_parameter_value';
+  elsif jsonb_typeof(p_data) is distinct from 'object' then
+    raise exception 'merge needs an object as data' using errcode = 'invalid_parameter_value';
+  elsif (select count(*) from jsonb_object_keys(p_merge)) not between 1 and 20 then
+    raise exception 'merge names 1 to 20 members' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where char_length(e.key) not between 1 and 64) then
+    raise exception 'merge names members of 1 to 64 characters' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where e.value not in ('"sum"', '"union"', '"count"')) then
+    raise exception 'merge says sum, union or count for each member' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where e.value = '"union"' and p_merge ? (e.key || 'More')) then
+    raise exception 'merge must not name the member beside a union, which says how many more there are' using errcode = 'invalid_parameter_value';
+  elsif octet_length(p_data::text) + (select sum(64 + 2 * octet_length(to_json(k.name)::text)) from jsonb_object_keys(p_merge) k (name)) > 8192 then
+    raise exception 'data leaves no room for what merge makes of it within 8192 bytes' using errcode = 'program_limit_exceeded';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_check_merge(p_merge jsonb, p_collapse_key text, p_data jsonb) IS 'Raises unless an event of this collapse key and data can be published with this merge; null: it is not merged. The limits that the service has for clients.';
+
+CREATE FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1072,21 +1100,33 @@ declare
   v_users   bigint[]; -- rows that end
   v_classes inbox_class[];
   v_seqs    bigint[];
+  v_of      integer[]; -- … for which of the ids each does,
+  v_from    bigint[];  -- … and where that begins what it stands for
+  v_afters  bigint[] := array_fill(null::bigint, array[cardinality(p_users)]); -- per id: the first of these
 begin
+  if p_users is null then
+    return null;
+  end if;
   -- All but the newest ones of a key have ended, save a row that somebody held then: it was being acked.
   select array_agg(q.user_id order by q.user_id, q.class, q.seq), array_agg(q.class order by q.user_id, q.class, q.seq),
-         array_agg(q.seq order by q.user_id, q.class, q.seq)
-    into v_users, v_classes, v_seqs
-    from (select n.user_id, n.class, o.seq
-            from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq) n
+         array_agg(q.seq order by q.user_id, q.class, q.seq), array_agg(q.ord order by q.user_id, q.class, q.seq),
+         array_agg(q.after order by q.user_id, q.class, q.seq)
+    into v_users, v_classes, v_seqs, v_of, v_from
+    from (select n.user_id, n.class, n.ord, o.seq, coalesce(o.merged_after, m.seq - 1) as after
+            from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq,
+                         generate_subscripts(p_users, 1) as ord) n
             cross join lateral (
-              select x.seq, x.message_id, x.status from message_status x
+              select x.seq, x.message_id, x.status, x.merged_after from message_status x
                where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
-            cross join lateral (select x.expires_at from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
+            cross join lateral (select x.expires_at, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
             cross join lateral (
               select from message_status x
                where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
                limit 1 for no key update skip locked) k) q;
+  for n in 1 .. coalesce(cardinality(v_seqs), 0) loop
+    v_afters[v_of[n]] := least(v_afters[v_of[n]], v_from[n]);
+  end loop;
+  perform restante_note_merged(p_users, p_classes, p_keys, p_seqs, p_newest, v_afters);
   if v_seqs is null then
     return null;
   end if;
@@ -1096,7 +1136,7 @@ begin
   return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
 end $$;
 
-COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: the numbers are those of the first of each id. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
+COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
 
 CREATE FUNCTION restante_collapse_id(p_feed uuid, p_key text) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT
@@ -1784,8 +1824,8 @@ begin
    where f.message_id = any (array[u.id]);
 
   if num_nonnulls(variadic v_keys) > 0 then
-    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first)) into superseded
-      from (select u.user_id, u.class, u.key, min(u.number) as first
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, u.class, u.key, min(u.number) as first, max(u.number) as newest
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
              where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
   end if;
@@ -1810,7 +1850,8 @@ CREATE TABLE message_status (
     delivered_at timestamp with time zone,
     read_at timestamp with time zone,
     reason text,
-    collapse_id uuid
+    collapse_id uuid,
+    merged_after bigint
 )
 WITH (fillfactor='70');
 
@@ -1837,6 +1878,8 @@ COMMENT ON COLUMN message_status.read_at IS 'When the recipient''s read was comm
 COMMENT ON COLUMN message_status.reason IS 'Why it failed or expired, in words, or what the client said when it last rejected it.';
 
 COMMENT ON COLUMN message_status.collapse_id IS 'Stands for the feed and the collapse key of an event (restante_collapse_id). Never changes. Null: it has no key, or is no event.';
+
+COMMENT ON COLUMN message_status.merged_after IS 'The row stands for the events of its collapse key and stream above this number too, up to its own: the node merges their data into its own (messages.merge). Null: for itself alone.';
 
 CREATE FUNCTION restante_finished_at(p_row message_status, p_horizon timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -2225,6 +2268,60 @@ end $$;
 
 COMMENT ON FUNCTION restante_new_feed(p_feed uuid, p_maker bigint, p_title text, p_publishers bigint[], p_publishers_max integer) IS 'Makes a feed with its two streams; its maker is its first publisher. done, also where the same maker made it before; forbidden: somebody else has an id like this; too_many: it would have more publishers than p_publishers_max.';
 
+CREATE FUNCTION restante_note_merged(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[], p_afters bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_users   bigint[];
+  v_classes inbox_class[];
+  v_seqs    bigint[];
+  v_afters  bigint[];
+begin
+  select array_agg(q.user_id order by q.user_id, q.class, q.seq), array_agg(q.class order by q.user_id, q.class, q.seq),
+         array_agg(q.seq order by q.user_id, q.class, q.seq), array_agg(q.after order by q.user_id, q.class, q.seq)
+    into v_users, v_classes, v_seqs, v_afters
+    from (select n.user_id, n.class, n.newest as seq, coalesce(least(n.after, f.before), w.before) as after
+            from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq,
+                         unnest(p_newest) as newest, unnest(p_afters) as after) n
+            cross join lateral (
+              select r.message_id from message_status r where r.user_id = n.user_id and r.class = n.class and r.seq = n.newest limit 1) r
+            cross join lateral (
+              select x.chat_id, x.collapse_key, x.seq from messages x where x.id = r.message_id and x.merge is not null limit 1) m
+            -- The first of those that have just become rows: the newest one has taken its place at once.
+            left join lateral (
+              select x.seq - 1 as before from message_status y cross join lateral (select z.seq from messages z where z.id = y.message_id limit 1) x
+               where n.seq < n.newest and y.user_id = n.user_id and y.class = n.class and y.seq = n.seq limit 1) f on true
+            -- Nothing waited: of a feed, what was superseded before it was a row, since the last one that was, or since it is followed.
+            left join lateral (
+              select l.before
+                from (select greatest(
+                        o.followed_seq,
+                        (select max(x.seq)
+                           from (select y.message_id from message_status y
+                                  where y.user_id = n.user_id and y.class = n.class and y.collapse_id = n.key and y.seq < n.seq order by y.seq desc limit 10) y
+                           cross join lateral (select z.seq from messages z where z.id = y.message_id limit 1) x)) as before
+                        from (select s.feed_id from feeds s where n.after is null and f.before is null and s.chat_id = m.chat_id limit 1) s
+                        cross join lateral (
+                          select x.followed_seq from followers x where x.user_id = n.user_id and x.feed_id = s.feed_id and x.class = n.class limit 1) o) l
+               where exists (select from messages x where x.chat_id = m.chat_id and x.collapse_key = m.collapse_key and x.seq > l.before and x.seq < m.seq)
+            ) w on true) q
+   where q.after is not null;
+  update message_status s set merged_after = u.after
+    from (select unnest(v_users) as user_id, unnest(v_classes) as class, unnest(v_seqs) as seq, unnest(v_afters) as after) u
+   where s.user_id = u.user_id and s.class = u.class and s.seq = u.seq;
+end $$;
+
+COMMENT ON FUNCTION restante_note_merged(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[], p_afters bigint[]) IS 'Notes in rows that have just been written, of events that merge, from where on they stand for others (message_status.merged_after). p_afters says it where rows that waited have ended for them. Called while the inboxes are locked.';
+
 CREATE FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2421,7 +2518,7 @@ $$;
 
 COMMENT ON FUNCTION restante_presence_lock() IS 'Held while presence changes. "Is the user leased elsewhere?" must be asked after whoever is changing that has committed: else one node says offline and another, which saw the old lease, says nothing.';
 
-CREATE FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[] DEFAULT NULL::text[], p_feed uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid(), p_ttl interval DEFAULT '24:00:00'::interval, p_collapse_key text DEFAULT NULL::text, p_urgent boolean DEFAULT false, p_except text[] DEFAULT NULL::text[]) RETURNS uuid
+CREATE FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[] DEFAULT NULL::text[], p_feed uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid(), p_ttl interval DEFAULT '24:00:00'::interval, p_collapse_key text DEFAULT NULL::text, p_urgent boolean DEFAULT false, p_except text[] DEFAULT NULL::text[], p_merge jsonb DEFAULT NULL::jsonb) RETURNS uuid
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2455,6 +2552,7 @@ begin
   elsif jsonb_path_exists(p_data, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'data holds a number that is no double' using errcode = 'invalid_parameter_value';
   end if;
+  perform restante_check_merge(nullif(p_merge, 'null'), p_collapse_key, p_data);
   if p_feed = '00000000-0000-0000-0000-000000000002' or p_feed is not null and not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
     raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
   end if;
@@ -2473,12 +2571,12 @@ begin
     raise exception 'a transaction may publish at most 1000 events'
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks their streams. Commit, and publish the rest in another transaction.';
   end if;
-  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted)
+  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted, merge)
     values (coalesce(v_place, 0) + 1, p_event_id, v_publisher, p_type, p_data,
             case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
             case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
             case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
-            array(select u.id from users u where u.external_id = any (p_except)));
+            array(select u.id from users u where u.external_id = any (p_except)), nullif(p_merge, 'null'));
   perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
   if not found then
     raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'
@@ -2487,9 +2585,9 @@ begin
   return p_event_id;
 end $_$;
 
-COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[]) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
+COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[], p_merge jsonb) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
 
-CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -2599,7 +2697,7 @@ begin
     select u.* from (
       select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
              unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
-             unnest(p_keys) as key, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed) u
      where u.at is not null
   ), recipients as materialized (
     select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
@@ -2611,8 +2709,8 @@ begin
   ), moved_inboxes as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key)
-      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key, merge)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
   ), excepted as (
@@ -2649,14 +2747,14 @@ begin
       using errcode = 'data_corrupted';
   end if;
   if num_nonnulls(variadic v_keys) > 0 and cardinality(v_inboxes) > 0 then
-    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first)) into superseded
-      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first, max(u.seq) as newest
               from (select unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u
              where u.seq is not null and v_keys[u.ord] is not null group by 1, 2, 3) r;
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -3710,7 +3808,7 @@ begin
     superseded := restante_collapse(
       array_fill(p_user, array[numbers]), array_fill(p_class, array[numbers]),
       array(select restante_collapse_id(u.feed_id, u.key) from unnest(v_feeds, v_keys) with ordinality u (feed_id, key, n) order by u.n),
-      array(select v_last + n from generate_series(1, numbers) n)) is not null;
+      array(select v_last + n from generate_series(1, numbers) n), array(select v_last + n from generate_series(1, numbers) n)) is not null;
   end if;
 end $$;
 
@@ -3746,7 +3844,7 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
+  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.external_id = x.name limit 1) is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end
@@ -4291,7 +4389,8 @@ CREATE TABLE messages (
     key_id text COLLATE pg_catalog."C",
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
-    collapse_key text COLLATE pg_catalog."C"
+    collapse_key text COLLATE pg_catalog."C",
+    merge jsonb
 );
 
 COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
@@ -4319,6 +4418,8 @@ COMMENT ON COLUMN messages.created_at IS 'The database''s clock after the locks 
 COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
 
 COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
+
+COMMENT ON COLUMN messages.merge IS 'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
 CREATE TABLE outgoing (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
@@ -4368,6 +4469,7 @@ CREATE TABLE outgoing_events (
     ttl_ms bigint NOT NULL,
     collapse_key text COLLATE pg_catalog."C",
     excepted bigint[],
+    merge jsonb,
     CONSTRAINT a_transaction_publishes_at_most_1000_events CHECK (((place >= 1) AND (place <= 1000))),
     CONSTRAINT an_event_has_listed_users_or_a_feed CHECK ((num_nulls(users, feed_id) = 1))
 );
@@ -4397,6 +4499,8 @@ COMMENT ON COLUMN outgoing_events.ttl_ms IS 'Milliseconds from its acceptance on
 COMMENT ON COLUMN outgoing_events.collapse_key IS 'The newest event of a key takes the place of one that waits. Null: none.';
 
 COMMENT ON COLUMN outgoing_events.excepted IS 'Users that do not get it.';
+
+COMMENT ON COLUMN outgoing_events.merge IS 'What is made of its data where it takes the place of others (messages.merge). Null: nothing.';
 
 COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_events IS 'The streams are locked for as long as the commit takes.';
 

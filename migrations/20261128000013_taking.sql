@@ -303,7 +303,7 @@ begin
     superseded := restante_collapse(
       array_fill(p_user, array[numbers]), array_fill(p_class, array[numbers]),
       array(select restante_collapse_id(u.feed_id, u.key) from unnest(v_feeds, v_keys) with ordinality u (feed_id, key, n) order by u.n),
-      array(select v_last + n from generate_series(1, numbers) n)) is not null;
+      array(select v_last + n from generate_series(1, numbers) n), array(select v_last + n from generate_series(1, numbers) n)) is not null;
   end if;
 end $$;
 comment on function restante_take(bigint, inbox_class, integer, integer) is

@@ -17,6 +17,7 @@ create function restante_publish_batch(
   p_excepted        bigint[],
   p_rows_max        integer,   -- so many rows of listed users are written here, the others by a job
   p_waiting_max     integer,
+  p_merges          text[],    -- per item, as p_keys
   -- Per item, in the order of p_ids:
   out outcomes     text[],
   out first_times  timestamptz[], -- for a duplicate: when the first was accepted
@@ -133,7 +134,7 @@ begin
     select u.* from (
       select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
              unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
-             unnest(p_keys) as key, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed) u
      where u.at is not null
   ), recipients as materialized (
     select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
@@ -145,8 +146,8 @@ begin
   ), moved_inboxes as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key)
-      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key, merge)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
   ), excepted as (
@@ -183,13 +184,13 @@ begin
       using errcode = 'data_corrupted';
   end if;
   if num_nonnulls(variadic v_keys) > 0 and cardinality(v_inboxes) > 0 then
-    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first)) into superseded
-      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first, max(u.seq) as newest
               from (select unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u
              where u.seq is not null and v_keys[u.ord] is not null group by 1, 2, 3) r;
   end if;
 end $$;
-comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer) is
+comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer, text[]) is
   'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 create function restante_fan_out(
@@ -301,8 +302,8 @@ begin
    where f.message_id = any (array[u.id]);
 
   if num_nonnulls(variadic v_keys) > 0 then
-    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first)) into superseded
-      from (select u.user_id, u.class, u.key, min(u.number) as first
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, u.class, u.key, min(u.number) as first, max(u.number) as newest
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
              where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
   end if;

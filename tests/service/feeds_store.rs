@@ -125,6 +125,7 @@ fn event(event_type: &str, to: EventTarget) -> EventRequest {
         except: Vec::new(),
         ttl: Duration::from_secs(86_400),
         collapse_key: None,
+        merge: None,
         urgent: false,
         may_publish_anywhere: true,
     }

@@ -154,6 +154,7 @@ fn request_of(event: &Queued, known: &HashMap<ExternalId, UserId>) -> EventReque
         except,
         ttl: request.ttl,
         collapse_key: request.collapse_key.clone(),
+        merge: request.merge.clone(),
         urgent: request.urgency == Urgency::Urgent,
         may_publish_anywhere: event.right == PublishRight::Anywhere,
     }
