@@ -39,9 +39,8 @@ set search_path from current
 as $$
 declare
   v_now     timestamptz := clock_timestamp();
-  v_users   bigint[]; -- rows that end
-  v_classes inbox_class[];
-  v_seqs    bigint[];
+  v_at      tid[];     -- rows that end: where they are, as they are locked,
+  v_users   bigint[];  -- … their users,
   v_of      integer[]; -- … for which of the ids each does,
   v_from    bigint[];  -- … and where that begins what it stands for
   v_afters  bigint[] := array_fill(null::bigint, array[cardinality(p_users)]); -- per id: the first of these
@@ -50,11 +49,10 @@ begin
     return null;
   end if;
   -- All but the newest ones of a key have ended, save a row that somebody held then: it was being acked.
-  select array_agg(q.user_id order by q.user_id, q.class, q.seq), array_agg(q.class order by q.user_id, q.class, q.seq),
-         array_agg(q.seq order by q.user_id, q.class, q.seq), array_agg(q.ord order by q.user_id, q.class, q.seq),
-         array_agg(q.after order by q.user_id, q.class, q.seq)
-    into v_users, v_classes, v_seqs, v_of, v_from
-    from (select n.user_id, n.class, n.ord, o.seq, coalesce(o.merged_after, m.seq - 1) as after
+  select array_agg(q.at order by q.user_id, q.class, q.seq), array_agg(q.user_id order by q.user_id, q.class, q.seq),
+         array_agg(q.ord order by q.user_id, q.class, q.seq), array_agg(q.after order by q.user_id, q.class, q.seq)
+    into v_at, v_users, v_of, v_from
+    from (select n.user_id, n.class, n.ord, o.seq, k.at, coalesce(o.merged_after, m.seq - 1) as after
             from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq,
                          generate_subscripts(p_users, 1) as ord) n
             cross join lateral (
@@ -62,19 +60,18 @@ begin
                where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
             cross join lateral (select x.expires_at, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
             cross join lateral (
-              select from message_status x
+              select x.ctid as at from message_status x
                where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
                limit 1 for no key update skip locked) k) q;
-  for n in 1 .. coalesce(cardinality(v_seqs), 0) loop
+  for n in 1 .. coalesce(cardinality(v_at), 0) loop
     v_afters[v_of[n]] := least(v_afters[v_of[n]], v_from[n]);
   end loop;
   perform restante_note_merged(p_users, p_classes, p_keys, p_seqs, p_newest, v_afters);
-  if v_seqs is null then
+  if v_at is null then
     return null;
   end if;
   update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
-    from (select unnest(v_users) as user_id, unnest(v_classes) as class, unnest(v_seqs) as seq) u
-   where s.user_id = u.user_id and s.class = u.class and s.seq = u.seq and s.status = 'sent';
+    from (select unnest(v_at) as at) u where s.ctid = u.at;
   return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
 end $$;
 comment on function restante_collapse(bigint[], inbox_class[], uuid[], bigint[], bigint[]) is
@@ -90,19 +87,15 @@ set enable_memoize = off set jit = off
 set search_path from current
 as $$
 declare
-  v_users   bigint[];
-  v_classes inbox_class[];
-  v_seqs    bigint[];
-  v_afters  bigint[];
+  v_at     tid[];    -- rows that stand for others: where they are,
+  v_afters bigint[]; -- … and from where on
 begin
-  select array_agg(q.user_id order by q.user_id, q.class, q.seq), array_agg(q.class order by q.user_id, q.class, q.seq),
-         array_agg(q.seq order by q.user_id, q.class, q.seq), array_agg(q.after order by q.user_id, q.class, q.seq)
-    into v_users, v_classes, v_seqs, v_afters
-    from (select n.user_id, n.class, n.newest as seq, coalesce(least(n.after, f.before), w.before) as after
+  select array_agg(q.at order by q.ord), array_agg(q.after order by q.ord) into v_at, v_afters
+    from (select n.ord, r.at, coalesce(least(n.after, f.before), w.before) as after
             from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq,
-                         unnest(p_newest) as newest, unnest(p_afters) as after) n
+                         unnest(p_newest) as newest, unnest(p_afters) as after, generate_subscripts(p_users, 1) as ord) n
             cross join lateral (
-              select r.message_id from message_status r where r.user_id = n.user_id and r.class = n.class and r.seq = n.newest limit 1) r
+              select r.ctid as at, r.message_id from message_status r where r.user_id = n.user_id and r.class = n.class and r.seq = n.newest limit 1) r
             cross join lateral (
               select x.chat_id, x.collapse_key, x.seq from messages x where x.id = r.message_id and x.merge is not null limit 1) m
             -- The first of those that have just become rows: the newest one has taken its place at once.
@@ -125,8 +118,8 @@ begin
             ) w on true) q
    where q.after is not null;
   update message_status s set merged_after = u.after
-    from (select unnest(v_users) as user_id, unnest(v_classes) as class, unnest(v_seqs) as seq, unnest(v_afters) as after) u
-   where s.user_id = u.user_id and s.class = u.class and s.seq = u.seq;
+    -- Nobody else sees them yet: they are where they were written.
+    from (select unnest(v_at) as at, unnest(v_afters) as after) u where s.ctid = u.at;
 end $$;
 comment on function restante_note_merged(bigint[], inbox_class[], uuid[], bigint[], bigint[], bigint[]) is
   'Notes in rows that have just been written, of events that merge, from where on they stand for others (message_status.merged_after). p_afters says it where rows that waited have ended for them. Called while the inboxes are locked.';

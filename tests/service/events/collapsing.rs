@@ -102,8 +102,8 @@ async fn what_another_device_has_acked_stays_and_so_do_other_keys_other_users_an
     let event = json!({"type": "newest", "to": {"users": ["bob", "cleo"]}, "collapseKey": "a"});
     assert_eq!(node.publisher("mall").post("/v1/events", event).await.0, 200);
     let mut laptop = node.open(Connect::user("bob").device("laptop")).await;
-    let all = ["alert", "acked", "other key", "no key", "newest"].map(str::to_owned);
-    assert_eq!(next_types(&mut laptop, 5).await, all);
+    let (alerts, events): (Vec<_>, Vec<_>) = next_types(&mut laptop, 5).await.into_iter().partition(|event_type| event_type == "alert");
+    assert_eq!((alerts.len(), events), (1, ["acked", "other key", "no key", "newest"].map(str::to_owned).to_vec()));
     let inbox = node.api("cleo").get("/v1/inbox?class=event").await.1;
     let waits: Vec<_> = inbox["events"].as_array().unwrap().iter().map(|event| event["type"].clone()).collect();
     assert_eq!(waits, ["other key", "no key", "newest"]);
