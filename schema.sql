@@ -168,10 +168,11 @@ CREATE FUNCTION publish_outgoing() RETURNS trigger
     AS $$
 declare
   v_ids uuid[]; v_publishers bigint[]; v_types text[]; v_data text[]; v_ttls bigint[]; v_keys text[]; v_classes inbox_class[]; v_feeds uuid[];
-  v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
+  v_merges text[]; v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
   v_outcomes text[];
   v_streams  uuid[];
   v_woken    bigint[];
+  v_ended    bigint[];
 begin
   -- As in accept_outgoing(): the first of the transaction's triggers takes all.
   if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
@@ -189,19 +190,19 @@ begin
     select p.n, u.id from placed p cross join lateral (select unnest(p.excepted) as id) u
   )
   select a.*, b.*, c.*
-    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_places, v_users, v_excepted_places, v_excepted
+    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_merges, v_places, v_users, v_excepted_places, v_excepted
     from (select array_agg(p.message_id order by p.n), array_agg(p.publisher_id order by p.n), array_agg(p.event_type::text order by p.n),
                  array_agg(p.data::text order by p.n), array_agg(p.ttl_ms order by p.n), array_agg(p.collapse_key order by p.n),
-                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n) from placed p) a,
+                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n), array_agg(p.merge::text order by p.n) from placed p) a,
          (select array_agg(l.n), array_agg(l.id) from listed l) b,
          (select array_agg(e.n), array_agg(e.id) from excepted e) c;
   if cardinality(v_users) > 20000 then
     raise exception 'a transaction may publish to at most 20000 listed users, this one lists %', cardinality(v_users)
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks the stream. Publish the rest in another transaction.';
   end if;
-  select b.outcomes, b.streams, b.woken into v_outcomes, v_streams, v_woken
+  select b.outcomes, b.streams, b.woken, b.superseded into v_outcomes, v_streams, v_woken, v_ended
     from restante_publish_batch(v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, array_fill(true, array[cardinality(v_ids)]),
-                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000) b;
+                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000, v_merges) b;
   for n in 1 .. cardinality(v_ids) loop
     if v_outcomes[n] = 'conflict' then
       raise exception 'event id % belongs to somebody else''s event or message', v_ids[n] using errcode = 'unique_violation';
@@ -211,6 +212,9 @@ begin
   end loop;
   if v_woken is not null then
     perform restante_wake(v_woken);
+  end if;
+  if v_ended is not null then
+    perform restante_check_marks(v_ended);
   end if;
   perform restante_wake_followers(v_streams);
   return null;
@@ -1051,6 +1055,95 @@ $$;
 
 COMMENT ON FUNCTION restante_check_marks(p_users bigint[]) IS 'Tells every node that marks moved for these users, or that something which waited for them has ended (users.id with an m before it, comma separated, on restante_wake_channel()). A hint: nothing is lost without it.';
 
+CREATE FUNCTION restante_check_merge(p_merge jsonb, p_collapse_key text, p_data jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if p_merge is null then
+    return;
+  elsif jsonb_typeof(p_merge) <> 'object' then
+    raise exception 'merge is an object of names, each with sum, union or count' using errcode = 'invalid_parameter_value';
+  elsif p_collapse_key is null then
+    raise exception 'merge needs a collapse key: without one nothing is merged' using errcode = 'invalid_parameter_value';
+  elsif jsonb_typeof(p_data) is distinct from 'object' then
+    raise exception 'merge needs an object as data' using errcode = 'invalid_parameter_value';
+  elsif (select count(*) from jsonb_object_keys(p_merge)) not between 1 and 20 then
+    raise exception 'merge names 1 to 20 members' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where char_length(e.key) not between 1 and 64) then
+    raise exception 'merge names members of 1 to 64 characters' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where e.value not in ('"sum"', '"union"', '"count"')) then
+    raise exception 'merge says sum, union or count for each member' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where e.value = '"union"' and p_merge ? (e.key || 'More')) then
+    raise exception 'merge must not name the member beside a union, which says how many more there are' using errcode = 'invalid_parameter_value';
+  elsif octet_length(p_data::text) + (select sum(64 + 2 * octet_length(to_json(k.name)::text)) from jsonb_object_keys(p_merge) k (name)) > 8192 then
+    raise exception 'data leaves no room for what merge makes of it within 8192 bytes' using errcode = 'program_limit_exceeded';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_check_merge(p_merge jsonb, p_collapse_key text, p_data jsonb) IS 'Raises unless an event of this collapse key and data can be published with this merge; null: it is not merged. The limits that the service has for clients.';
+
+CREATE FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_at      tid[];     -- rows that end: where they are, as they are locked,
+  v_users   bigint[];  -- … their users,
+  v_of      integer[]; -- … for which of the ids each does,
+  v_from    bigint[];  -- … and where that begins what it stands for
+  v_afters  bigint[] := array_fill(null::bigint, array[cardinality(p_users)]); -- per id: the first of these
+begin
+  if p_users is null then
+    return null;
+  end if;
+  -- All but the newest ones of a key have ended, save a row that somebody held then: it was being acked.
+  select array_agg(q.at order by q.user_id, q.class, q.seq), array_agg(q.user_id order by q.user_id, q.class, q.seq),
+         array_agg(q.ord order by q.user_id, q.class, q.seq), array_agg(q.after order by q.user_id, q.class, q.seq)
+    into v_at, v_users, v_of, v_from
+    from (select n.user_id, n.class, n.ord, o.seq, k.at, coalesce(o.merged_after, m.seq - 1) as after
+            from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq,
+                         generate_subscripts(p_users, 1) as ord) n
+            cross join lateral (
+              select x.seq, x.message_id, x.status, x.merged_after from message_status x
+               where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
+            cross join lateral (select x.expires_at, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
+            cross join lateral (
+              select x.ctid as at from message_status x
+               where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
+               limit 1 for no key update skip locked) k) q;
+  for n in 1 .. coalesce(cardinality(v_at), 0) loop
+    v_afters[v_of[n]] := least(v_afters[v_of[n]], v_from[n]);
+  end loop;
+  perform restante_note_merged(p_users, p_classes, p_keys, p_seqs, p_newest, v_afters);
+  if v_at is null then
+    return null;
+  end if;
+  update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
+    from (select unnest(v_at) as at) u where s.ctid = u.at;
+  return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
+end $$;
+
+COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
+
+CREATE FUNCTION restante_collapse_id(p_feed uuid, p_key text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  select encode(substr(sha256(uuid_send(p_feed) || convert_to(p_key, 'UTF8')), 1, 16), 'hex')::uuid;
+$$;
+
+COMMENT ON FUNCTION restante_collapse_id(p_feed uuid, p_key text) IS 'A value for a feed and a collapse key: two different pairs never have the same, but by a collision of 128 bits. The class is no part of it: it stands beside it in the key of an inbox.';
+
 CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1625,7 +1718,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
 
-CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) RETURNS record
+CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1650,7 +1743,8 @@ declare
   v_seqs    bigint[];      -- … the number of its event in the stream,
   v_ids     uuid[];        -- … the event; null: it was removed
   v_numbers bigint[];      -- … the number in the inbox,
-  v_is_over boolean[];     -- … and whether it has expired meanwhile
+  v_ends    text[];        -- … the reason for which it has ended meanwhile; null: it waits,
+  v_keys    uuid[];        -- … and its collapse id
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -1676,27 +1770,34 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
+    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now, false) as is_over,
            case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+  ), judged as (
+    -- Of those with one key the last one stays.
+    select q.*, case when q.is_over then 'expired'
+                     when q.collapse_key is not null and q.seq < max(q.seq) filter (where not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
+                end as ends
+      from rows q
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_is_over
-    from rows r;
+         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
+         array_agg(case when r.collapse_key is not null then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_ends, v_keys
+    from judged r;
   if users is null then
     return;
   end if;
 
   with written as (
-    insert into message_status (user_id, class, seq, message_id, status, ended, reason)
-      select u.user_id, u.class, u.number, u.id, case when u.is_over then 'expired'::delivery_status else 'sent' end,
-             case when u.is_over then 'expired'::ended_reason end, case when u.is_over then 'its time had come' end
-        from unnest(users, classes, v_numbers, v_ids, v_is_over) u (user_id, class, number, id, is_over) where u.id is not null
+    insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
+      select u.user_id, u.class, u.number, u.id, u.key, case when u.ends is null then 'sent'::delivery_status else 'expired' end, u.ends::ended_reason,
+             case u.ends when 'expired' then 'its time had come' when 'superseded' then 'a newer event of its key came' end
+        from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
@@ -1719,15 +1820,21 @@ begin
     from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
+  if num_nonnulls(variadic v_keys) > 0 then
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, u.class, u.key, min(u.number) as first, max(u.number) as newest
+              from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
+             where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
+  end if;
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
     perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
   end loop;
   select array_agg(u.user_id), array_agg(u.class) into users, classes
-    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
+    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_ends) x (user_id, class, id, ends) where x.id is not null and x.ends is null) u;
 end $$;
 
-COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
 
 CREATE TABLE message_status (
     user_id bigint NOT NULL,
@@ -1739,7 +1846,9 @@ CREATE TABLE message_status (
     ended ended_reason,
     delivered_at timestamp with time zone,
     read_at timestamp with time zone,
-    reason text
+    reason text,
+    collapse_id uuid,
+    merged_after bigint
 )
 WITH (fillfactor='70');
 
@@ -1764,6 +1873,10 @@ COMMENT ON COLUMN message_status.delivered_at IS 'When the recipient''s ack was 
 COMMENT ON COLUMN message_status.read_at IS 'When the recipient''s read was committed. Set once.';
 
 COMMENT ON COLUMN message_status.reason IS 'Why it failed or expired, in words, or what the client said when it last rejected it.';
+
+COMMENT ON COLUMN message_status.collapse_id IS 'Stands for the feed and the collapse key of an event (restante_collapse_id). Never changes. Null: it has no key, or is no event.';
+
+COMMENT ON COLUMN message_status.merged_after IS 'The row stands for the events of its collapse key and stream above this number too, up to its own: the node merges their data into its own (messages.merge). Null: for itself alone.';
 
 CREATE FUNCTION restante_finished_at(p_row message_status, p_horizon timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -1843,7 +1956,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
 
-CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone)
+CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -1858,8 +1971,7 @@ CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_b
 begin
   if p_after is not null then
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
-             m.recalled_at
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -1869,8 +1981,7 @@ begin
        where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
   else
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
-             m.recalled_at
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -1881,7 +1992,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none. A message that was recalled has no content and no metadata.';
+COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none.';
 
 CREATE TABLE nodes (
     node_id uuid NOT NULL,
@@ -1937,9 +2048,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -2154,6 +2265,56 @@ end $$;
 
 COMMENT ON FUNCTION restante_new_feed(p_feed uuid, p_maker bigint, p_title text, p_publishers bigint[], p_publishers_max integer) IS 'Makes a feed with its two streams; its maker is its first publisher. done, also where the same maker made it before; forbidden: somebody else has an id like this; too_many: it would have more publishers than p_publishers_max.';
 
+CREATE FUNCTION restante_note_merged(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[], p_afters bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_at     tid[];    -- rows that stand for others: where they are,
+  v_afters bigint[]; -- … and from where on
+begin
+  select array_agg(q.at order by q.ord), array_agg(q.after order by q.ord) into v_at, v_afters
+    from (select n.ord, r.at, coalesce(least(n.after, f.before), w.before) as after
+            from (select unnest(p_users) as user_id, unnest(p_classes) as class, unnest(p_keys) as key, unnest(p_seqs) as seq,
+                         unnest(p_newest) as newest, unnest(p_afters) as after, generate_subscripts(p_users, 1) as ord) n
+            cross join lateral (
+              select r.ctid as at, r.message_id from message_status r where r.user_id = n.user_id and r.class = n.class and r.seq = n.newest limit 1) r
+            cross join lateral (
+              select x.chat_id, x.collapse_key, x.seq from messages x where x.id = r.message_id and x.merge is not null limit 1) m
+            -- The first of those that have just become rows: the newest one has taken its place at once.
+            left join lateral (
+              select x.seq - 1 as before from message_status y cross join lateral (select z.seq from messages z where z.id = y.message_id limit 1) x
+               where n.seq < n.newest and y.user_id = n.user_id and y.class = n.class and y.seq = n.seq limit 1) f on true
+            -- Nothing waited: of a feed, what was superseded before it was a row, since the last one that was, or since it is followed.
+            left join lateral (
+              select l.before
+                from (select greatest(
+                        o.followed_seq,
+                        (select max(x.seq)
+                           from (select y.message_id from message_status y
+                                  where y.user_id = n.user_id and y.class = n.class and y.collapse_id = n.key and y.seq < n.seq order by y.seq desc limit 10) y
+                           cross join lateral (select z.seq from messages z where z.id = y.message_id limit 1) x)) as before
+                        from (select s.feed_id from feeds s where n.after is null and f.before is null and s.chat_id = m.chat_id limit 1) s
+                        cross join lateral (
+                          select x.followed_seq from followers x where x.user_id = n.user_id and x.feed_id = s.feed_id and x.class = n.class limit 1) o) l
+               where exists (select from messages x where x.chat_id = m.chat_id and x.collapse_key = m.collapse_key and x.seq > l.before and x.seq < m.seq)
+            ) w on true) q
+   where q.after is not null;
+  update message_status s set merged_after = u.after
+    -- Nobody else sees them yet: they are where they were written.
+    from (select unnest(v_at) as at, unnest(v_afters) as after) u where s.ctid = u.at;
+end $$;
+
+COMMENT ON FUNCTION restante_note_merged(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[], p_afters bigint[]) IS 'Notes in rows that have just been written, of events that merge, from where on they stand for others (message_status.merged_after). p_afters says it where rows that waited have ended for them. Called while the inboxes are locked.';
+
 CREATE FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2350,7 +2511,7 @@ $$;
 
 COMMENT ON FUNCTION restante_presence_lock() IS 'Held while presence changes. "Is the user leased elsewhere?" must be asked after whoever is changing that has committed: else one node says offline and another, which saw the old lease, says nothing.';
 
-CREATE FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[] DEFAULT NULL::text[], p_feed uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid(), p_ttl interval DEFAULT '24:00:00'::interval, p_collapse_key text DEFAULT NULL::text, p_urgent boolean DEFAULT false, p_except text[] DEFAULT NULL::text[]) RETURNS uuid
+CREATE FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[] DEFAULT NULL::text[], p_feed uuid DEFAULT NULL::uuid, p_event_id uuid DEFAULT gen_random_uuid(), p_ttl interval DEFAULT '24:00:00'::interval, p_collapse_key text DEFAULT NULL::text, p_urgent boolean DEFAULT false, p_except text[] DEFAULT NULL::text[], p_merge jsonb DEFAULT NULL::jsonb) RETURNS uuid
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2366,8 +2527,6 @@ begin
   perform restante_needs_read_committed();
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
-  elsif starts_with(p_type, 'restante:') then
-    raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
@@ -2386,6 +2545,7 @@ begin
   elsif jsonb_path_exists(p_data, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'data holds a number that is no double' using errcode = 'invalid_parameter_value';
   end if;
+  perform restante_check_merge(nullif(p_merge, 'null'), p_collapse_key, p_data);
   if p_feed = '00000000-0000-0000-0000-000000000002' or p_feed is not null and not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
     raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
   end if;
@@ -2404,12 +2564,12 @@ begin
     raise exception 'a transaction may publish at most 1000 events'
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks their streams. Commit, and publish the rest in another transaction.';
   end if;
-  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted)
+  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted, merge)
     values (coalesce(v_place, 0) + 1, p_event_id, v_publisher, p_type, p_data,
             case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
             case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
             case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
-            array(select u.id from users u where u.external_id = any (p_except)));
+            array(select u.id from users u where u.external_id = any (p_except)), nullif(p_merge, 'null'));
   perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
   if not found then
     raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'
@@ -2418,9 +2578,9 @@ begin
   return p_event_id;
 end $_$;
 
-COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[]) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
+COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[], p_merge jsonb) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
 
-CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -2440,7 +2600,9 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
-  v_numbers bigint[];  -- … and its number in the inbox; null: a job writes it
+  v_numbers bigint[];  -- … its number in the inbox; null: a job writes it,
+  v_is_over boolean[]; -- … and whether a later item takes its place; null: no item has a key
+  v_keys    uuid[];    -- per item: the collapse id of its rows
   v_inboxes tid[];     -- inboxes that are written to here,
   v_ends    bigint[];  -- … and their last numbers
   v_written bigint[];
@@ -2513,16 +2675,26 @@ begin
          (select array_agg(s.seq order by u.n) from (select generate_subscripts(v_to, 1) as n) u left join numbered s on s.n = u.n)
     into v_inboxes, v_ends, v_numbers;
 
+  -- Of items with one key the last one stays.
+  if num_nonnulls(variadic p_keys) > 0 then
+    select array_agg(case when u.feed is null then restante_collapse_id(v_direct, u.key) end order by u.ord) into v_keys
+      from (select generate_subscripts(p_keys, 1) as ord, unnest(p_keys) as key, unnest(p_feeds) as feed) u;
+    select array_agg(r.key is not null and r.seq < r.last order by r.n) into v_is_over
+      from (select u.n, u.seq, v_keys[u.ord] as key, max(u.seq) over (partition by u.user_id, p_classes[u.ord], v_keys[u.ord]) as last
+              from (select generate_subscripts(v_to, 1) as n, unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u) r;
+  end if;
+
   -- Write, in one statement. Counters are found where they were locked.
   accepted_at := clock_timestamp();
   with items as materialized (
     select u.* from (
       select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
              unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
-             unnest(p_keys) as key, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed) u
      where u.at is not null
   ), recipients as materialized (
-    select unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq
+    select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
+      from (select generate_subscripts(v_to, 1) as n, unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq) u
   ), ends as materialized (
     select i.at, max(i.seq) as seq from items i group by i.at
   ), moved_streams as (
@@ -2530,8 +2702,8 @@ begin
   ), moved_inboxes as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key)
-      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key, merge)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
   ), excepted as (
@@ -2551,22 +2723,31 @@ begin
        order by r.user_id, 2, 3
       returning 1
   ), queued as (
-    insert into message_status (user_id, class, seq, message_id)
-      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord] from recipients r where r.seq is not null
+    insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
+      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord], v_keys[r.ord], case when r.is_over then 'expired'::delivery_status else 'sent' end,
+             case when r.is_over then 'superseded'::ended_reason end, case when r.is_over then 'a newer event of its key came' end
+        from recipients r where r.seq is not null
       returning 1
   )
   select array[(select count(*) from items), coalesce(cardinality(v_to), 0), (select count(*) from ends), coalesce(cardinality(v_inboxes), 0)],
          array[(select count(*) from stored), (select count(*) from queued) + (select count(*) from left_over),
                (select count(*) from moved_streams), (select count(*) from moved_inboxes)],
-         (select array_agg(r.ord) from recipients r where r.seq is not null), (select array_agg(r.user_id) from recipients r where r.seq is not null)
+         (select array_agg(r.ord) from recipients r where r.seq is not null and not r.is_over),
+         (select array_agg(r.user_id) from recipients r where r.seq is not null and not r.is_over)
     into v_wanted, v_written, woken_places, woken;
   if v_written <> v_wanted then
     raise exception 'publishing should have written % rows (events, recipients, streams, inboxes) and wrote %', v_wanted, v_written
       using errcode = 'data_corrupted';
   end if;
+  if num_nonnulls(variadic v_keys) > 0 and cardinality(v_inboxes) > 0 then
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first, max(u.seq) as newest
+              from (select unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u
+             where u.seq is not null and v_keys[u.ord] is not null group by 1, 2, 3) r;
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -2621,13 +2802,7 @@ begin
     with items as materialized (
       select m.id, m.seq, m.created_at,
              case when v_chat.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end >= v_horizon or exists (select from message_status s where s.message_id = m.id)
-               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0)
-               -- A message that was recalled stays as long as its notice, which has its number negated, has rows.
-               or m.recalled_at is not null and (
-                    (select true from recalls r where r.message_id = m.id limit 1)
-                    or (select true from messages x
-                         cross join lateral (select from message_status s where s.message_id = x.id limit 1) s
-                         where x.chat_id = v_chat.id and x.seq = -m.seq limit 1)) as stays
+               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
@@ -2638,9 +2813,6 @@ begin
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m where m.ctid = any (v_rows);
-    -- The notices of those that were recalled have no rows any more. There are few.
-    delete from messages m where m.ctid = any (array(
-      select x.ctid from messages x where x.chat_id = v_chat.id and x.seq < 0 and x.seq >= -v_to order by x.seq limit v_left));
     if v_chat.is_feed then
       delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = any (array[u.id]);
       delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
@@ -2659,7 +2831,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one, and the notices of those that were recalled with them: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 CREATE FUNCTION restante_purge_devices(p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer, OUT seen bigint, OUT purged bigint, OUT last_user bigint, OUT last_device text) RETURNS record
     LANGUAGE plpgsql
@@ -2878,15 +3050,12 @@ declare
   v_seq     bigint;
   v_sender  bigint;
   v_expires timestamptz;
-  v_recalled timestamptz;
   v_at      tid;
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
   select u.id into v_user from users u where u.external_id = p_user;
-  -- A recall waits for this lock, and ends what waits after it.
-  select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
-    from messages m where m.id = p_message for share;
+  select m.chat_id, m.seq, m.sender_id, m.expires_at into v_chat, v_seq, v_sender, v_expires from messages m where m.id = p_message;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
   if not found then
     outcome := 'no_recipient';
@@ -2895,14 +3064,10 @@ begin
   if v_expires <= clock_timestamp() then
     outcome := 'expired';
     return;
-  elsif v_recalled is not null then
-    outcome := 'recalled';
-    return;
   end if;
   -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
   perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  -- The notice of a recall (a negative number) is for those who have the message, members or not.
-  if v_seq > 0 and not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+  if not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
      -- Of a feed: one that follows it, and of events to listed users anybody.
      and not exists (
        select from feeds s
@@ -2929,19 +3094,19 @@ begin
   update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
    where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
   insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
-  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled. A notice has none.
+  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled.
   select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
   update marks k
      set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-   where k.ctid = v_at and v_seq > 0;
+   where k.ctid = v_at;
   perform restante_wake(array[v_user]);
   perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
 
-COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
+COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
 
 CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, ended text, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
@@ -2967,7 +3132,7 @@ declare
   v_numbers  bigint[];
   v_senders  bigint[];
   v_expiries timestamptz[];
-  v_gone     ended_reason[]; -- did its reader leave the chat while it waited, or its sender take it back?
+  v_left     boolean[]; -- did its reader leave the chat while it waited?
   v_moved    integer[]; -- those of the rows that moved, …
   v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
@@ -2994,10 +3159,9 @@ begin
       from wanted w
       cross join lateral (
         select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
-               case when exists (select from departures d
-                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) then 'left'::ended_reason
-                    when m.recalled_at is not null then 'recalled' end as gone
-          from (select x.id, x.seq, x.sender_id, x.expires_at, x.recalled_at from messages x
+               exists (select from departures d
+                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) as has_left
+          from (select x.id, x.seq, x.sender_id, x.expires_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
             select x.class, x.seq from message_status x
@@ -3009,11 +3173,11 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.gone, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_gone, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.has_left, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_left, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
                  array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
-                 array_agg(r.gone) as gone from rows r) a,
+                 array_agg(r.has_left) as has_left from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
@@ -3024,12 +3188,12 @@ begin
     update message_status s
        set (status, ended, reason, read_at, delivered_at) = (
          select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
-                case e.ended when 'left' then 'left' when 'recalled' then 'recalled' when 'expired' then 'its time had come' else s.reason end,
+                case e.ended when 'left' then 'left' when 'expired' then 'its time had come' else s.reason end,
                 case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
-           from (select case when s.status <> 'sent' then null when u.gone is not null then u.gone
+           from (select case when s.status <> 'sent' then null when u.has_left then 'left'::ended_reason
                              when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.gone, x.n
-              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_gone) with ordinality x (ord, class, seq, expires_at, gone, n)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.has_left, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_left) with ordinality x (ord, class, seq, expires_at, has_left, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended
@@ -3108,158 +3272,6 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_reap(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
-
-CREATE FUNCTION restante_recall(p_message uuid, p_sender text, p_window interval DEFAULT '01:00:00'::interval) RETURNS timestamp with time zone
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-#variable_conflict use_column
-declare
-  v_outcome text;
-  v_at      timestamptz;
-begin
-  select t.outcome, t.recalled_at into v_outcome, v_at
-    from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
-  case v_outcome
-    when 'recalled', 'again' then
-      return v_at;
-    when 'forbidden' then
-      raise exception 'message % was not sent by user %', p_message, p_sender using errcode = 'insufficient_privilege';
-    when 'off' then
-      raise exception 'no message can be recalled within %', p_window using errcode = 'invalid_parameter_value';
-    when 'too_late' then
-      raise exception 'message % was sent longer ago than %', p_message, p_window using errcode = 'object_not_in_prerequisite_state';
-    else
-      raise exception 'user % knows no message %', p_sender, p_message using errcode = 'no_data_found';
-  end case;
-end $$;
-
-COMMENT ON FUNCTION restante_recall(p_message uuid, p_sender text, p_window interval) IS 'Recalls a message for its sender inside your own transaction, with the same effect as a client''s recall, and returns when it was recalled. Nobody sees its content from your commit on; what waits ends, and who has it is told, within moments after it. The message must have been accepted within p_window, whatever the setting RECALL_WINDOW says; null: whenever. A second recall returns the first time.';
-
-CREATE FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) RETURNS TABLE(message_id uuid, chat_id uuid, chat_seq bigint, sender_id bigint, recalled_at timestamp with time zone, is_first boolean, is_done boolean, goes_on boolean, user_id bigint, member text, class inbox_class, seq bigint, has_ended boolean)
-    LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_material TO 'off'
-    SET enable_memoize TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-#variable_conflict use_column
-declare
-  v_recall  recalls;
-  v_class   inbox_class;
-  v_users   bigint[]; -- the recipients of the part, in order: for whom it waits, or who have it and no notice yet,
-  v_free    bigint[]; -- … those whose inboxes are locked here,
-  v_at      tid[];    -- … where these are,
-  v_last    bigint[]; -- … and their last numbers
-  v_rows    tid[];    -- rows that wait and that end here,
-  v_ended   bigint[]; -- … their recipients,
-  v_seqs    bigint[]; -- … and numbers
-  v_told    bigint[]; -- recipients that get the notice,
-  v_inboxes tid[];    -- … their inboxes,
-  v_numbers bigint[]; -- … and the numbers of the notice there
-  v_count   bigint;
-  v_is_held boolean;
-  v_is_last boolean;
-begin
-  perform restante_needs_read_committed();
-  if p_message is not null then
-    select r.* into v_recall from recalls r where r.message_id = p_message for update skip locked;
-  else
-    select r.* into v_recall from recalls r where r.message_id > p_after order by r.message_id limit 1 for update skip locked;
-  end if;
-  if v_recall.message_id is null then
-    return;
-  end if;
-  select h.class into v_class from chat_heads h where h.chat_id = v_recall.chat_id order by h.step desc limit 1;
-  select array_agg(q.user_id order by q.user_id) into v_users
-    from (select s.user_id from message_status s
-           where s.message_id = v_recall.message_id and s.user_id > v_recall.after_user
-             and (s.status = 'sent' or s.status in ('delivered', 'read')
-                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id))
-           order by s.user_id limit p_rows_max) q;
-  v_is_last := coalesce(cardinality(v_users), 0) < p_rows_max;
-
-  -- Inboxes in order. What somebody holds is left for a later part. Nothing here is waited for, so nobody waits in a circle.
-  select array_agg(q.user_id order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq order by q.n) into v_free, v_at, v_last
-    from (select u.user_id, u.n, i.at, i.last_seq
-            from (select * from unnest(v_users) with ordinality x (user_id, n) order by x.n) u
-            cross join lateral (
-              select x.ctid as at, x.last_seq from inboxes x where x.user_id = u.user_id and x.class = v_class
-               order by x.step desc limit 1 for no key update skip locked) i) q;
-
-  -- A row that waits ends together with its mark, or not now. One that is being acked is held.
-  select array_agg(q.at) into v_rows
-    from (select s.at
-            from (select unnest(v_free) as user_id) u
-            cross join lateral (
-              select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1) w
-            cross join lateral (
-              select from marks x where x.chat_id = v_recall.chat_id and x.user_id = u.user_id order by x.step desc limit 1
-                for no key update skip locked) k
-            cross join lateral (
-              select x.ctid as at from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1
-                for no key update skip locked) s) q;
-  if v_rows is not null then
-    with ended as (
-      update message_status s set status = 'expired', ended = 'recalled', reason = 'recalled' where s.ctid = any (v_rows) returning s.user_id, s.seq
-    )
-    select array_agg(e.user_id), array_agg(e.seq) into v_ended, v_seqs from ended e;
-    perform restante_exact_marks(array_fill(v_recall.chat_id, array[cardinality(v_ended)]), v_ended, true);
-  end if;
-
-  -- A later statement, so a later snapshot: who has acked meanwhile has the message. Who has the notice already does not get it again.
-  select array_agg(q.user_id order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq + 1 order by q.n) into v_told, v_inboxes, v_numbers
-    from (select u.user_id, u.n, u.at, u.last_seq
-            from (select unnest(v_free) as user_id, unnest(v_at) as at, unnest(v_last) as last_seq, generate_subscripts(v_free, 1) as n) u
-            cross join lateral (
-              select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id
-                and x.status in ('delivered', 'read') limit 1) s
-           where not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = u.user_id)) q;
-  v_is_held := coalesce(cardinality(v_free), 0) < coalesce(cardinality(v_users), 0) or exists (
-    select from (select unnest(v_free) as user_id) u
-     cross join lateral (
-       select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1) s);
-  if v_told is not null then
-    with moved as (
-      update inboxes i set last_seq = u.seq, step = u.seq >> 4
-        from (select unnest(v_inboxes) as at, unnest(v_numbers) as seq) u where i.ctid = u.at returning 1
-    ), queued as (
-      insert into message_status (user_id, class, seq, message_id)
-        select u.user_id, v_class, u.seq, v_recall.notice_id from (select unnest(v_told) as user_id, unnest(v_numbers) as seq) u
-      returning 1
-    )
-    select (select count(*) from moved) + (select count(*) from queued) into v_count;
-    -- A number without a row is a hole.
-    if v_count <> 2 * cardinality(v_told) then
-      raise exception 'recalling should have written % notices and wrote % rows', cardinality(v_told), v_count using errcode = 'data_corrupted';
-    end if;
-  end if;
-
-  v_is_held := v_is_held or v_recall.is_held;
-  if not v_is_last then
-    update recalls r set after_user = v_users[cardinality(v_users)], is_held = v_is_held, is_told = true where r.message_id = v_recall.message_id;
-  elsif v_is_held then
-    update recalls r set after_user = 0, is_held = false, is_told = true where r.message_id = v_recall.message_id;
-  else
-    delete from recalls r where r.message_id = v_recall.message_id;
-  end if;
-  return query
-    select v_recall.message_id, v_recall.chat_id, v_recall.chat_seq, v_recall.sender_id, v_recall.recalled_at, not v_recall.is_told,
-           v_is_last and not v_is_held, not v_is_last, q.user_id, (select x.external_id from users x where x.id = q.user_id), v_class, q.seq, q.has_ended
-      from (select null::bigint as user_id, null::bigint as seq, null::boolean as has_ended
-            union all select unnest(v_ended), unnest(v_seqs), true
-            union all select unnest(v_told), unnest(v_numbers), false) q;
-end $$;
-
-COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
 
 CREATE FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) RETURNS boolean
     LANGUAGE plpgsql
@@ -3439,8 +3451,6 @@ begin
       raise exception 'user % is no recipient of message %', p_user, p_message using errcode = 'no_data_found';
     when 'expired' then
       raise exception 'the time of message % has come, nobody gets it any more', p_message using errcode = 'object_not_in_prerequisite_state';
-    when 'recalled' then
-      raise exception 'message % was recalled by its sender', p_message using errcode = 'object_not_in_prerequisite_state';
     when 'left' then
       raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
@@ -3476,8 +3486,6 @@ begin
     raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
   elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'metadata holds a number that is no double' using errcode = 'invalid_parameter_value';
-  elsif starts_with(p_message_type, 'restante:') then
-    raise exception 'message types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_expires_at <= clock_timestamp() then
     raise exception 'expires_at lies in the past' using errcode = 'invalid_parameter_value';
   elsif p_expires_at >= timestamptz '10000-01-01 00:00:00+00' then
@@ -3652,50 +3660,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
 
-CREATE FUNCTION restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) RETURNS void
-    LANGUAGE plpgsql
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET enable_material TO 'off'
-    SET enable_memoize TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-declare
-  v_chats uuid[]; -- the streams and keys of events that have just become rows
-  v_keys  text[];
-  v_seqs  bigint[];
-begin
-  select array_agg(m.chat_id), array_agg(m.collapse_key) into v_chats, v_keys
-    from unnest(p_ids) u (id)
-    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = u.id limit 1) m
-   where m.collapse_key is not null;
-  if v_keys is null then
-    return;
-  end if;
-  select array_agg(q.seq) into v_seqs
-    from (select s.seq, s.message_id from message_status s
-           where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-           order by s.seq limit 2000) q
-    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = q.message_id limit 1) m
-    cross join lateral (
-      select from message_status x where m.collapse_key is not null and x.user_id = p_user and x.class = p_class and x.seq = q.seq and x.status = 'sent'
-       limit 1 for no key update skip locked) k
-   where m.collapse_key is not null and exists (select from unnest(v_chats, v_keys) n (chat_id, key) where n.chat_id = m.chat_id and n.key = m.collapse_key);
-  if v_seqs is not null then
-    update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
-      from (select unnest(v_seqs) as seq) u
-     where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
-    perform restante_check_marks(array[p_user]);
-  end if;
-end $$;
-
-COMMENT ON FUNCTION restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) IS 'Ends rows of an inbox that wait, up to p_last, of events whose collapse key and stream one of these events has (superseded). What somebody holds is being acked, and stays. Called while the inbox is locked, in which these events have just become rows.';
-
-CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) RETURNS record
+CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -3721,6 +3686,7 @@ declare
   v_to      bigint[];
   v_counts  bigint[]; -- … how many events it stands for,
   v_reasons text[];   -- … and why
+  v_keys    text[];   -- … of an event: its collapse key
   v_moved   uuid[];   -- feeds of which something was taken,
   v_cursors bigint[]; -- … and up to where
   v_written bigint[];
@@ -3728,6 +3694,7 @@ begin
   perform restante_needs_read_committed();
   numbers := 0;
   more := false;
+  superseded := false;
   -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
   if not restante_has_untaken(p_user, p_class) then
     return;
@@ -3758,25 +3725,25 @@ begin
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
                 when m.expires_at <= v_now then 'expired'
                 when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
-                else 'coming' end as becomes
+                else 'coming' end as becomes, m.collapse_key
       from streams t
       cross join lateral (
         select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
-    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at
+    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at, l.collapse_key
       from looked l
       left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
      where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
     union all
     -- Events that have been removed had expired long before.
-    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
+    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity', null
       from streams t where t.purged_seq > t.cursor_seq
     union all
     -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity', null
       from streams t
       cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
      where t.after > greatest(t.cursor_seq, t.purged_seq)
@@ -3784,31 +3751,34 @@ begin
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
       from items i window by_time as (order by i.at, i.feed_id, i.seq)
   ), ordered as materialized (
-    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
+    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, p.collapse_key, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
       from placed p where p.nth <= p_rows_max
   ), runs as (
     select o.*, row_number() over (partition by o.feed_id order by o.seq) - row_number() over (partition by o.feed_id, o.becomes order by o.seq) as run
       from ordered o where o.becomes <> 'passed'
   ), entries as (
-    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason from runs r where r.becomes = 'coming'
+    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason, r.collapse_key from runs r where r.becomes = 'coming'
     union all
-    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes
+    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes, null
       from runs r where r.becomes <> 'coming' group by r.feed_id, r.becomes, r.run
   ), taken as (
     select o.feed_id, max(o.seq) as seq from ordered o group by o.feed_id
   )
-  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, t.feeds, t.seqs, exists (
+  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, e.keys, t.feeds, t.seqs, exists (
            select from streams s left join taken k on k.feed_id = s.feed_id where s.head > coalesce(k.seq, s.cursor_seq))
-    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_moved, v_cursors, more
+    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_keys, v_moved, v_cursors, more
     from (select array_agg(x.id order by x.n) as ids, array_agg(x.feed_id order by x.n) as feeds, array_agg(x.from_seq order by x.n) as froms,
-                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons
+                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons,
+                 array_agg(x.collapse_key order by x.n) as keys
             from entries x) e,
          (select array_agg(x.feed_id) as feeds, array_agg(x.seq) as seqs from taken x) t;
 
   numbers := coalesce(cardinality(v_ids), 0);
   with queued as (
-    insert into message_status (user_id, class, seq, message_id)
-      select p_user, p_class, v_last + u.n, u.id from unnest(v_ids) with ordinality u (id, n) where u.id is not null returning 1
+    insert into message_status (user_id, class, seq, message_id, collapse_id)
+      select p_user, p_class, v_last + u.n, u.id, case when u.key is not null then restante_collapse_id(u.feed_id, u.key) end
+        from unnest(v_ids, v_feeds, v_keys) with ordinality u (id, feed_id, key, n) where u.id is not null
+      returning 1
   ), named as (
     insert into inbox_gaps (user_id, class, seq, reason, feed_id, from_feed_seq, to_feed_seq, count)
       select p_user, p_class, v_last + u.n, u.reason::ended_reason, u.feed_id, u.from_seq, u.to_seq, u.count
@@ -3827,75 +3797,15 @@ begin
     raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
       using errcode = 'data_corrupted';
   end if;
-  perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
+  if num_nonnulls(variadic v_keys) > 0 then
+    superseded := restante_collapse(
+      array_fill(p_user, array[numbers]), array_fill(p_class, array[numbers]),
+      array(select restante_collapse_id(u.feed_id, u.key) from unnest(v_feeds, v_keys) with ordinality u (feed_id, key, n) order by u.n),
+      array(select v_last + n from generate_series(1, numbers) n), array(select v_last + n from generate_series(1, numbers) n)) is not null;
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
-
-CREATE FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-#variable_conflict use_column
-declare
-  v_message record;
-  v_notice  uuid := gen_random_uuid();
-  v_at      timestamptz;
-begin
-  perform restante_needs_read_committed();
-  select m.chat_id, m.seq, m.sender_id, m.created_at, m.recalled_at into v_message
-    from messages m where m.id = p_message and m.seq > 0 and not exists (select from feeds f where f.chat_id = m.chat_id);
-  if not found then
-    outcome := 'not_found';
-    return;
-  end if;
-  if v_message.sender_id <> p_sender then
-    -- One that may see the message learns that it is another's.
-    outcome := case when exists (
-      select from chat_members cm
-       where cm.chat_id = v_message.chat_id and cm.user_id = p_sender and cm.left_seq is null and cm.joined_seq < v_message.seq)
-      then 'forbidden' else 'not_found' end;
-    return;
-  end if;
-  chat_id := v_message.chat_id;
-  chat_seq := v_message.seq;
-  if v_message.recalled_at is not null then
-    outcome := 'again';
-    recalled_at := v_message.recalled_at;
-    return;
-  elsif p_window <= interval '0' then
-    outcome := 'off';
-    return;
-  elsif v_message.created_at <= clock_timestamp() - p_window then
-    outcome := 'too_late';
-    return;
-  end if;
-  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too.
-  select m.recalled_at into v_message.recalled_at from messages m where m.id = p_message for no key update;
-  if not found then
-    outcome := 'not_found';
-    return;
-  elsif v_message.recalled_at is not null then
-    outcome := 'again';
-    recalled_at := v_message.recalled_at;
-    return;
-  end if;
-  v_at := clock_timestamp();
-  update messages m set content = null, metadata = null, sealed = null, key_id = null, recalled_at = v_at where m.id = p_message;
-  insert into messages (id, chat_id, seq, sender_id, message_type, content, created_at)
-    values (v_notice, v_message.chat_id, -v_message.seq, p_sender, 'restante:recalled', p_message::text, v_at);
-  insert into recalls (message_id, notice_id, chat_id, chat_seq, sender_id, recalled_at)
-    values (p_message, v_notice, v_message.chat_id, v_message.seq, p_sender, v_at);
-  outcome := 'recalled';
-  recalled_at := v_at;
-end $$;
-
-COMMENT ON FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) IS 'Recalls a message for its sender: its content and metadata go, and no page shows it from the commit on. Outcome: recalled; again (it had been recalled, recalled_at says when); off (p_window is not more than zero); too_late (it was accepted longer ago than p_window; a p_window of null is never over); forbidden (it is another member''s); not_found. A part at a time, restante_recall_part does the rest.';
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -3927,7 +3837,7 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
+  if exists (select from unnest(p_external_ids) x (name) where (select u.id from users u where u.external_id = x.name limit 1) is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end
@@ -4473,22 +4383,22 @@ CREATE TABLE messages (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
     collapse_key text COLLATE pg_catalog."C",
-    recalled_at timestamp with time zone
+    merge jsonb
 );
 
-COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting), and by restante_take_back(), which empties a message that is recalled and adds a notice of it; removed by restante_purge_chats().';
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
 
 COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 
 COMMENT ON COLUMN messages.chat_id IS 'The chat (chats.id).';
 
-COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
+COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
 
 COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
 
-COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
+COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ...';
 
-COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
+COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; null when it is sealed, and for events.';
 
 COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 
@@ -4502,7 +4412,7 @@ COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered
 
 COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
 
-COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
+COMMENT ON COLUMN messages.merge IS 'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
 CREATE TABLE outgoing (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
@@ -4552,6 +4462,7 @@ CREATE TABLE outgoing_events (
     ttl_ms bigint NOT NULL,
     collapse_key text COLLATE pg_catalog."C",
     excepted bigint[],
+    merge jsonb,
     CONSTRAINT a_transaction_publishes_at_most_1000_events CHECK (((place >= 1) AND (place <= 1000))),
     CONSTRAINT an_event_has_listed_users_or_a_feed CHECK ((num_nulls(users, feed_id) = 1))
 );
@@ -4582,6 +4493,8 @@ COMMENT ON COLUMN outgoing_events.collapse_key IS 'The newest event of a key tak
 
 COMMENT ON COLUMN outgoing_events.excepted IS 'Users that do not get it.';
 
+COMMENT ON COLUMN outgoing_events.merge IS 'What is made of its data where it takes the place of others (messages.merge). Null: nothing.';
+
 COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_events IS 'The streams are locked for as long as the commit takes.';
 
 COMMENT ON CONSTRAINT an_event_has_listed_users_or_a_feed ON outgoing_events IS 'One of the two.';
@@ -4596,38 +4509,6 @@ COMMENT ON TABLE presence_leases IS 'Who is online, and where: a row counts whil
 COMMENT ON COLUMN presence_leases.user_id IS 'The user.';
 
 COMMENT ON COLUMN presence_leases.node_id IS 'A node it is connected to.';
-
-CREATE TABLE recalls (
-    message_id uuid NOT NULL,
-    notice_id uuid NOT NULL,
-    chat_id uuid NOT NULL,
-    chat_seq bigint NOT NULL,
-    sender_id bigint NOT NULL,
-    recalled_at timestamp with time zone NOT NULL,
-    after_user bigint DEFAULT 0 NOT NULL,
-    is_held boolean DEFAULT false NOT NULL,
-    is_told boolean DEFAULT false NOT NULL
-);
-
-COMMENT ON TABLE recalls IS 'Recalls that have not come to all recipients of their message. A job goes on, a part at a time (restante_recall_part). Empty, as a rule.';
-
-COMMENT ON COLUMN recalls.message_id IS 'The message that was recalled.';
-
-COMMENT ON COLUMN recalls.notice_id IS 'The notice (messages.id) for those that have it.';
-
-COMMENT ON COLUMN recalls.chat_id IS 'The chat of the message.';
-
-COMMENT ON COLUMN recalls.chat_seq IS 'Its number there. The notice has this number, negated.';
-
-COMMENT ON COLUMN recalls.sender_id IS 'Its sender (users.id).';
-
-COMMENT ON COLUMN recalls.recalled_at IS 'When it was recalled.';
-
-COMMENT ON COLUMN recalls.after_user IS 'Recipients with numbers at or below it (users.id) have been looked at.';
-
-COMMENT ON COLUMN recalls.is_held IS 'Something of one of these was held by another transaction: all are looked at again after the last one.';
-
-COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told with the first part.';
 
 CREATE TABLE users (
     id bigint NOT NULL,
@@ -4703,9 +4584,6 @@ ALTER TABLE ONLY nodes
     ADD CONSTRAINT a_node_is_listed_once PRIMARY KEY (node_id);
 
 COMMENT ON CONSTRAINT a_node_is_listed_once ON nodes IS 'A heartbeat finds its row.';
-
-ALTER TABLE ONLY recalls
-    ADD CONSTRAINT a_recall_is_noted_once PRIMARY KEY (message_id);
 
 ALTER TABLE ONLY message_status
     ADD CONSTRAINT a_recipient_gets_a_message_once UNIQUE (message_id, user_id);
@@ -4797,8 +4675,6 @@ COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and whe
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
 
-COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
-
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 
 COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'What is to be written for a user, in order.';
@@ -4878,6 +4754,10 @@ COMMENT ON INDEX messages_that_expire IS 'The sweep for messages whose time has 
 CREATE INDEX publishers_by_user ON feed_publishers USING btree (user_id, feed_id);
 
 COMMENT ON INDEX publishers_by_user IS 'The feeds that a user may publish to.';
+
+CREATE INDEX rows_by_collapse_id ON message_status USING btree (user_id, class, collapse_id, seq) WHERE (collapse_id IS NOT NULL);
+
+COMMENT ON INDEX rows_by_collapse_id IS 'The newest rows of a collapse key in an inbox. Costs nothing for rows without a key.';
 
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 

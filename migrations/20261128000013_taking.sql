@@ -34,44 +34,6 @@ end $$;
 comment on function restante_is_superseded(bigint, uuid, text, bigint, bigint) is
   'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
 
-create function restante_supersede(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_ids uuid[]) returns void
-language plpgsql volatile
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
-set enable_memoize = off set jit = off
-set search_path from current
-as $$
-declare
-  v_chats uuid[]; -- the streams and keys of events that have just become rows
-  v_keys  text[];
-  v_seqs  bigint[];
-begin
-  select array_agg(m.chat_id), array_agg(m.collapse_key) into v_chats, v_keys
-    from unnest(p_ids) u (id)
-    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = u.id limit 1) m
-   where m.collapse_key is not null;
-  if v_keys is null then
-    return;
-  end if;
-  select array_agg(q.seq) into v_seqs
-    from (select s.seq, s.message_id from message_status s
-           where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-           order by s.seq limit 2000) q
-    cross join lateral (select x.chat_id, x.collapse_key from messages x where x.id = q.message_id limit 1) m
-    cross join lateral (
-      select from message_status x where m.collapse_key is not null and x.user_id = p_user and x.class = p_class and x.seq = q.seq and x.status = 'sent'
-       limit 1 for no key update skip locked) k
-   where m.collapse_key is not null and exists (select from unnest(v_chats, v_keys) n (chat_id, key) where n.chat_id = m.chat_id and n.key = m.collapse_key);
-  if v_seqs is not null then
-    update message_status s set status = 'expired', ended = 'superseded', reason = 'a newer event of its key came'
-      from (select unnest(v_seqs) as seq) u
-     where s.user_id = p_user and s.class = p_class and s.seq = u.seq and s.status = 'sent';
-    perform restante_check_marks(array[p_user]);
-  end if;
-end $$;
-comment on function restante_supersede(bigint, inbox_class, bigint, bigint, uuid[]) is
-  'Ends rows of an inbox that wait, up to p_last, of events whose collapse key and stream one of these events has (superseded). What somebody holds is being acked, and stays. Called while the inbox is locked, in which these events have just become rows.';
-
 create function restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) returns bigint
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -205,7 +167,7 @@ end $$;
 comment on function restante_excess(bigint, inbox_class, bigint, bigint, integer) is
   'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
 
-create function restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, out numbers integer, out more boolean)
+create function restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, out numbers integer, out more boolean, out superseded boolean)
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -226,6 +188,7 @@ declare
   v_to      bigint[];
   v_counts  bigint[]; -- … how many events it stands for,
   v_reasons text[];   -- … and why
+  v_keys    text[];   -- … of an event: its collapse key
   v_moved   uuid[];   -- feeds of which something was taken,
   v_cursors bigint[]; -- … and up to where
   v_written bigint[];
@@ -233,6 +196,7 @@ begin
   perform restante_needs_read_committed();
   numbers := 0;
   more := false;
+  superseded := false;
   -- Nothing is locked where nothing is new, as a rule. What commits after this look is told to the user's node.
   if not restante_has_untaken(p_user, p_class) then
     return;
@@ -263,25 +227,25 @@ begin
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
                 when m.expires_at <= v_now then 'expired'
                 when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
-                else 'coming' end as becomes
+                else 'coming' end as becomes, m.collapse_key
       from streams t
       cross join lateral (
         select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
-    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at
+    select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at, l.collapse_key
       from looked l
       left join (select c.at, c.feed_id, c.seq from looked c where c.is_cut order by c.at, c.feed_id, c.seq limit 1) c on true
      where c.at is null or (l.at, l.feed_id, l.seq) <= (c.at, c.feed_id, c.seq)
     union all
     -- Events that have been removed had expired long before.
-    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
+    select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity', null
       from streams t where t.purged_seq > t.cursor_seq
     union all
     -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity', null
       from streams t
       cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
      where t.after > greatest(t.cursor_seq, t.purged_seq)
@@ -289,31 +253,34 @@ begin
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
       from items i window by_time as (order by i.at, i.feed_id, i.seq)
   ), ordered as materialized (
-    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
+    select p.feed_id, p.id, p.from_seq, p.seq, p.count, p.n, p.collapse_key, case when p.becomes = 'coming' and p.nth <= 0 then 'capped' else p.becomes end as becomes
       from placed p where p.nth <= p_rows_max
   ), runs as (
     select o.*, row_number() over (partition by o.feed_id order by o.seq) - row_number() over (partition by o.feed_id, o.becomes order by o.seq) as run
       from ordered o where o.becomes <> 'passed'
   ), entries as (
-    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason from runs r where r.becomes = 'coming'
+    select r.n, r.id, r.feed_id, r.seq as from_seq, r.seq as to_seq, 1::bigint as count, null as reason, r.collapse_key from runs r where r.becomes = 'coming'
     union all
-    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes
+    select min(r.n), null, r.feed_id, min(r.from_seq), max(r.seq), sum(r.count)::bigint, r.becomes, null
       from runs r where r.becomes <> 'coming' group by r.feed_id, r.becomes, r.run
   ), taken as (
     select o.feed_id, max(o.seq) as seq from ordered o group by o.feed_id
   )
-  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, t.feeds, t.seqs, exists (
+  select e.ids, e.feeds, e.froms, e.tos, e.counts, e.reasons, e.keys, t.feeds, t.seqs, exists (
            select from streams s left join taken k on k.feed_id = s.feed_id where s.head > coalesce(k.seq, s.cursor_seq))
-    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_moved, v_cursors, more
+    into v_ids, v_feeds, v_from, v_to, v_counts, v_reasons, v_keys, v_moved, v_cursors, more
     from (select array_agg(x.id order by x.n) as ids, array_agg(x.feed_id order by x.n) as feeds, array_agg(x.from_seq order by x.n) as froms,
-                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons
+                 array_agg(x.to_seq order by x.n) as tos, array_agg(x.count order by x.n) as counts, array_agg(x.reason order by x.n) as reasons,
+                 array_agg(x.collapse_key order by x.n) as keys
             from entries x) e,
          (select array_agg(x.feed_id) as feeds, array_agg(x.seq) as seqs from taken x) t;
 
   numbers := coalesce(cardinality(v_ids), 0);
   with queued as (
-    insert into message_status (user_id, class, seq, message_id)
-      select p_user, p_class, v_last + u.n, u.id from unnest(v_ids) with ordinality u (id, n) where u.id is not null returning 1
+    insert into message_status (user_id, class, seq, message_id, collapse_id)
+      select p_user, p_class, v_last + u.n, u.id, case when u.key is not null then restante_collapse_id(u.feed_id, u.key) end
+        from unnest(v_ids, v_feeds, v_keys) with ordinality u (id, feed_id, key, n) where u.id is not null
+      returning 1
   ), named as (
     insert into inbox_gaps (user_id, class, seq, reason, feed_id, from_feed_seq, to_feed_seq, count)
       select p_user, p_class, v_last + u.n, u.reason::ended_reason, u.feed_id, u.from_seq, u.to_seq, u.count
@@ -332,7 +299,12 @@ begin
     raise exception 'taking should have written % numbers of % feeds and wrote %', numbers, coalesce(cardinality(v_moved), 0), v_written
       using errcode = 'data_corrupted';
   end if;
-  perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
+  if num_nonnulls(variadic v_keys) > 0 then
+    superseded := restante_collapse(
+      array_fill(p_user, array[numbers]), array_fill(p_class, array[numbers]),
+      array(select restante_collapse_id(u.feed_id, u.key) from unnest(v_feeds, v_keys) with ordinality u (feed_id, key, n) order by u.n),
+      array(select v_last + n from generate_series(1, numbers) n), array(select v_last + n from generate_series(1, numbers) n)) is not null;
+  end if;
 end $$;
 comment on function restante_take(bigint, inbox_class, integer, integer) is
-  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';

@@ -17,6 +17,7 @@ create function restante_publish_batch(
   p_excepted        bigint[],
   p_rows_max        integer,   -- so many rows of listed users are written here, the others by a job
   p_waiting_max     integer,
+  p_merges          text[],    -- per item, as p_keys
   -- Per item, in the order of p_ids:
   out outcomes     text[],
   out first_times  timestamptz[], -- for a duplicate: when the first was accepted
@@ -24,6 +25,8 @@ create function restante_publish_batch(
   -- Per row that was written:
   out woken_places integer[],
   out woken        bigint[],
+  -- Users of whom something that waited was superseded:
+  out superseded   bigint[],
   -- When all of it was accepted:
   out accepted_at  timestamptz
 )
@@ -41,7 +44,9 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
-  v_numbers bigint[];  -- … and its number in the inbox; null: a job writes it
+  v_numbers bigint[];  -- … its number in the inbox; null: a job writes it,
+  v_is_over boolean[]; -- … and whether a later item takes its place; null: no item has a key
+  v_keys    uuid[];    -- per item: the collapse id of its rows
   v_inboxes tid[];     -- inboxes that are written to here,
   v_ends    bigint[];  -- … and their last numbers
   v_written bigint[];
@@ -114,16 +119,26 @@ begin
          (select array_agg(s.seq order by u.n) from (select generate_subscripts(v_to, 1) as n) u left join numbered s on s.n = u.n)
     into v_inboxes, v_ends, v_numbers;
 
+  -- Of items with one key the last one stays.
+  if num_nonnulls(variadic p_keys) > 0 then
+    select array_agg(case when u.feed is null then restante_collapse_id(v_direct, u.key) end order by u.ord) into v_keys
+      from (select generate_subscripts(p_keys, 1) as ord, unnest(p_keys) as key, unnest(p_feeds) as feed) u;
+    select array_agg(r.key is not null and r.seq < r.last order by r.n) into v_is_over
+      from (select u.n, u.seq, v_keys[u.ord] as key, max(u.seq) over (partition by u.user_id, p_classes[u.ord], v_keys[u.ord]) as last
+              from (select generate_subscripts(v_to, 1) as n, unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u) r;
+  end if;
+
   -- Write, in one statement. Counters are found where they were locked.
   accepted_at := clock_timestamp();
   with items as materialized (
     select u.* from (
       select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
              unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
-             unnest(p_keys) as key, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed) u
      where u.at is not null
   ), recipients as materialized (
-    select unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq
+    select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
+      from (select generate_subscripts(v_to, 1) as n, unnest(v_of) as ord, unnest(v_to) as user_id, unnest(v_numbers) as seq) u
   ), ends as materialized (
     select i.at, max(i.seq) as seq from items i group by i.at
   ), moved_streams as (
@@ -131,8 +146,8 @@ begin
   ), moved_inboxes as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key)
-      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key, merge)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
   ), excepted as (
@@ -152,22 +167,31 @@ begin
        order by r.user_id, 2, 3
       returning 1
   ), queued as (
-    insert into message_status (user_id, class, seq, message_id)
-      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord] from recipients r where r.seq is not null
+    insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
+      select r.user_id, p_classes[r.ord], r.seq, p_ids[r.ord], v_keys[r.ord], case when r.is_over then 'expired'::delivery_status else 'sent' end,
+             case when r.is_over then 'superseded'::ended_reason end, case when r.is_over then 'a newer event of its key came' end
+        from recipients r where r.seq is not null
       returning 1
   )
   select array[(select count(*) from items), coalesce(cardinality(v_to), 0), (select count(*) from ends), coalesce(cardinality(v_inboxes), 0)],
          array[(select count(*) from stored), (select count(*) from queued) + (select count(*) from left_over),
                (select count(*) from moved_streams), (select count(*) from moved_inboxes)],
-         (select array_agg(r.ord) from recipients r where r.seq is not null), (select array_agg(r.user_id) from recipients r where r.seq is not null)
+         (select array_agg(r.ord) from recipients r where r.seq is not null and not r.is_over),
+         (select array_agg(r.user_id) from recipients r where r.seq is not null and not r.is_over)
     into v_wanted, v_written, woken_places, woken;
   if v_written <> v_wanted then
     raise exception 'publishing should have written % rows (events, recipients, streams, inboxes) and wrote %', v_wanted, v_written
       using errcode = 'data_corrupted';
   end if;
+  if num_nonnulls(variadic v_keys) > 0 and cardinality(v_inboxes) > 0 then
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, p_classes[u.ord] as class, v_keys[u.ord] as key, min(u.seq) as first, max(u.seq) as newest
+              from (select unnest(v_to) as user_id, unnest(v_of) as ord, unnest(v_numbers) as seq) u
+             where u.seq is not null and v_keys[u.ord] is not null group by 1, 2, 3) r;
+  end if;
 end $$;
-comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer) is
-  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer, text[]) is
+  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 create function restante_fan_out(
   p_after_user  bigint,
@@ -177,6 +201,7 @@ create function restante_fan_out(
   out users      bigint[],      -- per inbox in which something waits now that did not before: its user,
   out classes    inbox_class[], -- … and its class
   out rows_done  integer,       -- recipients that wait no more for a row
+  out superseded bigint[],      -- users of whom something that waited was superseded
   out next_user  bigint,        -- the next page begins behind this inbox; null: this was the last page
   out next_class inbox_class
 )
@@ -199,7 +224,8 @@ declare
   v_seqs    bigint[];      -- … the number of its event in the stream,
   v_ids     uuid[];        -- … the event; null: it was removed
   v_numbers bigint[];      -- … the number in the inbox,
-  v_is_over boolean[];     -- … and whether it has expired meanwhile
+  v_ends    text[];        -- … the reason for which it has ended meanwhile; null: it waits,
+  v_keys    uuid[];        -- … and its collapse id
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -225,27 +251,34 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
+    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now, false) as is_over,
            case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+  ), judged as (
+    -- Of those with one key the last one stays.
+    select q.*, case when q.is_over then 'expired'
+                     when q.collapse_key is not null and q.seq < max(q.seq) filter (where not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
+                end as ends
+      from rows q
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_is_over
-    from rows r;
+         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
+         array_agg(case when r.collapse_key is not null then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_ends, v_keys
+    from judged r;
   if users is null then
     return;
   end if;
 
   with written as (
-    insert into message_status (user_id, class, seq, message_id, status, ended, reason)
-      select u.user_id, u.class, u.number, u.id, case when u.is_over then 'expired'::delivery_status else 'sent' end,
-             case when u.is_over then 'expired'::ended_reason end, case when u.is_over then 'its time had come' end
-        from unnest(users, classes, v_numbers, v_ids, v_is_over) u (user_id, class, number, id, is_over) where u.id is not null
+    insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
+      select u.user_id, u.class, u.number, u.id, u.key, case when u.ends is null then 'sent'::delivery_status else 'expired' end, u.ends::ended_reason,
+             case u.ends when 'expired' then 'its time had come' when 'superseded' then 'a newer event of its key came' end
+        from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
@@ -268,15 +301,21 @@ begin
     from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
+  if num_nonnulls(variadic v_keys) > 0 then
+    select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
+      from (select u.user_id, u.class, u.key, min(u.number) as first, max(u.number) as newest
+              from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
+             where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
+  end if;
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
     perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
   end loop;
   select array_agg(u.user_id), array_agg(u.class) into users, classes
-    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
+    from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_ends) x (user_id, class, id, ends) where x.id is not null and x.ends is null) u;
 end $$;
 comment on function restante_fan_out(bigint, inbox_class, integer, integer) is
-  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
 
 create function restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) returns void
 language plpgsql volatile

@@ -14,6 +14,7 @@ create table outgoing_events (
   ttl_ms         bigint not null,
   collapse_key   text collate "C",
   excepted       bigint[],
+  merge          jsonb,
   constraint a_transaction_publishes_an_event_once primary key (xid, message_id),
   constraint a_transaction_publishes_in_order unique (xid, place),
   constraint a_transaction_publishes_at_most_1000_events check (place between 1 and 1000),
@@ -33,6 +34,7 @@ comment on column outgoing_events.class is 'event, or alert where it is urgent.'
 comment on column outgoing_events.ttl_ms is 'Milliseconds from its acceptance on for which it is delivered.';
 comment on column outgoing_events.collapse_key is 'The newest event of a key takes the place of one that waits. Null: none.';
 comment on column outgoing_events.excepted is 'Users that do not get it.';
+comment on column outgoing_events.merge is 'What is made of its data where it takes the place of others (messages.merge). Null: nothing.';
 comment on constraint a_transaction_publishes_at_most_1000_events on outgoing_events is 'The streams are locked for as long as the commit takes.';
 comment on constraint an_event_has_listed_users_or_a_feed on outgoing_events is 'One of the two.';
 comment on index a_transaction_publishes_an_event_once is 'A repeated request of a transaction is one.';
@@ -92,6 +94,34 @@ $$;
 comment on function restante_wake_followers(uuid[]) is
   'Tells every node that something was published in these streams (chats.id), as "feed " and the id on restante_wake_channel(). Each wakes those of its users that follow. A hint: nothing is lost without it.';
 
+create function restante_check_merge(p_merge jsonb, p_collapse_key text, p_data jsonb) returns void
+language plpgsql immutable
+set search_path from current
+as $$
+begin
+  if p_merge is null then
+    return;
+  elsif jsonb_typeof(p_merge) <> 'object' then
+    raise exception 'merge is an object of names, each with sum, union or count' using errcode = 'invalid_parameter_value';
+  elsif p_collapse_key is null then
+    raise exception 'merge needs a collapse key: without one nothing is merged' using errcode = 'invalid_parameter_value';
+  elsif jsonb_typeof(p_data) is distinct from 'object' then
+    raise exception 'merge needs an object as data' using errcode = 'invalid_parameter_value';
+  elsif (select count(*) from jsonb_object_keys(p_merge)) not between 1 and 20 then
+    raise exception 'merge names 1 to 20 members' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where char_length(e.key) not between 1 and 64) then
+    raise exception 'merge names members of 1 to 64 characters' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where e.value not in ('"sum"', '"union"', '"count"')) then
+    raise exception 'merge says sum, union or count for each member' using errcode = 'invalid_parameter_value';
+  elsif exists (select from jsonb_each(p_merge) e where e.value = '"union"' and p_merge ? (e.key || 'More')) then
+    raise exception 'merge must not name the member beside a union, which says how many more there are' using errcode = 'invalid_parameter_value';
+  elsif octet_length(p_data::text) + (select sum(64 + 2 * octet_length(to_json(k.name)::text)) from jsonb_object_keys(p_merge) k (name)) > 8192 then
+    raise exception 'data leaves no room for what merge makes of it within 8192 bytes' using errcode = 'program_limit_exceeded';
+  end if;
+end $$;
+comment on function restante_check_merge(jsonb, text, jsonb) is
+  'Raises unless an event of this collapse key and data can be published with this merge; null: it is not merged. The limits that the service has for clients.';
+
 create function restante_publish(
   p_publisher    text,
   p_type         text,
@@ -102,7 +132,8 @@ create function restante_publish(
   p_ttl          interval default '24 hours',
   p_collapse_key text default null,
   p_urgent       boolean default false,
-  p_except       text[] default null
+  p_except       text[] default null,
+  p_merge        jsonb default null
 ) returns uuid
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -137,6 +168,7 @@ begin
   elsif jsonb_path_exists(p_data, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'data holds a number that is no double' using errcode = 'invalid_parameter_value';
   end if;
+  perform restante_check_merge(nullif(p_merge, 'null'), p_collapse_key, p_data);
   if p_feed = '00000000-0000-0000-0000-000000000002' or p_feed is not null and not exists (select from feeds s where s.feed_id = p_feed and s.class = 'event') then
     raise exception 'there is no feed %', p_feed using errcode = 'no_data_found';
   end if;
@@ -155,12 +187,12 @@ begin
     raise exception 'a transaction may publish at most 1000 events'
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks their streams. Commit, and publish the rest in another transaction.';
   end if;
-  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted)
+  insert into outgoing_events (place, message_id, publisher_id, event_type, data, users, feed_id, class, ttl_ms, collapse_key, excepted, merge)
     values (coalesce(v_place, 0) + 1, p_event_id, v_publisher, p_type, p_data,
             case when p_to_users is not null then array(select u.id from restante_users(p_to_users) u order by 1) end,
             case when p_to_users is null then coalesce(p_feed, '00000000-0000-0000-0000-000000000001') end,
             case when p_urgent then 'alert'::inbox_class else 'event' end, v_ttl_ms, p_collapse_key,
-            array(select u.id from users u where u.external_id = any (p_except)));
+            array(select u.id from users u where u.external_id = any (p_except)), nullif(p_merge, 'null'));
   perform from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = p_event_id;
   if not found then
     raise exception 'restante_publish() needs the constraint events_are_published_at_commit to be deferred, and this transaction has made it immediate'
@@ -168,7 +200,7 @@ begin
   end if;
   return p_event_id;
 end $$;
-comment on function restante_publish(text, text, jsonb, text[], uuid, uuid, interval, text, boolean, text[]) is
+comment on function restante_publish(text, text, jsonb, text[], uuid, uuid, interval, text, boolean, text[], jsonb) is
   'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
 
 create function publish_outgoing() returns trigger
@@ -178,10 +210,11 @@ set search_path from current
 as $$
 declare
   v_ids uuid[]; v_publishers bigint[]; v_types text[]; v_data text[]; v_ttls bigint[]; v_keys text[]; v_classes inbox_class[]; v_feeds uuid[];
-  v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
+  v_merges text[]; v_places integer[]; v_users bigint[]; v_excepted_places integer[]; v_excepted bigint[];
   v_outcomes text[];
   v_streams  uuid[];
   v_woken    bigint[];
+  v_ended    bigint[];
 begin
   -- As in accept_outgoing(): the first of the transaction's triggers takes all.
   if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
@@ -199,19 +232,19 @@ begin
     select p.n, u.id from placed p cross join lateral (select unnest(p.excepted) as id) u
   )
   select a.*, b.*, c.*
-    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_places, v_users, v_excepted_places, v_excepted
+    into v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, v_merges, v_places, v_users, v_excepted_places, v_excepted
     from (select array_agg(p.message_id order by p.n), array_agg(p.publisher_id order by p.n), array_agg(p.event_type::text order by p.n),
                  array_agg(p.data::text order by p.n), array_agg(p.ttl_ms order by p.n), array_agg(p.collapse_key order by p.n),
-                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n) from placed p) a,
+                 array_agg(p.class order by p.n), array_agg(p.feed_id order by p.n), array_agg(p.merge::text order by p.n) from placed p) a,
          (select array_agg(l.n), array_agg(l.id) from listed l) b,
          (select array_agg(e.n), array_agg(e.id) from excepted e) c;
   if cardinality(v_users) > 20000 then
     raise exception 'a transaction may publish to at most 20000 listed users, this one lists %', cardinality(v_users)
       using errcode = 'program_limit_exceeded', hint = 'Its commit locks the stream. Publish the rest in another transaction.';
   end if;
-  select b.outcomes, b.streams, b.woken into v_outcomes, v_streams, v_woken
+  select b.outcomes, b.streams, b.woken, b.superseded into v_outcomes, v_streams, v_woken, v_ended
     from restante_publish_batch(v_ids, v_publishers, v_types, v_data, v_ttls, v_keys, v_classes, v_feeds, array_fill(true, array[cardinality(v_ids)]),
-                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000) b;
+                                v_places, v_users, v_excepted_places, v_excepted, 500, 1000, v_merges) b;
   for n in 1 .. cardinality(v_ids) loop
     if v_outcomes[n] = 'conflict' then
       raise exception 'event id % belongs to somebody else''s event or message', v_ids[n] using errcode = 'unique_violation';
@@ -221,6 +254,9 @@ begin
   end loop;
   if v_woken is not null then
     perform restante_wake(v_woken);
+  end if;
+  if v_ended is not null then
+    perform restante_check_marks(v_ended);
   end if;
   perform restante_wake_followers(v_streams);
   return null;

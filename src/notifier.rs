@@ -316,8 +316,10 @@ impl Notifier {
         }
         for (user, inbox_seq) in places.iter().copied().filter(|(user, _)| self.hub.is_here(*user)) {
             self.metrics.wakes.of("offer").inc();
-            self.hub
-                .offer(user, &Envelope { class, inbox_seq, status: Status::Sent, attempts: 0, message: Arc::clone(message), feed: None });
+            self.hub.offer(
+                user,
+                &Envelope { class, inbox_seq, status: Status::Sent, attempts: 0, message: Arc::clone(message), feed: None, merged: None },
+            );
         }
     }
 

@@ -173,7 +173,7 @@ proptest! {
     #[test]
     fn messages(message in message(), seq in number(), attempt in any::<u16>(), status in status()) {
         let (message, class) = (Arc::new(message), Class::Chat);
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None, merged: None };
         let Event::Receive(read) = told(&receive_frame(&envelope, attempt)) else { panic!() };
         same(&message, &read);
         prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status), (class, seq, attempt, status));
@@ -188,11 +188,11 @@ proptest! {
     #[test]
     fn feed_events(
         message in message(), class in prop::sample::select(vec![Class::Alert, Class::Event]), seqs in [number(), number()], feed in prop::option::of(id()),
-        attempt in any::<u16>(), range in [number(), number()],
+        attempt in any::<u16>(), merged in prop::option::of(any::<u32>()), range in [number(), number()],
     ) {
         let message = Arc::new(message);
         let place = feed.map(|feed| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seqs[1]) });
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place, merged };
         let Event::FeedEvent(one) = told(&event_frame(&envelope, attempt)) else { panic!() };
         let Event::FeedEvents(many) = told(&event_batch_frames([(&envelope, attempt), (&envelope, 1)])[0]) else { panic!() };
         prop_assert_eq!(many.len(), 2);
@@ -200,7 +200,7 @@ proptest! {
             prop_assert_eq!((read.event_id, &read.event_type), (message.id, &message.message_type));
             prop_assert_eq!(read.data.as_ref().map(|raw| raw.get()), message.metadata.as_ref().map(|raw| raw.get()));
             prop_assert_eq!((read.class, read.inbox_seq.0, read.feed_id), (class, seqs[0], feed.map(FeedId)));
-            prop_assert_eq!(read.feed_seq, place.map(|place| place.seq));
+            prop_assert_eq!((read.feed_seq, read.merged), (place.map(|place| place.seq), merged));
             prop_assert_eq!(Timestamp::parse(&read.created_at), Some(Timestamp(message.created_at)));
             prop_assert_eq!(read.expires_at.as_deref().map(Timestamp::parse), message.expires_at.map(|at| Some(Timestamp(at))));
         }

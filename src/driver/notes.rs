@@ -66,6 +66,9 @@ fn look_for<O: Outgoing>(driver: &mut Driver<O>, missed: Missed) {
     for class in Class::ALL {
         if missed.wakes(class) {
             driver.handle(Input::Wake(class));
+            if class != Class::Chat && driver.session.is_behind(class) {
+                driver.context.service.take_ahead(&driver.client.profile, class);
+            }
         }
     }
     if missed.ended() {

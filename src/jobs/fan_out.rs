@@ -56,6 +56,7 @@ impl Job for FanOut {
         for (user, class) in &page.inboxes {
             self.node.notifier.wake(*user, *class);
         }
+        page.superseded.iter().for_each(|user| self.node.notifier.rows_ended(*user));
         // A page that has written nothing met inboxes that somebody holds.
         let rest = if page.next.is_some() || page.rows > 0 { Rest::More } else { Rest::Nothing };
         Ok(Passed { rows: page.rows, rest, cursor: Some(page.next.map_or_else(String::new, text_of)) })

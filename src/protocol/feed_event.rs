@@ -32,6 +32,9 @@ pub struct EventData<'a> {
     /// The number in the feed, per class; absent without a feed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feed_seq: Option<FeedSeq>,
+    /// The number of events whose data it has, with itself; absent where it does not merge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merged: Option<u32>,
     /// The rest.
     #[serde(flatten)]
     pub event: SharedData<'a>,
@@ -60,7 +63,7 @@ impl<'a> EventData<'a> {
     pub fn new(envelope: &'a Envelope, attempt: u16) -> Self {
         let (feed_id, feed_seq) = place(envelope).map(|FeedPlace { feed, seq }| (feed, seq)).unzip();
         let Envelope { class, inbox_seq, message, .. } = envelope;
-        Self { class: *class, inbox_seq: *inbox_seq, attempt, feed_id, feed_seq, event: message.as_ref().into() }
+        Self { class: *class, inbox_seq: *inbox_seq, attempt, feed_id, feed_seq, merged: envelope.merged, event: message.as_ref().into() }
     }
 }
 
@@ -109,6 +112,9 @@ fn push_event(out: &mut String, envelope: &Envelope, attempt: u16) {
     let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},"#);
     if let Some(FeedPlace { feed, seq }) = place(envelope) {
         let _ = write!(out, r#""feedId":"{feed}","feedSeq":{seq},"#);
+    }
+    if let Some(merged) = envelope.merged {
+        let _ = write!(out, r#""merged":{merged},"#);
     }
     let _ = write!(out, "{}}}", fragment(message));
 }

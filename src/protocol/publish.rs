@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 
 use super::Fault;
 use super::fields::{Field, Fields, check_depth};
-use crate::domain::{ExternalId, FeedId, MessageId, RESERVED_TYPES, limits};
+use super::json::stored_bytes;
+use crate::domain::{ExternalId, FeedId, MergeRules, MessageId, RESERVED_TYPES, limits};
 
 /// Any JSON of a client has the same bound, which its reading keeps.
 const _: () = assert!(limits::EVENT_DATA_BYTES_MAX == limits::METADATA_BYTES_MAX);
@@ -63,6 +64,8 @@ pub struct PublishRequest {
     pub ttl: Duration,
     /// Of waiting events with the same key the newest stays.
     pub collapse_key: Option<String>,
+    /// What is made of its data together with that of the events whose place it takes.
+    pub merge: Option<MergeRules>,
     /// The inbox in which it waits.
     pub urgency: Urgency,
 }
@@ -91,19 +94,20 @@ impl PublishRequest {
     }
 
     fn of(fields: &Fields<'_, { NAMES.len() }>) -> Result<Self, Fault> {
-        if fields.raw("merge").is_some() {
-            return Err(Fault::invalid("`merge` is not known yet: events are not merged"));
-        }
         let target = target(fields)?;
         let except = fields.optional_list("except", limits::EVENT_EXCEPT_MAX)?.map(each_once).unwrap_or_default();
+        let data: Option<Box<RawValue>> = fields.optional("data")?;
+        let collapse_key = collapse_key(fields.optional("collapseKey")?)?;
+        let merge = fields.raw("merge").map(|rules| merge(rules, collapse_key.as_deref(), data.as_deref())).transpose()?;
         Ok(Self {
             event_id: fields.optional("eventId")?,
             event_type: event_type(fields.required("type")?)?,
-            data: fields.optional("data")?,
+            data,
             target,
             except,
             ttl: ttl(fields.optional("ttlMs")?)?,
-            collapse_key: collapse_key(fields.optional("collapseKey")?)?,
+            collapse_key,
+            merge,
             urgency: if fields.optional("urgent")?.unwrap_or(false) { Urgency::Urgent } else { Urgency::Normal },
         })
     }
@@ -214,6 +218,22 @@ fn collapse_key(key: Option<String>) -> Result<Option<String>, Fault> {
     key.map(|key| short_text(key, "collapseKey", limits::COLLAPSE_KEY_CHARS_MAX)).transpose()
 }
 
+/// Reads `merge`. What is made of the data must fit where the data does.
+fn merge(rules: &RawValue, collapse_key: Option<&str>, data: Option<&RawValue>) -> Result<MergeRules, Fault> {
+    let rules = MergeRules::parse(rules.get()).map_err(|words| Fault::invalid(format!("`merge` {words}")))?;
+    if collapse_key.is_none() {
+        return Err(Fault::invalid("`merge` needs a `collapseKey`: without one nothing is merged"));
+    }
+    let data = data.map(RawValue::get).filter(|data| data.starts_with('{'));
+    let data = data.ok_or_else(|| Fault::invalid("`merge` needs an object as `data`"))?;
+    let bytes = stored_bytes(data).map_err(|words| Fault::invalid(format!("`data` {words}")))?;
+    if bytes + rules.room() > limits::EVENT_DATA_BYTES_MAX {
+        let words = format!("`data` must leave {} of {} bytes for what `merge` makes of it", rules.room(), limits::EVENT_DATA_BYTES_MAX);
+        return Err(Fault::invalid(words));
+    }
+    Ok(rules)
+}
+
 fn ttl(ms: Option<u64>) -> Result<Duration, Fault> {
     let ms = ms.unwrap_or(limits::EVENT_TTL_MS);
     if (limits::EVENT_TTL_MS_MIN..=limits::EVENT_TTL_MS_MAX).contains(&ms) {
@@ -311,11 +331,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused_and_not_passed_over() {
-        for merge in [r#""sum""#, r#"{"count":"sum"}"#, "1"] {
-            assert_eq!(with(&format!(r#","merge":{merge}"#)).unwrap_err().code, Code::Invalid, "{merge}");
+    fn merging_needs_rules_a_key_and_an_object_with_room() {
+        let event = |merge: &str, data: &str, more: &str| with(&format!(r#","merge":{merge},"data":{data}{more}"#));
+        let (rules, key) = (r#"{"n":"count"}"#, r#","collapseKey":"k""#);
+        assert!(event(rules, "{}", key).unwrap().merge.is_some() && event("null", "7", "").unwrap().merge.is_none());
+        for merge in [r#""sum""#, "1", "[]", "{}", r#"{"n":"max"}"#, r#"{"n":1}"#] {
+            assert_eq!(event(merge, "{}", key).unwrap_err().code, Code::Invalid, "{merge}");
         }
-        assert!(with(r#","merge":null"#).is_ok());
+        assert!(event(rules, "{}", "").unwrap_err().message.contains("collapseKey"));
+        for data in ["null", "7", "[]", "\"{}\""] {
+            assert!(event(rules, data, key).unwrap_err().message.contains("an object"), "{data}");
+        }
+        let full = |bytes: usize| event(rules, &format!(r#"{{"d":"{}"}}"#, "d".repeat(bytes - 8)), key);
+        let room = limits::EVENT_DATA_BYTES_MAX - 64 - 2 * 3;
+        assert!(full(room).is_ok() && full(room + 1).unwrap_err().message.contains("leave 70 of 8192"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{Purpose, Refusal, Service};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Writing};
 use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, Page, PageRow, Profile, RowState, UserId};
 use crate::protocol::client::{AckRequest, RejectRequest};
-use crate::store::{self, Inbox, PageRequest, Place};
+use crate::store::{self, Inbox, PageRead, PageRequest, Place};
 
 /// Rows acked in one go for an `upTo`.
 const ACK_PAGE: u16 = 500;
@@ -41,6 +41,7 @@ impl Service {
     /// Reads a page for a session once `room` has ended. However long the database is away, the session gets its page.
     pub fn page<R: Future<Output = ()> + Send + 'static>(&self, query: PageQuery, room: R) -> impl Future<Output = Page> + Send + use<R> {
         let (store, admission, metrics) = (self.store.clone(), self.admission.clone(), Arc::clone(&self.metrics));
+        let notifier = self.notifier.clone();
         async move {
             // A window of large messages would otherwise be read into memory for a client that takes nothing.
             room.await;
@@ -52,10 +53,13 @@ impl Service {
                     let _admission = admission.admit(purpose, Some(user.external.clone())).await;
                     // Boxed, as what is rare below: what it needs is there only while it runs. When many clients come at once
                     // thousands of these wait to be admitted.
-                    Box::pin(store.page(request, user.user, class, after, limit)).await
+                    Box::pin(store.take_and_read(request, user.user, class, after, limit)).await
                 };
                 match read {
-                    Ok(page) => {
+                    Ok(PageRead { page, superseded }) => {
+                        if superseded {
+                            notifier.rows_ended(user.user);
+                        }
                         metrics.unreadable_rows.inc_by(page.unreadable_rows());
                         return page;
                     }
@@ -155,7 +159,10 @@ impl Service {
             let mut place = self.low_watermark(caller.user, class).await?.max(after);
             loop {
                 self.metrics.page_read(class);
-                let page = self.store.page(PageRequest::Poll, caller.user, class, place, limit).await?;
+                let PageRead { page, superseded } = self.store.take_and_read(PageRequest::Poll, caller.user, class, place, limit).await?;
+                if superseded {
+                    self.notifier.rows_ended(caller.user);
+                }
                 self.metrics.unreadable_rows.inc_by(page.unreadable_rows());
                 // Of a page that is nothing but gaps the client would have no number to go on from.
                 match page.rows.last() {

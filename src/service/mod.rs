@@ -31,6 +31,7 @@ mod budget;
 mod fallback_poll;
 mod feed_wakes;
 mod low_watermark;
+mod take_ahead;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use budget::{Budget, points_of_bytes};
@@ -69,6 +70,7 @@ use events::PublishQueue;
 use fallback_poll::FallbackPoll;
 use feed_wakes::FeedWakes;
 use low_watermark::LowWatermarks;
+use take_ahead::TakesAhead;
 
 /// A request waits so long for what its user owes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -121,6 +123,7 @@ pub struct Service {
     low_watermarks: LowWatermarks,
     events: PublishQueue,
     recall_window: Duration,
+    takes_ahead: TakesAhead,
     tasks: TaskTracker,
 }
 
@@ -150,6 +153,7 @@ impl Service {
             low_watermarks,
             events: PublishQueue::default(),
             recall_window: settings.recall_window,
+            takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),
         }
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::feeds::{numbers, setting};
 use super::row_states::gap_reason;
 use super::{Error, Result, Store, enums};
-use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MessageId, Status, UserId, limits};
+use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MergeRules, MessageId, Status, UserId, limits};
 
 /// Rows of listed users that one transaction writes. It holds the stream of all events to listed users meanwhile.
 pub const ROWS_AT_ONCE: usize = 500;
@@ -33,8 +33,10 @@ pub struct EventRequest {
     pub except: Vec<UserId>,
     /// The time from its acceptance on after which it is delivered no more.
     pub ttl: Duration,
-    /// The newest event of a key takes the place of those of a feed that wait. For events to listed users it is kept, and changes nothing.
+    /// The newest event of a key takes the place of those that wait: of a feed, or, whoever published them, of events to listed users.
     pub collapse_key: Option<String>,
+    /// What is made of its data where it takes the place of others. Needs a collapse key.
+    pub merge: Option<MergeRules>,
     /// It goes to inboxes of the class [`Class::Alert`], else [`Class::Event`].
     pub urgent: bool,
     /// The publisher may publish to every feed, to everyone and to listed users. Else only to feeds whose publisher it is.
@@ -63,6 +65,8 @@ pub enum EventOutcome {
         woken: Vec<UserId>,
         /// The stream of a feed, or of everyone, whose followers are to be woken. None: it has listed users.
         stream: Option<ChatId>,
+        /// Listed users of whom something that waited was superseded, by this event or by another one of the same call.
+        superseded: Vec<UserId>,
     },
     /// The same publisher's event of this id was there.
     Duplicate {
@@ -213,7 +217,8 @@ impl Store {
             &columns.excepted.places,
             &columns.excepted.users,
             i32::try_from(ROWS_AT_ONCE).unwrap_or(i32::MAX),
-            setting(limits::EVENTS_PER_USER_MAX)
+            setting(limits::EVENTS_PER_USER_MAX),
+            &columns.merges as &[Option<String>]
         );
         let answer = answer.fetch_one(self.database()).await?;
         let words = answer.outcomes.unwrap_or_default();
@@ -228,6 +233,13 @@ impl Store {
             if let Some(EventOutcome::Accepted { woken, .. }) = row {
                 woken.push(UserId(user));
             }
+        }
+        let last = outcomes.iter_mut().rev().find_map(|outcome| match outcome {
+            EventOutcome::Accepted { superseded, .. } => Some(superseded),
+            _ => None,
+        });
+        if let Some(superseded) = last {
+            superseded.extend(answer.superseded.unwrap_or_default().into_iter().map(UserId));
         }
         Ok(outcomes)
     }
@@ -302,6 +314,7 @@ struct Columns {
     data: Vec<Option<String>>,
     ttls_ms: Vec<i64>,
     keys: Vec<Option<String>>,
+    merges: Vec<Option<String>>,
     classes: Vec<enums::Class>,
     feeds: Vec<Option<Uuid>>,
     may_publish_anywhere: Vec<bool>,
@@ -320,6 +333,7 @@ impl Columns {
             let ttl_ms = u64::try_from(item.ttl.as_millis()).unwrap_or(u64::MAX).min(limits::EVENT_TTL_MS_MAX);
             columns.ttls_ms.push(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
             columns.keys.push(item.collapse_key.clone());
+            columns.merges.push(item.merge.as_ref().map(MergeRules::to_json));
             columns.classes.push(if item.urgent { enums::Class::Alert } else { enums::Class::Event });
             columns.feeds.push(item.feed().map(|feed| feed.0));
             columns.may_publish_anywhere.push(item.may_publish_anywhere);
@@ -332,7 +346,9 @@ impl Columns {
 
 fn outcome(word: &str, accepted_at: OffsetDateTime, first: Option<OffsetDateTime>, stream: Option<Uuid>) -> Result<EventOutcome> {
     match word {
-        "accepted" => Ok(EventOutcome::Accepted { created_at: accepted_at, woken: Vec::new(), stream: stream.map(ChatId) }),
+        "accepted" => {
+            Ok(EventOutcome::Accepted { created_at: accepted_at, woken: Vec::new(), stream: stream.map(ChatId), superseded: Vec::new() })
+        }
         "duplicate" => Ok(EventOutcome::Duplicate { created_at: first.unwrap_or(accepted_at) }),
         "conflict" => Ok(EventOutcome::Conflict),
         "not_found" => Ok(EventOutcome::NotFound),

@@ -10,6 +10,8 @@ use crate::domain::{Class, UserId, limits};
 pub struct FannedOut {
     /// Inboxes in which something waits now that did not before.
     pub inboxes: Vec<(UserId, Class)>,
+    /// Users of whom something that waited was superseded by what was written.
+    pub superseded: Vec<UserId>,
     /// Rows that were taken from the list.
     pub rows: usize,
     /// The place at which the next page begins. None: this was the last one.
@@ -31,7 +33,8 @@ impl Store {
         let written = row.users.unwrap_or_default().into_iter().zip(row.classes.unwrap_or_default());
         let inboxes = written.map(|(user, class)| (UserId(user), Class::from(class))).collect();
         let next = row.next_user.zip(row.next_class).map(|(user, class)| (UserId(user), class.into()));
-        Ok(FannedOut { inboxes, rows: usize::try_from(row.rows_done).unwrap_or_default(), next })
+        let superseded = row.superseded.unwrap_or_default().into_iter().map(UserId).collect();
+        Ok(FannedOut { inboxes, superseded, rows: usize::try_from(row.rows_done).unwrap_or_default(), next })
     }
 
     /// The number of rows of listed users that are still to be written, counted up to 10,000.

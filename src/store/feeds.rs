@@ -53,6 +53,8 @@ pub struct Taken {
     pub numbers: u32,
     /// There may be more to take.
     pub more: bool,
+    /// Rows that waited have ended: newer events of their collapse keys came.
+    pub superseded: bool,
 }
 
 impl Store {
@@ -171,7 +173,7 @@ impl Store {
         let max = setting(limits::EVENTS_PER_USER_MAX);
         let asked = sqlx::query_file!("src/store/sql/take.sql", user.0, enums::Class::from(class) as enums::Class, i32::from(limit), max);
         let row = asked.fetch_one(self.database()).await?;
-        Ok(Taken { numbers: u32::try_from(row.numbers).unwrap_or_default(), more: row.more })
+        Ok(Taken { numbers: u32::try_from(row.numbers).unwrap_or_default(), more: row.more, superseded: row.superseded })
     }
 }
 

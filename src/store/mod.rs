@@ -71,7 +71,7 @@ pub use marks_cursor::MarksCursor;
 pub use membership::{Adding, EndedPart, Joined, Left, NotAllowed, Unfinished, UnknownUsers};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
-pub use pages::PageRequest;
+pub use pages::{PageRead, PageRequest};
 pub use people::{Known, SignedIn, WatchedUser};
 pub use recalls::{RECIPIENTS_AT_ONCE, RecallPart, RecalledRow, TakenBack};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};

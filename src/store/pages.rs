@@ -8,10 +8,14 @@ use time::OffsetDateTime;
 use tracing::error;
 use uuid::Uuid;
 
+use super::feeds::Taken;
 use super::row_states::gap_reason;
 use super::rows::{MessageRow, Senders};
 use super::{Error, GuardedPool, Result, Store, enums};
-use crate::domain::{Class, Envelope, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, Page, PageRow, Status, UserId, limits};
+use crate::domain::{
+    Class, Envelope, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, MergeRules, MergedEvent, MessageId, Page, PageRow, Status,
+    UserId, limits,
+};
 
 /// The count of numbers of an inbox that one statement looks at. Most of them may have ended long ago.
 const NUMBERS_MAX: i64 = 50_000;
@@ -28,6 +32,15 @@ pub enum PageRequest {
     Everything,
     /// Rows that wait and nothing else.
     Poll,
+}
+
+/// A page, and what became of an inbox when it was read.
+#[derive(Debug, Clone)]
+pub struct PageRead {
+    /// The page.
+    pub page: Page,
+    /// Events became rows, and rows that waited ended for them: a session may hold some of these.
+    pub superseded: bool,
 }
 
 /// The part of an inbox that one statement reads.
@@ -55,12 +68,20 @@ impl Store {
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Failed`]: a defect.
     pub async fn page(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<Page> {
+        Ok(self.take_and_read(request, user, class, after, limit).await?.page)
+    }
+
+    /// As [`Self::page`], and says whether rows have ended for those that were made.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub async fn take_and_read(&self, request: PageRequest, user: UserId, class: Class, after: InboxSeq, limit: u16) -> Result<PageRead> {
         // A client may name any number.
         let after = after.min(InboxSeq(i64::MAX - NUMBERS_MAX));
-        let (more, held) = match self.take_before(user, class, limit).await {
-            Ok(more) => (more, None),
+        let (taken, held) = match self.take_up_to(user, class, limit).await {
+            Ok(taken) => (taken, None),
             // A row that has its number comes, whoever holds the inbox.
-            Err(Error::Held(cause)) => (true, Some(cause)),
+            Err(Error::Held(cause)) => (Taken { numbers: 0, more: true, superseded: false }, Some(cause)),
             Err(cause) => return Err(cause),
         };
         let mut part = Part { request, user, class, after, limit };
@@ -88,25 +109,29 @@ impl Store {
         };
         match held {
             Some(cause) if rows.is_empty() => Err(Error::Held(cause)),
-            Some(_) | None => Ok(Page { class, after, rows: joined(rows), is_last: is_last && !more, last_seq }),
+            Some(_) | None => {
+                let page = Page { class, after, rows: joined(rows), is_last: is_last && !taken.more, last_seq };
+                Ok(PageRead { page, superseded: taken.superseded })
+            }
         }
     }
 
-    /// Makes as many rows of what is new in feeds as a page holds. True: there is more.
-    async fn take_before(&self, user: UserId, class: Class, limit: u16) -> Result<bool> {
-        let mut left = u32::from(limit);
-        if class == Class::Chat {
-            return Ok(false);
-        }
+    /// Makes rows of what is new in feeds, so many numbers of them, a page of 50 at a time. Of [`Class::Chat`] there are none.
+    ///
+    /// # Errors
+    /// As [`Self::page`]. What was made before stays.
+    pub async fn take_up_to(&self, user: UserId, class: Class, limit: u16) -> Result<Taken> {
+        let limit = u32::from(limit);
+        let mut all = Taken { numbers: 0, more: class != Class::Chat, superseded: false };
         for _ in 0..TAKES_MAX {
-            let rows = u16::try_from(left).unwrap_or(u16::MAX).min(limits::PAGE_ROWS);
-            let taken = self.take(user, class, rows).await?;
-            left = left.saturating_sub(taken.numbers);
-            if !taken.more || left == 0 {
-                return Ok(taken.more);
+            if !all.more || all.numbers >= limit {
+                break;
             }
+            let rows = u16::try_from(limit - all.numbers).unwrap_or(u16::MAX).min(limits::PAGE_ROWS);
+            let taken = self.take(user, class, rows).await?;
+            all = Taken { numbers: all.numbers + taken.numbers, more: taken.more, superseded: all.superseded | taken.superseded };
         }
-        Ok(true)
+        Ok(all)
     }
 
     /// The entries of a part, ascending, and the inbox's `last_seq` and `purged_seq`.
@@ -120,8 +145,53 @@ impl Store {
         rows.sort_unstable_by_key(|row| row.seq);
         let first = rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
         let (last_seq, purged_seq) = (InboxSeq(first.last_seq), InboxSeq(first.purged_seq));
-        let listed = rows.into_iter().filter_map(|row| Some((InboxSeq(row.seq?), row.into_entry(part.class, senders))));
-        Ok((last_seq, purged_seq, listed.collect()))
+        let mut listed = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let Some(seq) = row.seq else { continue };
+            // Boxed, since it is rare.
+            let merged = match row.merge.take() {
+                Some(rules) if row.ended.is_none() => Box::pin(self.merge_into(part.user, &mut row, &rules)).await?,
+                Some(_) | None => None,
+            };
+            listed.push((InboxSeq(seq), row.into_entry(part.class, merged, senders)));
+        }
+        Ok((last_seq, purged_seq, listed))
+    }
+
+    /// Puts the data of all events that a row stands for into it. Returns their number, with its own.
+    async fn merge_into(&self, user: UserId, row: &mut RawRow, rules: &str) -> Result<Option<u32>> {
+        let Some(message) = row.message_id else { return Ok(None) };
+        let older = match row.is_merged {
+            Some(true) => self.merged_events(user, MessageId(message)).await,
+            Some(false) | None => Ok(Vec::new()),
+        };
+        let older = match older {
+            Ok(older) => older,
+            Err(cause) if cause.may_be_of_one_row() => {
+                error!(message.id = %message, user.number = user.0, ?cause, "the events that one stands for cannot be read; it comes without their data");
+                Vec::new()
+            }
+            Err(cause) => return Err(cause),
+        };
+        match MergeRules::parse(rules) {
+            Ok(rules) => {
+                let (data, merged) = rules.merge(row.metadata.as_deref(), &older);
+                row.metadata = Some(data);
+                Ok(Some(merged))
+            }
+            Err(cause) => {
+                error!(message.id = %message, %cause, "the rules by which an event merges cannot be read");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The events that a user's row stands for beside its own, newest first.
+    async fn merged_events(&self, user: UserId, message: MessageId) -> Result<Vec<MergedEvent>> {
+        let (events_max, bytes_max) = (i64::from(limits::MERGED_EVENTS_MAX - 1), i64::from(limits::MERGED_BYTES_MAX));
+        let rows =
+            sqlx::query_file!("src/store/sql/merged.sql", message.0, user.0, events_max, bytes_max).fetch_all(self.database()).await?;
+        Ok(rows.into_iter().map(|row| MergedEvent { data: row.data, merges: row.merges, had_expired: row.had_expired }).collect())
     }
 
     /// The same where some row cannot be read: first what stands where, then each by itself.
@@ -177,6 +247,10 @@ struct RawRow {
     from_feed_seq: Option<i64>,
     to_feed_seq: Option<i64>,
     feed_count: Option<i64>,
+    /// What is made of its data together with that of others; None: it stands for itself.
+    merge: Option<String>,
+    /// The row stands for others too.
+    is_merged: Option<bool>,
 }
 
 async fn read_rows(database: GuardedPool<'_>, part: Part) -> Result<Vec<RawRow>> {
@@ -267,12 +341,12 @@ impl Entry {
 }
 
 impl RawRow {
-    fn into_entry(self, class: Class, senders: &mut Senders) -> Entry {
+    fn into_entry(self, class: Class, merged: Option<u32>, senders: &mut Senders) -> Entry {
         let status = self.status.map(Status::from);
         match (gap_reason(status, self.ended.as_deref()), status) {
             _ if self.is_unreadable => Entry::Gap(GapReason::Unreadable, None),
             (Some(reason), _) => Entry::Gap(reason, self.feed_range()),
-            (None, Some(status)) => self.into_envelope(status, class, senders),
+            (None, Some(status)) => self.into_envelope(status, class, merged, senders),
             (None, None) => Entry::Gap(GapReason::Purged, None),
         }
     }
@@ -282,13 +356,13 @@ impl RawRow {
         Some(FeedRange { feed: FeedId(self.feed_id?), from, to, count: self.feed_count? })
     }
 
-    fn into_envelope(self, status: Status, class: Class, senders: &mut Senders) -> Entry {
+    fn into_envelope(self, status: Status, class: Class, merged: Option<u32>, senders: &mut Senders) -> Entry {
         let (seq, id) = (InboxSeq(self.seq.unwrap_or_default()), self.message_id);
         let feed = self.feed_id.zip(self.chat_seq).map(|(feed, seq)| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seq) });
         let attempts = self.attempts.and_then(|attempts| u16::try_from(attempts).ok()).unwrap_or_default();
         match self.into_message_row().into_message(senders) {
             Ok(Some(message)) => {
-                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message), feed }))
+                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message), feed, merged }))
             }
             // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
             Ok(None) => Entry::Gap(GapReason::Purged, None),

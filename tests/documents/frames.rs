@@ -60,8 +60,15 @@ fn frame<E: Shape>(id: &str, data: &E) -> Value {
 
 /// One frame of every shape that the service sends.
 pub fn of_the_service() -> Vec<Value> {
-    let envelope =
-        Envelope { class: Class::Chat, inbox_seq: InboxSeq(1), status: Status::Sent, attempts: 0, message: message(), feed: None };
+    let envelope = Envelope {
+        class: Class::Chat,
+        inbox_seq: InboxSeq(1),
+        status: Status::Sent,
+        attempts: 0,
+        message: message(),
+        feed: None,
+        merged: None,
+    };
     let mut frames = vec![
         serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
         serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
@@ -106,8 +113,9 @@ fn frames_of_feeds() -> Vec<Value> {
         attempts: 0,
         message: Arc::new(event),
         feed: Some(FeedPlace { feed, seq: FeedSeq(41) }),
+        merged: Some(3),
     };
-    let listed = Envelope { class: Class::Alert, inbox_seq: InboxSeq(1), feed: None, ..of_feed.clone() };
+    let listed = Envelope { class: Class::Alert, inbox_seq: InboxSeq(1), feed: None, merged: None, ..of_feed.clone() };
     let range = FeedRange { feed, from: FeedSeq(38), to: FeedSeq(40), count: 3 };
     vec![
         serde_json::from_str(&event_frame(&of_feed, 1)).unwrap(),

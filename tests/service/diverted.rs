@@ -85,7 +85,7 @@ const CALLS: [&str; 38] = [
     "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'here', 8000)",
     "select restante_release_job('a new one', '00000000-0000-0000-0000-00000000000a', 1)",
     "begin; select restante_make_feed('alice', 'news', null, '00000000-0000-0000-0000-0000000000fe'), restante_follow('00000000-0000-0000-0000-0000000000fe', '{bob}'); commit",
-    "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}'); commit",
+    "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}', p_collapse_key => 'key', p_merge => '{\"n\": \"count\"}'); commit",
     "select restante_take($user, 'event', 50, 1000)",
     "select restante_fan_out(0, 'chat', 10, 1000)",
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
@@ -137,7 +137,7 @@ async fn what_a_session_puts_in_the_way_of_a_function_gets_nothing_of_what_it_wr
 }
 
 /// Functions that lock or update and need not ask, and why.
-const NEED_NOT_ASK: [(&str, &str); 12] = [
+const NEED_NOT_ASK: [(&str, &str); 13] = [
     ("guard_the_status", "a trigger: it reads the row that was updated"),
     ("restante_lock_marks", "called by those that ask, and reads nothing"),
     ("restante_exact_marks", "called by those that ask"),
@@ -148,7 +148,8 @@ const NEED_NOT_ASK: [(&str, &str); 12] = [
     ("restante_leave", "its row is its own too"),
     ("restante_users", "locks nothing: a user it cannot see is a conflict, which ends such a transaction"),
     ("restante_cap", "called by those that ask"),
-    ("restante_supersede", "called by those that ask"),
+    ("restante_collapse", "called by those that ask"),
+    ("restante_note_merged", "called by those that ask"),
     ("restante_presence_lock", "called by those that ask, and reads nothing"),
 ];
 

@@ -1,5 +1,7 @@
 //! Receiving alerts and events: their frames, their acks, their windows, and who is woken.
 
+mod collapsing;
+mod merging;
 mod wakes;
 
 use serde_json::{Value, json};

@@ -210,17 +210,22 @@ fn direct_chats(Known { user, .. }: &Known) -> String {
 /// The calls of feeds: one that is new, with a follower, and what is left to be written.
 fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
     let feed = "0fffffff-0000-0000-0000-000000000001";
+    let keyed = format!(
+        "select restante_publish('{name}', 'x', '{{}}', array['user-40', 'user-50'], p_collapse_key => 'key', p_urgent => true, p_merge => '{{\"n\": \"count\"}}') from generate_series(1, 2)"
+    );
     vec![
         format!("select restante_make_feed('{name}', 'title', array['user-35'], '{feed}')"),
         format!("select restante_set_publishers('{feed}', {user}, false, array[{user}], array[7]::bigint[], 500)"),
         format!("select restante_follow('{feed}', array['user-40', 'user-41'])"),
         format!(
-            "select restante_publish('{name}', 'x', '{{}}', p_feed => '{feed}', p_except => array['user-41'], p_collapse_key => 'key')"
+            "select restante_publish('{name}', 'x', '{{}}', p_feed => '{feed}', p_except => array['user-41'], p_collapse_key => 'key', p_merge => '{{\"n\": \"count\"}}')"
         ),
         format!(
             "select restante_publish('{name}', 'x', '{{}}'), restante_publish('{name}', 'x', '{{}}', array['user-40', 'user-41', 'user-50'])"
         ),
         "set constraints all immediate".to_owned(),
+        format!("set constraints all deferred; {keyed}; set constraints all immediate"),
+        format!("set constraints all deferred; {keyed}; set constraints all immediate"),
         format!("select count(*) from restante_count_untaken({user}, 'event', 1001)"),
         "select numbers from users u, restante_take(u.id, 'event', 50, 1000) where u.external_id = 'user-40'".to_owned(),
         format!("select numbers from restante_take({user}, 'event', 50, 1)"),

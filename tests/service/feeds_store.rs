@@ -1,7 +1,8 @@
 //! Feeds in the store: what is published once becomes rows of those who follow, once, in order and without a hole, whatever else is
 //! under way. In reading order: `taking` (pages make rows), `ends` (what ends before it is a row), `listed` (events to listed users),
-//! `races` (all of it at once), `from_sql`.
+//! `collapsing` (the newest of a key), `races` (all of it at once), `from_sql`.
 
+mod collapsing;
 mod ends;
 mod from_sql;
 mod listed;
@@ -124,6 +125,7 @@ fn event(event_type: &str, to: EventTarget) -> EventRequest {
         except: Vec::new(),
         ttl: Duration::from_secs(86_400),
         collapse_key: None,
+        merge: None,
         urgent: false,
         may_publish_anywhere: true,
     }

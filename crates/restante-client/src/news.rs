@@ -170,6 +170,9 @@ pub struct FeedEvent {
     /// Its number in the feed, per class.
     #[serde(default)]
     pub feed_seq: Option<FeedSeq>,
+    /// The number of events whose data it has; none: it does not merge.
+    #[serde(default)]
+    pub merged: Option<u32>,
     /// 1 for the first emission that the service knows of.
     pub attempt: u16,
     /// When it was stored (RFC 3339).

@@ -99,9 +99,10 @@ impl Service {
     /// Wakes those for whom an event waits that has just been stored.
     fn accepted(&self, request: &EventRequest, outcome: EventOutcome) -> Answer {
         match outcome {
-            EventOutcome::Accepted { created_at, woken, stream } => {
+            EventOutcome::Accepted { created_at, woken, stream, superseded } => {
                 let class = if request.urgent { Class::Alert } else { Class::Event };
                 self.notifier.wake_each(woken, class);
+                superseded.into_iter().for_each(|user| self.notifier.rows_ended(user));
                 stream.into_iter().for_each(|stream| self.notifier.feed_moved(stream));
                 Ok(Published { created_at, is_duplicate: false })
             }
@@ -153,6 +154,7 @@ fn request_of(event: &Queued, known: &HashMap<ExternalId, UserId>) -> EventReque
         except,
         ttl: request.ttl,
         collapse_key: request.collapse_key.clone(),
+        merge: request.merge.clone(),
         urgent: request.urgency == Urgency::Urgent,
         may_publish_anywhere: event.right == PublishRight::Anywhere,
     }

@@ -149,6 +149,7 @@ mod tests {
             except: Vec::new(),
             ttl: Duration::from_secs(1),
             collapse_key: None,
+            merge: None,
             urgency: Urgency::Normal,
         };
         let (answer, answered) = oneshot::channel();

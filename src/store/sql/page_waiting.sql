@@ -6,16 +6,17 @@ select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?"
        m.metadata::text as "metadata?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",
        u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?", false as "is_unreadable!",
-       coalesce(s.feed_id, f.feed_id) as "feed_id?", s.from_feed_seq as "from_feed_seq?", s.to_feed_seq as "to_feed_seq?", s.count as "feed_count?"
+       coalesce(s.feed_id, f.feed_id) as "feed_id?", s.from_feed_seq as "from_feed_seq?", s.to_feed_seq as "to_feed_seq?", s.count as "feed_count?",
+       m.merge::text as "merge?", s.is_merged as "is_merged?"
 from (select x.last_seq, x.purged_seq from inboxes x where x.user_id = $1 and x.class = $2 order by x.step desc limit 1) i
 left join lateral (
-  (select r.seq, r.message_id, r.status, r.attempts, r.ended, null::uuid as feed_id, null::bigint as from_feed_seq, null::bigint as to_feed_seq, null::bigint as count
+  (select r.seq, r.message_id, r.status, r.attempts, r.ended, null::uuid as feed_id, null::bigint as from_feed_seq, null::bigint as to_feed_seq, null::bigint as count, r.merged_after is not null as is_merged
    from message_status r
    where r.user_id = $1 and r.class = $2 and r.seq > $3 and r.seq <= $5 and r.status in ('sent', 'failed', 'expired')
    order by r.seq
    limit $4)
   union all
-  (select g.seq, null, null, null, g.reason, g.feed_id, g.from_feed_seq, g.to_feed_seq, g.count
+  (select g.seq, null, null, null, g.reason, g.feed_id, g.from_feed_seq, g.to_feed_seq, g.count, false
    from inbox_gaps g
    where $2 <> 'chat'::inbox_class and g.user_id = $1 and g.class = $2 and g.seq > $3 and g.seq <= $5 and g.feed_id is not null
    order by g.seq

@@ -38,6 +38,7 @@ const VALUES: &[(&str, &str)] = &[
     ("epoch", ""),
     ("event", "'{one}'"),
     ("event_rows", "'{one}', 10001"),
+    ("merged", "'{one}', {user}, 1000, 1000000"),
     ("fan_out", "0, 'chat', 500, 1000"),
     ("fan_out_waiting", ""),
     ("feed", "{user}, '00000000-0000-0000-0000-000000000001'"),
@@ -50,7 +51,7 @@ const VALUES: &[(&str, &str)] = &[
     (
         "publish",
         "array[gen_random_uuid()], array[{user}], array['x'], array['{}'], array[1000], array[null], array['event']::inbox_class[], \
-         array[null]::uuid[], array[true], array[1], array[{user}], array[1], array[{user}], 500, 1000",
+         array[null]::uuid[], array[true], array[1], array[{user}], array[1], array[{user}], 500, 1000, array[null]",
     ),
     ("set_publishers", "'00000000-0000-0000-0000-000000000001', {user}, false, array[{user}], array[{user}], 500"),
     ("take_back", "'{one}', {user}, '1 hour'"),

@@ -205,7 +205,7 @@ async fn each_event_has_an_outcome_and_one_that_is_refused_leaves_nothing() {
     let word = |outcome: &EventOutcome| format!("{outcome:?}").split([' ', '{']).next().unwrap().to_owned();
     let words: Vec<String> = outcomes.iter().map(word).collect();
     assert_eq!(words, ["Accepted", "Forbidden", "Forbidden", "NotFound", "NotFound", "Forbidden", "TooLate", "Duplicate"]);
-    let (EventOutcome::Accepted { created_at, stream, woken }, EventOutcome::Duplicate { created_at: first_time }) =
+    let (EventOutcome::Accepted { created_at, stream, woken, .. }, EventOutcome::Duplicate { created_at: first_time }) =
         (&outcomes[0], &outcomes[7])
     else {
         panic!("{outcomes:?}")

@@ -62,6 +62,7 @@ async fn what_is_no_event_is_invalid_at_every_door() {
         event[name] = value;
         event
     };
+    let merge = |rules: Value, data: Value| json!({"type": "t", "to": everyone, "collapseKey": "k", "merge": rules, "data": data});
     let names = |count: usize| (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>();
     let tries = [
         ("no type", json!({"to": everyone})),
@@ -86,7 +87,19 @@ async fn what_is_no_event_is_invalid_at_every_door() {
         ("an empty key", with("collapseKey", json!(""))),
         ("a long key", with("collapseKey", json!("k".repeat(129)))),
         ("urgent as text", with("urgent", json!("yes"))),
-        ("merge of text", with("merge", json!("text"))),
+        ("merge of text", merge(json!("text"), json!({}))),
+        ("merge of a list", merge(json!(["n"]), json!({}))),
+        ("merge of nothing", merge(json!({}), json!({}))),
+        ("an unknown operation", merge(json!({"n": "max"}), json!({}))),
+        ("an operation that is none", merge(json!({"n": {"sum": 1}}), json!({}))),
+        (
+            "merge of 21 members",
+            merge((0..21).map(|n| (format!("m{n}"), json!("sum"))).collect::<serde_json::Map<_, _>>().into(), json!({})),
+        ),
+        ("merge without a key", with("merge", json!({"n": "count"}))),
+        ("merge of no object", merge(json!({"n": "count"}), json!([1]))),
+        ("merge without data", merge(json!({"n": "count"}), json!(null))),
+        ("merge without room", merge(json!({"n": "count"}), json!({"d": "d".repeat(8_150)}))),
         ("an id that is none", with("eventId", json!("7"))),
     ];
     expect_refused(&node, &pool, &tries, "invalid").await;

@@ -76,6 +76,8 @@ pub struct Envelope {
     pub message: Arc<Message>,
     /// For an event of a feed: its place there. None: a message of a chat, or an event to listed users.
     pub feed: Option<FeedPlace>,
+    /// For an event that merges: the number of events that it stands for, with itself; the message has the data of all of them.
+    pub merged: Option<u32>,
 }
 
 impl Envelope {

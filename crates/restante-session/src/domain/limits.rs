@@ -72,6 +72,16 @@ pub const EVENT_TTL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 pub const EVENT_TTL_MS_MIN: u64 = 1_000;
 /// Characters of an event's collapse key.
 pub const COLLAPSE_KEY_CHARS_MAX: usize = 128;
+/// Members of its data that an event merges.
+pub const MERGE_MEMBERS_MAX: usize = 20;
+/// Characters of the name of a member that is merged.
+pub const MERGE_NAME_CHARS_MAX: usize = 64;
+/// Values of a union that are told.
+pub const MERGE_VALUES_MAX: usize = 10;
+/// Events that one event stands for, with itself; older ones are left out.
+pub const MERGED_EVENTS_MAX: u32 = 1_000;
+/// Bytes of data of the events that one event stands for; older ones are left out.
+pub const MERGED_BYTES_MAX: u32 = 1024 * 1024;
 /// Events that wait for a user in one class; the oldest ones beyond that end.
 pub const EVENTS_PER_USER_MAX: u32 = 1_000;
 /// Feeds that a user follows.

@@ -44,7 +44,7 @@ use database_clock::DatabaseClock;
 use deadlines::Liveness;
 use device::DeviceCursor;
 use fallback_poll::FallbackPoll;
-use inbox::{Inbox, Nudge};
+use inbox::{Inbox, Nudge, Supply};
 use marks::Marks;
 use output::Output;
 use progress::{Pace, Progress};
@@ -184,6 +184,14 @@ impl Session {
     /// Rows and gaps read ahead.
     pub fn buffered(&self, class: Class) -> usize {
         self.inboxes[class].buffer.len()
+    }
+
+    /// Something may wait, and no page that was asked for since will show it: the buffer is full, or an older page is being read.
+    pub fn is_behind(&self, class: Class) -> bool {
+        match self.inboxes[class].supply {
+            Supply::MayWait | Supply::Reading { nudge: Nudge::Woken, .. } => true,
+            Supply::Reading { nudge: Nudge::Quiet | Nudge::Offered(_), .. } | Supply::Live => false,
+        }
     }
 
     /// Acks on their way to the database.
