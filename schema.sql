@@ -1064,7 +1064,8 @@ CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_cou
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_now timestamptz := clock_timestamp();
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
 begin
   return (
     with streams as materialized (
@@ -1079,14 +1080,14 @@ begin
       from streams t
       cross join lateral (
         select count(*) as coming
-          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.seq from messages m
+          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.message_type, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
-         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
            and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 
-COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 CREATE FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -1493,10 +1494,13 @@ CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bi
     AS $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
 begin
   with streams as materialized (
-    select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
+    select s.chat_id, h.last_seq as head,
+           greatest(f.cursor_seq, c.purged_seq,
+                    h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after
       from followers f
       cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
@@ -1510,9 +1514,9 @@ begin
     select m.created_at as at
       from looked t
       cross join lateral (
-        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.seq from messages x
+        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.message_type, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
@@ -1534,7 +1538,7 @@ begin
                order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 
-COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
 
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -1648,7 +1652,8 @@ declare
   v_settled bigint[];
   v_of      integer[];     -- per row that is written: its inbox among these,
   v_seqs    bigint[];      -- … the number of its event in the stream,
-  v_ids     uuid[];        -- … the event; null: it was removed
+  v_events  uuid[];        -- … the event; null: it was removed
+  v_ids     uuid[];        -- … the same; null: it makes no row, since the recipient has muted its type, too
   v_numbers bigint[];      -- … the number in the inbox,
   v_is_over boolean[];     -- … and whether it has expired meanwhile
   v_count   bigint;
@@ -1677,16 +1682,21 @@ begin
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
     select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
-           case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
+           case when k.is_muted is null then m.id end as row_id,
+           case when m.id is not null and k.is_muted is null
+                then v_last[u.n] + count(m.id) filter (where k.is_muted is null) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.message_type from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (
+        select true as is_muted from preferences p where p.user_id = v_users[u.n] and m.message_type = any (p.muted_types) limit 1) k on true
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_is_over
+         array_agg(r.id order by r.n, r.seq), array_agg(r.row_id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq),
+         array_agg(r.is_over order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_is_over
     from rows r;
   if users is null then
     return;
@@ -1713,10 +1723,11 @@ begin
     raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
   end if;
   rows_done := v_count;
-  perform from (select distinct unnest(v_ids) as id order by 1) u
+  perform from (select distinct unnest(v_events) as id order by 1) u
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
-  update fan_outs f set waiting = f.waiting - u.rows
-    from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
+  update fan_outs f set waiting = f.waiting - u.rows, muted = f.muted + u.muted
+    from (select x.id, count(*) as rows, count(*) filter (where x.row_id is null) as muted
+            from (select unnest(v_events) as id, unnest(v_ids) as row_id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
@@ -1727,7 +1738,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
 end $$;
 
-COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one whose type the user has muted is not written. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
 
 CREATE TABLE message_status (
     user_id bigint NOT NULL,
@@ -1980,10 +1991,11 @@ CREATE FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text,
     AS $$
 begin
   return exists (
-    select from (select x.id, x.sender_id, x.expires_at from messages x
+    select from (select x.id, x.sender_id, x.expires_at, x.message_type from messages x
                   where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
      where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user));
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+       and not exists (select from preferences p where p.user_id = p_user and m.message_type = any (p.muted_types)));
 end $$;
 
 COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
@@ -2436,6 +2448,7 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
+  v_muted   integer[]; -- per listed user that has muted the type: the item
   v_numbers bigint[];  -- … and its number in the inbox; null: a job writes it
   v_inboxes tid[];     -- inboxes that are written to here,
   v_ends    bigint[];  -- … and their last numbers
@@ -2482,11 +2495,16 @@ begin
     from (select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(p_feeds) as feed, unnest(v_streams) as chat) u;
 
   -- Listed users, each once, in the order in which inboxes are locked.
-  select array_agg(q.ord order by q.user_id, q.class, q.ord), array_agg(q.user_id order by q.user_id, q.class, q.ord) into v_of, v_to
-    from (select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
+  select array_agg(q.ord order by q.user_id, q.class, q.ord) filter (where not q.is_muted),
+         array_agg(q.user_id order by q.user_id, q.class, q.ord) filter (where not q.is_muted), array_agg(q.ord) filter (where q.is_muted)
+    into v_of, v_to, v_muted
+    from (select l.ord, l.user_id, l.class,
+                 exists (select from preferences p where p.user_id = l.user_id and p_types[l.ord] = any (p.muted_types)) as is_muted
+            from (
+          select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
            where v_heads[x.ord] is not null and p_feeds[x.ord] is null and x.user_id <> p_publishers[x.ord]
           except all
-          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) q;
+          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) l) q;
   -- Their inboxes, the first ones, as far as nobody holds them and they are not full, and no earlier event waits for its row: what is listed
   -- in fan_out_recipients is written under the lock of the stream, and comes from an earlier statement.
   with locked as materialized (
@@ -2537,9 +2555,12 @@ begin
         cross join lateral (select x.id from items x where x.ord = e.ord and x.feed is not null limit 1) i
       returning 1
   ), fanned_out as (
-    insert into fan_outs (message_id, recipients, waiting)
-      select i.id, count(r.ord), count(r.ord) filter (where r.seq is null) from items i left join recipients r on r.ord = i.ord
-       where i.feed is null group by i.id
+    insert into fan_outs (message_id, recipients, waiting, muted)
+      select i.id, count(r.ord) + k.muted, count(r.ord) filter (where r.seq is null), k.muted
+        from items i
+        left join recipients r on r.ord = i.ord
+        cross join lateral (select count(*) as muted from unnest(v_muted) u (ord) where u.ord = i.ord) k
+       where i.feed is null group by i.id, k.muted
       returning 1
   ), left_over as (
     insert into fan_out_recipients (user_id, class, seq, message_id)
@@ -2562,7 +2583,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -2922,6 +2943,42 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
+
+CREATE FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) RETURNS text
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_types text[] := case when p_types is not null then array(select distinct unnest(p_types) order by 1) end;
+  v_chats uuid[] := case when p_chats is not null then array(select distinct unnest(p_chats) order by 1) end;
+begin
+  perform restante_needs_read_committed();
+  if exists (select from unnest(v_types) t (name) where t.name is null or char_length(t.name) not between 1 and 64)
+     or exists (select from unnest(v_chats) c (id) where c.id is null) then
+    return 'invalid';
+  elsif cardinality(v_types) > 100 or cardinality(v_chats) > 1000 then
+    return 'too_many';
+  -- One answer for a chat of others and for one that there is not. A member that has left is still listed.
+  elsif exists (select from unnest(v_chats) c (id)
+                 where not exists (select from chat_members m where m.chat_id = c.id and m.user_id = p_user)) then
+    return 'not_found';
+  end if;
+  insert into preferences as p (user_id, muted_types, muted_chats)
+    select p_user, coalesce(v_types, '{}'), coalesce(v_chats, '{}')
+     where cardinality(v_types) > 0 or cardinality(v_chats) > 0 or exists (select from preferences x where x.user_id = p_user)
+    on conflict on constraint a_user_has_preferences_once
+    do update set muted_types = coalesce(v_types, p.muted_types), muted_chats = coalesce(v_chats, p.muted_chats);
+  delete from preferences p where p.user_id = p_user and p.muted_types = '{}' and p.muted_chats = '{}';
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) IS 'Sets the types of events and the chats that a user has muted; a list that is null stays as it is. Else nothing is done: invalid (a type has 1 to 64 characters), too_many (100 types, 1,000 chats), not_found: the user never was a member of one of the chats, or there is no such chat.';
 
 CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, ended text, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
@@ -3339,6 +3396,33 @@ end $_$;
 
 COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
 
+CREATE FUNCTION restante_set_preferences(p_user text, p_muted_types text[] DEFAULT NULL::text[], p_muted_chats uuid[] DEFAULT NULL::uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user bigint;
+begin
+  perform restante_needs_read_committed();
+  if p_user is null then
+    raise exception 'preferences need a user' using errcode = 'null_value_not_allowed';
+  end if;
+  select u.id into v_user from restante_users(array[p_user]) u;
+  case restante_put_preferences(v_user, p_muted_types, p_muted_chats)
+    when 'done' then null;
+    when 'invalid' then raise exception 'a type has 1 to 64 characters, and nothing that is muted is null' using errcode = 'invalid_parameter_value';
+    when 'too_many' then raise exception 'a user may mute at most 100 types and 1000 chats' using errcode = 'program_limit_exceeded';
+    else raise exception 'a user may mute chats in which it is or was a member' using errcode = 'no_data_found';
+  end case;
+  -- The user's sessions remember what is muted, and read it together with the marks.
+  perform restante_check_marks(array[v_user]);
+end $$;
+
+COMMENT ON FUNCTION restante_set_preferences(p_user text, p_muted_types text[], p_muted_chats uuid[]) IS 'Sets what a user has muted, inside your own transaction: types of events that make no rows for it any more, and chats whose messages its clients are not to ring for. A list that is null stays as it is, an empty one mutes nothing. What waits already stays. The sessions of the user learn of it when you commit.';
+
 CREATE FUNCTION restante_set_publishers(p_feed uuid, p_caller bigint, p_may_anywhere boolean, p_add bigint[], p_remove bigint[], p_publishers_max integer) RETURNS text
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -3536,6 +3620,7 @@ declare
   v_at      tid;
   v_last    bigint;
   v_settled bigint;
+  v_muted   text[]; -- types that the user has muted
   v_excess  bigint;
   v_first   bigint;
   v_ids     uuid[];   -- per number that is given: the event; null: a gap,
@@ -3561,6 +3646,7 @@ begin
 
   -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
   -- lock was waited for is seen.
+  v_muted := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
   select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
   if v_first > 0 then
     -- The oldest of all end, and these are rows by now.
@@ -3569,7 +3655,9 @@ begin
 
   with streams as materialized (
     select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
-           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), h.last_seq - p_waiting_max) as after, greatest(2000 / count(*) over (), 1)::bigint as each
+           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq),
+                    h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after,
+           greatest(2000 / count(*) over (), 1)::bigint as each
       from followers f
       cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
@@ -3580,11 +3668,12 @@ begin
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
                 when m.expires_at <= v_now then 'expired'
+                when m.message_type = any (v_muted) then 'muted'
                 when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
                 else 'coming' end as becomes
       from streams t
       cross join lateral (
-        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key, x.message_type from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
@@ -3653,7 +3742,7 @@ begin
   perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
 end $$;
 
-COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -4028,7 +4117,9 @@ CREATE TABLE fan_outs (
     message_id uuid NOT NULL,
     recipients integer NOT NULL,
     waiting integer NOT NULL,
-    CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most CHECK (((waiting >= 0) AND (waiting <= recipients)))
+    muted integer DEFAULT 0 NOT NULL,
+    CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most CHECK (((waiting >= 0) AND (waiting <= recipients))),
+    CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more CHECK (((muted >= 0) AND (muted <= (recipients - waiting))))
 )
 WITH (fillfactor='70');
 
@@ -4040,7 +4131,11 @@ COMMENT ON COLUMN fan_outs.recipients IS 'The users that get it.';
 
 COMMENT ON COLUMN fan_outs.waiting IS 'How many of them have no row in message_status yet. They are in fan_out_recipients.';
 
+COMMENT ON COLUMN fan_outs.muted IS 'How many of them get no row, since they have muted the type.';
+
 COMMENT ON CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most ON fan_outs IS 'Each recipient is counted down once.';
+
+COMMENT ON CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more ON fan_outs IS 'Whether a recipient has muted the type is looked at when its row would be written.';
 
 CREATE TABLE feed_publishers (
     feed_id uuid NOT NULL,
@@ -4341,6 +4436,26 @@ COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_ev
 
 COMMENT ON CONSTRAINT an_event_has_listed_users_or_a_feed ON outgoing_events IS 'One of the two.';
 
+CREATE TABLE preferences (
+    user_id bigint NOT NULL,
+    muted_types text[] NOT NULL,
+    muted_chats uuid[] NOT NULL,
+    CONSTRAINT a_user_mutes_at_most_1000_chats CHECK ((cardinality(muted_chats) <= 1000)),
+    CONSTRAINT a_user_mutes_at_most_100_types CHECK ((cardinality(muted_types) <= 100))
+);
+
+COMMENT ON TABLE preferences IS 'The users that have muted something, a row each. Most have none, so that a look finds nothing on the first page of the index.';
+
+COMMENT ON COLUMN preferences.user_id IS 'The user.';
+
+COMMENT ON COLUMN preferences.muted_types IS 'Types of events (messages.message_type) that make no row for the user, each once.';
+
+COMMENT ON COLUMN preferences.muted_chats IS 'Chats (chats.id) in which the user is or was a member: what comes from there is delivered and marked as muted. Each once.';
+
+COMMENT ON CONSTRAINT a_user_mutes_at_most_1000_chats ON preferences IS 'Each session of the user remembers them.';
+
+COMMENT ON CONSTRAINT a_user_mutes_at_most_100_types ON preferences IS 'They are compared with each event that comes.';
+
 CREATE TABLE presence_leases (
     user_id bigint NOT NULL,
     node_id uuid NOT NULL
@@ -4454,6 +4569,9 @@ ALTER TABLE ONLY outgoing_events
 ALTER TABLE ONLY followers
     ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
 
+ALTER TABLE ONLY preferences
+    ADD CONSTRAINT a_user_has_preferences_once PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT a_user_is_a_publisher_once PRIMARY KEY (feed_id, user_id);
 
@@ -4534,6 +4652,8 @@ COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of
 COMMENT ON INDEX a_transaction_publishes_in_order IS 'What a commit takes: its own requests, in order.';
 
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
+
+COMMENT ON INDEX a_user_has_preferences_once IS 'What has this user muted?';
 
 COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
 
@@ -4703,6 +4823,11 @@ ALTER TABLE ONLY chat_members
     ADD CONSTRAINT members_are_users FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT members_are_users ON chat_members IS 'Delete a user''s memberships before the user.';
+
+ALTER TABLE ONLY preferences
+    ADD CONSTRAINT preferences_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;
+
+COMMENT ON CONSTRAINT preferences_are_of_a_user ON preferences IS 'They go with the user.';
 
 ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT publishers_are_users FOREIGN KEY (user_id) REFERENCES users(id);

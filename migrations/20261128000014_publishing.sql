@@ -41,6 +41,7 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
+  v_muted   integer[]; -- per listed user that has muted the type: the item
   v_numbers bigint[];  -- … and its number in the inbox; null: a job writes it
   v_inboxes tid[];     -- inboxes that are written to here,
   v_ends    bigint[];  -- … and their last numbers
@@ -87,11 +88,16 @@ begin
     from (select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(p_feeds) as feed, unnest(v_streams) as chat) u;
 
   -- Listed users, each once, in the order in which inboxes are locked.
-  select array_agg(q.ord order by q.user_id, q.class, q.ord), array_agg(q.user_id order by q.user_id, q.class, q.ord) into v_of, v_to
-    from (select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
+  select array_agg(q.ord order by q.user_id, q.class, q.ord) filter (where not q.is_muted),
+         array_agg(q.user_id order by q.user_id, q.class, q.ord) filter (where not q.is_muted), array_agg(q.ord) filter (where q.is_muted)
+    into v_of, v_to, v_muted
+    from (select l.ord, l.user_id, l.class,
+                 exists (select from preferences p where p.user_id = l.user_id and p_types[l.ord] = any (p.muted_types)) as is_muted
+            from (
+          select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
            where v_heads[x.ord] is not null and p_feeds[x.ord] is null and x.user_id <> p_publishers[x.ord]
           except all
-          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) q;
+          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) l) q;
   -- Their inboxes, the first ones, as far as nobody holds them and they are not full, and no earlier event waits for its row: what is listed
   -- in fan_out_recipients is written under the lock of the stream, and comes from an earlier statement.
   with locked as materialized (
@@ -142,9 +148,12 @@ begin
         cross join lateral (select x.id from items x where x.ord = e.ord and x.feed is not null limit 1) i
       returning 1
   ), fanned_out as (
-    insert into fan_outs (message_id, recipients, waiting)
-      select i.id, count(r.ord), count(r.ord) filter (where r.seq is null) from items i left join recipients r on r.ord = i.ord
-       where i.feed is null group by i.id
+    insert into fan_outs (message_id, recipients, waiting, muted)
+      select i.id, count(r.ord) + k.muted, count(r.ord) filter (where r.seq is null), k.muted
+        from items i
+        left join recipients r on r.ord = i.ord
+        cross join lateral (select count(*) as muted from unnest(v_muted) u (ord) where u.ord = i.ord) k
+       where i.feed is null group by i.id, k.muted
       returning 1
   ), left_over as (
     insert into fan_out_recipients (user_id, class, seq, message_id)
@@ -167,7 +176,7 @@ begin
   end if;
 end $$;
 comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer) is
-  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 create function restante_fan_out(
   p_after_user  bigint,
@@ -197,7 +206,8 @@ declare
   v_settled bigint[];
   v_of      integer[];     -- per row that is written: its inbox among these,
   v_seqs    bigint[];      -- … the number of its event in the stream,
-  v_ids     uuid[];        -- … the event; null: it was removed
+  v_events  uuid[];        -- … the event; null: it was removed
+  v_ids     uuid[];        -- … the same; null: it makes no row, since the recipient has muted its type, too
   v_numbers bigint[];      -- … the number in the inbox,
   v_is_over boolean[];     -- … and whether it has expired meanwhile
   v_count   bigint;
@@ -226,16 +236,21 @@ begin
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
     select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
-           case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
+           case when k.is_muted is null then m.id end as row_id,
+           case when m.id is not null and k.is_muted is null
+                then v_last[u.n] + count(m.id) filter (where k.is_muted is null) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.message_type from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (
+        select true as is_muted from preferences p where p.user_id = v_users[u.n] and m.message_type = any (p.muted_types) limit 1) k on true
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_is_over
+         array_agg(r.id order by r.n, r.seq), array_agg(r.row_id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq),
+         array_agg(r.is_over order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_is_over
     from rows r;
   if users is null then
     return;
@@ -262,10 +277,11 @@ begin
     raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
   end if;
   rows_done := v_count;
-  perform from (select distinct unnest(v_ids) as id order by 1) u
+  perform from (select distinct unnest(v_events) as id order by 1) u
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
-  update fan_outs f set waiting = f.waiting - u.rows
-    from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
+  update fan_outs f set waiting = f.waiting - u.rows, muted = f.muted + u.muted
+    from (select x.id, count(*) as rows, count(*) filter (where x.row_id is null) as muted
+            from (select unnest(v_events) as id, unnest(v_ids) as row_id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
@@ -276,7 +292,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
 end $$;
 comment on function restante_fan_out(bigint, inbox_class, integer, integer) is
-  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one whose type the user has muted is not written. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
 
 create function restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) returns void
 language plpgsql volatile

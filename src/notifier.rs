@@ -152,6 +152,12 @@ impl Notifier {
         self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
+    /// What this user has muted has changed: its sessions read it. Those here do so before they emit what is offered from now on.
+    pub fn preferences_changed(&self, user: UserId) {
+        self.hub.tell(user, &Note::PreferencesChanged);
+        self.post(&BusMessage::PreferencesChanged(vec![user]));
+    }
+
     /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
@@ -286,6 +292,7 @@ impl Notifier {
             BusMessage::EchoOf(sender, message) => self.hub.tell(sender, &Note::EchoOf(message)),
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
             BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
+            BusMessage::PreferencesChanged(users) => users.into_iter().for_each(|user| self.hub.tell(user, &Note::PreferencesChanged)),
             BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
@@ -309,8 +316,18 @@ impl Notifier {
         }
         for (user, inbox_seq) in places.iter().copied().filter(|(user, _)| self.hub.is_here(*user)) {
             self.metrics.wakes.of("offer").inc();
-            self.hub
-                .offer(user, &Envelope { class, inbox_seq, status: Status::Sent, attempts: 0, message: Arc::clone(message), feed: None });
+            self.hub.offer(
+                user,
+                &Envelope {
+                    class,
+                    inbox_seq,
+                    status: Status::Sent,
+                    attempts: 0,
+                    message: Arc::clone(message),
+                    feed: None,
+                    is_muted: false,
+                },
+            );
         }
     }
 
@@ -365,11 +382,13 @@ mod tests {
             Found::Note(Note::ReadUpTo(_, seq)) => vec![format!("read up to {seq}")],
             Found::Note(Note::Notice(notice)) => vec![format!("{:?}", *notice)],
             Found::Note(Note::EchoOf(_)) => vec!["echo of".to_owned()],
+            Found::Note(Note::PreferencesChanged) => vec!["preferences".to_owned()],
             Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
             Found::Missed(missed) => {
                 let wakes = Class::ALL.into_iter().filter(|class| missed.wakes(*class)).map(|class| format!("wake {class}"));
                 let marks = wakes.chain(missed.receipts().then(|| "marks".to_owned()));
-                marks.chain(missed.ended().then(|| "ended".to_owned())).collect()
+                let ended = marks.chain(missed.ended().then(|| "ended".to_owned()));
+                ended.chain(missed.preferences().then(|| "preferences".to_owned())).collect()
             }
         }
     }
@@ -415,13 +434,14 @@ mod tests {
             ),
             (BusMessage::Watched(BEN, online()), "Online { user: ExternalId(\"ben\"), at: 1970-01-01 0:00:00.0 +00:00:00 }"),
             (BusMessage::EchoOf(ANNA, MessageId::generate()), "echo of"),
+            (BusMessage::PreferencesChanged(vec![UserId(3), ANNA]), "preferences"),
             (BusMessage::Displaced(ANNA, device("phone"), 6), "close: displaced"),
         ] {
             assert_eq!(finds(BusEvent::Message(message)).join(", "), found);
         }
         let echo = finds(BusEvent::Message(offer(ANNA, vec![(UserId(3), InboxSeq(6))])));
         assert_eq!(echo, ["echo 1"]);
-        let all = ["wake chat", "wake alert", "wake event", "marks", "ended"];
+        let all = ["wake chat", "wake alert", "wake event", "marks", "ended", "preferences"];
         assert_eq!(finds(BusEvent::Message(BusMessage::CheckAll)), all);
         assert_eq!(finds(BusEvent::Missed), all);
         assert_eq!(finds(BusEvent::Wake(vec![ANNA])), ["wake chat", "wake alert", "wake event"]);
@@ -439,6 +459,7 @@ mod tests {
             BusMessage::Notice(vec![BEN], online()),
             BusMessage::Watched(ANNA, online()),
             BusMessage::EchoOf(BEN, MessageId::generate()),
+            BusMessage::PreferencesChanged(vec![BEN]),
             BusMessage::Displaced(ANNA, device("phone"), 5),
             BusMessage::Displaced(ANNA, device("laptop"), 6),
             BusMessage::Displaced(BEN, device("phone"), 6),

@@ -169,12 +169,12 @@ proptest! {
     }
 
     #[test]
-    fn messages(message in message(), seq in number(), attempt in any::<u16>(), status in status()) {
+    fn messages(message in message(), seq in number(), attempt in any::<u16>(), status in status(), is_muted in any::<bool>()) {
         let (message, class) = (Arc::new(message), Class::Chat);
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None, is_muted };
         let Event::Receive(read) = told(&receive_frame(&envelope, attempt)) else { panic!() };
         same(&message, &read);
-        prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status), (class, seq, attempt, status));
+        prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status, read.muted), (class, seq, attempt, status, is_muted));
         let frames = batch_frames([(&envelope, attempt), (&envelope, 1)].into_iter());
         let Event::Batch(read) = told(&frames[0]) else { panic!() };
         read.iter().for_each(|read| same(&message, read));
@@ -190,7 +190,7 @@ proptest! {
     ) {
         let message = Arc::new(message);
         let place = feed.map(|feed| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seqs[1]) });
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place, is_muted: false };
         let Event::FeedEvent(one) = told(&event_frame(&envelope, attempt)) else { panic!() };
         let Event::FeedEvents(many) = told(&event_batch_frames([(&envelope, attempt), (&envelope, 1)])[0]) else { panic!() };
         prop_assert_eq!(many.len(), 2);

@@ -196,7 +196,15 @@ fn with_content(content: String) -> Message {
 }
 
 fn envelope(message: &Arc<Message>, seq: i64) -> Envelope {
-    Envelope { class: Class::Chat, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: message.clone(), feed: None }
+    Envelope {
+        class: Class::Chat,
+        inbox_seq: InboxSeq(seq),
+        status: Status::Sent,
+        attempts: 0,
+        message: message.clone(),
+        feed: None,
+        is_muted: false,
+    }
 }
 
 #[test]

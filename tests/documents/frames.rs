@@ -58,8 +58,15 @@ fn frame<E: Shape>(id: &str, data: &E) -> Value {
 
 /// One frame of every shape that the service sends.
 pub fn of_the_service() -> Vec<Value> {
-    let envelope =
-        Envelope { class: Class::Chat, inbox_seq: InboxSeq(1), status: Status::Sent, attempts: 0, message: message(), feed: None };
+    let envelope = Envelope {
+        class: Class::Chat,
+        inbox_seq: InboxSeq(1),
+        status: Status::Sent,
+        attempts: 0,
+        message: message(),
+        feed: None,
+        is_muted: false,
+    };
     let mut frames = vec![
         serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
         serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
@@ -88,6 +95,7 @@ fn frames_of_feeds() -> Vec<Value> {
         attempts: 0,
         message: Arc::new(event),
         feed: Some(FeedPlace { feed, seq: FeedSeq(41) }),
+        is_muted: false,
     };
     let listed = Envelope { class: Class::Alert, inbox_seq: InboxSeq(1), feed: None, ..of_feed.clone() };
     let range = FeedRange { feed, from: FeedSeq(38), to: FeedSeq(40), count: 3 };

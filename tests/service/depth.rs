@@ -175,6 +175,7 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
             "select restante_publish('{name}', 'x', null, (select array_agg(external_id) from users)), restante_publish('{name}', 'x', null); set constraints all immediate"
         ),
         "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000)".to_owned(),
+        format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),
         format!("select restante_wake_followers(array['{nil}']::uuid[]), restante_accept_outgoing()"),
     ]
 }

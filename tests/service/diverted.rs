@@ -52,7 +52,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 36] = [
+const CALLS: [&str; 37] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -86,13 +86,14 @@ const CALLS: [&str; 36] = [
     "select restante_release_job('a new one', '00000000-0000-0000-0000-00000000000a', 1)",
     "begin; select restante_make_feed('alice', 'news', null, '00000000-0000-0000-0000-0000000000fe'), restante_follow('00000000-0000-0000-0000-0000000000fe', '{bob}'); commit",
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}'); commit",
+    "select restante_set_preferences('bob', '{like}', '{$chat}')",
     "select restante_take($user, 'event', 50, 1000)",
     "select restante_fan_out(0, 'chat', 10, 1000)",
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 13] = [
+const LANDED: [(&str, i64); 14] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 9),
     ("select count(*) from public.message_status", 9),
@@ -103,6 +104,7 @@ const LANDED: [(&str, i64); 13] = [
     ("select count(*) from public.chat_members where left_seq is not null", 1),
     ("select count(*) from public.device_cursors", 3),
     ("select count(*) from public.last_seen", 1),
+    ("select count(*) from public.preferences", 1),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),
     ("select count(*) from public.jobs where name = 'a new one' and lease_no = 1 and holder is null", 1),

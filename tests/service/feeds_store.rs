@@ -5,6 +5,7 @@
 mod ends;
 mod from_sql;
 mod listed;
+mod muted;
 mod races;
 mod taking;
 

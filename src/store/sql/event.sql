@@ -2,7 +2,7 @@
 select m.sender_id as "publisher!", m.message_type as "event_type!: String",
        case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",
-       s.class as "class!: enums::Class", s.feed_id as "feed_id!", f.recipients as "recipients?"
+       s.class as "class!: enums::Class", s.feed_id as "feed_id!", f.recipients as "recipients?", f.muted as "muted?"
 from messages m
 join feeds s on s.chat_id = m.chat_id
 left join fan_outs f on f.message_id = m.id

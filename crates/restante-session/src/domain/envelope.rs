@@ -61,6 +61,8 @@ pub struct Envelope {
     pub message: Arc<Message>,
     /// For an event of a feed: its place there. None: a message of a chat, or an event to listed users.
     pub feed: Option<FeedPlace>,
+    /// The recipient has muted the chat: its client does not ring. Known when the envelope is sent to the client, and false before.
+    pub is_muted: bool,
 }
 
 /// The place of an event in a feed.
@@ -84,6 +86,8 @@ pub enum GapReason {
     Capped,
     /// A newer event of the same collapse key took its place.
     Superseded,
+    /// The recipient has muted its type.
+    Muted,
     /// The recipient had left the chat, or follows the feed no more.
     Left,
     /// An operator put the message back at the end of the inbox, under a new number.

@@ -236,7 +236,7 @@ impl Database {
             Status::Expired => gap((GapReason::Expired, None)),
             status @ (Status::Sent | Status::Delivered | Status::Read) => {
                 let (message, attempts) = (row.message.clone(), row.attempts);
-                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: row.feed }.into()
+                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: row.feed, is_muted: false }.into()
             }
         }
     }
@@ -357,7 +357,7 @@ impl Database {
         self.places.insert(row.message.id, (class, seq));
         let (message, feed) = (row.message.clone(), row.feed);
         inbox.rows.insert(seq, Row { status: Status::Sent, attempts: 0, ..row });
-        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed })
+        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed, is_muted: false })
     }
 
     /// The messages of a chat. A feed is none.

@@ -48,7 +48,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         expires_at: None,
         extension: Extension::default(),
     };
-    Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message), feed: None }
+    Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message), feed: None, is_muted: false }
 }
 
 /// The same, with the end of its message's time.
