@@ -1006,6 +1006,161 @@ end $$;
 
 COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) IS 'Ends the first rows that wait in an inbox, p_rows_max at most and in 50,000 numbers: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
 
+CREATE FUNCTION restante_cap_events(p_before bigint, p_counted bigint, p_events_max bigint, p_page_max integer, p_rows_max integer, OUT counted bigint, OUT events_capped integer, OUT rows_capped integer, OUT is_ending boolean, OUT next_before bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now    timestamptz := clock_timestamp();
+  v_event  record;
+  v_looked integer := 0;
+  v_left   integer := p_rows_max; -- rows that may still be looked at
+  v_walk   record;
+  v_after  bigint;  -- the walk goes on behind this recipient
+  v_is_settled boolean; -- will no row be made any more?
+  v_is_final   boolean; -- is this walk the last?
+  v_has_held   boolean;
+  v_is_cut boolean := false; -- is the last event for the next page, too?
+  v_gone   bigint[];  -- numbers that live no more
+  v_chats  uuid[];    -- streams of which something is too much,
+  v_seqs   bigint[];  -- … and its number
+  v_users  bigint[];  -- users of whom something ended
+begin
+  perform restante_needs_read_committed();
+  counted := p_counted;
+  events_capped := 0;
+  rows_capped := 0;
+  is_ending := false;
+  next_before := p_before;
+  -- One page at a time: a second job leaves at once, and comes again. Nobody else locks this row.
+  perform from feeds s where s.feed_id = '00000000-0000-0000-0000-000000000001' and s.class = 'event' for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  -- A statement after the lock.
+  for v_event in
+    select e.number, e.message_id, e.chat_id, e.seq, e.passed_user, e.has_held, e.is_final, e.is_walked, e.ended_xid, e.expires_at <= v_now as has_expired,
+           e.seq <= s.floor_seq as is_capped, s.feed_id = '00000000-0000-0000-0000-000000000002' as is_listed
+      from (select x.* from living_events x where x.number < p_before order by x.number desc limit p_page_max) e
+      cross join lateral (select x.feed_id, x.floor_seq from feeds x where x.chat_id = e.chat_id limit 1) s
+     order by e.number desc
+  loop
+    v_looked := v_looked + 1;
+    next_before := v_event.number;
+    -- The job expire ends what waits of it.
+    if v_event.has_expired then
+      v_gone := v_gone || v_event.number;
+      continue;
+    end if;
+    if v_event.is_capped then
+      is_ending := true;
+      -- A transaction that has read the lower floor has a lower number than the one that first saw the higher one here. A walk that begins
+      -- after all of these have ended is the last.
+      v_is_settled := coalesce(v_event.ended_xid < pg_snapshot_xmin(pg_current_snapshot()), false);
+      if v_event.is_walked and not v_is_settled then
+        continue;
+      end if;
+      v_after := case when v_event.ended_xid is null then 0 else v_event.passed_user end;
+      v_is_final := case when v_after = 0 then v_is_settled else v_event.is_final end;
+      select * into v_walk from restante_cap_rows(v_event.message_id, v_after, v_left);
+      v_users := v_users || v_walk.users;
+      rows_capped := rows_capped + coalesce(cardinality(v_walk.users), 0);
+      v_left := v_left - v_walk.looked;
+      v_is_cut := not v_walk.is_last;
+      v_has_held := v_walk.has_held or v_after > 0 and v_event.has_held;
+      if v_walk.is_last and v_is_final and not v_has_held then
+        v_gone := v_gone || v_event.number;
+        events_capped := events_capped + 1;
+      else
+        update living_events e
+           set passed_user = case when v_is_cut then v_walk.last_user else 0 end, has_held = v_is_cut and v_has_held,
+               is_final = v_is_cut and v_is_final, is_walked = not v_is_cut and not v_has_held,
+               ended_xid = coalesce(v_event.ended_xid, pg_current_xact_id())
+         where e.number = v_event.number;
+      end if;
+    elsif v_event.is_listed and not exists (select from fan_outs f where f.message_id = v_event.message_id and f.waiting > 0) then
+      select * into v_walk from restante_first_waiting(v_event.message_id, v_event.passed_user, v_left);
+      v_left := v_left - v_walk.looked;
+      if v_walk.is_last and v_walk.waiting_user is null then
+        v_gone := v_gone || v_event.number;
+      else
+        if v_walk.passed_user > v_event.passed_user then
+          update living_events e set passed_user = v_walk.passed_user where e.number = v_event.number;
+        end if;
+        v_is_cut := v_walk.waiting_user is null;
+        counted := counted + (not v_is_cut)::integer;
+      end if;
+    else
+      counted := counted + 1;
+    end if;
+    if counted > p_events_max then
+      is_ending := true;
+      -- One too many. What is older in its stream is too much, too.
+      counted := p_events_max;
+      v_chats := v_chats || v_event.chat_id;
+      v_seqs := v_seqs || v_event.seq;
+    end if;
+    if v_is_cut then
+      next_before := v_event.number + 1;
+    end if;
+    exit when v_is_cut or v_left <= 0;
+  end loop;
+  if v_looked < p_page_max and v_left > 0 and not v_is_cut then
+    next_before := null;
+  end if;
+  update feeds s set floor_seq = greatest(s.floor_seq, u.seq)
+    from (select q.chat_id, max(q.seq) as seq from unnest(v_chats, v_seqs) q (chat_id, seq) group by q.chat_id) u
+   where s.chat_id = u.chat_id;
+  delete from living_events e using unnest(v_gone) u (number) where e.number = u.number;
+  if v_users is not null then
+    perform restante_check_marks(v_users);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_cap_events(p_before bigint, p_counted bigint, p_events_max bigint, p_page_max integer, p_rows_max integer, OUT counted bigint, OUT events_capped integer, OUT rows_capped integer, OUT is_ending boolean, OUT next_before bigint) IS 'Counts living events, from the newest down, a page of at most p_page_max events and p_rows_max rows at a time, and takes out what lives no more. Where more than p_events_max live, the floor of their streams is raised to the older ones, so that followers pass them, and their rows that wait end (capped). Waits for nobody: what is held is left for the next sweep. To be called again with what it returns, until there is no next page.';
+
+CREATE FUNCTION restante_cap_rows(p_message uuid, p_after bigint, p_rows_max integer, OUT users bigint[], OUT last_user bigint, OUT looked integer, OUT has_held boolean, OUT is_last boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_waiting bigint[];
+begin
+  select array_agg(q.user_id order by q.user_id) filter (where q.status = 'sent'), coalesce(max(q.user_id), p_after), count(*)
+    into v_waiting, last_user, looked
+    from (select s.user_id, s.status from message_status s
+           where s.message_id = p_message and s.user_id > p_after order by s.user_id limit p_rows_max) q;
+  select array_agg(u.id order by u.id) into users
+    from (select unnest(v_waiting) as id) u
+    cross join lateral (
+      select from message_status x where x.message_id = p_message and x.user_id = u.id and x.status = 'sent' limit 1
+        for no key update skip locked) k;
+  update message_status s set status = 'expired', ended = 'capped', reason = 'too many events lived'
+    from (select unnest(users) as id) u
+   where s.message_id = p_message and s.user_id = u.id and s.status = 'sent';
+  has_held := coalesce(cardinality(v_waiting), 0) > coalesce(cardinality(users), 0);
+  is_last := looked < p_rows_max;
+end $$;
+
+COMMENT ON FUNCTION restante_cap_rows(p_message uuid, p_after bigint, p_rows_max integer, OUT users bigint[], OUT last_user bigint, OUT looked integer, OUT has_held boolean, OUT is_last boolean) IS 'Ends what waits of an event for recipients behind p_after, by their numbers, among p_rows_max rows (capped). Returns those for whom it has ended, the last one that was looked at, whether something was left that somebody holds, and whether there are no other rows.';
+
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1069,9 +1224,9 @@ declare
 begin
   return (
     with streams as materialized (
-      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
+      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq, s.floor_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
         from followers f
-        cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+        cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
         cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
         cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
        where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -1499,10 +1654,10 @@ declare
 begin
   with streams as materialized (
     select s.chat_id, h.last_seq as head,
-           greatest(f.cursor_seq, c.purged_seq,
+           greatest(f.cursor_seq, c.purged_seq, s.floor_seq,
                     h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -1540,7 +1695,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
 
-CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
+CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer, p_after_user bigint DEFAULT NULL::bigint) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone, after_user bigint)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1559,6 +1714,8 @@ declare
   v_counts  bigint[];      -- … and how many rows of each wait
   v_count   bigint;
   v_users   bigint[];
+  v_last    bigint;        -- the last recipient of a message that was looked at
+  v_cut     bigint;        -- the same, where the last message of the page may have other rows
   v_rows    bigint := 0;   -- rows that were looked at,
   v_waiting bigint := 0;   -- … and those of them that wait:
   v_of      uuid[];        -- … their messages,
@@ -1567,24 +1724,32 @@ declare
   v_ended   uuid[];
   v_classes inbox_class[];
   v_seqs    bigint[];
-  v_is_cut  boolean;       -- is the last message for the next page?
 begin
   perform restante_needs_read_committed();
-  -- A message of a large group has thousands of rows, whether they wait or not: the page is full after 20,000 of them too.
+  -- A message of a large group has thousands of rows, an event perhaps a million, whether they wait or not: the page is full after 20,000
+  -- of them too, in the middle of a message.
   for v_message in
-    select m.id from messages m
-     where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+    select m.id, case when p_after_user is not null and (m.expires_at, m.id) = (p_after, p_after_id) then p_after_user else 0 end as passed_user
+      from messages m
+     where m.expires_at is not null and (m.expires_at, m.id) >= (p_after, p_after_id) and m.expires_at <= p_horizon
+       and (p_after_user is not null or (m.expires_at, m.id) > (p_after, p_after_id))
      order by m.expires_at, m.id limit p_messages_max
   loop
-    select count(*), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_users
-      from message_status s where s.message_id = v_message.id;
+    select count(*), max(s.user_id), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_last, v_users
+      from (select x.user_id, x.status from message_status x
+             where x.message_id = v_message.id and x.user_id > v_message.passed_user order by x.user_id limit 20000 - v_rows) s;
+    v_cut := case when v_count >= 20000 - v_rows then v_last end;
+    if v_waiting + cardinality(v_users) > p_rows_max then
+      v_users := v_users[1 : p_rows_max - v_waiting];
+      v_cut := v_users[cardinality(v_users)];
+    end if;
     v_ids := v_ids || v_message.id;
     v_counts := v_counts || coalesce(cardinality(v_users), 0)::bigint;
     v_members := v_members || v_users;
     v_of := v_of || array_fill(v_message.id, array[coalesce(cardinality(v_users), 0)]);
     v_rows := v_rows + v_count;
     v_waiting := coalesce(cardinality(v_members), 0);
-    exit when v_waiting >= p_rows_max or v_rows >= 20000;
+    exit when v_waiting >= p_rows_max or v_rows >= 20000 or v_cut is not null;
   end loop;
   -- A row ends together with its mark, or not now: what somebody holds is left for a later pass.
   select array_agg(q.message_id), array_agg(q.user_id) into v_of, v_members
@@ -1611,23 +1776,21 @@ begin
       from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_members) e (id, user_id) join messages m on m.id = e.id) q;
     perform restante_exact_marks(v_chats, v_users, true);
   end if;
-  -- One row too many: the next page begins with that message again, unless all of it is held.
-  v_is_cut := v_waiting > p_rows_max and (cardinality(v_ids) > 1 or v_ended is not null);
   return query
-    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
+    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now, null::bigint
       from unnest(v_ended, v_members, v_classes, v_seqs) e (id, user_id, class, seq)
       join messages m on m.id = e.id
       join users u on u.id = e.user_id
     union all
-    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end,
+           case when i.n = cardinality(v_ids) then v_cut end
       from unnest(v_ids, v_counts) with ordinality i (id, waiting, n)
       join messages m on m.id = i.id
       left join (select e.id, count(*) as ended from unnest(v_ended) e (id) group by e.id) n on n.id = i.id
-     where not (v_is_cut and i.n = cardinality(v_ids))
      order by 2, 1;
 end $$;
 
-COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
+COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer, p_after_user bigint) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), at most p_rows_max rows, and looks at 20,000 rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one (and without a time where rows of it are held): the next page begins behind the last of these, or, where that has after_user, in it behind this recipient. Nothing at all: the page was empty.';
 
 CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) RETURNS record
     LANGUAGE plpgsql
@@ -1655,7 +1818,8 @@ declare
   v_events  uuid[];        -- … the event; null: it was removed
   v_ids     uuid[];        -- … the same; null: it makes no row, since the recipient has muted its type, too
   v_numbers bigint[];      -- … the number in the inbox,
-  v_is_over boolean[];     -- … and whether it has expired meanwhile
+  v_is_over boolean[];     -- … whether it has expired meanwhile, or was capped,
+  v_capped  boolean[];     -- … and which of the two
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -1681,11 +1845,13 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
+    select u.n, r.seq, m.id, m.expires_at <= v_now or r.seq <= s.floor_seq as is_over, r.seq <= s.floor_seq as is_capped,
            case when k.is_muted is null then m.id end as row_id,
            case when m.id is not null and k.is_muted is null
                 then v_last[u.n] + count(m.id) filter (where k.is_muted is null) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
+      cross join lateral (
+        select x.floor_seq from feeds x where x.feed_id = '00000000-0000-0000-0000-000000000002' and x.class = u.class limit 1) s
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
@@ -1695,8 +1861,8 @@ begin
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
          array_agg(r.id order by r.n, r.seq), array_agg(r.row_id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq),
-         array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_is_over
+         array_agg(r.is_over order by r.n, r.seq), array_agg(r.is_capped order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_is_over, v_capped
     from rows r;
   if users is null then
     return;
@@ -1705,8 +1871,9 @@ begin
   with written as (
     insert into message_status (user_id, class, seq, message_id, status, ended, reason)
       select u.user_id, u.class, u.number, u.id, case when u.is_over then 'expired'::delivery_status else 'sent' end,
-             case when u.is_over then 'expired'::ended_reason end, case when u.is_over then 'its time had come' end
-        from unnest(users, classes, v_numbers, v_ids, v_is_over) u (user_id, class, number, id, is_over) where u.id is not null
+             case when u.is_capped then 'capped'::ended_reason when u.is_over then 'expired' end,
+             case when u.is_capped then 'too many events lived' when u.is_over then 'its time had come' end
+        from unnest(users, classes, v_numbers, v_ids, v_is_over, v_capped) u (user_id, class, number, id, is_over, is_capped) where u.id is not null
       returning 1
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
@@ -1738,7 +1905,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
 end $$;
 
-COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one whose type the user has muted is not written. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile, or was capped, is written as expired, and one whose type the user has muted is not written. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
 
 CREATE TABLE message_status (
     user_id bigint NOT NULL,
@@ -1814,6 +1981,30 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_first_id(p_at timestamp with time zone) IS 'The lowest UUIDv7 of a moment: UUIDv7s that are lower were made before it.';
+
+CREATE FUNCTION restante_first_waiting(p_message uuid, p_after bigint, p_rows_max integer, OUT waiting_user bigint, OUT passed_user bigint, OUT looked integer, OUT is_last boolean) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  select q.user_id into waiting_user
+    from (select s.user_id, s.status from message_status s
+           where s.message_id = p_message and s.user_id > p_after order by s.user_id limit p_rows_max) q
+   where q.status = 'sent' limit 1;
+  select count(*), coalesce(max(q.user_id), p_after) into looked, passed_user
+    from (select s.user_id from message_status s
+           where s.message_id = p_message and s.user_id > p_after and (waiting_user is null or s.user_id < waiting_user)
+           order by s.user_id limit p_rows_max) q;
+  is_last := waiting_user is null and looked < p_rows_max;
+end $$;
+
+COMMENT ON FUNCTION restante_first_waiting(p_message uuid, p_after bigint, p_rows_max integer, OUT waiting_user bigint, OUT passed_user bigint, OUT looked integer, OUT is_last boolean) IS 'The first recipient behind p_after, by its number, for whom an event waits, among p_rows_max rows; the last one before it, up to which nothing waits; how many rows that were, and whether there are no others.';
 
 CREATE FUNCTION restante_follow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1946,9 +2137,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -2547,6 +2738,10 @@ begin
     insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key)
       select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
         from items i
+      returning 1
+  ), living as (
+    insert into living_events (message_id, chat_id, seq, expires_at)
+      select i.id, i.chat, i.seq, accepted_at + i.ttl_ms * interval '1 millisecond' from items i order by i.chat, i.seq
       returning 1
   ), excepted as (
     insert into event_exceptions (message_id, user_id)
@@ -3655,11 +3850,11 @@ begin
 
   with streams as materialized (
     select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
-           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq),
+           least(s.floor_seq, h.last_seq) as floor_seq, greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), least(s.floor_seq, h.last_seq),
                     h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after,
            greatest(2000 / count(*) over (), 1)::bigint as each
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -3686,11 +3881,11 @@ begin
     select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
       from streams t where t.purged_seq > t.cursor_seq
     union all
-    -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
+    -- Newer ones of the same feed are as many as may wait, or these are below its floor. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+           case when t.after <= t.floor_seq or m.expires_at > v_now then 'capped' else 'expired' end, '-infinity'
       from streams t
-      cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
+      left join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m on true
      where t.after > greatest(t.cursor_seq, t.purged_seq)
   ), placed as (
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
@@ -3742,7 +3937,7 @@ begin
   perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
 end $$;
 
-COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together, and below the floor of its stream. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -3774,7 +3969,9 @@ CREATE FUNCTION restante_users(p_external_ids text[], p_have_come boolean DEFAUL
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
+  if exists (
+    select from unnest(p_external_ids) x (name)
+      left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true where u.id is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end
@@ -4155,6 +4352,7 @@ CREATE TABLE feeds (
     feed_id uuid NOT NULL,
     class inbox_class NOT NULL,
     chat_id uuid NOT NULL,
+    floor_seq bigint DEFAULT 0 NOT NULL,
     CONSTRAINT a_feed_has_no_stream_of_chat CHECK ((class <> 'chat'::inbox_class)),
     CONSTRAINT a_stream_of_events_has_the_id_of_its_feed CHECK (((class = 'event'::inbox_class) = (chat_id = feed_id)))
 );
@@ -4166,6 +4364,8 @@ COMMENT ON COLUMN feeds.feed_id IS 'The feed.';
 COMMENT ON COLUMN feeds.class IS 'event, or alert for urgent events.';
 
 COMMENT ON COLUMN feeds.chat_id IS 'The stream (chats.id). Its title and the time at which it was made are those of the feed.';
+
+COMMENT ON COLUMN feeds.floor_seq IS 'Events of the stream at or below this number have ended, since too many lived in all (capped). Only grows. What of it is not a row yet becomes none, and a job ends the rows that wait (restante_cap_events).';
 
 COMMENT ON CONSTRAINT a_feed_has_no_stream_of_chat ON feeds IS 'An event never lies between messages of people.';
 
@@ -4265,6 +4465,51 @@ COMMENT ON TABLE last_seen IS 'When the last connection of a user ended, for RET
 COMMENT ON COLUMN last_seen.user_id IS 'The user.';
 
 COMMENT ON COLUMN last_seen.seen_at IS 'End of its last connection, by the database''s clock.';
+
+CREATE TABLE living_events (
+    number bigint NOT NULL,
+    message_id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    passed_user bigint DEFAULT 0 NOT NULL,
+    has_held boolean DEFAULT false NOT NULL,
+    is_final boolean DEFAULT false NOT NULL,
+    is_walked boolean DEFAULT false NOT NULL,
+    ended_xid xid8
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE living_events IS 'The events that may live: stored, neither expired nor capped, and of those to listed users one recipient at least has not got it. Written with the event; a job takes out what lives no more (restante_cap_events). Messages of chats are never here.';
+
+COMMENT ON COLUMN living_events.number IS 'The order in which events were published, within each stream that of its numbers.';
+
+COMMENT ON COLUMN living_events.message_id IS 'The event (messages.id).';
+
+COMMENT ON COLUMN living_events.chat_id IS 'Its stream.';
+
+COMMENT ON COLUMN living_events.seq IS 'Its number there.';
+
+COMMENT ON COLUMN living_events.expires_at IS 'From then on it does not live.';
+
+COMMENT ON COLUMN living_events.passed_user IS 'How far the job has looked through the recipients: rows of users up to here do not wait, or are held (has_held).';
+
+COMMENT ON COLUMN living_events.has_held IS 'It is capped, and the walk through its rows has met one that somebody holds: there is another walk.';
+
+COMMENT ON COLUMN living_events.is_final IS 'It is capped, and the walk began after every transaction had ended that may make a row of it: the event goes at its end.';
+
+COMMENT ON COLUMN living_events.is_walked IS 'It is capped, and all rows were looked at: what may still come is for the last walk.';
+
+COMMENT ON COLUMN living_events.ended_xid IS 'The transaction in which the job first found that the event is capped. An older one that is still open may make a row of it. Null: it is not capped, or the job has not come here since.';
+
+ALTER TABLE living_events ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME living_events_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE marks (
     chat_id uuid NOT NULL,
@@ -4602,6 +4847,9 @@ ALTER TABLE ONLY chats
 ALTER TABLE ONLY users
     ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
 
+ALTER TABLE ONLY living_events
+    ADD CONSTRAINT living_events_are_in_their_order PRIMARY KEY (number);
+
 ALTER TABLE ONLY messages
     ADD CONSTRAINT messages_are_known_by_their_id PRIMARY KEY (id);
 
@@ -4699,6 +4947,8 @@ CREATE INDEX leases_of_a_node ON presence_leases USING btree (node_id, user_id);
 
 COMMENT ON INDEX leases_of_a_node IS 'The users of a node that has gone.';
 
+COMMENT ON INDEX living_events_are_in_their_order IS 'Counted from the newest on.';
+
 CREATE INDEX members_by_user ON chat_members USING btree (user_id, chat_id);
 
 COMMENT ON INDEX members_by_user IS 'The chats of a user; the marks of those it shares chats with.';
@@ -4764,6 +5014,10 @@ COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'What waits is never
 CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inboxes FOR EACH ROW WHEN (((new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
 
 COMMENT ON TRIGGER what_is_settled_was_numbered ON inboxes IS 'With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
+
+CREATE TRIGGER what_was_capped_stays_capped AFTER UPDATE OF floor_seq ON feeds FOR EACH ROW WHEN ((new.floor_seq < old.floor_seq)) EXECUTE FUNCTION refuse_to_go_back('the floor of a stream only grows');
+
+COMMENT ON TRIGGER what_was_capped_stays_capped ON feeds IS 'Followers have passed what is below it.';
 
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 

@@ -11,7 +11,9 @@ as $$
 begin
   -- User and inboxes in one statement: a session that sees the one sees the others. Sorted, so that two nodes that meet the
   -- same new users do not wait for each other in a circle.
-  if exists (select 1 from unnest(p_external_ids) x (name) left join users u on u.external_id = x.name where u.id is null) then
+  if exists (
+    select from unnest(p_external_ids) x (name)
+      left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true where u.id is null) then
     with made as (
       insert into users (external_id, came_at)
         select q.name, case when p_have_come then clock_timestamp() end

@@ -86,9 +86,9 @@ declare
 begin
   return (
     with streams as materialized (
-      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
+      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq, s.floor_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
         from followers f
-        cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+        cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
         cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
         cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
        where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -169,10 +169,10 @@ declare
 begin
   with streams as materialized (
     select s.chat_id, h.last_seq as head,
-           greatest(f.cursor_seq, c.purged_seq,
+           greatest(f.cursor_seq, c.purged_seq, s.floor_seq,
                     h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -258,11 +258,11 @@ begin
 
   with streams as materialized (
     select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
-           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq),
+           least(s.floor_seq, h.last_seq) as floor_seq, greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), least(s.floor_seq, h.last_seq),
                     h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after,
            greatest(2000 / count(*) over (), 1)::bigint as each
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -289,11 +289,11 @@ begin
     select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity'
       from streams t where t.purged_seq > t.cursor_seq
     union all
-    -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
+    -- Newer ones of the same feed are as many as may wait, or these are below its floor. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity'
+           case when t.after <= t.floor_seq or m.expires_at > v_now then 'capped' else 'expired' end, '-infinity'
       from streams t
-      cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
+      left join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m on true
      where t.after > greatest(t.cursor_seq, t.purged_seq)
   ), placed as (
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
@@ -345,4 +345,4 @@ begin
   perform restante_supersede(p_user, p_class, v_settled, v_last, v_ids);
 end $$;
 comment on function restante_take(bigint, inbox_class, integer, integer) is
-  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';
+  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together, and below the floor of its stream. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, and whether more is to be taken.';

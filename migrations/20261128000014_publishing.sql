@@ -141,6 +141,10 @@ begin
       select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key
         from items i
       returning 1
+  ), living as (
+    insert into living_events (message_id, chat_id, seq, expires_at)
+      select i.id, i.chat, i.seq, accepted_at + i.ttl_ms * interval '1 millisecond' from items i order by i.chat, i.seq
+      returning 1
   ), excepted as (
     insert into event_exceptions (message_id, user_id)
       select distinct i.id, e.user_id
@@ -209,7 +213,8 @@ declare
   v_events  uuid[];        -- … the event; null: it was removed
   v_ids     uuid[];        -- … the same; null: it makes no row, since the recipient has muted its type, too
   v_numbers bigint[];      -- … the number in the inbox,
-  v_is_over boolean[];     -- … and whether it has expired meanwhile
+  v_is_over boolean[];     -- … whether it has expired meanwhile, or was capped,
+  v_capped  boolean[];     -- … and which of the two
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -235,11 +240,13 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.expires_at <= v_now as is_over,
+    select u.n, r.seq, m.id, m.expires_at <= v_now or r.seq <= s.floor_seq as is_over, r.seq <= s.floor_seq as is_capped,
            case when k.is_muted is null then m.id end as row_id,
            case when m.id is not null and k.is_muted is null
                 then v_last[u.n] + count(m.id) filter (where k.is_muted is null) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
+      cross join lateral (
+        select x.floor_seq from feeds x where x.feed_id = '00000000-0000-0000-0000-000000000002' and x.class = u.class limit 1) s
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
@@ -249,8 +256,8 @@ begin
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
          array_agg(r.id order by r.n, r.seq), array_agg(r.row_id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq),
-         array_agg(r.is_over order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_is_over
+         array_agg(r.is_over order by r.n, r.seq), array_agg(r.is_capped order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_is_over, v_capped
     from rows r;
   if users is null then
     return;
@@ -259,8 +266,9 @@ begin
   with written as (
     insert into message_status (user_id, class, seq, message_id, status, ended, reason)
       select u.user_id, u.class, u.number, u.id, case when u.is_over then 'expired'::delivery_status else 'sent' end,
-             case when u.is_over then 'expired'::ended_reason end, case when u.is_over then 'its time had come' end
-        from unnest(users, classes, v_numbers, v_ids, v_is_over) u (user_id, class, number, id, is_over) where u.id is not null
+             case when u.is_capped then 'capped'::ended_reason when u.is_over then 'expired' end,
+             case when u.is_capped then 'too many events lived' when u.is_over then 'its time had come' end
+        from unnest(users, classes, v_numbers, v_ids, v_is_over, v_capped) u (user_id, class, number, id, is_over, is_capped) where u.id is not null
       returning 1
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
@@ -292,7 +300,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_is_over) x (user_id, class, id, is_over) where x.id is not null and not coalesce(x.is_over, false)) u;
 end $$;
 comment on function restante_fan_out(bigint, inbox_class, integer, integer) is
-  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one whose type the user has muted is not written. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
+  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile, or was capped, is written as expired, and one whose type the user has muted is not written. Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, and the place from which to call it again.';
 
 create function restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) returns void
 language plpgsql volatile

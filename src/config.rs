@@ -121,6 +121,8 @@ settings! {
         "Time between a session's own looks for waiting rows, in ms";
     "RETENTION_DAYS" retention_days: u16 = "90", whole(0..=36_500),
         "Days after which what is finished is removed; 0: never";
+    "EVENTS_MAX" events_max: u32 = "100000", whole(1..=10_000_000),
+        "Events that live in all; beyond it the oldest end";
     "ACCEPT_LANES" accept_lanes: u16 = "0", whole(0..=256),
         "Lanes that store messages; 0: one for every two processors";
     "SETTLE_LANES" settle_lanes: u16 = "0", whole(0..=256),

@@ -4,6 +4,7 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod caps;
 mod chats;
 mod collations;
 mod dead_letters;
@@ -47,6 +48,7 @@ mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};

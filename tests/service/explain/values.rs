@@ -22,6 +22,7 @@ const VALUES: &[(&str, &str)] = &[
     ("audience", "{user}, '{chat}'"),
     ("beat", "'{nil}', 8000"),
     ("catch_up_marks", "4"),
+    ("cap_events", "100, 0, 100000, 1000, 2000"),
     ("chats", "{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50"),
     ("collations", ""),
     ("count_attempts", "array[{user}], array['chat']::inbox_class[], array[30], array['x'], array[false], 5, '5ms'"),
