@@ -28,6 +28,7 @@ declare
   v_waiting bigint := 0;   -- … and those of them that wait:
   v_of      uuid[];        -- … their messages,
   v_members bigint[];      -- … and recipients
+  v_places  tid[];         -- … and places
   v_chats   uuid[];
   v_ended   uuid[];
   v_classes inbox_class[];
@@ -60,40 +61,46 @@ begin
     exit when v_waiting >= p_rows_max or v_rows >= 20000 or v_cut is not null;
   end loop;
   -- A row ends together with its mark, or not now: what somebody holds is left for a later pass.
-  select array_agg(q.message_id), array_agg(q.user_id) into v_of, v_members
-    from (select s.message_id, s.user_id
-            from unnest(v_of, v_members) f (id, user_id)
-            join messages m on m.id = f.id
-            join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+  select array_agg(q.id), array_agg(q.user_id), array_agg(q.at) into v_of, v_members, v_places
+    from (select f.id, f.user_id, l.at
+            from (select unnest(v_of) as id, unnest(v_members) as user_id) f
+            cross join lateral (select x.chat_id from messages x where x.id = f.id limit 1) m
+            cross join lateral (
+              select x.class from message_status x where x.message_id = f.id and x.user_id = f.user_id and x.status = 'sent' limit 1) s
             left join lateral (
               select true as is_held from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1
                 for no key update skip locked) k on s.class = 'chat'
-           -- Events have no marks.
-           where k.is_held or s.class <> 'chat'
-           limit p_rows_max for no key update of s skip locked) q;
+            cross join lateral (
+              select x.ctid as at from message_status x
+               -- Events have no marks.
+               where x.message_id = f.id and x.user_id = f.user_id and x.status = 'sent' and (k.is_held or s.class <> 'chat') limit 1
+                for no key update skip locked) l
+           limit p_rows_max) q;
   if v_of is not null then
+    -- These rows are locked, so they stay where they are.
     with ended as (
       update message_status s set status = 'expired', ended = 'expired', reason = 'its time had come'
-        from unnest(v_of, v_members) f (id, user_id)
-       where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+       where s.ctid = any (v_places) and s.status = 'sent'
       returning s.message_id, s.user_id, s.class, s.seq
     )
     select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
       into v_ended, v_members, v_classes, v_seqs from ended e;
     select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
-      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_members) e (id, user_id) join messages m on m.id = e.id) q;
+      from (select distinct m.chat_id, e.user_id
+              from (select unnest(v_ended) as id, unnest(v_members) as user_id) e
+              cross join lateral (select x.chat_id from messages x where x.id = e.id limit 1) m) q;
     perform restante_exact_marks(v_chats, v_users, true);
   end if;
   return query
     select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now, null::bigint
       from unnest(v_ended, v_members, v_classes, v_seqs) e (id, user_id, class, seq)
-      join messages m on m.id = e.id
-      join users u on u.id = e.user_id
+      cross join lateral (select x.id, x.expires_at, x.chat_id, x.seq, x.sender_id from messages x where x.id = e.id limit 1) m
+      cross join lateral (select x.external_id from users x where x.id = e.user_id limit 1) u
     union all
     select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end,
            case when i.n = cardinality(v_ids) then v_cut end
       from unnest(v_ids, v_counts) with ordinality i (id, waiting, n)
-      join messages m on m.id = i.id
+      cross join lateral (select x.id, x.expires_at, x.chat_id, x.seq, x.sender_id from messages x where x.id = i.id limit 1) m
       left join (select e.id, count(*) as ended from unnest(v_ended) e (id) group by e.id) n on n.id = i.id
      order by 2, 1;
 end $$;

@@ -52,7 +52,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 37] = [
+const CALLS: [&str; 38] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -89,6 +89,7 @@ const CALLS: [&str; 37] = [
     "select restante_set_preferences('bob', '{like}', '{$chat}')",
     "select restante_take($user, 'event', 50, 1000)",
     "select restante_fan_out(0, 'chat', 10, 1000)",
+    "select restante_cap_events(9223372036854775807, 0, 100, 10, 10)",
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
 ];
 
@@ -137,7 +138,7 @@ async fn what_a_session_puts_in_the_way_of_a_function_gets_nothing_of_what_it_wr
 }
 
 /// Functions that lock or update and need not ask, and why.
-const NEED_NOT_ASK: [(&str, &str); 12] = [
+const NEED_NOT_ASK: [(&str, &str); 13] = [
     ("guard_the_status", "a trigger: it reads the row that was updated"),
     ("restante_lock_marks", "called by those that ask, and reads nothing"),
     ("restante_exact_marks", "called by those that ask"),
@@ -148,6 +149,7 @@ const NEED_NOT_ASK: [(&str, &str); 12] = [
     ("restante_leave", "its row is its own too"),
     ("restante_users", "locks nothing: a user it cannot see is a conflict, which ends such a transaction"),
     ("restante_cap", "called by those that ask"),
+    ("restante_cap_rows", "called by those that ask"),
     ("restante_supersede", "called by those that ask"),
     ("restante_presence_lock", "called by those that ask, and reads nothing"),
 ];

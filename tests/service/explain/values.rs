@@ -56,7 +56,7 @@ const VALUES: &[(&str, &str)] = &[
     ("set_publishers", "'00000000-0000-0000-0000-000000000001', {user}, false, array[{user}], array[{user}], 500"),
     ("take", "{user}, 'event', 50, 1000"),
     ("unfollow", "'00000000-0000-0000-0000-000000000001', array[{user}]"),
-    ("expire", "'epoch', '{nil}', now(), 500, 2000"),
+    ("expire", "'epoch', '{nil}', now(), 500, 2000, null"),
     ("peek", "array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]"),
     ("free_devices", "{user}, '{nil}', array['device-1']"),
     ("history", "{user}, '{chat}', null, 30, 50"),
