@@ -1010,6 +1010,161 @@ end $$;
 
 COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) IS 'Ends the first rows that wait in an inbox, p_rows_max at most and in 50,000 numbers: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
 
+CREATE FUNCTION restante_cap_events(p_before bigint, p_counted bigint, p_events_max bigint, p_page_max integer, p_rows_max integer, OUT counted bigint, OUT events_capped integer, OUT rows_capped integer, OUT is_ending boolean, OUT next_before bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now    timestamptz := clock_timestamp();
+  v_event  record;
+  v_looked integer := 0;
+  v_left   integer := p_rows_max; -- rows that may still be looked at
+  v_walk   record;
+  v_after  bigint;  -- the walk goes on behind this recipient
+  v_is_settled boolean; -- will no row be made any more?
+  v_is_final   boolean; -- is this walk the last?
+  v_has_held   boolean;
+  v_is_cut boolean := false; -- is the last event for the next page, too?
+  v_gone   bigint[];  -- numbers that live no more
+  v_chats  uuid[];    -- streams of which something is too much,
+  v_seqs   bigint[];  -- … and its number
+  v_users  bigint[];  -- users of whom something ended
+begin
+  perform restante_needs_read_committed();
+  counted := p_counted;
+  events_capped := 0;
+  rows_capped := 0;
+  is_ending := false;
+  next_before := p_before;
+  -- One page at a time: a second job leaves at once, and comes again. Nobody else locks this row.
+  perform from feeds s where s.feed_id = '00000000-0000-0000-0000-000000000001' and s.class = 'event' for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  -- A statement after the lock.
+  for v_event in
+    select e.number, e.message_id, e.chat_id, e.seq, e.passed_user, e.has_held, e.is_final, e.is_walked, e.ended_xid, e.expires_at <= v_now as has_expired,
+           e.seq <= s.floor_seq as is_capped, s.feed_id = '00000000-0000-0000-0000-000000000002' as is_listed
+      from (select x.* from living_events x where x.number < p_before order by x.number desc limit p_page_max) e
+      cross join lateral (select x.feed_id, x.floor_seq from feeds x where x.chat_id = e.chat_id limit 1) s
+     order by e.number desc
+  loop
+    v_looked := v_looked + 1;
+    next_before := v_event.number;
+    -- The job expire ends what waits of it.
+    if v_event.has_expired then
+      v_gone := v_gone || v_event.number;
+      continue;
+    end if;
+    if v_event.is_capped then
+      is_ending := true;
+      -- A transaction that has read the lower floor has a lower number than the one that first saw the higher one here. A walk that begins
+      -- after all of these have ended is the last.
+      v_is_settled := coalesce(v_event.ended_xid < pg_snapshot_xmin(pg_current_snapshot()), false);
+      if v_event.is_walked and not v_is_settled then
+        continue;
+      end if;
+      v_after := case when v_event.ended_xid is null then 0 else v_event.passed_user end;
+      v_is_final := case when v_after = 0 then v_is_settled else v_event.is_final end;
+      select * into v_walk from restante_cap_rows(v_event.message_id, v_after, v_left);
+      v_users := v_users || v_walk.users;
+      rows_capped := rows_capped + coalesce(cardinality(v_walk.users), 0);
+      v_left := v_left - v_walk.looked;
+      v_is_cut := not v_walk.is_last;
+      v_has_held := v_walk.has_held or v_after > 0 and v_event.has_held;
+      if v_walk.is_last and v_is_final and not v_has_held then
+        v_gone := v_gone || v_event.number;
+        events_capped := events_capped + 1;
+      else
+        update living_events e
+           set passed_user = case when v_is_cut then v_walk.last_user else 0 end, has_held = v_is_cut and v_has_held,
+               is_final = v_is_cut and v_is_final, is_walked = not v_is_cut and not v_has_held,
+               ended_xid = coalesce(v_event.ended_xid, pg_current_xact_id())
+         where e.number = v_event.number;
+      end if;
+    elsif v_event.is_listed and not exists (select from fan_outs f where f.message_id = v_event.message_id and f.waiting > 0) then
+      select * into v_walk from restante_first_waiting(v_event.message_id, v_event.passed_user, v_left);
+      v_left := v_left - v_walk.looked;
+      if v_walk.is_last and v_walk.waiting_user is null then
+        v_gone := v_gone || v_event.number;
+      else
+        if v_walk.passed_user > v_event.passed_user then
+          update living_events e set passed_user = v_walk.passed_user where e.number = v_event.number;
+        end if;
+        v_is_cut := v_walk.waiting_user is null;
+        counted := counted + (not v_is_cut)::integer;
+      end if;
+    else
+      counted := counted + 1;
+    end if;
+    if counted > p_events_max then
+      is_ending := true;
+      -- One too many. What is older in its stream is too much, too.
+      counted := p_events_max;
+      v_chats := v_chats || v_event.chat_id;
+      v_seqs := v_seqs || v_event.seq;
+    end if;
+    if v_is_cut then
+      next_before := v_event.number + 1;
+    end if;
+    exit when v_is_cut or v_left <= 0;
+  end loop;
+  if v_looked < p_page_max and v_left > 0 and not v_is_cut then
+    next_before := null;
+  end if;
+  update feeds s set floor_seq = greatest(s.floor_seq, u.seq)
+    from (select q.chat_id, max(q.seq) as seq from unnest(v_chats, v_seqs) q (chat_id, seq) group by q.chat_id) u
+   where s.chat_id = u.chat_id;
+  delete from living_events e using unnest(v_gone) u (number) where e.number = u.number;
+  if v_users is not null then
+    perform restante_check_marks(v_users);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_cap_events(p_before bigint, p_counted bigint, p_events_max bigint, p_page_max integer, p_rows_max integer, OUT counted bigint, OUT events_capped integer, OUT rows_capped integer, OUT is_ending boolean, OUT next_before bigint) IS 'Counts living events, from the newest down, a page of at most p_page_max events and p_rows_max rows at a time, and takes out what lives no more. Where more than p_events_max live, the floor of their streams is raised to the older ones, so that followers pass them, and their rows that wait end (capped). Waits for nobody: what is held is left for the next sweep. To be called again with what it returns, until there is no next page.';
+
+CREATE FUNCTION restante_cap_rows(p_message uuid, p_after bigint, p_rows_max integer, OUT users bigint[], OUT last_user bigint, OUT looked integer, OUT has_held boolean, OUT is_last boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_waiting bigint[];
+begin
+  select array_agg(q.user_id order by q.user_id) filter (where q.status = 'sent'), coalesce(max(q.user_id), p_after), count(*)
+    into v_waiting, last_user, looked
+    from (select s.user_id, s.status from message_status s
+           where s.message_id = p_message and s.user_id > p_after order by s.user_id limit p_rows_max) q;
+  select array_agg(u.id order by u.id) into users
+    from (select unnest(v_waiting) as id) u
+    cross join lateral (
+      select from message_status x where x.message_id = p_message and x.user_id = u.id and x.status = 'sent' limit 1
+        for no key update skip locked) k;
+  update message_status s set status = 'expired', ended = 'capped', reason = 'too many events lived'
+    from (select unnest(users) as id) u
+   where s.message_id = p_message and s.user_id = u.id and s.status = 'sent';
+  has_held := coalesce(cardinality(v_waiting), 0) > coalesce(cardinality(users), 0);
+  is_last := looked < p_rows_max;
+end $$;
+
+COMMENT ON FUNCTION restante_cap_rows(p_message uuid, p_after bigint, p_rows_max integer, OUT users bigint[], OUT last_user bigint, OUT looked integer, OUT has_held boolean, OUT is_last boolean) IS 'Ends what waits of an event for recipients behind p_after, by their numbers, among p_rows_max rows (capped). Returns those for whom it has ended, the last one that was looked at, whether something was left that somebody holds, and whether there are no other rows.';
+
 CREATE FUNCTION restante_catch_up_marks(p_members_max integer) RETURNS boolean
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1157,13 +1312,14 @@ CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_cou
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_now timestamptz := clock_timestamp();
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
 begin
   return (
     with streams as materialized (
-      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
+      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq, s.floor_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
         from followers f
-        cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+        cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
         cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
         cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
        where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -1172,14 +1328,14 @@ begin
       from streams t
       cross join lateral (
         select count(*) as coming
-          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.seq from messages m
+          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.message_type, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
-         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
            and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 
-COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 CREATE FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -1586,12 +1742,15 @@ CREATE FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bi
     AS $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
 begin
   with streams as materialized (
-    select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
+    select s.chat_id, h.last_seq as head,
+           greatest(f.cursor_seq, c.purged_seq, s.floor_seq,
+                    h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -1603,9 +1762,9 @@ begin
     select m.created_at as at
       from looked t
       cross join lateral (
-        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.seq from messages x
+        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.message_type, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
@@ -1627,9 +1786,9 @@ begin
                order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 
-COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
 
-CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone)
+CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer, p_after_user bigint DEFAULT NULL::bigint) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone, after_user bigint)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1648,75 +1807,90 @@ declare
   v_counts  bigint[];      -- … and how many rows of each wait
   v_count   bigint;
   v_users   bigint[];
+  v_last    bigint;        -- the last recipient of a message that was looked at
+  v_cut     bigint;        -- the same, where the last message of the page may have other rows
   v_rows    bigint := 0;   -- rows that were looked at,
   v_waiting bigint := 0;   -- … and those of them that wait:
   v_of      uuid[];        -- … their messages,
   v_members bigint[];      -- … and recipients
+  v_places  tid[];         -- … and places
   v_chats   uuid[];
   v_ended   uuid[];
   v_classes inbox_class[];
   v_seqs    bigint[];
-  v_is_cut  boolean;       -- is the last message for the next page?
 begin
   perform restante_needs_read_committed();
-  -- A message of a large group has thousands of rows, whether they wait or not: the page is full after 20,000 of them too.
+  -- A message of a large group has thousands of rows, an event perhaps a million, whether they wait or not: the page is full after 20,000
+  -- of them too, in the middle of a message.
   for v_message in
-    select m.id from messages m
-     where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+    select m.id, case when p_after_user is not null and (m.expires_at, m.id) = (p_after, p_after_id) then p_after_user else 0 end as passed_user
+      from messages m
+     where m.expires_at is not null and (m.expires_at, m.id) >= (p_after, p_after_id) and m.expires_at <= p_horizon
+       and (p_after_user is not null or (m.expires_at, m.id) > (p_after, p_after_id))
      order by m.expires_at, m.id limit p_messages_max
   loop
-    select count(*), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_users
-      from message_status s where s.message_id = v_message.id;
+    select count(*), max(s.user_id), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_last, v_users
+      from (select x.user_id, x.status from message_status x
+             where x.message_id = v_message.id and x.user_id > v_message.passed_user order by x.user_id limit 20000 - v_rows) s;
+    v_cut := case when v_count >= 20000 - v_rows then v_last end;
+    if v_waiting + cardinality(v_users) > p_rows_max then
+      v_users := v_users[1 : p_rows_max - v_waiting];
+      v_cut := v_users[cardinality(v_users)];
+    end if;
     v_ids := v_ids || v_message.id;
     v_counts := v_counts || coalesce(cardinality(v_users), 0)::bigint;
     v_members := v_members || v_users;
     v_of := v_of || array_fill(v_message.id, array[coalesce(cardinality(v_users), 0)]);
     v_rows := v_rows + v_count;
     v_waiting := coalesce(cardinality(v_members), 0);
-    exit when v_waiting >= p_rows_max or v_rows >= 20000;
+    exit when v_waiting >= p_rows_max or v_rows >= 20000 or v_cut is not null;
   end loop;
   -- A row ends together with its mark, or not now: what somebody holds is left for a later pass.
-  select array_agg(q.message_id), array_agg(q.user_id) into v_of, v_members
-    from (select s.message_id, s.user_id
-            from unnest(v_of, v_members) f (id, user_id)
-            join messages m on m.id = f.id
-            join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+  select array_agg(q.id), array_agg(q.user_id), array_agg(q.at) into v_of, v_members, v_places
+    from (select f.id, f.user_id, l.at
+            from (select unnest(v_of) as id, unnest(v_members) as user_id) f
+            cross join lateral (select x.chat_id from messages x where x.id = f.id limit 1) m
+            cross join lateral (
+              select x.class from message_status x where x.message_id = f.id and x.user_id = f.user_id and x.status = 'sent' limit 1) s
             left join lateral (
               select true as is_held from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1
                 for no key update skip locked) k on s.class = 'chat'
-           -- Events have no marks.
-           where k.is_held or s.class <> 'chat'
-           limit p_rows_max for no key update of s skip locked) q;
+            cross join lateral (
+              select x.ctid as at from message_status x
+               -- Events have no marks.
+               where x.message_id = f.id and x.user_id = f.user_id and x.status = 'sent' and (k.is_held or s.class <> 'chat') limit 1
+                for no key update skip locked) l
+           limit p_rows_max) q;
   if v_of is not null then
+    -- These rows are locked, so they stay where they are.
     with ended as (
       update message_status s set status = 'expired', ended = 'expired', reason = 'its time had come'
-        from unnest(v_of, v_members) f (id, user_id)
-       where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+       where s.ctid = any (v_places) and s.status = 'sent'
       returning s.message_id, s.user_id, s.class, s.seq
     )
     select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
       into v_ended, v_members, v_classes, v_seqs from ended e;
     select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
-      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_members) e (id, user_id) join messages m on m.id = e.id) q;
+      from (select distinct m.chat_id, e.user_id
+              from (select unnest(v_ended) as id, unnest(v_members) as user_id) e
+              cross join lateral (select x.chat_id from messages x where x.id = e.id limit 1) m) q;
     perform restante_exact_marks(v_chats, v_users, true);
   end if;
-  -- One row too many: the next page begins with that message again, unless all of it is held.
-  v_is_cut := v_waiting > p_rows_max and (cardinality(v_ids) > 1 or v_ended is not null);
   return query
-    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
+    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now, null::bigint
       from unnest(v_ended, v_members, v_classes, v_seqs) e (id, user_id, class, seq)
-      join messages m on m.id = e.id
-      join users u on u.id = e.user_id
+      cross join lateral (select x.id, x.expires_at, x.chat_id, x.seq, x.sender_id from messages x where x.id = e.id limit 1) m
+      cross join lateral (select x.external_id from users x where x.id = e.user_id limit 1) u
     union all
-    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end,
+           case when i.n = cardinality(v_ids) then v_cut end
       from unnest(v_ids, v_counts) with ordinality i (id, waiting, n)
-      join messages m on m.id = i.id
+      cross join lateral (select x.id, x.expires_at, x.chat_id, x.seq, x.sender_id from messages x where x.id = i.id limit 1) m
       left join (select e.id, count(*) as ended from unnest(v_ended) e (id) group by e.id) n on n.id = i.id
-     where not (v_is_cut and i.n = cardinality(v_ids))
      order by 2, 1;
 end $$;
 
-COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
+COMMENT ON FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer, p_after_user bigint) IS 'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), at most p_rows_max rows, and looks at 20,000 rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one (and without a time where rows of it are held): the next page begins behind the last of these, or, where that has after_user, in it behind this recipient. Nothing at all: the page was empty.';
 
 CREATE FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) RETURNS record
     LANGUAGE plpgsql
@@ -1741,10 +1915,11 @@ declare
   v_settled bigint[];
   v_of      integer[];     -- per row that is written: its inbox among these,
   v_seqs    bigint[];      -- … the number of its event in the stream,
-  v_ids     uuid[];        -- … the event; null: it was removed
+  v_events  uuid[];        -- … the event; null: it was removed
+  v_ids     uuid[];        -- … the same; null: it makes no row, since the recipient has muted its type, too
   v_numbers bigint[];      -- … the number in the inbox,
   v_ends    text[];        -- … the reason for which it has ended meanwhile; null: it waits,
-  v_keys    uuid[];        -- … and its collapse id
+  v_keys    uuid[];        -- … and its collapse id; null: it has none, or makes no row
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -1770,24 +1945,32 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now, false) as is_over,
-           case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
+    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now or r.seq <= s.floor_seq, false) as is_over, r.seq <= s.floor_seq as is_capped,
+           case when k.is_muted is null then m.id end as row_id,
+           case when m.id is not null and k.is_muted is null
+                then v_last[u.n] + count(m.id) filter (where k.is_muted is null) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
+      cross join lateral (
+        select x.floor_seq from feeds x where x.feed_id = '00000000-0000-0000-0000-000000000002' and x.class = u.class limit 1) s
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.message_type, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (
+        select true as is_muted from preferences p where p.user_id = v_users[u.n] and m.message_type = any (p.muted_types) limit 1) k on true
   ), judged as (
-    -- Of those with one key the last one stays.
-    select q.*, case when q.is_over then 'expired'
-                     when q.collapse_key is not null and q.seq < max(q.seq) filter (where not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
+    -- Of those with one key the last one stays. One that the user has muted takes no place.
+    select q.*, case when q.is_capped then 'capped' when q.is_over then 'expired'
+                     when q.collapse_key is not null
+                      and q.seq < max(q.seq) filter (where q.row_id is not null and not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
                 end as ends
       from rows q
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
-         array_agg(case when r.collapse_key is not null then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_ends, v_keys
+         array_agg(r.id order by r.n, r.seq), array_agg(r.row_id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
+         array_agg(case when r.row_id is not null and r.collapse_key is not null
+                        then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_ends, v_keys
     from judged r;
   if users is null then
     return;
@@ -1796,7 +1979,7 @@ begin
   with written as (
     insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
       select u.user_id, u.class, u.number, u.id, u.key, case when u.ends is null then 'sent'::delivery_status else 'expired' end, u.ends::ended_reason,
-             case u.ends when 'expired' then 'its time had come' when 'superseded' then 'a newer event of its key came' end
+             case u.ends when 'expired' then 'its time had come' when 'capped' then 'too many events lived' when 'superseded' then 'a newer event of its key came' end
         from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
   ), moved as (
@@ -1814,17 +1997,18 @@ begin
     raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
   end if;
   rows_done := v_count;
-  perform from (select distinct unnest(v_ids) as id order by 1) u
+  perform from (select distinct unnest(v_events) as id order by 1) u
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
-  update fan_outs f set waiting = f.waiting - u.rows
-    from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
+  update fan_outs f set waiting = f.waiting - u.rows, muted = f.muted + u.muted
+    from (select x.id, count(*) as rows, count(*) filter (where x.row_id is null) as muted
+            from (select unnest(v_events) as id, unnest(v_ids) as row_id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
   if num_nonnulls(variadic v_keys) > 0 then
     select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
       from (select u.user_id, u.class, u.key, min(u.number) as first, max(u.number) as newest
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
-             where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
+             where u.key is not null and coalesce(u.ends, 'superseded') = 'superseded' group by u.user_id, u.class, u.key) r;
   end if;
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
@@ -1834,7 +2018,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_ends) x (user_id, class, id, ends) where x.id is not null and x.ends is null) u;
 end $$;
 
-COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
+COMMENT ON FUNCTION restante_fan_out(p_after_user bigint, p_after_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT users bigint[], OUT classes inbox_class[], OUT rows_done integer, OUT superseded bigint[], OUT next_user bigint, OUT next_class inbox_class) IS 'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile, or was capped, is written as ended, one whose type the user has muted is not written, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
 
 CREATE TABLE message_status (
     user_id bigint NOT NULL,
@@ -1917,6 +2101,30 @@ end $$;
 
 COMMENT ON FUNCTION restante_first_id(p_at timestamp with time zone) IS 'The lowest UUIDv7 of a moment: UUIDv7s that are lower were made before it.';
 
+CREATE FUNCTION restante_first_waiting(p_message uuid, p_after bigint, p_rows_max integer, OUT waiting_user bigint, OUT passed_user bigint, OUT looked integer, OUT is_last boolean) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  select q.user_id into waiting_user
+    from (select s.user_id, s.status from message_status s
+           where s.message_id = p_message and s.user_id > p_after order by s.user_id limit p_rows_max) q
+   where q.status = 'sent' limit 1;
+  select count(*), coalesce(max(q.user_id), p_after) into looked, passed_user
+    from (select s.user_id from message_status s
+           where s.message_id = p_message and s.user_id > p_after and (waiting_user is null or s.user_id < waiting_user)
+           order by s.user_id limit p_rows_max) q;
+  is_last := waiting_user is null and looked < p_rows_max;
+end $$;
+
+COMMENT ON FUNCTION restante_first_waiting(p_message uuid, p_after bigint, p_rows_max integer, OUT waiting_user bigint, OUT passed_user bigint, OUT looked integer, OUT is_last boolean) IS 'The first recipient behind p_after, by its number, for whom an event waits, among p_rows_max rows; the last one before it, up to which nothing waits; how many rows that were, and whether there are no others.';
+
 CREATE FUNCTION restante_follow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -1956,7 +2164,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
 
-CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text)
+CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -1971,7 +2179,8 @@ CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_b
 begin
   if p_after is not null then
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
+             m.recalled_at
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -1981,7 +2190,8 @@ begin
        where me.chat_id = p_chat and me.user_id = p_user and me.left_seq is null;
   else
     return query
-      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url
+      select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
+             m.recalled_at
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -1992,7 +2202,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none.';
+COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none. A message that was recalled has no content and no metadata.';
 
 CREATE TABLE nodes (
     node_id uuid NOT NULL,
@@ -2048,9 +2258,9 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -2093,10 +2303,11 @@ CREATE FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text,
     AS $$
 begin
   return exists (
-    select from (select x.id, x.sender_id, x.expires_at from messages x
+    select from (select x.id, x.sender_id, x.expires_at, x.message_type from messages x
                   where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
      where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user));
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+       and not exists (select from preferences p where p.user_id = p_user and m.message_type = any (p.muted_types)));
 end $$;
 
 COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
@@ -2527,6 +2738,8 @@ begin
   perform restante_needs_read_committed();
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
+  elsif starts_with(p_type, 'restante:') then
+    raise exception 'event types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_ttl is null or p_ttl <= interval '0' or p_ttl > interval '30 days' then
     raise exception 'an event lives for more than no time and for at most 30 days, not for %', p_ttl using errcode = 'invalid_parameter_value';
   elsif octet_length(p_data::text) > 8192 then
@@ -2600,7 +2813,8 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
-  v_numbers bigint[];  -- … its number in the inbox; null: a job writes it,
+  v_muted   integer[]; -- per listed user that has muted the type: the item
+  v_numbers bigint[];  -- per recipient: its number in the inbox; null: a job writes it,
   v_is_over boolean[]; -- … and whether a later item takes its place; null: no item has a key
   v_keys    uuid[];    -- per item: the collapse id of its rows
   v_inboxes tid[];     -- inboxes that are written to here,
@@ -2648,11 +2862,16 @@ begin
     from (select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(p_feeds) as feed, unnest(v_streams) as chat) u;
 
   -- Listed users, each once, in the order in which inboxes are locked.
-  select array_agg(q.ord order by q.user_id, q.class, q.ord), array_agg(q.user_id order by q.user_id, q.class, q.ord) into v_of, v_to
-    from (select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
+  select array_agg(q.ord order by q.user_id, q.class, q.ord) filter (where not q.is_muted),
+         array_agg(q.user_id order by q.user_id, q.class, q.ord) filter (where not q.is_muted), array_agg(q.ord) filter (where q.is_muted)
+    into v_of, v_to, v_muted
+    from (select l.ord, l.user_id, l.class,
+                 exists (select from preferences p where p.user_id = l.user_id and p_types[l.ord] = any (p.muted_types)) as is_muted
+            from (
+          select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
            where v_heads[x.ord] is not null and p_feeds[x.ord] is null and x.user_id <> p_publishers[x.ord]
           except all
-          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) q;
+          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) l) q;
   -- Their inboxes, the first ones, as far as nobody holds them and they are not full, and no earlier event waits for its row: what is listed
   -- in fan_out_recipients is written under the lock of the stream, and comes from an earlier statement.
   with locked as materialized (
@@ -2706,6 +2925,10 @@ begin
       select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
+  ), living as (
+    insert into living_events (message_id, chat_id, seq, expires_at)
+      select i.id, i.chat, i.seq, accepted_at + i.ttl_ms * interval '1 millisecond' from items i order by i.chat, i.seq
+      returning 1
   ), excepted as (
     insert into event_exceptions (message_id, user_id)
       select distinct i.id, e.user_id
@@ -2713,9 +2936,12 @@ begin
         cross join lateral (select x.id from items x where x.ord = e.ord and x.feed is not null limit 1) i
       returning 1
   ), fanned_out as (
-    insert into fan_outs (message_id, recipients, waiting)
-      select i.id, count(r.ord), count(r.ord) filter (where r.seq is null) from items i left join recipients r on r.ord = i.ord
-       where i.feed is null group by i.id
+    insert into fan_outs (message_id, recipients, waiting, muted)
+      select i.id, count(r.ord) + k.muted, count(r.ord) filter (where r.seq is null), k.muted
+        from items i
+        left join recipients r on r.ord = i.ord
+        cross join lateral (select count(*) as muted from unnest(v_muted) u (ord) where u.ord = i.ord) k
+       where i.feed is null group by i.id, k.muted
       returning 1
   ), left_over as (
     insert into fan_out_recipients (user_id, class, seq, message_id)
@@ -2747,7 +2973,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -2802,7 +3028,13 @@ begin
     with items as materialized (
       select m.id, m.seq, m.created_at,
              case when v_chat.is_feed then coalesce(m.expires_at, 'infinity') else m.created_at end >= v_horizon or exists (select from message_status s where s.message_id = m.id)
-               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0) as stays
+               or v_chat.is_feed and exists (select from fan_outs f where f.message_id = m.id and f.waiting > 0)
+               -- A message that was recalled stays as long as its notice, which has its number negated, has rows.
+               or m.recalled_at is not null and (
+                    (select true from recalls r where r.message_id = m.id limit 1)
+                    or (select true from messages x
+                         cross join lateral (select from message_status s where s.message_id = x.id limit 1) s
+                         where x.chat_id = v_chat.id and x.seq = -m.seq limit 1)) as stays
         from messages m where m.chat_id = v_chat.id and m.seq > v_purged order by m.seq limit v_left
     )
     select array_agg(i.id order by i.seq), max(i.seq), max(i.created_at) into v_ids, v_to, v_newest
@@ -2813,6 +3045,9 @@ begin
     continue when v_locked <> cardinality(v_ids);
     late_ms := greatest(late_ms, (extract(epoch from v_horizon - v_chat.at) * 1000)::bigint);
     delete from messages m where m.ctid = any (v_rows);
+    -- The notices of those that were recalled have no rows any more. There are few.
+    delete from messages m where m.ctid = any (array(
+      select x.ctid from messages x where x.chat_id = v_chat.id and x.seq < 0 and x.seq >= -v_to order by x.seq limit v_left));
     if v_chat.is_feed then
       delete from event_exceptions e using (select unnest(v_ids) as id) u where e.message_id = any (array[u.id]);
       delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
@@ -2831,7 +3066,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+COMMENT ON FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) IS 'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one, and the notices of those that were recalled with them: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 CREATE FUNCTION restante_purge_devices(p_user bigint, p_device text, p_unseen_s double precision, p_devices_max integer, OUT seen bigint, OUT purged bigint, OUT last_user bigint, OUT last_device text) RETURNS record
     LANGUAGE plpgsql
@@ -3050,12 +3285,15 @@ declare
   v_seq     bigint;
   v_sender  bigint;
   v_expires timestamptz;
+  v_recalled timestamptz;
   v_at      tid;
   v_last    bigint;
 begin
   perform restante_needs_read_committed();
   select u.id into v_user from users u where u.external_id = p_user;
-  select m.chat_id, m.seq, m.sender_id, m.expires_at into v_chat, v_seq, v_sender, v_expires from messages m where m.id = p_message;
+  -- A recall waits for this lock, and ends what waits after it.
+  select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
+    from messages m where m.id = p_message for share;
   select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
   if not found then
     outcome := 'no_recipient';
@@ -3064,10 +3302,14 @@ begin
   if v_expires <= clock_timestamp() then
     outcome := 'expired';
     return;
+  elsif v_recalled is not null then
+    outcome := 'recalled';
+    return;
   end if;
   -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
   perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  if not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+  -- The notice of a recall (a negative number) is for those who have the message, members or not.
+  if v_seq > 0 and not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
      -- Of a feed: one that follows it, and of events to listed users anybody.
      and not exists (
        select from feeds s
@@ -3094,19 +3336,55 @@ begin
   update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
    where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
   insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
-  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled.
+  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled. A notice has none.
   select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
   update marks k
      set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
          moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-   where k.ctid = v_at;
+   where k.ctid = v_at and v_seq > 0;
   perform restante_wake(array[v_user]);
   perform restante_check_marks(array[v_sender]);
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
 
-COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), left (the recipient has left the chat, or the feed), not_failed.';
+COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
+
+CREATE FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) RETURNS text
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_types text[] := case when p_types is not null then array(select distinct unnest(p_types) order by 1) end;
+  v_chats uuid[] := case when p_chats is not null then array(select distinct unnest(p_chats) order by 1) end;
+begin
+  perform restante_needs_read_committed();
+  if exists (select from unnest(v_types) t (name) where t.name is null or char_length(t.name) not between 1 and 64)
+     or exists (select from unnest(v_chats) c (id) where c.id is null) then
+    return 'invalid';
+  elsif cardinality(v_types) > 100 or cardinality(v_chats) > 1000 then
+    return 'too_many';
+  -- One answer for a chat of others and for one that there is not. A member that has left is still listed.
+  elsif exists (select from unnest(v_chats) c (id)
+                 where not exists (select from chat_members m where m.chat_id = c.id and m.user_id = p_user)) then
+    return 'not_found';
+  end if;
+  insert into preferences as p (user_id, muted_types, muted_chats)
+    select p_user, coalesce(v_types, '{}'), coalesce(v_chats, '{}')
+     where cardinality(v_types) > 0 or cardinality(v_chats) > 0 or exists (select from preferences x where x.user_id = p_user)
+    on conflict on constraint a_user_has_preferences_once
+    do update set muted_types = coalesce(v_types, p.muted_types), muted_chats = coalesce(v_chats, p.muted_chats);
+  delete from preferences p where p.user_id = p_user and p.muted_types = '{}' and p.muted_chats = '{}';
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) IS 'Sets the types of events and the chats that a user has muted; a list that is null stays as it is. Else nothing is done: invalid (a type has 1 to 64 characters), too_many (100 types, 1,000 chats), not_found: the user never was a member of one of the chats, or there is no such chat.';
 
 CREATE FUNCTION restante_read(p_users bigint[], p_chats uuid[], p_up_to bigint[], p_rows_max integer) RETURNS TABLE(ord integer, message_id uuid, chat_seq bigint, sender_id bigint, read_at timestamp with time zone, ended text, up_to bigint, more boolean, advanced boolean)
     LANGUAGE plpgsql
@@ -3132,7 +3410,7 @@ declare
   v_numbers  bigint[];
   v_senders  bigint[];
   v_expiries timestamptz[];
-  v_left     boolean[]; -- did its reader leave the chat while it waited?
+  v_gone     ended_reason[]; -- did its reader leave the chat while it waited, or its sender take it back?
   v_moved    integer[]; -- those of the rows that moved, …
   v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
@@ -3159,9 +3437,10 @@ begin
       from wanted w
       cross join lateral (
         select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
-               exists (select from departures d
-                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) as has_left
-          from (select x.id, x.seq, x.sender_id, x.expires_at from messages x
+               case when exists (select from departures d
+                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) then 'left'::ended_reason
+                    when m.recalled_at is not null then 'recalled' end as gone
+          from (select x.id, x.seq, x.sender_id, x.expires_at, x.recalled_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
             select x.class, x.seq from message_status x
@@ -3173,11 +3452,11 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.has_left, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_left, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.gone, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_gone, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
                  array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
-                 array_agg(r.has_left) as has_left from rows r) a,
+                 array_agg(r.gone) as gone from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
@@ -3188,12 +3467,12 @@ begin
     update message_status s
        set (status, ended, reason, read_at, delivered_at) = (
          select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
-                case e.ended when 'left' then 'left' when 'expired' then 'its time had come' else s.reason end,
+                case e.ended when 'left' then 'left' when 'recalled' then 'recalled' when 'expired' then 'its time had come' else s.reason end,
                 case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
-           from (select case when s.status <> 'sent' then null when u.has_left then 'left'::ended_reason
+           from (select case when s.status <> 'sent' then null when u.gone is not null then u.gone
                              when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.has_left, x.n
-              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_left) with ordinality x (ord, class, seq, expires_at, has_left, n)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.gone, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_gone) with ordinality x (ord, class, seq, expires_at, gone, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended
@@ -3272,6 +3551,158 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_reap(p_users_max integer) IS 'Takes one node out that has gone, with at most so many of its leases; call it until no node has gone. Returns users who are online nowhere now; each is returned to one caller only.';
+
+CREATE FUNCTION restante_recall(p_message uuid, p_sender text, p_window interval DEFAULT '01:00:00'::interval) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_outcome text;
+  v_at      timestamptz;
+begin
+  select t.outcome, t.recalled_at into v_outcome, v_at
+    from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
+  case v_outcome
+    when 'recalled', 'again' then
+      return v_at;
+    when 'forbidden' then
+      raise exception 'message % was not sent by user %', p_message, p_sender using errcode = 'insufficient_privilege';
+    when 'off' then
+      raise exception 'no message can be recalled within %', p_window using errcode = 'invalid_parameter_value';
+    when 'too_late' then
+      raise exception 'message % was sent longer ago than %', p_message, p_window using errcode = 'object_not_in_prerequisite_state';
+    else
+      raise exception 'user % knows no message %', p_sender, p_message using errcode = 'no_data_found';
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_recall(p_message uuid, p_sender text, p_window interval) IS 'Recalls a message for its sender inside your own transaction, with the same effect as a client''s recall, and returns when it was recalled. Nobody sees its content from your commit on; what waits ends, and who has it is told, within moments after it. The message must have been accepted within p_window, whatever the setting RECALL_WINDOW says; null: whenever. A second recall returns the first time.';
+
+CREATE FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) RETURNS TABLE(message_id uuid, chat_id uuid, chat_seq bigint, sender_id bigint, recalled_at timestamp with time zone, is_first boolean, is_done boolean, goes_on boolean, user_id bigint, member text, class inbox_class, seq bigint, has_ended boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_recall  recalls;
+  v_class   inbox_class;
+  v_users   bigint[]; -- the recipients of the part, in order: for whom it waits, or who have it and no notice yet,
+  v_free    bigint[]; -- … those whose inboxes are locked here,
+  v_at      tid[];    -- … where these are,
+  v_last    bigint[]; -- … and their last numbers
+  v_rows    tid[];    -- rows that wait and that end here,
+  v_ended   bigint[]; -- … their recipients,
+  v_seqs    bigint[]; -- … and numbers
+  v_told    bigint[]; -- recipients that get the notice,
+  v_inboxes tid[];    -- … their inboxes,
+  v_numbers bigint[]; -- … and the numbers of the notice there
+  v_count   bigint;
+  v_is_held boolean;
+  v_is_last boolean;
+begin
+  perform restante_needs_read_committed();
+  if p_message is not null then
+    select r.* into v_recall from recalls r where r.message_id = p_message for update skip locked;
+  else
+    select r.* into v_recall from recalls r where r.message_id > p_after order by r.message_id limit 1 for update skip locked;
+  end if;
+  if v_recall.message_id is null then
+    return;
+  end if;
+  select h.class into v_class from chat_heads h where h.chat_id = v_recall.chat_id order by h.step desc limit 1;
+  select array_agg(q.user_id order by q.user_id) into v_users
+    from (select s.user_id from message_status s
+           where s.message_id = v_recall.message_id and s.user_id > v_recall.after_user
+             and (s.status = 'sent' or s.status in ('delivered', 'read')
+                  and not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = s.user_id))
+           order by s.user_id limit p_rows_max) q;
+  v_is_last := coalesce(cardinality(v_users), 0) < p_rows_max;
+
+  -- Inboxes in order. What somebody holds is left for a later part. Nothing here is waited for, so nobody waits in a circle.
+  select array_agg(q.user_id order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq order by q.n) into v_free, v_at, v_last
+    from (select u.user_id, u.n, i.at, i.last_seq
+            from (select * from unnest(v_users) with ordinality x (user_id, n) order by x.n) u
+            cross join lateral (
+              select x.ctid as at, x.last_seq from inboxes x where x.user_id = u.user_id and x.class = v_class
+               order by x.step desc limit 1 for no key update skip locked) i) q;
+
+  -- A row that waits ends together with its mark, or not now. One that is being acked is held.
+  select array_agg(q.at) into v_rows
+    from (select s.at
+            from (select unnest(v_free) as user_id) u
+            cross join lateral (
+              select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1) w
+            cross join lateral (
+              select from marks x where x.chat_id = v_recall.chat_id and x.user_id = u.user_id order by x.step desc limit 1
+                for no key update skip locked) k
+            cross join lateral (
+              select x.ctid as at from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1
+                for no key update skip locked) s) q;
+  if v_rows is not null then
+    with ended as (
+      update message_status s set status = 'expired', ended = 'recalled', reason = 'recalled' where s.ctid = any (v_rows) returning s.user_id, s.seq
+    )
+    select array_agg(e.user_id), array_agg(e.seq) into v_ended, v_seqs from ended e;
+    perform restante_exact_marks(array_fill(v_recall.chat_id, array[cardinality(v_ended)]), v_ended, true);
+  end if;
+
+  -- A later statement, so a later snapshot: who has acked meanwhile has the message. Who has the notice already does not get it again.
+  select array_agg(q.user_id order by q.n), array_agg(q.at order by q.n), array_agg(q.last_seq + 1 order by q.n) into v_told, v_inboxes, v_numbers
+    from (select u.user_id, u.n, u.at, u.last_seq
+            from (select unnest(v_free) as user_id, unnest(v_at) as at, unnest(v_last) as last_seq, generate_subscripts(v_free, 1) as n) u
+            cross join lateral (
+              select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id
+                and x.status in ('delivered', 'read') limit 1) s
+           where not exists (select from message_status y where y.message_id = v_recall.notice_id and y.user_id = u.user_id)) q;
+  v_is_held := coalesce(cardinality(v_free), 0) < coalesce(cardinality(v_users), 0) or exists (
+    select from (select unnest(v_free) as user_id) u
+     cross join lateral (
+       select from message_status x where x.message_id = v_recall.message_id and x.user_id = u.user_id and x.status = 'sent' limit 1) s);
+  if v_told is not null then
+    with moved as (
+      update inboxes i set last_seq = u.seq, step = u.seq >> 4
+        from (select unnest(v_inboxes) as at, unnest(v_numbers) as seq) u where i.ctid = u.at returning 1
+    ), queued as (
+      insert into message_status (user_id, class, seq, message_id)
+        select u.user_id, v_class, u.seq, v_recall.notice_id from (select unnest(v_told) as user_id, unnest(v_numbers) as seq) u
+      returning 1
+    )
+    select (select count(*) from moved) + (select count(*) from queued) into v_count;
+    -- A number without a row is a hole.
+    if v_count <> 2 * cardinality(v_told) then
+      raise exception 'recalling should have written % notices and wrote % rows', cardinality(v_told), v_count using errcode = 'data_corrupted';
+    end if;
+  end if;
+
+  v_is_held := v_is_held or v_recall.is_held;
+  if not v_is_last then
+    update recalls r set after_user = v_users[cardinality(v_users)], is_held = v_is_held, is_told = true where r.message_id = v_recall.message_id;
+  elsif v_is_held then
+    update recalls r set after_user = 0, is_held = false, is_told = true where r.message_id = v_recall.message_id;
+  else
+    delete from recalls r where r.message_id = v_recall.message_id;
+  end if;
+  return query
+    select v_recall.message_id, v_recall.chat_id, v_recall.chat_seq, v_recall.sender_id, v_recall.recalled_at, not v_recall.is_told,
+           v_is_last and not v_is_held, not v_is_last, q.user_id, (select x.external_id from users x where x.id = q.user_id), v_class, q.seq, q.has_ended
+      from (select null::bigint as user_id, null::bigint as seq, null::boolean as has_ended
+            union all select unnest(v_ended), unnest(v_seqs), true
+            union all select unnest(v_told), unnest(v_numbers), false) q;
+end $$;
+
+COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
 
 CREATE FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) RETURNS boolean
     LANGUAGE plpgsql
@@ -3451,6 +3882,8 @@ begin
       raise exception 'user % is no recipient of message %', p_user, p_message using errcode = 'no_data_found';
     when 'expired' then
       raise exception 'the time of message % has come, nobody gets it any more', p_message using errcode = 'object_not_in_prerequisite_state';
+    when 'recalled' then
+      raise exception 'message % was recalled by its sender', p_message using errcode = 'object_not_in_prerequisite_state';
     when 'left' then
       raise exception 'user % has left the chat of message %', p_user, p_message using errcode = 'object_not_in_prerequisite_state';
     else
@@ -3486,6 +3919,8 @@ begin
     raise exception 'metadata is nested more than 32 levels deep' using errcode = 'invalid_parameter_value';
   elsif jsonb_path_exists(p_metadata, 'strict $.** ? (@.type() == "number" && (@ > 1.7976931348623157e308 || @ < -1.7976931348623157e308))', silent => true) then
     raise exception 'metadata holds a number that is no double' using errcode = 'invalid_parameter_value';
+  elsif starts_with(p_message_type, 'restante:') then
+    raise exception 'message types that begin with restante: are reserved' using errcode = 'invalid_parameter_value';
   elsif p_expires_at <= clock_timestamp() then
     raise exception 'expires_at lies in the past' using errcode = 'invalid_parameter_value';
   elsif p_expires_at >= timestamptz '10000-01-01 00:00:00+00' then
@@ -3523,6 +3958,33 @@ begin
 end $_$;
 
 COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
+
+CREATE FUNCTION restante_set_preferences(p_user text, p_muted_types text[] DEFAULT NULL::text[], p_muted_chats uuid[] DEFAULT NULL::uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user bigint;
+begin
+  perform restante_needs_read_committed();
+  if p_user is null then
+    raise exception 'preferences need a user' using errcode = 'null_value_not_allowed';
+  end if;
+  select u.id into v_user from restante_users(array[p_user]) u;
+  case restante_put_preferences(v_user, p_muted_types, p_muted_chats)
+    when 'done' then null;
+    when 'invalid' then raise exception 'a type has 1 to 64 characters, and nothing that is muted is null' using errcode = 'invalid_parameter_value';
+    when 'too_many' then raise exception 'a user may mute at most 100 types and 1000 chats' using errcode = 'program_limit_exceeded';
+    else raise exception 'a user may mute chats in which it is or was a member' using errcode = 'no_data_found';
+  end case;
+  -- The user's sessions remember what is muted, and read it together with the marks.
+  perform restante_check_marks(array[v_user]);
+end $$;
+
+COMMENT ON FUNCTION restante_set_preferences(p_user text, p_muted_types text[], p_muted_chats uuid[]) IS 'Sets what a user has muted, inside your own transaction: types of events that make no rows for it any more, and chats whose messages its clients are not to ring for. A list that is null stays as it is, an empty one mutes nothing. What waits already stays. The sessions of the user learn of it when you commit.';
 
 CREATE FUNCTION restante_set_publishers(p_feed uuid, p_caller bigint, p_may_anywhere boolean, p_add bigint[], p_remove bigint[], p_publishers_max integer) RETURNS text
     LANGUAGE plpgsql
@@ -3678,6 +4140,7 @@ declare
   v_at      tid;
   v_last    bigint;
   v_settled bigint;
+  v_muted   text[]; -- types that the user has muted
   v_excess  bigint;
   v_first   bigint;
   v_ids     uuid[];   -- per number that is given: the event; null: a gap,
@@ -3705,6 +4168,7 @@ begin
 
   -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
   -- lock was waited for is seen.
+  v_muted := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
   select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
   if v_first > 0 then
     -- The oldest of all end, and these are rows by now.
@@ -3713,9 +4177,11 @@ begin
 
   with streams as materialized (
     select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
-           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), h.last_seq - p_waiting_max) as after, greatest(2000 / count(*) over (), 1)::bigint as each
+           least(s.floor_seq, h.last_seq) as floor_seq, greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), least(s.floor_seq, h.last_seq),
+                    h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after,
+           greatest(2000 / count(*) over (), 1)::bigint as each
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -3724,11 +4190,12 @@ begin
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
                 when m.expires_at <= v_now then 'expired'
+                when m.message_type = any (v_muted) then 'muted'
                 when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
                 else 'coming' end as becomes, m.collapse_key
       from streams t
       cross join lateral (
-        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key, x.message_type from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
@@ -3741,11 +4208,11 @@ begin
     select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity', null
       from streams t where t.purged_seq > t.cursor_seq
     union all
-    -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
+    -- Newer ones of the same feed are as many as may wait, or these are below its floor. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity', null
+           case when t.after <= t.floor_seq or m.expires_at > v_now then 'capped' else 'expired' end, '-infinity', null
       from streams t
-      cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
+      left join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m on true
      where t.after > greatest(t.cursor_seq, t.purged_seq)
   ), placed as (
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
@@ -3805,7 +4272,72 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';
+COMMENT ON FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) IS 'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together, and below the floor of its stream. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';
+
+CREATE FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_message record;
+  v_notice  uuid := gen_random_uuid();
+  v_at      timestamptz;
+begin
+  perform restante_needs_read_committed();
+  select m.chat_id, m.seq, m.sender_id, m.created_at, m.recalled_at into v_message
+    from messages m where m.id = p_message and m.seq > 0 and not exists (select from feeds f where f.chat_id = m.chat_id);
+  if not found then
+    outcome := 'not_found';
+    return;
+  end if;
+  if v_message.sender_id <> p_sender then
+    -- One that may see the message learns that it is another's.
+    outcome := case when exists (
+      select from chat_members cm
+       where cm.chat_id = v_message.chat_id and cm.user_id = p_sender and cm.left_seq is null and cm.joined_seq < v_message.seq)
+      then 'forbidden' else 'not_found' end;
+    return;
+  end if;
+  chat_id := v_message.chat_id;
+  chat_seq := v_message.seq;
+  if v_message.recalled_at is not null then
+    outcome := 'again';
+    recalled_at := v_message.recalled_at;
+    return;
+  elsif p_window <= interval '0' then
+    outcome := 'off';
+    return;
+  elsif v_message.created_at <= clock_timestamp() - p_window then
+    outcome := 'too_late';
+    return;
+  end if;
+  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too.
+  select m.recalled_at into v_message.recalled_at from messages m where m.id = p_message for no key update;
+  if not found then
+    outcome := 'not_found';
+    return;
+  elsif v_message.recalled_at is not null then
+    outcome := 'again';
+    recalled_at := v_message.recalled_at;
+    return;
+  end if;
+  v_at := clock_timestamp();
+  update messages m set content = null, metadata = null, sealed = null, key_id = null, recalled_at = v_at where m.id = p_message;
+  insert into messages (id, chat_id, seq, sender_id, message_type, content, created_at)
+    values (v_notice, v_message.chat_id, -v_message.seq, p_sender, 'restante:recalled', p_message::text, v_at);
+  insert into recalls (message_id, notice_id, chat_id, chat_seq, sender_id, recalled_at)
+    values (p_message, v_notice, v_message.chat_id, v_message.seq, p_sender, v_at);
+  outcome := 'recalled';
+  recalled_at := v_at;
+end $$;
+
+COMMENT ON FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) IS 'Recalls a message for its sender: its content and metadata go, and no page shows it from the commit on. Outcome: recalled; again (it had been recalled, recalled_at says when); off (p_window is not more than zero); too_late (it was accepted longer ago than p_window; a p_window of null is never over); forbidden (it is another member''s); not_found. A part at a time, restante_recall_part does the rest.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -4180,7 +4712,9 @@ CREATE TABLE fan_outs (
     message_id uuid NOT NULL,
     recipients integer NOT NULL,
     waiting integer NOT NULL,
-    CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most CHECK (((waiting >= 0) AND (waiting <= recipients)))
+    muted integer DEFAULT 0 NOT NULL,
+    CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most CHECK (((waiting >= 0) AND (waiting <= recipients))),
+    CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more CHECK (((muted >= 0) AND (muted <= (recipients - waiting))))
 )
 WITH (fillfactor='70');
 
@@ -4192,7 +4726,11 @@ COMMENT ON COLUMN fan_outs.recipients IS 'The users that get it.';
 
 COMMENT ON COLUMN fan_outs.waiting IS 'How many of them have no row in message_status yet. They are in fan_out_recipients.';
 
+COMMENT ON COLUMN fan_outs.muted IS 'How many of them get no row, since they have muted the type.';
+
 COMMENT ON CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most ON fan_outs IS 'Each recipient is counted down once.';
+
+COMMENT ON CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more ON fan_outs IS 'Whether a recipient has muted the type is looked at when its row would be written.';
 
 CREATE TABLE feed_publishers (
     feed_id uuid NOT NULL,
@@ -4212,6 +4750,7 @@ CREATE TABLE feeds (
     feed_id uuid NOT NULL,
     class inbox_class NOT NULL,
     chat_id uuid NOT NULL,
+    floor_seq bigint DEFAULT 0 NOT NULL,
     CONSTRAINT a_feed_has_no_stream_of_chat CHECK ((class <> 'chat'::inbox_class)),
     CONSTRAINT a_stream_of_events_has_the_id_of_its_feed CHECK (((class = 'event'::inbox_class) = (chat_id = feed_id)))
 );
@@ -4223,6 +4762,8 @@ COMMENT ON COLUMN feeds.feed_id IS 'The feed.';
 COMMENT ON COLUMN feeds.class IS 'event, or alert for urgent events.';
 
 COMMENT ON COLUMN feeds.chat_id IS 'The stream (chats.id). Its title and the time at which it was made are those of the feed.';
+
+COMMENT ON COLUMN feeds.floor_seq IS 'Events of the stream at or below this number have ended, since too many lived in all (capped). Only grows. What of it is not a row yet becomes none, and a job ends the rows that wait (restante_cap_events).';
 
 COMMENT ON CONSTRAINT a_feed_has_no_stream_of_chat ON feeds IS 'An event never lies between messages of people.';
 
@@ -4323,6 +4864,51 @@ COMMENT ON COLUMN last_seen.user_id IS 'The user.';
 
 COMMENT ON COLUMN last_seen.seen_at IS 'End of its last connection, by the database''s clock.';
 
+CREATE TABLE living_events (
+    number bigint NOT NULL,
+    message_id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    passed_user bigint DEFAULT 0 NOT NULL,
+    has_held boolean DEFAULT false NOT NULL,
+    is_final boolean DEFAULT false NOT NULL,
+    is_walked boolean DEFAULT false NOT NULL,
+    ended_xid xid8
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE living_events IS 'The events that may live: stored, neither expired nor capped, and of those to listed users one recipient at least has not got it. Written with the event; a job takes out what lives no more (restante_cap_events). Messages of chats are never here.';
+
+COMMENT ON COLUMN living_events.number IS 'The order in which events were published, within each stream that of its numbers.';
+
+COMMENT ON COLUMN living_events.message_id IS 'The event (messages.id).';
+
+COMMENT ON COLUMN living_events.chat_id IS 'Its stream.';
+
+COMMENT ON COLUMN living_events.seq IS 'Its number there.';
+
+COMMENT ON COLUMN living_events.expires_at IS 'From then on it does not live.';
+
+COMMENT ON COLUMN living_events.passed_user IS 'How far the job has looked through the recipients: rows of users up to here do not wait, or are held (has_held).';
+
+COMMENT ON COLUMN living_events.has_held IS 'It is capped, and the walk through its rows has met one that somebody holds: there is another walk.';
+
+COMMENT ON COLUMN living_events.is_final IS 'It is capped, and the walk began after every transaction had ended that may make a row of it: the event goes at its end.';
+
+COMMENT ON COLUMN living_events.is_walked IS 'It is capped, and all rows were looked at: what may still come is for the last walk.';
+
+COMMENT ON COLUMN living_events.ended_xid IS 'The transaction in which the job first found that the event is capped. An older one that is still open may make a row of it. Null: it is not capped, or the job has not come here since.';
+
+ALTER TABLE living_events ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME living_events_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE marks (
     chat_id uuid NOT NULL,
     user_id bigint NOT NULL,
@@ -4383,22 +4969,23 @@ CREATE TABLE messages (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
     collapse_key text COLLATE pg_catalog."C",
+    recalled_at timestamp with time zone,
     merge jsonb
 );
 
-COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting); never updated; removed by restante_purge_chats().';
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting), and by restante_take_back(), which empties a message that is recalled and adds a notice of it; removed by restante_purge_chats().';
 
 COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
 
 COMMENT ON COLUMN messages.chat_id IS 'The chat (chats.id).';
 
-COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole.';
+COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
 
 COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
 
-COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ...';
+COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
 
-COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; null when it is sealed, and for events.';
+COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
 
 COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 
@@ -4411,6 +4998,8 @@ COMMENT ON COLUMN messages.created_at IS 'The database''s clock after the locks 
 COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
 
 COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
+
+COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
 
 COMMENT ON COLUMN messages.merge IS 'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
@@ -4499,6 +5088,26 @@ COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_ev
 
 COMMENT ON CONSTRAINT an_event_has_listed_users_or_a_feed ON outgoing_events IS 'One of the two.';
 
+CREATE TABLE preferences (
+    user_id bigint NOT NULL,
+    muted_types text[] NOT NULL,
+    muted_chats uuid[] NOT NULL,
+    CONSTRAINT a_user_mutes_at_most_1000_chats CHECK ((cardinality(muted_chats) <= 1000)),
+    CONSTRAINT a_user_mutes_at_most_100_types CHECK ((cardinality(muted_types) <= 100))
+);
+
+COMMENT ON TABLE preferences IS 'The users that have muted something, a row each. Most have none, so that a look finds nothing on the first page of the index.';
+
+COMMENT ON COLUMN preferences.user_id IS 'The user.';
+
+COMMENT ON COLUMN preferences.muted_types IS 'Types of events (messages.message_type) that make no row for the user, each once.';
+
+COMMENT ON COLUMN preferences.muted_chats IS 'Chats (chats.id) in which the user is or was a member: what comes from there is delivered and marked as muted. Each once.';
+
+COMMENT ON CONSTRAINT a_user_mutes_at_most_1000_chats ON preferences IS 'Each session of the user remembers them.';
+
+COMMENT ON CONSTRAINT a_user_mutes_at_most_100_types ON preferences IS 'They are compared with each event that comes.';
+
 CREATE TABLE presence_leases (
     user_id bigint NOT NULL,
     node_id uuid NOT NULL
@@ -4509,6 +5118,38 @@ COMMENT ON TABLE presence_leases IS 'Who is online, and where: a row counts whil
 COMMENT ON COLUMN presence_leases.user_id IS 'The user.';
 
 COMMENT ON COLUMN presence_leases.node_id IS 'A node it is connected to.';
+
+CREATE TABLE recalls (
+    message_id uuid NOT NULL,
+    notice_id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    chat_seq bigint NOT NULL,
+    sender_id bigint NOT NULL,
+    recalled_at timestamp with time zone NOT NULL,
+    after_user bigint DEFAULT 0 NOT NULL,
+    is_held boolean DEFAULT false NOT NULL,
+    is_told boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE recalls IS 'Recalls that have not come to all recipients of their message. A job goes on, a part at a time (restante_recall_part). Empty, as a rule.';
+
+COMMENT ON COLUMN recalls.message_id IS 'The message that was recalled.';
+
+COMMENT ON COLUMN recalls.notice_id IS 'The notice (messages.id) for those that have it.';
+
+COMMENT ON COLUMN recalls.chat_id IS 'The chat of the message.';
+
+COMMENT ON COLUMN recalls.chat_seq IS 'Its number there. The notice has this number, negated.';
+
+COMMENT ON COLUMN recalls.sender_id IS 'Its sender (users.id).';
+
+COMMENT ON COLUMN recalls.recalled_at IS 'When it was recalled.';
+
+COMMENT ON COLUMN recalls.after_user IS 'Recipients with numbers at or below it (users.id) have been looked at.';
+
+COMMENT ON COLUMN recalls.is_held IS 'Something of one of these was held by another transaction: all are looked at again after the last one.';
+
+COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told with the first part.';
 
 CREATE TABLE users (
     id bigint NOT NULL,
@@ -4585,6 +5226,9 @@ ALTER TABLE ONLY nodes
 
 COMMENT ON CONSTRAINT a_node_is_listed_once ON nodes IS 'A heartbeat finds its row.';
 
+ALTER TABLE ONLY recalls
+    ADD CONSTRAINT a_recall_is_noted_once PRIMARY KEY (message_id);
+
 ALTER TABLE ONLY message_status
     ADD CONSTRAINT a_recipient_gets_a_message_once UNIQUE (message_id, user_id);
 
@@ -4611,6 +5255,9 @@ ALTER TABLE ONLY outgoing_events
 
 ALTER TABLE ONLY followers
     ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
+
+ALTER TABLE ONLY preferences
+    ADD CONSTRAINT a_user_has_preferences_once PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT a_user_is_a_publisher_once PRIMARY KEY (feed_id, user_id);
@@ -4641,6 +5288,9 @@ ALTER TABLE ONLY chats
 
 ALTER TABLE ONLY users
     ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
+
+ALTER TABLE ONLY living_events
+    ADD CONSTRAINT living_events_are_in_their_order PRIMARY KEY (number);
 
 ALTER TABLE ONLY messages
     ADD CONSTRAINT messages_are_known_by_their_id PRIMARY KEY (id);
@@ -4675,6 +5325,8 @@ COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and whe
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
 
+COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
+
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 
 COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'What is to be written for a user, in order.';
@@ -4692,6 +5344,8 @@ COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of
 COMMENT ON INDEX a_transaction_publishes_in_order IS 'What a commit takes: its own requests, in order.';
 
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
+
+COMMENT ON INDEX a_user_has_preferences_once IS 'What has this user muted?';
 
 COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
 
@@ -4736,6 +5390,8 @@ COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a ti
 CREATE INDEX leases_of_a_node ON presence_leases USING btree (node_id, user_id);
 
 COMMENT ON INDEX leases_of_a_node IS 'The users of a node that has gone.';
+
+COMMENT ON INDEX living_events_are_in_their_order IS 'Counted from the newest on.';
 
 CREATE INDEX members_by_user ON chat_members USING btree (user_id, chat_id);
 
@@ -4807,6 +5463,10 @@ CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inbox
 
 COMMENT ON TRIGGER what_is_settled_was_numbered ON inboxes IS 'With a settled_seq beyond what was ever numbered, what comes next would never be delivered.';
 
+CREATE TRIGGER what_was_capped_stays_capped AFTER UPDATE OF floor_seq ON feeds FOR EACH ROW WHEN ((new.floor_seq < old.floor_seq)) EXECUTE FUNCTION refuse_to_go_back('the floor of a stream only grows');
+
+COMMENT ON TRIGGER what_was_capped_stays_capped ON feeds IS 'Followers have passed what is below it.';
+
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
@@ -4865,6 +5525,11 @@ ALTER TABLE ONLY chat_members
     ADD CONSTRAINT members_are_users FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT members_are_users ON chat_members IS 'Delete a user''s memberships before the user.';
+
+ALTER TABLE ONLY preferences
+    ADD CONSTRAINT preferences_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;
+
+COMMENT ON CONSTRAINT preferences_are_of_a_user ON preferences IS 'They go with the user.';
 
 ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT publishers_are_users FOREIGN KEY (user_id) REFERENCES users(id);

@@ -1,10 +1,13 @@
 -- Expiry: the sweep for messages whose time has come.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
-create function restante_expire(p_after timestamptz, p_after_id uuid, p_horizon timestamptz, p_messages_max integer, p_rows_max integer)
+create function restante_expire(
+  p_after timestamptz, p_after_id uuid, p_horizon timestamptz, p_messages_max integer, p_rows_max integer,
+  p_after_user bigint default null -- go on in the message p_after_id, behind this recipient; null: begin behind the message
+)
 returns table (
   message_id uuid, expires_at timestamptz, user_id bigint, member text, class inbox_class, seq bigint,
-  chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamptz
+  chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamptz, after_user bigint
 )
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
@@ -19,72 +22,87 @@ declare
   v_counts  bigint[];      -- … and how many rows of each wait
   v_count   bigint;
   v_users   bigint[];
+  v_last    bigint;        -- the last recipient of a message that was looked at
+  v_cut     bigint;        -- the same, where the last message of the page may have other rows
   v_rows    bigint := 0;   -- rows that were looked at,
   v_waiting bigint := 0;   -- … and those of them that wait:
   v_of      uuid[];        -- … their messages,
   v_members bigint[];      -- … and recipients
+  v_places  tid[];         -- … and places
   v_chats   uuid[];
   v_ended   uuid[];
   v_classes inbox_class[];
   v_seqs    bigint[];
-  v_is_cut  boolean;       -- is the last message for the next page?
 begin
   perform restante_needs_read_committed();
-  -- A message of a large group has thousands of rows, whether they wait or not: the page is full after 20,000 of them too.
+  -- A message of a large group has thousands of rows, an event perhaps a million, whether they wait or not: the page is full after 20,000
+  -- of them too, in the middle of a message.
   for v_message in
-    select m.id from messages m
-     where m.expires_at is not null and (m.expires_at, m.id) > (p_after, p_after_id) and m.expires_at <= p_horizon
+    select m.id, case when p_after_user is not null and (m.expires_at, m.id) = (p_after, p_after_id) then p_after_user else 0 end as passed_user
+      from messages m
+     where m.expires_at is not null and (m.expires_at, m.id) >= (p_after, p_after_id) and m.expires_at <= p_horizon
+       and (p_after_user is not null or (m.expires_at, m.id) > (p_after, p_after_id))
      order by m.expires_at, m.id limit p_messages_max
   loop
-    select count(*), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_users
-      from message_status s where s.message_id = v_message.id;
+    select count(*), max(s.user_id), array_agg(s.user_id order by s.user_id) filter (where s.status = 'sent') into v_count, v_last, v_users
+      from (select x.user_id, x.status from message_status x
+             where x.message_id = v_message.id and x.user_id > v_message.passed_user order by x.user_id limit 20000 - v_rows) s;
+    v_cut := case when v_count >= 20000 - v_rows then v_last end;
+    if v_waiting + cardinality(v_users) > p_rows_max then
+      v_users := v_users[1 : p_rows_max - v_waiting];
+      v_cut := v_users[cardinality(v_users)];
+    end if;
     v_ids := v_ids || v_message.id;
     v_counts := v_counts || coalesce(cardinality(v_users), 0)::bigint;
     v_members := v_members || v_users;
     v_of := v_of || array_fill(v_message.id, array[coalesce(cardinality(v_users), 0)]);
     v_rows := v_rows + v_count;
     v_waiting := coalesce(cardinality(v_members), 0);
-    exit when v_waiting >= p_rows_max or v_rows >= 20000;
+    exit when v_waiting >= p_rows_max or v_rows >= 20000 or v_cut is not null;
   end loop;
   -- A row ends together with its mark, or not now: what somebody holds is left for a later pass.
-  select array_agg(q.message_id), array_agg(q.user_id) into v_of, v_members
-    from (select s.message_id, s.user_id
-            from unnest(v_of, v_members) f (id, user_id)
-            join messages m on m.id = f.id
-            join message_status s on s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+  select array_agg(q.id), array_agg(q.user_id), array_agg(q.at) into v_of, v_members, v_places
+    from (select f.id, f.user_id, l.at
+            from (select unnest(v_of) as id, unnest(v_members) as user_id) f
+            cross join lateral (select x.chat_id from messages x where x.id = f.id limit 1) m
+            cross join lateral (
+              select x.class from message_status x where x.message_id = f.id and x.user_id = f.user_id and x.status = 'sent' limit 1) s
             left join lateral (
               select true as is_held from marks x where x.chat_id = m.chat_id and x.user_id = f.user_id order by x.step desc limit 1
                 for no key update skip locked) k on s.class = 'chat'
-           -- Events have no marks.
-           where k.is_held or s.class <> 'chat'
-           limit p_rows_max for no key update of s skip locked) q;
+            cross join lateral (
+              select x.ctid as at from message_status x
+               -- Events have no marks.
+               where x.message_id = f.id and x.user_id = f.user_id and x.status = 'sent' and (k.is_held or s.class <> 'chat') limit 1
+                for no key update skip locked) l
+           limit p_rows_max) q;
   if v_of is not null then
+    -- These rows are locked, so they stay where they are.
     with ended as (
       update message_status s set status = 'expired', ended = 'expired', reason = 'its time had come'
-        from unnest(v_of, v_members) f (id, user_id)
-       where s.message_id = f.id and s.user_id = f.user_id and s.status = 'sent'
+       where s.ctid = any (v_places) and s.status = 'sent'
       returning s.message_id, s.user_id, s.class, s.seq
     )
     select array_agg(e.message_id), array_agg(e.user_id), array_agg(e.class), array_agg(e.seq)
       into v_ended, v_members, v_classes, v_seqs from ended e;
     select array_agg(q.chat_id), array_agg(q.user_id) into v_chats, v_users
-      from (select distinct m.chat_id, e.user_id from unnest(v_ended, v_members) e (id, user_id) join messages m on m.id = e.id) q;
+      from (select distinct m.chat_id, e.user_id
+              from (select unnest(v_ended) as id, unnest(v_members) as user_id) e
+              cross join lateral (select x.chat_id from messages x where x.id = e.id limit 1) m) q;
     perform restante_exact_marks(v_chats, v_users, true);
   end if;
-  -- One row too many: the next page begins with that message again, unless all of it is held.
-  v_is_cut := v_waiting > p_rows_max and (cardinality(v_ids) > 1 or v_ended is not null);
   return query
-    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now
+    select m.id, m.expires_at, e.user_id, u.external_id, e.class, e.seq, m.chat_id, m.seq, m.sender_id, v_now, null::bigint
       from unnest(v_ended, v_members, v_classes, v_seqs) e (id, user_id, class, seq)
-      join messages m on m.id = e.id
-      join users u on u.id = e.user_id
+      cross join lateral (select x.id, x.expires_at, x.chat_id, x.seq, x.sender_id from messages x where x.id = e.id limit 1) m
+      cross join lateral (select x.external_id from users x where x.id = e.user_id limit 1) u
     union all
-    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end
+    select m.id, m.expires_at, null, null, null, null, m.chat_id, m.seq, m.sender_id, case when i.waiting = coalesce(n.ended, 0) then v_now end,
+           case when i.n = cardinality(v_ids) then v_cut end
       from unnest(v_ids, v_counts) with ordinality i (id, waiting, n)
-      join messages m on m.id = i.id
+      cross join lateral (select x.id, x.expires_at, x.chat_id, x.seq, x.sender_id from messages x where x.id = i.id limit 1) m
       left join (select e.id, count(*) as ended from unnest(v_ended) e (id) group by e.id) n on n.id = i.id
-     where not (v_is_cut and i.n = cardinality(v_ids))
      order by 2, 1;
 end $$;
-comment on function restante_expire(timestamptz, uuid, timestamptz, integer, integer) is
-  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), and at most p_rows_max rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page that is done without one (and without a time where rows of it are held): the next page begins behind the last of these, or where this one did if there is none. Nothing at all: the page was empty.';
+comment on function restante_expire(timestamptz, uuid, timestamptz, integer, integer, bigint) is
+  'Ends what still waits of messages that expired up to the horizon, a page of messages at a time in the order of (expires_at, id), at most p_rows_max rows, and looks at 20,000 rows. Waits for no lock: what somebody holds waits on. Returns the rows that ended, and each message of the page without one (and without a time where rows of it are held): the next page begins behind the last of these, or, where that has after_user, in it behind this recipient. Nothing at all: the page was empty.';

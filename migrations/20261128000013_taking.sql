@@ -26,10 +26,11 @@ set search_path from current
 as $$
 begin
   return exists (
-    select from (select x.id, x.sender_id, x.expires_at from messages x
+    select from (select x.id, x.sender_id, x.expires_at, x.message_type from messages x
                   where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
      where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user));
+       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+       and not exists (select from preferences p where p.user_id = p_user and m.message_type = any (p.muted_types)));
 end $$;
 comment on function restante_is_superseded(bigint, uuid, text, bigint, bigint) is
   'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
@@ -42,13 +43,14 @@ set enable_memoize = off set jit = off
 set search_path from current
 as $$
 declare
-  v_now timestamptz := clock_timestamp();
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
 begin
   return (
     with streams as materialized (
-      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
+      select s.chat_id, h.last_seq, greatest(f.cursor_seq, c.purged_seq, s.floor_seq) as after, greatest(2 * p_count_max / count(*) over (), 4)::bigint as each
         from followers f
-        cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+        cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
         cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
         cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
        where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -57,14 +59,14 @@ begin
       from streams t
       cross join lateral (
         select count(*) as coming
-          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.seq from messages m
+          from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.message_type, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
-         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
            and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 comment on function restante_count_untaken(bigint, inbox_class, integer) is
-  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, and are for this user. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 create function restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) returns integer
 language plpgsql volatile
@@ -124,12 +126,15 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_now timestamptz := clock_timestamp();
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
 begin
   with streams as materialized (
-    select s.chat_id, h.last_seq as head, greatest(f.cursor_seq, c.purged_seq, h.last_seq - p_waiting_max) as after
+    select s.chat_id, h.last_seq as head,
+           greatest(f.cursor_seq, c.purged_seq, s.floor_seq,
+                    h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -141,9 +146,9 @@ begin
     select m.created_at as at
       from looked t
       cross join lateral (
-        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.seq from messages x
+        select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.message_type, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now)
+     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
@@ -165,7 +170,7 @@ begin
                order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 comment on function restante_excess(bigint, inbox_class, bigint, bigint, integer) is
-  'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, of all together 10,000; more count without a look.';
+  'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
 
 create function restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, out numbers integer, out more boolean, out superseded boolean)
 language plpgsql volatile
@@ -180,6 +185,7 @@ declare
   v_at      tid;
   v_last    bigint;
   v_settled bigint;
+  v_muted   text[]; -- types that the user has muted
   v_excess  bigint;
   v_first   bigint;
   v_ids     uuid[];   -- per number that is given: the event; null: a gap,
@@ -207,6 +213,7 @@ begin
 
   -- Statements after the lock, so snapshots after the lock: cursors stand still from here on, and whatever was published while the
   -- lock was waited for is seen.
+  v_muted := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
   select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
   if v_first > 0 then
     -- The oldest of all end, and these are rows by now.
@@ -215,9 +222,11 @@ begin
 
   with streams as materialized (
     select f.feed_id, s.chat_id, f.cursor_seq, h.last_seq as head, least(c.purged_seq, h.last_seq) as purged_seq,
-           greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), h.last_seq - p_waiting_max) as after, greatest(2000 / count(*) over (), 1)::bigint as each
+           least(s.floor_seq, h.last_seq) as floor_seq, greatest(f.cursor_seq, least(c.purged_seq, h.last_seq), least(s.floor_seq, h.last_seq),
+                    h.last_seq - case when v_muted = '{}' then p_waiting_max else greatest(p_waiting_max, 10000 / count(*) over ()) end) as after,
+           greatest(2000 / count(*) over (), 1)::bigint as each
       from followers f
-      cross join lateral (select x.chat_id from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
+      cross join lateral (select x.chat_id, x.floor_seq from feeds x where x.feed_id = f.feed_id and x.class = f.class limit 1) s
       cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) h
       cross join lateral (select x.purged_seq from chats x where x.id = s.chat_id limit 1) c
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq
@@ -226,11 +235,12 @@ begin
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
            case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
                 when m.expires_at <= v_now then 'expired'
+                when m.message_type = any (v_muted) then 'muted'
                 when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
                 else 'coming' end as becomes, m.collapse_key
       from streams t
       cross join lateral (
-        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key from messages x
+        select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key, x.message_type from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
@@ -243,11 +253,11 @@ begin
     select t.feed_id, null, t.cursor_seq + 1, t.purged_seq, t.purged_seq - t.cursor_seq, 'expired', '-infinity', null
       from streams t where t.purged_seq > t.cursor_seq
     union all
-    -- Newer ones of the same feed are as many as may wait. Where the last of the older ones has expired, all have, as a rule.
+    -- Newer ones of the same feed are as many as may wait, or these are below its floor. Where the last of the older ones has expired, all have, as a rule.
     select t.feed_id, null, greatest(t.cursor_seq, t.purged_seq) + 1, t.after, t.after - greatest(t.cursor_seq, t.purged_seq),
-           case when m.expires_at <= v_now then 'expired' else 'capped' end, '-infinity', null
+           case when t.after <= t.floor_seq or m.expires_at > v_now then 'capped' else 'expired' end, '-infinity', null
       from streams t
-      cross join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m
+      left join lateral (select x.expires_at from messages x where x.chat_id = t.chat_id and x.seq = t.after limit 1) m on true
      where t.after > greatest(t.cursor_seq, t.purged_seq)
   ), placed as (
     select i.*, row_number() over by_time as n, count(*) filter (where i.becomes = 'coming') over by_time - greatest(v_excess, 0) as nth
@@ -307,4 +317,4 @@ begin
   end if;
 end $$;
 comment on function restante_take(bigint, inbox_class, integer, integer) is
-  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';
+  'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together, and below the floor of its stream. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';

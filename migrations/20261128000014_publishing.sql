@@ -44,7 +44,8 @@ declare
   v_seqs    bigint[];  -- … and its number
   v_of      integer[]; -- per recipient: its item,
   v_to      bigint[];  -- … the user,
-  v_numbers bigint[];  -- … its number in the inbox; null: a job writes it,
+  v_muted   integer[]; -- per listed user that has muted the type: the item
+  v_numbers bigint[];  -- per recipient: its number in the inbox; null: a job writes it,
   v_is_over boolean[]; -- … and whether a later item takes its place; null: no item has a key
   v_keys    uuid[];    -- per item: the collapse id of its rows
   v_inboxes tid[];     -- inboxes that are written to here,
@@ -92,11 +93,16 @@ begin
     from (select generate_subscripts(p_ids, 1) as ord, unnest(outcomes) as outcome, unnest(p_feeds) as feed, unnest(v_streams) as chat) u;
 
   -- Listed users, each once, in the order in which inboxes are locked.
-  select array_agg(q.ord order by q.user_id, q.class, q.ord), array_agg(q.user_id order by q.user_id, q.class, q.ord) into v_of, v_to
-    from (select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
+  select array_agg(q.ord order by q.user_id, q.class, q.ord) filter (where not q.is_muted),
+         array_agg(q.user_id order by q.user_id, q.class, q.ord) filter (where not q.is_muted), array_agg(q.ord) filter (where q.is_muted)
+    into v_of, v_to, v_muted
+    from (select l.ord, l.user_id, l.class,
+                 exists (select from preferences p where p.user_id = l.user_id and p_types[l.ord] = any (p.muted_types)) as is_muted
+            from (
+          select distinct x.ord, x.user_id, p_classes[x.ord] as class from (select unnest(p_places) as ord, unnest(p_users) as user_id) x
            where v_heads[x.ord] is not null and p_feeds[x.ord] is null and x.user_id <> p_publishers[x.ord]
           except all
-          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) q;
+          select distinct x.ord, x.user_id, p_classes[x.ord] from (select unnest(p_excepted_places) as ord, unnest(p_excepted) as user_id) x) l) q;
   -- Their inboxes, the first ones, as far as nobody holds them and they are not full, and no earlier event waits for its row: what is listed
   -- in fan_out_recipients is written under the lock of the stream, and comes from an earlier statement.
   with locked as materialized (
@@ -150,6 +156,10 @@ begin
       select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
+  ), living as (
+    insert into living_events (message_id, chat_id, seq, expires_at)
+      select i.id, i.chat, i.seq, accepted_at + i.ttl_ms * interval '1 millisecond' from items i order by i.chat, i.seq
+      returning 1
   ), excepted as (
     insert into event_exceptions (message_id, user_id)
       select distinct i.id, e.user_id
@@ -157,9 +167,12 @@ begin
         cross join lateral (select x.id from items x where x.ord = e.ord and x.feed is not null limit 1) i
       returning 1
   ), fanned_out as (
-    insert into fan_outs (message_id, recipients, waiting)
-      select i.id, count(r.ord), count(r.ord) filter (where r.seq is null) from items i left join recipients r on r.ord = i.ord
-       where i.feed is null group by i.id
+    insert into fan_outs (message_id, recipients, waiting, muted)
+      select i.id, count(r.ord) + k.muted, count(r.ord) filter (where r.seq is null), k.muted
+        from items i
+        left join recipients r on r.ord = i.ord
+        cross join lateral (select count(*) as muted from unnest(v_muted) u (ord) where u.ord = i.ord) k
+       where i.feed is null group by i.id, k.muted
       returning 1
   ), left_over as (
     insert into fan_out_recipients (user_id, class, seq, message_id)
@@ -191,7 +204,7 @@ begin
   end if;
 end $$;
 comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer, text[]) is
-  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Of listed users the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 create function restante_fan_out(
   p_after_user  bigint,
@@ -222,10 +235,11 @@ declare
   v_settled bigint[];
   v_of      integer[];     -- per row that is written: its inbox among these,
   v_seqs    bigint[];      -- … the number of its event in the stream,
-  v_ids     uuid[];        -- … the event; null: it was removed
+  v_events  uuid[];        -- … the event; null: it was removed
+  v_ids     uuid[];        -- … the same; null: it makes no row, since the recipient has muted its type, too
   v_numbers bigint[];      -- … the number in the inbox,
   v_ends    text[];        -- … the reason for which it has ended meanwhile; null: it waits,
-  v_keys    uuid[];        -- … and its collapse id
+  v_keys    uuid[];        -- … and its collapse id; null: it has none, or makes no row
   v_count   bigint;
 begin
   perform restante_needs_read_committed();
@@ -251,24 +265,32 @@ begin
 
   -- A later statement, so a later snapshot: who has written some of these meanwhile has let go of the inbox.
   with rows as materialized (
-    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now, false) as is_over,
-           case when m.id is not null then v_last[u.n] + count(m.id) over (partition by u.n order by r.seq) end as number
+    select u.n, r.seq, m.id, m.collapse_key, coalesce(m.expires_at <= v_now or r.seq <= s.floor_seq, false) as is_over, r.seq <= s.floor_seq as is_capped,
+           case when k.is_muted is null then m.id end as row_id,
+           case when m.id is not null and k.is_muted is null
+                then v_last[u.n] + count(m.id) filter (where k.is_muted is null) over (partition by u.n order by r.seq) end as number
       from (select generate_subscripts(v_users, 1) as n, unnest(v_users) as user_id, unnest(v_classes) as class) u
+      cross join lateral (
+        select x.floor_seq from feeds x where x.feed_id = '00000000-0000-0000-0000-000000000002' and x.class = u.class limit 1) s
       cross join lateral (
         select x.seq, x.message_id from fan_out_recipients x where x.user_id = u.user_id and x.class = u.class
          order by x.seq limit greatest(2 * p_rows_max / cardinality(v_users), 1)) r
-      left join lateral (select x.id, x.expires_at, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (select x.id, x.expires_at, x.message_type, x.collapse_key from messages x where x.id = r.message_id limit 1) m on true
+      left join lateral (
+        select true as is_muted from preferences p where p.user_id = v_users[u.n] and m.message_type = any (p.muted_types) limit 1) k on true
   ), judged as (
-    -- Of those with one key the last one stays.
-    select q.*, case when q.is_over then 'expired'
-                     when q.collapse_key is not null and q.seq < max(q.seq) filter (where not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
+    -- Of those with one key the last one stays. One that the user has muted takes no place.
+    select q.*, case when q.is_capped then 'capped' when q.is_over then 'expired'
+                     when q.collapse_key is not null
+                      and q.seq < max(q.seq) filter (where q.row_id is not null and not q.is_over) over (partition by q.n, q.collapse_key) then 'superseded'
                 end as ends
       from rows q
   )
   select array_agg(r.n order by r.n, r.seq), array_agg(v_users[r.n] order by r.n, r.seq), array_agg(v_classes[r.n] order by r.n, r.seq), array_agg(r.seq order by r.n, r.seq),
-         array_agg(r.id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
-         array_agg(case when r.collapse_key is not null then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
-    into v_of, users, classes, v_seqs, v_ids, v_numbers, v_ends, v_keys
+         array_agg(r.id order by r.n, r.seq), array_agg(r.row_id order by r.n, r.seq), array_agg(r.number order by r.n, r.seq), array_agg(r.ends order by r.n, r.seq),
+         array_agg(case when r.row_id is not null and r.collapse_key is not null
+                        then restante_collapse_id('00000000-0000-0000-0000-000000000002', r.collapse_key) end order by r.n, r.seq)
+    into v_of, users, classes, v_seqs, v_events, v_ids, v_numbers, v_ends, v_keys
     from judged r;
   if users is null then
     return;
@@ -277,7 +299,7 @@ begin
   with written as (
     insert into message_status (user_id, class, seq, message_id, collapse_id, status, ended, reason)
       select u.user_id, u.class, u.number, u.id, u.key, case when u.ends is null then 'sent'::delivery_status else 'expired' end, u.ends::ended_reason,
-             case u.ends when 'expired' then 'its time had come' when 'superseded' then 'a newer event of its key came' end
+             case u.ends when 'expired' then 'its time had come' when 'capped' then 'too many events lived' when 'superseded' then 'a newer event of its key came' end
         from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
   ), moved as (
@@ -295,17 +317,18 @@ begin
     raise exception 'a fan-out should have ended % waiting rows and ended %', cardinality(users), v_count using errcode = 'data_corrupted';
   end if;
   rows_done := v_count;
-  perform from (select distinct unnest(v_ids) as id order by 1) u
+  perform from (select distinct unnest(v_events) as id order by 1) u
     cross join lateral (select from fan_outs x where x.message_id = u.id limit 1 for no key update) f;
-  update fan_outs f set waiting = f.waiting - u.rows
-    from (select x.id, count(*) as rows from (select unnest(v_ids) as id) x where x.id is not null group by x.id) u
+  update fan_outs f set waiting = f.waiting - u.rows, muted = f.muted + u.muted
+    from (select x.id, count(*) as rows, count(*) filter (where x.row_id is null) as muted
+            from (select unnest(v_events) as id, unnest(v_ids) as row_id) x where x.id is not null group by x.id) u
    where f.message_id = any (array[u.id]);
 
   if num_nonnulls(variadic v_keys) > 0 then
     select restante_collapse(array_agg(r.user_id), array_agg(r.class), array_agg(r.key), array_agg(r.first), array_agg(r.newest)) into superseded
       from (select u.user_id, u.class, u.key, min(u.number) as first, max(u.number) as newest
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
-             where u.key is not null and u.ends is distinct from 'expired' group by u.user_id, u.class, u.key) r;
+             where u.key is not null and coalesce(u.ends, 'superseded') = 'superseded' group by u.user_id, u.class, u.key) r;
   end if;
   -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
@@ -315,7 +338,7 @@ begin
     from (select distinct x.user_id, x.class from unnest(users, classes, v_ids, v_ends) x (user_id, class, id, ends) where x.id is not null and x.ends is null) u;
 end $$;
 comment on function restante_fan_out(bigint, inbox_class, integer, integer) is
-  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile is written as expired, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
+  'Writes rows of listed users that could not be written when their events were published, in their order for each user: those of a page of inboxes behind (p_after_user, p_after_class), about p_rows_max. An event that has expired meanwhile, or was capped, is written as ended, one whose type the user has muted is not written, and one of whose collapse key a newer one is written as superseded; what waited of that key ends (restante_collapse). Where more than p_waiting_max wait then, the oldest ones end (capped). Waits for no inbox: what is held is left. Returns the inboxes to be woken, the users of whom something was superseded, and the place from which to call it again.';
 
 create function restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) returns void
 language plpgsql volatile

@@ -279,7 +279,8 @@ impl App {
         let presence = parts.start_presence(&running).await?;
         room::look(config, &database, &opened.store, &parts.node.metrics).await;
         let shared = parts.shared(config, secret, clock, presence, opened.epoch, &running);
-        jobs::start(&parts.node, &parts.delivery, config.retention_days, &running.tasks, &running.stop_lanes);
+        let settings = jobs::JobSettings { retention_days: config.retention_days, events_max: config.events_max };
+        jobs::start(&parts.node, &parts.delivery, settings, &running.tasks, &running.stop_lanes);
         unless_started.disarm();
         let serving = http::serve(
             listener,

@@ -123,6 +123,8 @@ settings! {
         "Time for which a sender may recall a message: a whole number with s, m, h or d behind it; 0: not at all";
     "RETENTION_DAYS" retention_days: u16 = "90", whole(0..=36_500),
         "Days after which what is finished is removed; 0: never";
+    "EVENTS_MAX" events_max: u32 = "100000", whole(1..=10_000_000),
+        "Events that live in all; beyond it the oldest end";
     "ACCEPT_LANES" accept_lanes: u16 = "0", whole(0..=256),
         "Lanes that store messages; 0: one for every two processors";
     "SETTLE_LANES" settle_lanes: u16 = "0", whole(0..=256),

@@ -202,6 +202,9 @@ metrics! {
         "Time since a pass of a job last succeeded: at whatever node, where one node does it for all";
     fan_out_waiting: Gauge = gauge(), "fan_out_waiting",
         "Rows of events to listed users that are still to be written, counted up to 10,000, at the node that does the job fan_out";
+    events_living: Gauge = gauge(), "events_living",
+        "Events that live, as the last sweep of the job cap at this node counted them, EVENTS_MAX at most";
+    events_capped: Counter = counter(), "events_capped", "Events that have ended since more than EVENTS_MAX lived, at the node that does the job cap";
     retention_lag: Gauge = gauge(), "retention_lag" in Seconds,
         "How long after its time the oldest row or message went, or should have, that the present or the last sweep of the job retention met at this node";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";

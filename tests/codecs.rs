@@ -171,12 +171,12 @@ proptest! {
     }
 
     #[test]
-    fn messages(message in message(), seq in number(), attempt in any::<u16>(), status in status()) {
+    fn messages(message in message(), seq in number(), attempt in any::<u16>(), status in status(), is_muted in any::<bool>()) {
         let (message, class) = (Arc::new(message), Class::Chat);
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None, merged: None };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seq), status, attempts: 0, message: Arc::clone(&message), feed: None, merged: None, is_muted };
         let Event::Receive(read) = told(&receive_frame(&envelope, attempt)) else { panic!() };
         same(&message, &read);
-        prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status), (class, seq, attempt, status));
+        prop_assert_eq!((read.class, read.inbox_seq.0, read.attempt, read.status, read.muted), (class, seq, attempt, status, is_muted));
         let frames = batch_frames([(&envelope, attempt), (&envelope, 1)].into_iter());
         let Event::Batch(read) = told(&frames[0]) else { panic!() };
         read.iter().for_each(|read| same(&message, read));
@@ -192,7 +192,7 @@ proptest! {
     ) {
         let message = Arc::new(message);
         let place = feed.map(|feed| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seqs[1]) });
-        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place, merged };
+        let envelope = Envelope { class, inbox_seq: InboxSeq(seqs[0]), status: Status::Sent, attempts: 0, message: Arc::clone(&message), feed: place, merged, is_muted: false };
         let Event::FeedEvent(one) = told(&event_frame(&envelope, attempt)) else { panic!() };
         let Event::FeedEvents(many) = told(&event_batch_frames([(&envelope, attempt), (&envelope, 1)])[0]) else { panic!() };
         prop_assert_eq!(many.len(), 2);
@@ -297,7 +297,7 @@ proptest! {
             id: MessageId(notice), chat: ChatId(chat), seq: ChatSeq(-seq), sender: Arc::new(profile), message_type: "restante:recalled".to_owned(),
             content: String::new(), metadata: None, created_at: at, expires_at: None, recall: Some(Recall::NoticeOf(MessageId(message))), extension: Extension::default(),
         };
-        let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(inbox_seq), status: Status::Sent, attempts: 0, message: Arc::new(of), feed: None };
+        let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(inbox_seq), status: Status::Sent, attempts: 0, merged: None, is_muted: false, message: Arc::new(of), feed: None };
         let Event::Recalled(read) = told(&Recalled::of(&envelope, attempt).unwrap().frame()) else { panic!() };
         let place = read.place.unwrap();
         prop_assert_eq!((read.message_id, read.chat_id, read.seq, read.sender_id), (MessageId(message), ChatId(chat), ChatSeq(seq), Some(sender)));

@@ -54,6 +54,8 @@ pub enum BusMessage {
     Displaced(UserId, DeviceId, i64),
     /// Something was published to these streams of feeds: those who follow them look.
     FeedsMoved(Vec<ChatId>),
+    /// These users have changed what they have muted: their sessions read it.
+    PreferencesChanged(Vec<UserId>),
     /// Every session checks the database for everything.
     CheckAll,
     /// The node that says it has come: the database lists it.
@@ -75,6 +77,7 @@ impl BusMessage {
             Self::EchoOf(..) => "echo",
             Self::Displaced(..) => "displaced",
             Self::FeedsMoved(_) => "feed",
+            Self::PreferencesChanged(_) => "preferences",
             Self::CheckAll => "check",
             Self::Hello => "hello",
             Self::Bye => "bye",
@@ -89,6 +92,7 @@ impl BusMessage {
         match self {
             Self::Wake(class, users) => many(users, &|users| Line::Wake(*class, users)),
             Self::CheckMarks(users) => many(users, &Line::CheckMarks),
+            Self::PreferencesChanged(users) => many(users, &Line::PreferencesChanged),
             Self::FeedsMoved(streams) => streams.chunks(STREAMS_MAX).map(|part| Line::FeedsMoved(part.to_vec()).text()).collect(),
             Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
                 users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
@@ -114,6 +118,7 @@ impl BusMessage {
             | Self::Watched(..)
             | Self::Displaced(..)
             | Self::FeedsMoved(_)
+            | Self::PreferencesChanged(_)
             | Self::CheckAll
             | Self::Hello
             | Self::Bye => Vec::new(),
@@ -177,6 +182,8 @@ enum Line {
     Displaced(i64, DeviceId, i64),
     #[serde(rename = "f")]
     FeedsMoved(Vec<ChatId>),
+    #[serde(rename = "p")]
+    PreferencesChanged(Vec<i64>),
     #[serde(rename = "l")]
     CheckAll,
     #[serde(rename = "h")]
@@ -246,6 +253,7 @@ impl Line {
             Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
             Self::FeedsMoved(streams) => BusMessage::FeedsMoved(streams),
+            Self::PreferencesChanged(numbers) => BusMessage::PreferencesChanged(users(numbers)),
             Self::CheckAll => BusMessage::CheckAll,
             Self::Hello => BusMessage::Hello,
             Self::Bye => BusMessage::Bye,
@@ -274,6 +282,7 @@ impl From<&BusMessage> for Line {
             BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             BusMessage::FeedsMoved(streams) => Self::FeedsMoved(streams.clone()),
+            BusMessage::PreferencesChanged(users) => Self::PreferencesChanged(numbers(users)),
             BusMessage::CheckAll => Self::CheckAll,
             BusMessage::Hello => Self::Hello,
             BusMessage::Bye => Self::Bye,

@@ -34,6 +34,7 @@ pub(super) struct Queue {
     bytes: usize,
     wakes: PerClass<BTreeSet<UserId>>,
     marks: BTreeSet<UserId>,
+    preferences: BTreeSet<UserId>,
     echoes: BTreeSet<(UserId, MessageId)>,
     displaced: BTreeMap<(UserId, DeviceId), i64>,
     /// Streams of feeds that have moved. A stream that moves often is told once.
@@ -133,6 +134,7 @@ impl Queue {
         let (names, users): (&mut BTreeSet<UserId>, &[UserId]) = match message {
             BusMessage::Wake(class, users) => (&mut self.wakes[*class], users),
             BusMessage::CheckMarks(users) => (&mut self.marks, users),
+            BusMessage::PreferencesChanged(users) => (&mut self.preferences, users),
             BusMessage::Displaced(user, device, number) => {
                 if self.displaced.len() < NAMES_MAX {
                     let known = self.displaced.entry((*user, device.clone())).or_default();
@@ -202,6 +204,7 @@ impl Queue {
         if std::mem::take(&mut self.check_all) {
             self.wakes.values_mut().for_each(BTreeSet::clear);
             self.marks.clear();
+            self.preferences.clear();
             self.displaced.clear();
             self.streams.clear();
             self.lines.extend(BusMessage::CheckAll.lines().unwrap_or_default());
@@ -217,6 +220,8 @@ impl Queue {
         self.lines.extend(BusMessage::FeedsMoved(streams).lines().unwrap_or_default());
         let users: Vec<UserId> = std::mem::take(&mut self.marks).into_iter().collect();
         self.lines.extend(BusMessage::CheckMarks(users).lines().unwrap_or_default());
+        let users: Vec<UserId> = std::mem::take(&mut self.preferences).into_iter().collect();
+        self.lines.extend(BusMessage::PreferencesChanged(users).lines().unwrap_or_default());
         for (sender, message) in std::mem::take(&mut self.echoes) {
             self.lines.extend(BusMessage::EchoOf(sender, message).lines().unwrap_or_default());
         }

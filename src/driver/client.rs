@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::mutes::Mutes;
 use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
 use crate::hub::Mailbox;
 use crate::protocol::publish::PublishRight;
 
 /// A client with a session that is registered in the hub.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Client {
     /// The session's id: this connection's name in logs.
     pub session: SessionId,
@@ -21,6 +22,8 @@ pub struct Client {
     pub session_no: Option<i64>,
     /// The mailbox through which other tasks reach this connection.
     pub mailbox: Mailbox,
+    /// The chats that the user has muted, as this session knows them.
+    pub(super) mutes: Mutes,
 }
 
 impl Client {

@@ -17,6 +17,7 @@ use crate::store::{PageRequest, StatusRow};
 
 /// Performs one effect of the session.
 pub(super) fn perform<O: Outgoing>(driver: &mut Driver<O>, effect: Effect) {
+    let Some(effect) = driver.client.mutes.pass(effect) else { return };
     match effect {
         Effect::ReadPage { class, after, limit, scope } => {
             let request = match scope {
@@ -91,11 +92,12 @@ fn emit<O: Outgoing>(driver: &mut Driver<O>, emissions: Vec<Emission>) {
     let mut run = Vec::with_capacity(emissions.len());
     for emission in emissions {
         match emission {
-            Emission::Envelope { envelope, attempt } => {
+            Emission::Envelope { mut envelope, attempt } => {
                 driver.context.metrics.emissions.inc();
                 if attempt > 1 {
                     driver.context.metrics.redeliveries.inc();
                 }
+                driver.client.mutes.mark(&mut envelope);
                 run.push((envelope, attempt));
             }
             Emission::Gap { class, from, to, reason, feed } => {

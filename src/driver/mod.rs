@@ -4,7 +4,7 @@
 //! In reading order: `client` (the client of a session), `opening` (from a known user to a session that knows where it
 //! starts), this file (the driver), `commands` (one file for each thing a client says), `effects` (what the session wants
 //! done), `notes` (what others say), `operations` (what runs beside the driver), `settlements` and `send_order` (what waits
-//! for its turn), `receipts` and `echoes` (what a sender is told), `crash_loops` (clients that end without an ack, again and again).
+//! for its turn), `receipts` and `echoes` (what a sender is told), `mutes` (chats that are muted), `crash_loops` (clients that end without an ack, again and again).
 //!
 //! Nothing here waits: whatever takes time is an operation that comes back as an [`OperationResult`].
 
@@ -13,6 +13,7 @@ pub mod commands;
 mod crash_loops;
 mod echoes;
 mod effects;
+mod mutes;
 mod notes;
 mod opening;
 mod operations;
@@ -48,6 +49,7 @@ use crate::session::{self, Effect, Input, Session, SettlementNo};
 use crate::store::Epoch;
 use crate::telemetry::Metrics;
 use commands::typing::TypingState;
+use mutes::Mutes;
 use operations::Operation;
 use receipts::Receipts;
 use send_order::SendOrder;
@@ -107,7 +109,8 @@ pub struct Driver<O> {
 impl<O: Outgoing> Driver<O> {
     /// Begins a session that is open: tells `ready`, what moved meanwhile, and reads the first pages.
     pub fn begin(context: Context, opened: Opened, outbox: O, token_expires: OffsetDateTime) -> (Box<Self>, Reader) {
-        let Opened { client, notes, start, resumed, ready, overview, receipts } = opened;
+        let Opened { mut client, notes, start, resumed, ready, overview, receipts } = opened;
+        client.mutes = Mutes::new(overview.muted);
         let settled = start.classes.map(|class| class.settled_seq);
         let (session, effects) = Session::start(Instant::now(), start);
         let mut driver = Box::new(Self {
@@ -191,7 +194,8 @@ impl<O: Outgoing> Driver<O> {
                 self.operations.answered();
                 commands::send::answered(self, *sent);
             }
-            OperationResult::Overview(overview) => notes::overview_read(self, *overview),
+            OperationResult::Overview(changes, overview) => notes::overview_read(self, changes, *overview),
+            OperationResult::MutedChats(changes, chats) => mutes::were_read(self, changes, chats),
             OperationResult::Echoes(messages) => notes::echoes_read(self, messages),
             OperationResult::DirectChat(to, chat) => commands::send::direct_chat_found(self, &to, chat),
             OperationResult::Audience(chat, users) => commands::typing::audience_found(self, chat, users),

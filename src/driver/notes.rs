@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::mutes;
 use super::receipts::Next;
 use super::{Driver, OperationResult, Outgoing};
 use crate::domain::{Class, Message};
@@ -59,10 +60,15 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
             }
             driver.outbox.event(None, &ServerEvent::Notice(notice));
         }
+        Note::PreferencesChanged => mutes::changed(driver),
     }
 }
 
 fn look_for<O: Outgoing>(driver: &mut Driver<O>, missed: Missed) {
+    // First: what is read for the other reasons is emitted after it.
+    if missed.preferences() {
+        mutes::changed(driver);
+    }
     for class in Class::ALL {
         if missed.wakes(class) {
             driver.handle(Input::Wake(class));
@@ -90,12 +96,12 @@ pub(super) fn read_moved_marks<O: Outgoing>(driver: &mut Driver<O>) {
 fn read_marks<O: Outgoing>(driver: &mut Driver<O>, page_token: Option<PageToken>) {
     let (service, room) = (driver.context.service.clone(), driver.outbox.room());
     let (user, since) = (Arc::clone(&driver.client.profile), driver.receipts.known());
-    let device = driver.client.options.device.clone();
+    let (device, changes) = (driver.client.options.device.clone(), driver.client.mutes.changes());
     driver.run(Box::pin(async move {
         if page_token.is_some() {
             room.await;
         }
-        OperationResult::Overview(Box::new(service.overview(OverviewQuery { user, since, page_token, device }).await))
+        OperationResult::Overview(changes, Box::new(service.overview(OverviewQuery { user, since, page_token, device }).await))
     }));
 }
 
@@ -122,10 +128,12 @@ pub(super) fn echoes_read<O: Outgoing>(driver: &mut Driver<O>, messages: Vec<Mes
 }
 
 /// An overview was read. It shows too whether the device has a newer connection at another node, whose word was lost.
-pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, overview: Overview) {
+/// It was asked for after so many changes of what is muted.
+pub(super) fn overview_read<O: Outgoing>(driver: &mut Driver<O>, changes: u64, overview: Overview) {
     if overview.session_no > driver.client.session_no {
         return driver.close(Code::Displaced);
     }
+    driver.client.mutes.read(changes, overview.muted);
     // The session may hold rows that the user has read elsewhere, or that ended below its mark, and of which no hint came.
     if !overview.marks.own.is_empty() {
         driver.handle(Input::SomethingEnded);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::client::{Client, ConnectOptions};
+use super::mutes::Mutes;
 use super::receipts::{self, Receipts};
 use super::{Context, Driver};
 use crate::auth::Identity;
@@ -59,7 +60,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     let (mailbox, notes) = mailbox();
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
     let (session, publish_right) = (SessionId::generate_by(&context.clock), identity.scope.publish_right());
-    let client = Client { session, profile, publish_right, options, session_no, mailbox };
+    let client = Client { session, profile, publish_right, options, session_no, mailbox, mutes: Mutes::default() };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::send_order::Departure;
 use super::settlements::LaneQueue;
 use crate::delivery::{Accepted, Refusal};
-use crate::domain::{ChatId, ExternalId, Message, UserId};
+use crate::domain::{ChatId, ExternalId, Message, MutedChats, UserId};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -36,8 +36,10 @@ pub enum OperationResult {
     Answer(Option<FrameId>, Box<ServerEvent>, Option<Input>),
     /// A message is stored, or refused.
     Sent(Box<SendResult>),
-    /// Marks that moved.
-    Overview(Box<Overview>),
+    /// Marks that moved, read after so many changes of what is muted.
+    Overview(u64, Box<Overview>),
+    /// The chats that the user has muted, read after so many changes of them.
+    MutedChats(u64, MutedChats),
     /// Messages that the user has sent at another node.
     Echoes(Vec<Message>),
     /// The direct chat with this user was found or made, or cannot be.

@@ -37,6 +37,8 @@ pub enum Note {
     EchoOf(MessageId),
     /// Something that another user did.
     Notice(Encoded<Notice>),
+    /// What the user has muted has changed: the session reads it before it emits anything that is told after this.
+    PreferencesChanged,
 }
 
 /// One entry of a mailbox, as its session takes it.
@@ -56,6 +58,7 @@ pub struct Missed {
     wakes: PerClass<bool>,
     receipts: bool,
     ended: bool,
+    preferences: bool,
 }
 
 impl Missed {
@@ -72,6 +75,11 @@ impl Missed {
     /// Something that the session holds may have ended.
     pub const fn ended(self) -> bool {
         self.ended
+    }
+
+    /// What the user has muted may have changed.
+    pub const fn preferences(self) -> bool {
+        self.preferences
     }
 }
 
@@ -118,6 +126,7 @@ impl Mailbox {
             Note::Notice(notice) => content.keep_notice(notice),
             Note::Echo(message) => content.keep_echo(message.id),
             Note::EchoOf(message) => content.keep_echo(*message),
+            Note::PreferencesChanged => content.missed.preferences = true,
         });
     }
 
@@ -143,7 +152,9 @@ impl Mailbox {
 
     /// Anything may have been missed.
     pub fn check_all(&self) {
-        self.change(|content| content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true, ended: true });
+        self.change(|content| {
+            content.missed = Missed { wakes: PerClass::from_fn(|_| true), receipts: true, ended: true, preferences: true }
+        });
     }
 
     /// Close with this code. The first one counts.

@@ -1,9 +1,10 @@
 //! Jobs: chores that run beside everything else, one file each on one skeleton (`job`): every so often one pass of bounded
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
-//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `devices`, `expire`,
+//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `devices`, `expire`,
 //! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention`.
 
+mod cap;
 mod devices;
 mod expire;
 mod fan_out;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::Delivery;
 use crate::presence::Node;
+use cap::Cap;
 use devices::Devices;
 use expire::Expire;
 use fan_out::FanOut;
@@ -33,10 +35,21 @@ use recall::Recall;
 use retention::Retention;
 pub use runner::{JobNode, LeaseTimes, Runner};
 
-/// Starts every job of a node. Each runs until `stop` is cancelled, and then gives its lease back. What is finished is removed after
-/// `retention_days` days, and never when they are 0.
-pub fn start(node: &Node, delivery: &Delivery, retention_days: u16, tasks: &TaskTracker, stop: &CancellationToken) {
+/// The settings of jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct JobSettings {
+    /// Days after which what is finished is removed; 0: never.
+    pub retention_days: u16,
+    /// Events that live in all. Beyond it the oldest end.
+    pub events_max: u32,
+}
+
+/// Starts every job of a node. Each runs until `stop` is cancelled, and then gives its lease back.
+pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &TaskTracker, stop: &CancellationToken) {
+    let JobSettings { retention_days, events_max } = settings;
     let on = JobNode::new(node.store.clone(), node.bus.me(), Arc::clone(&node.metrics));
+    let cap = Cap::new(node.store.clone(), events_max, Arc::clone(&node.metrics));
+    tasks.spawn(Runner::new(cap, on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Devices::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));

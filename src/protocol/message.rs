@@ -69,6 +69,9 @@ pub struct ReceiveData<'a> {
     pub attempt: u16,
     /// `sent`; `delivered` or `read` where another connection of the user has it or has read it.
     pub status: Status,
+    /// The recipient has muted the chat, so its client does not ring. Else it is missing.
+    #[serde(rename = "muted", skip_serializing_if = "is_false")]
+    pub is_muted: bool,
     /// The rest.
     #[serde(flatten)]
     pub message: MessageData<'a>,
@@ -94,9 +97,14 @@ impl<'a> From<&'a Message> for MessageData<'a> {
 impl<'a> ReceiveData<'a> {
     /// The message of an envelope. `attempt` is one more than the attempts counted against it.
     pub fn new(envelope: &'a Envelope, attempt: u16) -> Self {
-        let Envelope { class, inbox_seq, status, message, .. } = envelope;
-        Self { class: *class, inbox_seq: *inbox_seq, attempt, status: *status, message: message.as_ref().into() }
+        let Envelope { class, inbox_seq, status, message, is_muted, .. } = envelope;
+        Self { class: *class, inbox_seq: *inbox_seq, attempt, status: *status, is_muted: *is_muted, message: message.as_ref().into() }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// `message:receive`.
@@ -172,13 +180,14 @@ pub(super) fn without_braces(data: &impl Serialize, bytes: usize) -> Box<str> {
 
 /// The fields of [`ReceiveData`].
 fn push_envelope(out: &mut String, envelope: &Envelope, attempt: u16) {
-    let Envelope { class, inbox_seq, status, message, .. } = envelope;
+    let Envelope { class, inbox_seq, status, message, is_muted, .. } = envelope;
     let (status, fragment) = (status.as_str(), fragment(message));
-    let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},"status":"{status}",{fragment}}}"#);
+    let muted = if *is_muted { r#""muted":true,"# } else { "" };
+    let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},"status":"{status}",{muted}{fragment}}}"#);
 }
 
 /// At least as many bytes as [`push_envelope`] writes.
 fn envelope_bytes_max(envelope: &Envelope) -> usize {
-    const OWN_FIELDS_BYTES_MAX: usize = 100;
+    const OWN_FIELDS_BYTES_MAX: usize = 120;
     OWN_FIELDS_BYTES_MAX + fragment(&envelope.message).len()
 }

@@ -205,6 +205,7 @@ fn envelope(message: &Arc<Message>, seq: i64) -> Envelope {
         message: message.clone(),
         feed: None,
         merged: None,
+        is_muted: false,
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{Purpose, Refusal, Service};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Writing};
-use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, Page, PageRow, Profile, RowState, UserId};
+use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, MutedChats, Page, PageRow, Profile, RowState, UserId};
 use crate::protocol::client::{AckRequest, RejectRequest};
 use crate::store::{self, Inbox, PageRead, PageRequest, Place};
 
@@ -167,11 +167,25 @@ impl Service {
                 // Of a page that is nothing but gaps the client would have no number to go on from.
                 match page.rows.last() {
                     Some(PageRow::Gap { to, .. }) if !page.is_last && page.is_all_gaps() => place = *to,
-                    _ => return Ok(page),
+                    _ => break self.with_muted_marked(caller, page).await,
                 }
             }
         };
         self.ask_for(&caller.external, limit.into(), "reading an inbox", read).await
+    }
+
+    /// The page with its messages of muted chats marked.
+    async fn with_muted_marked(&self, caller: &Profile, mut page: Page) -> store::Result<Page> {
+        if page.class != Class::Chat || page.is_all_gaps() {
+            return Ok(page);
+        }
+        let muted: MutedChats = self.store.preferences(caller.user).await?.muted_chats.into_iter().collect();
+        for row in &mut page.rows {
+            if let PageRow::Envelope(envelope) = row {
+                envelope.is_muted = muted.contains(envelope.message.chat);
+            }
+        }
+        Ok(page)
     }
 
     /// Acks messages, and waits for the commit.

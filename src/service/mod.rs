@@ -5,7 +5,7 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod chats;
@@ -17,6 +17,7 @@ mod inbox;
 mod marks;
 mod members;
 mod messages;
+mod preferences;
 mod presence;
 mod readiness;
 mod recalls;
@@ -49,7 +50,7 @@ pub use sessions::SignIn;
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
     ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange,
-    Member, MemberMarks, PutBack, StatusOf,
+    Member, MemberMarks, PreferencesChange, PutBack, StatusOf,
 };
 
 use std::sync::Arc;

@@ -126,7 +126,7 @@ pub struct EventRows {
     pub delivered: u64,
     /// Rows that were read.
     pub read: u64,
-    /// Rows that ended otherwise, by reason.
+    /// Rows that ended otherwise, by reason; and listed users that had muted the type, who have no row.
     pub ended: Vec<(GapReason, u64)>,
     /// There are more rows than were counted.
     pub more: bool,
@@ -163,6 +163,10 @@ impl Store {
             FeedId::EVERYONE => EventAddress::Everyone,
             feed => EventAddress::Feed(feed),
         };
+        let mut rows = self.event_rows(event).await?;
+        if let Some(muted) = row.muted.and_then(|muted| u64::try_from(muted).ok()).filter(|muted| *muted > 0) {
+            rows.ended.push((GapReason::Muted, muted));
+        }
         Ok(Some(EventProgress {
             id: event,
             publisher: UserId(row.publisher),
@@ -172,7 +176,7 @@ impl Store {
             created_at: row.created_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
             expires_at: row.expires_at,
             recipients: row.recipients.map(|recipients| u64::try_from(recipients).unwrap_or_default()),
-            rows: self.event_rows(event).await?,
+            rows,
         }))
     }
 

@@ -12,12 +12,14 @@ pub struct ExpiryCursor {
     pub at: OffsetDateTime,
     /// The message, among those of the same moment.
     pub message: MessageId,
+    /// A recipient of this message: its rows behind this one come first. None: nothing of the message is left.
+    pub user: Option<UserId>,
 }
 
 impl ExpiryCursor {
     /// Before everything of this moment.
     pub const fn at(at: OffsetDateTime) -> Self {
-        Self { at, message: MessageId(uuid::Uuid::nil()) }
+        Self { at, message: MessageId(uuid::Uuid::nil()), user: None }
     }
 }
 
@@ -44,20 +46,21 @@ pub struct ExpiredPage {
 }
 
 impl Store {
-    /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon, at most `rows_max` rows,
-    /// and waits for nobody.
+    /// Ends what waits of at most `messages_max` messages that expired after the cursor, up to the horizon, at most `rows_max` rows.
+    /// It looks at 20,000 rows at most, and waits for nobody.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
     pub async fn expire(&self, after: ExpiryCursor, horizon: OffsetDateTime, messages_max: i32, rows_max: i32) -> Result<ExpiredPage> {
-        let found = sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max, rows_max)
+        let user = after.user.map(|user| user.0);
+        let found = sqlx::query_file!("src/store/sql/expire.sql", after.at, after.message.0, horizon, messages_max, rows_max, user)
             .fetch_all(self.database())
             .await?;
-        // A message may have more rows than a page takes. The rest is on the next page, which then begins where this one did.
+        // A message may have more rows than a page takes. The rest is on the next page, which then begins in the middle of it.
         let done = found.iter().rev().find(|row| row.user_id.is_none());
-        let next = done.map_or(after, |row| ExpiryCursor { at: row.expires_at, message: MessageId(row.message_id) });
-        let next = (!found.is_empty()).then_some(next);
+        let place = |at, message, user: Option<i64>| ExpiryCursor { at, message: MessageId(message), user: user.map(UserId) };
+        let next = done.map(|row| place(row.expires_at, row.message_id, row.after_user));
         let held = found.iter().find(|row| row.expired_at.is_none()).map(|row| row.expires_at);
         let rows = found
             .into_iter()

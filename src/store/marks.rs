@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use super::marks_cursor::MarksCursor;
 use super::{Result, Store, enums};
 use crate::domain::limits::MEMBERS_REPORTED_MAX;
-use crate::domain::{ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, PerClass, ReceiptCounts, UserId};
+use crate::domain::{
+    ChatId, ChatSeq, DeviceId, Exception, ExternalId, InboxSeq, MessageId, MovedMark, MutedChats, PerClass, ReceiptCounts, UserId,
+};
 
 /// Chats whose marks are read by one statement.
 const CHATS_AT_ONCE: usize = 100;
@@ -95,6 +97,8 @@ pub struct Overview {
     pub marks: MarksRead,
     /// The newest connection of the device that was named; none without a device.
     pub session_no: Option<i64>,
+    /// The chats that the user has muted.
+    pub muted: MutedChats,
 }
 
 impl Store {
@@ -158,6 +162,7 @@ impl Store {
             peers: row.peers.unwrap_or_default().into_iter().take(PEERS_MAX).map(UserId).collect(),
             marks: MarksRead { marks: marks.into_iter().map(|(_, mark)| mark).collect(), counts, own, rest },
             session_no: row.session_no,
+            muted: row.muted_chats.unwrap_or_default().into_iter().map(ChatId).collect(),
         })
     }
 

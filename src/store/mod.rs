@@ -4,6 +4,7 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod caps;
 mod chats;
 mod collations;
 mod dead_letters;
@@ -31,6 +32,7 @@ mod nodes;
 mod objects;
 mod pages;
 mod people;
+mod preferences;
 mod recalls;
 mod retention;
 mod row_states;
@@ -47,6 +49,7 @@ mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};
@@ -73,6 +76,7 @@ pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
 pub use pages::{PageRead, PageRequest};
 pub use people::{Known, SignedIn, WatchedUser};
+pub use preferences::{PreferencesChange, PreferencesOutcome};
 pub use recalls::{RECIPIENTS_AT_ONCE, RecallPart, RecalledRow, TakenBack};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
 pub use row_states::{AttemptState, attempt_states};

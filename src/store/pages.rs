@@ -361,9 +361,16 @@ impl RawRow {
         let feed = self.feed_id.zip(self.chat_seq).map(|(feed, seq)| FeedPlace { feed: FeedId(feed), seq: FeedSeq(seq) });
         let attempts = self.attempts.and_then(|attempts| u16::try_from(attempts).ok()).unwrap_or_default();
         match self.into_message_row().into_message(senders) {
-            Ok(Some(message)) => {
-                Entry::Envelope(Box::new(Envelope { class, inbox_seq: seq, status, attempts, message: Arc::new(message), feed, merged }))
-            }
+            Ok(Some(message)) => Entry::Envelope(Box::new(Envelope {
+                class,
+                inbox_seq: seq,
+                status,
+                attempts,
+                message: Arc::new(message),
+                feed,
+                merged,
+                is_muted: false,
+            })),
             // A status row without its message can only be an orphan; it is a gap to the client and a find for the DBA.
             Ok(None) => Entry::Gap(GapReason::Purged, None),
             Err(cause) => {

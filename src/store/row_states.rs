@@ -71,6 +71,7 @@ pub(super) fn gap_reason(status: Option<Status>, ended: Option<&str>) -> Option<
         (Some(Status::Failed), _) | (_, Some("failed" | "discarded")) => Some(GapReason::Failed),
         (_, Some("left")) => Some(GapReason::Left),
         (_, Some("capped")) => Some(GapReason::Capped),
+        (_, Some("muted")) => Some(GapReason::Muted),
         (_, Some("superseded")) => Some(GapReason::Superseded),
         (_, Some("recalled")) => Some(GapReason::Recalled),
         (_, Some("requeued")) => Some(GapReason::Requeued),

@@ -68,6 +68,7 @@ pub fn of_the_service() -> Vec<Value> {
         message: message(),
         feed: None,
         merged: None,
+        is_muted: false,
     };
     let mut frames = vec![
         serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
@@ -114,6 +115,7 @@ fn frames_of_feeds() -> Vec<Value> {
         message: Arc::new(event),
         feed: Some(FeedPlace { feed, seq: FeedSeq(41) }),
         merged: Some(3),
+        is_muted: false,
     };
     let listed = Envelope { class: Class::Alert, inbox_seq: InboxSeq(1), feed: None, merged: None, ..of_feed.clone() };
     let range = FeedRange { feed, from: FeedSeq(38), to: FeedSeq(40), count: 3 };

@@ -158,7 +158,9 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!("select restante_excess({user}, 'event', 0, 1000000, 1000), restante_excess({user}, 'chat', 0, {DEEP}, 1000)"),
         format!("select restante_cap({user}, 'chat', 0, {DEEP}, 1000)"),
         format!("select restante_is_superseded({user}, '00000000-0000-0000-0000-000000000001', 'key', 0, 100000)"),
-        format!("select restante_supersede({user}, 'chat', 0, {DEEP}, array[md5('event1')::uuid])"),
+        format!(
+            "select restante_collapse(array[{user}]::bigint[], array['chat']::inbox_class[], array[restante_collapse_id('{nil}', 'key')], array[{DEEP}]::bigint[], array[{DEEP}]::bigint[])"
+        ),
         format!("select restante_count_waiting({user}, 'chat', 0, {DEEP}, 2000)"),
         format!("select restante_make_room({user}, 'chat', 1000)"),
         format!(
@@ -175,6 +177,9 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
             "select restante_publish('{name}', 'x', null, (select array_agg(external_id) from users)), restante_publish('{name}', 'x', null); set constraints all immediate"
         ),
         "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000)".to_owned(),
+        format!("select restante_cap_rows('{}', 0, 2000), restante_first_waiting('{}', 0, 2000)", message(1).0, message(2).0),
+        "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
+        format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),
         format!("select restante_wake_followers(array['{nil}']::uuid[]), restante_accept_outgoing()"),
     ]
 }

@@ -52,7 +52,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 38] = [
+const CALLS: [&str; 40] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -86,15 +86,17 @@ const CALLS: [&str; 38] = [
     "select restante_release_job('a new one', '00000000-0000-0000-0000-00000000000a', 1)",
     "begin; select restante_make_feed('alice', 'news', null, '00000000-0000-0000-0000-0000000000fe'), restante_follow('00000000-0000-0000-0000-0000000000fe', '{bob}'); commit",
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}', p_collapse_key => 'key', p_merge => '{\"n\": \"count\"}'); commit",
+    "select restante_set_preferences('bob', '{like}', '{$chat}')",
     "select restante_take($user, 'event', 50, 1000)",
     "select restante_fan_out(0, 'chat', 10, 1000)",
+    "select restante_cap_events(9223372036854775807, 0, 100, 10, 10)",
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
     "select restante_recall((select id from public.messages where chat_id operator(pg_catalog.=) '$chat' and seq operator(pg_catalog.=) 2), 'alice')",
     "select restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 10)",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 13] = [
+const LANDED: [(&str, i64); 14] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 10),
     ("select count(*) from public.message_status", 10),
@@ -105,6 +107,7 @@ const LANDED: [(&str, i64); 13] = [
     ("select count(*) from public.chat_members where left_seq is not null", 1),
     ("select count(*) from public.device_cursors", 3),
     ("select count(*) from public.last_seen", 1),
+    ("select count(*) from public.preferences", 1),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),
     ("select count(*) from public.jobs where name = 'a new one' and lease_no = 1 and holder is null", 1),
@@ -137,7 +140,7 @@ async fn what_a_session_puts_in_the_way_of_a_function_gets_nothing_of_what_it_wr
 }
 
 /// Functions that lock or update and need not ask, and why.
-const NEED_NOT_ASK: [(&str, &str); 13] = [
+const NEED_NOT_ASK: [(&str, &str); 14] = [
     ("guard_the_status", "a trigger: it reads the row that was updated"),
     ("restante_lock_marks", "called by those that ask, and reads nothing"),
     ("restante_exact_marks", "called by those that ask"),
@@ -150,6 +153,7 @@ const NEED_NOT_ASK: [(&str, &str); 13] = [
     ("restante_cap", "called by those that ask"),
     ("restante_collapse", "called by those that ask"),
     ("restante_note_merged", "called by those that ask"),
+    ("restante_cap_rows", "called by those that ask"),
     ("restante_presence_lock", "called by those that ask, and reads nothing"),
 ];
 

@@ -1,11 +1,14 @@
 //! Feeds in the store: what is published once becomes rows of those who follow, once, in order and without a hole, whatever else is
 //! under way. In reading order: `taking` (pages make rows), `ends` (what ends before it is a row), `listed` (events to listed users),
-//! `collapsing` (the newest of a key), `races` (all of it at once), `from_sql`.
+//! `collapsing` (the newest of a key), `muted` and `living` (what users want none of, and what is too much in all), `races` (all of it
+//! at once), `from_sql`.
 
 mod collapsing;
 mod ends;
 mod from_sql;
 mod listed;
+mod living;
+mod muted;
 mod races;
 mod taking;
 

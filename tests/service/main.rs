@@ -48,6 +48,7 @@ mod outage;
 mod overtaken;
 mod own_reading;
 mod pooler;
+mod preferences;
 mod protocol;
 mod publishing;
 mod reads;

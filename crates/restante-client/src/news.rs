@@ -104,6 +104,9 @@ pub struct Envelope {
     /// `sent`; `delivered` or `read` where another connection of the user has it or has read it.
     #[serde(default = "sent")]
     pub status: Status,
+    /// The user has muted the chat: its client does not ring.
+    #[serde(default)]
+    pub muted: bool,
     /// The sender as a client shows it.
     #[serde(default)]
     pub sender: Sender,

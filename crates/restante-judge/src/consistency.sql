@@ -155,11 +155,11 @@ select 'event ' || coalesce(f.message_id, r.message_id) || ': ' || coalesce(f.wa
 from fan_outs f full join (select message_id, count(*) as rows from fan_out_recipients group by message_id) r on r.message_id = f.message_id
 where coalesce(f.waiting, 0) <> coalesce(r.rows, 0)
 union all
-select 'event ' || f.message_id || ' has ' || f.recipients || ' recipients, of which ' || f.waiting || ' wait for rows, and ' || count(r.user_id) || ' rows'
+select 'event ' || f.message_id || ' has ' || f.recipients || ' recipients, of which ' || f.waiting || ' wait for rows and ' || f.muted || ' have muted it, and ' || count(r.user_id) || ' rows'
 from fan_outs f left join message_status r on r.message_id = f.message_id
 -- rows that were purged are not counted any more
 where not exists (select from inboxes i where i.purged_seq > 0)
-group by f.message_id, f.recipients, f.waiting having count(r.user_id) <> f.recipients - f.waiting
+group by f.message_id, f.recipients, f.waiting, f.muted having count(r.user_id) <> f.recipients - f.waiting - f.muted
 union all
 select 'user ' || w.user_id || ' ' || w.class || ' has a row of number ' || m.seq || ' to listed users while number ' || w.seq || ' waits to be written'
 from (select user_id, class, min(seq) as seq from fan_out_recipients group by user_id, class) w

@@ -78,6 +78,8 @@ pub struct Envelope {
     pub feed: Option<FeedPlace>,
     /// For an event that merges: the number of events that it stands for, with itself; the message has the data of all of them.
     pub merged: Option<u32>,
+    /// The recipient has muted the chat: its client does not ring. Known when the envelope is sent to the client, and false before.
+    pub is_muted: bool,
 }
 
 impl Envelope {
@@ -108,6 +110,8 @@ pub enum GapReason {
     Capped,
     /// A newer event of the same collapse key took its place.
     Superseded,
+    /// The recipient has muted its type.
+    Muted,
     /// The recipient had left the chat, or follows the feed no more.
     Left,
     /// Its sender recalled it.

@@ -86,6 +86,10 @@ pub const MERGED_BYTES_MAX: u32 = 1024 * 1024;
 pub const EVENTS_PER_USER_MAX: u32 = 1_000;
 /// Feeds that a user follows.
 pub const FOLLOWS_MAX: u32 = 500;
+/// Types of events that a user mutes.
+pub const MUTED_TYPES_MAX: usize = 100;
+/// Chats that a user mutes.
+pub const MUTED_CHATS_MAX: usize = 1_000;
 /// Publishers of a feed.
 pub const PUBLISHERS_MAX: u32 = 500;
 /// Dead letters that one request puts back or gives up.

@@ -15,6 +15,7 @@ pub mod limits;
 mod merge;
 mod nesting;
 mod page;
+mod preferences;
 mod printable;
 mod receipt;
 mod status;
@@ -29,6 +30,7 @@ pub use ids::{ChatId, ChatSeq, DeviceId, EventId, ExternalId, FeedId, FeedSeq, I
 pub use merge::{MergeOperation, MergeRules, MergedEvent};
 pub use nesting::depth_fits;
 pub use page::{AttemptOutcome, FeedRange, Page, PageRow, RowState};
+pub use preferences::{MutedChats, Preferences};
 pub use printable::{printable, printable_json, printable_lines};
 pub use receipt::{Exception, MovedMark, Receipt, ReceiptCounts};
 pub use status::Status;

@@ -236,7 +236,8 @@ impl Database {
             Status::Expired => gap((GapReason::Expired, None)),
             status @ (Status::Sent | Status::Delivered | Status::Read) => {
                 let (message, attempts) = (row.message.clone(), row.attempts);
-                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: row.feed, merged: None }.into()
+                Envelope { class, inbox_seq: InboxSeq(seq), status, attempts, message, feed: row.feed, merged: None, is_muted: false }
+                    .into()
             }
         }
     }
@@ -357,7 +358,7 @@ impl Database {
         self.places.insert(row.message.id, (class, seq));
         let (message, feed) = (row.message.clone(), row.feed);
         inbox.rows.insert(seq, Row { status: Status::Sent, attempts: 0, ..row });
-        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed, merged: None })
+        Some(Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message, feed, merged: None, is_muted: false })
     }
 
     /// The messages of a chat. A feed is none.

@@ -49,7 +49,16 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         recall: None,
         extension: Extension::default(),
     };
-    Envelope { class, inbox_seq: InboxSeq(seq), status: Status::Sent, attempts: 0, message: Arc::new(message), feed: None, merged: None }
+    Envelope {
+        class,
+        inbox_seq: InboxSeq(seq),
+        status: Status::Sent,
+        attempts: 0,
+        message: Arc::new(message),
+        feed: None,
+        merged: None,
+        is_muted: false,
+    }
 }
 
 /// The same, with the end of its message's time.
