@@ -200,8 +200,11 @@ async fn what_waited_in_feeds_comes_window_by_window_and_is_drained_when_all_of_
 async fn a_window_of_events_that_is_full_and_an_endless_feed_hold_no_message() {
     let (_db, node, pool) = start().await;
     users(&pool, &["bob"]).await;
-    publish_many(&pool, 500, false).await;
-    publish_many(&pool, 500, true).await;
+    // 10,000 events, of which no more than 1,000 of a class may wait.
+    for _ in 0..5 {
+        publish_many(&pool, 1_000, false).await;
+        publish_many(&pool, 1_000, true).await;
+    }
     let (mut anna, mut bob) = (node.connect("anna").await, node.open(Connect::user("bob").with("window", 2)).await);
     // Both windows of events are full, and stay so.
     for _ in 0..4 {

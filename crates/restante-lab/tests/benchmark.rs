@@ -13,10 +13,13 @@ use serde_json::Value;
 use lab::lab;
 
 const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
-                     --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms";
+                     --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms \
+                     --followers 30,300 --followers-there 10 --feed-events 2 --waiting-events 400 --eager";
 /// Two runs at once: much of each is waiting for a database to be made.
-const RUNS: [&[&str]; 2] =
-    [&["drain", "history", "backlog", "storm", "promises", "flood"], &["live", "nodes", "group", "idle", "held", "pairs", "retention"]];
+const RUNS: [&[&str]; 2] = [
+    &["drain", "history", "backlog", "storm", "promises", "flood", "events"],
+    &["live", "nodes", "group", "idle", "held", "pairs", "retention", "feed"],
+];
 
 /// All figures of a run.
 struct Figures(Vec<Value>);
@@ -98,6 +101,13 @@ fn every_scenario_gives_its_figures() {
         ("held", "4 pairs, held for 400ms: dead rows of inboxes"),
         ("held", "4 pairs, at last: size of inboxes"),
         ("retention", "sent → recipient, p99: beside it / without"),
+        ("feed", "300 followers, 10 there: published → stored"),
+        ("feed", "300 followers, 10 there: published → last follower there"),
+        ("feed", "300 followers, 10 there, eager: published → all rows written"),
+        ("feed", "published → stored: 300 / 30 followers"),
+        ("events", "400 events wait, beside: sent → recipient, p99"),
+        ("events", "sent → recipient, p99: beside / without"),
+        ("events", "sent → recipient, p99: while they are drained / without"),
     ] {
         figures.of(scenario, figure);
     }
@@ -107,6 +117,7 @@ fn every_scenario_gives_its_figures() {
         assert_eq!([rows(1), rows(3), rows(4)], [100.0, 300.0, 300.0], "the first month goes as the fourth comes");
     }
     assert_eq!(figures.median("idle", "connections"), 30.0);
+    assert!(figures.median("events", "drained meanwhile in a second") > 0.0, "events were drained beside the chat");
     let worst = |part: &str| figures.median("storm", &format!("connect → drained, {part}"));
     assert!(worst("p50") <= worst("p99") && worst("p99") <= worst("max"));
     assert!(worst("max") <= 1000.0 * figures.median("storm", "first connect → all drained"), "one takes no longer than all");

@@ -18,7 +18,7 @@ pub use closed_loop::ClosedLoop;
 pub use connected::{ConnectedClients, connect_all, connect_all_to};
 pub use draining::{Drained, drain, drain_all, ensure_drained, waiting};
 pub use filling::{accept_all, texts, tidy};
-pub use fixtures::{Crowd, User, direct_chats, group_chat, users};
+pub use fixtures::{Crowd, User, direct_chats, followed_feed, group_chat, users};
 pub use history::fill_history;
 pub use open_loop::{OpenLoop, OpenLoopResult, Schedule, quantiles};
 pub use pairs::{Pair, pairs};

@@ -32,7 +32,7 @@ use testbed::{Subject, Testbed};
 pub const ABOUT: &str = "\
 Measure the service on this machine: how much it takes in, how fast it drains, how soon a message is there.
 
-It starts the service with its default settings (only SEND_RATE is lifted, and REQUEST_RATE but for flood) on a fresh PostgreSQL, in a temporary directory with fsync on, and \
+It starts the service with its default settings (only SEND_RATE and EVENT_RATE are lifted, and REQUEST_RATE but for flood) on a fresh PostgreSQL, in a temporary directory with fsync on, and \
 removes both afterwards. The clients run in this process, on the same machine, so a rate is that of everything together; beside each rate stand the CPU \
 seconds per 1,000 messages of the service, the database and the clients: on a noisy machine those are the figures that hold. Every figure is the median of the repetitions.
 
@@ -51,6 +51,8 @@ Scenarios, with the time that one repetition takes:
   history   drain with few finished rows in the tables, then with millions (5 min, 5 GB of disk)
   held      pairs at the highest rate while somebody keeps a transaction open (35 min)
   retention months at a steady rate, removed after three more, the last of them beside pairs who are online (10 min)
+  feed      an event to thousands of followers, most of them away: stored, and with all who are connected (1 min)
+  events    pairs who are online, alone and beside 100,000 events that wait for them, then while they drain those (45 s)
   all       all of them; without a name, all but history, held and retention
 
 Where many clients are connected, this process and the service are allowed as many open files as the hard limit says (`ulimit -Hn`); a run that needs more is refused.
@@ -69,6 +71,7 @@ Examples:
   restante-lab bench flood --repeat 1
   restante-lab bench held --held 30s,1m --held-pairs 50 --repeat 1
   restante-lab bench held --held 30s,1m --held-pairs 50 --repeat 1 --held-by nobody
+  restante-lab bench feed --eager --repeat 1
   restante-lab bench pairs --senders 20 --recipients 200 --pair-messages 5
   restante-lab bench all --quick --repeat 1 --json -
 
@@ -101,7 +104,10 @@ pub struct Args {
     /// Small sizes, to see that everything works; the figures mean little
     #[arg(long)]
     quick: bool,
-    /// live, storm, held: how long a rate is measured [default: 10s]
+    /// feed: also publish the same to all followers as listed users, which writes a row for each of them
+    #[arg(long)]
+    eager: bool,
+    /// live, storm, held, events: how long a rate is measured [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = restante::cli::identity::duration)]
     time: Option<Duration>,
     #[command(flatten)]

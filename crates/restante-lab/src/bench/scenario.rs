@@ -1,6 +1,8 @@
 //! The scenarios, one a file.
 
 mod backlog;
+mod events;
+mod feed;
 mod flood;
 mod group;
 mod held;
@@ -53,11 +55,15 @@ pub enum Scenario {
     Held,
     /// Months that are written and removed.
     Retention,
+    /// An event to very many followers.
+    Feed,
+    /// Pairs beside events that wait.
+    Events,
 }
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -72,9 +78,11 @@ impl Scenario {
         Self::History,
         Self::Held,
         Self::Retention,
+        Self::Feed,
+        Self::Events,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 10] = [
+    const SHORT: [Self; 12] = [
         Self::Drain,
         Self::Live,
         Self::Nodes,
@@ -85,6 +93,8 @@ impl Scenario {
         Self::Pairs,
         Self::Promises,
         Self::Flood,
+        Self::Feed,
+        Self::Events,
     ];
 
     /// Its name on the command line.
@@ -104,6 +114,8 @@ impl Scenario {
             Self::History => "history",
             Self::Held => "held",
             Self::Retention => "retention",
+            Self::Feed => "feed",
+            Self::Events => "events",
         }
     }
 
@@ -153,6 +165,8 @@ impl Scenario {
             Self::History => history::history(testbed, sizes, &progress).await,
             Self::Held => held::held(testbed, sizes, &progress).await,
             Self::Retention => retention::retention(testbed, sizes, &progress).await,
+            Self::Feed => feed::feed(testbed, sizes, &progress).await,
+            Self::Events => events::events(testbed, sizes, &progress).await,
         }
     }
 }

@@ -26,11 +26,13 @@ macro_rules! sizes {
             $(#[doc = $help] pub $field: $type,)*
             /// The time for which a rate is measured.
             pub time: Duration,
+            /// feed: also publish to all followers as listed users.
+            pub eager: bool,
         }
 
         impl SizesGiven {
-            fn sizes(&self, is_quick: bool, time: Duration) -> Sizes {
-                Sizes { $($field: self.$field.clone().unwrap_or_else(|| default(if is_quick { $quick } else { $full })),)* time }
+            fn sizes(&self, is_quick: bool, time: Duration, eager: bool) -> Sizes {
+                Sizes { $($field: self.$field.clone().unwrap_or_else(|| default(if is_quick { $quick } else { $full })),)* time, eager }
             }
         }
     };
@@ -43,7 +45,7 @@ sizes! {
     unconfirmed: u32 = "64", quick "64", "N", "ingest, drain, history, pairs: messages that a sender has under way without `message:sent`";
     bytes: u32 = "200", quick "200", "BYTES", "length of a message";
     window: u16 = "50", quick "50", "N", "drain, backlog, history: envelopes under way without an ack";
-    pairs: u32 = "50", quick "5", "N", "live, storm, promises: pairs who are online; promises: as many users come and drain";
+    pairs: u32 = "50", quick "5", "N", "live, storm, promises, events: pairs who are online; promises: as many users come and drain";
     rate: u32 = "1000", quick "200", "N", "live: messages a second of all pairs together";
     unfinished: u32 = "32", quick "8", "N", "live, at the highest rate: messages of a pair that are not told delivered yet";
     backlog: List<u32> = "20000,200000", quick "200,2000", "N,N", "backlog: messages that wait for one user, a run for each number";
@@ -53,7 +55,7 @@ sizes! {
     history: List<u32> = "10000,5000000", quick "1000,20000", "N,N", "history: finished rows in the tables, a run for each number";
     waiting: u32 = "20", quick "5", "N", "storm: messages that wait for each client";
     spread: Time = "5s", quick "500ms", "TIME", "storm: time in which all clients come back";
-    storm_rate: u32 = "200", quick "50", "N", "storm, promises: messages a second of all pairs meanwhile";
+    storm_rate: u32 = "200", quick "50", "N", "storm, promises, retention, events: messages a second of all pairs meanwhile";
     recipients: u32 = "200", quick "10", "N", "pairs: users who are away; every sender writes to each of them";
     pair_messages: u32 = "5", quick "3", "N", "pairs: messages of each sender to each recipient";
     checks: u32 = "1000", quick "50", "N", "promises: online checks, flood: messages, one after the other";
@@ -61,6 +63,10 @@ sizes! {
     held: List<Time> = "1m,5m,15m", quick "1s,2s", "TIME,TIME", "held: how long the transaction has been open when it is measured";
     held_by: HeldBy = "somebody", quick "somebody", "somebody|nobody", "held: nobody = no transaction is open, to tell what the growth of the tables alone costs in the same time";
     months: u32 = "8", quick "5", "N", "retention: months, each of --messages to each of --users";
+    followers: List<u32> = "10000,100000", quick "50,500", "N,N", "feed: followers of the feed, a run for each number";
+    followers_there: u32 = "1000", quick "20", "N", "feed: followers who are connected";
+    feed_events: u32 = "20", quick "3", "N", "feed: events, one after the other";
+    waiting_events: u32 = "100000", quick "400", "N", "events: events that wait for the users of all pairs together, 1,000 at most for each";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }
 
@@ -117,7 +123,7 @@ impl Sizes {
     /// The sizes of a run.
     pub fn of(given: &super::Args) -> Self {
         let time = given.time.unwrap_or(if given.quick { Duration::from_secs(2) } else { Duration::from_secs(10) });
-        given.sizes.sizes(given.quick, time)
+        given.sizes.sizes(given.quick, time, given.eager)
     }
 
     /// The sizes for this subject. The naive service gets fewer users, so that a run ends in reasonable time. It gets as many senders, and as
@@ -147,7 +153,7 @@ mod tests {
     #[test]
     fn every_default_can_be_read() {
         let given = SizesGiven::default();
-        let (full, quick) = (given.sizes(false, Duration::ZERO), given.sizes(true, Duration::ZERO));
+        let (full, quick) = (given.sizes(false, Duration::ZERO, false), given.sizes(true, Duration::ZERO, false));
         assert_eq!((full.total(), quick.total()), (100_000, 400));
         assert_eq!(full.backlog, List(vec![20_000, 200_000]));
         assert_eq!(quick.rest, Time(Duration::from_secs(1)));

@@ -24,7 +24,7 @@ pub const DATABASE: &str = "restante";
 /// Options for a service that runs already.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Given {
-    /// Measure the service that runs here, with SEND_RATE=0 and (but for flood) REQUEST_RATE=0, instead of one of the benchmark's own; its database gets many users and messages
+    /// Measure the service that runs here, with SEND_RATE=0, EVENT_RATE=0 and (but for flood) REQUEST_RATE=0, instead of one of the benchmark's own; its database gets many users and messages
     #[arg(long, value_name = "URL", requires = "database")]
     url: Option<String>,
     /// Its database, where the benchmark makes users and chats
@@ -142,6 +142,7 @@ impl Testbed {
             ("DATABASE_URL", &*database_url),
             ("JWT_SECRET", &*secret),
             ("SEND_RATE", "0"),
+            ("EVENT_RATE", "0"),
             ("RUST_LOG", "warn"),
         ];
         let settings: Vec<_> = settings.into_iter().chain(request_rate.map(|rate| ("REQUEST_RATE", rate))).collect();

@@ -1,4 +1,4 @@
-//! Connected clients that ack every message.
+//! Connected clients that ack every message and every event.
 
 use std::time::Instant;
 
@@ -38,10 +38,10 @@ pub struct ConnectedClients {
     arrivals: mpsc::UnboundedReceiver<Arrival>,
 }
 
-/// The arrival of a message at a client.
+/// The arrival of a message or an event at a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// The message's number.
+    /// Its number.
     pub number: u64,
     /// Its time.
     pub at: Instant,
@@ -77,14 +77,17 @@ impl ConnectedClients {
 }
 
 async fn attend(mut socket: Socket, tell: mpsc::UnboundedSender<Arrival>) -> anyhow::Error {
+    socket.ack_events();
     loop {
-        match socket.next().await {
+        let id = match socket.next().await {
             Ok(Incoming::Received(id)) => {
-                let _ = tell.send(Arrival { number: Numbering::number(id), at: Instant::now() });
                 socket.ack(id);
+                id
             }
-            Ok(_) => {}
+            Ok(Incoming::Event(id)) => id,
+            Ok(_) => continue,
             Err(error) => return error,
-        }
+        };
+        let _ = tell.send(Arrival { number: Numbering::number(id), at: Instant::now() });
     }
 }

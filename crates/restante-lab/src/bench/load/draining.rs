@@ -24,7 +24,8 @@ pub async fn drain(socket: &mut Socket, progress: &Progress) -> anyhow::Result<u
                 progress.advance(1);
             }
             Incoming::Drained => return Ok(received),
-            Incoming::Ready
+            Incoming::Event(_)
+            | Incoming::Ready
             | Incoming::Sent
             | Incoming::Delivered(_)
             | Incoming::Counted { .. }

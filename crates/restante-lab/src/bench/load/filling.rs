@@ -55,7 +55,7 @@ pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str)
 
 /// Vacuums and analyzes the tables. Autovacuum would do it some time after they were filled, in the middle of a measurement.
 pub async fn tidy(database: &PgPool) -> anyhow::Result<()> {
-    for table in ["users", "inboxes", "chats", "chat_heads", "chat_members", "marks", "messages", "message_status"] {
+    for table in ["users", "inboxes", "chats", "chat_heads", "chat_members", "marks", "messages", "message_status", "followers"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("vacuum (analyze) {table}"))).execute(database).await?;
     }
     Ok(())

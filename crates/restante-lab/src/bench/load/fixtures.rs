@@ -4,6 +4,11 @@ use anyhow::ensure;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::Progress;
+
+/// Followers that are made in one transaction.
+const FOLLOWERS_AT_ONCE: u32 = 10_000;
+
 /// A user.
 #[derive(Debug, Clone)]
 pub struct User {
@@ -37,6 +42,21 @@ pub async fn group_chat(database: &PgPool, admin: &User, members: &[User]) -> an
     let make = "select restante_create_group($1, $2, null, $3)";
     sqlx::query(make).bind(chat).bind(admin.id).bind(&members).execute(database).await?;
     Ok(chat)
+}
+
+/// Makes a feed of this publisher and `count` users who follow it. Returns its id, and them.
+pub async fn followed_feed(database: &PgPool, publisher: &User, count: u32, progress: &Progress) -> anyhow::Result<(Uuid, Vec<User>)> {
+    let feed: Uuid = sqlx::query_scalar("select restante_make_feed($1)").bind(&publisher.name).fetch_one(database).await?;
+    let mut followers = Vec::new();
+    while followers.len() < count as usize {
+        let part = (count - u32::try_from(followers.len())?).min(FOLLOWERS_AT_ONCE);
+        let made = users(database, "follower", part).await?;
+        let names: Vec<&str> = made.iter().map(|user| user.name.as_str()).collect();
+        sqlx::query("select restante_follow($1, $2)").bind(feed).bind(&names).execute(database).await?;
+        followers.extend(made);
+        progress.advance(u64::from(part));
+    }
+    Ok((feed, followers))
 }
 
 /// Senders, and users who are away. Each of these has a direct chat with one of the senders, in turn.

@@ -46,10 +46,12 @@ impl Numbering {
 pub enum Incoming {
     /// The service has greeted.
     Ready,
-    /// The service has stored a message.
+    /// The service has stored a message, or an event.
     Sent,
     /// A message for this user.
     Received(Uuid),
+    /// An event for this user.
+    Event(Uuid),
     /// These messages are delivered.
     Delivered(Vec<u64>),
     /// A message to a large group is delivered to a number of its members.
@@ -71,6 +73,8 @@ pub enum Incoming {
 #[derive(Debug)]
 pub struct Socket {
     wire: Wire,
+    /// The events that came and are not acked; none: each is acked as it comes.
+    unacked_events: Option<Vec<Uuid>>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +88,7 @@ struct Frame<'a> {
 #[serde(rename_all = "camelCase")]
 struct Data<'a> {
     message_id: Option<Uuid>,
+    event_id: Option<Uuid>,
     message_ids: Option<Vec<Uuid>>,
     #[serde(borrow)]
     status: Option<&'a str>,
@@ -111,7 +116,7 @@ impl Socket {
     pub async fn connect(options: &Options) -> anyhow::Result<Self> {
         loop {
             let later = match Wire::connect(options).await {
-                Ok(wire) => match (Self { wire }).until_ready().await? {
+                Ok(wire) => match (Self { wire, unacked_events: Some(Vec::new()) }).until_ready().await? {
                     Ok(socket) => return Ok(socket),
                     Err(Later(ms)) => Duration::from_millis(ms),
                 },
@@ -179,6 +184,20 @@ impl Socket {
         self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
     }
 
+    /// Acks the events that have come, and from now on each as it comes. Before this call none is.
+    pub fn ack_events(&mut self) {
+        for event in self.unacked_events.take().unwrap_or_default() {
+            self.ack(event);
+        }
+    }
+
+    fn event_came(&mut self, event: Uuid) {
+        match &mut self.unacked_events {
+            Some(unacked) => unacked.push(event),
+            None => self.ack(event),
+        }
+    }
+
     /// Sends the queued frames.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
         Ok(self.wire.flush().await?)
@@ -193,7 +212,11 @@ impl Socket {
         let Frame { event, data } = serde_json::from_str(&text).with_context(|| format!("not a frame: {text}"))?;
         Ok(match (event, data) {
             ("message:receive", Data { message_id: Some(id), .. }) => Incoming::Received(id),
-            ("message:sent", _) => Incoming::Sent,
+            ("event:receive", Data { event_id: Some(id), .. }) => {
+                self.event_came(id);
+                Incoming::Event(id)
+            }
+            ("message:sent" | "event:published", _) => Incoming::Sent,
             ("message:status", Data { message_ids: Some(ids), status: Some("delivered"), .. }) => {
                 Incoming::Delivered(ids.into_iter().map(Numbering::number).collect())
             }

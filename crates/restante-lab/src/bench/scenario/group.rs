@@ -127,7 +127,7 @@ async fn everywhere(group: &mut Group, connected: &mut ConnectedClients, message
                     // A receipt has names in a small group, and a count in a large one.
                     Incoming::Delivered(numbers) => told + numbers.into_iter().filter(|number| *number == message).count() as u64,
                     Incoming::Counted { number, delivered } if number == message => delivered,
-                    Incoming::Counted { .. } | Incoming::Ready | Incoming::Sent | Incoming::Received(_) | Incoming::Drained | Incoming::Online(_) | Incoming::Other => told,
+                    Incoming::Counted { .. } | Incoming::Ready | Incoming::Sent | Incoming::Received(_) | Incoming::Event(_) | Incoming::Drained | Incoming::Online(_) | Incoming::Other => told,
                 };
                 all_told = all_told.or_else(|| (told == recipients).then(Instant::now));
             }
