@@ -87,8 +87,16 @@ fn frames_of_recalls() -> Vec<Value> {
     let (notice, at) = (message_id("5d1b4d2a-9a54-4c0f-8f0e-6d1f1b0c2a11"), datetime!(2026-11-01 12:05 UTC));
     let recall = Some(Recall::NoticeOf(message_id(MESSAGE)));
     let notice = Message { id: notice, seq: ChatSeq(-1), recall, created_at: at, ..Message::clone(&message()) };
-    let envelope =
-        Envelope { class: Class::Chat, inbox_seq: InboxSeq(2), status: Status::Sent, attempts: 0, message: Arc::new(notice), feed: None };
+    let envelope = Envelope {
+        class: Class::Chat,
+        inbox_seq: InboxSeq(2),
+        status: Status::Sent,
+        attempts: 0,
+        message: Arc::new(notice),
+        feed: None,
+        merged: None,
+        is_muted: false,
+    };
     let (message_id, chat_id) = (message_id(MESSAGE), ChatId(CHAT.parse().unwrap()));
     let to_the_sender = Recalled { place: None, message_id, chat_id, seq: ChatSeq(1), sender_id: None, recalled_at: Timestamp(at) };
     vec![
