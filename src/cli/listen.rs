@@ -12,7 +12,7 @@ use super::identity::{Identity, Service};
 use super::screen::{Ink, Screen, printable, printable_json, say, time_of_day};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Status};
 use restante_client::{
-    Chat, Client, Envelope, Event, FeedEvent, Gap, Happening, Http, Options, Ready, Recalled, Sent, StatusNews, WireError,
+    Chat, Client, Envelope, Event, FeedEvent, Gap, Happening, Http, Options, Ready, Recalled, Sent, StatusUpdate, WireError,
 };
 
 pub const ABOUT: &str = "\
@@ -196,7 +196,7 @@ impl Listener {
         match event {
             Event::Recalled(notice) => self.recalled(&notice),
             Event::Sent(sent) => self.own(&sent),
-            Event::Status(news) => self.status(&news),
+            Event::Status(update) => self.status(&update),
             Event::Drained(drained) if drained.class == Class::Chat && self.waited > 0 => self.note("nothing more waits"),
             Event::Gap(Gap { feed_id: Some(feed), count, reason, .. }) => {
                 self.note(&format!("{count} events of feed {} will not come: {}", end_of_id(feed.0), printable(&reason)))
@@ -219,16 +219,16 @@ impl Listener {
         self.row(&sent.created_at, sent.chat_id, &line)
     }
 
-    fn status(&mut self, news: &StatusNews) -> anyhow::Result<()> {
-        let up_to = news.seq.map_or_else(String::new, |ChatSeq(seq)| format!(" up to #{seq}"));
-        let line = match (news.status, &news.user_id) {
+    fn status(&mut self, update: &StatusUpdate) -> anyhow::Result<()> {
+        let up_to = update.seq.map_or_else(String::new, |ChatSeq(seq)| format!(" up to #{seq}"));
+        let line = match (update.status, &update.user_id) {
             (Some(status), Some(user)) => format!("{} {}{up_to}", self.screen.tick(status), printable(user.as_str())),
             (_, None) | (None, _) => {
-                let (delivered, read) = (news.delivered_count.unwrap_or_default(), news.read_count.unwrap_or_default());
+                let (delivered, read) = (update.delivered_count.unwrap_or_default(), update.read_count.unwrap_or_default());
                 format!("✓✓ delivered to {delivered}, read by {read}{up_to}")
             }
         };
-        self.row("        ", news.chat_id, &line)
+        self.row("        ", update.chat_id, &line)
     }
 
     fn row(&mut self, timestamp: &str, chat: ChatId, text: &str) -> anyhow::Result<()> {

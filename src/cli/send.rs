@@ -125,7 +125,7 @@ impl Sending {
             match self.client.next().await? {
                 Happening::Stored(sent) => self.stored(&sent, wait).await?,
                 Happening::Refused(_, error) => return Err(refused(&error.code, &error.message)),
-                Happening::Event(Event::Status(news)) if Some(news.chat_id) == self.chat => self.look().await?,
+                Happening::Event(Event::Status(update)) if Some(update.chat_id) == self.chat => self.look().await?,
                 // Receipts may have been missed while the connection was away.
                 Happening::Ready(_) if self.chat.is_some() => self.look().await?,
                 Happening::Lost(why, Some(_)) => say(&format!("{}; coming back", words(&why))),

@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 use line::{Line, PerUser};
 
 /// The longest time for which an opening waits. Clients give up a connection that says nothing after ten seconds or so.
-const PATIENCE: Duration = Duration::from_secs(8);
+const OPENING_WAIT_MAX: Duration = Duration::from_secs(8);
 /// The numbers of requests of one user that may run and that may wait at the same time.
 const REQUESTS_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 64 };
 /// The same for its clients that catch up. Only an opening is refused: a session that is open gets each of its pages, and has one page
@@ -173,7 +173,7 @@ impl AdmissionQueue {
         if self.is_crowded() || !self.0.lock().lines[CROWD].may_wait(&user) {
             return Err(Refusal::Crowded);
         }
-        tokio::time::timeout(PATIENCE, self.admit(Purpose::Opening, user)).await.map_err(|_| Refusal::Crowded)
+        tokio::time::timeout(OPENING_WAIT_MAX, self.admit(Purpose::Opening, user)).await.map_err(|_| Refusal::Crowded)
     }
 
     /// Returns whether another opening would be refused at once.

@@ -40,7 +40,7 @@ pub struct PageQuery {
 impl Service {
     /// Reads a page for a session once `room` has ended. However long the database is away, the session gets its page.
     pub fn page<R: Future<Output = ()> + Send + 'static>(&self, query: PageQuery, room: R) -> impl Future<Output = Page> + Send + use<R> {
-        let (store, admission, metrics) = (self.store.clone(), self.admission.clone(), Arc::clone(&self.metrics));
+        let (store, admission, metrics) = (self.store.clone(), self.limits.admission.clone(), Arc::clone(&self.metrics));
         let notifier = self.notifier.clone();
         async move {
             // A window of large messages would otherwise be read into memory for a client that takes nothing.
@@ -80,7 +80,7 @@ impl Service {
         seqs: Vec<InboxSeq>,
         purpose: Purpose,
     ) -> impl Future<Output = Vec<(InboxSeq, RowState)>> + Send + use<> {
-        let (store, admission) = (self.store.clone(), self.admission.clone());
+        let (store, admission) = (self.store.clone(), self.limits.admission.clone());
         async move {
             let mut pause = FIRST_PAUSE;
             loop {
@@ -102,13 +102,13 @@ impl Service {
     /// The page of an inbox above `after`, if it is empty: asked for many sessions at once. None: something waits, or it could not be
     /// told.
     pub async fn empty_page(&self, user: UserId, class: Class, after: InboxSeq) -> Option<Page> {
-        self.fallback_poll.empty_page(user, class, after).await
+        self.batched.fallback_poll.empty_page(user, class, after).await
     }
 
     /// Moves the low watermark of an inbox (`settled_seq`), and returns it. Only a hint for where to begin next time: zero, which is
     /// always true, where it could not be moved.
     pub async fn advance_low_watermark(&self, user: UserId, class: Class) -> InboxSeq {
-        self.low_watermarks.advance(user, class).await
+        self.batched.low_watermarks.advance(user, class).await
     }
 
     /// Writes acks of a connection, which must be committed in order. `Ok`: they are queued, the next may follow. `Err`: the lane is
@@ -130,7 +130,7 @@ impl Service {
     pub async fn ack_waiting_up_to(&self, user: Arc<Profile>, class: Class, mut after: InboxSeq, up_to: InboxSeq) {
         loop {
             let read = {
-                let _admission = self.admission.admit(Purpose::Drain, Some(user.external.clone())).await;
+                let _admission = self.limits.admission.admit(Purpose::Drain, Some(user.external.clone())).await;
                 self.store.waiting_up_to(user.user, class, after, up_to, ACK_PAGE).await
             };
             let waiting = match read {

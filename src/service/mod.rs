@@ -74,7 +74,7 @@ use low_watermark::LowWatermarks;
 use take_ahead::TakesAhead;
 
 /// A request waits so long for what its user owes.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DEBT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The parts of a node that the service is made of.
 #[derive(Debug, Clone)]
@@ -117,15 +117,27 @@ pub struct Service {
     notifier: Notifier,
     metrics: Arc<Metrics>,
     clock: Clock,
-    budgets: Budgets,
-    admission: AdmissionQueue,
-    changes: ChangePlaces,
-    fallback_poll: FallbackPoll,
-    low_watermarks: LowWatermarks,
+    limits: Limits,
+    batched: BatchedReads,
     events: PublishQueue,
     recall_window: Duration,
     takes_ahead: TakesAhead,
     tasks: TaskTracker,
+}
+
+/// The bounds of what each user may ask of this node.
+#[derive(Debug, Clone)]
+struct Limits {
+    budgets: Budgets,
+    admission: AdmissionQueue,
+    changes: ChangePlaces,
+}
+
+/// Reads of many sessions, bundled into few statements.
+#[derive(Debug, Clone)]
+struct BatchedReads {
+    fallback_poll: FallbackPoll,
+    low_watermarks: LowWatermarks,
 }
 
 impl Service {
@@ -147,11 +159,8 @@ impl Service {
             notifier,
             metrics,
             clock,
-            budgets,
-            admission,
-            changes: ChangePlaces::default(),
-            fallback_poll,
-            low_watermarks,
+            limits: Limits { budgets, admission, changes: ChangePlaces::default() },
+            batched: BatchedReads { fallback_poll, low_watermarks },
             events: PublishQueue::default(),
             recall_window: settings.recall_window,
             takes_ahead: TakesAhead::default(),
@@ -161,7 +170,7 @@ impl Service {
 
     /// The permits to ask something of the database.
     pub const fn admission(&self) -> &AdmissionQueue {
-        &self.admission
+        &self.limits.admission
     }
 
     /// The state of the database: away, or there.
@@ -171,7 +180,7 @@ impl Service {
 
     /// The request budget of this user at this node.
     pub fn budget(&self, user: &ExternalId) -> Budget {
-        self.budgets.of(user)
+        self.limits.budgets.of(user)
     }
 
     /// Counts a request, in points, once its user owes nothing. `door` is the label of the metrics.
@@ -179,15 +188,15 @@ impl Service {
     /// # Errors
     /// [`Refusal::RateLimited`], after 2 s: the user owes more than that. Nothing was counted.
     pub async fn pay(&self, user: &ExternalId, points: u32, door: &'static str) -> Result<(), Refusal> {
-        let budget = self.budgets.of(user);
+        let budget = self.limits.budgets.of(user);
         let owed = budget.debt();
         if !owed.is_zero() {
             self.metrics.request_pauses.of(door).inc();
         }
-        if owed > PATIENCE {
+        if owed > DEBT_WAIT_MAX {
             // Later, so that a client that asks again at once does so seldom.
-            tokio::time::sleep(PATIENCE).await;
-            return Err(Refusal::RateLimited(owed.saturating_sub(PATIENCE)));
+            tokio::time::sleep(DEBT_WAIT_MAX).await;
+            return Err(Refusal::RateLimited(owed.saturating_sub(DEBT_WAIT_MAX)));
         }
         // Counted before the wait: callers that come together wait for one another.
         tokio::time::sleep(budget.count(points)).await;
@@ -209,7 +218,7 @@ impl Service {
         what: &'static str,
         asked: impl Future<Output = store::Result<T>>,
     ) -> Result<T, Refusal> {
-        self.budgets.of(user).count(budget::points_of_rows(rows));
+        self.limits.budgets.of(user).count(budget::points_of_rows(rows));
         self.try_asking(user, asked).await?.map_err(|cause| Refusal::of(&cause, what))
     }
 
@@ -226,7 +235,7 @@ impl Service {
     async fn admit(&self, user: &ExternalId) -> Result<Admission, Refusal> {
         tokio::select! {
             biased;
-            admitted = self.admission.admit_request(user) => admitted,
+            admitted = self.limits.admission.admit_request(user) => admitted,
             () = self.health().gone() => Err(Refusal::Unavailable),
         }
     }

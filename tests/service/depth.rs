@@ -134,6 +134,7 @@ fn calls(member: &Member) -> Vec<String> {
             "select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5); do $$ begin perform restante_requeue('{first}', '{name}'); exception when others then null; end $$"
         ),
         format!("select restante_note_recount('{chat}', 51, 50)"),
+        format!("select restante_recall('{last}', 'alice', null); select count(*) from restante_recall_part('{last}', '{nil}', 500)"),
         format!("select restante_new_device({user}, 'newer', null, 50)"),
         format!("select restante_new_device({user}, 'newer', null, 1)"),
         "select restante_purge_devices(0, '', 0, 5000)".to_owned(),
@@ -161,6 +162,10 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!(
             "select restante_collapse(array[{user}]::bigint[], array['chat']::inbox_class[], array[restante_collapse_id('{nil}', 'key')], array[{DEEP}]::bigint[], array[{DEEP}]::bigint[])"
         ),
+        format!(
+            "select restante_note_merged(array[{user}]::bigint[], array['chat']::inbox_class[], array[restante_collapse_id('{nil}', 'key')], array[{DEEP}]::bigint[], array[{DEEP}]::bigint[], array[0]::bigint[])"
+        ),
+        "select restante_check_merge('{\"n\": \"count\"}', 'key', '{\"n\": 1}')".to_owned(),
         format!("select restante_count_waiting({user}, 'chat', 0, {DEEP}, 2000)"),
         format!("select restante_make_room({user}, 'chat', 1000)"),
         format!(
@@ -176,7 +181,7 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!(
             "select restante_publish('{name}', 'x', null, (select array_agg(external_id) from users)), restante_publish('{name}', 'x', null); set constraints all immediate"
         ),
-        "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000)".to_owned(),
+        "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000, '{}')".to_owned(),
         format!("select restante_cap_rows('{}', 0, 2000), restante_first_waiting('{}', 0, 2000)", message(1).0, message(2).0),
         "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
         format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),

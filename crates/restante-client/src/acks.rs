@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::news::Ready;
+use super::payloads::Ready;
 use super::{AckStyle, encode};
 use restante_session::domain::limits::IDS_MAX;
 use restante_session::domain::{Class, InboxSeq, MessageId, PerClass};

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::news::{
-    ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, Presence, Published, ReadUpTo, Ready, Recalled, Sent, StatusNews,
-    Typing,
+use super::payloads::{
+    ChatChange, ChatRead, Drained, Envelope, ErrorReport, FeedEvent, Gap, Presence, Published, ReadUpTo, Ready, Recalled, Sent,
+    StatusUpdate, Typing,
 };
 
 /// An event of the service.
@@ -34,7 +34,7 @@ pub enum Event {
     /// `event:published`.
     Published(Published),
     /// `message:status`.
-    Status(Box<StatusNews>),
+    Status(Box<StatusUpdate>),
     /// `chat:read`.
     ChatRead(ChatRead),
     /// `message:delivered:ok`.
@@ -59,7 +59,7 @@ pub enum Event {
     /// `pong`.
     Pong,
     /// `error`.
-    Error(ErrorNews),
+    Error(ErrorReport),
     /// An event this client does not know, as it came.
     Other {
         /// Its name.
@@ -176,7 +176,7 @@ pub fn encode<T: Serialize + ?Sized>(event: &str, id: Option<&str>, data: &T) ->
 }
 
 /// May the same frame succeed later, unchanged?
-pub fn is_retryable(error: &ErrorNews) -> bool {
+pub fn is_retryable(error: &ErrorReport) -> bool {
     error.retry_after_ms.is_some() || matches!(error.code.as_str(), "busy" | "unavailable" | "rate_limited" | "restart")
 }
 
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn refusals_that_pass_are_told_from_those_that_do_not() {
-        let error = |code: &str, retry_after_ms| ErrorNews { code: code.into(), message: String::new(), retry_after_ms, behind: None };
+        let error = |code: &str, retry_after_ms| ErrorReport { code: code.into(), message: String::new(), retry_after_ms, behind: None };
         assert!(is_retryable(&error("busy", Some(50))));
         assert!(is_retryable(&error("unavailable", None)));
         assert!(!is_retryable(&error("not_a_member", None)));

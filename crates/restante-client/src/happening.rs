@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Envelope, ErrorNews, Event, FeedEvent, Gone, Ready, Recalled, Sent, WireError};
+use super::{Envelope, ErrorReport, Event, FeedEvent, Gone, Ready, Recalled, Sent, WireError};
 use restante_session::domain::{ChatId, MessageId, printable};
 
 /// The destination of a message.
@@ -67,9 +67,9 @@ pub enum Happening {
     /// A message of [`super::Client::send`] is stored. Once for each.
     Stored(Box<Sent>),
     /// A message of [`super::Client::send`] is refused and will not be repeated.
-    Refused(MessageId, ErrorNews),
+    Refused(MessageId, ErrorReport),
     /// A message of [`super::Client::send`] is refused for now and will be repeated by itself.
-    Postponed(MessageId, ErrorNews),
+    Postponed(MessageId, ErrorReport),
     /// Any other event of the service.
     Event(Event),
     /// A frame as it came, before what it means; with [`super::Options::raw_frames`] only.
@@ -94,7 +94,7 @@ pub enum ConnectError {
 pub enum RequestError {
     /// The service refused it.
     #[error("{} ({})", printable(&.0.message), printable(&.0.code))]
-    Refused(ErrorNews),
+    Refused(ErrorReport),
     /// The connection ended before the answer. The request may have been done.
     #[error("the connection ended before the answer")]
     Lost,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::endpoint::{below, service_url};
 use super::hint::tls_hint;
-use super::{ErrorNews, Sent, WireError};
+use super::{ErrorReport, Sent, WireError};
 use restante_session::domain::{ChatId, ExternalId, FeedId, MessageId, Status, printable};
 
 /// The ways in which a call fails.
@@ -271,20 +271,20 @@ fn refusal(status: StatusCode, body: &[u8]) -> HttpError {
 
 /// The service's own words where the body has its shape, else the beginning of what it said.
 pub(super) fn words(body: &[u8]) -> String {
-    news(body).map_or_else(
+    error_report(body).map_or_else(
         || String::from_utf8_lossy(body).chars().take(300).collect(),
-        |news| if news.message.is_empty() { news.code } else { format!("{} ({})", news.message, news.code) },
+        |report| if report.message.is_empty() { report.code } else { format!("{} ({})", report.message, report.code) },
     )
 }
 
 /// The error in a body, where it has the service's shape.
-pub(super) fn news(body: &[u8]) -> Option<ErrorNews> {
+pub(super) fn error_report(body: &[u8]) -> Option<ErrorReport> {
     #[derive(Deserialize)]
     struct Wrapped {
-        error: ErrorNews,
+        error: ErrorReport,
     }
     let wrapped = serde_json::from_slice::<Wrapped>(body).map(|wrapped| wrapped.error);
-    wrapped.or_else(|_| serde_json::from_slice::<ErrorNews>(body)).ok()
+    wrapped.or_else(|_| serde_json::from_slice::<ErrorReport>(body)).ok()
 }
 
 #[cfg(test)]

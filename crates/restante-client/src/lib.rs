@@ -20,7 +20,7 @@ mod fake;
 mod happening;
 mod hint;
 mod http;
-mod news;
+mod payloads;
 mod reconnecting;
 #[cfg(test)]
 mod tests;
@@ -33,9 +33,9 @@ pub use endpoint::{AckStyle, Options};
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
-pub use news::{
-    Answer, ChatChange, ChatRead, Drained, Envelope, ErrorNews, FeedEvent, Gap, NoticePlace, Presence, Published, ReadUpTo, Ready,
-    Recalled, Sender, Sent, StatusException, StatusKind, StatusNews, Typing,
+pub use payloads::{
+    Answer, ChatChange, ChatRead, Drained, Envelope, ErrorReport, FeedEvent, Gap, NoticePlace, Presence, Published, ReadUpTo, Ready,
+    Recalled, Sender, Sent, StatusException, StatusKind, StatusUpdate, Typing,
 };
 pub use reconnecting::Client;
 pub use wire::{Wire, WireError};

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::acks::{Acks, Seen};
 use super::unconfirmed::{Refusal, Unconfirmed};
 use super::{
-    Answer, Backoff, ConnectError, Envelope, ErrorNews, Event, FeedEvent, Frame, Gone, Happening, NewMessage, Options, Ready, Recalled,
+    Answer, Backoff, ConnectError, Envelope, ErrorReport, Event, FeedEvent, Frame, Gone, Happening, NewMessage, Options, Ready, Recalled,
     RequestError, Wire, WireError, encode, is_retryable,
 };
 use restante_session::domain::limits::WINDOW_DEFAULT;
@@ -378,7 +378,7 @@ impl Client {
         match event {
             Event::ReadOk(read) => self.unconfirmed.settle_read(read.chat_id, read.seq),
             Event::Draining { reconnect_after_ms } => self.backoff.ask(Duration::from_millis(*reconnect_after_ms)),
-            Event::Status(news) if news.marks_cursor.is_some() => self.options.marks.clone_from(&news.marks_cursor),
+            Event::Status(update) if update.marks_cursor.is_some() => self.options.marks.clone_from(&update.marks_cursor),
             Event::ChatRead(read) if read.marks_cursor.is_some() => self.options.marks.clone_from(&read.marks_cursor),
             _ => {}
         }
@@ -417,7 +417,7 @@ impl Client {
         });
     }
 
-    fn refused(&mut self, id: Option<&str>, error: ErrorNews) {
+    fn refused(&mut self, id: Option<&str>, error: ErrorReport) {
         let now = Instant::now();
         let until = is_retryable(&error).then(|| now + error.retry_after_ms.map_or(POSTPONED_DEFAULT, Duration::from_millis));
         let send = id.and_then(|id| id.parse().ok()).map(MessageId);
@@ -439,7 +439,7 @@ impl Client {
     }
 }
 
-fn refusal(error: &ErrorNews, retry_after: Duration) -> Refusal {
+fn refusal(error: &ErrorReport, retry_after: Duration) -> Refusal {
     Refusal { retry_after, is_behind: error.behind.is_some(), is_of_all: matches!(error.code.as_str(), "unavailable" | "rate_limited") }
 }
 

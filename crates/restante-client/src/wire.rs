@@ -18,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use super::Options;
 use super::hint::tls_hint;
-use super::http::{news, words};
+use super::http::{error_report, words};
 use restante_session::domain::limits::BATCH_FRAME_BYTES_MAX;
 use restante_session::domain::printable;
 
@@ -91,7 +91,7 @@ impl Wire {
             Ok((socket, _)) => Ok(Self { socket, outgoing: VecDeque::new(), sounds: 0 }),
             Err(tungstenite::Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
-                let retry_after = news(body).and_then(|news| news.retry_after_ms).map(Duration::from_millis);
+                let retry_after = error_report(body).and_then(|report| report.retry_after_ms).map(Duration::from_millis);
                 Err(WireError::Refused { status: response.status().as_u16(), body: words(body), retry_after })
             }
             Err(tungstenite::Error::Url(error)) => Err(WireError::BadAddress(error.to_string())),

@@ -63,7 +63,9 @@ impl Service {
             return Ok(HashMap::new());
         }
         let names: Vec<ExternalId> = names.into_iter().cloned().collect();
-        let mut known = self.ask(&publisher.external, WHAT, self.store.known_users(&names)).await?;
+        // What is published has a rate of its own, and is not counted against a budget.
+        let found = self.try_asking(&publisher.external, self.store.known_users(&names)).await?;
+        let mut known = found.map_err(|cause| Refusal::of(&cause, WHAT))?;
         let wanted: HashSet<&ExternalId> = batch.iter().flat_map(|event| recipients(&event.request)).collect();
         let unknown: Vec<ExternalId> = wanted.into_iter().filter(|name| !known.contains_key(*name)).cloned().collect();
         known.extend(self.make_users(publisher, &unknown).await?);

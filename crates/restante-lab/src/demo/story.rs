@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::service::OwnService;
 use restante::cli::screen::{Ink, Screen};
-use restante_client::{AckStyle, Client, Destination, Event, Happening, Http, NewMessage, Options, Ready, Sent, StatusNews};
+use restante_client::{AckStyle, Client, Destination, Event, Happening, Http, NewMessage, Options, Ready, Sent, StatusUpdate};
 use restante_session::domain::{ChatId, ChatSeq, Class, Status};
 
 /// Messages that Alice sends.
@@ -145,10 +145,10 @@ impl<'a> Story<'a> {
 
     /// Waits until Alice knows that everything up to there is that far.
     async fn ticks(&mut self, alice: &mut Client, status: Status, up_to: usize) -> anyhow::Result<()> {
-        let is_told = |news: &StatusNews| news.status >= Some(status) && news.seq >= Some(ChatSeq(up_to as i64));
+        let is_told = |update: &StatusUpdate| update.status >= Some(status) && update.seq >= Some(ChatSeq(up_to as i64));
         loop {
-            if let Happening::Event(Event::Status(news)) = alice.next().await?
-                && is_told(&news)
+            if let Happening::Event(Event::Status(update)) = alice.next().await?
+                && is_told(&update)
             {
                 break;
             }

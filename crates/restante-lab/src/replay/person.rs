@@ -12,7 +12,9 @@ use super::log::PersonNo;
 use super::records::Records;
 use super::rows;
 use super::state::{ReplayState, SendOutcome};
-use restante_client::{Client, Envelope, ErrorNews, Event as News, Gone, Happening, Options, Ready, Sent, StatusNews, is_retryable};
+use restante_client::{
+    Client, Envelope, ErrorReport, Event as ServiceEvent, Gone, Happening, Options, Ready, Sent, StatusUpdate, is_retryable,
+};
 use restante_judge::history::{Class, Receipt};
 use restante_judge::{Event, History};
 use restante_session::domain::{self, ChatSeq, MessageId};
@@ -242,22 +244,22 @@ impl Person {
         }
     }
 
-    fn event(&mut self, event: News) {
+    fn event(&mut self, event: ServiceEvent) {
         match event {
-            News::Drained(drained) if drained.class == domain::Class::Chat => {
+            ServiceEvent::Drained(drained) if drained.class == domain::Class::Chat => {
                 self.live_since = Some(Instant::now());
                 self.records.note(Event::Drained { class: Class::Chat });
             }
-            News::Gap(gap) if gap.class == domain::Class::Chat => {
+            ServiceEvent::Gap(gap) if gap.class == domain::Class::Chat => {
                 let (from, to, reason) = (gap.from_seq.0, gap.to_seq.0, gap.reason);
                 self.records.note(Event::Gap { class: Class::Chat, from, to, reason });
             }
-            News::Sent(sent) => self.stored(&sent),
-            News::Status(news) => self.told(*news),
-            News::ReadOk(read) => self.records.read_confirmed(read.seq),
-            News::Malformed { text, error } => self.object(format!("a frame that is none ({error}): {text}")),
+            ServiceEvent::Sent(sent) => self.stored(&sent),
+            ServiceEvent::Status(update) => self.told(*update),
+            ServiceEvent::ReadOk(read) => self.records.read_confirmed(read.seq),
+            ServiceEvent::Malformed { text, error } => self.object(format!("a frame that is none ({error}): {text}")),
             // The client repeats a read that is refused for now.
-            News::Error(error) if !is_retryable(&error) => self.object(format!("{} ({})", error.message, error.code)),
+            ServiceEvent::Error(error) if !is_retryable(&error) => self.object(format!("{} ({})", error.message, error.code)),
             _ => {}
         }
     }
@@ -341,7 +343,7 @@ impl Person {
         self.records.note(Event::SendConfirmed { message, chat, seq, created_at, duplicate });
     }
 
-    fn refused(&mut self, id: MessageId, error: &ErrorNews) {
+    fn refused(&mut self, id: MessageId, error: &ErrorReport) {
         let code = format!("{} ({})", error.message, error.code);
         self.records.note(Event::SendRefused { message: id.0, code: code.clone(), is_final: true });
         self.settle(id, SendOutcome::Refused(code));
@@ -360,15 +362,15 @@ impl Person {
     }
 
     /// Records a receipt. In a large group a sender is told counts, which are not recorded.
-    fn told(&mut self, news: StatusNews) {
-        let (Some(status), Some(user)) = (news.status, news.user_id) else { return };
+    fn told(&mut self, update: StatusUpdate) {
+        let (Some(status), Some(user)) = (update.status, update.user_id) else { return };
         self.records.note(Event::Told(Receipt {
-            chat: news.chat_id.0,
+            chat: update.chat_id.0,
             user: user.to_string(),
             status: rows::of(status),
-            messages: news.message_ids.iter().map(|id| id.0).collect(),
-            up_to: (news.kind == restante_client::StatusKind::Mark).then(|| news.seq.map_or(0, |seq| seq.0)),
-            except: news.except.iter().map(|except| (except.message_id.0, rows::of(except.status))).collect(),
+            messages: update.message_ids.iter().map(|id| id.0).collect(),
+            up_to: (update.kind == restante_client::StatusKind::Mark).then(|| update.seq.map_or(0, |seq| seq.0)),
+            except: update.except.iter().map(|except| (except.message_id.0, rows::of(except.status))).collect(),
         }));
     }
 

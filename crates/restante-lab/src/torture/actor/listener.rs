@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Actor, Phase};
-use restante_client::{Envelope, ErrorNews, Event as News, FeedEvent, Frame, Ready, StatusNews, Wire, encode, is_retryable};
+use restante_client::{Envelope, ErrorReport, Event as ServiceEvent, FeedEvent, Frame, Ready, StatusUpdate, Wire, encode, is_retryable};
 use restante_judge::history::{Class, Event, Receipt, Status};
 use restante_session::domain;
 
@@ -21,11 +21,11 @@ impl Actor {
         self.note_heard();
         let Frame { id, event } = Frame::parse(text);
         match event {
-            News::Receive(envelope) => self.take(connection, &envelope, wire),
-            News::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.take(connection, envelope, wire)),
-            News::FeedEvent(event) => self.take_event(connection, &event, wire),
-            News::FeedEvents(events) => events.iter().for_each(|event| self.take_event(connection, event, wire)),
-            News::Ready(ready) => self.greeted(connection, &ready),
+            ServiceEvent::Receive(envelope) => self.take(connection, &envelope, wire),
+            ServiceEvent::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.take(connection, envelope, wire)),
+            ServiceEvent::FeedEvent(event) => self.take_event(connection, &event, wire),
+            ServiceEvent::FeedEvents(events) => events.iter().for_each(|event| self.take_event(connection, event, wire)),
+            ServiceEvent::Ready(ready) => self.greeted(connection, &ready),
             event => self.note_event(connection, id.as_deref(), event),
         }
     }
@@ -33,12 +33,12 @@ impl Actor {
     /// Handles a frame of a connection that was left open beside a newer one: it is only recorded.
     pub(super) fn overhear(&mut self, connection: u32, text: &str) {
         match Frame::parse(text).event {
-            News::Receive(envelope) => self.note_envelope(connection, &envelope),
-            News::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.note_envelope(connection, envelope)),
-            News::FeedEvent(event) => self.note_feed_event(connection, &event),
-            News::FeedEvents(events) => events.iter().for_each(|event| self.note_feed_event(connection, event)),
-            News::Gap(gap) => self.note_gap(connection, &gap),
-            News::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
+            ServiceEvent::Receive(envelope) => self.note_envelope(connection, &envelope),
+            ServiceEvent::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.note_envelope(connection, envelope)),
+            ServiceEvent::FeedEvent(event) => self.note_feed_event(connection, &event),
+            ServiceEvent::FeedEvents(events) => events.iter().for_each(|event| self.note_feed_event(connection, event)),
+            ServiceEvent::Gap(gap) => self.note_gap(connection, &gap),
+            ServiceEvent::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
             _ => {}
         }
     }
@@ -61,31 +61,31 @@ impl Actor {
         self.state.greeted(&ready.epoch, ready.marks_cursor.clone());
     }
 
-    fn note_event(&mut self, connection: u32, id: Option<&str>, event: News) {
+    fn note_event(&mut self, connection: u32, id: Option<&str>, event: ServiceEvent) {
         match event {
-            News::Sent(sent) if id.is_some() => {
+            ServiceEvent::Sent(sent) if id.is_some() => {
                 let (message, chat) = (sent.message_id.0, sent.chat_id.0);
                 let (seq, created_at, duplicate) = (sent.seq.0, sent.created_at, sent.duplicate);
                 self.recorder.note(connection, Event::SendConfirmed { message, chat, seq, created_at, duplicate });
                 self.state.settle(message, true);
             }
-            News::Acked => self.answered(connection, id, |ask| Event::AckConfirmed { ask }),
-            News::ReadOk(_) => self.answered(connection, id, |ask| Event::ReadConfirmed { ask }),
-            News::Gap(gap) => {
+            ServiceEvent::Acked => self.answered(connection, id, |ask| Event::AckConfirmed { ask }),
+            ServiceEvent::ReadOk(_) => self.answered(connection, id, |ask| Event::ReadConfirmed { ask }),
+            ServiceEvent::Gap(gap) => {
                 self.note_gap(connection, &gap);
                 self.state.reach(gap.class, gap.from_seq.0, gap.to_seq.0);
             }
-            News::Status(news) => self.told(connection, *news),
-            News::Published(published) => self.published(connection, published),
-            News::Drained(drained) => self.drained(connection, drained.class),
-            News::Error(error) => self.refused(connection, id, &error),
-            News::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
-            News::Other { event, .. } if event == "message:reject:ok" => {
+            ServiceEvent::Status(update) => self.told(connection, *update),
+            ServiceEvent::Published(published) => self.published(connection, published),
+            ServiceEvent::Drained(drained) => self.drained(connection, drained.class),
+            ServiceEvent::Error(error) => self.refused(connection, id, &error),
+            ServiceEvent::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
+            ServiceEvent::Other { event, .. } if event == "message:reject:ok" => {
                 if let Some(ask) = id.and_then(|id| id.parse().ok()) {
                     self.state.answered(ask);
                 }
             }
-            News::Other { event, .. } => self.object(connection, format!("an unknown event: {event}")),
+            ServiceEvent::Other { event, .. } => self.object(connection, format!("an unknown event: {event}")),
             // The rest (echoes, presence, typing, memberships) are hints, which the judge does not need.
             _ => {}
         }
@@ -108,7 +108,7 @@ impl Actor {
         }
     }
 
-    fn refused(&mut self, connection: u32, id: Option<&str>, error: &ErrorNews) {
+    fn refused(&mut self, connection: u32, id: Option<&str>, error: &ErrorReport) {
         let message = id.and_then(|id| id.parse::<Uuid>().ok());
         let is_late = error.code == "invalid" && message.is_some_and(|message| self.has_its_time(message));
         let ask = id.and_then(|id| id.parse::<u64>().ok());
@@ -217,20 +217,20 @@ impl Actor {
         self.recorder.note(connection, noted);
     }
 
-    fn told(&mut self, connection: u32, news: StatusNews) {
-        if news.marks_cursor.is_some() {
-            self.state.marks = news.marks_cursor;
+    fn told(&mut self, connection: u32, update: StatusUpdate) {
+        if update.marks_cursor.is_some() {
+            self.state.marks = update.marks_cursor;
         }
-        let (Some(state), Some(user)) = (news.status, news.user_id) else {
+        let (Some(state), Some(user)) = (update.status, update.user_id) else {
             return self.object(connection, "counts instead of names in a small chat".to_owned());
         };
         let receipt = Receipt {
-            chat: news.chat_id.0,
+            chat: update.chat_id.0,
             user: user.to_string(),
             status: status(state),
-            messages: news.message_ids.iter().map(|id| id.0).collect(),
-            up_to: (news.kind == restante_client::StatusKind::Mark).then(|| news.seq.map_or(0, |seq| seq.0)),
-            except: news.except.iter().map(|except| (except.message_id.0, status(except.status))).collect(),
+            messages: update.message_ids.iter().map(|id| id.0).collect(),
+            up_to: (update.kind == restante_client::StatusKind::Mark).then(|| update.seq.map_or(0, |seq| seq.0)),
+            except: update.except.iter().map(|except| (except.message_id.0, status(except.status))).collect(),
         };
         self.recorder.note(connection, Event::Told(receipt));
     }

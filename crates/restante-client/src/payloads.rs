@@ -221,7 +221,7 @@ pub struct Published {
 /// `message:status`: what became of messages this user sent.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StatusNews {
+pub struct StatusUpdate {
     /// Its kind.
     #[serde(default)]
     pub kind: StatusKind,
@@ -269,7 +269,7 @@ pub enum StatusKind {
     Other,
 }
 
-impl StatusNews {
+impl StatusUpdate {
     /// A mark has moved: all messages up to `seq` have the status.
     pub fn is_mark(&self) -> bool {
         self.kind == StatusKind::Mark
@@ -386,7 +386,7 @@ pub struct ChatChange {
 /// `error`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ErrorNews {
+pub struct ErrorReport {
     /// Stable: programs may rely on it.
     pub code: String,
     /// For people.
@@ -406,5 +406,5 @@ pub enum Answer {
     /// The result.
     Ok(super::Event),
     /// The service refused.
-    Error(ErrorNews),
+    Error(ErrorReport),
 }
