@@ -181,7 +181,8 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!(
             "select restante_publish('{name}', 'x', null, (select array_agg(external_id) from users)), restante_publish('{name}', 'x', null); set constraints all immediate"
         ),
-        "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000, '{}')".to_owned(),
+        "select restante_publish_batch('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 500, 1000, '{}')"
+            .to_owned(),
         format!("select restante_cap_rows('{}', 0, 2000), restante_first_waiting('{}', 0, 2000)", message(1).0, message(2).0),
         "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
         format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),

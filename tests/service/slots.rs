@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::timeout;
 
-use crate::support::fixtures::{assert_consistent, delivery, group, store, text, until, users};
+use crate::support::fixtures::{assert_consistent, delivery, group, store, text, until, until_so, users};
 use crate::support::{Connect, Log, LogLine, Node, PATIENCE, PrivateServer, Socket, database};
 
 const ADMIN: &str = "postgres";
@@ -51,7 +51,7 @@ fn told<'l>(lines: &'l [LogLine], words: &str) -> Vec<&'l LogLine> {
 #[tokio::test]
 async fn while_the_server_takes_no_more_connections_nothing_is_refused_and_the_log_says_so_once() {
     let log = Log::of_this_thread();
-    let (server, admin) = small_server("13").await;
+    let (server, admin) = small_server("15").await;
     // Whatever the node makes at its start, this one is left to be given back.
     let first = take_one(&server).await.unwrap();
     let options = server.database_without_schema("restante").await.username("app");
@@ -79,10 +79,11 @@ async fn while_the_server_takes_no_more_connections_nothing_is_refused_and_the_l
     assert_eq!((status, delivery(&node).health().is_away()), (200, false), "{answer}");
     drop((first, others));
     let mut lines = Vec::new();
-    while told(&lines, "takes connections again").is_empty() {
+    until_so("the log says that the server takes connections again", || {
         lines.extend(log.take());
-        tokio::task::yield_now().await;
-    }
+        !told(&lines, "takes connections again").is_empty()
+    })
+    .await;
     assert!(!store(&node).slots().are_taken());
     assert_eq!(told(&lines, "PostgreSQL takes no more connections").len(), 1, "{lines:#?}");
     assert_eq!(told(&lines, "does not answer").len(), 0, "{lines:#?}");
@@ -156,10 +157,11 @@ async fn the_log_says_why_the_database_does_not_answer() {
         // A node that tried to come in before `begin` has said why it was kept out, and says it once.
         let says_why =
             |line: &LogLine| line.message.contains("does not answer") && [code, "28000"].iter().any(|code| line.fields.contains(code));
-        while !lines.iter().any(says_why) {
+        until_so("the log says why the database does not answer", || {
             lines.extend(log.take());
-            tokio::task::yield_now().await;
-        }
+            lines.iter().any(says_why)
+        })
+        .await;
         run(&mut keeper, end).await;
         timeout(PATIENCE, health.wait_for(|away| !*away)).await.unwrap().unwrap();
         alice.answer(&unknown).await;

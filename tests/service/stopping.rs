@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite;
 
 use super::entering::of_browser;
-use crate::support::fixtures::{LockHolder, assert_consistent, until};
+use crate::support::fixtures::{LockHolder, assert_consistent, until, until_so};
 use crate::support::{Connect, Node, PATIENCE, SOMEBODY_WAITS, Socket, database, kill, secret, token};
 
 /// A node that waits for long for the last acks of its clients.
@@ -280,13 +280,7 @@ async fn a_rolling_restart_of_three_nodes_under_load_loses_nothing_and_repeats_n
     until(&pool, "everything is acked", "select not exists (select from message_status where status = 'sent')").await;
     // Acked means that the client has counted it: it acks when it is asked for the next thing.
     let all: i64 = sqlx::query_scalar("select count(*) from messages").fetch_one(&pool).await.unwrap();
-    tokio::time::timeout(PATIENCE, async {
-        while seen.lock().unwrap().stored.len() < usize::try_from(all).unwrap() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    until_so("everything is counted", || seen.lock().unwrap().stored.len() >= usize::try_from(all).unwrap()).await;
     users.iter().for_each(JoinHandle::abort);
     balancing.abort();
     let seen = std::mem::take(&mut *seen.lock().unwrap());

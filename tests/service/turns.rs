@@ -8,7 +8,7 @@ use restante::domain::{ChatId, ExternalId};
 use restante::service::Refusal;
 use sqlx::PgPool;
 
-use crate::support::fixtures::{LockHolder, assert_consistent, delivery, group, lock_chat, sent, store, text, user, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, delivery, group, lock_chat, sent, store, text, until_so, user, users};
 use crate::support::{Node, database, wait_until};
 
 /// Each change takes longer than a lane waits for a lock, as in a very large group on a slow machine.
@@ -60,9 +60,7 @@ async fn however_many_change_a_group_a_send_waits_for_one_change_and_changes_go_
         }
     }));
     let sends = async {
-        while changed.load(Ordering::Relaxed) < ADMINS {
-            tokio::task::yield_now().await;
-        }
+        until_so("every admin has changed the members", || changed.load(Ordering::Relaxed) >= ADMINS).await;
         for n in 0..SENDS {
             let before = changed.load(Ordering::Relaxed);
             sent(delivery(&node), text(&alice, chat, n.to_string())).await;
@@ -70,9 +68,7 @@ async fn however_many_change_a_group_a_send_waits_for_one_change_and_changes_go_
             let meanwhile = changed.load(Ordering::Relaxed) - before;
             assert!(meanwhile <= 2, "{meanwhile} changes went before message {n}");
             let next = changed.load(Ordering::Relaxed) + 1;
-            while changed.load(Ordering::Relaxed) < next {
-                tokio::task::yield_now().await;
-            }
+            until_so("the next change is made", || changed.load(Ordering::Relaxed) >= next).await;
         }
         is_over.store(true, Ordering::Relaxed);
     };

@@ -145,6 +145,15 @@ pub async fn until(pool: &PgPool, what: &str, question: &str) {
     }
 }
 
+/// Waits until this is so, and lets other tasks run meanwhile. Panics after the usual patience.
+pub async fn until_so(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < super::PATIENCE, "waited in vain until {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// An id as SQL.
 pub fn quoted(id: Uuid) -> String {
     format!("'{id}'")
