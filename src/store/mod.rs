@@ -89,7 +89,7 @@ pub use settings::{
 };
 pub use settle::{
     AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, MarkProposal, NamedMessage, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch,
-    SettledRows, StatusRow, count_attempts, locate, locate_waiting, read, seqs_of_messages, settle,
+    SettledRows, StatusRow, count_attempts, locate, locate_acked, locate_waiting, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
 pub use slots::Slots;

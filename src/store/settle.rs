@@ -155,22 +155,36 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_tim
 /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
 /// [`Failed`](super::Error::Failed): a defect.
 pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
-    located(connection, wanted, false).await
+    located(connection, wanted, false, false).await
 }
 
-/// The same, without rows that do not wait (any more).
+/// The same for an ack: without rows that wait although the time of their message has come.
+///
+/// # Errors
+/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
+/// [`Failed`](super::Error::Failed): a defect.
+pub async fn locate_acked(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
+    located(connection, wanted, false, true).await
+}
+
+/// The same for an ack, without rows that do not wait (any more) either.
 ///
 /// # Errors
 /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
 /// [`Failed`](super::Error::Failed): a defect.
 pub async fn locate_waiting(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
-    located(connection, wanted, true).await
+    located(connection, wanted, true, true).await
 }
 
-async fn located(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], only_waiting: bool) -> Result<Vec<StatusRow>> {
+async fn located(
+    connection: &mut PgConnection,
+    wanted: &[(UserId, MessageId)],
+    only_waiting: bool,
+    without_expired: bool,
+) -> Result<Vec<StatusRow>> {
     let users: Vec<i64> = wanted.iter().map(|(user, _)| user.0).collect();
     let ids: Vec<uuid::Uuid> = wanted.iter().map(|(_, message)| message.0).collect();
-    let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids, only_waiting).fetch_all(connection).await?;
+    let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids, only_waiting, without_expired).fetch_all(connection).await?;
     Ok(rows
         .into_iter()
         .filter_map(|row| {

@@ -168,6 +168,22 @@ async fn what_has_expired_unseen_is_not_delivered_to_a_client_that_resumes_behin
 }
 
 #[tokio::test]
+async fn an_ack_by_id_of_what_has_expired_is_confirmed_and_delivers_nothing() {
+    let (db, node, pool, _) = start().await;
+    let (mut alice, mut bob) = (node.connect("alice").await, node.connect("bob").await);
+    let (holder, sent) = expired_and_not_swept(&db, &pool, &mut alice).await;
+    let ids: Vec<&Value> = sent.iter().map(|message| &message["messageId"]).collect();
+    bob.receive(3).await;
+    bob.event("queue:gap").await;
+    let answer = bob.ask("message:delivered", json!({"messageIds": ids})).await;
+    assert_eq!(answer["event"], "message:delivered:ok", "{answer}");
+    is_told_what_came(&mut alice, holder, &sent).await;
+    assert_eq!(statuses(&pool, "bob").await, ["delivered", "expired", "delivered"]);
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_has_expired_unseen_is_not_delivered_by_a_request_that_acks_everything_up_to_a_number() {
     let (db, node, pool, _) = start().await;
     let mut alice = node.connect("alice").await;

@@ -89,7 +89,7 @@ impl AckBatch {
         let named = self.named();
         let located = match named.is_empty() {
             true => Vec::new(),
-            false => line.stall_detector.answer(store::locate(line.connection, &named)).await?,
+            false => line.stall_detector.answer(store::locate_acked(line.connection, &named)).await?,
         };
         let batch = self.prepare(&located, which);
         let left = self.settle(&mut line, batch, lock_timeout).await?;

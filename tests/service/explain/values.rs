@@ -68,7 +68,7 @@ const VALUES: &[(&str, &str)] = &[
     ("known_users", "array['user-36', 'nobody']"),
     ("large_chats", "array['{chat}']::uuid[], 51"),
     ("leave", "'{nil}', 2500"),
-    ("locate", "array[{user}, {user}], array['{one}', '{two}']::uuid[], true"),
+    ("locate", "array[{user}, {user}], array['{one}', '{two}']::uuid[], true, true"),
     ("marks_latest", "{user}, array['{chat}']::uuid[], 51, 1000"),
     ("marks_since", "{user}, array['{chat}']::uuid[], '0', 51, null, array['100']"),
     ("member_count", "'{chat}'"),
