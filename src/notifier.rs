@@ -154,7 +154,7 @@ impl Notifier {
         self.post(&BusMessage::CheckMarks(vec![user]));
     }
 
-    /// What this user has muted has changed: its sessions read it. Those here do so before they emit what is offered from now on.
+    /// This user has changed what it mutes: its sessions read it. Those here do so before they emit what is offered from now on.
     pub fn preferences_changed(&self, user: UserId) {
         self.hub.tell(user, &Note::PreferencesChanged);
         self.post(&BusMessage::PreferencesChanged(vec![user]));

@@ -150,7 +150,7 @@ impl Receipts {
     }
 }
 
-/// Whether senders are told of this row.
+/// Returns whether senders are told of this row.
 fn is_told(row: &StatusRow) -> bool {
     row.class == Class::Chat && !row.chat_seq.is_of_notice()
 }

@@ -37,7 +37,7 @@ pub enum Note {
     EchoOf(MessageId),
     /// Something that another user did.
     Notice(Encoded<Notice>),
-    /// What the user has muted has changed: the session reads it before it emits anything that is told after this.
+    /// The user has changed what it mutes: the session reads it before it emits anything that is told after this.
     PreferencesChanged,
 }
 
@@ -77,7 +77,7 @@ impl Missed {
         self.ended
     }
 
-    /// What the user has muted may have changed.
+    /// The user may have changed what it mutes.
     pub const fn preferences(self) -> bool {
         self.preferences
     }

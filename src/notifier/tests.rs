@@ -1,4 +1,4 @@
-//! What the notifier passes on: which sessions find which news, and that those of others find nothing.
+//! The notifier passes on: which sessions find which news, and that those of others find nothing.
 
 use time::OffsetDateTime;
 

@@ -64,7 +64,7 @@ pub struct PublishRequest {
     pub ttl: Duration,
     /// Of waiting events with the same key the newest stays.
     pub collapse_key: Option<String>,
-    /// What is made of its data together with that of the events whose place it takes.
+    /// The rules by which its data is merged with that of the events whose place it takes.
     pub merge: Option<MergeRules>,
     /// The inbox in which it waits.
     pub urgency: Urgency,

@@ -51,7 +51,7 @@ impl Service {
         Ok(RecallDone { message, chat, seq, at })
     }
 
-    /// What cannot be done now, the job does in a moment.
+    /// The job does a moment later what cannot be done now.
     async fn recall_first_part(&self, caller: &Profile, origin: Option<SessionId>, message: MessageId) {
         let part = self.store.recall_part(message, RECIPIENTS_AT_ONCE);
         match self.ask(&caller.external, "recalling a message", part).await {

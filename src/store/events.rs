@@ -35,7 +35,7 @@ pub struct EventRequest {
     pub ttl: Duration,
     /// The newest event of a key takes the place of those that wait: of a feed, or, whoever published them, of events to listed users.
     pub collapse_key: Option<String>,
-    /// What is made of its data where it takes the place of others. Needs a collapse key.
+    /// The rules by which its data is merged where it takes the place of others. They need a collapse key.
     pub merge: Option<MergeRules>,
     /// It goes to inboxes of the class [`Class::Alert`], else [`Class::Event`].
     pub urgent: bool,

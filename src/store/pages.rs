@@ -247,7 +247,7 @@ struct RawRow {
     from_feed_seq: Option<i64>,
     to_feed_seq: Option<i64>,
     feed_count: Option<i64>,
-    /// What is made of its data together with that of others; None: it stands for itself.
+    /// The rules by which its data is merged with that of others; None: it stands for itself.
     merge: Option<String>,
     /// The row stands for others too.
     is_merged: Option<bool>,

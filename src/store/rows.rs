@@ -73,7 +73,7 @@ impl MessageRow {
         }))
     }
 
-    /// What a recall has to do with it. The content of a notice is the id of the message that was recalled.
+    /// Its part in a recall. The content of a notice is the id of the message that was recalled.
     fn recall(&self) -> Result<Option<Recall>> {
         if !self.chat_seq.is_some_and(|seq| ChatSeq(seq).is_of_notice()) {
             return Ok(self.recalled_at.map(Recall::Recalled));

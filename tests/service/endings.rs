@@ -136,7 +136,7 @@ async fn expired_and_not_swept(db: &Database, pool: &PgPool, alice: &mut Socket)
     (holder, [first, short, last])
 }
 
-/// What alice is told: the first and the last are delivered, and the second has expired once the job has come to it.
+/// Alice is told this: the first and the last are delivered, and the second has expired once the job has come to it.
 async fn is_told_what_came(alice: &mut Socket, holder: LockHolder, [first, short, last]: &[Value; 3]) {
     let mut delivered = Vec::new();
     while delivered.len() < 2 {

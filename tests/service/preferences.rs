@@ -17,7 +17,7 @@ async fn mute(node: &Node, user: &str, chats: &[&Value]) {
     assert_eq!((status, &answer["mutedChats"]), (200, &json!(chats)), "{answer}");
 }
 
-/// Whether the next message is muted. The field is missing where it is not.
+/// Returns whether the next message is muted. The field is missing where it is not.
 async fn is_muted(socket: &mut Socket) -> bool {
     let message = socket.event("message:receive").await;
     socket.ack(&message).await;

@@ -119,7 +119,7 @@ async fn who_has_the_message_hears_of_it_once_and_in_order_also_when_it_comes_la
     assert!(dora.until_pong().await.iter().all(|frame| frame["event"] != "message:recalled"));
     assert_eq!(statuses(&pool, "dora").await, ["expired", "sent"]);
     assert_eq!(statuses(&pool, "carol").await, ["delivered"; 3]);
-    // What became of the notice is nothing that a sender is told.
+    // A sender is told nothing of what became of the notice.
     let frames = alice.until_pong().await;
     let told: Vec<_> = frames.iter().filter(|frame| frame["event"] == "message:status").collect();
     assert!(

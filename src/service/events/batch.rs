@@ -63,7 +63,7 @@ impl Service {
             return Ok(HashMap::new());
         }
         let names: Vec<ExternalId> = names.into_iter().cloned().collect();
-        // What is published has a rate of its own, and is not counted against a budget.
+        // Publishing has a rate of its own, and is not counted against a budget.
         let found = self.try_asking(&publisher.external, self.store.known_users(&names)).await?;
         let mut known = found.map_err(|cause| Refusal::of(&cause, WHAT))?;
         let wanted: HashSet<&ExternalId> = batch.iter().flat_map(|event| recipients(&event.request)).collect();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What each door answers a recall of this message by this user: the code, or the time of the recall.
+/// The answer of each door to a recall of this message by this user: the code, or the time of the recall.
 async fn doors(node: &Node, pool: &PgPool, user: &str, message: Uuid) -> [String; 3] {
     let mut socket = node.connect(user).await;
     let told = socket.ask("message:recall", json!({"messageId": message})).await["data"].clone();

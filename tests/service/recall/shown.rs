@@ -1,4 +1,4 @@
-//! What is left to see of a message that was recalled.
+//! Histories, inboxes and dead letters show nothing of what a recalled message said.
 
 use super::*;
 

@@ -45,13 +45,13 @@ pub struct Message {
     pub created_at: OffsetDateTime,
     /// From then on it is not delivered any more.
     pub expires_at: Option<OffsetDateTime>,
-    /// What a recall has to do with it. None: nothing.
+    /// Its part in a recall. None: it has none.
     pub recall: Option<Recall>,
     /// A place where a codec keeps the encoded form, which is the same for every recipient; empty at first.
     pub extension: Extension,
 }
 
-/// What a recall has to do with a message.
+/// The part of a message in a recall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recall {
     /// Its sender recalled it then: its content and metadata are gone.
@@ -83,7 +83,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Whether it is a message of this chat, up to this number. Events and notices of recalls are not.
+    /// Returns whether it is a message of this chat, up to this number. Events and notices of recalls are not.
     pub fn is_of_chat(&self, chat: ChatId, up_to: ChatSeq) -> bool {
         self.class == Class::Chat && self.message.chat == chat && !self.message.seq.is_of_notice() && self.message.seq <= up_to
     }

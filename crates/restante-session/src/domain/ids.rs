@@ -62,7 +62,7 @@ pub struct FeedSeq(pub i64);
 pub struct ChatSeq(pub i64);
 
 impl ChatSeq {
-    /// Whether it is that of the notice of a recall: the number of the message that was recalled, negated.
+    /// Returns whether it is that of the notice of a recall: the number of the message that was recalled, negated.
     pub const fn is_of_notice(self) -> bool {
         self.0 < 0
     }

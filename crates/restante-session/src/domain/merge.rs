@@ -24,7 +24,7 @@ pub enum MergeOperation {
     Count,
 }
 
-/// What is made of which members of the data: 1 to [`limits::MERGE_MEMBERS_MAX`].
+/// The operation for each member of the data that is merged: 1 to [`limits::MERGE_MEMBERS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergeRules(BTreeMap<String, MergeOperation>);
 

@@ -16,7 +16,7 @@ pub struct Preferences {
 pub struct MutedChats(Box<[ChatId]>);
 
 impl MutedChats {
-    /// Whether this chat is muted.
+    /// Returns whether this chat is muted.
     pub fn contains(&self, chat: ChatId) -> bool {
         self.0.binary_search(&chat).is_ok()
     }

@@ -123,7 +123,7 @@ impl Marks {
     }
 }
 
-/// Whether marks speak of it.
+/// Returns whether marks speak of it.
 fn counts(envelope: &Envelope) -> bool {
     has_marks(envelope.class) && !envelope.message.seq.is_of_notice()
 }

@@ -23,7 +23,7 @@ const EAGER_PATIENCE: Duration = Duration::from_secs(1_800);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The most users that an event lists.
 const LISTED_MAX: usize = 10_000;
-/// What is compared between few and many followers.
+/// The figures that are compared between few and many followers.
 const STORED: &str = "published → stored";
 
 /// Measures a feed with each number of followers, as many of them connected each time, and then the ratio of the last to the first.
