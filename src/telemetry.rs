@@ -155,7 +155,7 @@ metrics! {
     page_reads: Labelled<Counter> = labelled("class", counter), "page_reads", "Pages read from inboxes, by class";
     unreadable_rows: Counter = counter(), "unreadable_rows", "Rows of inboxes that could not be read, each time that a page came by one";
     turn_wait: Labelled<Histogram> = labelled("purpose", seconds), "turn_wait" in Seconds,
-        "Time that work waited to be admitted to the database, by purpose: opening, drain, live, request";
+        "Time that work waited to be admitted to the database, by purpose: opening, drain, live, request, events";
     turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Work that waits to be admitted to the database, by purpose";
     request_pauses: Labelled<Counter> = labelled("door", counter), "request_pauses",
         "Times that a user who asks too much had to wait, by door: a connection that was not read on (socket), a request (http), a connection that was to be opened (opening)";

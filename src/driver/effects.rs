@@ -83,9 +83,9 @@ fn page<O: Outgoing>(
     driver.context.service.page(PageQuery { request, user, class, after, limit, purpose }, driver.outbox.room())
 }
 
-/// Until what waited at connect is settled, the session is part of the crowd that catches up.
+/// Until the messages that waited at connect are settled, the session is part of the crowd that catches up.
 fn purpose<O: Outgoing>(driver: &Driver<O>, class: Class) -> Purpose {
-    if driver.session.is_drained(class) { Purpose::Live } else { Purpose::Drain }
+    if driver.session.is_drained(class) { Purpose::live(class) } else { Purpose::draining(class) }
 }
 
 fn emit<O: Outgoing>(driver: &mut Driver<O>, emissions: Vec<Emission>) {

@@ -1,10 +1,10 @@
 //! The admission queue: permits to ask something of the database, for whatever a client can cause outside of the lanes.
 //!
 //! When thousands of clients come back at once they wait here and not in the pool, whose waiters have their statements
-//! ready, some 4 KB each. There are three lines: clients that are catching up (openings and the drains behind them), sessions that are
-//! live, and requests (what a client asks for, over the socket or HTTP). All permits together are fewer than the
-//! pool has connections, so lanes and chores always find one. A crowd and requests never have all permits, so live delivery goes
-//! on beside them. Within a line users take turns. Openings are refused once too many wait, or after some patience; the requests of
+//! ready, some 4 KB each. There are four lines: clients that are catching up (openings and the drains behind them), sessions that are
+//! live, requests (what a client asks for, over the socket or HTTP), and events for sessions. All permits together are fewer than the
+//! pool has connections, so lanes and chores always find one. A crowd, requests and events never have all permits, so live delivery of
+//! messages goes on beside them. Events have few permits, so that thousands of them delay no message. Within a line users take turns. Openings are refused once too many wait, or after some patience; the requests of
 //! one user are refused once too many of them wait.
 //!
 //! It knows nothing of what is asked.
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::delivery::Refusal;
-use crate::domain::ExternalId;
+use crate::domain::{Class, ExternalId};
 use crate::telemetry::Metrics;
 use line::{Line, PerUser};
 
@@ -28,7 +28,7 @@ const REQUESTS_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 64 };
 /// The same for its clients that catch up. Only an opening is refused: a session that is open gets each of its pages, and has one page
 /// of a class under way.
 const CATCHING_UP_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: 128 };
-/// The same for its sessions that are live. Their number bounds those that wait.
+/// The same for its sessions that are live, and for its events. The number of its sessions bounds those that wait.
 const LIVE_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: usize::MAX };
 
 /// The purpose of an admission.
@@ -36,10 +36,12 @@ const LIVE_OF_A_USER: PerUser = PerUser { running_max: 4, waiting_max: usize::MA
 pub enum Purpose {
     /// To open a session.
     Opening,
-    /// To read a page of what waited when the client connected.
+    /// To read a page of the messages that waited when the client connected.
     Drain,
-    /// To read for a session that is live.
+    /// To read messages for a session that is live.
     Live,
+    /// To read events for a session, or to make rows of them.
+    Events,
     /// To do what a client asks for.
     Request,
 }
@@ -66,19 +68,21 @@ struct Share {
     crowd: usize,
     /// Of requests.
     requests: usize,
-    /// Of these two together: the rest stays for sessions that are live.
-    crowd_and_requests: usize,
+    /// Of events.
+    events: usize,
+    /// Of these three together: the rest stays for messages to sessions that are live.
+    all_but_live: usize,
 }
 
 impl Share {
-    /// For a pool of this size. A quarter of it stays for lanes and chores. A crowd cannot have a third of the permits, and a crowd and
-    /// requests together cannot have a sixth. Requests hold a third of the pool at most.
+    /// For a pool of this size. A quarter of it stays for lanes and chores. A crowd cannot have a third of the permits, and a crowd,
+    /// requests and events together cannot have a sixth. Requests hold a third of the pool at most, and events a quarter of the permits.
     fn of(pool_size: u32) -> Self {
         let pool = usize::try_from(pool_size).unwrap_or(usize::MAX);
         let all = (pool - pool / 4 - usize::from(pool < 4)).max(1);
         let crowd = (all - all / 3).max(1);
         let for_live = (all / 6).max(usize::from(all >= 3));
-        Self { all, crowd, requests: (pool / 3).max(1), crowd_and_requests: all - for_live }
+        Self { all, crowd, requests: (pool / 3).max(1), events: (all / 4).max(1), all_but_live: all - for_live }
     }
 }
 
@@ -104,17 +108,35 @@ struct State {
 const CROWD: usize = 0;
 const LIVE: usize = 1;
 const REQUESTS: usize = 2;
-const LINES: usize = 3;
+const EVENTS: usize = 3;
+const LINES: usize = 4;
 
 /// The user of an admission; none: the node itself.
 type Name = Option<ExternalId>;
 
 impl Purpose {
+    /// To read what waited in an inbox of this class when the client connected.
+    pub const fn draining(class: Class) -> Self {
+        match class {
+            Class::Chat => Self::Drain,
+            Class::Alert | Class::Event => Self::Events,
+        }
+    }
+
+    /// To read an inbox of this class for a session that is live.
+    pub const fn live(class: Class) -> Self {
+        match class {
+            Class::Chat => Self::Live,
+            Class::Alert | Class::Event => Self::Events,
+        }
+    }
+
     const fn line(self) -> usize {
         match self {
             Self::Opening | Self::Drain => CROWD,
             Self::Live => LIVE,
             Self::Request => REQUESTS,
+            Self::Events => EVENTS,
         }
     }
 
@@ -125,6 +147,7 @@ impl Purpose {
             Self::Drain => "drain",
             Self::Live => "live",
             Self::Request => "request",
+            Self::Events => "events",
         }
     }
 }
@@ -133,7 +156,7 @@ impl AdmissionQueue {
     /// A queue for a pool of this size. At most `openings_max` openings may wait.
     pub fn new(pool_size: u32, openings_max: u32, metrics: Arc<Metrics>) -> Self {
         let openings_max = usize::try_from(openings_max).unwrap_or(usize::MAX);
-        let lines = [CATCHING_UP_OF_A_USER, LIVE_OF_A_USER, REQUESTS_OF_A_USER].map(Line::new);
+        let lines = [CATCHING_UP_OF_A_USER, LIVE_OF_A_USER, REQUESTS_OF_A_USER, LIVE_OF_A_USER].map(Line::new);
         let state = State { running: [0; LINES], lines, admitted_at: [0; LINES], admitted: 0, openings_waiting: 0 };
         Self(Arc::new(Inner { share: Share::of(pool_size), openings_max, metrics, state: Mutex::new(state) }))
     }
@@ -236,12 +259,14 @@ impl Inner {
     }
 
     fn has_room(&self, state: &State, line: usize) -> bool {
-        let [crowd, live, requests] = state.running;
-        let is_below_shared = crowd + requests < self.share.crowd_and_requests;
-        crowd + live + requests < self.share.all
+        let [crowd, live, requests, events] = state.running;
+        let all_but_live = crowd + requests + events;
+        let is_below_shared = all_but_live < self.share.all_but_live;
+        all_but_live + live < self.share.all
             && match line {
                 CROWD => crowd < self.share.crowd && is_below_shared,
                 REQUESTS => requests < self.share.requests && is_below_shared,
+                EVENTS => events < self.share.events && is_below_shared,
                 _ => true,
             }
     }
@@ -264,11 +289,11 @@ impl Inner {
     }
 
     /// A line without a permit goes first, the one that has waited longest before others: none is ever starved. Else live sessions go
-    /// first, and a crowd last.
+    /// first, and events last.
     fn next_line(&self, state: &State) -> Option<usize> {
         let ready = |line: &usize| !state.lines[*line].is_idle() && self.has_room(state, *line);
-        let starved = [CROWD, LIVE, REQUESTS].into_iter().filter(|line| state.running[*line] == 0 && ready(line));
-        starved.min_by_key(|line| state.admitted_at[*line]).or_else(|| [LIVE, REQUESTS, CROWD].into_iter().find(ready))
+        let starved = [CROWD, LIVE, REQUESTS, EVENTS].into_iter().filter(|line| state.running[*line] == 0 && ready(line));
+        starved.min_by_key(|line| state.admitted_at[*line]).or_else(|| [LIVE, REQUESTS, CROWD, EVENTS].into_iter().find(ready))
     }
 
     /// Nothing panics while it is held, and numbers that are left in the middle would be true all the same.

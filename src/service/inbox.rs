@@ -33,7 +33,7 @@ pub struct PageQuery {
     pub after: InboxSeq,
     /// The largest number of rows.
     pub limit: u16,
-    /// The line in which the read waits: [`Purpose::Drain`] or [`Purpose::Live`].
+    /// The line in which the read waits: [`Purpose::Drain`], [`Purpose::Live`] or [`Purpose::Events`].
     pub purpose: Purpose,
 }
 
@@ -130,7 +130,7 @@ impl Service {
     pub async fn ack_waiting_up_to(&self, user: Arc<Profile>, class: Class, mut after: InboxSeq, up_to: InboxSeq) {
         loop {
             let read = {
-                let _admission = self.limits.admission.admit(Purpose::Drain, Some(user.external.clone())).await;
+                let _admission = self.limits.admission.admit(Purpose::draining(class), Some(user.external.clone())).await;
                 self.store.waiting_up_to(user.user, class, after, up_to, ACK_PAGE).await
             };
             let waiting = match read {

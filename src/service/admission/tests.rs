@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::protocol::Code;
 
-/// 12 permits, 8 of them for a crowd, 5 for requests, 10 for both; three openings may wait.
+/// 12 permits, 8 of them for a crowd, 5 for requests, 3 for events, 10 for these together; three openings may wait.
 fn queue() -> AdmissionQueue {
     AdmissionQueue::new(16, 3, Arc::new(Metrics::default()))
 }
@@ -103,6 +103,32 @@ fn neither_a_crowd_nor_requests_are_ever_without_a_permit_however_many_are_live(
     drop(live.pop());
     let _asked = (&mut request).now_or_never().unwrap();
     assert!(others.iter_mut().all(|other| other.now_or_never().is_none()));
+}
+
+#[test]
+fn events_hold_a_quarter_of_the_permits_and_messages_go_on_beside_any_number_of_them() {
+    for pool in 2..200_u32 {
+        let queue = AdmissionQueue::new(pool, 3, Arc::new(Metrics::default()));
+        let events = as_many_as_there_are(&queue, Purpose::Events);
+        assert_eq!(events.len(), (queue.0.share.all / 4).max(1), "{pool}");
+        let others: Vec<_> = [Purpose::Request, Purpose::Drain].iter().flat_map(|purpose| as_many_as_there_are(&queue, *purpose)).collect();
+        let live = as_many_as_there_are(&queue, Purpose::Live);
+        assert!(!live.is_empty() || pool < 4, "{pool}: nothing is left for messages, beside {}", others.len());
+    }
+}
+
+#[test]
+fn a_permit_that_comes_back_goes_to_a_message_before_an_event() {
+    let queue = queue();
+    let mut events = as_many_as_there_are(&queue, Purpose::Events);
+    let mut live = as_many_as_there_are(&queue, Purpose::Live);
+    let mut event = waiting(&queue, Purpose::Events, "event");
+    let mut message = waiting(&queue, Purpose::Live, "message");
+    drop(events.pop());
+    live.push((&mut message).now_or_never().expect("a message goes first"));
+    assert!((&mut event).now_or_never().is_none());
+    drop(live.pop());
+    assert!((&mut event).now_or_never().is_some());
 }
 
 #[test]
@@ -221,7 +247,7 @@ fn who_goes_away_leaves_no_place_behind_and_a_permit_that_nobody_took_is_free_ag
     let granted = waiting(&queue, Purpose::Drain, "granted");
     drop(held);
     drop(granted);
-    assert_eq!(queue.0.lock().running, [0, 0, 0]);
+    assert_eq!(queue.0.lock().running, [0; LINES]);
     drop((0..8).map(|n| taken(&queue, Purpose::Opening, &format!("anybody-{n}"))).collect::<Vec<_>>());
 }
 

@@ -191,6 +191,14 @@ impl Socket {
         }
     }
 
+    /// Reads until so many events have come that are not acked. Returns at once where this client acks them.
+    pub async fn read_events(&mut self, count: usize) -> anyhow::Result<()> {
+        while self.unacked_events.as_ref().is_some_and(|unacked| unacked.len() < count) {
+            self.next().await?;
+        }
+        Ok(())
+    }
+
     fn event_came(&mut self, event: Uuid) {
         match &mut self.unacked_events {
             Some(unacked) => unacked.push(event),

@@ -4,6 +4,7 @@
 use anyhow::ensure;
 use hdrhistogram::Histogram;
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 
 use crate::bench::figure::{Figure, Unit};
 use crate::bench::load::{OpenLoop, OpenLoopResult, Pair, Progress, Schedule, pairs, quantiles, tidy, users};
@@ -13,6 +14,8 @@ use crate::bench::testbed::Testbed;
 
 /// The most events of a class that wait for a user.
 const OF_USER_MAX: u32 = 1_000;
+/// The events that are sent to a client that acks none.
+const WINDOW: u32 = 50;
 /// The figure that is compared.
 const THERE: &str = "sent → recipient";
 
@@ -25,6 +28,7 @@ pub async fn events(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> an
 
     progress.begin("publishing", u64::from(each));
     publish_to_everyone(&testbed.database, each, &sizes.content()).await?;
+    let online = with_full_windows(online, each.min(WINDOW) as usize).await?;
     tidy(&testbed.database).await?;
     let (beside, mut online) = live(online, "beside them", sizes, progress).await?;
     for pair in &mut online {
@@ -47,6 +51,20 @@ pub async fn events(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> an
     figures.push(Figure::new(format!("{THERE}, p99: while they are drained / without"), p99(&draining) / p99(&without), Unit::Times));
     figures.push(Figure::new("drained meanwhile in a second", drained as f64 / sizes.time.as_secs_f64(), Unit::Count));
     Ok(figures)
+}
+
+/// Waits until each client has as many events as are sent to it without an ack: the rest waits, and that is what is measured.
+async fn with_full_windows(pairs: Vec<Pair>, count: usize) -> anyhow::Result<Vec<Pair>> {
+    let mut tasks = JoinSet::new();
+    for (place, Pair { mut sender, mut recipient, chat }) in pairs.into_iter().enumerate() {
+        tasks.spawn(async move {
+            tokio::try_join!(sender.read_events(count), recipient.read_events(count))?;
+            anyhow::Ok((place, Pair { sender, recipient, chat }))
+        });
+    }
+    let mut pairs: Vec<(usize, Pair)> = tasks.join_all().await.into_iter().collect::<anyhow::Result<_>>()?;
+    pairs.sort_by_key(|(place, _)| *place);
+    Ok(pairs.into_iter().map(|(_, pair)| pair).collect())
 }
 
 /// Pairs send at a fixed rate. Returns how soon messages are there, and the pairs.
