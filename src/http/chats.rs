@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, Params, Payload, limit};
+use super::idempotency::IdempotencyKey;
 use crate::domain::{ChatId, ChatKind, ChatSeq, ExternalId, Profile, Role, limits};
 use crate::protocol::fields::{Fields, small_number};
 use crate::protocol::{Code, Fault, Timestamp};
@@ -126,8 +127,8 @@ pub(super) async fn show(
     Ok(Json(ShowBody { chat: chat.into(), member_count, members, members_next }))
 }
 
-/// Reads the request of `POST /v1/chats`.
-fn new_chat(body: &[u8], caller: &Profile) -> Result<NewChat, Fault> {
+/// Reads the request of `POST /v1/chats`. A group has this id, if there is one.
+fn new_chat(body: &[u8], caller: &Profile, id: Option<ChatId>) -> Result<NewChat, Fault> {
     let fields = Fields::of_body(body, ["kind", "title", "members"])?;
     let title = fields.optional::<String>("title")?;
     if title.as_ref().is_some_and(|title| title.chars().count() > limits::TITLE_CHARS_MAX) {
@@ -141,7 +142,7 @@ fn new_chat(body: &[u8], caller: &Profile) -> Result<NewChat, Fault> {
     members.dedup();
     match fields.required::<String>("kind")?.as_str() {
         "group" if members.len() >= limits::MEMBERS_MAX => Err(Fault::plain(Code::TooManyMembers)),
-        "group" => Ok(NewChat::Group { title, members }),
+        "group" => Ok(NewChat::Group { id, title, members }),
         "direct" => match (members.pop(), members.is_empty(), named_itself) {
             (Some(other), true, _) => Ok(NewChat::Direct(other)),
             (None, _, true) => Ok(NewChat::Direct(caller.external.clone())),
@@ -151,13 +152,15 @@ fn new_chat(body: &[u8], caller: &Profile) -> Result<NewChat, Fault> {
     }
 }
 
-/// `POST /v1/chats {kind, title?, members}`: 201, or 200 for a direct chat that was there already.
+/// `POST /v1/chats {kind, title?, members}`: 201, or 200 for a chat that was there already: a direct one, or the group of this key.
 pub(super) async fn create(
     State(service): State<Service>,
     Caller(caller): Caller,
+    key: IdempotencyKey,
     Payload(body): Payload,
 ) -> Result<(StatusCode, Json<ChatBody>), ApiError> {
-    let NewChatResult { chat, is_new } = service.create_chat(&caller, new_chat(&body, &caller)?).await?;
+    let new = new_chat(&body, &caller, key.chat(&caller.external))?;
+    let NewChatResult { chat, is_new } = service.create_chat(&caller, new).await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(chat.into())))
 }
 

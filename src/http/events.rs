@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::error::ApiError;
 use super::extract::{EventPath, Payload, PublishCaller};
+use super::idempotency::IdempotencyKey;
 use crate::domain::{Class, FeedId, GapReason, MessageId};
 use crate::protocol::publish::{PublishBody, PublishItem, PublishRequest};
 use crate::protocol::server::Published;
@@ -41,10 +42,12 @@ enum Outcome {
 pub(super) async fn publish(
     State(service): State<Service>,
     PublishCaller(publisher): PublishCaller,
+    key: IdempotencyKey,
     Payload(body): Payload,
 ) -> Result<Response, ApiError> {
     match PublishBody::parse(&body)? {
-        PublishBody::One(request) => {
+        PublishBody::One(mut request) => {
+            request.event_id = request.event_id.or_else(|| key.message(&publisher.profile.external));
             let publication = service.publish(&publisher, vec![*request]).await.pop().ok_or(Code::Internal)?;
             let published = publication.outcome?;
             Ok(Json(body_of(publication.event, published)).into_response())

@@ -9,12 +9,14 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, Any as AnyOf, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use tracing::{Span, debug_span};
 
-use super::error::ApiError;
+use super::error::{ApiError, tell_as_problem};
 use crate::auth::Origins;
 use crate::connection::Shutdown;
 use crate::domain::limits;
@@ -22,6 +24,9 @@ use crate::protocol::{Code, Fault};
 
 /// A request that takes longer is answered `unavailable`. What it had begun to store may be stored.
 pub(super) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Answers of fewer bytes are not compressed: it would save no packet.
+const COMPRESSED_FROM: u64 = 1_024;
 
 /// Puts the layers round these routes.
 pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: Shutdown, origins: &Origins) -> Router<S> {
@@ -31,6 +36,8 @@ pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: 
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_MAX))
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn(tell_as_problem))
+        .layer(CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(COMPRESSED_FROM).and(NotForContentType::SSE)))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::extract::{Caller, ChatPath, MessagePath, Params, Payload, limit, number};
-use crate::domain::ChatSeq;
+use super::idempotency::IdempotencyKey;
+use crate::domain::{ChatSeq, Profile};
 use crate::protocol::client::{ReadUpTo, SendRequest, parse_body};
 use crate::protocol::fields::small_number;
 use crate::protocol::recalled::{HistoryItem, RecallOk};
@@ -22,10 +23,17 @@ const HISTORY_MAX: u16 = 200;
 pub(super) async fn send(
     State(service): State<Service>,
     Caller(caller): Caller,
+    key: IdempotencyKey,
     Payload(body): Payload,
 ) -> Result<Json<SentAnswer>, ApiError> {
-    let request = parse_body(&body, SendRequest::parse)?;
+    let request = send_request(&body, &key, &caller)?;
     Ok(Json(service.send(caller, request).await?.into()))
+}
+
+/// Reads a message that is to be sent. Where the body names no id, the key does.
+pub(super) fn send_request(body: &[u8], key: &IdempotencyKey, sender: &Profile) -> Result<SendRequest, Fault> {
+    let request = parse_body(body, SendRequest::parse)?;
+    Ok(SendRequest { message_id: request.message_id.or_else(|| key.message(&sender.external)), ..request })
 }
 
 #[derive(Debug, Deserialize)]

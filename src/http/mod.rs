@@ -3,14 +3,16 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
+//! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
 //! `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
 mod extract;
+mod idempotency;
 mod upgrade;
 
+mod api_messages;
 mod chats;
 mod dead_letters;
 mod events;
@@ -54,6 +56,8 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/chats/{chat}/messages", get(messages::history))
         .route("/v1/chats/{chat}/read", post(messages::read))
         .route("/v1/messages", post(messages::send))
+        .route("/api/messages/send", post(api_messages::send))
+        .route("/api/messages/read", post(api_messages::read).patch(api_messages::read_all))
         .route("/v1/messages/{message}/recall", post(messages::recall))
         .route("/v1/messages/{message}/status", get(messages::status))
         .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES_MAX)))

@@ -43,6 +43,8 @@ pub enum NewChat {
     Direct(ExternalId),
     /// A group, whose admin is the caller.
     Group {
+        /// Its id, where the caller chose one: a group of this id is made once. None: the service chooses.
+        id: Option<ChatId>,
         /// Its title.
         title: Option<String>,
         /// Its members beside the caller, each once.
@@ -87,34 +89,37 @@ impl Service {
         Ok(ChatDetails { chat: view, member_count, members, members_next })
     }
 
-    /// Makes a chat; a direct chat that is there already is found.
+    /// Makes a chat; a direct chat that is there already, or a group of the id that the caller chose, is found as it is now.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`] for a group, [`Refusal::TooManyChats`] for a direct chat, [`Refusal::Busy`],
-    /// [`Refusal::Unavailable`], or a defect.
+    /// [`Refusal::RateLimited`] for a group, [`Refusal::TooManyChats`] for a direct chat, [`Refusal::NotAMember`]: the group of this id is
+    /// there, and the caller has left it. [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn create_chat(&self, caller: &Profile, new: NewChat) -> Result<NewChatResult, Refusal> {
         let DirectChat { chat, is_new } = match new {
             NewChat::Direct(other) => self.delivery.direct_chat(caller.user, &other).await?,
-            NewChat::Group { title, members } => {
+            NewChat::Group { id, title, members } => {
                 // A group reaches strangers as a message does, so making one counts as one.
                 self.delivery.limits().check_send(caller.user)?;
-                DirectChat { chat: self.create_group(caller, title, &members).await?, is_new: true }
+                let chat = id.unwrap_or_else(|| ChatId::generate_by(&self.clock));
+                DirectChat { chat, is_new: self.create_group(caller, chat, title, &members).await? }
             }
         };
         let view = self.ask(&caller.external, "reading a new chat", self.store.chat(caller.user, chat)).await?;
-        Ok(NewChatResult { chat: view.ok_or(Refusal::Internal)?, is_new })
+        Ok(NewChatResult { chat: view.ok_or(if is_new { Refusal::Internal } else { Refusal::NotAMember })?, is_new })
     }
 
-    async fn create_group(&self, caller: &Profile, title: Option<String>, members: &[ExternalId]) -> Result<ChatId, Refusal> {
-        let chat = ChatId::generate_by(&self.clock);
+    /// Makes a group, and tells its members. False: there is one of this id, and nothing was done.
+    async fn create_group(&self, caller: &Profile, chat: ChatId, title: Option<String>, members: &[ExternalId]) -> Result<bool, Refusal> {
         let mut known = self.ask(&caller.external, "making a group", self.store.known_users(members)).await?;
         known.extend(self.make_named(caller, &known, members).await?);
         let numbers: Vec<_> = known.values().copied().collect();
         let making = self.store.create_group(chat, caller.user, title.as_deref(), &numbers);
-        self.ask(&caller.external, "making a group", making).await?;
+        if !self.ask(&caller.external, "making a group", making).await? {
+            return Ok(false);
+        }
         let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
         users.push((caller.user, caller.external.clone()));
         announce(self, chat, caller, &MembershipChange::Joined(Joined { users, seq: ChatSeq(0), title }));
-        Ok(chat)
+        Ok(true)
     }
 }

@@ -83,15 +83,19 @@ pub struct EndedPart {
 }
 
 impl Store {
-    /// Makes this group, whose admin is `creator`.
+    /// Makes this group, whose admin is `creator`. False: there is a chat of this id, and nothing was done.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
-    /// lock. [`Error::Taken`]: a unique value exists already. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a
-    /// defect.
-    pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<()> {
-        sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members)).execute(self.database()).await?;
-        Ok(())
+    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
+    pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<bool> {
+        let making = sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members));
+        match making.execute(self.database()).await.map_err(Error::from) {
+            Ok(_) => Ok(true),
+            // Its other unique values are of rows that are made with it.
+            Err(Error::Taken(_)) => Ok(false),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Adds members to a group by their names. May be repeated: users who are in it already are passed over.

@@ -369,3 +369,132 @@ async fn nothing_waits_for_a_member_that_left_while_others_were_sending() {
     pool.close().await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_request_that_is_repeated_with_its_idempotency_key_makes_one_message_one_event_and_one_group() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (anna, ben, feeds) = (node.api("anna"), node.api("ben"), node.publisher("app"));
+    let keyed = async |user: &Api, path: &str, key: &str, body: &Value| {
+        told(user.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await.unwrap()).await
+    };
+    let hello = json!({"to": "ben", "content": "hello"});
+    let (status, first) = keyed(&anna, "/v1/messages", "order 7", &hello).await;
+    assert_eq!((status, &first["duplicate"]), (200, &json!(false)));
+    let (_, again) = keyed(&anna, "/v1/messages", "\"order 7\"", &hello).await;
+    assert_eq!((&again["messageId"], &again["seq"], &again["duplicate"]), (&first["messageId"], &json!(1), &json!(true)));
+    let (_, of_ben) = keyed(&ben, "/v1/messages", "order 7", &json!({"to": "anna", "content": "hi"})).await;
+    assert_eq!((&of_ben["seq"], &of_ben["duplicate"]), (&json!(2), &json!(false)), "another user has keys of its own");
+
+    let id = Uuid::now_v7().to_string();
+    let (_, chosen) = keyed(&anna, "/v1/messages", &id, &hello).await;
+    assert_eq!(chosen["messageId"], json!(id), "a key that is a UUID is the id");
+    let (_, named) = keyed(&anna, "/v1/messages", "order 7", &json!({"to": "ben", "content": "x", "messageId": Uuid::now_v7()})).await;
+    assert_eq!(named["duplicate"], json!(false), "an id in the body goes before the key");
+
+    let crew = json!({"kind": "group", "title": "crew", "members": ["ben"]});
+    let (status, group) = keyed(&anna, "/v1/chats", "order 7", &crew).await;
+    assert_eq!(status, 201);
+    let (status, same) = keyed(&anna, "/v1/chats", "order 7", &crew).await;
+    assert_eq!((status, &same["chatId"]), (200, &group["chatId"]));
+    assert_eq!(ben.get("/v1/chats").await.1["chats"].as_array().unwrap().len(), 2, "the direct chat and one group");
+    anna.post(&format!("/v1/chats/{}/leave", group["chatId"].as_str().unwrap()), json!({})).await;
+    let (status, left) = keyed(&anna, "/v1/chats", "order 7", &crew).await;
+    assert_eq!((status, &left["error"]["code"]), (403, &json!("not_a_member")), "nothing is made for a group that was left");
+
+    let event = json!({"type": "new_post", "data": {}, "to": {"users": ["ben"]}});
+    let (_, published) = keyed(&feeds, "/v1/events", "order 7", &event).await;
+    let (_, again) = keyed(&feeds, "/v1/events", "order 7", &event).await;
+    assert_eq!((&again["eventId"], &again["duplicate"]), (&published["eventId"], &json!(true)));
+
+    for bad in ["", &"x".repeat(256)] {
+        let (status, refused) = keyed(&anna, "/v1/messages", bad, &hello).await;
+        assert_eq!((status, &refused["error"]["code"]), (400, &json!("invalid")));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_paths_under_api_messages_send_and_read_and_the_sender_is_told() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let (anna, ben) = (node.api("anna"), node.api("ben"));
+    let id = Uuid::now_v7().to_string();
+    let request = json!({"to": "ben", "content": "one", "messageId": id, "metadata": {"a": 1}});
+    let (status, sent) = anna.post("/api/messages/send", request.clone()).await;
+    let message = &sent["message"];
+    assert_eq!(
+        (status, &message["messageId"], &message["content"], &message["senderId"]),
+        (200, &json!(id), &json!("one"), &json!("anna"))
+    );
+    assert_eq!((&message["messageType"], &message["metadata"], &message["duplicate"]), (&json!("text"), &json!({"a": 1}), &json!(false)));
+    let (status, again) = anna.post("/api/messages/send", request).await;
+    assert_eq!((status, &again["message"]["seq"], &again["message"]["duplicate"]), (200, &json!(1), &json!(true)));
+    let chat = message["chatId"].clone();
+    for n in 2..=3 {
+        anna.post("/api/messages/send", json!({"chatId": chat, "content": n.to_string()})).await;
+    }
+    for _ in 0..2 {
+        let (status, read) = ben.post("/api/messages/read", json!({"messageId": id, "chatId": chat})).await;
+        assert_eq!((status, read), (200, json!({"chatId": chat, "seq": 1})));
+    }
+    let status_of = async |id: &str| anna.get(&format!("/v1/messages/{id}/status")).await.1["statuses"][0]["status"].clone();
+    assert_eq!(status_of(&id).await, "read");
+    for _ in 0..2 {
+        let answer = ben.request(Method::PATCH, "/api/messages/read").json(&json!({"chatId": chat})).send().await.unwrap();
+        assert_eq!(told(answer).await, (200, json!({"chatId": chat, "seq": 3})));
+    }
+    assert_eq!(ben.get("/v1/inbox").await.1["messages"], json!([]));
+    assert_eq!(node.api("eve").post("/api/messages/read", json!({"chatId": chat, "seq": 1})).await.0, 403);
+    assert_eq!(anna.post("/api/messages/send", json!({"content": "to nobody"})).await.1["error"]["code"], "invalid");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_accepts_problems_is_told_each_refusal_as_one() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let anna = node.api("anna");
+    let ask = async |path: &str, accept: &str| anna.request(Method::GET, path).header("Accept", accept).send().await.unwrap();
+    for path in ["/v1/nowhere", "/v1/chats?limit=0", "/v1/messages", "/v1/admin/dead-letters"] {
+        let plain = ask(path, "*/*").await;
+        assert_eq!(plain.headers()["content-type"], "application/json");
+        let (status, plain) = told(plain).await;
+        let problem = ask(path, "application/json;q=0.5, Application/Problem+JSON").await;
+        assert_eq!((problem.status().as_u16(), &problem.headers()["content-type"]), (status, &"application/problem+json".parse().unwrap()));
+        let problem = told(problem).await.1;
+        let error = &plain["error"];
+        assert_eq!((&problem["code"], &problem["detail"], &problem["status"]), (&error["code"], &error["message"], &json!(status)));
+        assert_eq!(problem["type"], format!("urn:restante:error:{}", error["code"].as_str().unwrap()));
+        assert!(problem["title"].is_string() && problem["error"].is_null(), "{problem}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_those_who_accept_it_and_short_ones_are_not() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let anna = node.api("anna");
+    let id = say_to_ben(&anna, &"long ".repeat(1_000)).await;
+    let ask = async |path: &str| anna.request(Method::GET, path).header("Accept-Encoding", "gzip").send().await.unwrap();
+    let history = format!("/v1/chats/{id}/messages");
+    let plain = anna.request(Method::GET, &history).send().await.unwrap();
+    assert!(plain.headers().get("content-encoding").is_none());
+    let plain = plain.bytes().await.unwrap();
+    let compressed = ask(&history).await;
+    assert_eq!(compressed.headers()["content-encoding"], "gzip");
+    let compressed = compressed.bytes().await.unwrap();
+    assert!(compressed.len() * 4 < plain.len(), "{} of {}", compressed.len(), plain.len());
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&compressed[..]), &mut unpacked).unwrap();
+    assert_eq!(unpacked, plain);
+    assert!(ask("/v1/inbox").await.headers().get("content-encoding").is_none());
+    node.stop().await;
+}
+
+/// Sends to ben, and returns the chat.
+async fn say_to_ben(user: &Api, content: &str) -> String {
+    let (_, sent) = user.post("/v1/messages", json!({"to": "ben", "content": content})).await;
+    sent["chatId"].as_str().unwrap().to_owned()
+}
