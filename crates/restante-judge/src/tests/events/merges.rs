@@ -93,6 +93,7 @@ fn event_whose_type_was_muted_before_is_no_row_and_lies_in_a_gap_only_then() {
     assert_eq!(with(good(), &[(0, &["tell"], true)]), [Rule::Muted]);
     assert_eq!(with(good(), &[(0, &["other"], true)]), []);
     assert_eq!(with(good(), &[(0, &["tell"], true), (1_000, &[], false)]), [], "it may want it again");
+    assert_eq!(with(good(), &[(0, &["tell"], true), (9_000, &[], true)]), [Rule::Muted], "it got them before it wanted them again");
     assert_eq!(with(good(), &[(0, &["tell"], false)]), [], "nobody knows");
     assert_eq!(with(good(), &[(2_050, &["tell"], true)]), [], "it was answered after they were published");
     let gap = || good().with_gap(2, "muted");
