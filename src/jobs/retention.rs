@@ -234,7 +234,18 @@ mod tests {
         ] {
             assert_eq!(Place::of(&place.text()), place);
         }
-        for none in ["", "inboxes", "inboxes 7", "inboxes 7 chats", "listed alert", "listed x 1", "chats 7", "last_seen x", "last_seen 1 2", "users 1"] {
+        for none in [
+            "",
+            "inboxes",
+            "inboxes 7",
+            "inboxes 7 chats",
+            "listed alert",
+            "listed x 1",
+            "chats 7",
+            "last_seen x",
+            "last_seen 1 2",
+            "users 1",
+        ] {
             assert_eq!(Place::of(none), Place::FIRST, "{none}");
         }
     }

@@ -142,7 +142,8 @@ async fn a_message_is_not_confirmed_because_it_is_seen_while_the_standby_does_no
     node.stop().await;
 }
 
-const RECALL_WAITS: &str = "select exists (select from pg_stat_activity where wait_event = 'SyncRep' and query like '%restante_take_back%')";
+const RECALL_WAITS: &str =
+    "select exists (select from pg_stat_activity where wait_event = 'SyncRep' and query like '%restante_take_back%')";
 const END_ITS_WAIT: &str =
     "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep' and query like '%restante_take_back%'";
 
