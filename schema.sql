@@ -3269,6 +3269,46 @@ end $$;
 
 COMMENT ON FUNCTION restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, OUT rows_gone integer, OUT next_user bigint) IS 'Forgets when users were last there whose last connection ended more than p_days days ago: looks at p_rows_max users behind p_after. Waits for no lock. Returns the place at which the next page begins; null: this was the last page.';
 
+CREATE FUNCTION restante_purge_listed_events(p_class inbox_class, p_after bigint, p_events_max integer, OUT events_gone integer, OUT late_ms bigint, OUT next_seq bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_horizon timestamptz := clock_timestamp() - interval '1 day';
+  v_chat    uuid := case p_class when 'event' then '00000000-0000-0000-0000-000000000002' when 'alert' then '00000000-0000-0000-0000-000000000012' end;
+  v_looked  integer;
+  v_ids     uuid[]; -- the events that go
+  v_rows    tid[];  -- those of them that nobody holds: where they are
+begin
+  perform restante_needs_read_committed();
+  -- A look at a row only where the event is old.
+  select count(*), max(q.seq), array_agg(q.id order by q.seq) filter (where q.is_old and not q.stays), coalesce(max(q.late_ms) filter (where q.is_old and not q.stays), 0)
+    into v_looked, next_seq, v_ids, late_ms
+    from (select e.id, e.seq, e.is_old, (extract(epoch from v_horizon - e.expires_at) * 1000)::bigint as late_ms,
+                 e.is_old and (exists (select from message_status s where s.message_id = e.id)
+                               or exists (select from fan_outs f where f.message_id = e.id and f.waiting > 0)) as stays
+            from (select m.id, m.seq, m.expires_at, coalesce(m.expires_at < v_horizon, false) as is_old
+                    from messages m where m.chat_id = v_chat and m.seq > p_after order by m.seq limit p_events_max) e) q;
+  select array_agg(m.at), array_agg(u.id) into v_rows, v_ids
+    from (select unnest(v_ids) as id) u cross join lateral (select x.ctid as at from messages x where x.id = u.id limit 1 for update skip locked) m;
+  delete from messages m where m.ctid = any (v_rows);
+  delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
+  events_gone := coalesce(cardinality(v_ids), 0);
+  if v_looked < p_events_max then
+    next_seq := null;
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_purge_listed_events(p_class inbox_class, p_after bigint, p_events_max integer, OUT events_gone integer, OUT late_ms bigint, OUT next_seq bigint) IS 'Removes events to listed users that have expired a day ago, with their fan_outs, where no user has a row of them or waits for one: looks at p_events_max events behind the number p_after of their stream. They go whatever stands before them: nobody follows these streams, so no number of theirs is ever named as a gap. Waits for no lock. To be called again from the place that it returns, until there is none.';
+
 CREATE FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -4306,18 +4346,16 @@ begin
   end if;
   chat_id := v_message.chat_id;
   chat_seq := v_message.seq;
-  if v_message.recalled_at is not null then
-    outcome := 'again';
-    recalled_at := v_message.recalled_at;
-    return;
-  elsif p_window <= interval '0' then
+  if v_message.recalled_at is null and p_window <= interval '0' then
     outcome := 'off';
     return;
-  elsif v_message.created_at <= clock_timestamp() - p_window then
+  elsif v_message.recalled_at is null and v_message.created_at <= clock_timestamp() - p_window then
     outcome := 'too_late';
     return;
   end if;
-  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too.
+  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too. One
+  -- that sees the first already takes the lock as well: the first may be visible and not on the standby yet, and a transaction that has
+  -- locked a row waits for the standby.
   select m.recalled_at into v_message.recalled_at from messages m where m.id = p_message for no key update;
   if not found then
     outcome := 'not_found';

@@ -1,6 +1,6 @@
 -- Retention: what is finished is removed after a time, so that tables stop growing. An inbox loses a prefix of its numbers, and
 -- inboxes.purged_seq stands for all of them: no number of the prefix has a row anywhere. A chat loses a prefix of its messages, each
--- after its last row. Nothing here waits for a lock: an inbox or a chat of which somebody holds something is left for the next time.
+-- after its last row. Events to listed users are the exception: they go one by one, since nobody follows their streams. Nothing here waits for a lock: an inbox or a chat of which somebody holds something is left for the next time.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 alter table inboxes add column purged_seq bigint not null default 0;
@@ -299,6 +299,48 @@ begin
 end $$;
 comment on function restante_purge_chats(integer, uuid, integer, integer) is
   'Removes messages that were accepted more than p_days days ago, or more than the days that their chat keeps them, and events that have expired a day ago, where no recipient has a row of them or waits for one, and the notices of those that were recalled with them: of at most p_chats_max chats, in order, and p_messages_max messages. Each chat loses a prefix. Waits for no lock. To be called again from the place that it returns, until there is none.';
+
+create function restante_purge_listed_events(
+  p_class      inbox_class,
+  p_after      bigint,
+  p_events_max integer,
+  out events_gone integer,
+  out late_ms     bigint, -- how long after its time the oldest event here went
+  out next_seq    bigint  -- the next page begins behind this number; null: this was the last page
+)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+declare
+  v_horizon timestamptz := clock_timestamp() - interval '1 day';
+  v_chat    uuid := case p_class when 'event' then '00000000-0000-0000-0000-000000000002' when 'alert' then '00000000-0000-0000-0000-000000000012' end;
+  v_looked  integer;
+  v_ids     uuid[]; -- the events that go
+  v_rows    tid[];  -- those of them that nobody holds: where they are
+begin
+  perform restante_needs_read_committed();
+  -- A look at a row only where the event is old.
+  select count(*), max(q.seq), array_agg(q.id order by q.seq) filter (where q.is_old and not q.stays), coalesce(max(q.late_ms) filter (where q.is_old and not q.stays), 0)
+    into v_looked, next_seq, v_ids, late_ms
+    from (select e.id, e.seq, e.is_old, (extract(epoch from v_horizon - e.expires_at) * 1000)::bigint as late_ms,
+                 e.is_old and (exists (select from message_status s where s.message_id = e.id)
+                               or exists (select from fan_outs f where f.message_id = e.id and f.waiting > 0)) as stays
+            from (select m.id, m.seq, m.expires_at, coalesce(m.expires_at < v_horizon, false) as is_old
+                    from messages m where m.chat_id = v_chat and m.seq > p_after order by m.seq limit p_events_max) e) q;
+  select array_agg(m.at), array_agg(u.id) into v_rows, v_ids
+    from (select unnest(v_ids) as id) u cross join lateral (select x.ctid as at from messages x where x.id = u.id limit 1 for update skip locked) m;
+  delete from messages m where m.ctid = any (v_rows);
+  delete from fan_outs f using (select unnest(v_ids) as id) u where f.message_id = any (array[u.id]);
+  events_gone := coalesce(cardinality(v_ids), 0);
+  if v_looked < p_events_max then
+    next_seq := null;
+  end if;
+end $$;
+comment on function restante_purge_listed_events(inbox_class, bigint, integer) is
+  'Removes events to listed users that have expired a day ago, with their fan_outs, where no user has a row of them or waits for one: looks at p_events_max events behind the number p_after of their stream. They go whatever stands before them: nobody follows these streams, so no number of theirs is ever named as a gap. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
 create function restante_purge_last_seen(p_days integer, p_after bigint, p_rows_max integer, out rows_gone integer, out next_user bigint)
 language plpgsql volatile

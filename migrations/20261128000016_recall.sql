@@ -63,18 +63,16 @@ begin
   end if;
   chat_id := v_message.chat_id;
   chat_seq := v_message.seq;
-  if v_message.recalled_at is not null then
-    outcome := 'again';
-    recalled_at := v_message.recalled_at;
-    return;
-  elsif p_window <= interval '0' then
+  if v_message.recalled_at is null and p_window <= interval '0' then
     outcome := 'off';
     return;
-  elsif v_message.created_at <= clock_timestamp() - p_window then
+  elsif v_message.recalled_at is null and v_message.created_at <= clock_timestamp() - p_window then
     outcome := 'too_late';
     return;
   end if;
-  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too.
+  -- Of two recalls the second waits here, and then sees the first. Who puts a dead letter of the message back holds this lock too. One
+  -- that sees the first already takes the lock as well: the first may be visible and not on the standby yet, and a transaction that has
+  -- locked a row waits for the standby.
   select m.recalled_at into v_message.recalled_at from messages m where m.id = p_message for no key update;
   if not found then
     outcome := 'not_found';

@@ -103,6 +103,8 @@ impl Receipts {
             self.ended(ended.row.user);
             self.moved(&[&ended.row], Status::Expired, at, Some("recalled".to_owned()), |_| Some(ended.member.clone()));
         }
+        // One connection of a recipient has acked it, and another may hold it still.
+        part.noticed.iter().for_each(|user| self.ended(*user));
         self.notifier.wake_each(part.noticed.clone(), part.class);
     }
 

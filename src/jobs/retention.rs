@@ -1,7 +1,7 @@
-//! Retention: removes what was finished long ago, so that tables stop growing: rows of recipients, then messages without one, then the
-//! times at which users were last there.
+//! Retention: removes what was finished long ago, so that tables stop growing: rows of recipients, then events to listed users and
+//! messages without one, then the times at which users were last there.
 //!
-//! A sweep visits all inboxes, all chats and all users that were ever there, a page a pass, and then rests. Between two pages it pauses
+//! A sweep visits all inboxes, all events to listed users, all chats and all users that were ever there, a page a pass, and then rests. Between two pages it pauses
 //! for longer than a page took, and it makes pages smaller while they take long: where the database is busy, it gives way. It waits for
 //! no lock. What somebody holds is left for the next sweep. The place of the sweep is the cursor.
 
@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{DoneBy, Job, Passed, Rest};
-use crate::domain::{ChatId, Class, UserId};
+use crate::domain::{ChatId, Class, FeedSeq, UserId};
 use crate::store::{self, FIRST_CHAT, PurgeLimits, Purged, Store};
 use crate::telemetry::Metrics;
 
@@ -57,7 +57,13 @@ impl Retention {
         Ok(match place {
             Place::Inboxes(user, class) => {
                 let purged = self.store.purge_inboxes(self.days, (user, class), limits).await?;
-                purged.or_next(|(user, class)| Place::Inboxes(user, class), Some(Place::Chats(FIRST_CHAT)))
+                purged.or_next(|(user, class)| Place::Inboxes(user, class), Some(Place::Listed(Class::Alert, FeedSeq(0))))
+            }
+            Place::Listed(class, seq) => {
+                let purged = self.store.purge_listed_events(class, seq, self.pace.rows).await?;
+                let is_first = class == Class::Alert;
+                let end = if is_first { Place::Listed(Class::Event, FeedSeq(0)) } else { Place::Chats(FIRST_CHAT) };
+                purged.or_next(|seq| Place::Listed(class, seq), Some(end))
             }
             Place::Chats(chat) => {
                 let purged = self.store.purge_chats(self.days, chat, limits).await?;
@@ -160,6 +166,7 @@ impl Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Inboxes(UserId, Class),
+    Listed(Class, FeedSeq),
     Chats(ChatId),
     LastSeen(UserId),
 }
@@ -182,6 +189,7 @@ impl Place {
         let mut words = cursor.split(' ');
         let place = match (words.next()?, words.next()?) {
             ("inboxes", user) => Self::Inboxes(UserId(user.parse().ok()?), class(words.next()?)?),
+            ("listed", class_name) => Self::Listed(class(class_name)?, FeedSeq(words.next()?.parse().ok()?)),
             ("chats", chat) => Self::Chats(ChatId(Uuid::parse_str(chat).ok()?)),
             ("last_seen", user) => Self::LastSeen(UserId(user.parse().ok()?)),
             _ => return None,
@@ -193,6 +201,7 @@ impl Place {
     fn text(self) -> String {
         match self {
             Self::Inboxes(user, class) => format!("inboxes {} {}", user.0, class.as_str()),
+            Self::Listed(class, seq) => format!("listed {} {}", class.as_str(), seq.0),
             Self::Chats(chat) => format!("chats {}", chat.0),
             Self::LastSeen(user) => format!("last_seen {}", user.0),
         }
@@ -219,12 +228,24 @@ mod tests {
         for place in [
             Place::FIRST,
             Place::Inboxes(UserId(7), Class::Event),
+            Place::Listed(Class::Alert, FeedSeq(i64::MAX)),
             Place::Chats(ChatId(Uuid::from_u128(9))),
             Place::LastSeen(UserId(i64::MAX)),
         ] {
             assert_eq!(Place::of(&place.text()), place);
         }
-        for none in ["", "inboxes", "inboxes 7", "inboxes 7 chats", "chats 7", "last_seen x", "last_seen 1 2", "users 1"] {
+        for none in [
+            "",
+            "inboxes",
+            "inboxes 7",
+            "inboxes 7 chats",
+            "listed alert",
+            "listed x 1",
+            "chats 7",
+            "last_seen x",
+            "last_seen 1 2",
+            "users 1",
+        ] {
             assert_eq!(Place::of(none), Place::FIRST, "{none}");
         }
     }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Result, Store, enums};
-use crate::domain::{ChatId, Class, UserId};
+use crate::domain::{ChatId, Class, FeedSeq, UserId};
 
 /// A page that was purged, and the place behind which the next one begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,18 @@ impl Store {
         let row = asked.fetch_one(self.database()).await?;
         let next = row.next_user.zip(row.next_class).map(|(user, class)| (UserId(user), class.into()));
         Ok(Purged { rows: count(row.rows_gone), late_ms: u64::try_from(row.late_ms).unwrap_or_default(), next })
+    }
+
+    /// Removes events to listed users that have expired a day ago and that no user has a row of, behind the number `after` of the stream
+    /// of this class, and waits for nobody. It looks at `events` of them.
+    ///
+    /// # Errors
+    /// As [`Self::purge_inboxes`].
+    pub async fn purge_listed_events(&self, class: Class, after: FeedSeq, events: i32) -> Result<Purged<FeedSeq>> {
+        let asked = sqlx::query_file!("src/store/sql/purge_listed_events.sql", enums::Class::from(class) as enums::Class, after.0, events);
+        let row = asked.fetch_one(self.database()).await?;
+        let late_ms = u64::try_from(row.late_ms).unwrap_or_default();
+        Ok(Purged { rows: count(row.events_gone), late_ms, next: row.next_seq.map(FeedSeq) })
     }
 
     /// Removes messages without recipients' rows that are older than `days` days and than their chats keep them, in chats behind

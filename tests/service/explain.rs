@@ -234,6 +234,7 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
         "select rows_done from restante_fan_out(0, 'chat', 500, 1000)".to_owned(),
         format!("select restante_unfollow('{feed}', array['user-40'])"),
         "select restante_purge_inboxes(0, 0, 'chat', 500, 1000)".to_owned(),
+        "select restante_purge_listed_events('event', 0, 1000)".to_owned(),
         "select restante_purge_chats(0, '00000000-0000-0000-0000-000000000000', 100000, 1000)".to_owned(),
     ]
 }
@@ -303,6 +304,7 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
              select gen_random_uuid(), md5('direct 7')::uuid, 1, {user}, 'alone', 'epoch'"
         ),
         "select count(*) from restante_purge_chats(0, '00000000-0000-0000-0000-000000000000', 100000, 1000)".to_owned(),
+        "select count(*) from restante_purge_listed_events('event', 0, 1000)".to_owned(),
         "select count(*) from restante_purge_last_seen(0, 0, 1000)".to_owned(),
         format!(
             "select count(*) from restante_accept(array['01000000-0000-7000-8000-000000000001']::uuid[], array['{chat}']::uuid[], array[{user}], \

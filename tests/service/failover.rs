@@ -142,6 +142,36 @@ async fn a_message_is_not_confirmed_because_it_is_seen_while_the_standby_does_no
     node.stop().await;
 }
 
+const RECALL_WAITS: &str =
+    "select exists (select from pg_stat_activity where wait_event = 'SyncRep' and query like '%restante_take_back%')";
+const END_ITS_WAIT: &str =
+    "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep' and query like '%restante_take_back%'";
+
+/// Broken by an answer to what was only seen: after a failover the message would have been there again.
+#[tokio::test]
+async fn a_second_recall_is_not_answered_while_the_standby_does_not_have_the_first() {
+    let server = PrivateServer::start().await;
+    let db = server.database("restante").await;
+    let node = Node::start(db.clone()).await;
+    let mut alice = node.connect("alice").await;
+    let message = alice.send("bob", "oops").await;
+    no_commit_is_confirmed(&db).await;
+    let recall = json!({"messageId": message["messageId"]});
+    let first = alice.ask_later("message:recall", recall.clone()).await;
+    until(&db, RECALL_WAITS).await;
+    execute(&db, END_ITS_WAIT).await;
+    assert_unavailable(&alice.answer(&first).await);
+    until(&db, "select exists (select from messages where recalled_at is not null)").await;
+    let second = alice.ask_later("message:recall", recall).await;
+    until(&db, RECALL_WAITS).await;
+    let told = alice.until_pong().await;
+    assert!(told.iter().all(|frame| frame["event"] != "message:recall:ok"), "{told:?}");
+    execute(&db, "alter system reset synchronous_standby_names").await;
+    execute(&db, "select pg_reload_conf()").await;
+    assert_eq!(alice.answer(&second).await["event"], "message:recall:ok");
+    node.stop().await;
+}
+
 /// Two servers, one of which follows the other, and one way that leads to either.
 struct Pair {
     first: Throwaway,

@@ -37,6 +37,8 @@ pub enum Event {
     Status(Box<StatusUpdate>),
     /// `chat:read`.
     ChatRead(ChatRead),
+    /// `message:recall:ok`: the caller's message is recalled.
+    RecallOk(Box<Recalled>),
     /// `message:delivered:ok`.
     Acked,
     /// `message:read:ok`.
@@ -144,6 +146,7 @@ fn understand(event: &str, data: Option<&RawValue>) -> serde_json::Result<Event>
         "event:published" => Event::Published(read(text)?),
         "message:status" => Event::Status(read(text)?),
         "chat:read" => Event::ChatRead(read(text)?),
+        "message:recall:ok" => Event::RecallOk(read(text)?),
         "message:delivered:ok" => Event::Acked,
         "message:read:ok" => Event::ReadOk(read(text)?),
         "ready" => Event::Ready(read(text)?),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::endpoint::{below, service_url};
 use super::hint::tls_hint;
-use super::{ErrorReport, Sent, WireError};
+use super::{ErrorReport, Recalled, Sent, WireError};
 use restante_session::domain::{ChatId, ExternalId, FeedId, MessageId, Status, printable};
 
 /// The ways in which a call fails.
@@ -197,6 +197,22 @@ impl Http {
     /// See [`HttpError`].
     pub async fn send_message<T: Serialize + Sync>(&self, token: &str, data: &T) -> Result<Sent, HttpError> {
         self.call(token, Method::POST, "v1/messages", Some(data)).await
+    }
+
+    /// Recalls a message of the caller; may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn recall(&self, token: &str, message: MessageId) -> Result<Recalled, HttpError> {
+        self.call::<Recalled, Value>(token, Method::POST, &format!("v1/messages/{message}/recall"), None).await
+    }
+
+    /// The caller mutes events of these types, and of no others; may be repeated.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn mute_types(&self, token: &str, types: &[String]) -> Result<(), HttpError> {
+        self.send(token, Method::PUT, "v1/preferences", Some(&json!({"mutedTypes": types}))).await.map(drop)
     }
 
     /// The status of a message for each recipient. The sender and the chat's members may ask.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::findings::{Findings, Rule};
 use super::history::{Audience, Class, Event, History, Publication, Status};
 use super::index::Index;
+use super::mutes::may_be_muted;
 use super::rows::{failed_with_cause, received};
 use super::snapshot::Row;
 use super::snapshot::feeds::{FeedGap, Feeds, Following, LISTED, StoredEvent, Stream};
@@ -225,7 +226,8 @@ fn listed(board: &Board<'_, '_>, id: Uuid, event: &StoredEvent, findings: &mut F
     let wanted = board.listed(id);
     let with_row: BTreeSet<&str> = board.index.users().filter(|user| !board.rows_of(id, user).is_empty()).collect();
     let name = |user: &str| format!("{id} to listed users, number {}, for {user}", event.seq);
-    for user in wanted.difference(&with_row) {
+    // Those that have muted the type get no row, and are counted with the event.
+    for user in wanted.difference(&with_row).filter(|user| !may_be_muted(board, user, &event.event_type)) {
         findings.add(Rule::EventMissing, || format!("{} has no row", name(user)));
     }
     for user in with_row.difference(&wanted) {
@@ -285,6 +287,7 @@ fn ended_with_cause(board: &Board<'_, '_>, id: Uuid, event: &StoredEvent, user: 
         "expired" => event.is_over,
         "left" => left(),
         "superseded" => event.collapse_key.is_some(),
+        "muted" => may_be_muted(board, user, &event.event_type),
         "capped" => waited_at_most(board, id, user) > WAITING_MAX,
         _ => false,
     }

@@ -60,7 +60,12 @@ rules! {
     EventOrder "event-order" "A device, or a client without one, first receives a feed in the order of its numbers; requeued events are excepted.";
     EventGap "event-gap" "A gap of a feed counts the events in it that were for its user, and is told as it is stored.";
     Collapsed "collapsed" "Where an event was superseded, a newer one of its collapse key stands.";
+    Merged "merged" "An event that merges has the data of each event whose place it took, once, and the same data each time.";
+    Muted "muted" "An event of a type that its user had muted before is no row.";
     Purged "purged" "A row that is removed had ended.";
+    RecallLost "recall-lost" "A recall that was answered stands, and each answer to it has the same time; what nobody recalled is not recalled.";
+    Reshown "reshown" "A message that was recalled reaches nobody on a connection that began after the answer, or after the connection was told.";
+    Notice "notice" "Who has a message that was recalled has one notice behind it, which comes; nobody else has one.";
     Lie "lie" "A sender is told only the truth: nothing before the recipient has done it, and nothing that the end contradicts.";
     Backward "backward" "After one end a sender is told no other end, and after read by name it is not told delivered on the same connection.";
     Untold "untold" "A sender that is connected at the end knows the status of each of its messages.";

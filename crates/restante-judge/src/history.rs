@@ -98,14 +98,35 @@ pub enum Event {
     PublishConfirmed { event: Uuid, created_at: String, duplicate: bool },
     /// The service refused the event, for now or for good.
     PublishRefused { event: Uuid, code: String, is_final: bool },
-    /// An alert or an event came.
-    EventReceived { event: Uuid, class: Class, inbox_seq: i64, feed: Option<Uuid>, feed_seq: Option<i64>, data: Arc<str>, attempt: u16 },
+    /// An alert or an event came. `merged`: the number of events whose data it has.
+    EventReceived {
+        event: Uuid,
+        class: Class,
+        inbox_seq: i64,
+        feed: Option<Uuid>,
+        feed_seq: Option<i64>,
+        data: Arc<str>,
+        merged: Option<u32>,
+        attempt: u16,
+    },
     /// The service named events of a feed that will never come. They have one inbox number together.
     FeedGap { class: Class, seq: i64, feed: Uuid, from_feed_seq: i64, to_feed_seq: i64, count: i64, reason: String },
     /// The client asks over HTTP to follow a feed, or to follow it no more.
     FollowAsked { ask: u64, feed: Uuid, change: Change },
     /// The answer to that. What is not done may be done later all the same.
     FollowAnswered { ask: u64, is_done: bool, answer: String },
+    /// The client asks to recall a message of its own, over the socket or over HTTP.
+    RecallAsked { ask: u64, message: Uuid },
+    /// The answer to that, with the time of the recall. What is not done may be done later all the same.
+    RecallAnswered { ask: u64, recalled_at: Option<String>, answer: String },
+    /// The notice of a recall came, through the inbox.
+    NoticeReceived { notice: Uuid, message: Uuid, chat: Uuid, seq: i64, class: Class, inbox_seq: i64, attempt: u16 },
+    /// The service told a recall to another connection of its sender.
+    RecallTold { message: Uuid },
+    /// The client asks over HTTP to mute these types of events, and no others.
+    MuteAsked { ask: u64, types: Vec<String> },
+    /// The answer to that. What is not done may be done later all the same.
+    MuteAnswered { ask: u64, is_done: bool, answer: String },
     /// The client asked over HTTP to change who is in a group; `answer` says what came of it.
     Membership { chat: Uuid, user: String, change: Change, answer: String },
     /// The service said something that it must not say to a client that keeps the protocol.
@@ -128,6 +149,8 @@ pub enum Change {
 pub struct Publication {
     /// Its id.
     pub event: Uuid,
+    /// Its type.
+    pub event_type: String,
     /// The inboxes that it goes to.
     pub class: Class,
     /// The users that are to get it.
@@ -138,6 +161,8 @@ pub struct Publication {
     pub ttl_ms: Option<i64>,
     /// Its collapse key.
     pub collapse_key: Option<String>,
+    /// Its data is merged with that of the events whose place it takes.
+    pub merges: bool,
     /// Its data as JSON text.
     pub data: Arc<str>,
 }

@@ -21,6 +21,8 @@ pub(super) struct Index<'a> {
     pub(super) by_chat: HashMap<Uuid, Vec<(Uuid, &'a Message)>>,
     /// Everybody who ever was in a chat.
     pub(super) people: HashMap<Uuid, BTreeSet<&'a str>>,
+    /// The content of each message as it was sent.
+    pub(super) contents: HashMap<Uuid, &'a str>,
     /// When a user first tried to send a message, in milliseconds of the run.
     pub(super) first_sent: HashMap<(Uuid, &'a str), u64>,
     rows: HashMap<(Uuid, &'a str), &'a Row>,
@@ -39,6 +41,7 @@ impl<'a> Index<'a> {
             event_traces: [traces(Class::Alert), traces(Class::Event)],
             by_chat: HashMap::new(),
             people: HashMap::new(),
+            contents: HashMap::new(),
             first_sent: HashMap::new(),
             rows: rows.iter().map(|row| ((row.message, row.user.as_str()), row)).collect(),
             purged_rows: members.iter().map(|member| ((member.chat, member.user.as_str()), member.purged)).collect(),
@@ -48,7 +51,8 @@ impl<'a> Index<'a> {
         for (place, history) in evidence.histories.iter().enumerate() {
             index.by_user.entry(&history.user).or_default().push(place);
             for record in &history.records {
-                if let Event::SendAttempted { message, .. } = &record.event {
+                if let Event::SendAttempted { message, content, .. } = &record.event {
+                    index.contents.insert(*message, content);
                     let first = index.first_sent.entry((*message, &history.user)).or_insert(record.at_ms);
                     *first = record.at_ms.min(*first);
                 }

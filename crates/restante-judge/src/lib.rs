@@ -3,7 +3,8 @@
 //!
 //! [`history`] is what a client writes down, [`snapshot`] is the database at the end. `rows` judges the rows by themselves,
 //! `sends` holds them against what was sent, `deliveries` against what was received, and `receipts` against what senders
-//! were told. `feeds` and `event_deliveries` do the same for events. [`findings`] lists the rules.
+//! were told. `feeds` and `event_deliveries` do the same for events, `merges` and `mutes` look at what of these is merged and muted, and
+//! `recalls` at messages that were recalled. [`findings`] lists the rules.
 
 mod deliveries;
 mod event_deliveries;
@@ -11,6 +12,9 @@ mod feeds;
 pub mod findings;
 pub mod history;
 mod index;
+mod merges;
+mod mutes;
+mod recalls;
 mod receipts;
 mod rows;
 mod sends;
@@ -41,6 +45,8 @@ pub struct Evidence {
     pub stuck: Vec<String>,
     /// Nodes that ended by themselves, each with its reason in words.
     pub died: Vec<String>,
+    /// Messages that an application recalled in SQL.
+    pub recalled: HashSet<Uuid>,
     /// Messages that an operator put back, with the recipient.
     pub requeued: HashSet<(Uuid, String)>,
     /// Attempts after which the service may give a message up.
@@ -59,9 +65,12 @@ pub fn judge(evidence: &Evidence) -> Findings {
     sends::judge(&index, &mut findings);
     deliveries::judge(&index, &mut findings);
     receipts::judge(&index, &mut findings);
+    recalls::judge(&index, &mut findings);
     let board = feeds::Board::of(&index);
     feeds::judge(&board, &mut findings);
     event_deliveries::judge(&board, &mut findings);
+    merges::judge(&board, &mut findings);
+    mutes::judge(&board, &mut findings);
     for (rule, cases) in
         [(Rule::Stuck, &evidence.stuck), (Rule::Died, &evidence.died), (Rule::Inconsistent, &evidence.snapshot.inconsistencies)]
     {

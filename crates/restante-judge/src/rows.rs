@@ -39,7 +39,7 @@ fn inbox_numbers(index: &Index<'_>, findings: &mut Findings) {
     let snapshot = &index.evidence.snapshot;
     let mut numbers: HashMap<(&str, Class), Vec<i64>> = HashMap::new();
     let mut first_waiting: HashMap<(&str, Class), i64> = HashMap::new();
-    for row in snapshot.rows.iter().chain(&snapshot.feeds.rows) {
+    for row in snapshot.rows.iter().chain(&snapshot.feeds.rows).chain(snapshot.notices.iter().map(|notice| &notice.row)) {
         let Some(seq) = row.seq else { continue };
         numbers.entry((&row.user, row.class)).or_default().push(seq);
         if row.status == Status::Sent {
@@ -130,6 +130,7 @@ fn end(index: &Index<'_>, row: &Row, message: &Message, findings: &mut Findings)
         Status::Expired if reason == "left" && !index.left_after(message.chat, user, message.seq) => {
             findings.add(Rule::EndedWithoutCause, || format!("{} ended as left, and its user never left", name(row, message)));
         }
+        Status::Expired if reason == "recalled" && message.is_recalled => {}
         Status::Expired if reason != "left" && !message.is_over => {
             findings.add(Rule::EndedWithoutCause, || format!("{} expired ({reason}) before its time", name(row, message)));
         }
@@ -153,7 +154,8 @@ pub(super) fn received<'a, 'b: 'a>(traces: impl Iterator<Item = &'a Trace<'b>>, 
 /// A row that has not ended otherwise has reached a client, and is read where the run expects that.
 fn receipt(index: &Index<'_>, row: &Row, message: &Message, findings: &mut Findings) {
     let has_ended = matches!(row.status, Status::Failed | Status::Expired);
-    if !has_ended && !index.evidence.away.contains(&row.user) && received(index.traces_of(&row.user), row) == 0 {
+    // Of a message that was recalled a reader beyond it may have got the notice alone.
+    if !has_ended && !message.is_recalled && !index.evidence.away.contains(&row.user) && received(index.traces_of(&row.user), row) == 0 {
         findings.add(Rule::NotReceived, || format!("no client received {}", name(row, message)));
     }
     if row.status != Status::Read {

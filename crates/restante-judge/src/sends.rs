@@ -25,7 +25,8 @@ pub(super) fn judge(index: &Index<'_>, findings: &mut Findings) {
     }
     for (id, message) in &index.evidence.snapshot.messages {
         let is_it = |sent: &Sent<'_>| {
-            sent.user == message.sender && sent.content == message.content && sent.chat.is_none_or(|chat| chat == message.chat)
+            let is_text = message.is_recalled || sent.content == message.content;
+            sent.user == message.sender && is_text && sent.chat.is_none_or(|chat| chat == message.chat)
         };
         if !sent.get(id).is_some_and(is_it) {
             findings.add(Rule::Unsent, || format!("{id} of {}: {:?}", message.sender, message.content));

@@ -27,6 +27,17 @@ pub struct Message {
     pub content: String,
     /// True when its time is over.
     pub is_over: bool,
+    /// True when its sender recalled it. Its text is gone then.
+    pub is_recalled: bool,
+}
+
+/// The notice of a recall for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Its row, under the notice's own id.
+    pub row: Row,
+    /// The message that was recalled.
+    pub of: Uuid,
 }
 
 /// A message for one recipient.
@@ -108,6 +119,8 @@ pub struct Snapshot {
     pub messages: HashMap<Uuid, Message>,
     /// All recipients' rows.
     pub rows: Vec<Row>,
+    /// The rows of notices, which are not among the others.
+    pub notices: Vec<Notice>,
     /// All inboxes.
     pub inboxes: Vec<Inbox>,
     /// The inbox numbers that are named as gaps.

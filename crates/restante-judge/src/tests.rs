@@ -1,6 +1,7 @@
 //! Hand-made histories: good ones, which the judge must accept, and for each rule one that breaks it and nothing else.
 
 mod events;
+mod recalls;
 mod whole_runs;
 
 use std::collections::{BTreeSet, HashMap};
@@ -116,7 +117,7 @@ fn evidence() -> Evidence {
 }
 
 fn snapshot() -> Snapshot {
-    let message = |n| Message { chat: CHAT, seq: n, sender: "anna".into(), content: words(n), is_over: false };
+    let message = |n| Message { chat: CHAT, seq: n, sender: "anna".into(), content: words(n), is_over: false, is_recalled: false };
     let row = |n| Row {
         user: "ben".into(),
         class: Class::Chat,
@@ -472,7 +473,14 @@ fn who_is_stuck_what_died_and_what_the_service_objects_to_is_found() {
 
 #[test]
 fn every_rule_has_a_history_here_that_breaks_it() {
-    let text = [include_str!("tests.rs"), include_str!("tests/whole_runs.rs"), include_str!("tests/events.rs")].concat();
+    let text = [
+        include_str!("tests.rs"),
+        include_str!("tests/whole_runs.rs"),
+        include_str!("tests/recalls.rs"),
+        include_str!("tests/events.rs"),
+        include_str!("tests/events/merges.rs"),
+    ]
+    .concat();
     for rule in Rule::ALL {
         assert!(text.contains(&format!("Rule::{rule:?}")), "{rule:?}");
     }

@@ -197,6 +197,9 @@ impl<'a> Trace<'a> {
             Event::Received { message, attempt, inbox_seq, .. } if self.is_chat() => {
                 self.arrive((at, number, event), (*message, *inbox_seq, *attempt), at_ms, ack_timeout_ms);
             }
+            Event::NoticeReceived { notice, class, inbox_seq, attempt, .. } if *class == self.class => {
+                self.arrive((at, number, event), (*notice, *inbox_seq, *attempt), at_ms, ack_timeout_ms);
+            }
             Event::EventReceived { event: id, class, attempt, inbox_seq, .. } if *class == self.class => {
                 self.arrive((at, number, event), (*id, *inbox_seq, *attempt), at_ms, ack_timeout_ms);
             }

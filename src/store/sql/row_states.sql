@@ -1,8 +1,8 @@
 -- row_states: what became of rows that a session holds, by their numbers; primary keys of message_status and inbox_gaps
--- A row of a chat that the user has left comes as ended: a job has not come to it yet (departures). So does one that was recalled.
+-- A row of a chat that the user has left comes as ended: a job has not come to it yet (departures). So does one that was recalled, also where another connection has it.
 select u.seq as "seq!", s.status as "status?: enums::Status",
        case when s.status is null then g.reason::text when s.status = 'sent' and l.has_left then 'left'
-            when s.status = 'sent' and m.recalled_at is not null then 'recalled' else s.ended::text end as "ended?"
+            when s.status in ('sent', 'delivered', 'read') and m.recalled_at is not null then 'recalled' else s.ended::text end as "ended?"
 from unnest($3::bigint[]) u (seq)
 left join lateral (
   select r.message_id, r.status, r.ended from message_status r where r.user_id = $1 and r.class = $2 and r.seq = u.seq limit 1

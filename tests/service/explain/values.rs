@@ -94,6 +94,7 @@ const VALUES: &[(&str, &str)] = &[
     ("purge_chats", "90, '{nil}', 500, 1000"),
     ("purge_devices", "10, 'device-1', 1000, 1000"),
     ("purge_inboxes", "90, 0, 'chat', 500, 1000"),
+    ("purge_listed_events", "'event', 0, 1000"),
     ("purge_last_seen", "90, 0, 1000"),
     ("put_back", "'{one}', '{name}'"),
     ("read_all", "array[{user}], array['{chat}']::uuid[], array[20], 2000, '100ms'"),

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::columns::{class, status_row};
-use super::{Inbox, Member, MemberInterval, Message, Snapshot};
+use super::{Inbox, Member, MemberInterval, Message, Notice, Snapshot};
 
 const WATCH: &str = "
 create schema judge;
@@ -46,7 +46,8 @@ create trigger a_removed_gap_is_noted after delete on inbox_gaps for each row ex
 const CHATS: &str =
     "select chat_id, last_seq from chat_heads where ($1 is null or chat_id = $1) and chat_id not in (select chat_id from feeds)";
 const PURGED: &str = "select id, purged_seq from chats where ($1 is null or id = $1) and kind <> 'feed'";
-const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, coalesce(m.content, ''), coalesce(m.expires_at <= clock_timestamp(), false)
+const MESSAGES: &str = "select m.id, m.chat_id, m.seq, u.external_id, coalesce(m.content, ''), coalesce(m.expires_at <= clock_timestamp(), false),
+         m.recalled_at is not null
   from messages m join users u on u.id = m.sender_id where m.seq > 0 and ($1 is null or m.chat_id = $1) and m.chat_id not in (select chat_id from feeds)";
 const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''),
          coalesce(e.later, 0)
@@ -54,7 +55,10 @@ const ROWS: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.
   left join (select message_id, user_id, count(*) over (partition by sender_id order by ended_xid desc) - 1 as later from endings) e
     on e.message_id = s.message_id and e.user_id = s.user_id
   where ($1 is null or s.message_id in (select id from messages where chat_id = $1))
-    and not exists (select from messages m join feeds f on f.chat_id = m.chat_id where m.id = s.message_id)";
+    and not exists (select from messages m left join feeds f on f.chat_id = m.chat_id where m.id = s.message_id and (f.chat_id is not null or m.seq < 0))";
+const NOTICES: &str = "select u.external_id, s.class::text, s.seq, s.message_id, s.status::text, s.attempts, coalesce(s.reason, ''), 0::bigint, n.content::uuid
+  from message_status s join users u on u.id = s.user_id join messages n on n.id = s.message_id
+  where n.seq < 0 and ($1 is null or n.chat_id = $1)";
 const INBOXES: &str =
     "select u.external_id, i.class::text, i.last_seq, i.settled_seq, i.purged_seq from inboxes i join users u on u.id = i.user_id
   where ($1 is null or i.user_id in (select user_id from chat_members where chat_id = $1))";
@@ -126,6 +130,7 @@ async fn parts(database: &mut PgConnection, chat: Option<Uuid>) -> sqlx::Result<
         purged: all(database, PURGED, chat, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
         messages: all(database, MESSAGES, chat, message).await?,
         rows: all(database, ROWS, chat, status_row).await?,
+        notices: all(database, NOTICES, chat, |row| Ok(Notice { row: status_row(row)?, of: row.try_get(8)? })).await?,
         inboxes: all(database, INBOXES, chat, inbox).await?,
         gaps: all(database, GAPS, chat, |row| Ok((row.try_get(0)?, class(row, 1)?, row.try_get(2)?))).await?,
         members: all(database, MEMBERS, chat, member).await?,
@@ -152,6 +157,7 @@ fn message(row: &PgRow) -> sqlx::Result<(Uuid, Message)> {
         sender: row.try_get(3)?,
         content: row.try_get(4)?,
         is_over: row.try_get(5)?,
+        is_recalled: row.try_get(6)?,
     };
     Ok((row.try_get(0)?, message))
 }

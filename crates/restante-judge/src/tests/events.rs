@@ -1,5 +1,7 @@
 //! Events: Anna publishes three to a feed that Ben follows, and two to listed users. Good histories, and for each rule one that breaks it.
 
+mod merges;
+
 use super::*;
 use crate::history::{Audience, Change, Publication};
 use crate::snapshot::Feeds;
@@ -18,12 +20,22 @@ fn data(n: i64) -> String {
 fn publication(n: i64) -> Publication {
     let to = if n <= 3 { Audience::Feed(FEED) } else { Audience::Users(vec!["ben".into(), "anna".into()]) };
     let data = format!("{{\"n\":{n}}}").into();
-    Publication { event: event(n), class: Class::Event, to, except: vec![], ttl_ms: None, collapse_key: None, data }
+    Publication {
+        event: event(n),
+        event_type: "tell".into(),
+        class: Class::Event,
+        to,
+        except: vec![],
+        ttl_ms: None,
+        collapse_key: None,
+        merges: false,
+        data,
+    }
 }
 
 fn got(n: i64, inbox_seq: i64) -> Event {
     let (feed, feed_seq) = if n <= 3 { (Some(FEED), Some(n)) } else { (None, None) };
-    Event::EventReceived { event: event(n), class: Class::Event, inbox_seq, feed, feed_seq, data: data(n).into(), attempt: 1 }
+    Event::EventReceived { event: event(n), class: Class::Event, inbox_seq, feed, feed_seq, data: data(n).into(), merged: None, attempt: 1 }
 }
 
 impl Script {
@@ -60,7 +72,16 @@ fn told(gap: &FeedGap) -> Event {
 fn feeds() -> Feeds {
     let stored = |n: i64| {
         let (stream, seq) = if n <= 3 { (FEED, n) } else { (LISTED, n - 3) };
-        StoredEvent { stream, seq, publisher: "anna".into(), data: data(n), collapse_key: None, is_over: false }
+        StoredEvent {
+            stream,
+            seq,
+            publisher: "anna".into(),
+            event_type: "tell".into(),
+            data: data(n),
+            collapse_key: None,
+            merges: false,
+            is_over: false,
+        }
     };
     let row = |n: i64| Row {
         user: "ben".into(),

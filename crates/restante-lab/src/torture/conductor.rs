@@ -86,6 +86,7 @@ pub async fn run(setting: &RunConfig, testbed: &Arc<Testbed>) -> anyhow::Result<
         testbed: Arc::clone(testbed),
         clients: Arc::clone(&cast.progress),
         timeline: timeline.clone(),
+        recalled: Arc::new(Mutex::new(HashSet::new())),
         requeued: Arc::new(Mutex::new(HashSet::new())),
     };
     let (died, tallies) = fault_time(setting, &faults, began).await;
@@ -95,12 +96,14 @@ pub async fn run(setting: &RunConfig, testbed: &Arc<Testbed>) -> anyhow::Result<
     testbed.end_nodes().await;
     let snapshot = restante_judge::snapshot::read(&mut testbed.database.connect().await?).await.context("cannot read the rows")?;
     let requeued = faults.requeued.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let recalled = faults.recalled.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let evidence = Evidence {
         histories,
         snapshot,
         away,
         stuck,
         died,
+        recalled,
         requeued,
         attempts_max: ATTEMPTS_MAX,
         ack_timeout_ms: ACK_TIMEOUT_MS,

@@ -53,6 +53,8 @@ pub struct Faults {
     pub clients: Arc<[Arc<Progress>]>,
     /// The run's timeline.
     pub timeline: Timeline,
+    /// Messages that were recalled in SQL.
+    pub recalled: Arc<Mutex<HashSet<Uuid>>>,
     /// Messages that were put back, with the recipient.
     pub requeued: Arc<Mutex<HashSet<(Uuid, String)>>>,
 }
@@ -110,6 +112,7 @@ impl Faults {
             Kind::StandbyStop => return database.stop_standby(lasts).await,
             Kind::StandbyKill => return database.kill_standby(lasts).await,
             Kind::Requeue => return self.requeue(&mut rng).await,
+            Kind::Recall => return self.recall(&mut rng).await,
             Kind::Purge => match database.purge(&mut rng).await? {
                 Some((user, gone)) => words = format!("{gone} rows of {user}"),
                 None => return Ok(FaultOutcome::PassedOver("nobody has events".to_owned())),
@@ -122,6 +125,16 @@ impl Faults {
         for client in self.clients.iter().filter(|_| rng.chance(300)) {
             client.doubles.store(true, Ordering::Relaxed);
         }
+    }
+
+    async fn recall(&self, rng: &mut Rng) -> anyhow::Result<FaultOutcome> {
+        let Some((message, sender)) = self.testbed.database.recallable(rng).await? else {
+            return Ok(FaultOutcome::PassedOver("nobody has sent anything".to_owned()));
+        };
+        // Noted before it is done: when no answer comes, it may have been done all the same.
+        self.recalled.lock().unwrap_or_else(PoisonError::into_inner).insert(message);
+        self.testbed.database.recall(message, &sender).await?;
+        Ok(FaultOutcome::Done(format!("{message} of {sender}")))
     }
 
     async fn requeue(&self, rng: &mut Rng) -> anyhow::Result<FaultOutcome> {
@@ -143,7 +156,7 @@ const fn is_of_a_node(kind: Kind) -> bool {
             true
         }
         Kind::Double | Kind::PostmasterKill | Kind::PostmasterStop | Kind::PostgresFast | Kind::PostgresImmediate => false,
-        Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue | Kind::Purge => false,
+        Kind::BackendStop | Kind::BackendKill | Kind::BackendEnd | Kind::ListenerEnd | Kind::Requeue | Kind::Recall | Kind::Purge => false,
         Kind::Promote | Kind::StandbyStop | Kind::StandbyKill => false,
     }
 }

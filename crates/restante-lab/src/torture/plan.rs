@@ -65,6 +65,7 @@ kinds! {
     StandbyStop "standby-stop" 4 300 6000 "with --standby: SIGSTOP of what receives at the standby: no commit is confirmed";
     StandbyKill "standby-kill" 3 200 2000 "with --standby: kill -9 of the standby, and a new start: no commit is confirmed";
     Requeue "requeue" 4 1 1 "an operator puts a failed message back";
+    Recall "recall" 5 1 1 "an application recalls a message in SQL";
     Purge "purge" 6 1 1 "what a user has finished of alerts and events is removed, as if it were months old";
 }
 

@@ -38,6 +38,10 @@ impl Counts {
                 Event::EventReceived { .. } => "events received",
                 Event::FeedGap { .. } => "gaps of feeds named",
                 Event::FollowAnswered { is_done: true, .. } => "follows and unfollows",
+                Event::RecallAsked { .. } => "recalls asked for",
+                Event::RecallAnswered { recalled_at: Some(_), .. } => "recalls answered",
+                Event::NoticeReceived { .. } => "notices of recalls received",
+                Event::MuteAnswered { is_done: true, .. } => "changes of what is muted",
                 Event::Membership { .. } => "joins and leaves",
                 Event::Closed { .. }
                 | Event::AckConfirmed { .. }
@@ -45,6 +49,10 @@ impl Counts {
                 | Event::Drained { .. }
                 | Event::Resuming { .. }
                 | Event::ReadyOf { .. }
+                | Event::RecallAnswered { .. }
+                | Event::RecallTold { .. }
+                | Event::MuteAsked { .. }
+                | Event::MuteAnswered { .. }
                 | Event::FollowAsked { .. }
                 | Event::FollowAnswered { .. }
                 | Event::Objection { .. } => {
@@ -53,9 +61,14 @@ impl Counts {
             });
         }
         counts.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
+        let recalled = evidence.snapshot.messages.values().filter(|message| message.is_recalled).count();
+        counts.0.insert("messages recalled", recalled as u64);
         counts.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
         counts.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
         counts.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
+        let merged = |record: &&restante_judge::Record| matches!(record.event, Event::EventReceived { merged: Some(2..), .. });
+        let records = evidence.histories.iter().flat_map(|history| &history.records);
+        counts.0.insert("events received that stand for several", records.filter(merged).count() as u64);
         for row in &evidence.snapshot.rows {
             counts.add(match row.status {
                 Status::Sent => "rows sent",

@@ -31,7 +31,11 @@ impl Session {
             return;
         }
         let is_reading = matches!(inbox.supply, Supply::Reading { .. });
-        let seqs: Vec<InboxSeq> = self.window.waiting(class).chain(inbox.buffered_waiting()).collect();
+        let seqs: Vec<InboxSeq> = match self.scope {
+            Scope::Waiting => self.window.waiting(class).chain(inbox.buffered_waiting()).collect(),
+            // A row that another connection has acked still comes to this client, unless its message is recalled.
+            Scope::Everything => self.window.numbers(class).chain(inbox.buffered_envelopes()).collect(),
+        };
         let inbox = &mut self.inboxes[class];
         inbox.check = match (seqs.is_empty(), is_reading) {
             (true, true) => Check::AfterPage,

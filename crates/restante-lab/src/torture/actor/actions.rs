@@ -66,13 +66,15 @@ impl Actor {
 
     fn draw_an_action(&mut self, wire: &mut Wire) -> Next {
         match self.rng.between(1, 1000) {
-            1..=530 => self.say_something(),
-            531..=750 => self.publish_something(),
+            1..=500 => self.say_something(),
+            501..=750 => self.publish_something(),
             751..=790 => self.change_a_following(),
             791..=830 => self.repeat_something(wire),
             831..=850 => self.publish_again(wire),
-            851..=890 => self.change_a_membership(),
-            891..=960 => return Next::Leave,
+            851..=885 => self.change_a_membership(),
+            886..=935 => self.recall_something(wire),
+            936..=945 => self.change_mutes(),
+            946..=960 => return Next::Leave,
             961..=975 => return Next::Double,
             976..=985 => return Next::StopReading(self.rng.pause_ms(300, 2500)),
             _ => {

@@ -21,6 +21,10 @@ const OPEN_MAX: usize = 20;
 const CONFIRMED_MAX: usize = 10;
 /// Collapse keys that publishers use.
 const KEYS: u64 = 4;
+/// The type of most events, which nobody mutes.
+const USUAL_TYPE: &str = "tell";
+/// Types that users mute now and then.
+pub(super) const MUTED_TYPES: [&str; 2] = ["whisper", "shout"];
 
 /// A feed of the run.
 #[derive(Debug, Clone)]
@@ -112,15 +116,27 @@ impl Actor {
             _ => Audience::Feed(self.rng.one_of(&feeds).copied().unwrap_or(EVERYONE)),
         };
         self.state.made += 1;
-        let data = json!({"text": format!("{} tells {}", self.name, self.state.made)}).to_string();
+        let (event, merges) = (self.rng.uuid(), self.rng.chance(200));
+        let collapse_key = match merges {
+            true => Some(format!("merged-{}", self.rng.between(1, KEYS / 2))),
+            false => self.rng.chance(250).then(|| format!("key-{}", self.rng.between(1, KEYS))),
+        };
+        let is_mutable = !merges && self.rng.chance(300);
+        let event_type = if is_mutable { self.rng.one_of(&MUTED_TYPES).copied() } else { None };
+        let mut data = json!({"text": format!("{} tells {}", self.name, self.state.made)});
+        if merges {
+            (data["n"], data["ids"]) = (json!(1), json!([event]));
+        }
         let publication = Publication {
-            event: self.rng.uuid(),
+            event,
+            event_type: event_type.unwrap_or(USUAL_TYPE).to_owned(),
             class: if self.rng.chance(250) { Class::Alert } else { Class::Event },
             to,
             except: if self.rng.chance(100) { self.some_users(2) } else { Vec::new() },
-            ttl_ms: self.rng.chance(150).then(|| i64::try_from(self.rng.between(1_000, 5_000)).unwrap_or(1_000)),
-            collapse_key: self.rng.chance(250).then(|| format!("key-{}", self.rng.between(1, KEYS))),
-            data: data.into(),
+            ttl_ms: (!merges && self.rng.chance(150)).then(|| i64::try_from(self.rng.between(1_000, 5_000)).unwrap_or(1_000)),
+            collapse_key,
+            merges,
+            data: data.to_string().into(),
         };
         self.events.open.push(Open { publication, due: Some(Instant::now()) });
     }
@@ -150,18 +166,21 @@ impl Actor {
 
     fn put_event_on_the_wire(&mut self, publication: &Publication, wire: &mut Wire) {
         self.recorder.note(self.connection, Event::PublishAttempted(publication.clone()));
-        let Publication { event, class, to, except, ttl_ms, collapse_key, data } = publication;
+        let Publication { event, event_type, class, to, except, ttl_ms, collapse_key, merges, data } = publication;
         let to = match to {
             Audience::Feed(EVERYONE) => json!({"everyone": true}),
             Audience::Feed(feed) => json!({"feed": feed}),
             Audience::Users(users) => json!({"users": users}),
         };
         let data: Value = serde_json::from_str(data).unwrap_or_default();
-        let mut frame = json!({"eventId": event, "type": "tell", "data": data, "to": to, "urgent": *class == Class::Alert});
+        let mut frame = json!({"eventId": event, "type": event_type, "data": data, "to": to, "urgent": *class == Class::Alert});
         for (name, value) in [("except", json!(except)), ("ttlMs", json!(ttl_ms)), ("collapseKey", json!(collapse_key))] {
             if value != Value::Null && value != json!([]) {
                 frame[name] = value;
             }
+        }
+        if *merges {
+            frame["merge"] = json!({"n": "sum", "ids": "union", "times": "count"});
         }
         wire.queue(encode("event:publish", Some(&event.to_string()), &frame));
     }
@@ -216,11 +235,13 @@ mod tests {
     fn an_event_that_was_under_way_leaves_again_and_one_that_is_stored_may_be_repeated() {
         let publication = Publication {
             event: Uuid::from_u128(7),
+            event_type: USUAL_TYPE.to_owned(),
             class: Class::Event,
             to: Audience::Feed(EVERYONE),
             except: Vec::new(),
             ttl_ms: None,
             collapse_key: None,
+            merges: false,
             data: "null".into(),
         };
         let mut events = Outbox::default();

@@ -25,6 +25,11 @@ impl Actor {
             ServiceEvent::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.take(connection, envelope, wire)),
             ServiceEvent::FeedEvent(event) => self.take_event(connection, &event, wire),
             ServiceEvent::FeedEvents(events) => events.iter().for_each(|event| self.take_event(connection, event, wire)),
+            ServiceEvent::Recalled(notice) => {
+                if let Some(place) = self.note_notice(connection, &notice) {
+                    self.keep(connection, place, wire);
+                }
+            }
             ServiceEvent::Ready(ready) => self.greeted(connection, &ready),
             event => self.note_event(connection, id.as_deref(), event),
         }
@@ -37,6 +42,7 @@ impl Actor {
             ServiceEvent::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.note_envelope(connection, envelope)),
             ServiceEvent::FeedEvent(event) => self.note_feed_event(connection, &event),
             ServiceEvent::FeedEvents(events) => events.iter().for_each(|event| self.note_feed_event(connection, event)),
+            ServiceEvent::Recalled(notice) => _ = self.note_notice(connection, &notice),
             ServiceEvent::Gap(gap) => self.note_gap(connection, &gap),
             ServiceEvent::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
             _ => {}
@@ -69,6 +75,7 @@ impl Actor {
                 self.recorder.note(connection, Event::SendConfirmed { message, chat, seq, created_at, duplicate });
                 self.state.settle(message, true);
             }
+            ServiceEvent::RecallOk(done) => self.recall_done(connection, id, &done),
             ServiceEvent::Acked => self.answered(connection, id, |ask| Event::AckConfirmed { ask }),
             ServiceEvent::ReadOk(_) => self.answered(connection, id, |ask| Event::ReadConfirmed { ask }),
             ServiceEvent::Gap(gap) => {
@@ -100,7 +107,8 @@ impl Actor {
         }
     }
 
-    fn answered(&mut self, connection: u32, id: Option<&str>, of: impl FnOnce(u64) -> Event) {
+    /// Records an answer that the client waited for.
+    pub(super) fn answered(&mut self, connection: u32, id: Option<&str>, of: impl FnOnce(u64) -> Event) {
         if let Some(ask) = id.and_then(|id| id.parse().ok())
             && self.state.answered(ask)
         {
@@ -118,6 +126,9 @@ impl Actor {
         }
         if let Some(ask) = ask {
             self.state.answered(ask);
+            if self.state.recalls.remove(&ask) {
+                self.recorder.note(connection, Event::RecallAnswered { ask, recalled_at: None, answer: error.code.clone() });
+            }
         }
         let Some(message) = message else { return };
         let is_final = !is_retryable(error);
@@ -201,6 +212,7 @@ impl Actor {
             feed: event.feed_id.map(|feed| feed.0),
             feed_seq: event.feed_seq.map(|seq| seq.0),
             data: event.data.as_ref().map_or("null", |data| data.get()).into(),
+            merged: event.merged,
             attempt: event.attempt,
         };
         self.recorder.note(connection, received);

@@ -2,11 +2,13 @@
 //! It keeps the protocol. What it may get wrong by chance (an ack that never leaves, a connection that is not closed), the protocol
 //! allows.
 //!
-//! [`state`] is what the client knows, [`listener`] handles frames, [`actions`] is what it does by itself, [`feeds`] the same with events.
+//! [`state`] is what the client knows, [`listener`] handles frames, [`actions`] is what it does by itself, [`feeds`] the same with events,
+//! [`recalls`] what it takes back and mutes.
 
 mod actions;
 mod feeds;
 mod listener;
+mod recalls;
 mod state;
 
 use std::sync::Arc;

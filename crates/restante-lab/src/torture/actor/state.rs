@@ -1,6 +1,6 @@
 //! The state of a client: sends without an answer, acks that are due, and how far its devices have got. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -65,6 +65,8 @@ pub struct ClientState {
     pub outbox: VecDeque<Outgoing>,
     /// Some confirmed messages, to be sent again.
     pub confirmed: VecDeque<Outgoing>,
+    /// The numbers of recalls without an answer, of all connections.
+    pub recalls: HashSet<u64>,
     /// The cursor of the receipts that are known.
     pub marks: Option<String>,
     /// The epoch that the inbox numbers belong to.
@@ -95,6 +97,7 @@ impl ClientState {
             devices: [format!("{client}-phone"), format!("{client}-tablet")],
             outbox: VecDeque::new(),
             confirmed: VecDeque::new(),
+            recalls: HashSet::new(),
             marks: None,
             epoch: String::new(),
             reached: HashMap::new(),

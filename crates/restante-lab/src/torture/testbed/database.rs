@@ -210,14 +210,31 @@ impl Database {
         done.context("restante_requeue").map(drop)
     }
 
+    /// One of the newest messages, with its sender.
+    pub async fn recallable(&self, rng: &mut Rng) -> anyhow::Result<Option<(Uuid, String)>> {
+        let mut database = self.connect().await?;
+        let newest = "select m.id, u.external_id from messages m join users u on u.id = m.sender_id
+                       where m.seq > 0 and m.recalled_at is null and m.chat_id not in (select chat_id from feeds)
+                       order by m.created_at desc, m.id limit 20";
+        let newest: Vec<(Uuid, String)> = rows(&mut database, newest).await?;
+        Ok(rng.one_of(&newest).cloned())
+    }
+
+    /// Recalls a message, as an application would.
+    pub async fn recall(&self, message: Uuid, sender: &str) -> anyhow::Result<()> {
+        let mut database = self.connect().await?;
+        let done = sqlx::query("select restante_recall($1, $2)").bind(message).bind(sender).execute(&mut database).await;
+        done.context("restante_recall").map(drop)
+    }
+
     /// Counts what waits, except for users that stay away: rows, and rows of events that a job has still to write. Rows that expire
-    /// within minutes count in any case.
+    /// within minutes count in any case, and so do recalls that have not come to all.
     pub async fn waiting(&self, away: &[String]) -> anyhow::Result<i64> {
         let mut database = self.connect().await?;
         let waiting =
             "select (select count(*) from message_status s join users u on u.id = s.user_id join messages m on m.id = s.message_id
                         where s.status = 'sent' and (u.external_id <> all ($1) or m.expires_at < clock_timestamp() + interval '5 minutes'))
-                     + (select count(*) from fan_out_recipients)";
+                     + (select count(*) from fan_out_recipients) + (select count(*) from recalls)";
         Ok(sqlx::query_scalar(waiting).bind(away).fetch_one(&mut database).await?)
     }
 

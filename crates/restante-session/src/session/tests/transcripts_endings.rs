@@ -74,7 +74,7 @@ fn a_read_does_not_settle_what_expired_in_the_buffer() {
 #[test]
 fn a_device_asks_whether_what_expires_was_read_elsewhere_or_ended() {
     let mut stage = narrow(true, vec![row(1).into(), expiring_row(2, 5).into(), row(3).into()]);
-    stage.on(Input::ReadUpTo(chat(1), ChatSeq(3)), ["check 2"]);
+    stage.on(Input::ReadUpTo(chat(1), ChatSeq(3)), ["check 1 2 3"]);
     stage.on(checked([(2, Ended(GapReason::Expired))]), ["emit gap 2-2"]);
     stage.on(ack([1]), ["settle #1: 1, mark 1=2, device 1 0 0", "emit 3"]);
 }
@@ -158,6 +158,16 @@ fn what_was_settled_elsewhere_comes_to_a_device_only_and_with_its_status() {
     stage.on(checked([(1, Waits), (2, Settled(Status::Delivered)), (3, Settled(Status::Read))]), []);
     assert_eq!(emitted_status(&mut stage, ack([1])), Some(Status::Delivered));
     assert_eq!(emitted_status(&mut stage, ack([2])), Some(Status::Read));
+}
+
+/// Broken by asking only of rows that wait: a device was shown what had been recalled, in the buffer and after a time-out.
+#[test]
+fn a_device_asks_of_what_was_settled_elsewhere_too_and_shows_none_of_it_that_was_recalled() {
+    let mut stage = narrow(true, rows(1..=3));
+    stage.on(Input::ReadUpTo(chat(1), ChatSeq(2)), []);
+    stage.on(ended(), ["check 1 2 3"]);
+    stage.on(checked([(1, Ended(GapReason::Recalled)), (2, Ended(GapReason::Recalled)), (3, Waits)]), ["emit gap 1-2 3"]);
+    assert_eq!(stage.session.in_flight(CHAT), 1);
 }
 
 #[test]
