@@ -1271,10 +1271,12 @@ begin
             cross join lateral (
               select x.seq, x.message_id, x.status, x.merged_after from message_status x
                where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
-            cross join lateral (select x.expires_at, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
+            cross join lateral (select x.expires_at, x.chat_id, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
             cross join lateral (
               select x.ctid as at from message_status x
-               where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
+               -- Events are not recalled.
+               where restante_ended_unwritten(o.status, exists (select from restante_departed(n.user_id, m.chat_id, m.seq)), null, m.expires_at, v_now) is null
+                 and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
                limit 1 for no key update skip locked) k) q;
   for n in 1 .. coalesce(cardinality(v_at), 0) loop
     v_afters[v_of[n]] := least(v_afters[v_of[n]], v_from[n]);
@@ -1288,7 +1290,7 @@ begin
   return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
 end $$;
 
-COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
+COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired, or was left, ends as that. It looks at the ten newest rows of a key.';
 
 CREATE FUNCTION restante_collapse_id(p_feed uuid, p_key text) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT
@@ -1475,6 +1477,36 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) IS 'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
+
+CREATE TABLE departures (
+    user_id bigint NOT NULL,
+    chat_id uuid NOT NULL,
+    after_seq bigint NOT NULL,
+    up_to_seq bigint NOT NULL
+);
+
+COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+
+COMMENT ON COLUMN departures.user_id IS 'The member that left.';
+
+COMMENT ON COLUMN departures.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN departures.after_seq IS 'What waited at or below this number of the chat has ended.';
+
+COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
+
+CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) RETURNS TABLE(has_left boolean)
+    LANGUAGE sql STABLE ROWS 1
+    BEGIN ATOMIC
+ SELECT true
+    FROM departures d
+   WHERE (( SELECT (EXISTS ( SELECT
+                    FROM departures e
+                   WHERE (e.user_id = restante_departed.p_user))) AS "exists") AND (d.user_id = restante_departed.p_user) AND (d.chat_id = restante_departed.p_chat) AND (d.after_seq < restante_departed.p_chat_seq) AND (d.up_to_seq >= restante_departed.p_chat_seq))
+  LIMIT 1;
+END;
+
+COMMENT ON FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) IS 'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
 
 CREATE FUNCTION restante_direct_chat(p_user bigint, p_other bigint) RETURNS uuid
     LANGUAGE plpgsql
@@ -1663,6 +1695,12 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
+
+CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS ended_reason
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END ELSE NULL::ended_reason END;
+
+COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone) IS 'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
 
 CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
@@ -2671,9 +2709,8 @@ begin
                                and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
                              order by s.seq limit 10000) r
                       left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
-                     where r.status <> 'sent'
-                        or not exists (select from departures d
-                                        where d.user_id = v_user and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq)
+                     -- What was recalled or has expired is counted until a job has written it, as above.
+                     where restante_ended_unwritten(r.status, exists (select from restante_departed(v_user, m.chat_id, m.seq)), null) is null
                      limit p_pending_max) x) w
          order by u.n
       ) q;
@@ -3409,8 +3446,9 @@ declare
   v_messages uuid[];
   v_numbers  bigint[];
   v_senders  bigint[];
+  v_left     boolean[];     -- … and by what it may have ended
+  v_recalls  timestamptz[];
   v_expiries timestamptz[];
-  v_gone     ended_reason[]; -- did its reader leave the chat while it waited, or its sender take it back?
   v_moved    integer[]; -- those of the rows that moved, …
   v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
@@ -3436,10 +3474,8 @@ begin
     select w.ord, r.*
       from wanted w
       cross join lateral (
-        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
-               case when exists (select from departures d
-                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) then 'left'::ended_reason
-                    when m.recalled_at is not null then 'recalled' end as gone
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at, m.recalled_at,
+               exists (select from restante_departed(w.user_id, w.chat, m.seq)) as has_left
           from (select x.id, x.seq, x.sender_id, x.expires_at, x.recalled_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
@@ -3452,11 +3488,11 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.gone, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_gone, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.lefts, a.recalls, a.expiries, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_left, v_recalls, v_expiries, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
-                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
-                 array_agg(r.gone) as gone from rows r) a,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.has_left) as lefts,
+                 array_agg(r.recalled_at) as recalls, array_agg(r.expires_at) as expiries from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
@@ -3469,10 +3505,9 @@ begin
          select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
                 case e.ended when 'left' then 'left' when 'recalled' then 'recalled' when 'expired' then 'its time had come' else s.reason end,
                 case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
-           from (select case when s.status <> 'sent' then null when u.gone is not null then u.gone
-                             when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.gone, x.n
-              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_gone) with ordinality x (ord, class, seq, expires_at, gone, n)
+           from (select restante_ended_unwritten(s.status, u.has_left, u.recalled_at, u.expires_at, clock_timestamp()) as ended) e)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.has_left, x.recalled_at, x.expires_at, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_left, v_recalls, v_expiries) with ordinality x (ord, class, seq, has_left, recalled_at, expires_at, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended
@@ -4567,23 +4602,6 @@ COMMENT ON CONSTRAINT a_chat_keeps_its_messages_for_days ON chats IS 'A hundred 
 COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'What the service accepts from clients.';
 
 COMMENT ON CONSTRAINT direct_chats_and_only_they_have_a_key ON chats IS 'Without its key the direct chat of two users would be made a second time.';
-
-CREATE TABLE departures (
-    user_id bigint NOT NULL,
-    chat_id uuid NOT NULL,
-    after_seq bigint NOT NULL,
-    up_to_seq bigint NOT NULL
-);
-
-COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
-
-COMMENT ON COLUMN departures.user_id IS 'The member that left.';
-
-COMMENT ON COLUMN departures.chat_id IS 'The chat.';
-
-COMMENT ON COLUMN departures.after_seq IS 'What waited at or below this number of the chat has ended.';
-
-COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
 
 CREATE TABLE device_cursors (
     user_id bigint NOT NULL,

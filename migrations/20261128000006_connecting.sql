@@ -207,9 +207,8 @@ begin
                                and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
                              order by s.seq limit 10000) r
                       left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
-                     where r.status <> 'sent'
-                        or not exists (select from departures d
-                                        where d.user_id = v_user and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq)
+                     -- What was recalled or has expired is counted until a job has written it, as above.
+                     where restante_ended_unwritten(r.status, exists (select from restante_departed(v_user, m.chat_id, m.seq)), null) is null
                      limit p_pending_max) x) w
          order by u.n
       ) q;
