@@ -28,6 +28,7 @@ mod lock_timeout;
 mod marks;
 mod marks_cursor;
 mod membership;
+mod merged;
 mod nodes;
 mod objects;
 mod pages;

@@ -39,7 +39,7 @@ const VALUES: &[(&str, &str)] = &[
     ("epoch", ""),
     ("event", "'{one}'"),
     ("event_rows", "'{one}', 10001"),
-    ("merged", "'{one}', {user}, 1000, 1000000"),
+    ("merged", "array['{one}', '{two}']::uuid[], {user}, 1000, 1000000, 4000000"),
     ("fan_out", "0, 'chat', 500, 1000"),
     ("fan_out_waiting", ""),
     ("feed", "{user}, '00000000-0000-0000-0000-000000000001'"),
