@@ -16,7 +16,7 @@ CREATE TYPE delivery_status AS ENUM (
     'expired'
 );
 
-COMMENT ON TYPE delivery_status IS 'What became of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
+COMMENT ON TYPE delivery_status IS 'The state of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
 
 CREATE TYPE ended_reason AS ENUM (
     'expired',
@@ -55,7 +55,7 @@ CREATE DOMAIN message_type_text AS text
 
 COMMENT ON DOMAIN message_type_text IS 'A word of 1 to 64 characters. A domain, since a check of the table would be parsed anew by each statement that stores messages.';
 
-COMMENT ON CONSTRAINT a_message_type_has_1_to_64_characters ON DOMAIN message_type_text IS 'What the service accepts from clients.';
+COMMENT ON CONSTRAINT a_message_type_has_1_to_64_characters ON DOMAIN message_type_text IS 'The service accepts no other from clients.';
 
 CREATE FUNCTION accept_outgoing() RETURNS trigger
     LANGUAGE plpgsql
@@ -94,7 +94,7 @@ CREATE FUNCTION delivery_trace(p_message uuid) RETURNS TABLE(recipient text, sta
    order by s.status, 1;
 $$;
 
-COMMENT ON FUNCTION delivery_trace(p_message uuid) IS 'What became of this message, for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
+COMMENT ON FUNCTION delivery_trace(p_message uuid) IS 'The state of this message for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
 
 CREATE FUNCTION follow_everyone() RETURNS trigger
     LANGUAGE plpgsql
@@ -355,7 +355,7 @@ begin
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
       select l.outcome, coalesce(l.class, 'chat') as class,
-             -- Only what is accepted gets a number, in the order received.
+             -- An item that is accepted gets a number, in the order received; no other does.
              case l.outcome when 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome = 'accepted' order by l.ord)
                             when 'duplicate' then l.first_seq end as seq,
              case l.outcome when 'accepted' then l.at end as at,
@@ -1491,7 +1491,7 @@ COMMENT ON COLUMN departures.user_id IS 'The member that left.';
 
 COMMENT ON COLUMN departures.chat_id IS 'The chat.';
 
-COMMENT ON COLUMN departures.after_seq IS 'What waited at or below this number of the chat has ended.';
+COMMENT ON COLUMN departures.after_seq IS 'Rows that waited have ended up to this number of the chat.';
 
 COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
 
@@ -1715,7 +1715,7 @@ CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always 
     AS $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  -- The messages of each that are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
   v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
@@ -2048,7 +2048,7 @@ begin
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
              where u.key is not null and coalesce(u.ends, 'superseded') = 'superseded' group by u.user_id, u.class, u.key) r;
   end if;
-  -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
+  -- The oldest ones end where more wait than may, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
     perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
   end loop;
@@ -2709,7 +2709,7 @@ begin
                                and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
                              order by s.seq limit 10000) r
                       left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
-                     -- What was recalled or has expired is counted until a job has written it, as above.
+                     -- A message that was recalled or has expired counts until a job has written it, as above.
                      where restante_ended_unwritten(r.status, exists (select from restante_departed(v_user, m.chat_id, m.seq)), null) is null
                      limit p_pending_max) x) w
          order by u.n
@@ -2728,7 +2728,7 @@ begin
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
 
-COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
+COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'The state that a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
 
 CREATE FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE
@@ -3185,7 +3185,7 @@ begin
       left join lateral (
         select s.seq, restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
-      -- Where events only ever ended, no row takes their gaps along.
+      -- No row takes the gaps along of an inbox in which events only ever ended.
       cross join lateral (
         select q.class <> 'chat' and count(*) > 100 as are_many
           from (select from inbox_gaps x
@@ -4518,7 +4518,7 @@ COMMENT ON COLUMN bus_keys.secret IS '32 random bytes. Keys for AES-256-GCM are 
 
 COMMENT ON COLUMN bus_keys.made_at IS 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
 
-COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'What the service expects.';
+COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'The service expects no other.';
 
 CREATE TABLE chat_heads (
     chat_id uuid NOT NULL,
@@ -4548,7 +4548,7 @@ CREATE TABLE chat_members (
 )
 WITH (fillfactor='90');
 
-COMMENT ON TABLE chat_members IS 'Who is, or was, in a chat. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
+COMMENT ON TABLE chat_members IS 'The members that a chat has, or had. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
 
 COMMENT ON COLUMN chat_members.chat_id IS 'The chat.';
 
@@ -4599,7 +4599,7 @@ COMMENT ON COLUMN chats.purged_at IS 'When the newest message that was removed h
 
 COMMENT ON CONSTRAINT a_chat_keeps_its_messages_for_days ON chats IS 'A hundred years at most, so that no clock runs over.';
 
-COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'What the service accepts from clients.';
+COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'The service accepts no longer one from clients.';
 
 COMMENT ON CONSTRAINT direct_chats_and_only_they_have_a_key ON chats IS 'Without its key the direct chat of two users would be made a second time.';
 
@@ -4646,7 +4646,7 @@ COMMENT ON COLUMN devices.last_seen_at IS 'Last connect or disconnect. A device 
 
 COMMENT ON COLUMN devices.node_id IS 'The node that it is connected to (nodes.node_id), since its last connect. Null: it is not connected. Counts only while that node lives.';
 
-COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'What the service accepts in ?device=.';
+COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'The service accepts no other in ?device=.';
 
 CREATE TABLE endings (
     message_id uuid NOT NULL,
@@ -4688,7 +4688,7 @@ COMMENT ON COLUMN endings.reason IS 'Why, in words.';
 
 COMMENT ON COLUMN endings.attempts IS 'Attempts that were counted against it.';
 
-COMMENT ON COLUMN endings.last_error IS 'What went wrong last before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
+COMMENT ON COLUMN endings.last_error IS 'The last error before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
 
 COMMENT ON COLUMN endings.discarded_at IS 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
 
@@ -4748,7 +4748,7 @@ COMMENT ON COLUMN fan_outs.muted IS 'How many of them get no row, since they hav
 
 COMMENT ON CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most ON fan_outs IS 'Each recipient is counted down once.';
 
-COMMENT ON CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more ON fan_outs IS 'Whether a recipient has muted the type is looked at when its row would be written.';
+COMMENT ON CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more ON fan_outs IS 'The preferences of a recipient are looked at when its row would be written.';
 
 CREATE TABLE feed_publishers (
     feed_id uuid NOT NULL,
@@ -4809,7 +4809,7 @@ COMMENT ON COLUMN followers.cursor_seq IS 'Events of the stream at or below this
 
 COMMENT ON COLUMN followers.followed_seq IS 'The stream''s last number when the user began to follow: it gets what came after that.';
 
-COMMENT ON CONSTRAINT a_follower_gets_what_came_after_it_followed ON followers IS 'What came before is not for it.';
+COMMENT ON CONSTRAINT a_follower_gets_what_came_after_it_followed ON followers IS 'An event from before is not for it.';
 
 CREATE TABLE inbox_gaps (
     user_id bigint NOT NULL,
@@ -5001,7 +5001,7 @@ COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit or
 
 COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
 
-COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
+COMMENT ON COLUMN messages.message_type IS 'The type that the client gave it: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
 
 COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
 
@@ -5019,7 +5019,7 @@ COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other
 
 COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
 
-COMMENT ON COLUMN messages.merge IS 'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
+COMMENT ON COLUMN messages.merge IS 'The rules for members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
 CREATE TABLE outgoing (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
@@ -5100,7 +5100,7 @@ COMMENT ON COLUMN outgoing_events.collapse_key IS 'The newest event of a key tak
 
 COMMENT ON COLUMN outgoing_events.excepted IS 'Users that do not get it.';
 
-COMMENT ON COLUMN outgoing_events.merge IS 'What is made of its data where it takes the place of others (messages.merge). Null: nothing.';
+COMMENT ON COLUMN outgoing_events.merge IS 'The rules for its data where it takes the place of others (messages.merge). Null: it is not merged.';
 
 COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_events IS 'The streams are locked for as long as the commit takes.';
 
@@ -5131,7 +5131,7 @@ CREATE TABLE presence_leases (
     node_id uuid NOT NULL
 );
 
-COMMENT ON TABLE presence_leases IS 'Who is online, and where: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
+COMMENT ON TABLE presence_leases IS 'The users that are online, and their nodes: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
 
 COMMENT ON COLUMN presence_leases.user_id IS 'The user.';
 
@@ -5347,7 +5347,7 @@ COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
 
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 
-COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'What is to be written for a user, in order.';
+COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'The job takes the rows of a user in this order.';
 
 COMMENT ON INDEX a_row_ends_once IS 'Found by message and recipient when it is put back.';
 
@@ -5355,15 +5355,15 @@ COMMENT ON INDEX a_stream_belongs_to_one_feed IS 'Finds the feed of an event.';
 
 COMMENT ON INDEX a_transaction_asks_for_a_message_once IS 'A repeated request of a transaction is one. Requests of other transactions are in nobody''s way.';
 
-COMMENT ON INDEX a_transaction_asks_in_order IS 'What a commit takes: its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
+COMMENT ON INDEX a_transaction_asks_in_order IS 'A commit takes its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
 
 COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of a transaction is one.';
 
-COMMENT ON INDEX a_transaction_publishes_in_order IS 'What a commit takes: its own requests, in order.';
+COMMENT ON INDEX a_transaction_publishes_in_order IS 'A commit takes its own requests, in order.';
 
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
 
-COMMENT ON INDEX a_user_has_preferences_once IS 'What has this user muted?';
+COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
 
 COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
 
@@ -5399,7 +5399,7 @@ COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; 
 
 CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
-COMMENT ON INDEX endings_by_sender IS 'What a sender has to be told after it was away, in turn.';
+COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
 
 CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHERE (class = 'event'::inbox_class);
 
@@ -5475,7 +5475,7 @@ COMMENT ON TRIGGER what_a_chat_has_lost_only_grows ON chats IS 'A message that w
 
 CREATE TRIGGER what_is_purged_was_settled AFTER UPDATE OF purged_seq ON inboxes FOR EACH ROW WHEN (((new.purged_seq < old.purged_seq) OR (new.purged_seq > new.settled_seq))) EXECUTE FUNCTION refuse_to_go_back('purged_seq of an inbox only grows, and stays at or below settled_seq');
 
-COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'What waits is never removed.';
+COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'A row that waits is never removed.';
 
 CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inboxes FOR EACH ROW WHEN (((new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
 

@@ -24,7 +24,7 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  -- The messages of each that are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
   v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];

@@ -16,7 +16,7 @@ comment on column message_status.merged_after is
 
 alter table messages add column merge jsonb;
 comment on column messages.merge is
-  'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
+  'The rules for members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
 create index rows_by_collapse_id on message_status (user_id, class, collapse_id, seq) where collapse_id is not null;
 comment on index rows_by_collapse_id is 'The newest rows of a collapse key in an inbox. Costs nothing for rows without a key.';
