@@ -62,7 +62,7 @@ fn statements(log: &Log) -> usize {
     of_sqlx.filter(|line| line.fields.contains("-- merged: ")).count()
 }
 
-/// Broken by asking for each row by itself.
+/// A page of one row shows what each row by itself would ask.
 #[tokio::test]
 async fn fifty_rows_that_stand_for_others_are_read_by_one_statement_more() {
     let log = Log::of_this_thread();
@@ -135,7 +135,6 @@ fn drawn(random: &mut Rng, n: usize, bob: UserId, feeds: [FeedId; 2]) -> EventRe
     if random.usize(0..10) > 0 { event } else { EventRequest { merge: None, ..event } }
 }
 
-/// Broken by giving up all where one cannot be read.
 #[tokio::test]
 async fn a_row_whose_events_cannot_be_read_costs_itself_only() {
     let world = World::new().await;
