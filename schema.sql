@@ -16,7 +16,7 @@ CREATE TYPE delivery_status AS ENUM (
     'expired'
 );
 
-COMMENT ON TYPE delivery_status IS 'What became of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
+COMMENT ON TYPE delivery_status IS 'The state of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
 
 CREATE TYPE ended_reason AS ENUM (
     'expired',
@@ -55,7 +55,7 @@ CREATE DOMAIN message_type_text AS text
 
 COMMENT ON DOMAIN message_type_text IS 'A word of 1 to 64 characters. A domain, since a check of the table would be parsed anew by each statement that stores messages.';
 
-COMMENT ON CONSTRAINT a_message_type_has_1_to_64_characters ON DOMAIN message_type_text IS 'What the service accepts from clients.';
+COMMENT ON CONSTRAINT a_message_type_has_1_to_64_characters ON DOMAIN message_type_text IS 'The service accepts no other from clients.';
 
 CREATE FUNCTION accept_outgoing() RETURNS trigger
     LANGUAGE plpgsql
@@ -94,7 +94,7 @@ CREATE FUNCTION delivery_trace(p_message uuid) RETURNS TABLE(recipient text, sta
    order by s.status, 1;
 $$;
 
-COMMENT ON FUNCTION delivery_trace(p_message uuid) IS 'What became of this message, for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
+COMMENT ON FUNCTION delivery_trace(p_message uuid) IS 'The state of this message for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
 
 CREATE FUNCTION follow_everyone() RETURNS trigger
     LANGUAGE plpgsql
@@ -355,7 +355,7 @@ begin
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
       select l.outcome, coalesce(l.class, 'chat') as class,
-             -- Only what is accepted gets a number, in the order received.
+             -- An item that is accepted gets a number, in the order received; no other does.
              case l.outcome when 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome = 'accepted' order by l.ord)
                             when 'duplicate' then l.first_seq end as seq,
              case l.outcome when 'accepted' then l.at end as at,
@@ -1271,10 +1271,12 @@ begin
             cross join lateral (
               select x.seq, x.message_id, x.status, x.merged_after from message_status x
                where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
-            cross join lateral (select x.expires_at, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
+            cross join lateral (select x.expires_at, x.chat_id, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
             cross join lateral (
               select x.ctid as at from message_status x
-               where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
+               -- Events are not recalled.
+               where restante_ended_unwritten(o.status, exists (select from restante_departed(n.user_id, m.chat_id, m.seq)), null, m.expires_at, v_now) is null
+                 and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
                limit 1 for no key update skip locked) k) q;
   for n in 1 .. coalesce(cardinality(v_at), 0) loop
     v_afters[v_of[n]] := least(v_afters[v_of[n]], v_from[n]);
@@ -1288,7 +1290,7 @@ begin
   return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
 end $$;
 
-COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
+COMMENT ON FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) IS 'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired, or was left, ends as that. It looks at the ten newest rows of a key.';
 
 CREATE FUNCTION restante_collapse_id(p_feed uuid, p_key text) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT
@@ -1475,6 +1477,36 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) IS 'These users left this node so many milliseconds ago. Notes when, and returns those who are online nowhere now.';
+
+CREATE TABLE departures (
+    user_id bigint NOT NULL,
+    chat_id uuid NOT NULL,
+    after_seq bigint NOT NULL,
+    up_to_seq bigint NOT NULL
+);
+
+COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+
+COMMENT ON COLUMN departures.user_id IS 'The member that left.';
+
+COMMENT ON COLUMN departures.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN departures.after_seq IS 'Rows that waited have ended up to this number of the chat.';
+
+COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
+
+CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) RETURNS TABLE(has_left boolean)
+    LANGUAGE sql STABLE ROWS 1
+    BEGIN ATOMIC
+ SELECT true
+    FROM departures d
+   WHERE (( SELECT (EXISTS ( SELECT
+                    FROM departures e
+                   WHERE (e.user_id = restante_departed.p_user))) AS "exists") AND (d.user_id = restante_departed.p_user) AND (d.chat_id = restante_departed.p_chat) AND (d.after_seq < restante_departed.p_chat_seq) AND (d.up_to_seq >= restante_departed.p_chat_seq))
+  LIMIT 1;
+END;
+
+COMMENT ON FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) IS 'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
 
 CREATE FUNCTION restante_direct_chat(p_user bigint, p_other bigint) RETURNS uuid
     LANGUAGE plpgsql
@@ -1664,6 +1696,12 @@ end $$;
 
 COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
 
+CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS ended_reason
+    LANGUAGE sql IMMUTABLE
+    RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END ELSE NULL::ended_reason END;
+
+COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone) IS 'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+
 CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1677,7 +1715,7 @@ CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always 
     AS $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  -- The messages of each that are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
   v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
@@ -2010,7 +2048,7 @@ begin
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
              where u.key is not null and coalesce(u.ends, 'superseded') = 'superseded' group by u.user_id, u.class, u.key) r;
   end if;
-  -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
+  -- The oldest ones end where more wait than may, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
     perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
   end loop;
@@ -2671,9 +2709,8 @@ begin
                                and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
                              order by s.seq limit 10000) r
                       left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
-                     where r.status <> 'sent'
-                        or not exists (select from departures d
-                                        where d.user_id = v_user and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq)
+                     -- A message that was recalled or has expired counts until a job has written it, as above.
+                     where restante_ended_unwritten(r.status, exists (select from restante_departed(v_user, m.chat_id, m.seq)), null) is null
                      limit p_pending_max) x) w
          order by u.n
       ) q;
@@ -2691,7 +2728,7 @@ begin
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
 
-COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
+COMMENT ON FUNCTION restante_open(p_external_id text, p_name text, p_picture text, p_device text, p_since bigint[], p_pending_max integer, p_classes inbox_class[], p_node uuid, p_devices_max integer) IS 'The state that a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
 
 CREATE FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE
@@ -3148,7 +3185,7 @@ begin
       left join lateral (
         select s.seq, restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
-      -- Where events only ever ended, no row takes their gaps along.
+      -- No row takes the gaps along of an inbox in which events only ever ended.
       cross join lateral (
         select q.class <> 'chat' and count(*) > 100 as are_many
           from (select from inbox_gaps x
@@ -3449,8 +3486,9 @@ declare
   v_messages uuid[];
   v_numbers  bigint[];
   v_senders  bigint[];
+  v_left     boolean[];     -- … and by what it may have ended
+  v_recalls  timestamptz[];
   v_expiries timestamptz[];
-  v_gone     ended_reason[]; -- did its reader leave the chat while it waited, or its sender take it back?
   v_moved    integer[]; -- those of the rows that moved, …
   v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
@@ -3476,10 +3514,8 @@ begin
     select w.ord, r.*
       from wanted w
       cross join lateral (
-        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
-               case when exists (select from departures d
-                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) then 'left'::ended_reason
-                    when m.recalled_at is not null then 'recalled' end as gone
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at, m.recalled_at,
+               exists (select from restante_departed(w.user_id, w.chat, m.seq)) as has_left
           from (select x.id, x.seq, x.sender_id, x.expires_at, x.recalled_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
@@ -3492,11 +3528,11 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.gone, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_gone, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.lefts, a.recalls, a.expiries, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_left, v_recalls, v_expiries, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
-                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
-                 array_agg(r.gone) as gone from rows r) a,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.has_left) as lefts,
+                 array_agg(r.recalled_at) as recalls, array_agg(r.expires_at) as expiries from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
@@ -3509,10 +3545,9 @@ begin
          select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
                 case e.ended when 'left' then 'left' when 'recalled' then 'recalled' when 'expired' then 'its time had come' else s.reason end,
                 case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
-           from (select case when s.status <> 'sent' then null when u.gone is not null then u.gone
-                             when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.gone, x.n
-              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_gone) with ordinality x (ord, class, seq, expires_at, gone, n)
+           from (select restante_ended_unwritten(s.status, u.has_left, u.recalled_at, u.expires_at, clock_timestamp()) as ended) e)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.has_left, x.recalled_at, x.expires_at, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_left, v_recalls, v_expiries) with ordinality x (ord, class, seq, has_left, recalled_at, expires_at, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended
@@ -4521,7 +4556,7 @@ COMMENT ON COLUMN bus_keys.secret IS '32 random bytes. Keys for AES-256-GCM are 
 
 COMMENT ON COLUMN bus_keys.made_at IS 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
 
-COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'What the service expects.';
+COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'The service expects no other.';
 
 CREATE TABLE chat_heads (
     chat_id uuid NOT NULL,
@@ -4551,7 +4586,7 @@ CREATE TABLE chat_members (
 )
 WITH (fillfactor='90');
 
-COMMENT ON TABLE chat_members IS 'Who is, or was, in a chat. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
+COMMENT ON TABLE chat_members IS 'The members that a chat has, or had. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
 
 COMMENT ON COLUMN chat_members.chat_id IS 'The chat.';
 
@@ -4602,26 +4637,9 @@ COMMENT ON COLUMN chats.purged_at IS 'When the newest message that was removed h
 
 COMMENT ON CONSTRAINT a_chat_keeps_its_messages_for_days ON chats IS 'A hundred years at most, so that no clock runs over.';
 
-COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'What the service accepts from clients.';
+COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'The service accepts no longer one from clients.';
 
 COMMENT ON CONSTRAINT direct_chats_and_only_they_have_a_key ON chats IS 'Without its key the direct chat of two users would be made a second time.';
-
-CREATE TABLE departures (
-    user_id bigint NOT NULL,
-    chat_id uuid NOT NULL,
-    after_seq bigint NOT NULL,
-    up_to_seq bigint NOT NULL
-);
-
-COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
-
-COMMENT ON COLUMN departures.user_id IS 'The member that left.';
-
-COMMENT ON COLUMN departures.chat_id IS 'The chat.';
-
-COMMENT ON COLUMN departures.after_seq IS 'What waited at or below this number of the chat has ended.';
-
-COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
 
 CREATE TABLE device_cursors (
     user_id bigint NOT NULL,
@@ -4666,7 +4684,7 @@ COMMENT ON COLUMN devices.last_seen_at IS 'Last connect or disconnect. A device 
 
 COMMENT ON COLUMN devices.node_id IS 'The node that it is connected to (nodes.node_id), since its last connect. Null: it is not connected. Counts only while that node lives.';
 
-COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'What the service accepts in ?device=.';
+COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'The service accepts no other in ?device=.';
 
 CREATE TABLE endings (
     message_id uuid NOT NULL,
@@ -4708,7 +4726,7 @@ COMMENT ON COLUMN endings.reason IS 'Why, in words.';
 
 COMMENT ON COLUMN endings.attempts IS 'Attempts that were counted against it.';
 
-COMMENT ON COLUMN endings.last_error IS 'What went wrong last before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
+COMMENT ON COLUMN endings.last_error IS 'The last error before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
 
 COMMENT ON COLUMN endings.discarded_at IS 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
 
@@ -4768,7 +4786,7 @@ COMMENT ON COLUMN fan_outs.muted IS 'How many of them get no row, since they hav
 
 COMMENT ON CONSTRAINT a_fan_out_has_as_much_left_as_it_has_at_most ON fan_outs IS 'Each recipient is counted down once.';
 
-COMMENT ON CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more ON fan_outs IS 'Whether a recipient has muted the type is looked at when its row would be written.';
+COMMENT ON CONSTRAINT a_fan_out_has_muted_at_most_those_that_wait_no_more ON fan_outs IS 'The preferences of a recipient are looked at when its row would be written.';
 
 CREATE TABLE feed_publishers (
     feed_id uuid NOT NULL,
@@ -4829,7 +4847,7 @@ COMMENT ON COLUMN followers.cursor_seq IS 'Events of the stream at or below this
 
 COMMENT ON COLUMN followers.followed_seq IS 'The stream''s last number when the user began to follow: it gets what came after that.';
 
-COMMENT ON CONSTRAINT a_follower_gets_what_came_after_it_followed ON followers IS 'What came before is not for it.';
+COMMENT ON CONSTRAINT a_follower_gets_what_came_after_it_followed ON followers IS 'An event from before is not for it.';
 
 CREATE TABLE inbox_gaps (
     user_id bigint NOT NULL,
@@ -5021,7 +5039,7 @@ COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit or
 
 COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
 
-COMMENT ON COLUMN messages.message_type IS 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
+COMMENT ON COLUMN messages.message_type IS 'The type that the client gave it: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
 
 COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
 
@@ -5039,7 +5057,7 @@ COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other
 
 COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
 
-COMMENT ON COLUMN messages.merge IS 'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
+COMMENT ON COLUMN messages.merge IS 'The rules for members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
 CREATE TABLE outgoing (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
@@ -5120,7 +5138,7 @@ COMMENT ON COLUMN outgoing_events.collapse_key IS 'The newest event of a key tak
 
 COMMENT ON COLUMN outgoing_events.excepted IS 'Users that do not get it.';
 
-COMMENT ON COLUMN outgoing_events.merge IS 'What is made of its data where it takes the place of others (messages.merge). Null: nothing.';
+COMMENT ON COLUMN outgoing_events.merge IS 'The rules for its data where it takes the place of others (messages.merge). Null: it is not merged.';
 
 COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_events IS 'The streams are locked for as long as the commit takes.';
 
@@ -5151,7 +5169,7 @@ CREATE TABLE presence_leases (
     node_id uuid NOT NULL
 );
 
-COMMENT ON TABLE presence_leases IS 'Who is online, and where: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
+COMMENT ON TABLE presence_leases IS 'The users that are online, and their nodes: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
 
 COMMENT ON COLUMN presence_leases.user_id IS 'The user.';
 
@@ -5367,7 +5385,7 @@ COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
 
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 
-COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'What is to be written for a user, in order.';
+COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'The job takes the rows of a user in this order.';
 
 COMMENT ON INDEX a_row_ends_once IS 'Found by message and recipient when it is put back.';
 
@@ -5375,15 +5393,15 @@ COMMENT ON INDEX a_stream_belongs_to_one_feed IS 'Finds the feed of an event.';
 
 COMMENT ON INDEX a_transaction_asks_for_a_message_once IS 'A repeated request of a transaction is one. Requests of other transactions are in nobody''s way.';
 
-COMMENT ON INDEX a_transaction_asks_in_order IS 'What a commit takes: its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
+COMMENT ON INDEX a_transaction_asks_in_order IS 'A commit takes its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
 
 COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of a transaction is one.';
 
-COMMENT ON INDEX a_transaction_publishes_in_order IS 'What a commit takes: its own requests, in order.';
+COMMENT ON INDEX a_transaction_publishes_in_order IS 'A commit takes its own requests, in order.';
 
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
 
-COMMENT ON INDEX a_user_has_preferences_once IS 'What has this user muted?';
+COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
 
 COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
 
@@ -5419,7 +5437,7 @@ COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; 
 
 CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
-COMMENT ON INDEX endings_by_sender IS 'What a sender has to be told after it was away, in turn.';
+COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
 
 CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHERE (class = 'event'::inbox_class);
 
@@ -5495,7 +5513,7 @@ COMMENT ON TRIGGER what_a_chat_has_lost_only_grows ON chats IS 'A message that w
 
 CREATE TRIGGER what_is_purged_was_settled AFTER UPDATE OF purged_seq ON inboxes FOR EACH ROW WHEN (((new.purged_seq < old.purged_seq) OR (new.purged_seq > new.settled_seq))) EXECUTE FUNCTION refuse_to_go_back('purged_seq of an inbox only grows, and stays at or below settled_seq');
 
-COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'What waits is never removed.';
+COMMENT ON TRIGGER what_is_purged_was_settled ON inboxes IS 'A row that waits is never removed.';
 
 CREATE TRIGGER what_is_settled_was_numbered AFTER UPDATE OF settled_seq ON inboxes FOR EACH ROW WHEN (((new.settled_seq < old.settled_seq) OR (new.settled_seq > new.last_seq))) EXECUTE FUNCTION refuse_to_go_back('settled_seq of an inbox only grows, and stays at or below last_seq');
 

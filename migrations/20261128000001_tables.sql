@@ -79,7 +79,7 @@ comment on column chats.created_at is 'When it was made.';
 comment on column chats.recount_xid is
   'Transaction of the last change of members before or after which the chat had more than 50: its senders are told counts anew, or members by name again (restante_note_recount). Null: it never had.';
 comment on constraint direct_chats_and_only_they_have_a_key on chats is 'Without its key the direct chat of two users would be made a second time.';
-comment on constraint a_title_has_at_most_256_characters on chats is 'What the service accepts from clients.';
+comment on constraint a_title_has_at_most_256_characters on chats is 'The service accepts no longer one from clients.';
 comment on index chats_are_known_by_their_id is 'Reads one chat.';
 comment on index two_users_share_one_direct_chat is 'Finds the direct chat of two users; lets only one be made.';
 
@@ -110,7 +110,7 @@ create table chat_members (
   constraint nobody_leaves_before_joining check (left_seq >= joined_seq)
 ) with (fillfactor = 90);
 comment on table chat_members is
-  'Who is, or was, in a chat. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
+  'The members that a chat has, or had. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
 comment on column chat_members.chat_id is 'The chat.';
 comment on column chat_members.user_id is 'The member.';
 comment on column chat_members.role is 'admin may add and remove members.';
@@ -167,7 +167,7 @@ comment on index a_member_is_behind_once is 'The job takes the first.';
 
 create type delivery_status as enum ('sent', 'delivered', 'read', 'failed', 'expired');
 comment on type delivery_status is
-  'What became of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
+  'The state of a message for one recipient: sent (stored, waits) -> delivered (acked) -> read; failed and expired end it otherwise. Order matters: a status only moves to the right.';
 
 create type ended_reason as enum (
   'expired', 'capped', 'superseded', 'muted', 'left', 'recalled', 'blocked', 'failed', 'discarded', 'requeued', 'unreadable', 'purged');
@@ -176,7 +176,7 @@ comment on type ended_reason is
 
 create domain message_type_text as text
   constraint a_message_type_has_1_to_64_characters check (char_length(value) between 1 and 64);
-comment on constraint a_message_type_has_1_to_64_characters on domain message_type_text is 'What the service accepts from clients.';
+comment on constraint a_message_type_has_1_to_64_characters on domain message_type_text is 'The service accepts no other from clients.';
 comment on domain message_type_text is 'A word of 1 to 64 characters. A domain, since a check of the table would be parsed anew by each statement that stores messages.';
 
 create table messages (
@@ -201,7 +201,7 @@ comment on column messages.id is 'Chosen by the client before it sends, or by th
 comment on column messages.chat_id is 'The chat (chats.id).';
 comment on column messages.seq is 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
 comment on column messages.sender_id is 'The sender (users.id). It has no row in message_status.';
-comment on column messages.message_type is 'What the client says it is: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
+comment on column messages.message_type is 'The type that the client gave it: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
 comment on column messages.content is 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
 comment on column messages.metadata is 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
 comment on column messages.sealed is 'Content and metadata as ciphertext; null: they are plain.';
@@ -272,7 +272,7 @@ comment on table departures is
   'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
 comment on column departures.user_id is 'The member that left.';
 comment on column departures.chat_id is 'The chat.';
-comment on column departures.after_seq is 'What waited at or below this number of the chat has ended.';
+comment on column departures.after_seq is 'Rows that waited have ended up to this number of the chat.';
 comment on column departures.up_to_seq is 'The last number of the chat that it could have got.';
 comment on constraint departures_are_of_a_user on departures is 'Delete them before the user.';
 comment on index a_departure_is_noted_once is 'Read beside each page of an inbox: does anything there wait for somebody who has left?';
@@ -297,7 +297,7 @@ comment on column devices.session_no is 'Counted up at every connect; of two con
 comment on column devices.last_seen_at is 'Last connect or disconnect. A device that is not connected is removed 90 days after it (restante_purge_devices).';
 comment on column devices.node_id is 'The node that it is connected to (nodes.node_id), since its last connect. Null: it is not connected. Counts only while that node lives.';
 comment on constraint devices_belong_to_a_user on devices is 'Delete a user''s devices before the user.';
-comment on constraint a_device_id_has_1_to_64_characters on devices is 'What the service accepts in ?device=.';
+comment on constraint a_device_id_has_1_to_64_characters on devices is 'The service accepts no other in ?device=.';
 comment on index a_user_names_a_device_once is 'Opens a device; counts its session up.';
 
 create table device_cursors (
@@ -362,7 +362,7 @@ comment on column endings.status is 'failed or expired; sent once it was put bac
 comment on column endings.ended is 'Why, of the closed list.';
 comment on column endings.reason is 'Why, in words.';
 comment on column endings.attempts is 'Attempts that were counted against it.';
-comment on column endings.last_error is 'What went wrong last before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
+comment on column endings.last_error is 'The last error before it ended: the client''s words, or ack timeout. Null: nothing ever did.';
 comment on column endings.discarded_at is 'When an operator gave it up for good: it is no dead letter any more. Null: it is one, if it has failed.';
 comment on column endings.ended_at is 'When it ended, or was put back.';
 comment on column endings.ended_xid is 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
@@ -371,7 +371,7 @@ comment on constraint endings_failed_expired_or_were_put_back on endings is
 comment on index a_row_ends_once is 'Found by message and recipient when it is put back.';
 
 create index endings_by_sender on endings (sender_id, ended_xid, message_id, user_id) where class = 'chat';
-comment on index endings_by_sender is 'What a sender has to be told after it was away, in turn.';
+comment on index endings_by_sender is 'A sender that was away is told of them in this order.';
 create index dead_letters_by_time on endings (ended_at, message_id, user_id) where status = 'failed' and discarded_at is null;
 comment on index dead_letters_by_time is 'The list of dead letters, a page at a time.';
 create index dead_letters_by_sender on endings (sender_id, ended_at, message_id, user_id) where status = 'failed' and discarded_at is null;
@@ -408,7 +408,7 @@ comment on column outgoing.metadata is 'The client''s own JSON.';
 comment on column outgoing.expires_at is 'From then on it is no longer delivered.';
 comment on constraint a_transaction_sends_at_most_1000_messages on outgoing is 'The chats are locked for as long as the commit takes.';
 comment on index a_transaction_asks_for_a_message_once is 'A repeated request of a transaction is one. Requests of other transactions are in nobody''s way.';
-comment on index a_transaction_asks_in_order is 'What a commit takes: its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
+comment on index a_transaction_asks_in_order is 'A commit takes its own requests, in order, whatever others have not committed yet and whatever earlier ones left behind for vacuum.';
 
 -- The nodes that live, and which users each says to be online. Only the database's clock counts: nodes' own may differ.
 
@@ -448,7 +448,7 @@ comment on table bus_keys is
 comment on column bus_keys.key_number is 'Later keys have higher numbers.';
 comment on column bus_keys.secret is '32 random bytes. Keys for AES-256-GCM are derived from it, one for each node and boot.';
 comment on column bus_keys.made_at is 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
-comment on constraint a_bus_key_has_32_bytes on bus_keys is 'What the service expects.';
+comment on constraint a_bus_key_has_32_bytes on bus_keys is 'The service expects no other.';
 comment on index a_bus_key_is_known_by_its_number is 'The newest keys.';
 
 create table presence_leases (
@@ -459,7 +459,7 @@ create table presence_leases (
   constraint leases_belong_to_a_node foreign key (node_id) references nodes (node_id)
 );
 comment on table presence_leases is
-  'Who is online, and where: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
+  'The users that are online, and their nodes: a row counts while its node does (nodes.gone_at), so that a heartbeat renews all of a node''s with one row. Written in batches, a moment after the fact. A hint: no message depends on it.';
 comment on column presence_leases.user_id is 'The user.';
 comment on column presence_leases.node_id is 'A node it is connected to.';
 comment on constraint a_node_has_one_lease_of_a_user on presence_leases is 'However many connections it has there.';

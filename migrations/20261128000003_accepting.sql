@@ -32,7 +32,7 @@ create function restante_accept(
   out places      integer[],     -- the item, from 1
   out recipients  bigint[],
   out inbox_seqs  bigint[],      -- the number in the recipient's inbox
-  -- When all of it was accepted:
+  -- The time for all of it:
   out accepted_at timestamptz
 )
 language plpgsql
@@ -160,7 +160,7 @@ begin
     into outcomes, seqs, classes, first_chats, first_times, v_chat_at, v_accepted
     from (
       select l.outcome, coalesce(l.class, 'chat') as class,
-             -- Only what is accepted gets a number, in the order received.
+             -- An item that is accepted gets a number, in the order received; no other does.
              case l.outcome when 'accepted' then l.last_seq + row_number() over (partition by l.at, l.outcome = 'accepted' order by l.ord)
                             when 'duplicate' then l.first_seq end as seq,
              case l.outcome when 'accepted' then l.at end as at,

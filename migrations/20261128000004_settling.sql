@@ -24,7 +24,7 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  -- So many messages of each are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
+  -- The messages of each that are read: 5,000 of all together, which take some 20 ms from memory. Others wait for the locks meanwhile.
   v_each  integer := greatest(5000 / greatest(cardinality(p_users), 1), 1);
   v_chats uuid[];
   v_users bigint[];
@@ -226,8 +226,9 @@ declare
   v_messages uuid[];
   v_numbers  bigint[];
   v_senders  bigint[];
+  v_left     boolean[];     -- … and by what it may have ended
+  v_recalls  timestamptz[];
   v_expiries timestamptz[];
-  v_gone     ended_reason[]; -- did its reader leave the chat while it waited, or its sender take it back?
   v_moved    integer[]; -- those of the rows that moved, …
   v_ended    text[];    -- … and why they ended; null: they became read
   v_of       integer[]; -- per request of a member: its place, …
@@ -253,10 +254,8 @@ begin
     select w.ord, r.*
       from wanted w
       cross join lateral (
-        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at,
-               case when exists (select from departures d
-                        where d.user_id = w.user_id and d.chat_id = w.chat and d.up_to_seq >= m.seq and d.after_seq < m.seq) then 'left'::ended_reason
-                    when m.recalled_at is not null then 'recalled' end as gone
+        select s.class, s.seq, m.id, m.seq as chat_seq, m.sender_id, m.expires_at, m.recalled_at,
+               exists (select from restante_departed(w.user_id, w.chat, m.seq)) as has_left
           from (select x.id, x.seq, x.sender_id, x.expires_at, x.recalled_at from messages x
                  where x.chat_id = w.chat and x.seq > w.read_seq and x.seq <= w.far order by x.seq limit v_far) m
           cross join lateral (
@@ -269,11 +268,11 @@ begin
     select w.ord, case when f.rows >= v_each then f.last else greatest(w.far, w.read_seq) end as done, w.up_to, w.read_seq
       from wanted w left join lateral (select x.rows, x.last from found x where x.ord = w.ord) f on true
   )
-  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.expiries, a.gone, b.ords, b.ends, b.more, b.advanced
-    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_expiries, v_gone, v_of, v_ends, v_more, v_advanced
+  select a.ords, a.classes, a.seqs, a.messages, a.numbers, a.senders, a.lefts, a.recalls, a.expiries, b.ords, b.ends, b.more, b.advanced
+    into v_ords, v_classes, v_seqs, v_messages, v_numbers, v_senders, v_left, v_recalls, v_expiries, v_of, v_ends, v_more, v_advanced
     from (select array_agg(r.ord) as ords, array_agg(r.class) as classes, array_agg(r.seq) as seqs, array_agg(r.id) as messages,
-                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.expires_at) as expiries,
-                 array_agg(r.gone) as gone from rows r) a,
+                 array_agg(r.chat_seq) as numbers, array_agg(r.sender_id) as senders, array_agg(r.has_left) as lefts,
+                 array_agg(r.recalled_at) as recalls, array_agg(r.expires_at) as expiries from rows r) a,
          (select array_agg(e.ord order by e.ord) as ords, array_agg(least(e.done, e.up_to) order by e.ord) as ends,
                  array_agg(least(e.done, e.up_to) < e.up_to order by e.ord) as more,
                  array_agg(least(e.done, e.up_to) > e.read_seq order by e.ord) as advanced from ends e) b;
@@ -286,10 +285,9 @@ begin
          select case when e.ended is null then 'read'::delivery_status else 'expired' end, e.ended,
                 case e.ended when 'left' then 'left' when 'recalled' then 'recalled' when 'expired' then 'its time had come' else s.reason end,
                 case when e.ended is null then v_now end, case when e.ended is null then coalesce(s.delivered_at, v_now) end
-           from (select case when s.status <> 'sent' then null when u.gone is not null then u.gone
-                             when u.expires_at <= clock_timestamp() then 'expired' end as ended) e)
-      from (select p_users[x.ord] as user_id, x.class, x.seq, x.expires_at, x.gone, x.n
-              from unnest(v_ords, v_classes, v_seqs, v_expiries, v_gone) with ordinality x (ord, class, seq, expires_at, gone, n)
+           from (select restante_ended_unwritten(s.status, u.has_left, u.recalled_at, u.expires_at, clock_timestamp()) as ended) e)
+      from (select p_users[x.ord] as user_id, x.class, x.seq, x.has_left, x.recalled_at, x.expires_at, x.n
+              from unnest(v_ords, v_classes, v_seqs, v_left, v_recalls, v_expiries) with ordinality x (ord, class, seq, has_left, recalled_at, expires_at, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended

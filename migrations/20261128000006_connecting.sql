@@ -207,9 +207,8 @@ begin
                                and (s.status = 'sent' or v_cursor is not null and s.status in ('delivered', 'read'))
                              order by s.seq limit 10000) r
                       left join lateral (select m.chat_id, m.seq from messages m where m.id = r.message_id limit 1) m on true
-                     where r.status <> 'sent'
-                        or not exists (select from departures d
-                                        where d.user_id = v_user and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq)
+                     -- A message that was recalled or has expired counts until a job has written it, as above.
+                     where restante_ended_unwritten(r.status, exists (select from restante_departed(v_user, m.chat_id, m.seq)), null) is null
                      limit p_pending_max) x) w
          order by u.n
       ) q;
@@ -227,7 +226,7 @@ begin
       from unnest(p_classes, v_last, v_settled, v_acked, v_pending) u (class, last_seq, settled_seq, acked_seq, pending);
 end $$;
 comment on function restante_open(text, text, text, text, bigint[], integer, inbox_class[], uuid, integer) is
-  'What a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
+  'The state that a connection begins with. Nothing at all: the user has p_devices_max devices, all connected, and this one is new. The user is made on first sight (is_first: it was named by others before, and comes for the first time); a name or picture that the token brings is kept where it is news. Per class that is asked for: the inbox''s counters, where a device''s cursor stands, how many rows the connection is to get, counted up to p_pending_max and over 50,000 numbers (those that wait; with a device, or a p_since of any class that was given once, every row behind the cursor; and in any case the events of followed feeds that are still to become rows; p_since is per class, in the order of p_classes, null where nothing is known); for a device its new session_no; it is noted as connected to p_node.';
 
 create function restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer)
 returns table (

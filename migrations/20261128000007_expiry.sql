@@ -1,5 +1,30 @@
--- Expiry: the sweep for messages whose time has come.
+-- Expiry: the sweep for messages whose time has come, and the rule for all rows that have ended although no job has written it yet.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+-- Both are part of the plan of a statement that calls them, so they have no settings of their own. Their names are bound here.
+create function restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) returns table (has_left boolean)
+language sql stable rows 1
+begin atomic
+  select true
+    from departures d
+   -- Nearly no user has any: one look tells it for a whole page.
+   where (select exists (select from departures e where e.user_id = p_user))
+     and d.user_id = p_user and d.chat_id = p_chat and d.after_seq < p_chat_seq and d.up_to_seq >= p_chat_seq
+   limit 1;
+end;
+comment on function restante_departed(bigint, uuid, bigint) is
+  'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
+
+create function restante_ended_unwritten(
+  p_status delivery_status, p_has_left boolean, p_recalled_at timestamptz, p_expires_at timestamptz default null, p_now timestamptz default null
+) returns ended_reason
+language sql immutable
+return case when p_status = 'sent' then
+  case when p_has_left then 'left'::ended_reason
+       when p_recalled_at is not null then 'recalled'::ended_reason
+       when p_expires_at <= p_now then 'expired'::ended_reason end end;
+comment on function restante_ended_unwritten(delivery_status, boolean, timestamptz, timestamptz, timestamptz) is
+  'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
 
 create function restante_expire(
   p_after timestamptz, p_after_id uuid, p_horizon timestamptz, p_messages_max integer, p_rows_max integer,

@@ -53,7 +53,7 @@ as $$
    order by s.status, 1;
 $$;
 comment on function delivery_trace(uuid) is
-  'What became of this message, for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
+  'The state of this message for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
 
 create function restante_put_back(p_message uuid, p_user text, out outcome text, out inbox_seq bigint)
 language plpgsql volatile

@@ -10,7 +10,7 @@ comment on column inboxes.purged_seq is
 create trigger what_is_purged_was_settled after update of purged_seq on inboxes
   for each row when (new.purged_seq < old.purged_seq or new.purged_seq > new.settled_seq)
   execute function refuse_to_go_back('purged_seq of an inbox only grows, and stays at or below settled_seq');
-comment on trigger what_is_purged_was_settled on inboxes is 'What waits is never removed.';
+comment on trigger what_is_purged_was_settled on inboxes is 'A row that waits is never removed.';
 
 alter table chats
   add column keep_days  integer,
@@ -118,7 +118,7 @@ begin
       left join lateral (
         select s.seq, restante_finished_at(s, v_horizon) as finished_at
           from message_status s where s.user_id = q.user_id and s.class = q.class and s.seq > q.purged_seq order by s.seq limit 1) f on true
-      -- Where events only ever ended, no row takes their gaps along.
+      -- No row takes the gaps along of an inbox in which events only ever ended.
       cross join lateral (
         select q.class <> 'chat' and count(*) > 100 as are_many
           from (select from inbox_gaps x

@@ -65,7 +65,7 @@ comment on column followers.class is 'Which of its streams.';
 comment on column followers.cursor_seq is 'Events of the stream at or below this number are rows of the user''s inbox, or have ended before, or are not for it. Only grows; never above the stream''s last number.';
 comment on column followers.followed_seq is 'The stream''s last number when the user began to follow: it gets what came after that.';
 comment on constraint followers_are_users on followers is 'Delete what a user follows before the user.';
-comment on constraint a_follower_gets_what_came_after_it_followed on followers is 'What came before is not for it.';
+comment on constraint a_follower_gets_what_came_after_it_followed on followers is 'An event from before is not for it.';
 comment on index a_user_follows_a_stream_once is 'The feeds of a user, and how far it has taken each.';
 
 create index followers_of_a_feed on followers (feed_id, user_id) where class = 'event';
@@ -114,7 +114,7 @@ comment on column fan_out_recipients.user_id is 'The recipient.';
 comment on column fan_out_recipients.class is 'The inbox that the row will lie in.';
 comment on column fan_out_recipients.seq is 'Number of the event in the stream of events to listed users.';
 comment on column fan_out_recipients.message_id is 'The event (messages.id).';
-comment on index a_recipient_waits_for_a_row_once is 'What is to be written for a user, in order.';
+comment on index a_recipient_waits_for_a_row_once is 'The job takes the rows of a user in this order.';
 
 alter table inbox_gaps
   add column feed_id       uuid,

@@ -27,7 +27,7 @@ create function restante_publish_batch(
   out woken        bigint[],
   -- Users of whom something that waited was superseded:
   out superseded   bigint[],
-  -- When all of it was accepted:
+  -- The time for all of it:
   out accepted_at  timestamptz
 )
 language plpgsql volatile
@@ -330,7 +330,7 @@ begin
               from unnest(users, classes, v_numbers, v_ends, v_keys) u (user_id, class, number, ends, key)
              where u.key is not null and coalesce(u.ends, 'superseded') = 'superseded' group by u.user_id, u.class, u.key) r;
   end if;
-  -- Where more wait than may, the oldest ones end, and the inbox begins behind them.
+  -- The oldest ones end where more wait than may, and the inbox begins behind them.
   for n in 1 .. cardinality(v_users) loop
     perform restante_make_room(v_users[n], v_classes[n], p_waiting_max);
   end loop;

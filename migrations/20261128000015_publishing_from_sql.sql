@@ -34,11 +34,11 @@ comment on column outgoing_events.class is 'event, or alert where it is urgent.'
 comment on column outgoing_events.ttl_ms is 'Milliseconds from its acceptance on for which it is delivered.';
 comment on column outgoing_events.collapse_key is 'The newest event of a key takes the place of one that waits. Null: none.';
 comment on column outgoing_events.excepted is 'Users that do not get it.';
-comment on column outgoing_events.merge is 'What is made of its data where it takes the place of others (messages.merge). Null: nothing.';
+comment on column outgoing_events.merge is 'The rules for its data where it takes the place of others (messages.merge). Null: it is not merged.';
 comment on constraint a_transaction_publishes_at_most_1000_events on outgoing_events is 'The streams are locked for as long as the commit takes.';
 comment on constraint an_event_has_listed_users_or_a_feed on outgoing_events is 'One of the two.';
 comment on index a_transaction_publishes_an_event_once is 'A repeated request of a transaction is one.';
-comment on index a_transaction_publishes_in_order is 'What a commit takes: its own requests, in order.';
+comment on index a_transaction_publishes_in_order is 'A commit takes its own requests, in order.';
 
 create function restante_make_feed(p_maker text, p_title text default null, p_publishers text[] default null, p_feed uuid default gen_random_uuid()) returns uuid
 language plpgsql volatile

@@ -20,13 +20,13 @@ comment on column preferences.muted_chats is 'Chats (chats.id) in which the user
 comment on constraint preferences_are_of_a_user on preferences is 'They go with the user.';
 comment on constraint a_user_mutes_at_most_100_types on preferences is 'They are compared with each event that comes.';
 comment on constraint a_user_mutes_at_most_1000_chats on preferences is 'Each session of the user remembers them.';
-comment on index a_user_has_preferences_once is 'What has this user muted?';
+comment on index a_user_has_preferences_once is 'Looks up those of a user.';
 
 alter table fan_outs
   add column muted integer not null default 0,
   add constraint a_fan_out_has_muted_at_most_those_that_wait_no_more check (muted between 0 and recipients - waiting);
 comment on column fan_outs.muted is 'How many of them get no row, since they have muted the type.';
-comment on constraint a_fan_out_has_muted_at_most_those_that_wait_no_more on fan_outs is 'Whether a recipient has muted the type is looked at when its row would be written.';
+comment on constraint a_fan_out_has_muted_at_most_those_that_wait_no_more on fan_outs is 'The preferences of a recipient are looked at when its row would be written.';
 
 create function restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) returns text
 language plpgsql volatile
@@ -85,7 +85,7 @@ end $$;
 comment on function restante_set_preferences(text, text[], uuid[]) is
   'Sets what a user has muted, inside your own transaction: types of events that make no rows for it any more, and chats whose messages its clients are not to ring for. A list that is null stays as it is, an empty one mutes nothing. What waits already stays. The sessions of the user learn of it when you commit.';
 
--- How many events live in all is bounded: beyond it the oldest end (capped).
+-- The number of events that live in all is bounded: beyond it the oldest end (capped).
 
 alter table feeds add column floor_seq bigint not null default 0;
 comment on column feeds.floor_seq is

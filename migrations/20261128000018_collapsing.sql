@@ -16,7 +16,7 @@ comment on column message_status.merged_after is
 
 alter table messages add column merge jsonb;
 comment on column messages.merge is
-  'What is made of which members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
+  'The rules for members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
 
 create index rows_by_collapse_id on message_status (user_id, class, collapse_id, seq) where collapse_id is not null;
 comment on index rows_by_collapse_id is 'The newest rows of a collapse key in an inbox. Costs nothing for rows without a key.';
@@ -58,10 +58,12 @@ begin
             cross join lateral (
               select x.seq, x.message_id, x.status, x.merged_after from message_status x
                where x.user_id = n.user_id and x.class = n.class and x.collapse_id = n.key and x.seq < n.seq order by x.seq desc limit 10) o
-            cross join lateral (select x.expires_at, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
+            cross join lateral (select x.expires_at, x.chat_id, x.seq from messages x where o.status = 'sent' and x.id = o.message_id limit 1) m
             cross join lateral (
               select x.ctid as at from message_status x
-               where (m.expires_at is null or m.expires_at > v_now) and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
+               -- Events are not recalled.
+               where restante_ended_unwritten(o.status, exists (select from restante_departed(n.user_id, m.chat_id, m.seq)), null, m.expires_at, v_now) is null
+                 and x.user_id = n.user_id and x.class = n.class and x.seq = o.seq and x.status = 'sent'
                limit 1 for no key update skip locked) k) q;
   for n in 1 .. coalesce(cardinality(v_at), 0) loop
     v_afters[v_of[n]] := least(v_afters[v_of[n]], v_from[n]);
@@ -75,7 +77,7 @@ begin
   return array(select distinct u.user_id from (select unnest(v_users) as user_id) u order by 1);
 end $$;
 comment on function restante_collapse(bigint[], inbox_class[], uuid[], bigint[], bigint[]) is
-  'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired ends as that. It looks at the ten newest rows of a key.';
+  'Ends what waits in these inboxes of the same collapse id below these numbers (superseded), and returns the users of whom something has ended, or null. Called while the inboxes are locked, in which events of these ids have just become rows: p_seqs are the numbers of the first of each id, and p_newest those of the last, which takes the place of them all and notes what it stands for where it merges. What somebody holds is being acked, and stays; what has expired, or was left, ends as that. It looks at the ten newest rows of a key.';
 
 create function restante_note_merged(
   p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[], p_afters bigint[]

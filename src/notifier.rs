@@ -274,7 +274,7 @@ impl Notifier {
     }
 
     fn limiter(&self) -> MutexGuard<'_, WakeLimiter> {
-        // Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+        // Code under the lock cannot panic half-way: a panicking thread leaves the value whole.
         self.unsigned.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

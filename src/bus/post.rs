@@ -192,7 +192,7 @@ impl Bus {
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
-        // Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+        // Code under the lock cannot panic half-way: a panicking thread leaves the value whole.
         self.0.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

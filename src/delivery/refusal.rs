@@ -50,7 +50,7 @@ pub enum Refusal {
     /// Direct chats and feeds have no members that come and go.
     #[error("not a group")]
     NotAGroup,
-    /// Only an admin of the group may do this.
+    /// The user is no admin of the group.
     #[error("no admin of the group")]
     NotAnAdmin,
     /// The user is no publisher of the feed.
@@ -65,7 +65,7 @@ pub enum Refusal {
     /// The feed would have more publishers than allowed.
     #[error("too many publishers")]
     PublishersTooMany,
-    /// Only a token with the scope for events may do this.
+    /// The token lacks the scope for events.
     #[error("the token lacks the scope for events")]
     NeedsEventsScope,
     /// The user follows as many feeds as it may.

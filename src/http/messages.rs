@@ -14,7 +14,7 @@ use crate::protocol::fields::small_number;
 use crate::protocol::recalled::{HistoryItem, RecallOk};
 use crate::protocol::server::{MessageStatuses, ReadOk, RecipientStatus, SentAnswer};
 use crate::protocol::{Fault, Timestamp};
-use crate::service::{self, HistoryRange, Service};
+use crate::service::{self, HistoryRange, RecallDone, Service};
 
 const HISTORY_DEFAULT: u16 = 50;
 const HISTORY_MAX: u16 = 200;
@@ -90,7 +90,8 @@ pub(super) async fn recall(
     Caller(caller): Caller,
     MessagePath(message): MessagePath,
 ) -> Result<Json<RecallOk>, ApiError> {
-    Ok(Json(service.recall(&caller, None, message).await?.into()))
+    let RecallDone { message, chat, seq, at } = service.recall(&caller, None, message).await?;
+    Ok(Json(RecallOk { message_id: message, chat_id: chat, seq, recalled_at: at.into() }))
 }
 
 /// `GET /v1/messages/{messageId}/status`: for its sender and its recipients.

@@ -248,7 +248,7 @@ impl Content {
     }
 }
 
-/// Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+/// Code under the lock cannot panic half-way: a panicking thread leaves the value whole.
 fn locked(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
     content.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -205,7 +205,7 @@ impl Watchers {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<Pair>> {
-        // Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+        // Code under the lock cannot panic half-way: a panicking thread leaves the value whole.
         self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -71,7 +71,7 @@ impl Pending {
 }
 
 pub(super) fn locked(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
-    // Nothing that runs under the lock can panic half-way: what a panicking thread left is whole.
+    // Code under the lock cannot panic half-way: a panicking thread leaves the value whole.
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -7,7 +7,6 @@ use tracing::warn;
 use super::budget::points_of_rows;
 use super::{Refusal, Service};
 use crate::domain::{ChatId, ChatSeq, MessageId, Profile, SessionId};
-use crate::protocol::recalled::RecallOk;
 use crate::store::{RECIPIENTS_AT_ONCE, TakenBack};
 
 /// A message that is recalled.
@@ -21,12 +20,6 @@ pub struct RecallDone {
     pub seq: ChatSeq,
     /// When it was recalled, the first time.
     pub at: OffsetDateTime,
-}
-
-impl From<RecallDone> for RecallOk {
-    fn from(done: RecallDone) -> Self {
-        Self { message_id: done.message, chat_id: done.chat, seq: done.seq, recalled_at: done.at.into() }
-    }
 }
 
 impl Service {

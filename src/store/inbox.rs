@@ -84,8 +84,8 @@ pub struct Peek {
 /// Rows that an ack of everything up to a number settles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingRows {
-    /// The messages, oldest first. Those that have ended, because their time is over or their reader has left, are not among them, even
-    /// where no job has written it yet: their reader was told a gap.
+    /// The messages, oldest first. Those that have ended are not among them, even where no job has written it yet: their reader was told a
+    /// gap.
     pub messages: Vec<MessageId>,
     /// Where to go on; `None` when there is no more.
     pub next: Option<InboxSeq>,

@@ -28,6 +28,7 @@ mod lock_timeout;
 mod marks;
 mod marks_cursor;
 mod membership;
+mod merged;
 mod nodes;
 mod objects;
 mod pages;
@@ -88,8 +89,8 @@ pub use settings::{
     with_settings,
 };
 pub use settle::{
-    AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, MarkProposal, NamedMessage, ReadRequest, ReadRow, ReadRows, RowKey, SettleBatch,
-    SettledRows, StatusRow, count_attempts, locate, locate_acked, locate_waiting, read, seqs_of_messages, settle,
+    AckedRows, AttemptRequest, AttemptedRow, DeviceCursor, ExactMark, MarkProposal, NamedMessage, ReadRequest, ReadRow, ReadRows, RowKey,
+    SettleBatch, SettledRows, StatusRow, count_attempts, locate, locate_acked, read, seqs_of_messages, settle,
 };
 pub use shape::Shape;
 pub use slots::Slots;

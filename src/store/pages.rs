@@ -2,6 +2,7 @@
 //!
 //! A row that cannot be read costs itself only: it comes as a gap, and what stands behind it comes as ever.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -145,53 +146,29 @@ impl Store {
         rows.sort_unstable_by_key(|row| row.seq);
         let first = rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
         let (last_seq, purged_seq) = (InboxSeq(first.last_seq), InboxSeq(first.purged_seq));
-        let mut listed = Vec::with_capacity(rows.len());
-        for mut row in rows {
-            let Some(seq) = row.seq else { continue };
+        let merged = match rows.iter().any(|row| row.merge.is_some()) {
             // Boxed, since it is rare.
-            let merged = match row.merge.take() {
-                Some(rules) if row.ended.is_none() => Box::pin(self.merge_into(part.user, &mut row, &rules)).await?,
-                Some(_) | None => None,
-            };
-            listed.push((InboxSeq(seq), row.into_entry(part.class, merged, senders)));
+            true => Box::pin(self.merge_into(part.user, &mut rows)).await?,
+            false => HashMap::new(),
+        };
+        let mut listed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(seq) = row.seq else { continue };
+            listed.push((InboxSeq(seq), row.into_entry(part.class, merged.get(&seq).copied(), senders)));
         }
         Ok((last_seq, purged_seq, listed))
     }
 
-    /// Puts the data of all events that a row stands for into it. Returns their number, with its own.
-    async fn merge_into(&self, user: UserId, row: &mut RawRow, rules: &str) -> Result<Option<u32>> {
-        let Some(message) = row.message_id else { return Ok(None) };
-        let older = match row.is_merged {
-            Some(true) => self.merged_events(user, MessageId(message)).await,
-            Some(false) | None => Ok(Vec::new()),
-        };
-        let older = match older {
-            Ok(older) => older,
-            Err(cause) if cause.may_be_of_one_row() => {
-                error!(message.id = %message, user.number = user.0, ?cause, "the events that one stands for cannot be read; it comes without their data");
-                Vec::new()
-            }
-            Err(cause) => return Err(cause),
-        };
-        match MergeRules::parse(rules) {
-            Ok(rules) => {
-                let (data, merged) = rules.merge(row.metadata.as_deref(), &older);
-                row.metadata = Some(data);
-                Ok(Some(merged))
-            }
-            Err(cause) => {
-                error!(message.id = %message, %cause, "the rules by which an event merges cannot be read");
-                Ok(None)
-            }
-        }
-    }
-
-    /// The events that a user's row stands for beside its own, newest first.
-    async fn merged_events(&self, user: UserId, message: MessageId) -> Result<Vec<MergedEvent>> {
-        let (events_max, bytes_max) = (i64::from(limits::MERGED_EVENTS_MAX - 1), i64::from(limits::MERGED_BYTES_MAX));
-        let rows =
-            sqlx::query_file!("src/store/sql/merged.sql", message.0, user.0, events_max, bytes_max).fetch_all(self.database()).await?;
-        Ok(rows.into_iter().map(|row| MergedEvent { data: row.data, merges: row.merges, had_expired: row.had_expired }).collect())
+    /// Puts the data of all events that rows stand for into them. Returns the number of these, with the row's own, by the row's number.
+    async fn merge_into(&self, user: UserId, rows: &mut [RawRow]) -> Result<HashMap<i64, u32>> {
+        let mut merged = HashMap::new();
+        let mut merge = |row: &mut RawRow, older: &[MergedEvent]| merged.extend(row.seq.zip(row.merge_with(older)));
+        let merging = rows.iter_mut().filter(|row| row.ended.is_none() && row.merge.is_some());
+        let (mut standing_for_others, alone): (Vec<_>, Vec<_>) = merging.partition(|row| row.is_merged == Some(true));
+        alone.into_iter().for_each(|row| merge(row, &[]));
+        let messages: Vec<_> = standing_for_others.iter().map(|row| MessageId(row.message_id.unwrap_or_default())).collect();
+        self.older_events(user, &messages, |place, older| merge(standing_for_others[place], older)).await?;
+        Ok(merged)
     }
 
     /// The same where some row cannot be read: first what stands where, then each by itself.
@@ -341,6 +318,21 @@ impl Entry {
 }
 
 impl RawRow {
+    /// Merges its data with that of others, newest first. Returns the number of events that it stands for, with itself.
+    fn merge_with(&mut self, older: &[MergedEvent]) -> Option<u32> {
+        match MergeRules::parse(self.merge.as_deref()?) {
+            Ok(rules) => {
+                let (data, merged) = rules.merge(self.metadata.as_deref(), older);
+                self.metadata = Some(data);
+                Some(merged)
+            }
+            Err(cause) => {
+                error!(message.id = ?self.message_id, %cause, "the rules by which an event merges cannot be read");
+                None
+            }
+        }
+    }
+
     fn into_entry(self, class: Class, merged: Option<u32>, senders: &mut Senders) -> Entry {
         let status = self.status.map(Status::from);
         match (gap_reason(status, self.ended.as_deref()), status) {

@@ -149,57 +149,68 @@ pub async fn settle(connection: &mut PgConnection, batch: &SettleBatch, lock_tim
     Ok(SettledRows { moved, at: row.settled_at, took: took(row.took_ms) })
 }
 
+/// The rows that an ack by id is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckedRows {
+    /// Those that wait, and those that were acked or ended before.
+    Any,
+    /// Those that wait.
+    Waiting,
+}
+
+/// A row of the queue as the statements that look for it bring it.
+struct LocatedRow {
+    ord: i64,
+    class: enums::Class,
+    seq: i64,
+    message_id: uuid::Uuid,
+    chat_id: uuid::Uuid,
+    chat_seq: i64,
+    sender_id: i64,
+}
+
+impl LocatedRow {
+    /// None: it names nothing that was wanted.
+    fn of(self, wanted: &[(UserId, MessageId)]) -> Option<StatusRow> {
+        let (user, _) = *wanted.get(usize::try_from(self.ord - 1).ok()?)?;
+        Some(StatusRow {
+            user,
+            class: self.class.into(),
+            seq: InboxSeq(self.seq),
+            message: MessageId(self.message_id),
+            chat: ChatId(self.chat_id),
+            chat_seq: ChatSeq(self.chat_seq),
+            sender: UserId(self.sender_id),
+        })
+    }
+}
+
+/// The users and the messages that are wanted, as statements take them.
+fn pairs(wanted: &[(UserId, MessageId)]) -> (Vec<i64>, Vec<uuid::Uuid>) {
+    wanted.iter().map(|(user, message)| (user.0, message.0)).unzip()
+}
+
 /// Finds the rows that recipients name by message id; ids that are not in their inbox are left out.
 ///
 /// # Errors
 /// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
 /// [`Failed`](super::Error::Failed): a defect.
 pub async fn locate(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
-    located(connection, wanted, false, false).await
+    let (users, ids) = pairs(wanted);
+    let rows = sqlx::query_file_as!(LocatedRow, "src/store/sql/locate.sql", &users, &ids).fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(|row| row.of(wanted)).collect())
 }
 
-/// The same for an ack: without rows that wait although the time of their message has come.
+/// The same for an ack: without rows that wait and have ended, by the time of their message or because their user has left, though no
+/// job has written it yet.
 ///
 /// # Errors
-/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
-/// [`Failed`](super::Error::Failed): a defect.
-pub async fn locate_acked(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
-    located(connection, wanted, false, true).await
-}
-
-/// The same for an ack, without rows that do not wait (any more) either.
-///
-/// # Errors
-/// [`Unavailable`](super::Error::Unavailable): the database is away. [`Held`](super::Error::Held): another session holds a lock.
-/// [`Failed`](super::Error::Failed): a defect.
-pub async fn locate_waiting(connection: &mut PgConnection, wanted: &[(UserId, MessageId)]) -> Result<Vec<StatusRow>> {
-    located(connection, wanted, true, true).await
-}
-
-async fn located(
-    connection: &mut PgConnection,
-    wanted: &[(UserId, MessageId)],
-    only_waiting: bool,
-    without_expired: bool,
-) -> Result<Vec<StatusRow>> {
-    let users: Vec<i64> = wanted.iter().map(|(user, _)| user.0).collect();
-    let ids: Vec<uuid::Uuid> = wanted.iter().map(|(_, message)| message.0).collect();
-    let rows = sqlx::query_file!("src/store/sql/locate.sql", &users, &ids, only_waiting, without_expired).fetch_all(connection).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let place = usize::try_from(row.ord - 1).ok()?;
-            Some(StatusRow {
-                user: UserId(users[place]),
-                class: row.class.into(),
-                seq: InboxSeq(row.seq),
-                message: MessageId(row.message_id),
-                chat: ChatId(row.chat_id),
-                chat_seq: ChatSeq(row.chat_seq),
-                sender: UserId(row.sender_id),
-            })
-        })
-        .collect())
+/// As [`locate`].
+pub async fn locate_acked(connection: &mut PgConnection, wanted: &[(UserId, MessageId)], which: AckedRows) -> Result<Vec<StatusRow>> {
+    let (users, ids) = pairs(wanted);
+    let only_waiting = which == AckedRows::Waiting;
+    let rows = sqlx::query_file_as!(LocatedRow, "src/store/sql/locate_acked.sql", &users, &ids, only_waiting).fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(|row| row.of(wanted)).collect())
 }
 
 /// A read of a member: everything up to a number.

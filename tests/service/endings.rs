@@ -196,6 +196,17 @@ async fn what_has_expired_unseen_is_not_delivered_by_a_request_that_acks_everyth
 }
 
 #[tokio::test]
+async fn what_has_expired_unseen_is_not_unread_before_the_job_has_come_to_it() {
+    let (db, node, pool, chat) = start().await;
+    let mut alice = node.connect("alice").await;
+    let (holder, _) = expired_and_not_swept(&db, &pool, &mut alice).await;
+    let (status, shown) = node.api("bob").get(&format!("/v1/chats/{chat}")).await;
+    assert_eq!((status, &shown["unread"], &shown["lastSeq"]), (200, &json!(2), &json!(3)), "{shown}");
+    holder.commits().await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_removal_nothing_of_the_chat_comes_and_its_places_in_the_window_are_free() {
     let (_db, node, pool, _) = start().await;
     let crew = group(&pool, &["alice", "bob"]).await;

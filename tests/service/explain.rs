@@ -239,6 +239,23 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
     ]
 }
 
+/// The calls of a node: its life, its users, and its jobs.
+fn of_nodes(Known { user, .. }: &Known) -> Vec<String> {
+    vec![
+        "select count(*) from restante_beat('00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
+        format!("select count(*) from restante_arrive('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[])"),
+        format!(
+            "select count(*) from restante_depart('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[], array[2500]::bigint[])"
+        ),
+        "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)".to_owned(),
+        "select count(*) from restante_reap(1000)".to_owned(),
+        "select count(*) from restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
+        "select count(*) from restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
+        "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'x', 8000)".to_owned(),
+        "select restante_release_job('expire', '00000000-0000-0000-0000-00000000000a', 1)".to_owned(),
+    ]
+}
+
 /// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
 /// be committed.
 async fn use_everything(connection: &mut PgConnection, known: &Known) {
@@ -284,16 +301,6 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
             .to_owned(),
         format!("select restante_send('{chat}', (select external_id from users where id = {user}), 'from SQL') from generate_series(1, 3)"),
         "set constraints all immediate".to_owned(),
-        "select count(*) from restante_beat('00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
-        format!("select count(*) from restante_arrive('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[])"),
-        format!(
-            "select count(*) from restante_depart('00000000-0000-0000-0000-00000000000a', array[{user}]::bigint[], array[2500]::bigint[])"
-        ),
-        "select restante_leave('00000000-0000-0000-0000-00000000000a', 0)".to_owned(),
-        "select count(*) from restante_reap(1000)".to_owned(),
-        "select count(*) from restante_acquire_job('expire', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
-        "select count(*) from restante_acquire_job('a new one', '00000000-0000-0000-0000-00000000000a', 8000)".to_owned(),
-        "select restante_advance_job('expire', '00000000-0000-0000-0000-00000000000a', 1, 'x', 8000)".to_owned(),
         recall(one),
         recall(two),
         "select count(*) from restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 500)".to_owned(),
@@ -310,7 +317,6 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
             "select count(*) from restante_accept(array['01000000-0000-7000-8000-000000000001']::uuid[], array['{chat}']::uuid[], array[{user}], \
              array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
-        "select restante_release_job('expire', '00000000-0000-0000-0000-00000000000a', 1)".to_owned(),
     ];
     run(connection, "begin").await;
     for step in feeds(known) {
@@ -318,7 +324,7 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
     }
     run(connection, "rollback").await;
     run(connection, "begin").await;
-    for step in first.into_iter().chain(lanes(known)).chain(last) {
+    for step in first.into_iter().chain(lanes(known)).chain(last).chain(of_nodes(known)) {
         run(connection, &step).await;
     }
     run(connection, "rollback").await;

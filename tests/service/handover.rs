@@ -59,7 +59,7 @@ async fn connects_race_the_events_of_a_feed_and_of_everyone_and_each_comes_once_
         let burst: Vec<usize> = (0..random.usize(1..=5)).map(|_| random.usize(0..2)).collect();
         let before = last;
         burst.iter().for_each(|feed| last[*feed] += 1);
-        // Nothing that is published later makes good what was missed: the next burst waits for all of them.
+        // An event that is published later would make good what was missed: the next burst waits for all of them.
         let visits = followers.iter_mut().map(|(name, random)| visit(&node, name, feeds, (before, last), random));
         tokio::join!(publish(&mut shop, feeds, &burst, &mut random), futures_util::future::join_all(visits));
     }

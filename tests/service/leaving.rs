@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use restante::domain::{Class, ExternalId, GapReason, InboxSeq, NodeId, PageRow, PerClass, UserId};
-use restante::store::{Adding, OpeningRequest, PageRequest, Store, UnknownUsers};
+use restante::domain::{Class, ExternalId, GapReason, InboxSeq, MessageId, NodeId, PageRow, PerClass, UserId};
+use restante::store::{AckedRows, Adding, OpeningRequest, PageRequest, Store, UnknownUsers};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -126,6 +126,25 @@ async fn who_joins_again_before_the_job_has_come_to_the_end_gets_what_is_new_and
     let (envelopes, gaps) = pages(&store, PageRequest::Waiting, bob, GapReason::Left).await;
     assert_eq!((envelopes, gaps), (vec![first, newest + 1, newest + 2], newest - 1));
     assert_eq!(ended(&pool, bob).await, i64::from(MESSAGES) + 1_500);
+    assert_consistent(&pool).await;
+}
+
+#[tokio::test]
+async fn an_ack_by_id_of_what_waits_in_a_chat_that_was_left_finds_nothing_to_deliver() {
+    let (_db, pool, chat, [_, bob, carol]) = start().await;
+    let store = Store::new(pool.clone());
+    leaves(&store, chat, bob, "bob").await;
+    let last = "select distinct on (s.user_id) s.user_id, s.message_id from message_status s join messages m on m.id = s.message_id
+                where m.chat_id = $1 and s.status = 'sent' order by s.user_id, s.seq desc";
+    let wanted: Vec<(i64, Uuid)> = sqlx::query_as(last).bind(chat).fetch_all(&pool).await.unwrap();
+    let wanted: Vec<_> = wanted.into_iter().map(|(user, message)| (UserId(user), MessageId(message))).collect();
+    assert_eq!(wanted.iter().map(|(user, _)| user.0).collect::<Vec<_>>(), [bob, carol], "the last one of each waits still");
+    let mut connection = pool.acquire().await.unwrap();
+    for which in [AckedRows::Any, AckedRows::Waiting] {
+        let rows = restante::store::locate_acked(&mut connection, &wanted, which).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.user.0).collect::<Vec<_>>(), [carol], "{which:?}");
+    }
+    while store.end_departures(1_000).await.unwrap().is_some() {}
     assert_consistent(&pool).await;
 }
 

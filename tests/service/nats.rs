@@ -210,7 +210,7 @@ async fn what_was_told_while_nats_was_away_is_found_when_it_is_back() {
     other.stop().await;
 }
 
-/// Only who lost its connection knows of it, and looks.
+/// A node that lost its connection knows of it, and looks; no other does.
 #[tokio::test]
 async fn what_a_node_did_not_hear_over_a_half_open_connection_it_looks_for_itself() {
     let Some(server) = NatsServer::start().await else { return };

@@ -52,7 +52,7 @@ fn told<'l>(lines: &'l [LogLine], words: &str) -> Vec<&'l LogLine> {
 async fn while_the_server_takes_no_more_connections_nothing_is_refused_and_the_log_says_so_once() {
     let log = Log::of_this_thread();
     let (server, admin) = small_server("15").await;
-    // Whatever the node makes at its start, this one is left to be given back.
+    // The node cannot take this one at its start, so it is left to be given back.
     let first = take_one(&server).await.unwrap();
     let options = server.database_without_schema("restante").await.username("app");
     let node = Node::with(options, |config| config.accept_lanes = 3).await;

@@ -322,7 +322,7 @@ async fn a_requeued_message_comes_again_under_a_new_number_and_the_marks_stay_tr
     }
     assert_eq!(marks(&pool, chat, bob.user).await, "4 0 false");
     assert_eq!(number(&pool, "select count(*) from endings where status = 'failed' and reason = 'cannot' and chat_seq = 2").await, 1);
-    // Only what has failed can be put back, and only for a recipient.
+    // A row can be put back if it has failed, and for a recipient only.
     for (statement, what) in [
         (
             format!("select restante_requeue('{}', 'bob')", received[0]["messageId"].as_str().unwrap()),

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::wait_until;
 
-/// Only a part of its socket's name.
+/// The port is only a part of its socket's name.
 const PORT: u16 = 6432;
 
 /// A pooler in transaction mode that ends with this handle.

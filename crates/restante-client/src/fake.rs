@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 use uuid::Uuid;
 
-/// Nothing that a test waits for takes longer.
+/// The longest wait of a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Fake {

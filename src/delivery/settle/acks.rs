@@ -14,7 +14,7 @@ use crate::delivery::item::Acks;
 use crate::delivery::link::{Line, Link};
 use crate::delivery::receipts::Receipts;
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, InboxSeq, MessageId, Status, UserId};
-use crate::store::{self, DeviceCursor, Error, ExactMark, LockTimeout, MarkProposal, SettleBatch, StatusRow};
+use crate::store::{self, AckedRows, DeviceCursor, Error, ExactMark, LockTimeout, MarkProposal, SettleBatch, StatusRow};
 
 /// Acks that are written together.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl AckBatch {
         let named = self.named();
         let located = match named.is_empty() {
             true => Vec::new(),
-            false => line.stall_detector.answer(store::locate_acked(line.connection, &named)).await?,
+            false => line.stall_detector.answer(store::locate_acked(line.connection, &named, AckedRows::Any)).await?,
         };
         let batch = self.prepare(&located, which);
         let left = self.settle(&mut line, batch, lock_timeout).await?;
@@ -97,7 +97,7 @@ impl AckBatch {
             return Ok(());
         }
         // Acked before, as a rule. But a row may have got another number since it was emitted, and waits there.
-        let waiting = line.stall_detector.answer(store::locate_waiting(line.connection, &left)).await?;
+        let waiting = line.stall_detector.answer(store::locate_acked(line.connection, &left, AckedRows::Waiting)).await?;
         if !waiting.is_empty() {
             self.settle(&mut line, where_they_stand(waiting), lock_timeout).await?;
         }

@@ -1,7 +1,7 @@
 -- page_waiting: the next rows that wait and the inbox's counter, from one snapshot; primary keys of message_status and inbox_gaps from the cursor on
--- A time that no calendar of a client holds is none. A row of a chat that the user has left comes as ended: a job has not come to it yet (departures). So does one that was recalled.
+-- A time that no calendar of a client holds is none. A row comes as ended that has, though no job has written it yet. Expiry is left out: a session knows it by the database's clock.
 select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
-       case when s.status = 'sent' and l.has_left then 'left' when m.recalled_at is not null and s.status = 'sent' then 'recalled' else s.ended::text end as "ended?",
+       coalesce(restante_ended_unwritten(s.status, l.has_left, m.recalled_at), s.ended)::text as "ended?",
        m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", case when $2 <> 'chat'::inbox_class and m.sealed is null then coalesce(m.content, '') else m.content end as "content?",
        m.metadata::text as "metadata?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",
@@ -31,9 +31,4 @@ left join lateral (
   where $2 <> 'chat'::inbox_class and x.chat_id = m.chat_id and x.feed_id <> '00000000-0000-0000-0000-000000000002'
   limit 1
 ) f on true
-left join lateral (
-  select true as has_left from departures d
-  where (select exists (select from departures e where e.user_id = $1))
-    and d.user_id = $1 and d.chat_id = m.chat_id and m.seq > d.after_seq and m.seq <= d.up_to_seq
-  limit 1
-) l on true
+left join lateral restante_departed($1, m.chat_id, m.seq) l on true

@@ -1,11 +1,11 @@
 //! Collapse keys of events to listed users: the newest takes the place of those that wait, whether the transaction that publishes writes
 //! its row or the job does, and whoever holds what.
 
-use restante::domain::{Class, GapReason, InboxSeq, PageRow, UserId};
+use restante::domain::{Class, GapReason, InboxSeq, MergeRules, PageRow, UserId};
 use restante::store::{EventOutcome, EventRequest, EventTarget};
 use tokio::time::timeout;
 
-use super::{World, event, lock_inbox, names, types};
+use super::{World, envelopes, event, lock_inbox, names, types};
 use crate::support::PATIENCE;
 
 fn keyed(users: &[UserId], event_type: &str) -> EventRequest {
@@ -87,6 +87,31 @@ async fn what_the_job_writes_supersedes_and_is_superseded_in_the_order_of_the_ev
         world.store.fan_out((UserId(0), Class::Chat), 1).await.unwrap();
     }
     assert_eq!(types(&world.drain(bob).await), ["no key", "l3"]);
+    world.is_consistent().await;
+}
+
+/// Broken by looking at the time of a row only: the old event ended as superseded, and the new one told its data again.
+#[tokio::test]
+async fn what_waited_before_a_feed_was_left_is_no_part_of_what_comes_when_it_is_followed_again() {
+    let world = World::new().await;
+    let [alice, bob] = world.users(["alice", "bob"]).await;
+    let feed = world.feed(alice).await;
+    let merging = |event_type: &str| EventRequest {
+        collapse_key: Some("key".to_owned()),
+        merge: Some(MergeRules::parse(r#"{"n": "sum"}"#).unwrap()),
+        ..event(event_type, EventTarget::Feed(feed))
+    };
+    world.follow(feed, &[bob]).await;
+    world.publish(alice, merging("before")).await;
+    assert_eq!(types(&world.drain(bob).await), ["before"]);
+    world.store.unfollow(feed, &[bob]).await.unwrap();
+    world.follow(feed, &[bob]).await;
+    world.publish(alice, merging("after")).await;
+    let rows = world.drain(bob).await;
+    assert_eq!((types(&rows), world.superseded().await), (vec!["after".to_owned()], 0));
+    assert_eq!(envelopes(&rows)[0].merged, Some(1), "it stands for itself");
+    while world.store.end_departures(1_000).await.unwrap().is_some() {}
+    assert_eq!(world.count("select count(*) from message_status where ended = 'left'").await, 1);
     world.is_consistent().await;
 }
 

@@ -59,7 +59,7 @@ pub struct Session {
     polls: PerClass<FallbackPoll>,
     window: Window,
     marks: Marks,
-    /// Only for a device.
+    /// None without a device.
     device: Option<PerClass<DeviceCursor>>,
     commits: Commits,
     liveness: Liveness,
