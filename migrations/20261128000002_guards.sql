@@ -56,6 +56,10 @@ begin
     raise exception 'a status only moves forward: % cannot become % like this (user %, message %)', old.status, new.status, old.user_id, old.message_id
       using errcode = 'integrity_constraint_violation', constraint = v_rule, table = tg_table_name;
   end if;
+  if old.status = 'sent' and new.status > 'read' or old.status = 'failed' and new.status = 'sent' then
+    insert into statistics_journal (at, kind, ended, messages)
+      values (clock_timestamp(), 'ended', case when new.status = 'sent' then 'requeued' else new.ended end, array[new.message_id]);
+  end if;
   -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
   if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
     insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
@@ -74,7 +78,7 @@ begin
   return null;
 end $$;
 comment on function guard_the_status() is
-  'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings: of chats all, of events what failed.';
+  'Raises where a row of the queue would become what it must not, naming the rule as constraint; keeps endings: of chats all, of events what failed; and notes each end for the statistics.';
 
 create trigger a_status_only_moves_forward after update on message_status
   for each row when (

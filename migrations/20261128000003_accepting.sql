@@ -103,6 +103,7 @@ begin
         if not (v_done and found) then
           raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
         end if;
+        insert into statistics_journal (at, kind, messages, recipients) values (accepted_at, 'accepted', p_ids, '{1}');
         outcomes := '{accepted}';
         seqs := array[v_seq];
         classes := array[v_class];
@@ -285,6 +286,15 @@ begin
       select p.user_id, classes[p.ord], p.seq, p_ids[p.ord]
         from (select unnest(places) as ord, unnest(recipients) as user_id, unnest(inbox_seqs) as seq) p
       returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages, recipients)
+      select accepted_at, 'accepted', array_agg(p_ids[n.ord]), array_agg(n.rows)
+        from (select q.ord, sum(q.rows)::integer as rows
+                from (select unnest(places) as ord, 1 as rows
+                      union all
+                      select u.ord, 0 from (select generate_subscripts(v_chat_at, 1) as ord, unnest(v_chat_at) as at) u where u.at is not null) q
+               group by q.ord) n
+      having count(*) > 0
   )
   select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
          array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]

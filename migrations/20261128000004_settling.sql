@@ -123,6 +123,7 @@ declare
   v_hole_users  bigint[];
   v_hole_chats  uuid[];
   v_has_hole    boolean;
+  v_messages    uuid[]; -- those of the rows that moved
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform restante_needs_read_committed();
@@ -133,9 +134,11 @@ begin
   if array_length(p_users, 1) = 1 and coalesce(array_length(p_mark_users, 1), 0) <= 1 and coalesce(array_length(p_exact_users, 1), 0) = 0
      and coalesce(array_length(p_device_users, 1), 0) <= 1 then
     update message_status s set status = 'delivered', delivered_at = settled_at
-     where s.user_id = p_users[1] and s.class = p_classes[1] and s.seq = p_seqs[1] and s.status = 'sent';
+     where s.user_id = p_users[1] and s.class = p_classes[1] and s.seq = p_seqs[1] and s.status = 'sent'
+    returning array[s.message_id] into v_messages;
     if found then
       moved := '{1}';
+      insert into statistics_journal (at, kind, messages) values (settled_at, 'delivered', v_messages);
     end if;
     if array_length(p_mark_users, 1) = 1 then
       update marks m
@@ -166,8 +169,11 @@ begin
       from (select * from unnest(p_users, p_classes, p_seqs) with ordinality x (user_id, class, seq, ord)
              order by x.user_id, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
-    returning u.ord
-  ) select array_agg(k.ord::integer) into moved from settled k;
+    returning u.ord, s.message_id
+  ) select array_agg(k.ord::integer), array_agg(k.message_id) into moved, v_messages from settled k;
+  if moved is not null then
+    insert into statistics_journal (at, kind, messages) values (settled_at, 'delivered', v_messages);
+  end if;
 
   if array_length(p_exact_users, 1) > 0 then
     -- Some marks are to be computed: all members are locked first, in one order.
@@ -230,7 +236,8 @@ declare
   v_recalls  timestamptz[];
   v_expiries timestamptz[];
   v_moved    integer[]; -- those of the rows that moved, …
-  v_ended    text[];    -- … and why they ended; null: they became read
+  v_ended    text[];    -- … why they ended; null: they became read,
+  v_at_once  boolean[]; -- … and were these delivered here, too?
   v_of       integer[]; -- per request of a member: its place, …
   v_ends     bigint[];  -- … up to where it is done here,
   v_more     boolean[]; -- … is there more,
@@ -290,8 +297,11 @@ begin
               from unnest(v_ords, v_classes, v_seqs, v_left, v_recalls, v_expiries) with ordinality x (ord, class, seq, has_left, recalled_at, expires_at, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
-    returning u.n, case when s.status = 'expired' then s.reason end as ended
-  ) select array_agg(k.n::integer), array_agg(k.ended) into v_moved, v_ended from moved k;
+    returning u.n, case when s.status = 'expired' then s.reason end as ended, s.delivered_at = v_now as at_once
+  ) select array_agg(k.n::integer), array_agg(k.ended), array_agg(k.at_once) into v_moved, v_ended, v_at_once from moved k;
+  insert into statistics_journal (at, kind, messages)
+    select v_now, case when k.at_once then 'read_at_once'::journal_kind else 'read' end, array_agg(v_messages[k.n])
+      from (select unnest(v_moved) as n, unnest(v_ended) as ended, unnest(v_at_once) as at_once) k where k.ended is null group by k.at_once;
 
   with marked as (
     update marks m

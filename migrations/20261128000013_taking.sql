@@ -302,6 +302,9 @@ begin
      where f.user_id = p_user and f.feed_id = u.feed_id and f.class = p_class returning 1
   ), counted as (
     update inboxes i set last_seq = v_last + numbers, step = (v_last + numbers) >> 4 where i.ctid = v_at and numbers > 0 returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages)
+      select v_now, 'queued', array_agg(u.id) from (select unnest(v_ids) as id) u where u.id is not null having count(*) > 0
   )
   select array[(select count(*) from queued) + (select count(*) from named), (select count(*) from moved), (select count(*) from counted)] into v_written;
   -- A number without a row is a hole, and a cursor that stands still makes its rows twice.

@@ -185,6 +185,16 @@ begin
              case when r.is_over then 'superseded'::ended_reason end, case when r.is_over then 'a newer event of its key came' end
         from recipients r where r.seq is not null
       returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages, recipients)
+      select accepted_at, 'accepted', array_agg(p_ids[n.ord]), array_agg(n.rows)
+        from (select q.ord, sum(q.rows)::integer as rows
+                from (select r.ord, 1 as rows from recipients r where r.seq is not null union all select i.ord, 0 from items i) q
+               group by q.ord) n
+      having count(*) > 0
+  ), noted_ends as (
+    insert into statistics_journal (at, kind, ended, messages)
+      select accepted_at, 'ended', 'superseded', array_agg(p_ids[r.ord]) from recipients r where r.seq is not null and r.is_over having count(*) > 0
   )
   select array[(select count(*) from items), coalesce(cardinality(v_to), 0), (select count(*) from ends), coalesce(cardinality(v_inboxes), 0)],
          array[(select count(*) from stored), (select count(*) from queued) + (select count(*) from left_over),
@@ -302,6 +312,13 @@ begin
              case u.ends when 'expired' then 'its time had come' when 'capped' then 'too many events lived' when 'superseded' then 'a newer event of its key came' end
         from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages)
+      select v_now, 'queued', array_agg(u.id) from (select unnest(v_ids) as id) u where u.id is not null having count(*) > 0
+  ), noted_ends as (
+    insert into statistics_journal (at, kind, ended, messages)
+      select v_now, 'ended', u.ends::ended_reason, array_agg(u.id)
+        from (select unnest(v_ids) as id, unnest(v_ends) as ends) u where u.id is not null and u.ends is not null group by u.ends
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
       from (select v_at[u.n] as at, max(u.number) as seq from (select unnest(v_of) as n, unnest(v_numbers) as number) u

@@ -86,6 +86,7 @@ begin
   update messages m set content = null, metadata = null, sealed = null, key_id = null, recalled_at = v_at where m.id = p_message;
   insert into messages (id, chat_id, seq, sender_id, message_type, content, created_at)
     values (v_notice, v_message.chat_id, -v_message.seq, p_sender, 'restante:recalled', p_message::text, v_at);
+  insert into statistics_journal (at, kind, messages, recipients) values (v_at, 'accepted', array[v_notice], '{0}');
   insert into recalls (message_id, notice_id, chat_id, chat_seq, sender_id, recalled_at)
     values (p_message, v_notice, v_message.chat_id, v_message.seq, p_sender, v_at);
   outcome := 'recalled';
@@ -196,6 +197,7 @@ begin
     if v_count <> 2 * cardinality(v_told) then
       raise exception 'recalling should have written % notices and wrote % rows', cardinality(v_told), v_count using errcode = 'data_corrupted';
     end if;
+    insert into statistics_journal (at, kind, messages) values (clock_timestamp(), 'queued', array_fill(v_recall.notice_id, array[cardinality(v_told)]));
   end if;
 
   v_is_held := v_is_held or v_recall.is_held;

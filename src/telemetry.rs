@@ -207,6 +207,8 @@ metrics! {
     events_capped: Counter = counter(), "events_capped", "Events that have ended since more than EVENTS_MAX lived, at the node that does the job cap";
     retention_lag: Gauge = gauge(), "retention_lag" in Seconds,
         "How long after its time the oldest row or message went, or should have, that the present or the last sweep of the job retention met at this node";
+    statistics_lag: Gauge = gauge(), "statistics_lag" in Seconds,
+        "Age of the oldest line of the journal that is not in the figures of delivery yet, as the last pass of the job statistics at this node left it; 0: none is left";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";
 }
 

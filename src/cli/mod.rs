@@ -2,6 +2,7 @@
 //!
 //! The behaviour of commands (exit codes, times, colours, sources of settings) is public, because `restante-lab` behaves alike.
 
+mod backend;
 mod dead_letters;
 mod dotenv;
 pub mod exit;
@@ -15,6 +16,7 @@ pub mod screen;
 mod send;
 mod serve;
 mod sole;
+mod statistics;
 mod waiting;
 
 use std::ffi::OsString;
@@ -67,6 +69,9 @@ enum Command {
     /// List what failed, put it back, or give it up.
     #[command(long_about = dead_letters::ABOUT)]
     DeadLetters(dead_letters::Args),
+    /// Show what was accepted, and what became of it, in figures.
+    #[command(long_about = statistics::ABOUT)]
+    Statistics(statistics::Args),
 }
 
 const SERVE: &str = "\
@@ -193,6 +198,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Statistics(args) => statistics::run(args).await,
     }
 }
 
@@ -241,7 +247,10 @@ mod tests {
     #[test]
     fn no_option_that_takes_any_text_refuses_a_hyphen() {
         // These have a form that no hyphen begins.
-        let of_a_form = ["url", "chat", "timeout", "ttl", "since", "wait", "limit", "confirm", "count", "window", "message"];
+        let of_a_form = [
+            "url", "chat", "timeout", "ttl", "since", "wait", "limit", "confirm", "count", "window", "message", "from", "until", "by",
+            "event",
+        ];
         let mut commands: Vec<clap::Command> = vec![Cli::command()];
         let mut seen = 0;
         while let Some(command) = commands.pop() {

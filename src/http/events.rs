@@ -13,7 +13,7 @@ use super::idempotency::IdempotencyKey;
 use crate::domain::{Class, FeedId, GapReason, MessageId};
 use crate::protocol::publish::{PublishBody, PublishItem, PublishRequest};
 use crate::protocol::server::Published;
-use crate::protocol::{Code, Fault, Timestamp};
+use crate::protocol::{Code, EventFiguresData, Fault, Timestamp};
 use crate::service::{EventAddress, EventProgress, Publication, Publisher, Service};
 
 /// The outcome of each event of a list, in its order.
@@ -81,6 +81,8 @@ pub(super) struct ProgressBody {
     ended: Vec<(GapReason, u64)>,
     /// There are more rows than were counted.
     more: bool,
+    /// The figures of all its rows, as far as they were counted beside the queue. Null: none were yet, or it has expired a day ago.
+    figures: Option<EventFiguresData>,
 }
 
 /// The target of an event, as `to` names it; the names of listed users are not repeated.
@@ -98,7 +100,10 @@ pub(super) async fn show(
     PublishCaller(caller): PublishCaller,
     EventPath(event): EventPath,
 ) -> Result<Json<ProgressBody>, ApiError> {
-    Ok(Json(service.event(&caller, event).await?.into()))
+    let progress = service.event(&caller, event).await?;
+    let figures = service.event_figures(&caller.profile.external, event).await?;
+    let figures = figures.map(|(as_of, figures)| EventFiguresData::new(None, as_of.into(), figures));
+    Ok(Json(ProgressBody { figures, ..progress.into() }))
 }
 
 fn by_reason<S: Serializer>(ended: &[(GapReason, u64)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -144,6 +149,7 @@ impl From<EventProgress> for ProgressBody {
             read: progress.rows.read,
             ended: progress.rows.ended,
             more: progress.rows.more,
+            figures: None,
         }
     }
 }

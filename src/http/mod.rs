@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `node`; `layers` is round all of it,
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`; `layers` is round all of it,
 //! `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
@@ -23,6 +23,7 @@ mod messages;
 mod node;
 mod preferences;
 mod presence;
+mod statistics;
 
 mod layers;
 mod serve;
@@ -73,6 +74,8 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/inbox/reject", post(inbox::reject))
         .route("/v1/preferences", get(preferences::show).put(preferences::put))
         .route("/v1/presence", get(presence::show))
+        .route("/v1/admin/statistics", get(statistics::list))
+        .route("/v1/admin/statistics/events/{event}", get(statistics::event))
         .route("/v1/admin/dead-letters", get(dead_letters::list))
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))

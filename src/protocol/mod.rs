@@ -17,6 +17,7 @@ pub mod message;
 pub mod publish;
 pub mod recalled;
 pub mod server;
+mod statistics;
 mod timestamp;
 
 #[cfg(test)]
@@ -24,4 +25,5 @@ mod properties;
 
 pub use codes::{Code, ComeBack, Fault};
 pub use dead_letter::DeadLetterData;
+pub use statistics::{EventFiguresData, StatisticsData};
 pub use timestamp::Timestamp;

@@ -5,7 +5,7 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `dead_letters`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `dead_letters`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod chats;
@@ -22,6 +22,7 @@ mod presence;
 mod readiness;
 mod recalls;
 mod sessions;
+mod statistics;
 
 mod announce;
 mod changes;
@@ -46,6 +47,7 @@ pub use members::{MembersAdded, MembersRemoved};
 pub use presence::PresenceOf;
 pub use recalls::RecallDone;
 pub use sessions::SignIn;
+pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{

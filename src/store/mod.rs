@@ -46,6 +46,7 @@ mod settle;
 mod shape;
 mod slots;
 mod stall_detector;
+mod statistics;
 mod streams;
 mod unfit;
 
@@ -95,6 +96,7 @@ pub use settle::{
 pub use shape::Shape;
 pub use slots::Slots;
 pub use stall_detector::StallDetector;
+pub use statistics::{JournalPage, StatisticsClock, StatisticsQuery};
 pub use streams::StreamHead;
 pub use unfit::Unfit;
 

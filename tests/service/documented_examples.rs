@@ -96,12 +96,26 @@ async fn what_http_answers_of_events_and_feeds_has_the_shape_of_the_examples() {
     let each = |told: &Value| told["results"].as_array().unwrap().iter().map(shape).collect::<Vec<_>>();
     assert_eq!((status, each(&told)), (200, each(&outcomes)), "{told}");
     let (_, mut progress) = shop.get(&format!("/v1/events/{id}")).await;
-    let mut documented = example("recipients");
+    let mut documented = example("written");
     // The target has the shape of what was published, and reasons are there as they occur.
     for value in [&mut progress, &mut documented] {
         (value["ended"], value["to"]) = (Value::Null, Value::Null);
     }
+    progress["figures"] = Value::Null;
     assert_eq!(shape(&progress), shape(&documented));
+    crate::support::until_true(&db.pool(1).await, "select exists (select from event_statistics)").await;
+    let (_, mut figures) = node.admin().get(&format!("/v1/admin/statistics/events/{id}")).await;
+    let mut documented = example("firstDeliveredAt");
+    for value in [&mut figures, &mut documented] {
+        (value["ended"], value["timeToDeliveryMs"]) = (Value::Null, Value::Null);
+    }
+    assert_eq!(shape(&figures), shape(&documented));
+    let (_, mut figures) = node.admin().get("/v1/admin/statistics").await;
+    let mut documented = example("by");
+    for value in [&mut figures, &mut documented] {
+        (value["groups"][0]["ended"], value["groups"][0]["timeToDeliveryMs"]) = (Value::Null, Value::Null);
+    }
+    assert_eq!(shape(&figures), shape(&documented));
     let feed = example("publishers");
     let (status, made) = shop.post("/v1/feeds", feed.clone()).await;
     assert_eq!((status, &made), (201, &json!({"feedId": feed["feedId"]})));

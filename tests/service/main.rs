@@ -68,6 +68,7 @@ mod short_way;
 mod slots;
 mod sql;
 mod starting;
+mod statistics;
 mod stopping;
 mod storms;
 mod strangers;

@@ -22,6 +22,7 @@ mod hint;
 mod http;
 mod payloads;
 mod reconnecting;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod unconfirmed;
@@ -38,4 +39,5 @@ pub use payloads::{
     Recalled, Sender, Sent, StatusException, StatusKind, StatusUpdate, Typing,
 };
 pub use reconnecting::Client;
+pub use statistics::{EventFigures, Figures, Percentiles, Statistics, StatisticsQuery};
 pub use wire::{Wire, WireError};

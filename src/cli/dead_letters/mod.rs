@@ -1,20 +1,20 @@
 //! `restante dead-letters`: what failed, listed, looked at, put back, given up. It works on the database itself, or
-//! through a running service; `backend` hides which.
+//! through a running service; `calls` hides which.
 
-mod backend;
+mod calls;
 
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::backend::{Backend, Source};
 use super::exit::{Exit, UsageError};
 use super::identity::duration;
 use super::screen::{print, printable, printable_json, say};
 use crate::domain::limits::DEAD_LETTERS_MAX;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::Timestamp;
-use backend::Backend;
 use restante_client::{DeadLetter, DeadLetterQuery};
 
 pub const ABOUT: &str = "\
@@ -47,17 +47,6 @@ pub struct Args {
     command: Command,
     #[command(flatten)]
     source: Source,
-}
-
-/// The source of the dead letters: a service or the database.
-#[derive(Debug, clap::Args)]
-pub struct Source {
-    /// A running service; without it the database is asked
-    #[arg(long, global = true, env = "RESTANTE_URL", value_name = "URL")]
-    url: Option<String>,
-    /// A token with the scope admin, for --url
-    #[arg(long, global = true, env = "RESTANTE_TOKEN", hide_env_values = true, value_name = "JWT", allow_hyphen_values = true)]
-    token: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -270,7 +259,7 @@ fn message_id(text: &str) -> Result<MessageId, String> {
 }
 
 /// A time as it is, or so long before now.
-fn since(text: &str) -> Result<String, String> {
+pub(super) fn since(text: &str) -> Result<String, String> {
     if OffsetDateTime::parse(text, &Rfc3339).is_ok() {
         return Ok(text.to_owned());
     }

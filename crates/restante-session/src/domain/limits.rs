@@ -92,5 +92,7 @@ pub const MUTED_TYPES_MAX: usize = 100;
 pub const MUTED_CHATS_MAX: usize = 1_000;
 /// Publishers of a feed.
 pub const PUBLISHERS_MAX: u32 = 500;
+/// Days for which figures of delivery are told at once.
+pub const STATISTICS_DAYS_MAX: i64 = 31;
 /// Dead letters that one request puts back or gives up.
 pub const DEAD_LETTERS_MAX: usize = 100;

@@ -1,80 +1,15 @@
-//! The backend of the dead-letter commands: a running service, or the database itself. Both have the same requests and answers.
+//! The calls of the dead-letter commands: to a running service, or to the database itself.
 
-use std::time::Duration;
-
-use anyhow::Context;
-use sqlx::postgres::PgPoolOptions;
-
-use super::Source;
-use crate::app;
+use crate::cli::backend::Backend;
 use crate::cli::exit::UsageError;
-use crate::cli::hints::program;
-use crate::cli::host::{Host, data_dir};
-use crate::cli::identity::token_for_admin;
-use crate::cli::screen::say;
-use crate::cli::serve::{checked, settings_of_environment};
-use crate::cli::waiting;
 use crate::domain::{ExternalId, MessageId};
 use crate::protocol::{DeadLetterData, Timestamp};
-use crate::store::{self, DeadLetterCursor, DeadLetterFilter, PLANNING, Store};
-use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, Http, HttpError};
+use crate::store::{self, DeadLetterCursor, DeadLetterFilter, Store};
+use restante_client::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery, HttpError};
 
-/// The time that the command waits for a lock.
-const LOCK_TIMEOUT: &str = "5s";
 const ROWS_MAX: u16 = 500;
 
-/// A backend.
-pub(super) enum Backend {
-    /// A running service, and the token for it.
-    Service(Http, String),
-    /// The database, and the server if this command has started it.
-    Database(Store, Box<Host>),
-}
-
 impl Backend {
-    pub(super) async fn open(source: &Source) -> anyhow::Result<Self> {
-        if let Some(url) = &source.url {
-            let token = source.token.clone().map_or_else(token_for_admin, Ok)?;
-            return Ok(Self::Service(Http::new(url)?, token));
-        }
-        let config = checked(settings_of_environment())?;
-        if config.database_url.is_none() && !restante_postgres::has_cluster(&data_dir(&config)?) {
-            return Err(UsageError("there is no database here: set DATABASE_URL, or DATA_DIR, or name a service with --url".into()).into());
-        }
-        let host = Host::start(&config).await?;
-        match Self::connect(&host).await {
-            Ok(store) => Ok(Self::Database(store, Box::new(host))),
-            Err(error) => {
-                host.stop().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// The database of the host, if it has the schema.
-    async fn connect(host: &Host) -> anyhow::Result<Store> {
-        waiting::reach(&host.database, say).await?;
-        if app::needs_migration(&host.database).await? {
-            let why = format!(
-                "the database has no schema of this version, so it has no dead letters: run `{} migrate` with the same settings, or start the service",
-                program()
-            );
-            return Err(UsageError(why).into());
-        }
-        let options = host.database.clone().with_settings().await?.direct.options([("lock_timeout", LOCK_TIMEOUT)]).options(PLANNING);
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(10)).connect_with(options).await;
-        let pool = pool.context("cannot reach the database")?;
-        store::check_direct(&mut *pool.acquire().await?).await?;
-        Ok(Store::new(pool))
-    }
-
-    pub(super) async fn close(self) {
-        if let Self::Database(store, host) = self {
-            store.pool().close().await;
-            host.stop().await;
-        }
-    }
-
     /// A page, newest first.
     pub(super) async fn page(&self, query: &DeadLetterQuery) -> anyhow::Result<DeadLetterPage> {
         match self {
