@@ -346,6 +346,11 @@ impl Field<'_> for FrameId {
 }
 
 impl FrameId {
+    /// A number as an id.
+    pub(super) fn number(number: u64) -> Self {
+        Self(RawValue::from_string(number.to_string()).expect("digits are JSON"))
+    }
+
     /// The id as JSON, exactly as it came.
     pub fn as_json(&self) -> &str {
         self.0.get()

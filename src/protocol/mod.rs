@@ -3,7 +3,7 @@
 //!
 //! [`codes`] is the one table of errors; [`client`] and [`publish`] turn hostile text into checked values; [`message`]
 //! writes the frames that carry messages, each message's part of them only once; [`recalled`] has those of recalls, and [`server`] every
-//! other event. A [`dialect`] is what one kind of client speaks: [`codec`] has that of `/ws`. Nothing here knows a socket, a session
+//! other event. A [`dialect`] is what one kind of client speaks: [`codec`] has that of `/ws`, [`socketio`] the other. Nothing here knows a socket, a session
 //! or the database.
 
 pub mod client;
@@ -19,6 +19,7 @@ pub mod message;
 pub mod publish;
 pub mod recalled;
 pub mod server;
+pub mod socketio;
 mod timestamp;
 
 #[cfg(test)]
