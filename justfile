@@ -23,6 +23,10 @@ docs:
 test:
     .ci/run test
 
+# the tests with the unchanged client of Socket.IO; needs Node.js and npm
+socketio:
+    .ci/run socketio
+
 # the tests with PgBouncer before the database, where 1.21 or newer is installed or can be from the distribution
 pooler:
     .ci/run pooler

@@ -284,7 +284,7 @@ impl App {
         unless_started.disarm();
         let serving = http::serve(
             listener,
-            http::router(shared.clone()),
+            http::router(shared.clone(), parts::socketio(config, &shared)),
             parts::serve_settings(config),
             Arc::clone(&parts.node.metrics),
             running.stop_listening.clone(),

@@ -4,6 +4,10 @@
 //! Read by `app` alone, which hands each part of the service the few values it needs. A setting that is empty
 //! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
 
+mod socketio;
+
+pub use socketio::{PresenceForm, SocketIoTransport};
+
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
@@ -14,6 +18,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use crate::address;
+use socketio::{event_names, presence_forms, socketio_transports};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +114,14 @@ settings! {
         "Time from connecting to the end of the first request's head, in ms";
     "ALLOWED_ORIGINS" allowed_origins: Vec<String> = "*", origins,
         "Origins whose pages may use the service, separated by commas; `*`: every one";
+    "SOCKETIO_TRANSPORTS" socketio_transports: Vec<SocketIoTransport> = "websocket,polling", socketio_transports,
+        "Transports of Socket.IO clients, separated by commas: websocket, polling; `none`: no Socket.IO";
+    "SOCKETIO_MESSAGE_NEW" socketio_message_new: bool = "false", flag,
+        "Socket.IO clients get each message as `message:new` too: true or false";
+    "SOCKETIO_EVENT_TYPES" socketio_event_types: Vec<String> = "", event_names,
+        "Types of events, separated by commas, that Socket.IO clients get under their own names too";
+    "SOCKETIO_PRESENCE" socketio_presence: Vec<PresenceForm> = "online", presence_forms,
+        "How Socket.IO clients are told of presence, separated by commas: online (`user:online`, `user:offline`), presence (`user:presence`)";
     "AUTH_TIMEOUT_MS" auth_timeout: Duration = "5000", milliseconds(100..=600_000),
         "Time for the first frame `authenticate`, in ms";
     "HEARTBEAT_MS" heartbeat: Duration = "20000", milliseconds(100..=3_600_000),
@@ -211,6 +224,10 @@ fn time_span(max: Duration) -> impl Fn(&str) -> Result<Duration, String> {
 
 fn optional_secret(text: &str) -> Result<Option<SecretString>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.trim().parse().map_err(|_| "must be true or false".to_owned())
 }
 
 /// HMAC-SHA256 needs a key of at least 256 bits (RFC 7518, 3.2).

@@ -16,6 +16,7 @@
 //! - [`auth`]: whose token is it
 //! - [`driver`]: runs one session for whichever door: commands in, effects against the service, events out
 //! - [`connection`]: the door of WebSocket clients, a task per socket
+//! - [`socketio`]: the door of Socket.IO clients
 //! - [`http`]: the routes as one table, handlers, errors as answers
 //! - [`jobs`]: chores that run beside everything else
 //! - [`config`], [`telemetry`]: what operators set, and what they see; [`address`]: that of a database
@@ -47,6 +48,7 @@ pub mod presence;
 pub mod protocol;
 pub mod secret;
 pub mod service;
+pub mod socketio;
 pub mod store;
 pub mod telemetry;
 

@@ -19,6 +19,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "http",
+            "socketio",
             "connection",
             "driver",
             "service",
@@ -38,7 +39,8 @@ const KNOWS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
-    ("http", &["connection", "service", "auth", "telemetry", "protocol", "open_files", "domain"]),
+    ("http", &["socketio", "connection", "service", "auth", "telemetry", "protocol", "open_files", "domain"]),
+    ("socketio", &["connection", "driver", "auth", "protocol", "domain"]),
     ("connection", &["driver", "service", "delivery", "session", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("driver", &["service", "delivery", "presence", "notifier", "session", "store", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("service", &["delivery", "presence", "notifier", "hub", "store", "telemetry", "protocol", "domain"]),
@@ -170,7 +172,7 @@ fn modules_know_only_what_stands_below_them() {
 /// Only the service asks the database for a client: it has the admission.
 #[test]
 fn no_door_and_no_session_asks_the_store_past_the_admission() {
-    let doors = ["http", "connection", "driver"];
+    let doors = ["http", "socketio", "connection", "driver"];
     for source in sources().iter().filter(|source| source.package() == "restante" && doors.contains(&source.module().as_str())) {
         for (n, line) in source.code_without_tests() {
             assert!(

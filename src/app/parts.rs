@@ -11,7 +11,7 @@ use super::nodes::{Carrier, Nodes};
 use super::{Database, Opened, Running, StartError, admitting, room};
 use crate::auth::{Origins, TokenVerifier};
 use crate::bus::Bus;
-use crate::config::{Config, for_half_the_processors};
+use crate::config::{Config, PresenceForm, SocketIoTransport, for_half_the_processors};
 use crate::connection::{self, ConnectionSettings, Shutdown};
 use crate::delivery::{ConnectTo, Delivery, LaneSettings, RateSettings};
 use crate::domain::{Clock, NodeId, limits};
@@ -20,8 +20,10 @@ use crate::http;
 use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::presence::{self, Presence, PresenceSettings};
+use crate::protocol::socketio::Forms;
 use crate::service::{self, Service, ServiceSettings};
 use crate::session;
+use crate::socketio;
 use crate::store::{self, Epoch};
 use crate::telemetry::Metrics;
 
@@ -143,6 +145,24 @@ fn service_settings(config: &Config) -> ServiceSettings {
         look_interval: config.look_interval,
         recall_window: config.recall_window,
     }
+}
+
+/// The door of Socket.IO, if a transport is allowed.
+pub(super) fn socketio(config: &Config, shared: &connection::Shared) -> Option<socketio::Door> {
+    let transport = |transport: &SocketIoTransport| match transport {
+        SocketIoTransport::WebSocket => socketio::Transport::WebSocket,
+        SocketIoTransport::Polling => socketio::Transport::Polling,
+    };
+    let has = |form| config.socketio_presence.contains(&form);
+    let forms = Forms {
+        message_new: config.socketio_message_new,
+        event_types: config.socketio_event_types.clone().into(),
+        user_online: has(PresenceForm::Online),
+        user_presence: has(PresenceForm::Presence),
+    };
+    let transports: Vec<_> = config.socketio_transports.iter().map(transport).collect();
+    let settings = socketio::Settings { transports, forms, sessions_max: room::connections_max(config) };
+    (!settings.transports.is_empty()).then(|| socketio::Door::new(shared.clone(), settings))
 }
 
 /// The settings of the port.

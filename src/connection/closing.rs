@@ -7,10 +7,11 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
 use super::outbox::Outbox;
-use super::socket::Socket;
+use super::socket::Frames;
 use super::writer::Writer;
 use crate::driver::Outgoing;
 use crate::protocol::client::FrameId;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::{Code, Fault};
 use crate::telemetry::Metrics;
 
@@ -40,8 +41,8 @@ pub fn fault_of(error: &axum::Error) -> Option<Fault> {
 }
 
 /// Says why, and closes.
-pub(super) async fn refuse(metrics: &Metrics, mut socket: Socket, reply_to: Option<&FrameId>, fault: &Fault) {
-    let mut outbox = Outbox::default();
+pub async fn refuse<D: Dialect>(metrics: &Metrics, mut socket: impl Frames, dialect: D, reply_to: Option<&FrameId>, fault: &Fault) {
+    let mut outbox = Outbox::new(dialect);
     outbox.event(reply_to, &fault.clone().into());
     outbox.close_for(fault);
     Writer::default().finish(&mut outbox, &mut socket).await;
@@ -51,7 +52,7 @@ pub(super) async fn refuse(metrics: &Metrics, mut socket: Socket, reply_to: Opti
 
 /// After the client's close frame: lets ours go out (RFC 6455 section 5.5.1). The socket has it ready and writes it when it
 /// is read on; nothing else may be written any more.
-pub(super) async fn answer_close(socket: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin)) {
+pub async fn answer_close(socket: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin)) {
     let _ = timeout(LINGER, socket.next()).await;
 }
 

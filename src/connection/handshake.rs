@@ -13,14 +13,16 @@ use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::Shared;
 use super::closing::{answer_close, fault_of, refuse};
+use super::open::{self, Entrant};
 use super::socket::Socket;
-use super::{Shared, open};
 use crate::auth::{self, Identity, Offer};
 use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
+use crate::protocol::codec::JsonFrames;
 use crate::protocol::fields::{small_number, whole_number};
 use crate::protocol::{Code, Fault};
 
@@ -116,7 +118,8 @@ pub fn upgrade(
         Err(fault) if offer == Offer::Spoken => {
             // Not tracked: a stop waits for nobody that was never let in.
             let metrics = Arc::clone(&shared.context.metrics);
-            let told = upgrade.on_upgrade(move |socket| async move { refuse(&metrics, socket.peekable(), None, &fault).await });
+            let told = upgrade
+                .on_upgrade(move |socket| async move { refuse(&metrics, socket.peekable(), JsonFrames::default(), None, &fault).await });
             Ok(told.into_response())
         }
         Err(fault) => Err(fault),
@@ -125,17 +128,26 @@ pub fn upgrade(
 
 /// The user and the options of a request, where the node takes clients now. No user: the first frame brings the token.
 fn admit(shared: &Shared, headers: &HeaderMap, query: Result<ConnectQuery, Fault>) -> Result<(Option<Identity>, ConnectOptions), Fault> {
+    check_open(shared)?;
+    let query = query?;
+    let token = auth::socket_token(headers, query.token.as_deref());
+    let options = ConnectOptions::try_from(query)?;
+    let identity = token.map(|token| commands::verify(&shared.context, &token)).transpose()?;
+    Ok((identity, options))
+}
+
+/// Checks that the node takes clients now.
+///
+/// # Errors
+/// The node stops, or more clients come at once than it lets wait: with a time to come back.
+pub fn check_open(shared: &Shared) -> Result<(), Fault> {
     if shared.shutdown.has_begun() {
         return Err(shared.shutdown.refusal());
     }
     if shared.context.service.is_crowded() {
         return Err(Refusal::Crowded.to_one_of_a_crowd());
     }
-    let query = query?;
-    let token = auth::socket_token(headers, query.token.as_deref());
-    let options = ConnectOptions::try_from(query)?;
-    let identity = token.map(|token| commands::verify(&shared.context, &token)).transpose()?;
-    Ok((identity, options))
+    Ok(())
 }
 
 /// The limits of a socket.
@@ -157,11 +169,14 @@ async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, o
         Some(identity) => (identity, None),
         None => match Box::pin(first_frame(&shared, &mut socket)).await {
             Ok((identity, id)) => (identity, Some(id)),
-            Err(Some(FrameError { id, fault })) => return refuse(&shared.context.metrics, socket, id.as_ref(), &fault).await,
+            Err(Some(FrameError { id, fault })) => {
+                return refuse(&shared.context.metrics, socket, JsonFrames::default(), id.as_ref(), &fault).await;
+            }
             Err(None) => return shared.context.metrics.connection_closed(None),
         },
     };
-    open::run(shared, socket, identity, options, answer_to).await;
+    let dialect = JsonFrames { is_batched: options.is_batched };
+    open::run(shared, socket, Entrant { identity, options, dialect, answer_to }).await;
 }
 
 /// The identity from a first frame `authenticate`. `Err(None)`: the client left.

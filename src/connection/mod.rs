@@ -1,5 +1,5 @@
 //! The door of WebSocket clients: a task per socket that runs one driver and keeps the socket's own promises:
-//! authentication, heartbeat, the token's end, bounded queues both ways.
+//! authentication, heartbeat, the token's end, bounded queues both ways. The task speaks any dialect over any socket of frames, so other doors run it too.
 //!
 //! In reading order: `handshake` (from the HTTP request to a known user), `open` (admission and opening), `task` (the
 //! loop), `reading` (whether it reads on), `outbox` (events, encoded), `writer` (from there to the socket), `closing` (the closing handshake), `shutdown`
@@ -15,9 +15,11 @@ mod socket;
 mod task;
 mod writer;
 
-pub use closing::fault_of;
-pub use handshake::{ConnectQuery, bounded, upgrade};
+pub use closing::{answer_close, fault_of, refuse};
+pub use handshake::{ConnectQuery, bounded, check_open, upgrade};
+pub use open::{AnswerTo, Entrant, run};
 pub use shutdown::Shutdown;
+pub use socket::Frames;
 
 use std::time::Duration;
 

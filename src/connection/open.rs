@@ -5,22 +5,36 @@ use tracing::{Instrument, info_span};
 
 use super::closing::refuse;
 use super::outbox::Outbox;
-use super::socket::Socket;
+use super::socket::Frames;
 use super::{Shared, task};
 use crate::auth::Identity;
 use crate::delivery::Refusal;
 use crate::driver::{self, ConnectOptions, Driver, Opened, Outgoing};
 use crate::protocol::Fault;
 use crate::protocol::client::FrameId;
-use crate::protocol::codec::JsonFrames;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::event::ServerEvent;
 use crate::service::Admission;
 
 /// A first frame `authenticate` that waits for its answer, with its id if it has one.
-pub(super) type AnswerTo = Option<Option<FrameId>>;
+pub type AnswerTo = Option<Option<FrameId>>;
+
+/// A client that is known, and how its connection speaks.
+#[derive(Debug)]
+pub struct Entrant<D> {
+    /// The user, by its token.
+    pub identity: Identity,
+    /// The options that it sent.
+    pub options: ConnectOptions,
+    /// The language of its connection.
+    pub dialect: D,
+    /// The frame that brought the token, if it waits for an answer.
+    pub answer_to: AnswerTo,
+}
 
 /// Opens a session and starts the task that runs it.
-pub(super) async fn run(shared: Shared, socket: Socket, identity: Identity, options: ConnectOptions, answer_to: AnswerTo) {
+pub async fn run<D: Dialect>(shared: Shared, socket: impl Frames, entrant: Entrant<D>) {
+    let Entrant { identity, options, dialect, answer_to } = entrant;
     let admitted = tokio::select! {
         permit = shared.context.service.admit_opening(&identity.external) => permit.map_err(Refusal::to_one_of_a_crowd),
         () = shared.shutdown.begun() => Err(shared.shutdown.refusal()),
@@ -36,9 +50,12 @@ pub(super) async fn run(shared: Shared, socket: Socket, identity: Identity, opti
             let tasks = shared.context.tasks.clone();
             // A task of its own: what opening needed would otherwise be kept as long as the connection lives, and
             // idle connections are most of a node's memory.
-            tasks.spawn(begin(shared, socket, &identity, opened, answer_to).instrument(span));
+            tasks.spawn(begin(shared, socket, dialect, &identity, opened, answer_to).instrument(span));
         }
-        Err(fault) => Box::pin(refuse(&shared.context.metrics, socket, answer_to.as_ref().and_then(Option::as_ref), &fault)).await,
+        Err(fault) => {
+            let reply_to = answer_to.as_ref().and_then(Option::as_ref);
+            Box::pin(refuse(&shared.context.metrics, socket, dialect, reply_to, &fault)).await;
+        }
     }
 }
 
@@ -47,14 +64,15 @@ async fn open(permit: Admission, shared: &Shared, identity: &Identity, options: 
 }
 
 /// Everything up to the loop, and the loop itself as a future.
-fn begin(
+fn begin<D: Dialect, S: Frames>(
     shared: Shared,
-    socket: Socket,
+    socket: S,
+    dialect: D,
     identity: &Identity,
     opened: Opened,
     answer_to: AnswerTo,
-) -> impl Future<Output = ()> + Send + use<> {
-    let mut outbox = Outbox::new(JsonFrames { is_batched: opened.client.options.is_batched });
+) -> impl Future<Output = ()> + Send + use<D, S> {
+    let mut outbox = Outbox::new(dialect);
     if let Some(id) = answer_to {
         let taken = ServerEvent::Authenticated { user: identity.external.clone(), expires_at: identity.expires_at };
         outbox.event(id.as_ref(), &taken);

@@ -2,7 +2,7 @@
 //!
 //! The queue is bounded. Beyond [`BYTES_MAX`] the connection reads nothing more that could add to the queue, so a
 //! client that does not read stops only itself. Only the connection's own task uses the queue, so it needs no lock
-//! and no wake-up. It uses events and a codec, and no socket.
+//! and no wake-up. It uses events and a dialect, and no socket.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::driver::Outgoing;
 use crate::protocol::Fault;
 use crate::protocol::client::FrameId;
-use crate::protocol::codec::{Codec, JsonFrames};
+use crate::protocol::dialect::{Decoded, Dialect};
 use crate::protocol::event::ServerEvent;
 
 /// Bytes that may wait before nothing more is taken in. What is under way then (a window of envelopes, answers to
@@ -22,9 +22,9 @@ use crate::protocol::event::ServerEvent;
 const BYTES_MAX: usize = 512 * 1024;
 
 /// Frames on their way out.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    codec: JsonFrames,
+#[derive(Debug)]
+pub(super) struct Outbox<D> {
+    dialect: D,
     frames: VecDeque<Message>,
     level: Arc<Level>,
 }
@@ -45,19 +45,36 @@ pub(super) enum Room {
     Again,
 }
 
-impl Outbox {
-    /// An empty outbox that writes events with this codec.
-    pub(super) fn new(codec: JsonFrames) -> Self {
-        Self { codec, ..Self::default() }
+impl<D: Dialect> Outbox<D> {
+    /// An empty outbox that writes events in this dialect.
+    pub(super) fn new(dialect: D) -> Self {
+        Self { dialect, frames: VecDeque::new(), level: Arc::default() }
+    }
+
+    /// Reads a text of the client, whose dialect is the same both ways.
+    pub(super) fn decode(&mut self, text: &str) -> Decoded {
+        self.dialect.decode(text)
+    }
+
+    /// Puts a text that is no event.
+    pub(super) fn text(&mut self, text: Utf8Bytes) {
+        self.level.bytes.fetch_add(text.len(), Ordering::Relaxed);
+        self.frames.push_back(Message::Text(text));
     }
 
     /// Puts a ping.
     pub(super) fn ping(&mut self) {
-        self.frames.push_back(Message::Ping(bytes::Bytes::new()));
+        match self.dialect.ping() {
+            Message::Text(text) => self.text(text),
+            frame => self.frames.push_back(frame),
+        }
     }
 
     /// Puts the close frame of a fault (RFC 6455 section 5.5.1); nothing goes out after it.
     pub(super) fn close_for(&mut self, fault: &Fault) {
+        if let Some(text) = self.dialect.farewell(fault) {
+            self.text(text);
+        }
         let (code, reason) = (fault.code.close(), fault.code.as_str().into());
         self.frames.push_back(Message::Close(Some(CloseFrame { code, reason })));
     }
@@ -89,16 +106,16 @@ impl Outbox {
     }
 }
 
-impl Outgoing for Outbox {
+impl<D: Dialect> Outgoing for Outbox<D> {
     fn event(&mut self, reply_to: Option<&FrameId>, event: &ServerEvent) {
-        let Self { codec, frames, level } = self;
-        codec.encode(reply_to, event, &mut |frame: Utf8Bytes| {
+        let Self { dialect, frames, level } = self;
+        dialect.encode(reply_to, event, &mut |frame: Utf8Bytes| {
             level.bytes.fetch_add(frame.len(), Ordering::Relaxed);
             frames.push_back(Message::Text(frame));
         });
     }
 
-    fn room(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn room(&self) -> impl Future<Output = ()> + Send + use<D> {
         let level = Arc::clone(&self.level);
         async move {
             loop {

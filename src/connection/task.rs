@@ -6,8 +6,7 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::Message;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Sink, Stream, StreamExt};
 use tokio::time::sleep_until;
 
 use super::Shared;
@@ -15,12 +14,12 @@ use super::closing::{answer_close, fault_of, linger};
 use super::outbox::Outbox;
 use super::reading::Reading;
 use super::shutdown::PlannedClose;
-use super::socket::Socket;
 use super::writer::{Writer, Written};
 use crate::domain::SessionId;
 use crate::driver::{Driver, Outgoing, commands};
 use crate::hub::Reader;
-use crate::protocol::client::{self, refuse_binary};
+use crate::protocol::client::refuse_binary;
+use crate::protocol::dialect::{Decoded, Dialect};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault, server};
 use crate::service::points_of_bytes;
@@ -34,14 +33,15 @@ const TURN: Duration = Duration::from_millis(1);
 /// The number of unanswered pings after which the connection is closed.
 const PINGS_MAX: u8 = 2;
 
-/// The socket, one half for each direction.
-type Sink = SplitSink<Socket, Message>;
-type Incoming = SplitStream<Socket>;
+/// The half of a socket that frames come from.
+trait Incoming: Stream<Item = Result<Message, axum::Error>> + Unpin {}
 
-struct Task {
+impl<T: Stream<Item = Result<Message, axum::Error>> + Unpin> Incoming for T {}
+
+struct Task<D> {
     shared: Shared,
     session: SessionId,
-    driver: Box<Driver<Outbox>>,
+    driver: Box<Driver<Outbox<D>>>,
     writer: Writer,
     reading: Reading,
     stay: Stay,
@@ -67,23 +67,23 @@ enum Heard {
 }
 
 /// Runs until the connection ends, by whichever side.
-pub(super) fn run(
+pub(super) fn run<D: Dialect, O: Sink<Message> + Unpin + Send, I: Stream<Item = Result<Message, axum::Error>> + Unpin + Send>(
     shared: Shared,
     session: SessionId,
     emits_alone: bool,
-    driver: Box<Driver<Outbox>>,
-    sink: Sink,
-    incoming: Incoming,
+    driver: Box<Driver<Outbox<D>>>,
+    sink: O,
+    incoming: I,
     notes: Reader,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl Future<Output = ()> + Send + use<D, O, I> {
     let heartbeat_at = Instant::now() + shared.settings.heartbeat;
     let reading = Reading::new(driver.budget(), std::sync::Arc::clone(&shared.context.metrics));
     let task = Task { shared, session, driver, writer: Writer::default(), reading, stay: Stay::Open, heartbeat_at, pings_unanswered: 0 };
     Box::new(task).run(emits_alone, sink, incoming, notes)
 }
 
-impl Task {
-    async fn run(mut self: Box<Self>, emits_alone: bool, sink: Sink, incoming: Incoming, notes: Reader) {
+impl<D: Dialect> Task<D> {
+    async fn run(mut self: Box<Self>, emits_alone: bool, sink: impl Sink<Message> + Unpin, incoming: impl Incoming, notes: Reader) {
         let metrics = std::sync::Arc::clone(&self.shared.context.metrics);
         metrics.sessions.inc();
         if emits_alone {
@@ -100,7 +100,7 @@ impl Task {
     }
 
     /// The loop. Returns why the connection ended; none: the client left, or was lost.
-    async fn live(&mut self, mut sink: Sink, mut incoming: Incoming, mut notes: Reader) -> Option<Code> {
+    async fn live(&mut self, mut sink: impl Sink<Message> + Unpin, mut incoming: impl Incoming, mut notes: Reader) -> Option<Code> {
         let mut health = self.shared.context.service.health().subscribe();
         let shutdown = self.shared.shutdown.clone();
         let mut timer = std::pin::pin!(sleep_until(self.deadline().into()));
@@ -162,14 +162,14 @@ impl Task {
     }
 
     /// Says why, after what is in the outbox, and hears what was on its way.
-    async fn say_goodbye(&mut self, fault: &Fault, sink: &mut Sink, incoming: &mut Incoming) -> Option<Code> {
+    async fn say_goodbye(&mut self, fault: &Fault, sink: &mut (impl Sink<Message> + Unpin), incoming: &mut impl Incoming) -> Option<Code> {
         self.driver.refuse(None, fault.clone());
         self.driver.outbox.close_for(fault);
         self.writer.finish(&mut self.driver.outbox, sink).await;
         linger(incoming, |text| {
             if self.reading.is_free() {
                 self.reading.count(points_of_bytes(text.len()));
-                if let Ok(frame) = client::parse(text) {
+                if let Decoded::Command(frame) = self.driver.outbox.decode(text) {
                     commands::apply_late(&mut self.driver, frame);
                 }
             }
@@ -186,16 +186,7 @@ impl Task {
     fn frame(&mut self, frame: Option<Result<Message, axum::Error>>) -> Heard {
         self.pings_unanswered = 0;
         match frame {
-            Some(Ok(Message::Text(text))) => match client::parse(&text) {
-                Ok(frame) => {
-                    let points = commands::apply_counted(&mut self.driver, frame, text.len());
-                    self.reading.count(points);
-                }
-                Err(error) => {
-                    self.reading.count(points_of_bytes(text.len()));
-                    self.driver.refuse(error.id.as_ref(), error.fault);
-                }
-            },
+            Some(Ok(Message::Text(text))) => return self.text(&text),
             Some(Ok(Message::Binary(bytes))) => {
                 self.reading.count(points_of_bytes(bytes.len()));
                 self.driver.refuse(None, refuse_binary().fault);
@@ -210,6 +201,32 @@ impl Task {
         Heard::GoOn
     }
 
+    fn text(&mut self, text: &str) -> Heard {
+        let points = points_of_bytes(text.len());
+        match self.driver.outbox.decode(text) {
+            Decoded::Command(frame) => {
+                let points = commands::apply_counted(&mut self.driver, frame, text.len());
+                self.reading.count(points);
+            }
+            Decoded::Answered(frame, answer) => {
+                let points = commands::apply_counted(&mut self.driver, frame, text.len());
+                self.reading.count(points);
+                self.driver.outbox.text(answer);
+            }
+            Decoded::Refused(error) => {
+                self.reading.count(points);
+                self.driver.refuse(error.id.as_ref(), error.fault);
+            }
+            Decoded::Answer(answer) => {
+                self.reading.count(points);
+                self.driver.outbox.text(answer);
+            }
+            Decoded::Nothing => self.reading.count(points),
+            Decoded::Left => return Heard::Left,
+        }
+        Heard::GoOn
+    }
+
     fn deadline(&self) -> Instant {
         let deadline = match self.stay {
             Stay::Open => self.driver.deadline(false).min(self.heartbeat_at),
@@ -219,7 +236,7 @@ impl Task {
         self.reading.resumes_at().map_or(deadline, |at| deadline.min(at))
     }
 
-    fn deadline_passed(&mut self, incoming: &mut Incoming, notes: &mut Reader) {
+    fn deadline_passed(&mut self, incoming: &mut impl Incoming, notes: &mut Reader) {
         let now = Instant::now();
         match self.stay {
             Stay::Until(close) if close.at <= now => {

@@ -10,6 +10,7 @@ use futures_util::{Sink, SinkExt};
 use tokio::time::{Sleep, sleep};
 
 use super::outbox::{Outbox, Room};
+use crate::protocol::dialect::Dialect;
 
 /// A client that takes nothing for this time is too slow.
 const STALLED_MAX: Duration = Duration::from_secs(10);
@@ -48,12 +49,12 @@ pub(super) enum Written {
 impl Writer {
     /// Writes what waits, and goes on waiting for more until there is something to say. May be dropped and called again
     /// at any time, and must be before what was put meanwhile is written.
-    pub(super) async fn write(&mut self, outbox: &mut Outbox, socket: &mut (impl Sink<Message> + Unpin)) -> Written {
+    pub(super) async fn write<D: Dialect>(&mut self, outbox: &mut Outbox<D>, socket: &mut (impl Sink<Message> + Unpin)) -> Written {
         poll_fn(|context| self.poll_write(context, outbox, socket)).await
     }
 
     /// Writes everything up to a close frame, which is there already.
-    pub(super) async fn finish(&mut self, outbox: &mut Outbox, socket: &mut (impl Sink<Message> + Unpin)) -> Written {
+    pub(super) async fn finish<D: Dialect>(&mut self, outbox: &mut Outbox<D>, socket: &mut (impl Sink<Message> + Unpin)) -> Written {
         loop {
             match self.write(outbox, socket).await {
                 Written::Room => {}
@@ -62,7 +63,12 @@ impl Writer {
         }
     }
 
-    fn poll_write(&mut self, context: &mut Context<'_>, outbox: &mut Outbox, socket: &mut (impl Sink<Message> + Unpin)) -> Poll<Written> {
+    fn poll_write<D: Dialect>(
+        &mut self,
+        context: &mut Context<'_>,
+        outbox: &mut Outbox<D>,
+        socket: &mut (impl Sink<Message> + Unpin),
+    ) -> Poll<Written> {
         loop {
             match self.poll_step(context, outbox, socket) {
                 Poll::Ready(None) => self.stalled = None,
@@ -77,10 +83,10 @@ impl Writer {
     }
 
     /// One frame, or a flush once there is none. Pending: nothing waits, or the socket does not take it.
-    fn poll_step(
+    fn poll_step<D: Dialect>(
         &mut self,
         context: &mut Context<'_>,
-        outbox: &mut Outbox,
+        outbox: &mut Outbox<D>,
         socket: &mut (impl Sink<Message> + Unpin),
     ) -> Poll<Option<Written>> {
         if self.flush != Flush::Last && !outbox.is_empty() {
@@ -102,7 +108,7 @@ impl Writer {
     }
 
     /// Gives the next frame to a socket that is ready for one.
-    fn hand_over(&mut self, outbox: &mut Outbox, socket: &mut (impl Sink<Message> + Unpin)) -> Option<Written> {
+    fn hand_over<D: Dialect>(&mut self, outbox: &mut Outbox<D>, socket: &mut (impl Sink<Message> + Unpin)) -> Option<Written> {
         let frame = outbox.take()?;
         self.flush = if matches!(frame, Message::Close(_)) { Flush::Last } else { Flush::Needed };
         let bytes = if let Message::Text(text) = &frame { text.len() } else { 0 };

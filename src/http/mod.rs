@@ -4,8 +4,8 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`; `layers` is round all of it,
-//! `serve` brings it connections, `silent` knows those that have asked for nothing yet.
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`, `socketio`;
+//! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
 mod extract;
@@ -23,6 +23,7 @@ mod messages;
 mod node;
 mod preferences;
 mod presence;
+mod socketio;
 mod statistics;
 
 mod layers;
@@ -35,19 +36,25 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::connection::{self, ConnectQuery, Shared};
 use crate::domain::limits;
 use crate::protocol::{Code, Fault};
 use crate::service::Service;
+use crate::socketio::Door;
 use error::ApiError;
 use extract::Params;
 use upgrade::Upgrade;
 
-/// Every route of a node.
-pub fn router(shared: Shared) -> Router {
-    let routes = Router::new()
+/// Every route of a node; those of Socket.IO where there is a door for it.
+pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
+    let mut routes = Router::new();
+    if let Some(door) = socketio {
+        let requests = any(socketio::handle).with_state(door);
+        routes = routes.route("/socket.io/", requests.clone()).route("/socket.io", requests);
+    }
+    let routes = routes
         .route("/", get(node::about))
         .route("/ws", get(socket))
         .route("/v1/chats", get(chats::list).post(chats::create))

@@ -170,26 +170,35 @@ pub fn refuse_binary() -> FrameError {
 
 fn event(fields: &Fields<'_, 3>) -> Result<ClientEvent, Fault> {
     let name = fields.required::<String>("event").map_err(|fault| Fault::new(Code::BadFrame, fault.message))?;
-    let data = fields.raw("data").map_or("{}", RawValue::get);
-    match name.as_str() {
-        "authenticate" => authenticate(data),
-        "message:send" => SendRequest::parse(data).map(ClientEvent::Send),
-        "event:publish" => PublishRequest::parse(data).map(Box::new).map(ClientEvent::Publish),
-        "message:skip" => data_fields(data, ["messageId"])?.required("messageId").map(ClientEvent::Skip),
-        "message:recall" => data_fields(data, ["messageId"])?.required("messageId").map(ClientEvent::Recall),
-        "message:delivered" => AckRequest::parse(data).map(ClientEvent::Delivered),
-        "message:reject" => RejectRequest::parse(data).map(ClientEvent::Reject),
-        "message:read" => ReadRequest::parse(data).map(ClientEvent::Read),
-        "typing" => typing(data),
-        "presence:get" => user_ids(data).map(ClientEvent::PresenceGet),
-        "presence:subscribe" => user_ids(data).map(ClientEvent::PresenceSubscribe),
-        "ping" => Ok(ClientEvent::Ping),
-        _ => Err(Fault::plain(Code::UnknownEvent)),
+    ClientEvent::parse(&name, fields.raw("data").map_or("{}", RawValue::get))
+}
+
+impl ClientEvent {
+    /// Reads an event by its name. The depth of the data has been checked.
+    ///
+    /// # Errors
+    /// There is no such event, or its data is not valid.
+    pub(super) fn parse(name: &str, data: &str) -> Result<Self, Fault> {
+        match name {
+            "authenticate" => authenticate(data),
+            "message:send" => SendRequest::parse(data).map(Self::Send),
+            "event:publish" => PublishRequest::parse(data).map(Box::new).map(Self::Publish),
+            "message:skip" => data_fields(data, ["messageId"])?.required("messageId").map(Self::Skip),
+            "message:recall" => data_fields(data, ["messageId"])?.required("messageId").map(Self::Recall),
+            "message:delivered" => AckRequest::parse(data).map(Self::Delivered),
+            "message:reject" => RejectRequest::parse(data).map(Self::Reject),
+            "message:read" => ReadRequest::parse(data).map(Self::Read),
+            "typing" => typing(data),
+            "presence:get" => user_ids(data).map(Self::PresenceGet),
+            "presence:subscribe" => user_ids(data).map(Self::PresenceSubscribe),
+            "ping" => Ok(Self::Ping),
+            _ => Err(Fault::plain(Code::UnknownEvent)),
+        }
     }
 }
 
 /// The fields of a frame's data or of a request's body that has been checked for its depth.
-fn data_fields<'a, const N: usize>(data: &'a str, names: [&'static str; N]) -> Result<Fields<'a, N>, Fault> {
+pub(super) fn data_fields<'a, const N: usize>(data: &'a str, names: [&'static str; N]) -> Result<Fields<'a, N>, Fault> {
     Fields::of(data, names).map_err(|fault| Fault::invalid(format!("the data {}", fault.message)))
 }
 
@@ -337,6 +346,11 @@ impl Field<'_> for FrameId {
 }
 
 impl FrameId {
+    /// A number as an id.
+    pub(super) fn number(number: u64) -> Self {
+        Self(RawValue::from_string(number.to_string()).expect("digits are JSON"))
+    }
+
     /// The id as JSON, exactly as it came.
     pub fn as_json(&self) -> &str {
         self.0.get()

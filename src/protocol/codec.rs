@@ -9,8 +9,8 @@ use super::feed_event::{event_batch_frames, event_frame};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
 use super::recalled::Recalled;
 use super::server::{
-    Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark, Typing,
-    UserOffline, UserOnline, frame,
+    Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, Shape, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark,
+    Typing, UserOffline, UserOnline, frame,
 };
 use crate::domain::{Class, Envelope, Receipt, ReceiptCounts};
 
@@ -34,35 +34,25 @@ impl Codec for JsonFrames {
     type Frame = Utf8Bytes;
 
     fn encode(&self, reply_to: Option<&FrameId>, event: &ServerEvent, put: &mut dyn FnMut(Utf8Bytes)) {
-        put(match event {
-            ServerEvent::Envelopes(envelopes) => return self.envelopes(envelopes).into_iter().for_each(put),
-            ServerEvent::Ready(ready) => frame(reply_to, ready.as_ref()),
-            ServerEvent::Authenticated { user, expires_at } => {
-                frame(reply_to, &Authenticated { user_id: user, expires_at: Timestamp(*expires_at) })
-            }
-            ServerEvent::Drained(drained) => frame(reply_to, drained),
-            ServerEvent::Gap(gap) => frame(reply_to, gap),
-            ServerEvent::Sent(answer) => frame(reply_to, answer),
-            ServerEvent::Published(published) => frame(reply_to, published),
-            ServerEvent::SkipOk(message_id) => frame(reply_to, &SkipOk { message_id: *message_id }),
-            ServerEvent::Echo(message) => message.json(|message| sent_echo_frame(message)),
-            ServerEvent::Receipt(receipt, marks_cursor) => of_receipt(receipt, marks_cursor),
-            ServerEvent::MarkMoved { chat, seq, status, member, except, marks_cursor } => frame(
-                reply_to,
-                &StatusMark { kind: StatusKind::Mark, chat_id: *chat, seq: *seq, status: *status, user_id: member, except, marks_cursor },
-            ),
-            ServerEvent::Counted(counts, marks_cursor) => of_counts(counts, marks_cursor),
-            ServerEvent::ChatRead(chat, seq, marks_cursor) => frame(reply_to, &ChatRead { chat_id: *chat, read_seq: *seq, marks_cursor }),
-            ServerEvent::DeliveredOk => frame(reply_to, &DeliveredOk {}),
-            ServerEvent::RejectOk(done) => frame(reply_to, done),
-            ServerEvent::RecallOk(done) => frame(reply_to, done),
-            ServerEvent::ReadOk(done) => frame(reply_to, done),
-            ServerEvent::Presence(state) => frame(reply_to, state),
-            ServerEvent::Notice(notice) => notice.json(of_notice),
-            ServerEvent::Draining(draining) => frame(reply_to, draining),
-            ServerEvent::Pong => frame(reply_to, &Pong {}),
-            ServerEvent::Error(fault) => frame(reply_to, fault),
-        });
+        match event {
+            ServerEvent::Envelopes(envelopes) => self.envelopes(envelopes).into_iter().for_each(put),
+            ServerEvent::Echo(message) => put(message.json(|message| sent_echo_frame(message))),
+            ServerEvent::Notice(notice) => put(notice.json(|notice| {
+                let mut encoded = Utf8Bytes::default();
+                write_notice(&mut Frames(&mut |frame| encoded = frame), notice);
+                encoded
+            })),
+            event => write_event(&mut Frames(put), reply_to, event),
+        }
+    }
+}
+
+/// Puts each shape as a frame.
+struct Frames<'a>(&'a mut dyn FnMut(Utf8Bytes));
+
+impl WriteShape for Frames<'_> {
+    fn write<E: Shape>(&mut self, reply_to: Option<&FrameId>, data: &E) {
+        (self.0)(frame(reply_to, data));
     }
 }
 
@@ -87,14 +77,18 @@ impl JsonFrames {
 
 /// The kind of frame that carries an envelope.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
+    /// A message of a chat.
     Message,
+    /// An alert or an event.
     Event,
+    /// The notice of a recall.
     Notice,
 }
 
 impl Kind {
-    fn of(envelope: &Envelope) -> Self {
+    /// That of this envelope.
+    pub(super) fn of(envelope: &Envelope) -> Self {
         match envelope.class {
             Class::Chat if envelope.message.seq.is_of_notice() => Self::Notice,
             Class::Chat => Self::Message,
@@ -103,25 +97,66 @@ impl Kind {
     }
 }
 
-fn of_notice(notice: &Notice) -> Utf8Bytes {
-    match notice {
-        Notice::Typing { chat, user, typing } => frame(None, &Typing { chat_id: *chat, user_id: user, typing: *typing }),
-        Notice::Online { user, at } => frame(None, &UserOnline { user_id: user, timestamp: Timestamp(*at) }),
-        Notice::Offline { user, last_seen } => frame(None, &UserOffline { user_id: user, last_seen: Timestamp(*last_seen) }),
-        Notice::Added { chat, kind, title, joined_seq, by } => {
-            frame(None, &ChatAdded { chat_id: *chat, kind: *kind, title: title.as_deref(), joined_seq: *joined_seq, by })
+/// Writes shapes as one kind of client reads them.
+pub(super) trait WriteShape {
+    /// Writes one. `reply_to` is the id of the client's frame that it answers.
+    fn write<E: Shape>(&mut self, reply_to: Option<&FrameId>, data: &E);
+}
+
+/// Writes the shape of an event. Envelopes and echoes have none: they carry messages, which each codec writes in its own way.
+pub(super) fn write_event(out: &mut impl WriteShape, reply_to: Option<&FrameId>, event: &ServerEvent) {
+    match event {
+        ServerEvent::Envelopes(_) | ServerEvent::Echo(_) => {}
+        ServerEvent::Ready(ready) => out.write(reply_to, ready.as_ref()),
+        ServerEvent::Authenticated { user, expires_at } => {
+            out.write(reply_to, &Authenticated { user_id: user, expires_at: Timestamp(*expires_at) });
         }
-        Notice::Recalled { message, chat, seq, at } => frame(
-            None,
-            &Recalled { place: None, message_id: *message, chat_id: *chat, seq: *seq, sender_id: None, recalled_at: Timestamp(*at) },
+        ServerEvent::Drained(drained) => out.write(reply_to, drained),
+        ServerEvent::Gap(gap) => out.write(reply_to, gap),
+        ServerEvent::Sent(answer) => out.write(reply_to, answer),
+        ServerEvent::Published(published) => out.write(reply_to, published),
+        ServerEvent::SkipOk(message_id) => out.write(reply_to, &SkipOk { message_id: *message_id }),
+        ServerEvent::Receipt(receipt, marks_cursor) => write_receipt(out, receipt, marks_cursor),
+        ServerEvent::MarkMoved { chat, seq, status, member, except, marks_cursor } => out.write(
+            reply_to,
+            &StatusMark { kind: StatusKind::Mark, chat_id: *chat, seq: *seq, status: *status, user_id: member, except, marks_cursor },
         ),
-        Notice::Removed { chat, left_seq, by } => frame(None, &ChatRemoved { chat_id: *chat, left_seq: *left_seq, by }),
+        ServerEvent::Counted(counts, marks_cursor) => write_counts(out, counts, marks_cursor),
+        ServerEvent::ChatRead(chat, seq, marks_cursor) => {
+            out.write(reply_to, &ChatRead { chat_id: *chat, read_seq: *seq, marks_cursor });
+        }
+        ServerEvent::DeliveredOk => out.write(reply_to, &DeliveredOk {}),
+        ServerEvent::RejectOk(done) => out.write(reply_to, done),
+        ServerEvent::RecallOk(done) => out.write(reply_to, done),
+        ServerEvent::ReadOk(done) => out.write(reply_to, done),
+        ServerEvent::Presence(state) => out.write(reply_to, state),
+        ServerEvent::Notice(notice) => write_notice(out, notice),
+        ServerEvent::Draining(draining) => out.write(reply_to, draining),
+        ServerEvent::Pong => out.write(reply_to, &Pong {}),
+        ServerEvent::Error(fault) => out.write(reply_to, fault),
     }
 }
 
-fn of_receipt(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
+/// Writes the shape of a notice.
+pub(super) fn write_notice(out: &mut impl WriteShape, notice: &Notice) {
+    match notice {
+        Notice::Typing { chat, user, typing } => out.write(None, &Typing { chat_id: *chat, user_id: user, typing: *typing }),
+        Notice::Online { user, at } => out.write(None, &UserOnline { user_id: user, timestamp: Timestamp(*at) }),
+        Notice::Offline { user, last_seen } => out.write(None, &UserOffline { user_id: user, last_seen: Timestamp(*last_seen) }),
+        Notice::Added { chat, kind, title, joined_seq, by } => {
+            out.write(None, &ChatAdded { chat_id: *chat, kind: *kind, title: title.as_deref(), joined_seq: *joined_seq, by });
+        }
+        Notice::Recalled { message, chat, seq, at } => out.write(
+            None,
+            &Recalled { place: None, message_id: *message, chat_id: *chat, seq: *seq, sender_id: None, recalled_at: Timestamp(*at) },
+        ),
+        Notice::Removed { chat, left_seq, by } => out.write(None, &ChatRemoved { chat_id: *chat, left_seq: *left_seq, by }),
+    }
+}
+
+fn write_receipt(out: &mut impl WriteShape, receipt: &Receipt, marks_cursor: &str) {
     match receipt {
-        Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => frame(
+        Receipt::Moved { chat, messages, first: _, seq, status, member, at, reason } => out.write(
             None,
             &StatusList {
                 kind: StatusKind::Messages,
@@ -135,12 +170,12 @@ fn of_receipt(receipt: &Receipt, marks_cursor: &str) -> Utf8Bytes {
                 marks_cursor: Some(marks_cursor),
             },
         ),
-        Receipt::Counted(counts) => of_counts(counts, marks_cursor),
+        Receipt::Counted(counts) => write_counts(out, counts, marks_cursor),
     }
 }
 
-fn of_counts(counts: &ReceiptCounts, marks_cursor: &str) -> Utf8Bytes {
-    frame(
+fn write_counts(out: &mut impl WriteShape, counts: &ReceiptCounts, marks_cursor: &str) {
+    out.write(
         None,
         &StatusCounts {
             kind: StatusKind::Counts,
@@ -152,7 +187,7 @@ fn of_counts(counts: &ReceiptCounts, marks_cursor: &str) -> Utf8Bytes {
             member_count: counts.members,
             marks_cursor: Some(marks_cursor),
         },
-    )
+    );
 }
 
 #[cfg(test)]

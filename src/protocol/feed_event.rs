@@ -107,7 +107,7 @@ fn fragment(message: &Message) -> &str {
 }
 
 /// The fields of [`EventData`].
-fn push_event(out: &mut String, envelope: &Envelope, attempt: u16) {
+pub(super) fn push_event(out: &mut String, envelope: &Envelope, attempt: u16) {
     let Envelope { class, inbox_seq, message, .. } = envelope;
     let _ = write!(out, r#"{{"class":"{class}","inboxSeq":{inbox_seq},"attempt":{attempt},"#);
     if let Some(FeedPlace { feed, seq }) = place(envelope) {
@@ -120,7 +120,7 @@ fn push_event(out: &mut String, envelope: &Envelope, attempt: u16) {
 }
 
 /// At least as many bytes as [`push_event`] writes.
-fn event_bytes_max(envelope: &Envelope) -> usize {
+pub(super) fn event_bytes_max(envelope: &Envelope) -> usize {
     const OWN_FIELDS_BYTES_MAX: usize = 200;
     OWN_FIELDS_BYTES_MAX + fragment(&envelope.message).len()
 }

@@ -179,7 +179,7 @@ pub(super) fn without_braces(data: &impl Serialize, bytes: usize) -> Box<str> {
 }
 
 /// The fields of [`ReceiveData`].
-fn push_envelope(out: &mut String, envelope: &Envelope, attempt: u16) {
+pub(super) fn push_envelope(out: &mut String, envelope: &Envelope, attempt: u16) {
     let Envelope { class, inbox_seq, status, message, is_muted, .. } = envelope;
     let (status, fragment) = (status.as_str(), fragment(message));
     let muted = if *is_muted { r#""muted":true,"# } else { "" };
@@ -187,7 +187,7 @@ fn push_envelope(out: &mut String, envelope: &Envelope, attempt: u16) {
 }
 
 /// At least as many bytes as [`push_envelope`] writes.
-fn envelope_bytes_max(envelope: &Envelope) -> usize {
+pub(super) fn envelope_bytes_max(envelope: &Envelope) -> usize {
     const OWN_FIELDS_BYTES_MAX: usize = 120;
     OWN_FIELDS_BYTES_MAX + fragment(&envelope.message).len()
 }

@@ -3,12 +3,14 @@
 //!
 //! [`codes`] is the one table of errors; [`client`] and [`publish`] turn hostile text into checked values; [`message`]
 //! writes the frames that carry messages, each message's part of them only once; [`recalled`] has those of recalls, and [`server`] every
-//! other event. Nothing here knows a socket, a session or the database.
+//! other event. A [`dialect`] is what one kind of client speaks: [`codec`] has that of `/ws`, [`socketio`] the other. Nothing here knows a socket, a session
+//! or the database.
 
 pub mod client;
 pub mod codec;
 pub mod codes;
 mod dead_letter;
+pub mod dialect;
 pub mod event;
 pub mod feed_event;
 pub mod fields;
@@ -17,6 +19,7 @@ pub mod message;
 pub mod publish;
 pub mod recalled;
 pub mod server;
+pub mod socketio;
 mod statistics;
 mod timestamp;
 
