@@ -43,6 +43,17 @@ CREATE TYPE inbox_class AS ENUM (
 
 COMMENT ON TYPE inbox_class IS 'Which of a user''s inboxes a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
 
+CREATE TYPE journal_kind AS ENUM (
+    'accepted',
+    'queued',
+    'delivered',
+    'read',
+    'read_at_once',
+    'ended'
+);
+
+COMMENT ON TYPE journal_kind IS 'What happened to the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
+
 CREATE TYPE member_role AS ENUM (
     'member',
     'admin'
@@ -139,6 +150,10 @@ begin
     raise exception 'a status only moves forward: % cannot become % like this (user %, message %)', old.status, new.status, old.user_id, old.message_id
       using errcode = 'integrity_constraint_violation', constraint = v_rule, table = tg_table_name;
   end if;
+  if old.status = 'sent' and new.status > 'read' or old.status = 'failed' and new.status = 'sent' then
+    insert into statistics_journal (at, kind, ended, messages)
+      values (clock_timestamp(), 'ended', case when new.status = 'sent' then 'requeued' else new.ended end, array[new.message_id]);
+  end if;
   -- Its sender learns of it, also later. Of an event nobody is told; only what failed is kept, as a dead letter.
   if old.status = 'sent' and new.status > 'read' and (new.class = 'chat' or new.status = 'failed') then
     insert into endings as e (message_id, user_id, sender_id, chat_id, chat_seq, class, status, ended, reason, attempts, last_error)
@@ -157,7 +172,7 @@ begin
   return null;
 end $$;
 
-COMMENT ON FUNCTION guard_the_status() IS 'Raises where a row of the queue would become what it must not, naming the rule as constraint; and keeps endings: of chats all, of events what failed.';
+COMMENT ON FUNCTION guard_the_status() IS 'Raises where a row of the queue would become what it must not, naming the rule as constraint; keeps endings: of chats all, of events what failed; and notes each end for the statistics.';
 
 CREATE FUNCTION publish_outgoing() RETURNS trigger
     LANGUAGE plpgsql
@@ -298,6 +313,7 @@ begin
         if not (v_done and found) then
           raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
         end if;
+        insert into statistics_journal (at, kind, messages, recipients) values (accepted_at, 'accepted', p_ids, '{1}');
         outcomes := '{accepted}';
         seqs := array[v_seq];
         classes := array[v_class];
@@ -480,6 +496,15 @@ begin
       select p.user_id, classes[p.ord], p.seq, p_ids[p.ord]
         from (select unnest(places) as ord, unnest(recipients) as user_id, unnest(inbox_seqs) as seq) p
       returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages, recipients)
+      select accepted_at, 'accepted', array_agg(p_ids[n.ord]), array_agg(n.rows)
+        from (select q.ord, sum(q.rows)::integer as rows
+                from (select unnest(places) as ord, 1 as rows
+                      union all
+                      select u.ord, 0 from (select generate_subscripts(v_chat_at, 1) as ord, unnest(v_chat_at) as at) u where u.at is not null) q
+               group by q.ord) n
+      having count(*) > 0
   )
   select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
          array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]
@@ -577,6 +602,16 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_acquire_job(p_name text, p_node uuid, p_lease_ms integer) IS 'A node asks for a job, or renews the lease that it has, for so many milliseconds. Returns the number of its lease (null: another node holds the job), the cursor, and how many milliseconds ago a pass last succeeded. Waits for no pass: the row is locked for a moment only.';
+
+CREATE FUNCTION restante_add_counts(p_counts bigint[], p_more bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return array(select coalesce(u.a, 0) + coalesce(u.b, 0) from unnest(p_counts, p_more) with ordinality u (a, b, n) order by u.n);
+end $$;
+
+COMMENT ON FUNCTION restante_add_counts(p_counts bigint[], p_more bigint[]) IS 'The sums of two rows of counts, place by place. What one lacks at its end counts as 0.';
 
 CREATE FUNCTION restante_add_followers(p_feed uuid, p_users bigint[], p_feeds_max integer) RETURNS text
     LANGUAGE plpgsql
@@ -1301,6 +1336,136 @@ $$;
 
 COMMENT ON FUNCTION restante_collapse_id(p_feed uuid, p_key text) IS 'A value for a feed and a collapse key: two different pairs never have the same, but by a collision of 128 bits. The class is no part of it: it stands beside it in the key of an inbox.';
 
+CREATE FUNCTION restante_count_journal(p_after timestamp with time zone, p_lines_max integer, p_messages_max integer, p_types_max integer, OUT lines integer, OUT moves integer, OUT lost integer, OUT last_at timestamp with time zone, OUT oldest_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_reasons constant integer := cardinality(enum_range(null::ended_reason));
+  v_now     timestamptz := clock_timestamp();
+  v_at      tid[];           -- lines that are locked here
+  v_times   timestamptz[];   -- per move: when,
+  v_kinds   journal_kind[];  -- … what,
+  v_ends    ended_reason[];  -- … why,
+  v_ids     uuid[];          -- … of which message,
+  v_rows    integer[];       -- … with how many recipients,
+  v_classes inbox_class[];   -- … in which inbox; null: the message is not there,
+  v_types   text[];          -- … of which type,
+  v_created timestamptz[];   -- … accepted when,
+  v_expires timestamptz[];   -- … and of an event, until when it lives
+  v_hours   timestamptz[];   -- types that are new in an hour and get figures of their own: the hour,
+  v_new     text[];          -- … and the type
+begin
+  perform restante_needs_read_committed();
+  -- Lines that another session works on are left to it.
+  select array_agg(k.at) into v_at
+    from (select q.place
+            from (select x.place, x.size, sum(x.size) over (order by x.at, x.place) as so_far
+                    from (select j.ctid as place, j.at, cardinality(j.messages) as size from statistics_journal j
+                           where j.at > p_after order by j.at limit p_lines_max) x) q
+           where q.so_far - q.size < p_messages_max) u
+    cross join lateral (select j.ctid as at from statistics_journal j where j.ctid = u.place for update skip locked) k;
+  lines := coalesce(cardinality(v_at), 0);
+  moves := 0;
+  lost := 0;
+  if v_at is not null then
+    with taken as (
+      delete from statistics_journal j where j.ctid = any (v_at) returning j.at, j.kind, j.ended, j.messages, j.recipients
+    )
+    select array_agg(t.at), array_agg(t.kind), array_agg(t.ended), array_agg(t.id), array_agg(t.rows), max(t.at)
+      into v_times, v_kinds, v_ends, v_ids, v_rows, last_at
+      from (select x.at, x.kind, x.ended, unnest(x.messages) as id, unnest(x.recipients) as rows from taken x) t;
+    moves := coalesce(cardinality(v_ids), 0);
+    select array_agg(h.class order by u.n), array_agg(m.message_type order by u.n), array_agg(m.created_at order by u.n),
+           array_agg(m.expires_at order by u.n), count(*) filter (where h.class is null)
+      into v_classes, v_types, v_created, v_expires, lost
+      from (select generate_subscripts(v_ids, 1) as n, unnest(v_ids) as id) u
+      left join lateral (select x.chat_id, x.message_type::text, x.created_at, x.expires_at from messages x where x.id = u.id limit 1) m on true
+      left join lateral (select x.class from chat_heads x where x.chat_id = m.chat_id order by x.step desc limit 1) h on true;
+
+    -- Anybody may invent types: an hour has p_types_max, the first ones.
+    select array_agg(r.hour), array_agg(r.message_type) into v_hours, v_new
+      from (select q.hour, q.message_type, k.types + row_number() over (partition by q.hour order by q.first) as nth
+              from (select date_trunc('hour', u.at, 'UTC') as hour, u.message_type, min(u.n) as first
+                      from (select generate_subscripts(v_ids, 1) as n, unnest(v_times) as at, unnest(v_types) as message_type) u
+                     where u.message_type is not null group by 1, 2) q
+              cross join lateral (select x.types from (select t.hour, (
+                  select count(distinct s.message_type) from statistics s where s.hour = t.hour and s.message_type <> 'restante:other') as types
+                  from (select distinct date_trunc('hour', unnest(v_times), 'UTC') as hour) t) x where x.hour = q.hour) k
+             where not exists (
+               select from statistics s where s.hour = q.hour and s.class = any (enum_range(null::inbox_class)) and s.message_type = q.message_type)) r
+     where r.nth <= p_types_max;
+
+    with moved as materialized (
+      select date_trunc('hour', u.at, 'UTC') as hour, u.class, u.message_type, u.kind, coalesce(u.rows, 1) as rows,
+             case when u.kind = 'ended' then array_position(enum_range(null::ended_reason), u.ended) end as reason,
+             case when u.kind in ('delivered', 'read_at_once') then restante_delay_place(u.at - u.created) end as delay
+        from (select unnest(v_times) as at, unnest(v_classes) as class, unnest(v_types) as message_type, unnest(v_kinds) as kind, unnest(v_ends) as ended,
+                     unnest(v_rows) as rows, unnest(v_created) as created) u
+       where u.class is not null
+    ), counted as (
+      select m.hour, m.class, m.message_type, m.reason, m.delay, count(*) filter (where m.kind = 'accepted') as accepted,
+             coalesce(sum(m.rows) filter (where m.kind in ('accepted', 'queued')), 0) as recipients,
+             count(*) filter (where m.kind in ('delivered', 'read_at_once')) as delivered,
+             count(*) filter (where m.kind in ('read', 'read_at_once')) as read, count(*) as rows
+        from moved m group by m.hour, m.class, m.message_type, m.reason, m.delay
+    )
+    insert into statistics as s (hour, class, message_type, accepted, recipients, delivered, read, ended, delays)
+      select q.hour, q.class, q.shown, sum(q.accepted), sum(q.recipients), sum(q.delivered), sum(q.read),
+             restante_spread(array_agg(q.reason), array_agg(q.rows), v_reasons), restante_spread(array_agg(q.delay), array_agg(q.rows), 0)
+        from (select c.*,
+                     case when exists (
+                            select from statistics x where x.hour = c.hour and x.class = any (enum_range(null::inbox_class)) and x.message_type = c.message_type)
+                          or exists (
+                            select from (select unnest(v_hours) as hour, unnest(v_new) as message_type) n
+                             where n.hour = c.hour and n.message_type = c.message_type)
+                          then c.message_type else 'restante:other' end as shown
+                from counted c) q
+       group by q.hour, q.class, q.shown
+       -- In one order: another node may still be at it.
+       order by q.hour, q.class, q.shown
+    on conflict on constraint figures_of_an_hour_stand_once do update
+       set accepted = s.accepted + excluded.accepted, recipients = s.recipients + excluded.recipients, delivered = s.delivered + excluded.delivered,
+           read = s.read + excluded.read, ended = restante_add_counts(s.ended, excluded.ended), delays = restante_add_counts(s.delays, excluded.delays);
+
+    insert into event_statistics as s (message_id, expires_at, recipients, delivered, read, ended, delays, first_delivered_at, last_delivered_at)
+      select q.id, min(q.expires), sum(q.recipients), sum(q.delivered), sum(q.read),
+             restante_spread(array_agg(q.reason), array_agg(q.rows), v_reasons), restante_spread(array_agg(q.delay), array_agg(q.rows), 0),
+             min(q.first_at), max(q.last_at)
+        from (select m.id, m.reason, m.delay, min(m.expires) as expires, coalesce(sum(m.rows) filter (where m.kind in ('accepted', 'queued')), 0) as recipients,
+                     count(*) filter (where m.kind in ('delivered', 'read_at_once')) as delivered,
+                     count(*) filter (where m.kind in ('read', 'read_at_once')) as read, count(*) as rows,
+                     min(m.at) filter (where m.kind in ('delivered', 'read_at_once')) as first_at,
+                     max(m.at) filter (where m.kind in ('delivered', 'read_at_once')) as last_at
+                from (select u.id, u.kind, u.at, u.expires, coalesce(u.rows, 1) as rows,
+                             case when u.kind = 'ended' then array_position(enum_range(null::ended_reason), u.ended) end as reason,
+                             case when u.kind in ('delivered', 'read_at_once') then restante_delay_place(u.at - u.created) end as delay
+                        from (select unnest(v_ids) as id, unnest(v_kinds) as kind, unnest(v_times) as at, unnest(v_expires) as expires, unnest(v_rows) as rows,
+                                     unnest(v_ends) as ended, unnest(v_created) as created, unnest(v_classes) as class) u
+                       -- Where its figures have gone they do not begin anew.
+                       where u.class <> 'chat' and u.expires > v_now - interval '1 day') m
+               group by m.id, m.reason, m.delay) q
+       group by q.id order by q.id
+    on conflict on constraint figures_of_an_event_stand_once do update
+       set recipients = s.recipients + excluded.recipients, delivered = s.delivered + excluded.delivered, read = s.read + excluded.read,
+           ended = restante_add_counts(s.ended, excluded.ended), delays = restante_add_counts(s.delays, excluded.delays),
+           first_delivered_at = least(s.first_delivered_at, excluded.first_delivered_at),
+           last_delivered_at = greatest(s.last_delivered_at, excluded.last_delivered_at);
+  end if;
+  select j.at into oldest_at from statistics_journal j where j.at > p_after order by j.at limit 1;
+end $$;
+
+COMMENT ON FUNCTION restante_count_journal(p_after timestamp with time zone, p_lines_max integer, p_messages_max integer, p_types_max integer, OUT lines integer, OUT moves integer, OUT lost integer, OUT last_at timestamp with time zone, OUT oldest_at timestamp with time zone) IS 'Takes lines out of the journal, the oldest behind p_after, at most p_lines_max, and no more than have p_messages_max messages together (one line in any case), and adds them to the figures, in one transaction. Messages that were removed meanwhile are in no figure: they are counted as lost. An hour gets p_types_max types, and restante:other beside them. A transaction that began before the last line and commits after this call appends a line with an older time: so p_after must go back now and then. Waits for no line; of two calls at once each has its own lines.';
+
 CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1441,6 +1606,18 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) IS 'Dead letters, newest first, a page at a time: those before (p_before_at, p_before_message, p_before_user), since p_since, and of this sender, recipient, message, with a reason that begins like this, where these are not null.';
+
+CREATE FUNCTION restante_delay_place(p_delay interval) RETURNS integer
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_ms float8 := extract(epoch from p_delay) * 1000;
+begin
+  return case when v_ms < 1 then 1 else least(floor(ln(v_ms) / ln(1.1::float8))::integer + 2, 251) end;
+end $$;
+
+COMMENT ON FUNCTION restante_delay_place(p_delay interval) IS 'The place of a time to delivery in a row of counts (statistics.delays), from 1 to 251. A time below zero, after the clock was set back, has place 1.';
 
 CREATE FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2020,6 +2197,13 @@ begin
              case u.ends when 'expired' then 'its time had come' when 'capped' then 'too many events lived' when 'superseded' then 'a newer event of its key came' end
         from unnest(users, classes, v_numbers, v_ids, v_ends, v_keys) u (user_id, class, number, id, ends, key) where u.id is not null
       returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages)
+      select v_now, 'queued', array_agg(u.id) from (select unnest(v_ids) as id) u where u.id is not null having count(*) > 0
+  ), noted_ends as (
+    insert into statistics_journal (at, kind, ended, messages)
+      select v_now, 'ended', u.ends::ended_reason, array_agg(u.id)
+        from (select unnest(v_ids) as id, unnest(v_ends) as ends) u where u.id is not null and u.ends is not null group by u.ends
   ), moved as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
       from (select v_at[u.n] as at, max(u.number) as seq from (select unnest(v_of) as n, unnest(v_numbers) as number) u
@@ -2296,7 +2480,7 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 
 COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
@@ -2991,6 +3175,16 @@ begin
              case when r.is_over then 'superseded'::ended_reason end, case when r.is_over then 'a newer event of its key came' end
         from recipients r where r.seq is not null
       returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages, recipients)
+      select accepted_at, 'accepted', array_agg(p_ids[n.ord]), array_agg(n.rows)
+        from (select q.ord, sum(q.rows)::integer as rows
+                from (select r.ord, 1 as rows from recipients r where r.seq is not null union all select i.ord, 0 from items i) q
+               group by q.ord) n
+      having count(*) > 0
+  ), noted_ends as (
+    insert into statistics_journal (at, kind, ended, messages)
+      select accepted_at, 'ended', 'superseded', array_agg(p_ids[r.ord]) from recipients r where r.seq is not null and r.is_over having count(*) > 0
   )
   select array[(select count(*) from items), coalesce(cardinality(v_to), 0), (select count(*) from ends), coalesce(cardinality(v_inboxes), 0)],
          array[(select count(*) from stored), (select count(*) from queued) + (select count(*) from left_over),
@@ -3346,6 +3540,32 @@ end $$;
 
 COMMENT ON FUNCTION restante_purge_listed_events(p_class inbox_class, p_after bigint, p_events_max integer, OUT events_gone integer, OUT late_ms bigint, OUT next_seq bigint) IS 'Removes events to listed users that have expired a day ago, with their fan_outs, where no user has a row of them or waits for one: looks at p_events_max events behind the number p_after of their stream. They go whatever stands before them: nobody follows these streams, so no number of theirs is ever named as a gap. Waits for no lock. To be called again from the place that it returns, until there is none.';
 
+CREATE FUNCTION restante_purge_statistics(p_days integer, p_rows_max integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_hours  integer;
+  v_events integer;
+begin
+  perform restante_needs_read_committed();
+  delete from statistics s where s.ctid = any (array(
+    select x.ctid from statistics x where x.hour < clock_timestamp() - p_days * interval '1 day' order by x.hour limit p_rows_max for update skip locked));
+  get diagnostics v_hours = row_count;
+  delete from event_statistics s where s.ctid = any (array(
+    select x.ctid from event_statistics x where x.expires_at < clock_timestamp() - interval '1 day' order by x.expires_at limit p_rows_max for update skip locked));
+  get diagnostics v_events = row_count;
+  return greatest(v_hours, v_events);
+end $$;
+
+COMMENT ON FUNCTION restante_purge_statistics(p_days integer, p_rows_max integer) IS 'Removes figures of hours that began more than p_days days ago, and those of events that have expired a day ago, p_rows_max of each at most. Returns how many went of the one or the other, whichever is more: to be called again while that is p_rows_max. Waits for no lock.';
+
 CREATE FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -3490,7 +3710,8 @@ declare
   v_recalls  timestamptz[];
   v_expiries timestamptz[];
   v_moved    integer[]; -- those of the rows that moved, …
-  v_ended    text[];    -- … and why they ended; null: they became read
+  v_ended    text[];    -- … why they ended; null: they became read,
+  v_at_once  boolean[]; -- … and were these delivered here, too?
   v_of       integer[]; -- per request of a member: its place, …
   v_ends     bigint[];  -- … up to where it is done here,
   v_more     boolean[]; -- … is there more,
@@ -3550,8 +3771,11 @@ begin
               from unnest(v_ords, v_classes, v_seqs, v_left, v_recalls, v_expiries) with ordinality x (ord, class, seq, has_left, recalled_at, expires_at, n)
              order by 1, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
-    returning u.n, case when s.status = 'expired' then s.reason end as ended
-  ) select array_agg(k.n::integer), array_agg(k.ended) into v_moved, v_ended from moved k;
+    returning u.n, case when s.status = 'expired' then s.reason end as ended, s.delivered_at = v_now as at_once
+  ) select array_agg(k.n::integer), array_agg(k.ended), array_agg(k.at_once) into v_moved, v_ended, v_at_once from moved k;
+  insert into statistics_journal (at, kind, messages)
+    select v_now, case when k.at_once then 'read_at_once'::journal_kind else 'read' end, array_agg(v_messages[k.n])
+      from (select unnest(v_moved) as n, unnest(v_ended) as ended, unnest(v_at_once) as at_once) k where k.ended is null group by k.at_once;
 
   with marked as (
     update marks m
@@ -3759,6 +3983,7 @@ begin
     if v_count <> 2 * cardinality(v_told) then
       raise exception 'recalling should have written % notices and wrote % rows', cardinality(v_told), v_count using errcode = 'data_corrupted';
     end if;
+    insert into statistics_journal (at, kind, messages) values (clock_timestamp(), 'queued', array_fill(v_recall.notice_id, array[cardinality(v_told)]));
   end if;
 
   v_is_held := v_is_held or v_recall.is_held;
@@ -4115,6 +4340,7 @@ declare
   v_hole_users  bigint[];
   v_hole_chats  uuid[];
   v_has_hole    boolean;
+  v_messages    uuid[]; -- those of the rows that moved
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform restante_needs_read_committed();
@@ -4125,9 +4351,11 @@ begin
   if array_length(p_users, 1) = 1 and coalesce(array_length(p_mark_users, 1), 0) <= 1 and coalesce(array_length(p_exact_users, 1), 0) = 0
      and coalesce(array_length(p_device_users, 1), 0) <= 1 then
     update message_status s set status = 'delivered', delivered_at = settled_at
-     where s.user_id = p_users[1] and s.class = p_classes[1] and s.seq = p_seqs[1] and s.status = 'sent';
+     where s.user_id = p_users[1] and s.class = p_classes[1] and s.seq = p_seqs[1] and s.status = 'sent'
+    returning array[s.message_id] into v_messages;
     if found then
       moved := '{1}';
+      insert into statistics_journal (at, kind, messages) values (settled_at, 'delivered', v_messages);
     end if;
     if array_length(p_mark_users, 1) = 1 then
       update marks m
@@ -4158,8 +4386,11 @@ begin
       from (select * from unnest(p_users, p_classes, p_seqs) with ordinality x (user_id, class, seq, ord)
              order by x.user_id, x.class, x.seq) u
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
-    returning u.ord
-  ) select array_agg(k.ord::integer) into moved from settled k;
+    returning u.ord, s.message_id
+  ) select array_agg(k.ord::integer), array_agg(k.message_id) into moved, v_messages from settled k;
+  if moved is not null then
+    insert into statistics_journal (at, kind, messages) values (settled_at, 'delivered', v_messages);
+  end if;
 
   if array_length(p_exact_users, 1) > 0 then
     -- Some marks are to be computed: all members are locked first, in one order.
@@ -4196,6 +4427,23 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_settle(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_mark_users bigint[], p_mark_chats uuid[], p_mark_seqs bigint[], p_exact_users bigint[], p_exact_chats uuid[], p_device_users bigint[], p_devices text[], p_device_classes inbox_class[], p_device_seqs bigint[], OUT moved integer[], OUT settled_at timestamp with time zone) IS 'Makes acks true in one transaction: rows sent -> delivered, members'' marks, devices'' cursors. Marks come proposed (p_mark_*) or are to be computed from the rows (p_exact_*). Returns the places in p_users of the rows that moved (null: none); rows that do not wait any more are passed over, so it may be repeated. One call names a row, a (chat, member) among the proposals and a (device, class) once.';
+
+CREATE FUNCTION restante_spread(p_places integer[], p_counts bigint[], p_length integer) RETURNS bigint[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_counts bigint[] := array_fill(0::bigint, array[greatest(p_length, coalesce((select max(u.place) from unnest(p_places) u (place)), 0))]);
+begin
+  for n in 1 .. coalesce(cardinality(p_places), 0) loop
+    if p_places[n] is not null then
+      v_counts[p_places[n]] := v_counts[p_places[n]] + p_counts[n];
+    end if;
+  end loop;
+  return v_counts;
+end $$;
+
+COMMENT ON FUNCTION restante_spread(p_places integer[], p_counts bigint[], p_length integer) IS 'A row of counts that has each of p_counts added at its place, from 1, and 0 elsewhere. It has p_length places, and more where a place is beyond. Places that are null are left out.';
 
 CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
@@ -4332,6 +4580,9 @@ begin
      where f.user_id = p_user and f.feed_id = u.feed_id and f.class = p_class returning 1
   ), counted as (
     update inboxes i set last_seq = v_last + numbers, step = (v_last + numbers) >> 4 where i.ctid = v_at and numbers > 0 returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages)
+      select v_now, 'queued', array_agg(u.id) from (select unnest(v_ids) as id) u where u.id is not null having count(*) > 0
   )
   select array[(select count(*) from queued) + (select count(*) from named), (select count(*) from moved), (select count(*) from counted)] into v_written;
   -- A number without a row is a hole, and a cursor that stands still makes its rows twice.
@@ -4404,6 +4655,7 @@ begin
   update messages m set content = null, metadata = null, sealed = null, key_id = null, recalled_at = v_at where m.id = p_message;
   insert into messages (id, chat_id, seq, sender_id, message_type, content, created_at)
     values (v_notice, v_message.chat_id, -v_message.seq, p_sender, 'restante:recalled', p_message::text, v_at);
+  insert into statistics_journal (at, kind, messages, recipients) values (v_at, 'accepted', array[v_notice], '{0}');
   insert into recalls (message_id, notice_id, chat_id, chat_seq, sender_id, recalled_at)
     values (p_message, v_notice, v_message.chat_id, v_message.seq, p_sender, v_at);
   outcome := 'recalled';
@@ -4746,6 +4998,39 @@ COMMENT ON TABLE event_exceptions IS 'Followers that an event is not for, at mos
 COMMENT ON COLUMN event_exceptions.message_id IS 'The event (messages.id).';
 
 COMMENT ON COLUMN event_exceptions.user_id IS 'The user.';
+
+CREATE TABLE event_statistics (
+    message_id uuid NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    recipients bigint DEFAULT 0 NOT NULL,
+    delivered bigint DEFAULT 0 NOT NULL,
+    read bigint DEFAULT 0 NOT NULL,
+    ended bigint[] NOT NULL,
+    delays bigint[] NOT NULL,
+    first_delivered_at timestamp with time zone,
+    last_delivered_at timestamp with time zone
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE event_statistics IS 'What became of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
+
+COMMENT ON COLUMN event_statistics.message_id IS 'The event (messages.id).';
+
+COMMENT ON COLUMN event_statistics.expires_at IS 'When it expires.';
+
+COMMENT ON COLUMN event_statistics.recipients IS 'Rows that were made of it.';
+
+COMMENT ON COLUMN event_statistics.delivered IS 'Rows that became delivered, those that were read at once too.';
+
+COMMENT ON COLUMN event_statistics.read IS 'Rows that became read.';
+
+COMMENT ON COLUMN event_statistics.ended IS 'Rows that ended otherwise, by reason, as in statistics.';
+
+COMMENT ON COLUMN event_statistics.delays IS 'Rows that were delivered, by the time from the publishing, as in statistics.';
+
+COMMENT ON COLUMN event_statistics.first_delivered_at IS 'When its first row was delivered. Null: none was.';
+
+COMMENT ON COLUMN event_statistics.last_delivered_at IS 'When the last one of those so far was delivered.';
 
 CREATE TABLE fan_out_recipients (
     user_id bigint NOT NULL,
@@ -5207,6 +5492,62 @@ COMMENT ON COLUMN recalls.is_held IS 'Something of one of these was held by anot
 
 COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told with the first part.';
 
+CREATE TABLE statistics (
+    hour timestamp with time zone NOT NULL,
+    class inbox_class NOT NULL,
+    message_type text NOT NULL COLLATE pg_catalog."C",
+    accepted bigint DEFAULT 0 NOT NULL,
+    recipients bigint DEFAULT 0 NOT NULL,
+    delivered bigint DEFAULT 0 NOT NULL,
+    read bigint DEFAULT 0 NOT NULL,
+    ended bigint[] NOT NULL,
+    delays bigint[] NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE statistics IS 'What happened in an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
+
+COMMENT ON COLUMN statistics.hour IS 'The beginning of the hour, in UTC, in which it happened. A message that was accepted in one hour may be delivered in a later one.';
+
+COMMENT ON COLUMN statistics.class IS 'The inbox of the rows.';
+
+COMMENT ON COLUMN statistics.message_type IS 'The type of the messages. restante:other: of types beyond the first 50 of the hour.';
+
+COMMENT ON COLUMN statistics.accepted IS 'Messages and events that were stored.';
+
+COMMENT ON COLUMN statistics.recipients IS 'Rows that were made. An event of a feed has one for each follower that has taken it.';
+
+COMMENT ON COLUMN statistics.delivered IS 'Rows that became delivered, those that were read at once too.';
+
+COMMENT ON COLUMN statistics.read IS 'Rows that became read.';
+
+COMMENT ON COLUMN statistics.ended IS 'Rows that ended otherwise, by reason, in the order of the type ended_reason. requeued: rows that had failed and were put back.';
+
+COMMENT ON COLUMN statistics.delays IS 'Rows that were delivered, by the time from created_at of the message: number 1 less than a millisecond, number n + 1 from 1.1 ^ (n - 1) to 1.1 ^ n milliseconds, at most 251. It ends with the last one that is not 0.';
+
+CREATE TABLE statistics_journal (
+    at timestamp with time zone NOT NULL,
+    kind journal_kind NOT NULL,
+    ended ended_reason,
+    messages uuid[] NOT NULL,
+    recipients integer[]
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', autovacuum_vacuum_insert_scale_factor='0', vacuum_truncate=off, toast.vacuum_truncate=off, toast.autovacuum_vacuum_scale_factor='0', toast.autovacuum_vacuum_threshold='10000');
+ALTER TABLE ONLY statistics_journal ALTER COLUMN messages SET STORAGE EXTERNAL;
+ALTER TABLE ONLY statistics_journal ALTER COLUMN recipients SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE statistics_journal IS 'What has moved and is not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
+
+COMMENT ON COLUMN statistics_journal.at IS 'When it happened, by the clock of the transaction that appended the line. It may commit after later ones.';
+
+COMMENT ON COLUMN statistics_journal.kind IS 'What happened.';
+
+COMMENT ON COLUMN statistics_journal.ended IS 'Why rows ended, of the closed list; requeued: an operator put them back. Null: they did not end.';
+
+COMMENT ON COLUMN statistics_journal.messages IS 'The messages, one for each row that moved; of kind accepted each once. Ids only: what else is known of them is looked up later.';
+
+COMMENT ON COLUMN statistics_journal.recipients IS 'Of kind accepted: for each message the rows that were made at once. Null: of another kind.';
+
 CREATE TABLE users (
     id bigint NOT NULL,
     external_id text NOT NULL COLLATE pg_catalog."C",
@@ -5345,6 +5686,12 @@ ALTER TABLE ONLY chats
 ALTER TABLE ONLY users
     ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
 
+ALTER TABLE ONLY event_statistics
+    ADD CONSTRAINT figures_of_an_event_stand_once PRIMARY KEY (message_id);
+
+ALTER TABLE ONLY statistics
+    ADD CONSTRAINT figures_of_an_hour_stand_once PRIMARY KEY (hour, class, message_type);
+
 ALTER TABLE ONLY living_events
     ADD CONSTRAINT living_events_are_in_their_order PRIMARY KEY (number);
 
@@ -5439,9 +5786,21 @@ CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, mes
 
 COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
 
+CREATE INDEX event_statistics_by_expiry ON event_statistics USING btree (expires_at);
+
+COMMENT ON INDEX event_statistics_by_expiry IS 'Those whose events have expired.';
+
+COMMENT ON INDEX figures_of_an_event_stand_once IS 'The figures of one event.';
+
+COMMENT ON INDEX figures_of_an_hour_stand_once IS 'Figures of a span of time; the types of an hour.';
+
 CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHERE (class = 'event'::inbox_class);
 
 COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a time.';
+
+CREATE INDEX journal_by_time ON statistics_journal USING btree (at);
+
+COMMENT ON INDEX journal_by_time IS 'The job takes the oldest lines.';
 
 CREATE INDEX leases_of_a_node ON presence_leases USING btree (node_id, user_id);
 
