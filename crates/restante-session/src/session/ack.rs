@@ -47,7 +47,10 @@ impl Session {
                 Some((class, seq)) => self.ack_in_flight(now, class, seq, settling),
                 // Acked here a moment ago: the answer to this frame waits for that commit too.
                 None if self.commits.is_under_way(id) => {}
-                None => settling.by_id.push(id),
+                None => {
+                    self.device.iter_mut().flat_map(|device| device.values_mut()).for_each(|cursor| cursor.ack_late(id));
+                    settling.by_id.push(id);
+                }
             }
         }
         if !settling.by_id.is_empty() {
@@ -61,7 +64,7 @@ impl Session {
         }
         if let Some(device) = &mut self.device {
             // The client counts the gaps up to `n` among what it has.
-            device[class].ack(n);
+            device[class].ack_up_to(n);
         }
     }
 

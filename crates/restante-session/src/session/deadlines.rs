@@ -188,8 +188,8 @@ impl Session {
     }
 
     fn give_up(&mut self, class: Class, seq: InboxSeq) {
-        if let Some(device) = &mut self.device {
-            device[class].give_up(seq);
+        if let (Some(device), Some(flight)) = (&mut self.device, self.window.get(class, seq)) {
+            device[class].give_up(seq, flight.envelope.message.id);
         }
         self.free(class, seq);
     }

@@ -79,6 +79,35 @@ fn a_row_that_another_device_settled_is_redelivered_within_the_session_and_then_
     stage.on(ack([5]), ["settle #4: 5, mark 1=5, device 0 0 0"]);
 }
 
+/// A device that acked 2, 3 and 4, and to which 1 was emitted in vain until it was given up.
+fn with_one_given_up() -> Stage {
+    let mut stage = Stage::with(3, |start| {
+        (start.scope, start.has_device) = (crate::session::Scope::Everything, true);
+        start.settings.attempts_max = 1;
+    });
+    stage.on(short_page(CHAT, 0, vec![delivered(1).into(), row(2).into()], 2), ["emit 1 2"]);
+    stage.on(ack([2]), ["settle #1: 2, device 0 0 0"]);
+    stage.at_deadline(30, ["emit 1(attempt 2)"]);
+    stage.on(offer(3), ["emit 3"]);
+    stage.on(ack([3]), ["settle #2: 3, device 0 0 0"]);
+    stage.at_deadline(30, []);
+    assert_eq!(stage.session.in_flight(CHAT), 0);
+    stage
+}
+
+#[test]
+fn a_row_that_was_given_up_is_covered_once_its_device_acks_it_late() {
+    let mut stage = with_one_given_up();
+    stage.on(ack([9]), ["settle #3: messages 9, device 0 0 0"]);
+    stage.on(ack([1]), ["settle #4: messages 1, device 3 0 0"]);
+}
+
+#[test]
+fn an_ack_up_to_a_number_covers_what_was_given_up_below_it() {
+    let mut stage = with_one_given_up();
+    stage.on(ack_up_to(3), ["settle #3:, device 3 0 0"]);
+}
+
 #[test]
 fn a_row_that_failed_here_is_covered_when_it_is_acked_over() {
     let mut stage = device_with(2);
