@@ -18,7 +18,7 @@ const STATEMENTS: [(&str, &str); 4] = [
 ];
 
 /// Functions that need not ask, and why.
-const FUNCTIONS: [(&str, &str); 14] = [
+const FUNCTIONS: [(&str, &str); 16] = [
     ("delivery_trace", "it shows what is written"),
     ("restante_attempt", "it counts against rows that a session has emitted"),
     ("restante_discard", "it ends a row, whatever else may have ended it"),
@@ -30,8 +30,10 @@ const FUNCTIONS: [(&str, &str); 14] = [
     ("restante_finished_at", "nothing is purged before its end is written"),
     ("restante_publish_batch", "it writes rows, with their ends"),
     ("restante_put_back", "it makes rows wait, and has looked at the message under a lock"),
+    ("restante_recall_part", "it writes it"),
     ("restante_remove_followers", "it notes the departure"),
     ("restante_remove_members", "it notes the departure"),
+    ("restante_settle", "acks come located, by a statement that asks; of messages it writes ids into the journal"),
     ("restante_waiting_rows", "the low watermark passes no row before its end is written"),
 ];
 

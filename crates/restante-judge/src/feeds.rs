@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::findings::{Findings, Rule};
 use super::history::{Audience, Class, Event, History, Publication, Status};
 use super::index::Index;
-use super::mutes::may_be_muted;
 use super::rows::{failed_with_cause, received};
 use super::snapshot::Row;
 use super::snapshot::feeds::{FeedGap, Feeds, Following, LISTED, StoredEvent, Stream};
@@ -120,6 +119,15 @@ impl<'a, 'b> Board<'a, 'b> {
         let is_meant = |user: &&str| user != publisher && !publication.except.iter().any(|except| except == user);
         users.iter().map(String::as_str).filter(is_meant).collect()
     }
+
+    /// Tells whether the user ever asked to mute this type: a cause for an event to have no row.
+    pub(super) fn may_be_muted(&self, user: &str, event_type: &str) -> bool {
+        let histories = self.index.evidence.histories.iter().filter(|history| history.user == user);
+        histories.flat_map(|history| &history.records).any(|record| match &record.event {
+            Event::MuteAsked { types, .. } => types.iter().any(|muted| muted == event_type),
+            _ => false,
+        })
+    }
 }
 
 pub(super) fn judge(board: &Board<'_, '_>, findings: &mut Findings) {
@@ -227,7 +235,7 @@ fn listed(board: &Board<'_, '_>, id: Uuid, event: &StoredEvent, findings: &mut F
     let with_row: BTreeSet<&str> = board.index.users().filter(|user| !board.rows_of(id, user).is_empty()).collect();
     let name = |user: &str| format!("{id} to listed users, number {}, for {user}", event.seq);
     // Those that have muted the type get no row, and are counted with the event.
-    for user in wanted.difference(&with_row).filter(|user| !may_be_muted(board, user, &event.event_type)) {
+    for user in wanted.difference(&with_row).filter(|user| !board.may_be_muted(user, &event.event_type)) {
         findings.add(Rule::EventMissing, || format!("{} has no row", name(user)));
     }
     for user in with_row.difference(&wanted) {
@@ -287,7 +295,7 @@ fn ended_with_cause(board: &Board<'_, '_>, id: Uuid, event: &StoredEvent, user: 
         "expired" => event.is_over,
         "left" => left(),
         "superseded" => event.collapse_key.is_some(),
-        "muted" => may_be_muted(board, user, &event.event_type),
+        "muted" => board.may_be_muted(user, &event.event_type),
         "capped" => waited_at_most(board, id, user) > WAITING_MAX,
         _ => false,
     }

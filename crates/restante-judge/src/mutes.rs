@@ -1,4 +1,4 @@
-//! Judges mutes: what a user had muted before it was published is no row. That a type was muted is a cause for an event to have none.
+//! Judges mutes: what a user had muted before it was published is no row.
 
 use std::collections::HashMap;
 
@@ -76,13 +76,4 @@ fn requests<'a>(board: &Board<'a, '_>) -> HashMap<&'a str, Vec<Request<'a>>> {
         }
     }
     requests
-}
-
-/// Tells whether the user ever asked to mute this type.
-pub(super) fn may_be_muted(board: &Board<'_, '_>, user: &str, event_type: &str) -> bool {
-    let histories = board.index.evidence.histories.iter().filter(|history| history.user == user);
-    histories.flat_map(|history| &history.records).any(|record| match &record.event {
-        Event::MuteAsked { types, .. } => types.iter().any(|muted| muted == event_type),
-        _ => false,
-    })
 }

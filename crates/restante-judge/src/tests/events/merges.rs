@@ -86,7 +86,7 @@ fn mutes(case: &mut Case, requests: &[(u64, &[&str], bool)]) {
 #[test]
 fn event_whose_type_was_muted_before_is_no_row_and_lies_in_a_gap_only_then() {
     let with = |mut case: Case, requests: &[(u64, &[&str], bool)]| {
-        case.anna.0.iter_mut().for_each(|record| record.at_ms += 2_000);
+        case.anna.0.iter_mut().chain(&mut case.ben.0).for_each(|record| record.at_ms += 2_000);
         mutes(&mut case, requests);
         case.broken_rules()
     };
