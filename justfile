@@ -43,6 +43,10 @@ sqlx-data-write:
 schema:
     .ci/run schema
 
+# the TypeScript client: build, tests, size; needs Node
+sdk:
+    .ci/run sdk
+
 # licences, sources, advisories
 deny:
     .ci/run deny

@@ -142,6 +142,23 @@ test("over the rate everything is sent once and in order", async () => {
   await slow.remove();
 });
 
+test("order is kept where sends are refused with later", async () => {
+  const slow = await Service.start({ SEND_RATE: "300" });
+  const [anna, ben, cleo] = [user("anna"), user("ben"), user("cleo")];
+  const spy = spied();
+  const one = client(slow, anna, { WebSocket: spy.Constructor });
+  await isOpen(one);
+  // These fill the rate, and the queue of the connection. They have no ids, so they stop nothing.
+  const flood = Array.from({ length: 900 }, () => one.request("message:send", { to: cleo, content: "flood" }).catch(() => undefined));
+  const ids = await Promise.all(Array.from({ length: 40 }, (_, n) => one.send({ to: ben, content: String(n) })));
+  await until("all sent", one.sent, () => ids.every((id) => one.sent.get(id)?.state === "sent"));
+  assert.ok(spy.heard.some((frame) => frame.includes('"behind"')), "nothing was refused");
+  assert.deepEqual(ids.map((id) => one.sent.get(id)!.seq), ids.map((_, n) => n + 1));
+  await Promise.all(flood);
+  await one.close();
+  await slow.remove();
+});
+
 test("a refusal with later stops its chat alone", async () => {
   const own = await Service.start({ DIRECT_CHATS_PER_HOUR: "1" });
   const [anna, ben] = [user("anna"), user("ben")];
