@@ -106,7 +106,7 @@ export class Client<Events = EventMap> {
     this.sent = new SentMessages(this.#storage, this.#channel);
     this.presence = new PresenceState(wire);
     this.typing = new TypingState(wire);
-    this.#outbox = new Outbox(this.#storage, this.#channel, wire, this.sent, { refused: (entry) => options.onRefused?.(entry), report });
+    this.#outbox = new Outbox(this.#storage, this.#channel, wire, this.sent, { refused: (entry) => this.#refused(entry), report });
     this.#inbox = new Inbox(this.#storage, options.device, wire, options as unknown as InboxOptions, report);
     this.#loaded = this.#load();
     void this.#loaded.then(() => this.#connection.run()).catch(report);
@@ -252,6 +252,14 @@ export class Client<Events = EventMap> {
       this.#isGapless = false;
       this.#report(error);
     });
+  }
+
+  #refused(entry: RefusedEntry): void {
+    try {
+      this.#options.onRefused?.(entry);
+    } catch (error) {
+      this.#report(error);
+    }
   }
 
   #report(error: unknown): void {

@@ -12,6 +12,8 @@ import { Token, type TokenSource } from "./token.js";
 
 /** Bound of a pause while the machine says that it is offline: what it says may be wrong. */
 const OFFLINE_MS = 30_000;
+/** Time for a token to be fetched. */
+const TOKEN_MS = 30_000;
 /** Pause after a renewal that failed. */
 const RENEW_AGAIN_MS = 5_000;
 
@@ -133,11 +135,17 @@ export class Connection {
   }
 
   async #fetchToken(): Promise<string> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
+    });
     try {
-      return await this.token.fetch();
+      return await Promise.race([this.token.fetch(), late]);
     } catch (error) {
       this.#hooks.report(error);
       throw new Refusal("token_unavailable", "no token could be fetched");
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -147,8 +155,16 @@ export class Connection {
   }
 
   #hear(frame: Frame): void {
-    if (frame.event !== "ready") return this.#hooks.frame(frame);
-    const data = frame.data as ReadyData;
+    if (frame.event === "ready") return this.#open(frame.data as ReadyData);
+    try {
+      this.#hooks.frame(frame);
+    } catch (error) {
+      // A handler of the application threw. The frames behind it must not suffer.
+      this.#hooks.report(error);
+    }
+  }
+
+  #open(data: ReadyData): void {
     this.token.hearTime(data.serverTime);
     this.#isReady = true;
     this.#refusedBecause = this.#hooks.ready(data);

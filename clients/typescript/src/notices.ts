@@ -5,6 +5,7 @@
 
 import { Listeners } from "./observable.js";
 import { IDS_MAX, type PresenceData, type TypingData } from "./protocol.js";
+import type { Refusal } from "./refusal.js";
 import type { Wire } from "./outbox.js";
 
 const TYPING_HEARD_MS = 10_000;
@@ -36,7 +37,12 @@ export class PresenceState extends Listeners<Presence> {
   async watch(userIds: string[]): Promise<void> {
     for (const id of userIds) this.#wanted.add(id);
     for (let at = 0; at < userIds.length; at += IDS_MAX) {
-      const data = await this.#wire.ask("presence:subscribe", { userIds: userIds.slice(at, at + IDS_MAX) });
+      const part = userIds.slice(at, at + IDS_MAX);
+      const data = await this.#wire.ask("presence:subscribe", { userIds: part }).catch((error: Refusal) => {
+        // Too many are watched. The next connection would be told the same.
+        if (error.code === "invalid") for (const id of part) this.#wanted.delete(id);
+        throw error;
+      });
       for (const user of (data as { users: PresenceData[] }).users) this.#hear(user);
     }
   }

@@ -96,7 +96,8 @@ export class Outbox {
   /** Stores an entry. It survives from the moment in which the promise resolves. */
   async put(event: OutboxEvent, data: OutboxData, expected?: number): Promise<void> {
     const changed = await this.#storage.transaction(async (tx) => {
-      await tx.put(TABLE, await nextKey(tx), { event, data });
+      const seq = event === "message:read" ? await takeReads(tx, data) : undefined;
+      await tx.put(TABLE, await nextKey(tx), { event, data: seq === undefined ? data : { ...data, seq } });
       return event === "message:send" ? this.#sent.begin(tx, data as SendData, expected) : [];
     });
     this.#sent.publish(changed);
@@ -232,6 +233,18 @@ export class Outbox {
     this.#pausedUntil = until;
     this.#isCareful = true;
   }
+}
+
+/** Takes out what is to be read of the chat already, and returns up to where all of it is. */
+async function takeReads(tx: Transaction, { chatId, seq = 0 }: OutboxData): Promise<number> {
+  let last = seq;
+  for (const [key, row] of await tx.entries(TABLE)) {
+    const { event, data } = row as Pick<Entry, "event" | "data">;
+    if (event !== "message:read" || data.chatId !== chatId) continue;
+    last = Math.max(last, data.seq!);
+    await tx.delete(TABLE, key);
+  }
+  return last;
 }
 
 /** Keys ascend over all clients of the storage, whatever their clocks say. */

@@ -86,10 +86,13 @@ export class SentMessages extends Listeners<SentMessage> {
 
   /** Puts a new message into a transaction of the outbox. `publish` is called with what it returns after the commit. */
   async begin(tx: Transaction, data: SendData, expected: number | undefined): Promise<SentMessage[]> {
+    // A message that is sent a second time keeps what is known of it.
+    const known = (await tx.get(SENT_TABLE, data.messageId)) as SentMessage | undefined;
     const message: SentMessage = {
       messageId: data.messageId,
-      state: "pending",
       recipients: {},
+      ...known,
+      state: "pending",
       ...(data.chatId === undefined ? {} : { chatId: data.chatId }),
       ...(data.to === undefined ? {} : { to: data.to }),
       ...(expected === undefined ? {} : { expected }),

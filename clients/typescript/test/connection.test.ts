@@ -96,6 +96,17 @@ test("a token is renewed before its end, on the same connection", async () => {
   await one.close();
 });
 
+test("a handler that throws does not end the connection, nor the program", async () => {
+  const errors = new Log<unknown>();
+  const onFrame = (): void => {
+    throw new Error("of the application");
+  };
+  const one = client(service, user("anna"), { onFrame, onError: errors.add });
+  await errors.reaches(3, "queues that are drained");
+  await one.request("ping");
+  await one.close();
+});
+
 test("a displaced client stays away", async () => {
   const anna = user("anna");
   const first = client(service, anna, { device: "phone" });

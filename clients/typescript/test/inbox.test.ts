@@ -51,14 +51,16 @@ test("a loop gets every message in order, and each is acked when the loop asks f
 test("a handler's message is acked after the handler has finished, and not before", async () => {
   const [anna, ben] = [user("anna"), user("ben")];
   const spy = spied();
+  const storage = memoryStorage();
   let finish!: () => void;
   const begun = new Log<string>();
   const finished = new Promise<void>((resolve) => (finish = resolve));
   const onMessage = async (message: MessageData): Promise<void> => (begun.add(message.content), finished);
-  const one = client(service, ben, { onMessage, WebSocket: spy.Constructor });
+  const one = client(service, ben, { storage, onMessage, WebSocket: spy.Constructor });
   await send(anna, ben, "hello");
   await begun.reaches(1, "message");
   const acks = (): number => spy.said.filter((frame) => frame.includes("message:delivered")).length;
+  assert.deepEqual(await idsOf(storage, ""), []);
   await one.request("ping");
   assert.equal(acks(), 0);
   finish();

@@ -162,13 +162,22 @@ test("order is kept where sends are refused with later", async () => {
 test("a refusal with later stops its chat alone", async () => {
   const own = await Service.start({ DIRECT_CHATS_PER_HOUR: "1" });
   const [anna, ben] = [user("anna"), user("ben")];
-  const one = client(own, anna);
+  const spy = spied();
+  const one = client(own, anna, { WebSocket: spy.Constructor });
   const first = await one.send({ to: ben, content: "the chat of this hour" });
   await until("sent", one.sent, () => one.sent.get(first)?.state === "sent");
-  const waiting = [await one.send({ to: user("cleo"), content: "too many chats" })];
+  const refused = new Log<string>();
+  spy.sockets[0]!.addEventListener("message", ({ data }) => String(data).includes("too_many_chats") && refused.add(String(data)));
+  const cleo = user("cleo");
+  const waiting = [await one.send({ to: cleo, content: "too many chats" })];
+  await refused.reaches(1, "refusal");
+  waiting.push(await one.send({ to: cleo, content: "behind it" }));
   const free = await one.send({ to: ben, content: "not held up" });
   await until("sent", one.sent, () => one.sent.get(free)?.state === "sent");
-  assert.deepEqual(waiting.map((id) => one.sent.get(id)?.state), ["pending"]);
+  await one.request("ping");
+  assert.deepEqual(waiting.map((id) => one.sent.get(id)?.state), ["pending", "pending"]);
+  // Neither is sent again before its time.
+  assert.deepEqual(waiting.map((id) => spy.said.filter((frame) => frame.includes(id)).length), [1, 0]);
   await one.close();
   await own.remove();
 });
@@ -209,6 +218,31 @@ test("reads and recalls survive like sends", async () => {
   await recalled.reaches(1, "recall");
   assert.deepEqual(recalled.items, [id]);
   await Promise.all([receipts.close(), back.close(), later.close()]);
+});
+
+test("reads of a chat that wait are one, up to the greatest number", async () => {
+  const [anna, ben] = [user("anna"), user("ben")];
+  const { chatId } = await service.http(anna, "POST", "/v1/messages", { to: ben, content: "1" });
+  await service.http(anna, "POST", "/v1/messages", { to: ben, content: "2" });
+  const storage = memoryStorage();
+  const away = client(service, ben, { storage, url: "http://127.0.0.1:1" });
+  for (const seq of [1, 2, 1]) await away.read(chatId, seq);
+  await away.close();
+  const rows = await storage.transaction((tx) => tx.entries("restante:outbox"));
+  assert.deepEqual(rows.map(([, row]) => row), [{ event: "message:read", data: { chatId, seq: 2 } }]);
+});
+
+test("a message that is sent again with its id counts once, and keeps its statuses", async () => {
+  const [anna, ben] = [user("anna"), user("ben")];
+  const one = client(service, anna);
+  const id = await one.send({ to: ben, content: "hello" });
+  await until("sent", one.sent, () => one.sent.get(id)?.state === "sent");
+  await service.http(ben, "POST", "/v1/inbox/ack", { messageIds: [id] });
+  await until("delivered", one.sent, () => summary(one.sent.get(id)!).status === "delivered");
+  await one.send({ messageId: id, to: ben, content: "hello" });
+  await until("delivered again", one.sent, () => summary(one.sent.get(id)!).status === "delivered");
+  assert.equal((await history(ben, one.sent.get(id)!.chatId!)).length, 1);
+  await one.close();
 });
 
 test("a recall that is refused for good is told", async () => {

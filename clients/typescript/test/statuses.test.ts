@@ -102,6 +102,8 @@ test("a status that could not be stored is asked for again", async () => {
   const sender = client(service, anna, { storage, device: "phone", WebSocket: spy.Constructor, onError: errors.add });
   const ids = [await sender.send({ to: ben, content: "1" }), await sender.send({ to: ben, content: "2" })];
   await until("sent", sender.sent, () => ids.every((id) => sender.sent.get(id)?.state === "sent"));
+  const cursor = (): Promise<unknown> => inner.transaction((tx) => tx.get("restante:state", "marks:phone"));
+  const before = await cursor();
   isBroken = true;
   await service.http(ben, "POST", "/v1/inbox/ack", { messageIds: [ids[0]] });
   await errors.reaches(1, "error");
@@ -109,6 +111,7 @@ test("a status that could not be stored is asked for again", async () => {
   // The next status is stored, but its cursor would be past the lost one.
   await service.http(ben, "POST", "/v1/inbox/ack", { messageIds: [ids[1]] });
   await until("the second", sender.sent, () => sender.sent.get(ids[1]!)?.recipients[ben]?.status === "delivered");
+  assert.equal(await cursor(), before);
   spy.sockets[0]!.terminate();
   await until("the first", sender.sent, () => sender.sent.get(ids[0]!)?.recipients[ben]?.status === "delivered");
   await sender.close();

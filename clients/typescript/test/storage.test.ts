@@ -74,6 +74,18 @@ test("a file that is written over and over stays small", async () => {
   await storage.close();
 });
 
+test("transactions at the same time share a sync, and each is in the file when it resolves", async () => {
+  const path = file();
+  const storage = await fileStorage(path);
+  const put = async (key: string): Promise<void> => {
+    await storage.transaction((tx) => tx.put("one", key, 1));
+    assert.ok(readFileSync(path, "utf8").includes(`"${key}"`));
+  };
+  await Promise.all(Array.from({ length: 50 }, (_, n) => put(`key-${n}`)));
+  await storage.close();
+  await assert.rejects(storage.transaction((tx) => tx.put("one", "late", 1)), /is closed/);
+});
+
 test("a file has one process at a time, and that of a process that is gone is free", async () => {
   const path = file();
   // The process that started this one lives.

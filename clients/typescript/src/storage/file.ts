@@ -24,12 +24,22 @@ export async function fileStorage(path: string): Promise<FileStorage> {
   return storage;
 }
 
+/** Writes that are not in the file yet; none for a transaction that has only read. */
+interface Waiting {
+  writes: Write[];
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
 export class FileStorage extends MemoryStorage {
   readonly #path: string;
   #log: FileHandle | undefined;
+  #waiting: Waiting[] = [];
+  #isFlushing = false;
+  /** Writes in the log. */
   #writes = 0;
-  /** A write failed half way, so nothing may be appended behind it. */
-  #isTorn = false;
+  /** A write failed, so the file is behind the memory for good. It is what the next start reads. */
+  #failure: unknown;
 
   constructor(path: string) {
     super(path);
@@ -48,26 +58,46 @@ export class FileStorage extends MemoryStorage {
 
   /** Closes the file and gives it up for other processes. */
   async close(): Promise<void> {
-    await this.transaction(async () => undefined);
+    await this.transaction(async () => undefined).catch(() => undefined);
     await this.#log?.close();
     this.#log = undefined;
+    this.#failure ??= new Error(`${this.#path} is closed`);
     await rm(`${this.#path}.lock`, { force: true });
     held.delete(`${this.#path}.lock`);
   }
 
-  protected override async persist(writes: Write[]): Promise<void> {
-    if (!this.#log) throw new Error(`${this.#path} is closed`);
-    if (this.#isTorn) await this.#rewrite();
-    this.#isTorn = true;
-    await this.#log.appendFile(`${JSON.stringify(writes)}\n`);
-    await this.#log.datasync();
-    this.#isTorn = false;
-    this.#writes += writes.length;
-    const live = [...this.tables.values()].reduce((sum, rows) => sum + rows.size, 0);
-    if (this.#writes > OUTDATED_MIN + 4 * live) {
-      for (const write of writes) this.apply(write);
-      await this.#rewrite();
+  protected override persist(writes: Write[]): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ writes, resolve, reject });
+      if (!this.#isFlushing) void this.#flush();
+    });
+  }
+
+  /** All that wait share one sync. */
+  async #flush(): Promise<void> {
+    this.#isFlushing = true;
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.splice(0);
+      try {
+        if (this.#failure !== undefined) throw this.#failure;
+        await this.#append(batch.map((one) => one.writes).filter((writes) => writes.length > 0));
+        for (const one of batch) one.resolve();
+      } catch (error) {
+        this.#failure = error;
+        for (const one of batch) one.reject(error);
+      }
     }
+    this.#isFlushing = false;
+  }
+
+  async #append(transactions: Write[][]): Promise<void> {
+    if (transactions.length === 0) return;
+    await this.#log!.appendFile(transactions.map((writes) => `${JSON.stringify(writes)}\n`).join(""));
+    await this.#log!.datasync();
+    this.#writes += transactions.reduce((sum, writes) => sum + writes.length, 0);
+    const live = [...this.tables.values()].reduce((sum, rows) => sum + rows.size, 0);
+    if (this.#writes > OUTDATED_MIN + 4 * live) await this.#rewrite();
   }
 
   /** The new log takes the place of the old one in one step, so a crash finds either. */
@@ -81,7 +111,6 @@ export class FileStorage extends MemoryStorage {
     await this.#log?.close();
     this.#log = await open(this.#path, "a");
     this.#writes = 0;
-    this.#isTorn = false;
   }
 }
 

@@ -19,18 +19,22 @@ export class MemoryStorage implements Storage {
     this.name = name;
   }
 
-  transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return this.#serial.run(async () => {
+  async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    const { result, durable } = await this.#serial.run(async () => {
       const staged = new Staged(this.tables);
       const result = await work(staged);
       const writes = staged.writes();
-      if (writes.length > 0) await this.persist(writes);
       for (const write of writes) this.apply(write);
-      return result;
+      return { result, durable: this.persist(writes) };
     });
+    await durable;
+    return result;
   }
 
-  /** Makes the writes of one transaction durable. In memory there is nothing to do. */
+  /**
+   * Resolves when the writes of one transaction, and of those before it, are durable. The next transaction does not wait for it, so several may
+   * share one sync. In memory there is nothing to do.
+   */
   protected async persist(_writes: Write[]): Promise<void> {}
 
   protected apply([table, key, ...value]: Write): void {
