@@ -37,7 +37,7 @@ export interface ClientOptions<Events = EventMap> extends ConnectionOptions, Omi
   onSentElsewhere?: (message: MessageContent) => void;
   /** Any frame that nothing else here is for: `chat:added`, `queue:drained`, and what later services will say. */
   onFrame?: (frame: Frame) => void;
-  /** What went wrong and needs nobody: errors of handlers, of storage, of fetching tokens. `console.error` where it is left out. */
+  /** Takes errors that end nothing: errors of handlers, of storage, of fetching tokens. `console.error` where it is left out. */
   onError?: (error: unknown) => void;
   /** Stand-ins for Web Locks and BroadcastChannel. */
   locks?: Locks;

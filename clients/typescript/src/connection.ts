@@ -41,7 +41,7 @@ export interface ConnectionOptions {
   events?: EventTarget[];
 }
 
-/** What the client above does at the turns of a connection. */
+/** The client above, at the turns of a connection. */
 export interface ConnectionHooks {
   /** Query parameters of the next connection: how far the client has got. */
   position(): Promise<Record<string, string>>;

@@ -1,5 +1,5 @@
 /**
- * What an inbox has stored: the ids of processed envelopes, and for each class up to which number everything is stored without a hole. Everything
+ * Remembers what an inbox has stored: the ids of processed envelopes, and for each class up to which number everything is stored without a hole. Everything
  * here is memory of rows that a transaction writes; the rules are those of "Once in effect" and "Coming back" in docs/protocol.md.
  */
 
@@ -132,7 +132,7 @@ export class Cursor {
     for (const number of ahead) if (number <= row.contiguous) ahead.delete(number);
   }
 
-  /** Whether everything before the gap is stored; then it is passed. */
+  /** Passes the gap if everything before it is stored. Returns false where it is not. */
   passGap(gap: { class: EnvelopeClass; fromSeq: number; toSeq: number }): boolean {
     const row = this.#rows.get(gap.class);
     if (row?.contiguous === undefined || gap.fromSeq > row.contiguous + 1) return false;

@@ -1,5 +1,5 @@
 /**
- * What comes in: messages, notices of recalls, alerts and events, one after another within a class. Each is given to the application unless its id is
+ * Takes messages, notices of recalls, alerts and events, one after another within a class. Each is given to the application unless its id is
  * stored, stored when it is processed, and acked after that. The connection may end at any time: what was not processed comes again,
  * and what was is known by its id.
  */
@@ -39,7 +39,7 @@ export interface InboxOptions {
 /** A `for await` loop over the messages. */
 type Loop = Handover<Received<MessageData>>;
 
-/** What arrived, with the way in which the application gets it. */
+/** An envelope that arrived, with the way in which the application gets it. */
 type Envelope = EnvelopeHead & { id: string; epoch: string; give(settlement: Settlement): Promise<boolean> };
 
 export class Inbox {
@@ -88,7 +88,7 @@ export class Inbox {
     this.#flushSoon();
   }
 
-  /** What waits for its turn comes again on the next connection. */
+  /** Envelopes that wait for their turn come again on the next connection. */
   ended(): void {
     for (const lane of Object.values(this.#lanes)) lane.clear();
     clearTimeout(this.#timer);

@@ -1,4 +1,4 @@
-/** What an application uses: `connect`, the storages that run everywhere, and the types. The storage in a file is `@restante/client/file`. */
+/** The parts that an application uses: `connect`, the storages that run everywhere, and the types. The storage in a file is `@restante/client/file`. */
 
 export { connect, Client, type ClientOptions, type EventMap, type NewMessage, type TypedEvent } from "./client.js";
 export type { ConnectionState } from "./connection.js";

@@ -1,5 +1,5 @@
 /**
- * What keeps clients that share an outbox apart, and what tells them of one another: a lock that one of them holds, and a channel. Browsers have both
+ * Keeps clients that share an outbox apart, and tells them of one another: a lock that one of them holds, and a channel. Browsers have both
  * (Web Locks, BroadcastChannel). Where there is no Web Locks a lock of this program stands in: it holds within one process.
  */
 

@@ -1,5 +1,5 @@
 /**
- * What is told as it happens and stored nowhere: who is there, and who types. A subscription to presence is asked for again on each connection. A
+ * Notices that are told as they happen and stored nowhere: who is there, and who types. A subscription to presence is asked for again on each connection. A
  * `typing` is over after 10 s without a repetition, because a node that dies says nothing.
  */
 
@@ -18,7 +18,7 @@ export interface Presence {
   lastSeen: string | null;
 }
 
-/** Who is there. Listeners are told of each change. */
+/** Users who are there. Listeners are told of each change. */
 export class PresenceState extends Listeners<Presence> {
   readonly #wire: Wire;
   readonly #wanted = new Set<string>();
@@ -65,7 +65,7 @@ export class PresenceState extends Listeners<Presence> {
   }
 }
 
-/** Who types where. Listeners are told the chat in which it has changed. */
+/** Users who type, by chat. Listeners are told the chat in which it has changed. */
 export class TypingState extends Listeners<string> {
   readonly #wire: Wire;
   readonly #chats = new Map<string, Map<string, ReturnType<typeof setTimeout>>>();

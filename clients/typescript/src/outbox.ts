@@ -1,5 +1,5 @@
 /**
- * What the user has asked for and the service has not confirmed: sends, reads and recalls, in the order in which they were made. They lie in
+ * Requests of the user that the service has not confirmed: sends, reads and recalls, in the order in which they were made. They lie in
  * storage from before their first try until their answer. One client of a storage sends at a time, the one that holds the lock. The rules are
  * those of "The order of sends" in docs/protocol.md: a refusal with "later" stops its chat, a final one is told and holds up nothing.
  */
@@ -30,7 +30,7 @@ export interface OutboxData {
   expiresAt?: string;
 }
 
-/** What was refused for good. */
+/** A request that was refused for good. */
 export interface RefusedEntry {
   event: OutboxEvent;
   data: OutboxData;
@@ -38,13 +38,13 @@ export interface RefusedEntry {
   message: string;
 }
 
-/** Who is told of what. */
+/** The listeners of an outbox. */
 export interface Told {
   refused(entry: RefusedEntry): void;
   report(error: unknown): void;
 }
 
-/** What the outbox needs of the connection. */
+/** The connection as the outbox and the inbox need it. */
 export interface Wire {
   ask(event: string, data: object): Promise<unknown>;
   tell(event: string, data: object): void;
@@ -156,7 +156,7 @@ export class Outbox {
     this.#timer = setTimeout(() => this.#sendWhatMayGo(), Math.min(LOOK_MS, ...times.map((time) => time - now)));
   }
 
-  /** What waits together: sends to a chat, however it is named; the reads of a chat; a recall for itself. */
+  /** The name of those that wait together: sends to a chat, however it is named; the reads of a chat; a recall for itself. */
   #place({ event, data }: Entry): string {
     if (event === "message:recall") return `recall ${data.messageId}`;
     const chat = data.chatId ?? this.#chats.get(data.to!);

@@ -23,7 +23,7 @@ export interface Sender {
   profilePicture: string | null;
 }
 
-/** What a message says, to whomever it is told. */
+/** The content of a message, the same in every frame. */
 export interface MessageContent {
   messageId: string;
   chatId: string;

@@ -5,7 +5,7 @@
 
 import type { Transaction } from "./storage/storage.js";
 
-/** What an inbox does for an envelope. */
+/** The work of an inbox for an envelope. */
 export interface Settling {
   /** Stores the id, after the work if there is one. False: it was stored before, and the work was not called. */
   store(work?: (tx: Transaction) => Promise<void>): Promise<boolean>;

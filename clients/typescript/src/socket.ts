@@ -7,7 +7,7 @@ import type { End } from "./comeback.js";
 import type { ErrorData, Frame } from "./protocol.js";
 import { Refusal } from "./refusal.js";
 
-/** What it needs of a WebSocket; that of browsers, of Node 22 and of the package `ws` have it. */
+/** The part of a WebSocket that is used; that of browsers, of Node 22 and of the package `ws` have it. */
 export interface WebSocketLike {
   readonly readyState: number;
   send(data: string): void;

@@ -16,7 +16,7 @@ const PACKAGE = fileURLToPath(new URL("../../", import.meta.url));
 const EXAMPLES = join(PACKAGE, "dist/readme");
 const readme = readFileSync(join(PACKAGE, "README.md"), "utf8");
 
-/** What a page has, and Node 20 has not. */
+/** The part of a page that Node 20 has not. */
 const PLATFORM = `
 import { WebSocket } from "ws";
 import "fake-indexeddb/auto";

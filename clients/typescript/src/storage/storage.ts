@@ -1,5 +1,5 @@
 /**
- * What the client needs of a place that survives: tables of JSON values under text keys, and transactions over them. The outbox, the ids of what
+ * A place that survives, as the client needs it: tables of JSON values under text keys, and transactions over them. The outbox, the ids of what
  * was processed, cursors and statuses lie in tables whose names begin with `restante:`; an application may keep its own effects in tables of any
  * other name, in the same transaction. An application with a database of its own implements these two interfaces over it.
  */
@@ -12,7 +12,7 @@ export interface Transaction {
   delete(table: string, key: string): Promise<void>;
   /** The pairs of a table in ascending order of their keys, those above `after` only. */
   entries(table: string, after?: string): Promise<[key: string, value: unknown][]>;
-  /** What lies under it, for an application that writes to object stores of its own. */
+  /** The transaction of the database under it, for an application that writes to object stores of its own. */
   readonly native?: unknown;
 }
 

@@ -7,7 +7,7 @@ import { connect, type WebSocketConstructor } from "../../src/index.js";
 import { fileStorage } from "../../src/storage/file.js";
 import { WebSocket } from "ws";
 
-/** What the process is told in its environment. */
+/** The orders of the process, in its environment. */
 export interface Orders {
   url: string;
   token: string;
