@@ -23,6 +23,8 @@ export function temporaryFolder(): string {
 }
 
 process.setMaxListeners(100);
+// A runner that ends a file must not leave its services behind: the listeners of `exit` stop them.
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(1));
 
 export class Service {
   url = "";
