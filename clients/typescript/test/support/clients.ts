@@ -28,15 +28,18 @@ export async function comesBack(one: Client<any>): Promise<void> {
   await isOpen(one);
 }
 
-/** A socket that a test can cut, and whose frames it sees. Frames that `passes` refuses do not leave. */
-export function spied(passes: (text: string) => boolean = () => true): { Constructor: WebSocketConstructor; sockets: WebSocket[]; heard: string[]; said: string[]; urls: string[] } {
+/** A socket that a test can cut, and whose frames it sees. Frames that `passes` refuses do not leave; what comes is heard as `changed` makes it. */
+export function spied(passes: (text: string) => boolean = () => true, changed: (text: string) => string = (text) => text): { Constructor: WebSocketConstructor; sockets: WebSocket[]; heard: string[]; said: string[]; urls: string[] } {
   const spy = { sockets: [] as WebSocket[], heard: [] as string[], said: [] as string[], urls: [] as string[] };
   class Spied extends WebSocket {
     constructor(url: string, protocols: string[]) {
       super(url, protocols);
       spy.sockets.push(this);
       spy.urls.push(url);
-      this.addEventListener("message", ({ data }) => spy.heard.push(String(data)));
+      this.addEventListener("message", ({ data }: { data: unknown }) => spy.heard.push(String(data)));
+    }
+    override addEventListener(type: any, listener: any): void {
+      super.addEventListener(type, type === "message" ? ((event: any) => listener({ data: changed(String(event.data)) })) : listener);
     }
     override send(data: any): void {
       spy.said.push(String(data));
