@@ -25,7 +25,7 @@ test:
 
 # the tests with the unchanged client of Socket.IO; needs Node.js and npm
 socketio:
-    .ci/run socketio
+    SOCKETIO_TESTS=must cargo test --test socketio
 
 # the tests with PgBouncer before the database, where 1.21 or newer is installed or can be from the distribution
 pooler:
@@ -46,6 +46,10 @@ sqlx-data-write:
 # does schema.sql say what the migrations make?
 schema:
     .ci/run schema
+
+# the TypeScript client: build, tests, size; needs Node
+sdk:
+    .ci/run sdk
 
 # licences, sources, advisories
 deny:

@@ -1,0 +1,237 @@
+/**
+ * Keeps a client connected: fetches tokens, opens sockets one after another, waits between them as `comeback` says, renews the token while
+ * one lives, and heeds what the machine says of its network. What the frames say is for others. Its state is observable.
+ */
+
+import { comeback, type End } from "./comeback.js";
+import { Observable } from "./observable.js";
+import type { Frame, ReadyData } from "./protocol.js";
+import { Refusal } from "./refusal.js";
+import { Socket, type WebSocketConstructor } from "./socket.js";
+import { Token, type TokenSource } from "./token.js";
+
+/** Bound of a pause while the machine says that it is offline: what it says may be wrong. */
+const OFFLINE_MS = 30_000;
+/** Time for a token to be fetched. */
+const TOKEN_MS = 30_000;
+/** Pause after a renewal that failed. */
+const RENEW_AGAIN_MS = 5_000;
+
+export type ConnectionState =
+  | { name: "connecting" }
+  | { name: "open"; userId: string; sessionId: string }
+  /** It comes back in `ms`; `reason` is why the last connection ended. */
+  | { name: "waiting"; ms: number; reason: string }
+  | { name: "offline" }
+  /** It does not come back by itself. */
+  | { name: "stopped"; reason: string }
+  | { name: "closed" };
+
+export interface ConnectionOptions {
+  /** Address of the service: `https://…`, `wss://…`, or without TLS. */
+  url: string;
+  token: TokenSource;
+  /** Names this installation; see "Devices" in docs/protocol.md. */
+  device?: string;
+  /** Envelopes that may come before the first of them is acked, 1 to 500. */
+  window?: number;
+  /** The class to open sockets with, where the platform has none. */
+  WebSocket?: WebSocketConstructor;
+  /** Where `online`, `offline` and `visibilitychange` are told; in a page its window and document. */
+  events?: EventTarget[];
+}
+
+/** The client above, at the turns of a connection. */
+export interface ConnectionHooks {
+  /** Query parameters of the next connection: how far the client has got. */
+  position(): Promise<Record<string, string>>;
+  /** Returns the reason to stay away, if there is one. */
+  ready(data: ReadyData): string | undefined;
+  frame(frame: Frame): void;
+  ended(): void;
+  report(error: unknown): void;
+}
+
+export class Connection {
+  readonly state = new Observable<ConnectionState>({ name: "connecting" });
+  readonly token: Token;
+  readonly #options: ConnectionOptions;
+  readonly #hooks: ConnectionHooks;
+  readonly #targets: EventTarget[];
+  readonly #onEvent = (event: Event): void => this.#heed(event.type);
+  #socket: Socket | undefined;
+  #isReady = false;
+  #attempt = 0;
+  #isClosed = false;
+  #isOffline = false;
+  /** The present pause was told by the service, and the sight of the page does not shorten it. */
+  #isTold = false;
+  #refusedBecause: string | undefined;
+  #wake: (() => void) | undefined;
+  #renewal: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: ConnectionOptions, hooks: ConnectionHooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+    this.token = new Token(options.token);
+    // An address that is none is told to the caller of `connect`.
+    address(options, {});
+    this.#targets = options.events ?? platformTargets();
+    for (const target of this.#targets) for (const type of HEEDED) target.addEventListener(type, this.#onEvent);
+  }
+
+  /** Connects again and again until it is closed, or must stay away. */
+  async run(): Promise<void> {
+    while (!this.#isClosed) {
+      this.state.set({ name: "connecting" });
+      const end = await this.#live().catch((error: unknown) => this.#unopened(error));
+      if (this.#isClosed) break;
+      const next = comeback(end, this.#attempt, this.token.isRenewable);
+      if (this.#refusedBecause || next.after === "never") {
+        this.state.set({ name: "stopped", reason: this.#refusedBecause ?? end.reason });
+        return this.#forgetEvents();
+      }
+      this.#attempt += 1;
+      await this.#pause(next.ms, next.after, end.reason);
+    }
+    this.#forgetEvents();
+    this.state.set({ name: "closed" });
+  }
+
+  /** Ends it for good. */
+  close(): void {
+    this.#isClosed = true;
+    this.#socket?.drop(1000, "closed");
+    this.#wake?.();
+    if (this.state.value.name === "stopped") this.state.set({ name: "closed" });
+  }
+
+  /** Sends a frame while connected; else it does nothing. */
+  tell(event: string, data: object): void {
+    if (this.#isReady) this.#socket?.tell(event, data);
+  }
+
+  /** Rejects with `Refusal`, at once where there is no connection. */
+  ask(event: string, data: object): Promise<unknown> {
+    if (this.#isReady && this.#socket) return this.#socket.ask(event, data);
+    return Promise.reject(new Refusal("connection_lost", "there is no connection"));
+  }
+
+  async #live(): Promise<End> {
+    const token = await this.#fetchToken();
+    // Nothing else can be a subprotocol, and no token of the service is anything else (RFC 7515).
+    if (!/^[\w.-]+$/.test(token)) return { code: 4401, reason: "not_authenticated" };
+    const url = address(this.#options, await this.#hooks.position());
+    if (this.#isClosed) return { code: 1000, reason: "closed" };
+    const Constructor = this.#options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor);
+    const socket = new Socket(new Constructor(url, ["restante.v1", `bearer.${token}`]), (frame) => this.#hear(frame));
+    this.#socket = socket;
+    const end = await socket.ended;
+    clearTimeout(this.#renewal);
+    this.#socket = undefined;
+    if (this.#isReady) this.#hooks.ended();
+    this.#isReady = false;
+    return end;
+  }
+
+  async #fetchToken(): Promise<string> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`the token did not come within ${TOKEN_MS} ms`)), TOKEN_MS);
+    });
+    try {
+      return await Promise.race([this.token.fetch(), late]);
+    } catch (error) {
+      this.#hooks.report(error);
+      throw new Refusal("token_unavailable", "no token could be fetched");
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #unopened(error: unknown): End {
+    if (!(error instanceof Refusal)) this.#hooks.report(error);
+    return { code: 1006, reason: error instanceof Refusal ? error.code : "cannot_open" };
+  }
+
+  #hear(frame: Frame): void {
+    if (frame.event === "ready") return this.#open(frame.data as ReadyData);
+    try {
+      this.#hooks.frame(frame);
+    } catch (error) {
+      // A handler of the application threw. The frames behind it must not suffer.
+      this.#hooks.report(error);
+    }
+  }
+
+  #open(data: ReadyData): void {
+    this.token.hearTime(data.serverTime);
+    this.#isReady = true;
+    this.#refusedBecause = this.#hooks.ready(data);
+    if (this.#refusedBecause) return this.#socket?.drop(1000, this.#refusedBecause);
+    this.#attempt = 0;
+    this.state.set({ name: "open", userId: data.userId, sessionId: data.sessionId });
+    this.#renewIn(this.token.renewInMs());
+  }
+
+  #renewIn(ms: number | undefined): void {
+    if (ms !== undefined) this.#renewal = setTimeout(() => void this.#renew(), ms);
+  }
+
+  /** A renewal that fails changes nothing: the old token holds until its end, and then the connection closes with 4401. */
+  async #renew(): Promise<void> {
+    const socket = this.#socket;
+    try {
+      await socket?.ask("authenticate", { token: await this.#fetchToken() });
+      if (socket === this.#socket) this.#renewIn(this.token.renewInMs());
+    } catch (error) {
+      if (socket !== this.#socket) return;
+      this.#hooks.report(error);
+      this.#renewIn(RENEW_AGAIN_MS);
+    }
+  }
+
+  async #pause(ms: number, after: "told" | "chance", reason: string): Promise<void> {
+    this.state.set(this.#isOffline ? { name: "offline" } : { name: "waiting", ms, reason });
+    this.#isTold = after === "told";
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, this.#isOffline ? OFFLINE_MS : ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+  }
+
+  #heed(type: string): void {
+    if (type === "offline") {
+      this.#isOffline = true;
+      this.#socket?.drop(1006, "offline");
+    } else if (type === "online") {
+      this.#isOffline = false;
+      this.#wake?.();
+    } else if (globalThis.document?.visibilityState !== "hidden") {
+      if (!this.#isTold) this.#wake?.();
+      this.#socket?.probe();
+    }
+  }
+
+  #forgetEvents(): void {
+    for (const target of this.#targets) for (const type of HEEDED) target.removeEventListener(type, this.#onEvent);
+  }
+}
+
+const HEEDED = ["online", "offline", "visibilitychange"];
+
+function platformTargets(): EventTarget[] {
+  return typeof document === "undefined" ? [] : [globalThis.window, document];
+}
+
+function address(options: ConnectionOptions, position: Record<string, string>): string {
+  const url = new URL("ws", options.url.replace(/^http/, "ws").replace(/\/?$/, "/"));
+  const device = options.device === undefined ? {} : { device: options.device };
+  const window = options.window === undefined ? {} : { window: String(options.window) };
+  url.search = new URLSearchParams({ batch: "1", ...device, ...window, ...position }).toString();
+  return url.href;
+}
