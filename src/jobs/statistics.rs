@@ -30,8 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Statistics {
     store: Store,
-    /// Days for which figures are kept; 0: for ever.
-    days: i32,
+    /// Days for which figures of hours are kept. None: for ever.
+    days: Option<i32>,
     metrics: Arc<Metrics>,
     /// The newest line that was counted. None: this node has just taken the job over.
     counted_to: Option<OffsetDateTime>,
@@ -43,7 +43,7 @@ pub(super) struct Statistics {
 
 impl Statistics {
     pub(super) fn new(store: Store, days: u16, metrics: Arc<Metrics>) -> Self {
-        Self { store, days: i32::from(days), metrics, counted_to: None, looks_at: None, purges_at: None }
+        Self { store, days: (days > 0).then(|| i32::from(days)), metrics, counted_to: None, looks_at: None, purges_at: None }
     }
 
     /// The time behind which this pass looks. None: from the beginning.
@@ -65,7 +65,7 @@ impl Statistics {
 
     /// Removes a page of old figures, if that is due.
     async fn purge(&mut self) -> store::Result<()> {
-        if self.days == 0 || self.purges_at.is_some_and(|at| at > Instant::now()) {
+        if self.purges_at.is_some_and(|at| at > Instant::now()) {
             return Ok(());
         }
         let has_more = self.store.purge_statistics(self.days).await?;

@@ -11,6 +11,8 @@ const LINES_AT_ONCE: i32 = 500;
 const MESSAGES_AT_ONCE: i32 = 5_000;
 /// Types of messages that have figures of their own in an hour.
 const TYPES_MAX: i32 = 50;
+/// More days than there are figures of, and few enough for PostgreSQL's calendar.
+const FOR_EVER_DAYS: i32 = 1_000_000;
 /// Figures that one statement removes.
 const OLD_FIGURES_AT_ONCE: i32 = 1_000;
 
@@ -73,12 +75,13 @@ impl Store {
         })
     }
 
-    /// Removes figures of hours that are older than `days` days, and of events that have expired a day ago. True: there may be more.
+    /// Removes figures of hours that are older than `days` days, and of events that have expired a day ago. None: hours are kept for ever,
+    /// and those of events go all the same. True: there may be more.
     ///
     /// # Errors
     /// As [`Self::count_journal`].
-    pub async fn purge_statistics(&self, days: i32) -> Result<bool> {
-        let asked = sqlx::query_file!("src/store/sql/purge_statistics.sql", days, OLD_FIGURES_AT_ONCE);
+    pub async fn purge_statistics(&self, days: Option<i32>) -> Result<bool> {
+        let asked = sqlx::query_file!("src/store/sql/purge_statistics.sql", days.unwrap_or(FOR_EVER_DAYS), OLD_FIGURES_AT_ONCE);
         Ok(asked.fetch_one(self.database()).await?.rows >= OLD_FIGURES_AT_ONCE)
     }
 

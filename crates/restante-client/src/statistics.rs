@@ -12,13 +12,13 @@ use restante_session::domain::EventId;
 /// A question for figures. A field that is `None` has the service's default.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct StatisticsQuery {
-    /// Where it begins (RFC 3339).
+    /// The beginning (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Where it ends (RFC 3339).
+    /// The end (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// What makes a group: `class`, `type` or `hour`.
+    /// The property that makes a group: `class`, `type` or `hour`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// The page token: `next` of the page before.
@@ -37,7 +37,7 @@ pub struct Statistics {
     pub from: String,
     /// The end of the last hour (RFC 3339).
     pub to: String,
-    /// What makes a group.
+    /// The property that makes a group.
     pub by: String,
     /// All that was committed before is in the figures (RFC 3339).
     pub as_of: String,

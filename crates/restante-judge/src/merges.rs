@@ -31,7 +31,7 @@ pub(super) fn judge(board: &Board<'_, '_>, findings: &mut Findings) {
     }
 }
 
-/// What each user was told of each event that merges: how many events it stands for.
+/// The number of events that each event that merges stands for, as each user was told.
 fn told<'a>(board: &Board<'a, '_>, findings: &mut Findings) -> HashMap<(Uuid, &'a str), u32> {
     let mut told: HashMap<(Uuid, &str), (u32, &str)> = HashMap::new();
     for History { client, user, records } in &board.index.evidence.histories {
@@ -80,7 +80,7 @@ fn is_plain(board: &Board<'_, '_>, user: &str, events: &[(Uuid, &StoredEvent)]) 
     followings.filter(|following| following.has_left).count() == 0 && events.iter().all(is_known)
 }
 
-/// What was superseded since the last row that stands is in the next one, and nothing else.
+/// Checks that the next row has what was superseded since the last row that stands, and nothing else.
 fn chain(board: &Board<'_, '_>, user: &str, events: &[(Uuid, &StoredEvent)], told: &HashMap<(Uuid, &str), u32>, findings: &mut Findings) {
     let mut superseded = 0;
     for (id, event) in events.iter().filter(|(id, event)| board.is_for(*id, event, user)) {

@@ -163,10 +163,13 @@ async fn old_figures_are_removed_and_what_comes_late_for_an_expired_event_makes_
            select gen_random_uuid(), now() - n * interval '1 hour', array_fill(0::bigint, array[12]), '{}' from generate_series(1, 48) n",
     )
     .await;
-    assert!(!store.purge_statistics(90).await.unwrap());
+    assert!(!store.purge_statistics(None).await.unwrap());
+    assert_eq!(number(&pool, "select count(*) from statistics").await, 3_000, "hours may be kept for ever");
+    assert!(number(&pool, "select count(*) from event_statistics").await <= 24, "those of events never are");
+    assert!(!store.purge_statistics(Some(90)).await.unwrap());
     assert_eq!(number(&pool, "select count(*) from statistics").await, 90 * 24 - 1, "each hour that began earlier");
     assert!(number(&pool, "select count(*) from event_statistics").await <= 24);
-    assert!(store.purge_statistics(1).await.unwrap(), "a thousand at a time");
+    assert!(store.purge_statistics(Some(1)).await.unwrap(), "a thousand at a time");
     assert_eq!(number(&pool, "select count(*) from statistics").await, 90 * 24 - 1 - 1_000);
 
     let publish = "begin; select restante_publish('shop', 'hi', null, '{ben}'); commit";
