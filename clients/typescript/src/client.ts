@@ -55,7 +55,7 @@ export interface NewMessage {
   metadata?: Json;
   /** RFC 3339. */
   expiresAt?: string;
-  /** How many recipients the chat has. It makes `summary` exact in groups; with `to` it is 1. */
+  /** Number of recipients of the chat. It makes `summary` exact in groups; with `to` it is 1. */
   recipients?: number;
 }
 

@@ -10,7 +10,7 @@ const PAUSE_MAX_MS = 30_000;
 /** A told pause above this is not taken from a service: nothing waits without a bound. */
 const TOLD_MAX_MS = 300_000;
 
-/** How a connection ended, as far as it was told. */
+/** The end of a connection, as far as it was told. */
 export interface End {
   /** The close code; 1006 where there was none. */
   code: number;

@@ -21,7 +21,7 @@ export interface Stored {
   keptUntil?: number;
 }
 
-/** How far a class has got within an epoch. */
+/** Progress of a class within an epoch. */
 interface Row {
   epoch: string;
   /** Everything up to here is stored. Not known without a device. */

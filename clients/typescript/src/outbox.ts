@@ -128,8 +128,10 @@ export class Outbox {
       if (!this.#isSender) return;
       const rows = await this.#storage.transaction((tx) => tx.entries(TABLE, this.#lastKey));
       for (const [key, row] of this.#isSender ? rows : []) {
-        this.#entries.set(key, { ...(row as Pick<Entry, "event" | "data">), key, refusals: 0, isRefused: false, isOver: false });
+        const entry = { ...(row as Pick<Entry, "event" | "data">), key, refusals: 0, isRefused: false, isOver: false };
         this.#lastKey = key;
+        if (this.#isStored(entry)) void this.#remove(entry, async () => []);
+        else this.#entries.set(key, entry);
       }
     }).catch(this.#told.report);
     this.#sendWhatMayGo();
@@ -161,6 +163,11 @@ export class Outbox {
     if (event === "message:recall") return `recall ${data.messageId}`;
     const chat = data.chatId ?? this.#chats.get(data.to!);
     return chat === undefined ? `to ${data.to}` : `${event} ${chat}`;
+  }
+
+  /** The service has told this client of it, and the client that sent it went before it had its answer. */
+  #isStored({ event, data }: Entry): boolean {
+    return event === "message:send" && this.#sent.get(data.messageId!)?.state === "sent";
   }
 
   /** A recall waits until its message is stored. */

@@ -23,7 +23,7 @@ export interface SentMessage {
   /** Its number in the chat, once it is sent. */
   seq?: number;
   createdAt?: string;
-  /** How many recipients the chat has, as far as it is known. */
+  /** Number of recipients of the chat, where it is known. */
   expected?: number;
   recipients: Record<string, { status: RecipientStatus; reason?: string }>;
   /** In chats of more than 50 members. */

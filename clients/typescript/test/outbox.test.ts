@@ -121,6 +121,25 @@ test("one tab sends at a time, and the other takes over when it goes", async () 
   await b.close();
 });
 
+test("a tab does not send again what it was told to be stored, where the sender went without an answer", async () => {
+  const [anna, ben] = [user("anna"), user("ben")];
+  const storage = memoryStorage();
+  // Frames of a tab that carry an answer to a send are lost on their way.
+  const deaf = spied(undefined, (text) => (text.includes('"message:sent"') ? '{"event":"lost","data":{}}' : text));
+  const spy = spied();
+  const a = client(service, anna, { storage, WebSocket: deaf.Constructor });
+  await isOpen(a);
+  const b = client(service, anna, { storage, WebSocket: spy.Constructor });
+  await isOpen(b);
+  const id = await a.send({ to: ben, content: "stored" });
+  await until("sent", b.sent, () => b.sent.get(id)?.state === "sent");
+  await a.close();
+  const next = await b.send({ to: ben, content: "the next" });
+  await until("sent", b.sent, () => b.sent.get(next)?.state === "sent");
+  assert.deepEqual(spy.said.filter((frame) => frame.includes('"message:send"')).map((frame) => JSON.parse(frame).data.messageId), [next]);
+  await b.close();
+});
+
 test("locks that are handed in are used", async () => {
   const asked: string[] = [];
   const locks = { request: async (name: string, _: object, work: () => Promise<void>) => (asked.push(name), work()) };

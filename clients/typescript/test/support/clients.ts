@@ -1,11 +1,19 @@
 /** Clients for tests: with the WebSocket of the package `ws`, a token that is made when it is wanted, and a name that is used once. */
 
+import { after } from "node:test";
 import { WebSocket } from "ws";
 import { connect, type Client, type ClientOptions, type EventMap, type WebSocketConstructor } from "../../src/index.js";
-import type { Service } from "./service.js";
+import { Service } from "./service.js";
 import { until } from "./signals.js";
 
 export const Socket = WebSocket as unknown as WebSocketConstructor;
+
+const clients: Client<any>[] = [];
+// Whatever a test that failed has left open would keep its file from ending.
+after(async () => {
+  await Promise.all(clients.map((one) => one.close()));
+  await Promise.all(Service.all.map((one) => one.remove()));
+});
 
 let last = 0;
 
@@ -15,7 +23,9 @@ export function user(name: string): string {
 }
 
 export function client<Events = EventMap>(service: Service, userId: string, options: Partial<ClientOptions<Events>> = {}): Client<Events> {
-  return connect<Events>({ url: service.url, token: async () => service.token(userId), WebSocket: Socket, ...options });
+  const one = connect<Events>({ url: service.url, token: async () => service.token(userId), WebSocket: Socket, ...options });
+  clients.push(one);
+  return one;
 }
 
 export function isOpen(one: Client<any>): Promise<void> {

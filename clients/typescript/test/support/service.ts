@@ -27,6 +27,8 @@ process.setMaxListeners(100);
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(1));
 
 export class Service {
+  /** Those of this file. */
+  static readonly all: Service[] = [];
   url = "";
   readonly #folder = temporaryFolder();
   readonly #secret = randomBytes(32).toString("hex");
@@ -35,6 +37,7 @@ export class Service {
 
   constructor(environment: Record<string, string> = {}) {
     this.#environment = environment;
+    Service.all.push(this);
   }
 
   static async start(environment?: Record<string, string>): Promise<Service> {
