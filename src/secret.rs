@@ -12,7 +12,7 @@ use secrecy::SecretString;
 /// Random bytes in a secret: as many as HMAC-SHA256 yields (RFC 7518, 3.2).
 const BYTES: usize = 32;
 
-/// Why there is no secret.
+/// The reason that there is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file system.

@@ -40,7 +40,7 @@ pub struct TokenArgs {
     /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters, `events:write`: to publish to every feed, to everyone and to users by name
     #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Option<String>,
-    /// How long the token is good for
+    /// Lifetime of the token
     #[arg(long, default_value = "24h", value_parser = duration, value_name = "TIME")]
     ttl: Duration,
 }

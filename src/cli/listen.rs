@@ -47,7 +47,7 @@ pub struct Args {
     /// End after so many messages and events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// How many messages may be under way at once, and as many alerts and events (1 to 500)
+    /// Messages that may be under way at once, and as many alerts and events (1 to 500)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     window: Option<u16>,
 }

@@ -43,7 +43,7 @@ pub struct Args {
     /// The status to wait for before this command ends
     #[arg(long, value_enum, default_value_t = Wait::Read, value_name = "STATUS")]
     wait: Wait,
-    /// How long to wait for that
+    /// Greatest time to wait for that
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
     /// The type of the message: text, action, …

@@ -37,7 +37,7 @@ pub struct Args {
     /// Until then; until now, unless it is named
     #[arg(long = "to", value_parser = since, value_name = "TIME")]
     until: Option<String>,
-    /// What makes a group: class, type or hour
+    /// The groups: by class, type or hour
     #[arg(long, value_parser = group_by, default_value = "class", value_name = "WHAT")]
     by: GroupBy,
     /// One event instead

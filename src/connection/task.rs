@@ -52,7 +52,7 @@ struct Task<D> {
 /// The time for which the connection stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stay {
-    /// As long as its client wants.
+    /// No bound: its client decides.
     Open,
     /// The node stops, and the client knows when to come back.
     Until(PlannedClose),

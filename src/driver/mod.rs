@@ -268,7 +268,7 @@ impl<O: Outgoing> Driver<O> {
         self.context.service.budget(&self.client.profile.external)
     }
 
-    /// When [`Driver::deadline_passed`] wants to be called, for a connection that stays, or for one that leaves.
+    /// The time of the next [`Driver::deadline_passed`], for a connection that stays, or for one that leaves.
     pub fn deadline(&self, is_leaving: bool) -> Instant {
         let own = if is_leaving { self.token_expires } else { self.token_expires.min(self.receipts.poll_at()) };
         [self.session.next_deadline(), self.sends.wake_at(), self.typing.deadline()].into_iter().flatten().fold(own, Instant::min)

@@ -106,7 +106,7 @@ impl SendOrder {
         self.names.names()
     }
 
-    /// When [`SendOrder::release`] is to be called.
+    /// The time of the next [`SendOrder::release`].
     pub(super) const fn wake_at(&self) -> Option<Instant> {
         self.wake_at
     }

@@ -59,7 +59,7 @@ pub(super) async fn publish(
     }
 }
 
-/// How far an event has got.
+/// The progress of an event.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProgressBody {

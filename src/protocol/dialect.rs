@@ -22,7 +22,7 @@ pub trait Dialect: Send + 'static {
     fn farewell(&mut self, fault: &Fault) -> Option<Utf8Bytes>;
 }
 
-/// What a text of a client says.
+/// A text of a client, read.
 #[derive(Debug)]
 pub enum Decoded {
     /// A command.

@@ -28,7 +28,7 @@ pub enum PublishTarget {
     Everyone,
 }
 
-/// How urgent an event is.
+/// The urgency of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Urgency {
     /// It waits in the inbox of class `event`.

@@ -81,7 +81,7 @@ impl Service {
         }
     }
 
-    /// How far an event has got, for its publisher and for tokens that may publish anywhere.
+    /// The progress of an event, for its publisher and for tokens that may publish anywhere.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.

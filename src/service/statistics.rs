@@ -15,7 +15,7 @@ pub struct StatisticsRequest {
     pub from: Option<OffsetDateTime>,
     /// Where it ends. None: now.
     pub to: Option<OffsetDateTime>,
-    /// What makes a group.
+    /// The rule that makes groups.
     pub by: GroupBy,
     /// The place behind which the page begins: `next` of the page before.
     pub after: Option<String>,

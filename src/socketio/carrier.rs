@@ -43,7 +43,7 @@ impl Carrier {
             has_moved = true;
         }
         if has_moved {
-            // What does not go now goes with the next flush, or the next look.
+            // The rest goes with the next flush, or the next look.
             let _ = Pin::new(&mut *socket).poll_flush(context)?;
         }
         Poll::Ready(Ok(Some(socket)))
@@ -55,7 +55,7 @@ impl Stream for Carrier {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        // What came with requests came before anything of the WebSocket.
+        // Everything that requests brought is older than anything of the WebSocket.
         if let Poll::Ready(Some(packet)) = this.ends.incoming.poll_recv(context) {
             return Poll::Ready(Some(Ok(Message::Text(packet))));
         }

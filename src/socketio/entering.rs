@@ -13,14 +13,14 @@ use crate::protocol::fields::whole_number;
 use crate::protocol::socketio::{Auth, First, SocketIo};
 use crate::protocol::{Code, Fault};
 
-/// What a client has said by its first request.
+/// The first request of a client, read.
 #[derive(Debug)]
 pub(super) struct Knock {
     /// The token of the header or of the query.
     pub(super) token: Option<SecretString>,
     /// The options of the query, unchecked.
     pub(super) query: ConnectQuery,
-    /// How its connection speaks.
+    /// The dialect of its connection.
     pub(super) dialect: SocketIo,
 }
 

@@ -233,7 +233,7 @@ pub struct ReadRow {
     pub chat_seq: ChatSeq,
     /// The sender that gets the receipt.
     pub sender: UserId,
-    /// Why the row became `expired`, in words: its message had expired, or its reader had left while it waited. None: it became `read`.
+    /// The reason for which the row became `expired`, in words: its message had expired, or its reader had left while it waited. None: it became `read`.
     pub ended: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Tells whether another connection can be made. The server has `max_connections` of them for everybody. A role and a database may have
 //! fewer. Above that number it refuses (53300) until a connection ends. This end needs a file and a port for each.
 //!
-//! Where either is missing, that is no outage: connections that are there work, and are shared. It is said once, and once more when it is over. sqlx's
+//! A server that lacks either is no outage: connections that are there work, and are shared. It is said once, and once more when it is over. sqlx's
 //! pool does not tell: it tries again until its time is up, and meanwhile takes no notice of connections that become free.
 
 use std::sync::{Arc, Weak};

@@ -46,7 +46,7 @@ pub struct StatisticsQuery {
     pub groups_max: u16,
 }
 
-/// How far figures are true.
+/// The time up to which figures are true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatisticsClock {
     /// All that was committed before is in figures that are read later.
@@ -85,7 +85,7 @@ impl Store {
         Ok(asked.fetch_one(self.database()).await?.rows >= OLD_FIGURES_AT_ONCE)
     }
 
-    /// How far the figures are true by now.
+    /// The time up to which the figures are true by now.
     ///
     /// # Errors
     /// As [`Self::count_journal`].

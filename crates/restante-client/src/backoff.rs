@@ -1,4 +1,4 @@
-//! When to come back, and whether to. Exponential with jitter, so that a thousand clients of a service that
+//! The time of the next try, if there is one. Exponential with jitter, so that a thousand clients of a service that
 //! was restarted do not return in the same millisecond; and never where the service has said not to.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

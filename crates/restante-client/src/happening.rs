@@ -78,7 +78,7 @@ pub enum Happening {
     Lost(WireError, Option<Duration>),
 }
 
-/// Why the first connection failed.
+/// The reason that the first connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Another attempt may succeed.
@@ -89,7 +89,7 @@ pub enum ConnectError {
     Gone(#[from] Gone),
 }
 
-/// Why a request has no result.
+/// The reason that a request has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The service refused it.

@@ -40,7 +40,7 @@ struct Send {
     to: Destination,
     frame: Utf8Bytes,
     state: State,
-    /// How often it was refused for now, itself and not behind another.
+    /// Number of times that it was refused for now, itself and not behind another.
     refusals: u32,
 }
 

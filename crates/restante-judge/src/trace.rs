@@ -45,7 +45,7 @@ pub(super) struct Actions {
     read: HashMap<Uuid, Vec<(i64, u64)>>,
     /// Messages that the client rejected for good.
     pub(super) rejected_for_good: HashSet<Uuid>,
-    /// How often each message came.
+    /// Number of times that each message came.
     pub(super) received: HashMap<Uuid, u64>,
 }
 
@@ -115,7 +115,7 @@ struct Connection {
     stream: Stream,
     /// The device's cursor was at least here when this connection began.
     cursor: i64,
-    /// How far the client had read each chat, confirmed, when this connection began.
+    /// The number up to which the client had read each chat, confirmed, when this connection began.
     reads: HashMap<Uuid, i64>,
     /// The last delivery of each message on this connection.
     received: HashMap<Uuid, LastDelivery>,

@@ -14,7 +14,7 @@ pub(super) fn is_unfit(error: &sqlx::Error) -> bool {
     UNFIT.iter().any(|class| code.starts_with(class))
 }
 
-/// Why the embedded server could not be started, stopped or asked.
+/// The reason that the embedded server could not be started, stopped or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No server binaries of a major version that the schema can use.

@@ -109,7 +109,7 @@ struct Which {
     /// All there are
     #[arg(long, conflicts_with_all = ["message", "sender", "recipient", "since", "reason"])]
     all: bool,
-    /// How many that must be: the number it said before
+    /// The number that these must have: the one it said before
     #[arg(long, value_name = "N")]
     confirm: Option<usize>,
 }

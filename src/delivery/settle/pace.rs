@@ -1,7 +1,7 @@
 //! The number of rows that the next transaction of a settle lane may settle: 5,000 at most, and no more than it settles in 50 ms. The
 //! other users of the lane wait for that long.
 //!
-//! How long a row takes is not known beforehand: it depends on the machine, on what is in memory, and on who else is at work. So it is
+//! The time that a row takes is not known beforehand: it depends on the machine, on what is in memory, and on who else is at work. So it is
 //! measured. What a transaction takes beside its rows (locks, marks of bounded length) does not get less with fewer of them, so it is not
 //! counted: two transactions of different sizes tell the one from the other. It knows nothing of jobs and does not read the clock.
 

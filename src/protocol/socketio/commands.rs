@@ -1,4 +1,4 @@
-//! What clients say over Socket.IO, as the commands of `/ws`: the same checked values, from an array of a name and its arguments. A callback
+//! The events of clients over Socket.IO, as the commands of `/ws`: the same checked values, from an array of a name and its arguments. A callback
 //! that a client calls is an ack or a reject.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::protocol::client::{AckRequest, ClientEvent, Frame, FrameError, FrameI
 use crate::protocol::fields::{Fields, check_depth};
 use crate::protocol::{Code, Fault};
 
-/// What a client says before it is let in.
+/// A command of a client that is not let in yet.
 #[derive(Debug)]
 pub enum First {
     /// Enters the namespace, with its `auth`.

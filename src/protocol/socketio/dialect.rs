@@ -48,7 +48,7 @@ pub struct SocketIo {
     pending: u32,
 }
 
-/// How far the client has come.
+/// The stage that the client has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Not in the namespace yet.

@@ -24,7 +24,7 @@ struct Pending {
     repetitions: Vec<u64>,
 }
 
-/// What tells one send from another.
+/// The identity of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Message(MessageId),
@@ -32,7 +32,7 @@ enum Name {
     Text(u64),
 }
 
-/// What a send is.
+/// A send that came, in relation to those that wait for their answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// The first of its kind.

@@ -1,4 +1,4 @@
-//! How many events live in all is bounded: beyond it the oldest end, before they are rows and after, and nothing else does.
+//! The number of events that live is bounded: beyond it the oldest end, before they are rows and after, and nothing else does.
 
 use std::time::Duration;
 

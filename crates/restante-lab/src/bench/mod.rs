@@ -89,7 +89,7 @@ pub struct Args {
     /// The scenarios to measure; without a name: all but history, held and retention, which take long
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<Choice>,
-    /// How often each scenario is repeated, each time on a fresh database
+    /// Repetitions of each scenario, each time on a fresh database
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
     /// Also put a deliberately naive service on the same schema under the same load, in turns with this one, and show the ratios

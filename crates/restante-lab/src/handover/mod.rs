@@ -31,10 +31,10 @@ Examples:
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many connects
+    /// Number of connects
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connects: u32,
-    /// How many users connect at a time
+    /// Users that connect at a time
     #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500))]
     users: u16,
     /// All random choices follow from this number (default: one that is drawn, and told)

@@ -46,9 +46,9 @@ pub struct RunConfig {
     pub ack_style: AckStyle,
     /// The speed.
     pub throttle: Throttle,
-    /// How many messages a message may be ahead of the oldest unconfirmed one.
+    /// Number of messages that a message may be ahead of the oldest unconfirmed one.
     pub ahead_max: usize,
-    /// How many messages of one person may be unconfirmed.
+    /// Number of messages of one person that may be unconfirmed.
     pub unconfirmed_max: usize,
     /// A replay without progress for this time fails.
     pub patience: Duration,
@@ -61,7 +61,7 @@ pub struct RunConfig {
 /// A replay that has ended.
 #[derive(Debug)]
 pub struct Played {
-    /// How many messages were accepted.
+    /// Number of messages that were accepted.
     pub accepted: u64,
     /// The persons' reports, by their numbers. Their histories are empty, since the judge has them.
     pub reports: Vec<PersonReport>,

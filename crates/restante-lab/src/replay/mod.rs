@@ -65,7 +65,7 @@ pub struct Args {
     /// Ask for pages in one frame
     #[arg(long)]
     batch: bool,
-    /// How acks are written
+    /// The form of acks
     #[arg(long, value_enum, default_value_t = Ack::UpTo, value_name = "STYLE")]
     ack: Ack,
     /// The device that every member names
@@ -74,10 +74,10 @@ pub struct Args {
     /// Name no device: inbox numbers are not checked then
     #[arg(long)]
     no_device: bool,
-    /// How far a line may be ahead of the oldest unconfirmed one
+    /// Lines that a line may be ahead of the oldest unconfirmed one
     #[arg(long, default_value_t = 200, value_name = "LINES", value_parser = at_least_one)]
     ahead: usize,
-    /// How many lines of one speaker may be unconfirmed
+    /// Lines of one speaker that may be unconfirmed
     #[arg(long, default_value_t = 64, value_name = "LINES", value_parser = at_least_one)]
     unconfirmed: usize,
     /// Leave out those who never say anything

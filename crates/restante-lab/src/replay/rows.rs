@@ -19,7 +19,7 @@ use restante_session::domain::{self, ChatId};
 
 const REQUESTS_MAX: usize = 16;
 
-/// How many rows have which status.
+/// Number of rows by status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Statuses(BTreeMap<String, u64>);
 

@@ -105,7 +105,7 @@ impl ReplayState {
         }
     }
 
-    /// How many messages will be said.
+    /// Number of messages that will be said.
     pub fn messages(&self) -> usize {
         self.planned.len()
     }

@@ -54,13 +54,13 @@ pub struct Args {
     /// All random choices follow from this number (default: one that is drawn, and told)
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How long faults come; the end takes up to a few minutes more
+    /// Time during which faults come; the end takes up to a few minutes more
     #[arg(long, default_value_t = 1.0, value_name = "M", value_parser = minutes)]
     minutes: f64,
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: u8,
-    /// How many clients; every third user has two
+    /// Number of clients; every third user has two
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=500))]
     clients: u16,
     /// Milliseconds between two actions of a client, on average

@@ -19,9 +19,9 @@ pub enum FaultOutcome {
 /// The outcomes of one kind of faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many are in the plan.
+    /// Number in the plan.
     pub drawn: u64,
-    /// How many were done.
+    /// Number that were done.
     pub done: u64,
     passed_over: u64,
     why_failed: Option<String>,
@@ -33,7 +33,7 @@ pub struct Tally {
 pub struct Tallies(BTreeMap<Kind, Tally>);
 
 impl Tally {
-    /// How many were not done.
+    /// Number that were not done.
     pub const fn not_done(&self) -> u64 {
         self.drawn - self.done
     }
@@ -43,7 +43,7 @@ impl Tally {
         self.why_failed.as_deref().or(self.why_passed_over.as_deref())
     }
 
-    /// How many failed. A fault whose task panicked has no outcome, and counts as failed.
+    /// Number that failed. A fault whose task panicked has no outcome, and counts as failed.
     const fn failed(&self) -> u64 {
         self.not_done() - self.passed_over
     }

@@ -24,7 +24,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $words,)* }
             }
 
-            /// How often it is drawn, relative to the others.
+            /// Its weight when one is drawn, relative to the others.
             const fn weight(self) -> u64 {
                 match self { $(Self::$kind => $weight,)* }
             }
@@ -78,7 +78,7 @@ pub struct Fault {
     pub kind: Kind,
     /// The number of the node that it is done to. Faults that concern no node ignore it.
     pub node: usize,
-    /// How long it lasts.
+    /// Its duration.
     pub lasts: Duration,
     /// The seed of the fault's own random choices.
     pub chance: u64,

@@ -1,4 +1,4 @@
-//! When the database is asked what became of the rows of one class that a session holds. It knows neither the rows nor the answer.
+//! The times at which the database is asked what became of the rows of one class that a session holds. It knows neither the rows nor the answer.
 
 /// The question what became of the rows of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How long a stop holds, for which places, and how many there may be.
+//! The time that a stop holds, its places, and their greatest number.
 
 use super::*;
 use crate::domain::{ChatId, ExternalId};

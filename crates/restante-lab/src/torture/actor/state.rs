@@ -75,7 +75,7 @@ pub struct ClientState {
     /// The open connection; `None` while there is none.
     pub connection: Option<Connection>,
     last_ask: u64,
-    /// How many messages the client has made.
+    /// Number of messages that the client has made.
     pub made: u64,
 }
 
