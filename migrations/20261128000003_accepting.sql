@@ -103,7 +103,8 @@ begin
         if not (v_done and found) then
           raise exception 'accepting did not write all of a message' using errcode = 'data_corrupted';
         end if;
-        insert into statistics_journal (at, kind, messages, recipients) values (accepted_at, 'accepted', p_ids, '{1}');
+        insert into statistics_journal (at, kind, class, message_type, accepted, recipients)
+          values (accepted_at, 'accepted', v_class, p_types[1], 1, '{1}');
         outcomes := '{accepted}';
         seqs := array[v_seq];
         classes := array[v_class];
@@ -287,14 +288,16 @@ begin
         from (select unnest(places) as ord, unnest(recipients) as user_id, unnest(inbox_seqs) as seq) p
       returning 1
   ), noted as (
-    insert into statistics_journal (at, kind, messages, recipients)
-      select accepted_at, 'accepted', array_agg(p_ids[n.ord]), array_agg(n.rows)
-        from (select q.ord, sum(q.rows)::integer as rows
-                from (select unnest(places) as ord, 1 as rows
-                      union all
-                      select u.ord, 0 from (select generate_subscripts(v_chat_at, 1) as ord, unnest(v_chat_at) as at) u where u.at is not null) q
-               group by q.ord) n
-      having count(*) > 0
+    insert into statistics_journal (at, kind, class, message_type, accepted, recipients)
+      select accepted_at, 'accepted', u.class, u.message_type, count(*), array[sum(u.rows)]
+        from (
+          select unnest(v_chat_at) as at, unnest(classes) as class, unnest(p_types) as message_type,
+                 -- Rows of each item, in the order of the items.
+                 unnest(array(select (count(*) - 1)::integer
+                                from (select unnest(places) as ord union all select generate_subscripts(v_chat_at, 1)) q group by q.ord order by q.ord)) as rows
+        ) u
+       where u.at is not null
+       group by u.class, u.message_type
   )
   select array[v_accepted, coalesce(array_length(recipients, 1), 0), (select count(*) from chat_ends), coalesce(array_length(v_inbox_at, 1), 0)],
          array[(select count(*) from stored), (select count(*) from queued), (select count(*) from moved_chats), (select count(*) from moved_inboxes)]

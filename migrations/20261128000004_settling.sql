@@ -138,7 +138,7 @@ begin
     returning array[s.message_id] into v_messages;
     if found then
       moved := '{1}';
-      insert into statistics_journal (at, kind, messages) values (settled_at, 'delivered', v_messages);
+      insert into statistics_journal (at, kind, class, messages) values (settled_at, 'delivered', p_classes[1], v_messages);
     end if;
     if array_length(p_mark_users, 1) = 1 then
       update marks m
@@ -172,7 +172,8 @@ begin
     returning u.ord, s.message_id
   ) select array_agg(k.ord::integer), array_agg(k.message_id) into moved, v_messages from settled k;
   if moved is not null then
-    insert into statistics_journal (at, kind, messages) values (settled_at, 'delivered', v_messages);
+    insert into statistics_journal (at, kind, class, messages)
+      values (settled_at, 'delivered', case when p_classes[1] = all (p_classes) then p_classes[1] end, v_messages);
   end if;
 
   if array_length(p_exact_users, 1) > 0 then
@@ -299,8 +300,9 @@ begin
      where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status in ('sent', 'delivered')
     returning u.n, case when s.status = 'expired' then s.reason end as ended, s.delivered_at = v_now as at_once
   ) select array_agg(k.n::integer), array_agg(k.ended), array_agg(k.at_once) into v_moved, v_ended, v_at_once from moved k;
-  insert into statistics_journal (at, kind, messages)
-    select v_now, case when k.at_once then 'read_at_once'::journal_kind else 'read' end, array_agg(v_messages[k.n])
+  insert into statistics_journal (at, kind, class, messages)
+    select v_now, case when k.at_once then 'read_at_once'::journal_kind else 'read' end,
+           case when v_classes[1] = all (v_classes) then v_classes[1] end, array_agg(v_messages[k.n])
       from (select unnest(v_moved) as n, unnest(v_ended) as ended, unnest(v_at_once) as at_once) k where k.ended is null group by k.at_once;
 
   with marked as (

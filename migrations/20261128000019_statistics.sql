@@ -1,4 +1,4 @@
--- Delivery in figures: what was accepted and what became of it, by the hour, and of each event. A transaction that moves rows appends one
+-- Delivery in figures: what was accepted and what became of it, by the hour, and of each event. A transaction that moves rows appends a
 -- line to a journal and looks nothing up. A job takes the lines out, looks their messages up by key, and adds to the figures, all in one
 -- transaction: so each line counts once, whenever its transaction commits and wherever a node is killed.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
@@ -11,8 +11,13 @@ create table statistics_journal (
   at         timestamptz not null,
   kind       journal_kind not null,
   ended      ended_reason,
-  messages   uuid[] not null,
-  recipients integer[]
+  messages   uuid[],
+  recipients integer[],
+  class      inbox_class,
+  message_type text collate "C",
+  accepted   integer,
+  constraint a_line_names_messages_or_sums_them_up check (
+    messages is not null or (kind = 'accepted' and class is not null and message_type is not null and accepted is not null and cardinality(recipients) = 1))
 ) with (
   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0,
   -- Who cuts the end of a table off locks out everybody who appends to it.
@@ -24,8 +29,11 @@ comment on table statistics_journal is
 comment on column statistics_journal.at is 'When it happened, by the clock of the transaction that appended the line. It may commit after later ones.';
 comment on column statistics_journal.kind is 'What happened.';
 comment on column statistics_journal.ended is 'Why rows ended, of the closed list; requeued: an operator put them back. Null: they did not end.';
-comment on column statistics_journal.messages is 'The messages, one for each row that moved; of kind accepted each once. Ids only: what else is known of them is looked up later.';
-comment on column statistics_journal.recipients is 'Of kind accepted: for each message the rows that were made at once. Null: of another kind.';
+comment on column statistics_journal.messages is 'The messages, one for each row that moved; of kind accepted each once. Ids only: what else is known of them is looked up later. Null: messages of chats that were accepted, summed up.';
+comment on column statistics_journal.recipients is 'Of kind accepted: for each message the rows that were made at once, or their sum where messages is null. Null: of another kind.';
+comment on column statistics_journal.class is 'The inbox of all rows of the line. Null: it is looked up, or the line has rows of several inboxes.';
+comment on column statistics_journal.message_type is 'Where messages is null: their type.';
+comment on column statistics_journal.accepted is 'Where messages is null: their number.';
 
 create index journal_by_time on statistics_journal (at);
 comment on index journal_by_time is 'The job takes the oldest lines.';
@@ -129,27 +137,14 @@ set search_path from current
 as $$
 #variable_conflict use_column
 declare
-  v_reasons constant integer := cardinality(enum_range(null::ended_reason));
-  v_now     timestamptz := clock_timestamp();
-  v_at      tid[];           -- lines that are locked here
-  v_times   timestamptz[];   -- per move: when,
-  v_kinds   journal_kind[];  -- … what,
-  v_ends    ended_reason[];  -- … why,
-  v_ids     uuid[];          -- … of which message,
-  v_rows    integer[];       -- … with how many recipients,
-  v_classes inbox_class[];   -- … in which inbox; null: the message is not there,
-  v_types   text[];          -- … of which type,
-  v_created timestamptz[];   -- … accepted when,
-  v_expires timestamptz[];   -- … and of an event, until when it lives
-  v_hours   timestamptz[];   -- types that are new in an hour and get figures of their own: the hour,
-  v_new     text[];          -- … and the type
+  v_at tid[];  -- lines that are locked here
 begin
   perform restante_needs_read_committed();
   -- Lines that another session works on are left to it.
   select array_agg(k.at) into v_at
     from (select q.place
             from (select x.place, x.size, sum(x.size) over (order by x.at, x.place) as so_far
-                    from (select j.ctid as place, j.at, cardinality(j.messages) as size from statistics_journal j
+                    from (select j.ctid as place, j.at, coalesce(cardinality(j.messages), 1) as size from statistics_journal j
                            where j.at > p_after order by j.at limit p_lines_max) x) q
            where q.so_far - q.size < p_messages_max) u
     cross join lateral (select j.ctid as at from statistics_journal j where j.ctid = u.place for update skip locked) k;
@@ -158,104 +153,81 @@ begin
   lost := 0;
   if v_at is not null then
     with taken as (
-      delete from statistics_journal j where j.ctid = any (v_at) returning j.at, j.kind, j.ended, j.messages, j.recipients
-    )
-    select array_agg(t.at), array_agg(t.kind), array_agg(t.ended), array_agg(t.id), array_agg(t.rows), max(t.at)
-      into v_times, v_kinds, v_ends, v_ids, v_rows, last_at
-      from (select x.at, x.kind, x.ended, unnest(x.messages) as id, unnest(x.recipients) as rows from taken x) t;
-    moves := coalesce(cardinality(v_ids), 0);
-    select array_agg(h.class order by u.n), array_agg(m.message_type order by u.n), array_agg(m.created_at order by u.n),
-           array_agg(m.expires_at order by u.n), count(*) filter (where h.class is null)
-      into v_classes, v_types, v_created, v_expires, lost
-      from (select generate_subscripts(v_ids, 1) as n, unnest(v_ids) as id) u
-      left join lateral (select x.chat_id, x.message_type::text, x.created_at, x.expires_at from messages x where x.id = u.id limit 1) m on true
-      left join lateral (select x.class from chat_heads x where x.chat_id = m.chat_id order by x.step desc limit 1) h on true;
-
-    -- Anybody may invent types: an hour has p_types_max, the first ones.
-    select array_agg(r.hour), array_agg(r.message_type) into v_hours, v_new
-      from (select q.hour, q.message_type, k.types + row_number() over (partition by q.hour order by q.first) as nth
-              from (select date_trunc('hour', u.at, 'UTC') as hour, u.message_type, min(u.n) as first
-                      from (select generate_subscripts(v_ids, 1) as n, unnest(v_times) as at, unnest(v_types) as message_type) u
-                     where u.message_type is not null group by 1, 2) q
-              cross join lateral (select x.types from (select t.hour, (
-                  select count(distinct s.message_type) from statistics s where s.hour = t.hour and s.message_type <> 'restante:other') as types
-                  from (select distinct date_trunc('hour', unnest(v_times), 'UTC') as hour) t) x where x.hour = q.hour) k
-             where not exists (
-               select from statistics s where s.hour = q.hour and s.class = any (enum_range(null::inbox_class)) and s.message_type = q.message_type)) r
-     where r.nth <= p_types_max;
-
-    with moved as materialized (
-      select date_trunc('hour', u.at, 'UTC') as hour, u.class, u.message_type, u.kind, coalesce(u.rows, 1) as rows,
-             case when u.kind = 'ended' then array_position(enum_range(null::ended_reason), u.ended) end as reason,
-             case when u.kind in ('delivered', 'read_at_once') then restante_delay_place(u.at - u.created) end as delay
-        from (select unnest(v_times) as at, unnest(v_classes) as class, unnest(v_types) as message_type, unnest(v_kinds) as kind, unnest(v_ends) as ended,
-                     unnest(v_rows) as rows, unnest(v_created) as created) u
-       where u.class is not null
-    ), counted as (
+      delete from statistics_journal j where j.ctid = any (v_at)
+      returning j.at, date_trunc('hour', j.at, 'UTC') as hour, j.kind, array_position(enum_range(null::ended_reason), j.ended) as reason,
+                j.messages, j.recipients, j.class, j.message_type, j.accepted
+    ), located as materialized (
+      select t.at, t.hour, t.kind, t.reason, t.id, coalesce(t.rows, 1) as rows, m.id is not null as is_there, coalesce(t.class, h.class) as class,
+             m.message_type, m.created_at, m.expires_at
+        from (select x.at, x.hour, x.kind, x.reason, x.class, unnest(x.messages) as id, unnest(x.recipients) as rows from taken x where x.messages is not null) t
+        left join messages m on m.id = t.id
+        left join lateral (select x.class from chat_heads x where t.class is null and x.chat_id = m.chat_id order by x.step desc limit 1) h on true
+    ), moved as materialized (
+      select l.at, l.hour, l.kind, l.reason, l.id, l.rows, l.class, l.message_type, l.expires_at,
+             -- The place in statistics.delays.
+             case when l.kind in ('delivered', 'read_at_once') then
+               least(greatest(floor(ln(greatest(extract(epoch from l.at - l.created_at)::float8 * 1000, 0.5)) / ln(1.1::float8)), -1)::integer + 2, 251) end as delay
+        from located l where l.is_there
+    ), counted as materialized (
       select m.hour, m.class, m.message_type, m.reason, m.delay, count(*) filter (where m.kind = 'accepted') as accepted,
              coalesce(sum(m.rows) filter (where m.kind in ('accepted', 'queued')), 0) as recipients,
              count(*) filter (where m.kind in ('delivered', 'read_at_once')) as delivered,
-             count(*) filter (where m.kind in ('read', 'read_at_once')) as read, count(*) as rows
+             count(*) filter (where m.kind in ('read', 'read_at_once')) as read, count(*) as rows, min(m.at) as first_at
         from moved m group by m.hour, m.class, m.message_type, m.reason, m.delay
+       union all
+      select t.hour, t.class, t.message_type, null, null, sum(t.accepted), sum(t.recipients[1]), 0, 0, 0, min(t.at)
+        from taken t where t.messages is null group by t.hour, t.class, t.message_type
+    ), fresh as (
+      -- Anybody may invent types: an hour has p_types_max, the first ones.
+      select q.hour, q.message_type, k.types + row_number() over (partition by q.hour order by q.first_at, q.message_type) as nth
+        from (select c.hour, c.message_type, min(c.first_at) as first_at from counted c group by c.hour, c.message_type) q
+        cross join lateral (
+          select count(distinct s.message_type) as types from statistics s where s.hour = q.hour and s.message_type <> 'restante:other') k
+       where not exists (
+         select from statistics s where s.hour = q.hour and s.class = any (enum_range(null::inbox_class)) and s.message_type = q.message_type)
+    ), added as (
+      insert into statistics as s (hour, class, message_type, accepted, recipients, delivered, read, ended, delays)
+        select q.hour, q.class, q.shown, sum(q.accepted), sum(q.recipients), sum(q.delivered), sum(q.read),
+               restante_spread(array_agg(q.reason), array_agg(q.rows), cardinality(enum_range(null::ended_reason))),
+               restante_spread(array_agg(q.delay), array_agg(q.rows), 0)
+          from (select c.*,
+                       case when exists (select from fresh f where f.hour = c.hour and f.message_type = c.message_type and f.nth > p_types_max)
+                            then 'restante:other' else c.message_type end as shown
+                  from counted c) q
+         group by q.hour, q.class, q.shown
+         -- In one order: another node may still be at it.
+         order by q.hour, q.class, q.shown
+      on conflict on constraint figures_of_an_hour_stand_once do update
+         set accepted = s.accepted + excluded.accepted, recipients = s.recipients + excluded.recipients, delivered = s.delivered + excluded.delivered,
+             read = s.read + excluded.read, ended = restante_add_counts(s.ended, excluded.ended), delays = restante_add_counts(s.delays, excluded.delays)
+    ), added_to_events as (
+      insert into event_statistics as s (message_id, expires_at, recipients, delivered, read, ended, delays, first_delivered_at, last_delivered_at)
+        select q.id, min(q.expires_at), sum(q.recipients), sum(q.delivered), sum(q.read),
+               restante_spread(array_agg(q.reason), array_agg(q.rows), cardinality(enum_range(null::ended_reason))),
+               restante_spread(array_agg(q.delay), array_agg(q.rows), 0), min(q.first_at), max(q.last_at)
+          from (select m.id, m.reason, m.delay, min(m.expires_at) as expires_at,
+                       coalesce(sum(m.rows) filter (where m.kind in ('accepted', 'queued')), 0) as recipients,
+                       count(*) filter (where m.kind in ('delivered', 'read_at_once')) as delivered,
+                       count(*) filter (where m.kind in ('read', 'read_at_once')) as read, count(*) as rows,
+                       min(m.at) filter (where m.delay is not null) as first_at, max(m.at) filter (where m.delay is not null) as last_at
+                  from moved m
+                 -- Where its figures have gone they do not begin anew.
+                 where m.class <> 'chat' and m.expires_at > clock_timestamp() - interval '1 day'
+                 group by m.id, m.reason, m.delay) q
+         group by q.id order by q.id
+      on conflict on constraint figures_of_an_event_stand_once do update
+         set recipients = s.recipients + excluded.recipients, delivered = s.delivered + excluded.delivered, read = s.read + excluded.read,
+             ended = restante_add_counts(s.ended, excluded.ended), delays = restante_add_counts(s.delays, excluded.delays),
+             first_delivered_at = least(s.first_delivered_at, excluded.first_delivered_at),
+             last_delivered_at = greatest(s.last_delivered_at, excluded.last_delivered_at)
     )
-    insert into statistics as s (hour, class, message_type, accepted, recipients, delivered, read, ended, delays)
-      select q.hour, q.class, q.shown, sum(q.accepted), sum(q.recipients), sum(q.delivered), sum(q.read),
-             restante_spread(array_agg(q.reason), array_agg(q.rows), v_reasons), restante_spread(array_agg(q.delay), array_agg(q.rows), 0)
-        from (select c.*,
-                     case when exists (
-                            select from statistics x where x.hour = c.hour and x.class = any (enum_range(null::inbox_class)) and x.message_type = c.message_type)
-                          or exists (
-                            select from (select unnest(v_hours) as hour, unnest(v_new) as message_type) n
-                             where n.hour = c.hour and n.message_type = c.message_type)
-                          then c.message_type else 'restante:other' end as shown
-                from counted c) q
-       group by q.hour, q.class, q.shown
-       -- In one order: another node may still be at it.
-       order by q.hour, q.class, q.shown
-    on conflict on constraint figures_of_an_hour_stand_once do update
-       set accepted = s.accepted + excluded.accepted, recipients = s.recipients + excluded.recipients, delivered = s.delivered + excluded.delivered,
-           read = s.read + excluded.read, ended = restante_add_counts(s.ended, excluded.ended), delays = restante_add_counts(s.delays, excluded.delays);
-
-    insert into event_statistics as s (message_id, expires_at, recipients, delivered, read, ended, delays, first_delivered_at, last_delivered_at)
-      select q.id, min(q.expires), sum(q.recipients), sum(q.delivered), sum(q.read),
-             restante_spread(array_agg(q.reason), array_agg(q.rows), v_reasons), restante_spread(array_agg(q.delay), array_agg(q.rows), 0),
-             min(q.first_at), max(q.last_at)
-        from (select m.id, m.reason, m.delay, min(m.expires) as expires, coalesce(sum(m.rows) filter (where m.kind in ('accepted', 'queued')), 0) as recipients,
-                     count(*) filter (where m.kind in ('delivered', 'read_at_once')) as delivered,
-                     count(*) filter (where m.kind in ('read', 'read_at_once')) as read, count(*) as rows,
-                     min(m.at) filter (where m.kind in ('delivered', 'read_at_once')) as first_at,
-                     max(m.at) filter (where m.kind in ('delivered', 'read_at_once')) as last_at
-                from (select u.id, u.kind, u.at, u.expires, coalesce(u.rows, 1) as rows,
-                             case when u.kind = 'ended' then array_position(enum_range(null::ended_reason), u.ended) end as reason,
-                             case when u.kind in ('delivered', 'read_at_once') then restante_delay_place(u.at - u.created) end as delay
-                        from (select unnest(v_ids) as id, unnest(v_kinds) as kind, unnest(v_times) as at, unnest(v_expires) as expires, unnest(v_rows) as rows,
-                                     unnest(v_ends) as ended, unnest(v_created) as created, unnest(v_classes) as class) u
-                       -- Where its figures have gone they do not begin anew.
-                       where u.class <> 'chat' and u.expires > v_now - interval '1 day') m
-               group by m.id, m.reason, m.delay) q
-       group by q.id order by q.id
-    on conflict on constraint figures_of_an_event_stand_once do update
-       set recipients = s.recipients + excluded.recipients, delivered = s.delivered + excluded.delivered, read = s.read + excluded.read,
-           ended = restante_add_counts(s.ended, excluded.ended), delays = restante_add_counts(s.delays, excluded.delays),
-           first_delivered_at = least(s.first_delivered_at, excluded.first_delivered_at),
-           last_delivered_at = greatest(s.last_delivered_at, excluded.last_delivered_at);
+    select (select max(t.at) from taken t), q.moves + (select coalesce(sum(t.accepted), 0) from taken t), q.lost into last_at, moves, lost
+      from (select count(*) as moves, count(*) filter (where not l.is_there) as lost from located l) q;
   end if;
   select j.at into oldest_at from statistics_journal j where j.at > p_after order by j.at limit 1;
 end $$;
 comment on function restante_count_journal(timestamptz, integer, integer, integer) is
   'Takes lines out of the journal, the oldest behind p_after, at most p_lines_max, and no more than have p_messages_max messages together (one line in any case), and adds them to the figures, in one transaction. Messages that were removed meanwhile are in no figure: they are counted as lost. An hour gets p_types_max types, and restante:other beside them. A transaction that began before the last line and commits after this call appends a line with an older time: so p_after must go back now and then. Waits for no line; of two calls at once each has its own lines.';
-
-create function restante_delay_place(p_delay interval) returns integer
-language plpgsql immutable
-set search_path from current
-as $$
-declare
-  v_ms float8 := extract(epoch from p_delay) * 1000;
-begin
-  return case when v_ms < 1 then 1 else least(floor(ln(v_ms) / ln(1.1::float8))::integer + 2, 251) end;
-end $$;
-comment on function restante_delay_place(interval) is
-  'The place of a time to delivery in a row of counts (statistics.delays), from 1 to 251. A time below zero, after the clock was set back, has place 1.';
 
 create function restante_purge_statistics(p_days integer, p_rows_max integer) returns integer
 language plpgsql volatile

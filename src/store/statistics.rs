@@ -25,7 +25,7 @@ pub struct JournalPage {
     pub moves: usize,
     /// It had as much as a page may have: there may be more.
     pub is_full: bool,
-    /// Those of them whose messages had been removed: they are in no figure.
+    /// Those of them whose messages had been removed: what became of them is in no figure.
     pub lost: usize,
     /// The time of the newest of the lines. None: there was none.
     pub last_at: Option<OffsetDateTime>,
