@@ -27,6 +27,16 @@ test:
 socketio:
     SOCKETIO_TESTS=must cargo test --test socketio
 
+# chat logs through unchanged clients of Socket.IO, while the service is killed six times; needs Node.js, npm, and a release build
+socketio-replay +logs:
+    cd tests/socketio && npm ci --no-audit --no-fund
+    node tests/socketio/replay.mjs --program target/release/restante {{logs}}
+
+# the examples for proxies with two nodes behind them; needs Node.js, npm, nginx, caddy, and a release build
+proxies:
+    cd tests/socketio && npm ci --no-audit --no-fund
+    node tests/socketio/proxies.mjs --program target/release/restante nginx caddy
+
 # the tests with PgBouncer before the database, where 1.21 or newer is installed or can be from the distribution
 pooler:
     .ci/run pooler

@@ -6,7 +6,8 @@ import { connect, type Client, type ClientOptions, type EventMap, type WebSocket
 import { Service } from "./service.js";
 import { until } from "./signals.js";
 
-export const Socket = WebSocket as unknown as WebSocketConstructor;
+/** That of the package `ws`, or with SOCKET=native that of Node 22. */
+export const Socket = (process.env.SOCKET === "native" ? globalThis.WebSocket : WebSocket) as unknown as WebSocketConstructor;
 
 const clients: Client<any>[] = [];
 // Whatever a test that failed has left open would keep its file from ending.
