@@ -19,13 +19,12 @@ const STATEMENTS: [(&str, &str); 4] = [
 ];
 
 /// Functions that need not ask, and why.
-const FUNCTIONS: [(&str, &str); 16] = [
+const FUNCTIONS: [(&str, &str); 15] = [
     ("delivery_trace", "it shows what is written"),
     ("restante_attempt", "it counts against rows that a session has emitted"),
     ("restante_discard", "it ends a row, whatever else may have ended it"),
     ("restante_end_departures", "it is the job that writes it"),
     ("restante_exact_marks", "no mark passes a row before its end is written"),
-    ("restante_excess", "the bound on events is one on rows that are stored"),
     ("restante_expire", "it is the job that writes it"),
     ("restante_fan_out", "it writes rows, with their ends"),
     ("restante_finished_at", "nothing is purged before its end is written"),
