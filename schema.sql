@@ -1011,7 +1011,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) IS 'The secrets of nodes that are valid now, and the number of the one to seal with. Makes one where none is there, or the newest is a day old.';
 
-CREATE FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) RETURNS integer
+CREATE FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer, p_rows_max bigint) RETURNS integer
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1030,9 +1030,7 @@ begin
   -- A row that somebody holds is being acked, or ends already.
   select array_agg(q.seq order by q.seq) into v_seqs
     from (select r.seq
-            from (select s.seq from message_status s
-                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-                   order by s.seq limit p_rows_max) r
+            from (select l.seq from restante_living_rows(p_user, p_class, p_settled, p_last, p_looked_max) l order by l.seq limit p_rows_max) r
             cross join lateral (
               select from message_status x where x.user_id = p_user and x.class = p_class and x.seq = r.seq and x.status = 'sent' limit 1
                 for no key update skip locked) k) q;
@@ -1046,7 +1044,7 @@ begin
   return v_ended;
 end $$;
 
-COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) IS 'Ends the first rows that wait in an inbox, p_rows_max at most and in 50,000 numbers: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
+COMMENT ON FUNCTION restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer, p_rows_max bigint) IS 'Ends the first rows that live in an inbox (restante_living_rows, which looks at p_looked_max), p_rows_max at most: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
 
 CREATE FUNCTION restante_cap_events(p_before bigint, p_counted bigint, p_events_max bigint, p_page_max integer, p_rows_max integer, OUT counted bigint, OUT events_capped integer, OUT rows_capped integer, OUT is_ending boolean, OUT next_before bigint) RETURNS record
     LANGUAGE plpgsql
@@ -1483,25 +1481,6 @@ end $$;
 
 COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-CREATE FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) RETURNS bigint
-    LANGUAGE plpgsql STABLE
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
-    SET jit TO 'off'
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-begin
-  return (select count(*)
-            from (select from message_status s
-                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-                   order by s.seq limit p_count_max) w);
-end $$;
-
-COMMENT ON FUNCTION restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) IS 'How many rows wait in an inbox, counted up to p_count_max and over 50,000 numbers.';
-
 CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -1840,11 +1819,11 @@ end $$;
 
 COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
 
-CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS ended_reason
+CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
-    RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END ELSE NULL::ended_reason END;
+    RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END WHEN (p_shows_acked AND (p_status = ANY (ARRAY['delivered'::delivery_status, 'read'::delivery_status])) AND (p_recalled_at IS NOT NULL)) THEN 'recalled'::ended_reason ELSE NULL::ended_reason END;
 
-COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone) IS 'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
 
 CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
@@ -1950,12 +1929,7 @@ begin
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
-    select m.created_at as at
-      from (select s.message_id from message_status s
-             where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-               and exists (select from looked)
-             order by s.seq limit 2 * p_waiting_max) s
-      cross join lateral (select x.created_at from messages x where x.id = s.message_id limit 1) m
+    select l.at from restante_living_rows(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) l where exists (select from looked)
   ), total as (
     select (select sum(greatest(t.head - t.after - t.each, 0)) from looked t) + (select count(*) from coming) + (select count(*) from waiting)
              - p_waiting_max as excess
@@ -1968,7 +1942,7 @@ begin
                order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 
-COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
+COMMENT ON FUNCTION restante_excess(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, OUT excess bigint, OUT rows_first bigint) IS 'By how many events those that wait for a user in a class are more than allowed, rows (restante_living_rows, which looks at 2 * p_waiting_max) and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
 
 CREATE FUNCTION restante_expire(p_after timestamp with time zone, p_after_id uuid, p_horizon timestamp with time zone, p_messages_max integer, p_rows_max integer, p_after_user bigint DEFAULT NULL::bigint) RETURNS TABLE(message_id uuid, expires_at timestamp with time zone, user_id bigint, member text, class inbox_class, seq bigint, chat_id uuid, chat_seq bigint, sender_id bigint, expired_at timestamp with time zone, after_user bigint)
     LANGUAGE plpgsql
@@ -2513,6 +2487,35 @@ $$;
 
 COMMENT ON FUNCTION restante_leave(p_node uuid, p_grace_ms integer) IS 'A node ends as planned: it counts as gone after a grace, in which its users may come to other nodes. Another node takes it out.';
 
+CREATE FUNCTION restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer) RETURNS TABLE(seq bigint, at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  return query
+    select w.seq, m.created_at
+      from (select s.seq, s.message_id from message_status s
+             where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+             order by s.seq limit p_looked_max) w
+      cross join lateral (select x.chat_id, x.seq, x.created_at, x.expires_at from messages x where x.id = w.message_id limit 1) m
+     -- Events are not recalled.
+     where restante_ended_unwritten('sent', exists (select from restante_departed(p_user, m.chat_id, m.seq)), null, m.expires_at, v_now) is null
+     order by w.seq;
+end $$;
+
+COMMENT ON FUNCTION restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer) IS 'The rows that wait in an inbox and have not ended, in their order, with the times of their events. It looks at the first p_looked_max that wait by their status, in 50,000 numbers. One that has expired, or whose feed was left, takes no place of one that lives, also where no job has written it yet.';
+
 CREATE FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -2569,14 +2572,14 @@ begin
   if v_last - v_settled < p_waiting_max then
     return;
   end if;
-  v_waiting := restante_count_waiting(p_user, p_class, v_settled, v_last, p_waiting_max + 1000);
+  v_waiting := (select count(*) from restante_living_rows(p_user, p_class, v_settled, v_last, p_waiting_max + 1000));
   if v_waiting > p_waiting_max then
-    perform restante_cap(p_user, p_class, v_settled, v_last, v_waiting - p_waiting_max);
+    perform restante_cap(p_user, p_class, v_settled, v_last, p_waiting_max + 1000, v_waiting - p_waiting_max);
   end if;
   perform restante_advance_settled(p_user, p_class);
 end $$;
 
-COMMENT ON FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) IS 'Ends what waits in an inbox beyond p_waiting_max, the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
+COMMENT ON FUNCTION restante_make_room(p_user bigint, p_class inbox_class, p_waiting_max integer) IS 'Ends what lives in an inbox beyond p_waiting_max (restante_living_rows), the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
 
 CREATE FUNCTION restante_needs_read_committed() RETURNS void
     LANGUAGE plpgsql STABLE
@@ -4464,7 +4467,7 @@ begin
   select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
   if v_first > 0 then
     -- The oldest of all end, and these are rows by now.
-    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first);
+    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, 2 * p_waiting_max, v_first);
   end if;
 
   with streams as materialized (

@@ -16,15 +16,17 @@ comment on function restante_departed(bigint, uuid, bigint) is
   'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
 
 create function restante_ended_unwritten(
-  p_status delivery_status, p_has_left boolean, p_recalled_at timestamptz, p_expires_at timestamptz default null, p_now timestamptz default null
+  p_status delivery_status, p_has_left boolean, p_recalled_at timestamptz, p_expires_at timestamptz default null, p_now timestamptz default null,
+  p_shows_acked boolean default false -- the caller shows rows that were acked, too
 ) returns ended_reason
 language sql immutable
 return case when p_status = 'sent' then
   case when p_has_left then 'left'::ended_reason
        when p_recalled_at is not null then 'recalled'::ended_reason
-       when p_expires_at <= p_now then 'expired'::ended_reason end end;
-comment on function restante_ended_unwritten(delivery_status, boolean, timestamptz, timestamptz, timestamptz) is
-  'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+       when p_expires_at <= p_now then 'expired'::ended_reason end
+  when p_shows_acked and p_status in ('delivered', 'read') and p_recalled_at is not null then 'recalled'::ended_reason end;
+comment on function restante_ended_unwritten(delivery_status, boolean, timestamptz, timestamptz, timestamptz, boolean) is
+  'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
 
 create function restante_expire(
   p_after timestamptz, p_after_id uuid, p_horizon timestamptz, p_messages_max integer, p_rows_max integer,

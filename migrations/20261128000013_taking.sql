@@ -68,7 +68,34 @@ end $$;
 comment on function restante_count_untaken(bigint, inbox_class, integer) is
   'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-create function restante_cap(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_rows_max bigint) returns integer
+create function restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer)
+returns table (seq bigint, at timestamptz)
+language plpgsql stable
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  return query
+    select w.seq, m.created_at
+      from (select s.seq, s.message_id from message_status s
+             where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
+             order by s.seq limit p_looked_max) w
+      cross join lateral (select x.chat_id, x.seq, x.created_at, x.expires_at from messages x where x.id = w.message_id limit 1) m
+     -- Events are not recalled.
+     where restante_ended_unwritten('sent', exists (select from restante_departed(p_user, m.chat_id, m.seq)), null, m.expires_at, v_now) is null
+     order by w.seq;
+end $$;
+comment on function restante_living_rows(bigint, inbox_class, bigint, bigint, integer) is
+  'The rows that wait in an inbox and have not ended, in their order, with the times of their events. It looks at the first p_looked_max that wait by their status, in 50,000 numbers. One that has expired, or whose feed was left, takes no place of one that lives, also where no job has written it yet.';
+
+create function restante_cap(
+  p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer, p_rows_max bigint
+) returns integer
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
@@ -82,9 +109,7 @@ begin
   -- A row that somebody holds is being acked, or ends already.
   select array_agg(q.seq order by q.seq) into v_seqs
     from (select r.seq
-            from (select s.seq from message_status s
-                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-                   order by s.seq limit p_rows_max) r
+            from (select l.seq from restante_living_rows(p_user, p_class, p_settled, p_last, p_looked_max) l order by l.seq limit p_rows_max) r
             cross join lateral (
               select from message_status x where x.user_id = p_user and x.class = p_class and x.seq = r.seq and x.status = 'sent' limit 1
                 for no key update skip locked) k) q;
@@ -97,23 +122,8 @@ begin
   end if;
   return v_ended;
 end $$;
-comment on function restante_cap(bigint, inbox_class, bigint, bigint, bigint) is
-  'Ends the first rows that wait in an inbox, p_rows_max at most and in 50,000 numbers: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
-
-create function restante_count_waiting(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_count_max integer) returns bigint
-language plpgsql stable
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
-set search_path from current
-as $$
-begin
-  return (select count(*)
-            from (select from message_status s
-                   where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-                   order by s.seq limit p_count_max) w);
-end $$;
-comment on function restante_count_waiting(bigint, inbox_class, bigint, bigint, integer) is
-  'How many rows wait in an inbox, counted up to p_count_max and over 50,000 numbers.';
+comment on function restante_cap(bigint, inbox_class, bigint, bigint, integer, bigint) is
+  'Ends the first rows that live in an inbox (restante_living_rows, which looks at p_looked_max), p_rows_max at most: too many wait (capped). Called while the inbox is locked. Waits for no row. Returns how many it has ended.';
 
 create function restante_excess(
   p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_waiting_max integer, out excess bigint, out rows_first bigint
@@ -152,12 +162,7 @@ begin
        and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
-    select m.created_at as at
-      from (select s.message_id from message_status s
-             where s.user_id = p_user and s.class = p_class and s.seq > p_settled and s.seq <= least(p_last, p_settled + 50000) and s.status = 'sent'
-               and exists (select from looked)
-             order by s.seq limit 2 * p_waiting_max) s
-      cross join lateral (select x.created_at from messages x where x.id = s.message_id limit 1) m
+    select l.at from restante_living_rows(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) l where exists (select from looked)
   ), total as (
     select (select sum(greatest(t.head - t.after - t.each, 0)) from looked t) + (select count(*) from coming) + (select count(*) from waiting)
              - p_waiting_max as excess
@@ -170,7 +175,7 @@ begin
                order by x.at, x.is_row desc limit greatest(t.excess, 0)) q) o;
 end $$;
 comment on function restante_excess(bigint, inbox_class, bigint, bigint, integer) is
-  'By how many events those that wait for a user in a class are more than allowed, rows and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
+  'By how many events those that wait for a user in a class are more than allowed, rows (restante_living_rows, which looks at 2 * p_waiting_max) and those that are still to become rows together; and how many of so many oldest ones are rows. 0 or less: none are too many. Of one feed the newest p_waiting_max are looked at, more for a user that has muted types, since what it has muted takes no place; of all together 10,000. More count without a look.';
 
 create function restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, out numbers integer, out more boolean, out superseded boolean)
 language plpgsql volatile
@@ -217,7 +222,7 @@ begin
   select e.excess, e.rows_first into v_excess, v_first from restante_excess(p_user, p_class, v_settled, v_last, p_waiting_max) e;
   if v_first > 0 then
     -- The oldest of all end, and these are rows by now.
-    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, v_first);
+    v_excess := v_excess - restante_cap(p_user, p_class, v_settled, v_last, 2 * p_waiting_max, v_first);
   end if;
 
   with streams as materialized (

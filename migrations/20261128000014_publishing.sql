@@ -372,11 +372,11 @@ begin
   if v_last - v_settled < p_waiting_max then
     return;
   end if;
-  v_waiting := restante_count_waiting(p_user, p_class, v_settled, v_last, p_waiting_max + 1000);
+  v_waiting := (select count(*) from restante_living_rows(p_user, p_class, v_settled, v_last, p_waiting_max + 1000));
   if v_waiting > p_waiting_max then
-    perform restante_cap(p_user, p_class, v_settled, v_last, v_waiting - p_waiting_max);
+    perform restante_cap(p_user, p_class, v_settled, v_last, p_waiting_max + 1000, v_waiting - p_waiting_max);
   end if;
   perform restante_advance_settled(p_user, p_class);
 end $$;
 comment on function restante_make_room(bigint, inbox_class, integer) is
-  'Ends what waits in an inbox beyond p_waiting_max, the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';
+  'Ends what lives in an inbox beyond p_waiting_max (restante_living_rows), the oldest first, a thousand rows at most, and moves its settled_seq. Called while the inbox is locked.';

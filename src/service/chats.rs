@@ -101,7 +101,9 @@ impl Service {
                 // A group reaches strangers as a message does, so making one counts as one.
                 self.delivery.limits().check_send(caller.user)?;
                 let chat = id.unwrap_or_else(|| ChatId::generate_by(&self.clock));
-                DirectChat { chat, is_new: self.create_group(caller, chat, title, &members).await? }
+                // A repeated request names nobody anew: it is not charged for its members, and makes none of them known.
+                let is_there = id.is_some() && self.ask(&caller.external, "looking for a group", self.store.chat_is_there(chat)).await?;
+                DirectChat { chat, is_new: !is_there && self.create_group(caller, chat, title, &members).await? }
             }
         };
         let view = self.ask(&caller.external, "reading a new chat", self.store.chat(caller.user, chat)).await?;

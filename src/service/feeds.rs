@@ -1,7 +1,7 @@
 //! Feeds: making one, who publishes to it, who follows it. Nothing that a client chose is made for somebody who may not have it made.
 
 use super::{Publisher, Refusal, Service};
-use crate::domain::{ExternalId, FeedId, Profile, UserId};
+use crate::domain::{ChatId, ExternalId, FeedId, Profile, UserId};
 use crate::protocol::publish::PublishRight;
 use crate::store::{FeedChange, FeedRole, FeedView, page_of};
 
@@ -61,7 +61,11 @@ impl Service {
     pub async fn make_feed(&self, caller: &Publisher, new: NewFeed) -> Result<FeedId, Refusal> {
         self.count_feed_change(caller)?;
         let feed = new.feed.unwrap_or_else(|| FeedId::generate_by(&self.clock));
-        let publishers = self.named_users(caller, &new.publishers).await?;
+        let publishers = match new.feed {
+            // What has this id stays as it is, so nobody is made known for it.
+            Some(chosen) if self.is_there(caller, chosen).await? => Vec::new(),
+            Some(_) | None => self.named_users(caller, &new.publishers).await?,
+        };
         let making = self.store.make_feed(feed, caller.profile.user, new.title.as_deref(), &publishers);
         match self.ask(&caller.profile.external, "making a feed", making).await? {
             FeedChange::Done => Ok(feed),
@@ -188,6 +192,11 @@ impl Service {
             PublishRight::Anywhere => Ok(()),
             PublishRight::OwnFeeds => self.delivery.limits().check_event(caller.profile.user),
         }
+    }
+
+    /// Returns whether a feed, or anything else, has this id.
+    async fn is_there(&self, caller: &Publisher, feed: FeedId) -> Result<bool, Refusal> {
+        self.ask(&caller.profile.external, "looking for a feed", self.store.chat_is_there(ChatId(feed.0))).await
     }
 
     /// The numbers of these users. Those that are new are made, for a caller that has the right to name them; without the scope for events

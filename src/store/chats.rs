@@ -93,6 +93,15 @@ impl Store {
         Ok(self.chats_between(user, chat.0, chat.0, 1).await?.pop())
     }
 
+    /// Returns whether anything has this id: a chat, or a stream of a feed. It checks no rights.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Failed`](super::Error::Failed): a defect.
+    pub async fn chat_is_there(&self, chat: ChatId) -> Result<bool> {
+        Ok(sqlx::query_file_scalar!("src/store/sql/chat_is_there.sql", chat.0).fetch_one(self.database()).await?)
+    }
+
     async fn chats_between(&self, user: UserId, from: Uuid, to: Uuid, limit: u16) -> Result<Vec<ChatView>> {
         let rows = sqlx::query_file!("src/store/sql/chats.sql", user.0, from, to, i64::from(limit)).fetch_all(self.database()).await?;
         rows.into_iter()

@@ -142,6 +142,11 @@ impl Error {
         }
     }
 
+    /// Returns whether a value was there already that this constraint lets be there once.
+    pub fn is_taken(&self, constraint: &str) -> bool {
+        matches!(self, Self::Taken(sqlx::Error::Database(refusal)) if refusal.constraint() == Some(constraint))
+    }
+
     /// Returns whether the cause may be one row that cannot be read. The database is there and answers.
     pub const fn may_be_of_one_row(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Invalid(_))

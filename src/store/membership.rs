@@ -5,6 +5,9 @@ use time::OffsetDateTime;
 use super::{Error, Result, StatusRow, Store, enums};
 use crate::domain::{ChatId, ChatSeq, ExternalId, InboxSeq, MessageId, UserId, limits};
 
+/// The constraint that lets one chat have an id.
+const ONE_CHAT_OF_AN_ID: &str = "chats_are_known_by_their_id";
+
 /// The reason why members were neither added nor removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAllowed {
@@ -87,13 +90,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
-    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Failed`]: a defect.
+    /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Taken`], [`Error::Failed`]: a defect.
     pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<bool> {
         let making = sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members));
         match making.execute(self.database()).await.map_err(Error::from) {
             Ok(_) => Ok(true),
-            // Its other unique values are of rows that are made with it.
-            Err(Error::Taken(_)) => Ok(false),
+            Err(cause) if cause.is_taken(ONE_CHAT_OF_AN_ID) => Ok(false),
             Err(cause) => Err(cause),
         }
     }

@@ -157,7 +157,7 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!("select restante_has_untaken({user}, 'event'), restante_count_untaken({user}, 'event', 1001)"),
         format!("select restante_take({user}, 'event', 50, 1000)"),
         format!("select restante_excess({user}, 'event', 0, 1000000, 1000), restante_excess({user}, 'chat', 0, {DEEP}, 1000)"),
-        format!("select restante_cap({user}, 'chat', 0, {DEEP}, 1000)"),
+        format!("select restante_cap({user}, 'chat', 0, {DEEP}, 2000, 1000)"),
         format!("select restante_is_superseded({user}, '00000000-0000-0000-0000-000000000001', 'key', 0, 100000)"),
         format!(
             "select restante_collapse(array[{user}]::bigint[], array['chat']::inbox_class[], array[restante_collapse_id('{nil}', 'key')], array[{DEEP}]::bigint[], array[{DEEP}]::bigint[])"
@@ -166,7 +166,7 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
             "select restante_note_merged(array[{user}]::bigint[], array['chat']::inbox_class[], array[restante_collapse_id('{nil}', 'key')], array[{DEEP}]::bigint[], array[{DEEP}]::bigint[], array[0]::bigint[])"
         ),
         "select restante_check_merge('{\"n\": \"count\"}', 'key', '{\"n\": 1}')".to_owned(),
-        format!("select restante_count_waiting({user}, 'chat', 0, {DEEP}, 2000)"),
+        format!("select restante_living_rows({user}, 'chat', 0, {DEEP}, 2000)"),
         format!("select restante_make_room({user}, 'chat', 1000)"),
         format!(
             "insert into fan_out_recipients (user_id, class, seq, message_id) select {user}, 'chat', n, md5('event' || n)::uuid from generate_series(1, 2000) n; insert into fan_outs (message_id, recipients, waiting) select md5('event' || n)::uuid, 1, 1 from generate_series(1, 2000) n; select restante_fan_out(0, 'chat', 500, 1000)"

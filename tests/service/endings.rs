@@ -128,10 +128,12 @@ async fn what_has_expired_unseen_is_not_read_by_a_read_beyond_it_and_its_sender_
 /// Three messages to bob of which the second has expired, and no job has come to it. The lock of the job's row, and the messages.
 async fn expired_and_not_swept(db: &Database, pool: &PgPool, alice: &mut Socket) -> (LockHolder, [Value; 3]) {
     until_true(pool, "select exists (select from jobs where name = 'expire' and holder is not null)").await;
-    let holder = LockHolder::holds(&db.options(), "select from jobs where name = 'expire' for update").await;
+    let mut holder = LockHolder::holds(&db.options(), "select from jobs where name = 'expire' for update").await;
     let first = alice.send("bob", "first").await;
     let short = send_until(alice, "short", &in_two_seconds()).await["data"].clone();
     let last = alice.send("bob", "last").await;
+    // The job looks for its own lock only after a pass, so one pass more may come: it leaves a row alone that is held.
+    holder.run(&format!("select from message_status where message_id = '{}' for update", short["messageId"].as_str().unwrap())).await;
     until_true(pool, "select bool_and(expires_at <= clock_timestamp()) from messages where expires_at is not null").await;
     (holder, [first, short, last])
 }
@@ -202,6 +204,7 @@ async fn what_has_expired_unseen_is_not_unread_before_the_job_has_come_to_it() {
     let (holder, _) = expired_and_not_swept(&db, &pool, &mut alice).await;
     let (status, shown) = node.api("bob").get(&format!("/v1/chats/{chat}")).await;
     assert_eq!((status, &shown["unread"], &shown["lastSeq"]), (200, &json!(2), &json!(3)), "{shown}");
+    assert_eq!(statuses(&pool, "bob").await, ["sent"; 3], "no job has come to it");
     holder.commits().await;
     node.stop().await;
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::oneshot;
 
-use crate::support::fixtures::{assert_consistent, number};
-use crate::support::{Connect, Node, Socket, database, direct, fill, statuses, users};
+use crate::support::fixtures::{LockHolder, assert_consistent, number};
+use crate::support::{Connect, Node, Socket, database, direct, fill, statuses, until_true, users};
 
 const USERS: usize = 10;
 const CONNECTS: usize = 50;
@@ -65,6 +65,48 @@ async fn connects_race_the_events_of_a_feed_and_of_everyone_and_each_comes_once_
     }
     assert_eq!(number(&pool, "select count(*) from message_status where status <> 'delivered'").await, 0);
     assert_consistent(&pool).await;
+    node.stop().await;
+}
+
+/// A statement of this name waits for a lock.
+fn waits(statement: &str) -> String {
+    format!(
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '-- {statement}:%')"
+    )
+}
+
+/// The moment that the race above meets seldom: a connect has seen where its inboxes end, and still looks for marks. Broken by registering
+/// after it: the event was told to nobody.
+#[tokio::test]
+async fn an_event_that_is_published_between_the_looks_of_a_connect_comes() {
+    let db = database().await;
+    let never = |config: &mut restante::config::Config| config.look_interval = Duration::from_secs(3_600);
+    let (node, pool) = (Node::with(db.options(), never).await, db.pool(1).await);
+    let (mut shop, mut anna) = (node.open(Connect::publisher("shop")).await, node.connect("anna").await);
+    let mut bob = node.connect("bob").await;
+    // Anna's mark moves, so each connect of bob looks a second time.
+    bob.send("anna", "x").await;
+    let came = anna.receive(1).await.remove(0);
+    anna.ack(&came).await;
+    bob.event("message:status").await;
+    bob.close().await;
+    for (number, connect) in (1..).zip([Connect::user("bob"), Connect::user("bob").device("phone")]) {
+        let first = LockHolder::holds(&db.options(), "lock table endings").await;
+        let publishing = async {
+            until_true(&pool, &waits("overview")).await;
+            let second = LockHolder::holds(&db.options(), "lock table users").await;
+            first.commits().await;
+            until_true(&pool, &waits("marks_latest")).await;
+            let answer = shop.ask("event:publish", json!({"type": "race", "to": {"everyone": true}})).await;
+            assert_eq!(answer["event"], "event:published", "{answer}");
+            second.commits().await;
+        };
+        let (mut bob, ()) = tokio::join!(node.open(connect), publishing);
+        let event = bob.event("event:receive").await;
+        assert_eq!((&event["feedSeq"], &event["attempt"]), (&json!(number), &json!(1)), "{event}");
+        assert_eq!(bob.ask("message:delivered", json!({"messageId": event["eventId"]})).await["event"], "message:delivered:ok");
+        bob.close().await;
+    }
     node.stop().await;
 }
 

@@ -54,6 +54,7 @@ mod publishing;
 mod reads;
 mod recall;
 mod receipt_counts;
+mod repeated;
 mod restore;
 mod retention;
 mod seeds;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Node, database, token, wait_until};
+use crate::support::{Node, PATIENCE, database, token, wait_until};
 
 /// A session of polling without a library.
 struct Polling {
@@ -49,11 +49,17 @@ impl Polling {
         (answer.status(), answer.text().await.unwrap())
     }
 
+    /// Polls once, as a session that lives answers.
+    async fn polled(&self) -> String {
+        let (status, body) = self.poll().await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
     /// Polls until this word comes.
     async fn hears(&self, word: &str) -> String {
         loop {
-            let (status, body) = self.poll().await;
-            assert_eq!(status, StatusCode::OK, "{body}");
+            let body = self.polled().await;
             if body.contains(word) {
                 return body;
             }
@@ -152,13 +158,14 @@ async fn a_flood_of_packets_waits_for_its_turn_and_is_bounded() {
     let node = Node::with(db.options(), |config| config.request_rate = 200).await;
     let polling = Polling::enter(&node, "anna").await;
     let flood = "42[\"ping\"]\x1e".repeat(250);
-    let posts = polling.post(flood + "429[\"ping\"]");
-    let polls = polling.hears("439[");
     let begun = std::time::Instant::now();
-    let (posted, _) = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(posts, polls) }).await.unwrap();
-    assert_eq!(posted.0, StatusCode::OK);
-    // 251 packets at 200 points in 10 s, with a burst of 100 more.
-    assert!(begun.elapsed() > Duration::from_secs(3), "{:?}", begun.elapsed());
+    let posts = async {
+        assert_eq!(polling.post(flood + "429[\"ping\"]").await.0, StatusCode::OK);
+        // 251 packets at 200 points in 10 s, with a burst of 100 more: the request waits until all but 32 are read.
+        assert!(begun.elapsed() > Duration::from_secs(3), "{:?}", begun.elapsed());
+    };
+    let both = async { tokio::join!(posts, polling.hears("439[")) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
     node.stop().await;
 }
 
@@ -177,8 +184,54 @@ async fn a_websocket_that_probes_and_goes_leaves_the_session_polling() {
         }
         drop(socket);
     }
-    polling.post("425[\"ping\"]").await;
-    polling.hears("435[").await;
+    // Twice: a session that is given up also tells what waited, and then is there no more.
+    for n in 5..=6 {
+        assert_eq!(polling.post(format!("42{n}[\"ping\"]")).await.0, StatusCode::OK);
+        polling.hears(&format!("43{n}[")).await;
+    }
+    node.stop().await;
+}
+
+/// Broken by reading the WebSocket before what had come with requests, and by forgetting what waited for the next request.
+#[tokio::test]
+async fn a_websocket_that_takes_over_comes_after_all_that_was_under_way_in_both_directions() {
+    const PINGS: u32 = 140;
+    let db = database().await;
+    // Twenty a second beyond a hundred: the last ones are not read yet when the request that brought them is answered.
+    let node = Node::with(db.options(), |config| config.request_rate = 200).await;
+    let polling = Polling::enter(&node, "anna").await;
+    let pings: Vec<String> = (0..PINGS).map(|n| format!("42{n}[\"ping\"]")).collect();
+    assert_eq!(polling.post(pings.join("\x1e")).await.0, StatusCode::OK);
+    let url = polling.url.replace("http://", "ws://").replace("transport=polling", "transport=websocket");
+    let (mut socket, _) = connect_async(&url).await.unwrap();
+    socket.send(Message::text("2probe")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().to_text().unwrap(), "3probe");
+    for packet in ["5", "42999[\"ping\"]"] {
+        socket.send(Message::text(packet)).await.unwrap();
+    }
+    let mut answers = Vec::new();
+    while answers.last().is_none_or(|last| last != "43999[{}]") {
+        let packet = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap().into_text().unwrap();
+        if packet.starts_with("43") {
+            answers.push(packet.as_str().to_owned());
+        }
+    }
+    let expected: Vec<String> = (0..PINGS).chain([999]).map(|n| format!("43{n}[{{}}]")).collect();
+    assert_eq!(answers, expected);
+    node.stop().await;
+}
+
+/// Broken by the ping of WebSocket: the client's library waits for the packet of Engine.IO.
+#[tokio::test]
+async fn a_client_is_pinged_by_packets_and_stays_as_long_as_it_answers() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.heartbeat = Duration::from_millis(500)).await;
+    let polling = Polling::enter(&node, "anna").await;
+    for _ in 0..6 {
+        while !polling.polled().await.split('\x1e').any(|packet| packet == "2") {}
+        assert_eq!(polling.post("3").await.0, StatusCode::OK);
+    }
+    assert_eq!(node.app().context().hub.sessions(), 1);
     node.stop().await;
 }
 

@@ -34,6 +34,22 @@ async fn a_client_of_a_node_that_stops_comes_back_by_itself_and_gets_what_it_mis
     }
 }
 
+/// Broken by a `CONNECT_ERROR` for every refusal: after it the library stays away.
+#[tokio::test]
+async fn a_client_that_is_refused_for_now_is_cut_off_and_comes_back_by_itself() {
+    let Some(mut anna) = stock().await else { return };
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.sessions_per_user_max = 1).await;
+    let other = node.open(Connect::user("anna")).await;
+    anna.connect(&node.url(), json!({"transports": ["websocket"]}), json!(token("anna"))).await;
+    let gone = anna.life("disconnect").await;
+    assert_eq!((&gone["reason"], &gone["active"]), (&json!("transport close"), &json!(true)));
+    assert!(!anna.has_skipped(|line| line["life"] == "connect_error"));
+    other.close().await;
+    assert_eq!(anna.event("ready").await["userId"], "anna");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_displaced_client_stays_away() {
     let db = database().await;

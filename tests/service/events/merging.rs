@@ -187,3 +187,26 @@ async fn one_without_merge_takes_the_place_of_those_before_and_the_same_id_again
     assert_eq!(next(&mut bob).await, merged(&["cleo", "ben", "anna"]));
     node.stop().await;
 }
+
+/// Broken by merging past it. In a feed of which nothing was a row yet the chain alone says where to stop.
+#[tokio::test]
+async fn what_replaces_or_had_expired_before_the_next_came_ends_the_chain_of_a_feed() {
+    for end in ["replaces", "had expired"] {
+        let (_db, node, pool) = start().await;
+        let to = json!({"feed": feed(&node, &["bob"]).await});
+        publish_like(&node, &to, "lost").await;
+        let expected = if end == "replaces" {
+            let mut replacing = like(&to, "anna");
+            replacing["merge"] = json!(null);
+            assert_eq!(node.publisher("shop").post("/v1/events", replacing).await.0, 200);
+            ["ben", "anna"].as_slice()
+        } else {
+            sqlx::query("update messages set expires_at = clock_timestamp()").execute(&pool).await.unwrap();
+            ["ben"].as_slice()
+        };
+        publish_like(&node, &to, "ben").await;
+        let mut bob = node.connect("bob").await;
+        assert_eq!(next(&mut bob).await, merged(expected), "{end}");
+        node.stop().await;
+    }
+}

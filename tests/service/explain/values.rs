@@ -23,6 +23,7 @@ const VALUES: &[(&str, &str)] = &[
     ("beat", "'{nil}', 8000"),
     ("catch_up_marks", "4"),
     ("cap_events", "100, 0, 100000, 1000, 2000"),
+    ("chat_is_there", "'{chat}'"),
     ("chats", "{user}, '{nil}', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 50"),
     ("collations", ""),
     ("count_journal", "null, 500, 5000, 50"),

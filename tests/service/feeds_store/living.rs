@@ -152,6 +152,44 @@ async fn an_event_of_many_rows_ends_in_parts_and_two_sweeps_at_once_with_publish
     world.is_consistent().await;
 }
 
+/// The race of two sweeps alone shows nothing: they seldom meet.
+#[tokio::test]
+async fn while_one_sweep_is_under_way_another_does_nothing_and_waits_for_nobody() {
+    let world = World::new().await;
+    let [alice, bob] = world.users(["alice", "bob"]).await;
+    let feed = world.feed(alice).await;
+    world.follow(feed, &[bob]).await;
+    world.publish_all(alice, feed, names("e", 1..=3)).await;
+    world.drain(bob).await;
+    let under_way = world.holds("select from restante_cap_events(9223372036854775807, 0, 1, 1000, 2000)").await;
+    let other = timeout(PATIENCE, world.store.cap_events(CapPlace::FIRST, 1)).await.expect("it waits for nobody").unwrap();
+    let again = other.next.expect("it is to come again");
+    assert_eq!((other.counted, other.events, other.rows, again.before, again.counted), (0, 0, 0, CapPlace::FIRST.before, 0));
+    under_way.commits().await;
+    assert_eq!((world.cap(1).await.2, world.waiting().await), (2, 1));
+}
+
+/// What one walk through the rows of an event has ended, or somebody has just acked, another leaves as it is.
+#[tokio::test]
+async fn a_row_is_capped_once_and_never_after_its_ack() {
+    let world = World::new().await;
+    let [alice, bob, carol, dora] = world.users(["alice", "bob", "carol", "dora"]).await;
+    let id = world.publish(alice, event("wide", EventTarget::Users(vec![bob, carol, dora]))).await;
+    let walk = format!("select coalesce(cardinality(users), 0) * 10 + has_held::integer from restante_cap_rows('{}', 0, 2000)", id.0);
+    let acking = format!(
+        "update message_status set status = 'delivered', delivered_at = clock_timestamp() where user_id = {bob} and class = 'event'"
+    );
+    let (acking, one) =
+        (world.holds(&acking).await, world.holds(&format!("select users from restante_cap_rows('{}', {bob}, 1)", id.0)).await);
+    assert_eq!(world.count(&format!("select w::bigint from ({walk}) q (w)")).await, 11, "dora's, and the others are held");
+    acking.commits().await;
+    one.commits().await;
+    assert_eq!(world.count(&format!("select w::bigint from ({walk}) q (w)")).await, 0, "nothing is left to it, and nothing is held");
+    let ended = "select count(*) from message_status where status = 'expired' and ended = 'capped'";
+    assert_eq!((world.count(ended).await, world.waiting().await), (2, 0));
+    world.is_consistent().await;
+}
+
 #[tokio::test]
 async fn a_node_ends_them_by_itself_and_says_how_many_live() {
     let world = World::new().await;

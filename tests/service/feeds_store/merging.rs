@@ -142,7 +142,7 @@ async fn a_row_whose_events_cannot_be_read_costs_itself_only() {
     let before = world.told(PageRequest::Waiting, bob, 50).await;
     let (_, broken, ..) = before[4];
     // A time from which thirty days cannot be taken.
-    world.run(&format!("update messages set created_at = '4713-01-10 BC' where id = '{}'", broken.0)).await;
+    world.run(&format!("update messages set created_at = '4714-12-01 BC' where id = '{}'", broken.0)).await;
     let after = world.told(PageRequest::Waiting, bob, 50).await;
     assert_eq!(after, before.into_iter().filter(|(_, id, ..)| *id != broken).collect::<Vec<_>>());
 }
