@@ -60,7 +60,7 @@ pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
 pub use events::{
-    EventAddress, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget, ROWS_AT_ONCE as EVENT_ROWS_AT_ONCE,
+    EventAddress, EventBy, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget, ROWS_AT_ONCE as EVENT_ROWS_AT_ONCE,
 };
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use fair_timeout::fair_timeout;
