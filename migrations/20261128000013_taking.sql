@@ -326,3 +326,111 @@ begin
 end $$;
 comment on function restante_take(bigint, inbox_class, integer, integer) is
   'Makes rows of what is new in the feeds that a user follows, oldest first and p_rows_max at most, and moves its cursors, while its inbox is locked. What ended before takes one number for each run and feed, named in inbox_gaps: expired, muted (the user has muted its type), superseded (a newer one of its collapse key is to come, or has taken the place of its row), or capped where more than p_waiting_max wait, rows and what is still to become a row together, and below the floor of its stream. What the user published itself, and what is not for it, takes none. Returns how many numbers were given, whether more is to be taken, and whether rows that waited were superseded.';
+
+create function restante_take_together(
+  p_stream      uuid,
+  p_users       bigint[],
+  p_events_max  integer,
+  p_waiting_max integer,
+  -- Per row that was made:
+  out users  bigint[],
+  out seqs   bigint[],
+  out events uuid[],
+  -- Followers among p_users of whom nothing was taken here:
+  out others bigint[]
+)
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off
+set enable_memoize = off set jit = off
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now       timestamptz := clock_timestamp();
+  v_feed      uuid;
+  v_class     inbox_class;
+  v_head      bigint;   -- the last number of the stream, …
+  v_after     bigint;   -- … and the number behind which all of its events are plain
+  v_ids       uuid[];   -- these events, in their order,
+  v_senders   bigint[];
+  v_types     text[];
+  v_followers bigint[]; -- per follower: the user,
+  v_at        tid[];    -- … where its inbox is, if it is locked here,
+  v_last      bigint[];
+  v_settled   bigint[];
+  v_inboxes   tid[];    -- inboxes that are written to,
+  v_ends      bigint[]; -- … their last numbers,
+  v_takers    bigint[]; -- … and their users
+  v_written   bigint[];
+begin
+  perform restante_needs_read_committed();
+  select s.feed_id, s.class, h.last_seq, greatest(h.last_seq - p_events_max, s.floor_seq, c.purged_seq) into v_feed, v_class, v_head, v_after
+    from (select x.feed_id, x.class, x.floor_seq from feeds x where x.chat_id = p_stream limit 1) s
+    cross join lateral (select x.last_seq from chat_heads x where x.chat_id = p_stream order by x.step desc limit 1) h
+    cross join lateral (select x.purged_seq from chats x where x.id = p_stream limit 1) c;
+  -- An event with a key, or one that has expired, needs more than a row.
+  select greatest(v_after, max(m.seq) filter (where m.collapse_key is not null or m.expires_at <= v_now)) into v_after
+    from messages m where m.chat_id = p_stream and m.seq > v_after and m.seq <= v_head;
+  select array_agg(m.id order by m.seq), array_agg(m.sender_id), array_agg(m.message_type) into v_ids, v_senders, v_types
+    from messages m where m.chat_id = p_stream and m.seq > v_after and m.seq <= v_head;
+  if v_head - v_after <> coalesce(cardinality(v_ids), 0) then
+    v_after := v_head;
+  end if;
+  -- Their inboxes, in the order of the users. One that is held is left to a page, which waits for it.
+  select array_agg(q.id order by q.id), array_agg(q.at order by q.id), array_agg(q.last_seq order by q.id), array_agg(q.settled_seq order by q.id)
+    into v_followers, v_at, v_last, v_settled
+    from (select u.id, i.at, i.last_seq, i.settled_seq
+            from (select distinct x.id from unnest(p_users) x (id) order by x.id) u
+            cross join lateral (
+              select x.cursor_seq from followers x where x.user_id = u.id and x.feed_id = v_feed and x.class = v_class limit 1) f
+            left join lateral (
+              select x.ctid as at, x.last_seq, x.settled_seq from inboxes x
+               where f.cursor_seq >= v_after and f.cursor_seq < v_head and x.user_id = u.id and x.class = v_class
+               order by x.step desc limit 1 for no key update skip locked) i on true) q;
+
+  -- A later statement, so a later snapshot: under the lock a cursor stands still. Whoever needs more than rows is left to a page:
+  -- a user for whom too many would wait, who has published one of them or muted its type, or whom one is not for.
+  with takers as materialized (
+    select n.user_id, n.at, n.last_seq, f.cursor_seq
+      from (select unnest(v_followers) as user_id, unnest(v_at) as at, unnest(v_last) as last_seq, unnest(v_settled) as settled_seq) n
+      cross join lateral (
+        select x.cursor_seq from followers x where n.at is not null and x.user_id = n.user_id and x.feed_id = v_feed and x.class = v_class limit 1) f
+     where f.cursor_seq >= v_after and f.cursor_seq < v_head and n.last_seq - n.settled_seq + v_head - f.cursor_seq <= p_waiting_max
+       and n.user_id <> all (v_senders)
+       and not exists (select from event_exceptions e where e.message_id = any (v_ids) and e.user_id = n.user_id)
+       and not exists (select from preferences p where p.user_id = n.user_id and p.muted_types && v_types)
+  ), made as materialized (
+    select t.user_id, t.last_seq + k.n as seq, v_ids[t.cursor_seq - v_after + k.n] as id
+      from takers t cross join lateral generate_series(1, v_head - t.cursor_seq) k (n)
+  )
+  select t.users, t.inboxes, t.ends, m.users, m.seqs, m.ids into v_takers, v_inboxes, v_ends, users, seqs, events
+    from (select array_agg(x.user_id) as users, array_agg(x.at) as inboxes, array_agg(x.last_seq + v_head - x.cursor_seq) as ends from takers x) t,
+         (select array_agg(x.user_id order by x.user_id, x.seq) as users, array_agg(x.seq order by x.user_id, x.seq) as seqs,
+                 array_agg(x.id order by x.user_id, x.seq) as ids from made x) m;
+  select array_agg(f.user_id) into others from unnest(v_followers) f (user_id) where v_takers is null or f.user_id <> all (v_takers);
+  if v_takers is null then
+    return;
+  end if;
+
+  with queued as (
+    insert into message_status (user_id, class, seq, message_id)
+      select u.user_id, v_class, u.seq, u.id from (select unnest(users) as user_id, unnest(seqs) as seq, unnest(events) as id) u
+      returning 1
+  ), moved as (
+    update followers f set cursor_seq = v_head from (select unnest(v_takers) as user_id) u
+     where f.user_id = u.user_id and f.feed_id = v_feed and f.class = v_class returning 1
+  ), counted as (
+    update inboxes i set last_seq = u.seq, step = u.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) u where i.ctid = u.at returning 1
+  ), noted as (
+    insert into statistics_journal (at, kind, messages) values (v_now, 'queued', events)
+  )
+  select array[(select count(*) from queued), (select count(*) from moved), (select count(*) from counted)] into v_written;
+  -- A number without a row is a hole, and a cursor that stands still makes its rows twice.
+  if v_written <> array[cardinality(users), cardinality(v_takers), cardinality(v_takers)]::bigint[] then
+    raise exception 'taking should have written % rows of % users and wrote %', cardinality(users), cardinality(v_takers), v_written
+      using errcode = 'data_corrupted';
+  end if;
+end $$;
+comment on function restante_take_together(uuid, bigint[], integer, integer) is
+  'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key or has expired, no more than p_waiting_max numbers are not settled then, and none of them is muted, or not for the user. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';

@@ -29,4 +29,6 @@ pub(crate) enum Defect {
     TakesWhatItSawBeforeTheLock,
     /// A take moves the cursor to the last number of a later statement.
     CursorFromALaterStatement,
+    /// A node that takes for its connections wakes nobody where another one has made the rows.
+    WakesNobodyWhoseRowsAreMade,
 }

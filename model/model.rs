@@ -9,6 +9,7 @@
 //! | `AdvanceSettled` | `restante_advance_settled` (`migrations/20261128000004_settling.sql`), lock and look |
 //! | `Open`, `Register` | `open` (`src/driver/opening.rs`): `restante_open`, then `Hub::register`, and only then the first page |
 //! | `Take` | `restante_take` (`migrations/20261128000013_taking.sql`), its look, its lock, and what it writes under the lock; an event is stored by `restante_publish_batch` (`migrations/20261128000014_publishing.sql`) |
+//! | `TakeTogether` | `FeedWakes::take_for` (`src/service/feed_wakes.rs`): `restante_take_together`, then `Hub::offer` |
 //! | `ReadPage` | `src/store/sql/page_waiting.sql`, for a device `src/store/sql/page_everything.sql` |
 //! | `PageArrives` | `Inbox::page` (`crates/restante-session/src/session/inbox.rs`), then `Session::carry_on` (`crates/restante-session/src/session/drain.rs`), which emits |
 //! | `Offer`, `Wake` | `Inbox::offer`, `Inbox::nudge`: what `Hub::offer` and `Hub::wake` bring, from this node or another |
@@ -154,6 +155,11 @@ fn a_take_of_what_it_saw_before_the_lock_makes_a_row_twice() {
 #[test]
 fn a_cursor_from_a_later_statement_passes_an_event() {
     breaks(Defect::CursorFromALaterStatement, TAKEN, FEEDS);
+}
+
+#[test]
+fn a_node_that_finds_the_rows_made_and_wakes_nobody_leaves_one_without_a_hint() {
+    breaks(Defect::WakesNobodyWhoseRowsAreMade, HINT, TWO_TAKES);
 }
 
 #[test]

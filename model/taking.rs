@@ -1,5 +1,5 @@
 //! Feeds as far as the protocol leans on them: an event is stored once, in its stream, and becomes a row of the inbox in the read of a
-//! page. `restante_take` in its steps, and a publisher's commit.
+//! page, or by a node for those who are connected to it. `restante_take` in its steps, and a publisher's commit.
 
 use super::database::{Database, Message, Row, Seq, Status, chat_of};
 use super::defect::Defect;
@@ -87,6 +87,23 @@ impl Database {
             }
         }
         self.takes[socket] = Take::Done { more };
+    }
+
+    /// `restante_take_together`: rows of what is new in one stream, for a connected user that reads no page now. All of it happens under the
+    /// lock, which is not waited for. Returns the numbers of the rows.
+    pub(crate) fn take_together(&mut self, stream: usize) -> Vec<Seq> {
+        if !self.inbox_is_free() {
+            return Vec::new();
+        }
+        let new: Vec<Event> = self.untaken().filter(|event| chat_of(event.message) == stream).copied().collect();
+        let before = self.last_seq;
+        for event in new {
+            self.last_seq += 1;
+            let row = Row { message: event.message, chat_seq: event.seq, seq: self.last_seq, status: Status::Sent, deliveries: 0 };
+            self.rows.push(row);
+            self.cursors[stream] = event.seq.max(self.cursors[stream]);
+        }
+        (before + 1..=self.last_seq).collect()
     }
 
     /// A page may be read: its take has ended. Returns whether more is to be taken.

@@ -1,7 +1,7 @@
 //! One recipient, two nodes, and everything that may happen: the actions, and what each of them does.
 
 use super::connection::{Connection, Nudge, Phase};
-use super::database::{Database, Hint, Message, Node, Page, Seq, Set};
+use super::database::{Database, Hint, Message, Node, Page, Seq, Set, chat_of};
 use super::defect::Defect;
 
 /// The size of a world, and its mistake if it has one.
@@ -66,6 +66,8 @@ pub(crate) enum Action {
     Register(usize),
     /// The next statement of the take that comes before the page.
     Take(usize),
+    /// A node was told that a stream has moved. It takes what is new for its connections, and offers it to them instead of a wake.
+    TakeTogether(Node, usize),
     /// The page statement runs: one snapshot.
     ReadPage(usize),
     /// The defect's second statement.
@@ -130,6 +132,8 @@ impl World {
         }
         self.helpful(state, actions);
         actions.push(Action::Requeue);
+        let streams = (0..2).filter(|stream| self.feeds & (1 << stream) != 0);
+        actions.extend(streams.flat_map(|stream| NODES.map(|node| Action::TakeTogether(node, stream))));
         for (socket, connection) in state.sockets.iter().enumerate() {
             let Some(connection) = connection else { continue };
             actions.extend([Action::Break(socket), Action::Reject(socket)]);
@@ -179,6 +183,7 @@ impl World {
             Action::Reject(socket) => self.reject(state, socket),
             Action::AckArrives(socket, message) => self.ack_arrives(state, socket, message),
             Action::Take(socket) => self.take(state, socket),
+            Action::TakeTogether(node, stream) => self.take_together(state, node, stream),
             Action::ReadPage(_)
             | Action::ReadLastSeq(_)
             | Action::PageArrives(_)
@@ -200,6 +205,30 @@ impl World {
     fn take(&self, state: &mut State, socket: usize) -> bool {
         let is_reading = state.sockets[socket].as_ref().is_some_and(Connection::is_reading);
         self.feeds != 0 && is_reading && state.database.take(socket, self.page_rows, self.defect)
+    }
+
+    /// A node that takes nothing wakes its connections, which is an action of its own.
+    fn take_together(&self, state: &mut State, node: Node, stream: usize) -> bool {
+        let State { database, sockets, .. } = state;
+        let events: Vec<u8> = database
+            .events
+            .iter()
+            .filter(|event| chat_of(event.message) == stream)
+            .map(|event| Hint::Event(event.message).place())
+            .collect();
+        let is_told = |it: &Connection| it.node == node && it.is_registered() && events.iter().any(|event| it.owed.contains(*event));
+        if !sockets.iter().flatten().any(is_told) {
+            return false;
+        }
+        let made = database.take_together(stream);
+        if made.is_empty() && self.defect != Some(Defect::WakesNobodyWhoseRowsAreMade) {
+            return false;
+        }
+        for connection in sockets.iter_mut().flatten().filter(|it| it.node == node && it.is_registered()) {
+            events.iter().for_each(|event| connection.owed.remove(*event));
+            made.iter().for_each(|seq| connection.owed.insert(Hint::Row(*seq).place()));
+        }
+        true
     }
 
     fn requeue(&self, state: &mut State) -> bool {

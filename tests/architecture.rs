@@ -223,7 +223,8 @@ fn no_files_import_one_another_in_a_circle() {
 #[test]
 fn crates_are_used_where_they_belong() {
     // The parts of the benchmark that the service is compared with. They may use the service's library.
-    let compared = ["bench/naive", "bench/limit", "bench/load/filling.rs"].map(|place| format!("crates/restante-lab/src/{place}"));
+    let compared = ["bench/naive", "bench/limit", "bench/load/filling.rs", "bench/scenario/retention.rs"]
+        .map(|place| format!("crates/restante-lab/src/{place}"));
     for source in sources() {
         let (package, name) = (source.package(), source.name());
         for (n, line) in source.code() {

@@ -2,7 +2,7 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `devices`, `expire`,
-//! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention`, `statistics`.
+//! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `statistics`.
 
 mod cap;
 mod devices;
@@ -11,6 +11,7 @@ mod fan_out;
 mod finish;
 mod horizon;
 mod job;
+mod purge_pace;
 mod reap;
 mod recall;
 mod retention;
@@ -31,6 +32,7 @@ use fan_out::FanOut;
 use finish::Finish;
 use horizon::Horizon;
 pub use job::{DoneBy, Job, Passed, Rest};
+pub use purge_pace::PurgePace;
 use reap::Reap;
 use recall::Recall;
 use retention::Retention;

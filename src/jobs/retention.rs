@@ -1,9 +1,9 @@
 //! Retention: removes what was finished long ago, so that tables stop growing: rows of recipients, then events to listed users and
 //! messages without one, then the times at which users were last there.
 //!
-//! A sweep visits all inboxes, all events to listed users, all chats and all users that were ever there, a page a pass, and then rests. Between two pages it pauses
-//! for longer than a page took, and it makes pages smaller while they take long: where the database is busy, it gives way. It waits for
-//! no lock. What somebody holds is left for the next sweep. The place of the sweep is the cursor.
+//! A sweep visits all inboxes, all events to listed users, all chats and all users that were ever there, a page a pass, and then rests. `purge_pace`
+//! says how large pages are, and how long it pauses between two. It waits for no lock. What somebody holds is left for the next sweep. The place of
+//! the sweep is the cursor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{DoneBy, Job, Passed, Rest};
+use super::{DoneBy, Job, Passed, PurgePace, Rest};
 use crate::domain::{ChatId, Class, FeedSeq, UserId};
 use crate::store::{self, FIRST_CHAT, PurgeLimits, Purged, Store};
 use crate::telemetry::Metrics;
@@ -21,18 +21,8 @@ use crate::telemetry::Metrics;
 const EVERY: Duration = Duration::from_secs(10);
 /// The rest between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// Inboxes or chats that one pass looks at.
-const PLACES_AT_ONCE: i32 = 500;
-/// Rows that one pass removes, at most and at least.
-const ROWS_MAX: i32 = 1_000;
-const ROWS_MIN: i32 = 50;
-/// A pass should take no longer than this: sessions that write to an inbox wait for its purge.
-const PASS_TIME: Duration = Duration::from_millis(25);
-/// The pause after a pass is this many times the time of the pass.
-const PAUSE_FACTOR: u32 = 3;
-/// The shortest pause and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Users that one pass looks at to forget when they were last there.
+const USERS_AT_ONCE: i32 = 1_000;
 
 /// The job.
 #[derive(Debug)]
@@ -40,7 +30,7 @@ pub(super) struct Retention {
     store: Store,
     days: i32,
     metrics: Arc<Metrics>,
-    pace: Pace,
+    pace: PurgePace,
     /// The next sweep begins then. None: one is under way, or this node has just taken the job over.
     rests_until: Option<Instant>,
     sweep: Sweep,
@@ -48,19 +38,19 @@ pub(super) struct Retention {
 
 impl Retention {
     pub(super) fn new(store: Store, days: u16, metrics: Arc<Metrics>) -> Self {
-        Self { store, days: i32::from(days), metrics, pace: Pace::default(), rests_until: None, sweep: Sweep::default() }
+        Self { store, days: i32::from(days), metrics, pace: PurgePace::default(), rests_until: None, sweep: Sweep::default() }
     }
 
     /// Purges one page, and returns the place behind which the next one begins.
     async fn page(&self, place: Place) -> store::Result<Purged<Place>> {
-        let limits = PurgeLimits { places: PLACES_AT_ONCE, rows: self.pace.rows };
+        let limits = PurgeLimits { places: PurgePace::PLACES, rows: self.pace.rows() };
         Ok(match place {
             Place::Inboxes(user, class) => {
                 let purged = self.store.purge_inboxes(self.days, (user, class), limits).await?;
                 purged.or_next(|(user, class)| Place::Inboxes(user, class), Some(Place::Listed(Class::Alert, FeedSeq(0))))
             }
             Place::Listed(class, seq) => {
-                let purged = self.store.purge_listed_events(class, seq, self.pace.rows).await?;
+                let purged = self.store.purge_listed_events(class, seq, self.pace.rows()).await?;
                 let is_first = class == Class::Alert;
                 let end = if is_first { Place::Listed(Class::Event, FeedSeq(0)) } else { Place::Chats(FIRST_CHAT) };
                 purged.or_next(|seq| Place::Listed(class, seq), Some(end))
@@ -70,7 +60,7 @@ impl Retention {
                 purged.or_next(Place::Chats, Some(Place::LastSeen(UserId(0))))
             }
             Place::LastSeen(user) => {
-                let purged = self.store.purge_last_seen(self.days, user, ROWS_MAX).await?;
+                let purged = self.store.purge_last_seen(self.days, user, USERS_AT_ONCE).await?;
                 purged.or_next(Place::LastSeen, None)
             }
         })
@@ -115,9 +105,10 @@ impl Job for Retention {
         self.rests_until = None;
         let began = Instant::now();
         let purged = self.page(Place::of(cursor)).await?;
-        let pause = self.pace.after(began.elapsed());
+        let took = began.elapsed();
         debug!(rows = purged.rows, place = cursor, "a page was purged");
         self.note(&purged);
+        let pause = self.pace.after(took, Duration::from_millis(self.sweep.late_ms));
         let (rest, cursor) = match purged.next {
             Some(next) => (Rest::Later(pause), next.text()),
             None => {
@@ -140,26 +131,6 @@ impl Job for Retention {
 struct Sweep {
     rows: usize,
     late_ms: u64,
-}
-
-/// The size of pages and the pauses between them.
-#[derive(Debug)]
-struct Pace {
-    rows: i32,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { rows: ROWS_MAX / 4 }
-    }
-}
-
-impl Pace {
-    /// A page took so long: the pause until the next one, whose size is chosen here.
-    fn after(&mut self, took: Duration) -> Duration {
-        self.rows = if took > PASS_TIME { self.rows / 2 } else { self.rows + self.rows / 4 }.clamp(ROWS_MIN, ROWS_MAX);
-        (took * PAUSE_FACTOR).clamp(PAUSE_MIN, PAUSE_MAX)
-    }
 }
 
 /// A place in a sweep. The next page begins behind it.
@@ -248,20 +219,5 @@ mod tests {
         ] {
             assert_eq!(Place::of(none), Place::FIRST, "{none}");
         }
-    }
-
-    #[test]
-    fn pages_shrink_and_pauses_grow_while_the_database_is_slow() {
-        let mut pace = Pace::default();
-        for _ in 0..20 {
-            assert!(pace.after(Duration::from_millis(1)) == PAUSE_MIN);
-        }
-        assert_eq!(pace.rows, ROWS_MAX);
-        assert_eq!(pace.after(Duration::from_millis(100)), Duration::from_millis(300));
-        assert_eq!(pace.rows, ROWS_MAX / 2);
-        for _ in 0..20 {
-            pace.after(Duration::from_secs(60));
-        }
-        assert_eq!((pace.rows, pace.after(Duration::from_secs(60))), (ROWS_MIN, PAUSE_MAX));
     }
 }

@@ -1,9 +1,11 @@
 //! Events: publishing them, and looking at how far one has got.
 //!
 //! The token says what its publisher may do, save whether it is a publisher of a feed: that the store says. Whoever
-//! may not publish is refused before anything is asked of the database. `queue` keeps what waits and cuts it into batches, `batch` writes them.
+//! may not publish is refused before anything is asked of the database. `queue` keeps what waits and cuts it into batches, `batch` writes them, and
+//! `lane` makes one transaction of the small ones of many publishers.
 
 mod batch;
+mod lane;
 mod queue;
 
 use std::collections::HashMap;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
+pub(super) use lane::PublishLane;
 pub(super) use queue::PublishQueue;
 
 use super::{Refusal, Service};

@@ -69,7 +69,7 @@ use crate::store::{self, Health, Store};
 use crate::telemetry::Metrics;
 use budget::Budgets;
 use changes::ChangePlaces;
-use events::PublishQueue;
+use events::{PublishLane, PublishQueue};
 use fallback_poll::FallbackPoll;
 use feed_wakes::FeedWakes;
 use low_watermark::LowWatermarks;
@@ -122,6 +122,7 @@ pub struct Service {
     limits: Limits,
     batched: BatchedReads,
     events: PublishQueue,
+    publish_lane: PublishLane,
     recall_window: Duration,
     takes_ahead: TakesAhead,
     tasks: TaskTracker,
@@ -150,6 +151,7 @@ impl Service {
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
         let low_watermarks = LowWatermarks::start(store.clone(), admission.clone(), tasks, stop);
+        let publish_lane = PublishLane::start(store.clone(), admission.clone(), Arc::clone(&metrics), tasks, stop);
         let (of_store, of_hub, of_notifier) = (store.clone(), Arc::clone(&hub), notifier.clone());
         let (of_metrics, of_admission) = (Arc::clone(&metrics), admission.clone());
         let feed_wakes = FeedWakes { store: of_store, hub: of_hub, notifier: of_notifier, metrics: of_metrics, admission: of_admission };
@@ -164,6 +166,7 @@ impl Service {
             limits: Limits { budgets, admission, changes: ChangePlaces::default() },
             batched: BatchedReads { fallback_poll, low_watermarks },
             events: PublishQueue::default(),
+            publish_lane,
             recall_window: settings.recall_window,
             takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),

@@ -43,6 +43,9 @@ pub struct EventRequest {
     pub may_publish_anywhere: bool,
 }
 
+/// An event with its publisher.
+pub type EventBy<'a> = (UserId, &'a EventRequest);
+
 /// The users that get an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventTarget {
@@ -140,11 +143,20 @@ impl Store {
     /// be repeated. [`Error::Held`]: another session holds a stream. [`Error::Invalid`]: PostgreSQL refuses a value.
     /// [`Error::Failed`]: a defect.
     pub async fn publish(&self, publisher: UserId, items: &[EventRequest]) -> Result<Vec<EventOutcome>> {
+        let items: Vec<EventBy<'_>> = items.iter().map(|item| (publisher, item)).collect();
+        self.publish_each(&items).await
+    }
+
+    /// The same for events of many publishers, each with its own. What fits is one transaction (see [`EVENT_ROWS_AT_ONCE`](super::EVENT_ROWS_AT_ONCE)).
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_each(&self, items: &[EventBy<'_>]) -> Result<Vec<EventOutcome>> {
         let mut outcomes = Vec::with_capacity(items.len());
         let mut rest = items;
         while !rest.is_empty() {
             let (batch, behind) = rest.split_at(batch_len(rest));
-            outcomes.extend(self.publish_batch(publisher, batch).await?);
+            outcomes.extend(self.publish_batch(batch).await?);
             rest = behind;
         }
         Ok(outcomes)
@@ -192,19 +204,19 @@ impl Store {
         Ok(rows)
     }
 
-    async fn publish_batch(&self, publisher: UserId, items: &[EventRequest]) -> Result<Vec<EventOutcome>> {
+    async fn publish_batch(&self, items: &[EventBy<'_>]) -> Result<Vec<EventOutcome>> {
         for _ in 1..TRIES {
-            match self.try_publish(publisher, items).await {
+            match self.try_publish(items).await {
                 // Another transaction has stored one of them meanwhile. Now it is seen.
                 Err(Error::Taken(_)) => {}
                 answer => return answer,
             }
         }
-        self.try_publish(publisher, items).await
+        self.try_publish(items).await
     }
 
-    async fn try_publish(&self, publisher: UserId, items: &[EventRequest]) -> Result<Vec<EventOutcome>> {
-        let columns = Columns::of(publisher, items);
+    async fn try_publish(&self, items: &[EventBy<'_>]) -> Result<Vec<EventOutcome>> {
+        let columns = Columns::of(items);
         let answer = sqlx::query_file!(
             "src/store/sql/publish.sql",
             &columns.ids,
@@ -250,11 +262,11 @@ impl Store {
 }
 
 /// The number of events that are published together: with their listed users no more rows than one transaction writes, and no id twice.
-fn batch_len(items: &[EventRequest]) -> usize {
+fn batch_len(items: &[EventBy<'_>]) -> usize {
     let mut rows = 0;
-    for (n, item) in items.iter().enumerate() {
-        rows += item.listed().len() + item.except.len();
-        if n > 0 && (rows > ROWS_AT_ONCE || items.iter().take(n).any(|earlier| earlier.id == item.id)) {
+    for (n, (_, item)) in items.iter().enumerate() {
+        rows += item.names();
+        if n > 0 && (rows > ROWS_AT_ONCE || items.iter().take(n).any(|(_, earlier)| earlier.id == item.id)) {
             return n;
         }
     }
@@ -262,6 +274,11 @@ fn batch_len(items: &[EventRequest]) -> usize {
 }
 
 impl EventRequest {
+    /// The users that it names.
+    pub fn names(&self) -> usize {
+        self.listed().len() + self.except.len()
+    }
+
     fn listed(&self) -> &[UserId] {
         match &self.to {
             EventTarget::Users(users) => users,
@@ -327,9 +344,9 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(publisher: UserId, items: &[EventRequest]) -> Self {
+    fn of(items: &[EventBy<'_>]) -> Self {
         let mut columns = Self::default();
-        for (place, item) in (1..).zip(items) {
+        for (place, (publisher, item)) in (1..).zip(items) {
             columns.ids.push(item.id.0);
             columns.publishers.push(publisher.0);
             columns.types.push(item.event_type.clone());

@@ -59,7 +59,9 @@ pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
-pub use events::{EventAddress, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget, ROWS_AT_ONCE as EVENT_ROWS_AT_ONCE};
+pub use events::{
+    EventAddress, EventBy, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget, ROWS_AT_ONCE as EVENT_ROWS_AT_ONCE,
+};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use fair_timeout::fair_timeout;
 pub use fan_out::FannedOut;
@@ -97,7 +99,7 @@ pub use shape::Shape;
 pub use slots::Slots;
 pub use stall_detector::StallDetector;
 pub use statistics::{JournalPage, StatisticsClock, StatisticsQuery};
-pub use streams::StreamHead;
+pub use streams::{EVENTS_TOGETHER_MAX, StreamHead, TakenTogether};
 pub use unfit::Unfit;
 
 use std::time::Duration;

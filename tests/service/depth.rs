@@ -156,6 +156,7 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
     vec![
         format!("select restante_has_untaken({user}, 'event'), restante_count_untaken({user}, 'event', 1001)"),
         format!("select restante_take({user}, 'event', 50, 1000)"),
+        format!("select restante_take_together('00000000-0000-0000-0000-000000000001', array[{user}], 8, 1000)"),
         format!("select restante_excess({user}, 'event', 0, 1000000, 1000), restante_excess({user}, 'chat', 0, {DEEP}, 1000)"),
         format!("select restante_cap({user}, 'chat', 0, {DEEP}, 2000, 1000)"),
         format!("select restante_is_superseded({user}, '00000000-0000-0000-0000-000000000001', 'key', 0, 100000)"),

@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 42] = [
+const CALLS: [&str; 44] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -89,6 +89,8 @@ const CALLS: [&str; 42] = [
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}', p_collapse_key => 'key', p_merge => '{\"n\": \"count\"}'); commit",
     "select restante_set_preferences('bob', '{like}', '{$chat}')",
     "select restante_take($user, 'event', 50, 1000)",
+    "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'); commit",
+    "select restante_take_together('00000000-0000-0000-0000-0000000000fe', array[$user]::pg_catalog.int8[], 8, 1000)",
     "select restante_fan_out(0, 'chat', 10, 1000)",
     "select restante_cap_events(9223372036854775807, 0, 100, 10, 10)",
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
@@ -101,8 +103,8 @@ const CALLS: [&str; 42] = [
 /// The rows that the calls must have made in the schema's own tables.
 const LANDED: [(&str, i64); 15] = [
     ("select count(*) from public.users", 3),
-    ("select count(*) from public.messages", 10),
-    ("select count(*) from public.message_status", 10),
+    ("select count(*) from public.messages", 11),
+    ("select count(*) from public.message_status", 11),
     ("select count(*) from public.message_status where user_id = 2 and status >= 'delivered' and delivered_at is not null", 3),
     ("select count(*) from public.inbox_gaps", 1),
     ("select count(*) from public.endings where ended = 'discarded'", 1),
@@ -111,7 +113,7 @@ const LANDED: [(&str, i64); 15] = [
     ("select count(*) from public.device_cursors", 3),
     ("select count(*) from public.last_seen", 1),
     ("select count(*) from public.preferences", 1),
-    ("select sum(accepted)::bigint from public.statistics", 10),
+    ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),
     ("select count(*) from public.jobs where name = 'a new one' and lease_no = 1 and holder is null", 1),

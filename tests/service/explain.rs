@@ -227,6 +227,7 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
         format!("set constraints all deferred; {keyed}; set constraints all immediate"),
         format!("set constraints all deferred; {keyed}; set constraints all immediate"),
         format!("select count(*) from restante_count_untaken({user}, 'event', 1001)"),
+        format!("select users from restante_take_together('00000000-0000-0000-0000-000000000001', array[{user}, 7], 8, 1000)"),
         "select numbers from users u, restante_take(u.id, 'event', 50, 1000) where u.external_id = 'user-40'".to_owned(),
         format!("select numbers from restante_take({user}, 'event', 50, 1)"),
         format!("select numbers from restante_take({user}, 'event', 50, 1000)"),

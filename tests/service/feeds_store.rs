@@ -1,5 +1,5 @@
 //! Feeds in the store: what is published once becomes rows of those who follow, once, in order and without a hole, whatever else is
-//! under way. In reading order: `taking` (pages make rows), `ends` (what ends before it is a row), `listed` (events to listed users),
+//! under way. In reading order: `taking` (pages make rows), `together` (rows for many at once), `ends` (what ends before it is a row), `listed` (events to listed users),
 //! `collapsing` (the newest of a key), `merging` (what it stands for), `muted` and `living` (what users want none of, and what is too much in all), `races` (all of it
 //! at once), `from_sql`.
 
@@ -12,6 +12,7 @@ mod merging;
 mod muted;
 mod races;
 mod taking;
+mod together;
 
 use std::time::Duration;
 

@@ -237,6 +237,69 @@ async fn a_feed_that_somebody_holds_is_busy_and_holds_up_no_other() {
     node.stop().await;
 }
 
+/// Broken by a transaction for each publisher.
+#[tokio::test]
+async fn events_of_many_publishers_that_come_together_share_a_transaction() {
+    const PUBLISHERS: usize = 30;
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(2).await);
+    let mut sockets = Vec::new();
+    for n in 0..PUBLISHERS {
+        sockets.push(node.open(Connect::publisher(&format!("shop-{n}"))).await);
+    }
+    let everyone = "select from chat_heads where chat_id = '00000000-0000-0000-0000-000000000001' for update";
+    let holder = LockHolder::holds(&db.options(), everyone).await;
+    let mut asked = Vec::new();
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        for place in 0..2 {
+            let event = json!({"type": "more", "data": {"n": n, "place": place}, "to": {"everyone": true}});
+            asked.push((n, socket.ask_later("event:publish", event).await));
+        }
+        if n == 0 {
+            until_true(&pool, SOMEBODY_WAITS).await;
+        }
+        socket.until_pong().await;
+    }
+    holder.commits().await;
+    for (n, id) in &asked {
+        assert_eq!(sockets[*n].answer(id).await["event"], "event:published");
+    }
+    // Each publisher has one batch under way, so the second event of each may be a transaction later.
+    let transactions = number(&pool, "select count(distinct xmin::text) from messages where message_type = 'more'").await;
+    assert!(transactions <= 10, "{transactions} transactions for {PUBLISHERS} publishers");
+    let order = "select count(*) from messages a join messages b on b.sender_id = a.sender_id and b.seq > a.seq and b.chat_id = a.chat_id
+                  where a.message_type = 'more' and (a.metadata->>'place')::int > (b.metadata->>'place')::int";
+    assert_eq!(number(&pool, order).await, 0, "each publisher's events are in their order");
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
+
+/// Broken by refusing a whole transaction for one stream that somebody holds.
+#[tokio::test]
+async fn a_feed_that_somebody_holds_is_busy_for_its_publishers_and_for_no_others() {
+    let db = database().await;
+    let (node, pool) = (Node::start(db.options()).await, db.pool(2).await);
+    let (held, free) = (feed(&node.publisher("shop")).await, feed(&node.publisher("shop")).await);
+    let mut sockets = Vec::new();
+    for n in 0..6 {
+        sockets.push(node.open(Connect::publisher(&format!("shop-{n}"))).await);
+    }
+    let holder = LockHolder::holds(&db.options(), &format!("select from chat_heads where chat_id = '{held}' for update")).await;
+    let mut asked = Vec::new();
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        let to = if n % 2 == 0 { &held } else { &free };
+        asked.push(socket.ask_later("event:publish", json!({"type": "t", "to": {"feed": to}})).await);
+    }
+    for (n, (socket, id)) in sockets.iter_mut().zip(&asked).enumerate() {
+        let told = socket.answer(id).await;
+        let expected = if n % 2 == 0 { (&json!("error"), &json!("busy")) } else { (&json!("event:published"), &json!(null)) };
+        assert_eq!((&told["event"], &told["data"]["code"]), expected, "{n}: {told}");
+    }
+    assert_eq!(number(&pool, "select count(*) from messages").await, 3);
+    holder.commits().await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn an_event_of_the_applications_transaction_is_there_with_its_commit() {
     let db = database().await;

@@ -14,11 +14,11 @@ use lab::lab;
 
 const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 --group-messages 2 --connections 30 --history 200,1000 \
                      --held 200ms,400ms --held-pairs 2,4 --recipients 4 --pair-messages 2 --checks 20 --pairs 2 --spread 200ms --time 300ms --rest 300ms \
-                     --followers 30,300 --followers-there 10 --feed-events 2 --waiting-events 400 --eager";
+                     --followers 30,300 --followers-there 10 --feed-events 2 --waiting-events 400 --published 3 --eager";
 /// Two runs at once: much of each is waiting for a database to be made.
 const RUNS: [&[&str]; 2] = [
     &["drain", "history", "backlog", "storm", "promises", "flood", "events"],
-    &["live", "nodes", "group", "idle", "held", "pairs", "retention", "feed"],
+    &["live", "nodes", "group", "idle", "held", "pairs", "retention", "feed", "publish"],
 ];
 
 /// All figures of a run.
@@ -105,6 +105,8 @@ fn every_scenario_gives_its_figures() {
         ("feed", "300 followers, 10 there: published → last follower there"),
         ("feed", "300 followers, 10 there, eager: published → all rows written"),
         ("feed", "published → stored: 300 / 30 followers"),
+        ("publish", "event → stored, p99"),
+        ("publish", "p50: event / message"),
         ("events", "400 events wait, beside: sent → recipient, p99"),
         ("events", "sent → recipient, p99: beside / without"),
         ("events", "sent → recipient, p99: while they are drained / without"),

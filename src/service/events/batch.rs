@@ -1,9 +1,11 @@
 //! The task that writes the events of one publisher, batch by batch: it finds the users that they name, makes those that are new,
-//! stores the batch as one transaction, and tells those that it concerns.
+//! stores the batch with those of others ([`lane`](super::lane)) or as a transaction of its own, and tells those that it concerns.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::lane::Stored;
 use super::queue::{Answer, Next, Queued, Turn};
 use super::{Published, Publisher};
 use crate::delivery::Refusal;
@@ -46,9 +48,13 @@ impl Service {
             Ok(known) => known,
             Err(refusal) => return batch.into_iter().for_each(|event| self.answer(event, Err(refusal))),
         };
-        let requests: Vec<EventRequest> = batch.iter().map(|event| request_of(event, &known)).collect();
-        let outcomes = self.store_events(publisher, &requests).await;
-        for ((event, request), outcome) in batch.into_iter().zip(&requests).zip(outcomes) {
+        let requests: Arc<[EventRequest]> = batch.iter().map(|event| request_of(event, &known)).collect();
+        let outcomes = match self.publish_lane.store(publisher.user, &requests).await {
+            Stored::Outcomes(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Stored::Refused(refusal) => requests.iter().map(|_| Err(refusal)).collect(),
+            Stored::Alone => self.store_alone(publisher, &requests).await,
+        };
+        for ((event, request), outcome) in batch.into_iter().zip(requests.iter()).zip(outcomes) {
             let told = outcome.and_then(|outcome| self.accepted(request, outcome));
             self.answer(event, told);
         }
@@ -72,9 +78,9 @@ impl Service {
         Ok(known)
     }
 
-    /// Stores these events, as one transaction where nothing is wrong with any. An error of one is pinned on it: the batch is halved
+    /// Stores these events without those of others, as one transaction where nothing is wrong with any. An error of one is pinned on it: the batch is halved
     /// until it is alone.
-    async fn store_events(&self, publisher: &Profile, requests: &[EventRequest]) -> Vec<Result<EventOutcome, Refusal>> {
+    async fn store_alone(&self, publisher: &Profile, requests: &[EventRequest]) -> Vec<Result<EventOutcome, Refusal>> {
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut parts: Vec<Range<usize>> = std::iter::once(0..requests.len()).collect();
         while let Some(part) = parts.pop() {

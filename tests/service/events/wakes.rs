@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgPool;
 
-use super::{feed, publish, publish_many, start};
+use super::{assert_consistent, feed, publish, publish_many, start};
 use crate::support::{Connect, Node, Socket, until_true, users};
 
 /// Nodes at which no session finds an event by looking for itself while a test runs.
@@ -15,11 +15,10 @@ async fn quiet_nodes<const N: usize>(db: &crate::support::Database) -> [Node; N]
     nodes.try_into().unwrap_or_else(|_| unreachable!("as many as asked for"))
 }
 
-/// Sessions that were woken at this node, because a feed has moved.
-async fn woken(node: &Node) -> u64 {
-    let text = reqwest::get(format!("{}/metrics", node.url())).await.unwrap().text().await.unwrap();
-    let line = text.lines().find(|line| line.starts_with("restante_wakes_total{kind=\"feed\"}"));
-    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+/// Sessions that were told something at this node, because a feed has moved: by a wake, or by an offer.
+fn told(node: &Node) -> u64 {
+    let wakes = &node.app().context().metrics.wakes;
+    wakes.of("feed").get() + wakes.of("offer").get()
 }
 
 /// Tells every node that this stream has moved, as anybody can.
@@ -91,7 +90,7 @@ async fn whatever_is_said_on_the_channel_wakes_nobody_unless_a_stream_has_moved(
     let mut ben = node.connect("ben").await;
     publish_many(&pool, 1, false).await;
     assert_eq!(event_type(&mut ben).await, "tick");
-    assert_eq!(woken(&node).await, 1);
+    assert_eq!(told(&node), 1);
     for n in 0..500 {
         say(&pool, &format!("feed {EVERYONE}, feed {}, feed x, feed, 7x, feed {EVERYONE} {n}", uuid::Uuid::now_v7())).await;
     }
@@ -100,7 +99,7 @@ async fn whatever_is_said_on_the_channel_wakes_nobody_unless_a_stream_has_moved(
     assert_eq!(event_type(&mut ben).await, "tick");
     publish_many(&pool, 1, false).await;
     assert_eq!(event_type(&mut ben).await, "tick");
-    assert_eq!(woken(&node).await, 3, "one wake for each time that a stream has moved");
+    assert_eq!(told(&node), 3, "one hint for each time that a stream has moved");
     node.stop().await;
 }
 
@@ -122,6 +121,36 @@ async fn many_events_at_once_come_each_once_and_in_the_order_of_their_feed() {
         }
     }
     until_true(&pool, "select count(*) = 600 from message_status where status = 'delivered'").await;
+    one.stop().await;
+    other.stop().await;
+}
+
+/// Broken by waking them all: each read a page of its own.
+#[tokio::test]
+async fn an_event_is_offered_to_those_who_are_live_without_a_page_and_a_page_has_it_for_the_others() {
+    let (db, first, pool) = start().await;
+    first.stop().await;
+    let [one, other] = quiet_nodes(&db).await;
+    let feed = feed(&one, &["anna", "ben", "cleo"]).await;
+    let mut sockets = [one.connect("anna").await, one.connect("ben").await, other.connect("anna").await];
+    let mut full = one.open(Connect::user("cleo").with("window", 1)).await;
+    let pages = |node: &Node| node.app().context().metrics.page_reads.of("event").get();
+    publish(&one, json!({"feed": feed}), "first", json!({})).await;
+    for socket in sockets.iter_mut().chain([&mut full]) {
+        assert_eq!(event_type(socket).await, "first");
+    }
+    let before = pages(&one);
+    publish(&one, json!({"feed": feed}), "second", json!({})).await;
+    for socket in &mut sockets {
+        let event = socket.event("event:receive").await;
+        assert_eq!((&event["type"], &event["inboxSeq"], &event["feedSeq"]), (&json!("second"), &json!(2), &json!(2)));
+    }
+    // The window of one is full: it is emitted when there is room, and not before.
+    assert!(full.until_pong().await.iter().all(|frame| frame["event"] != "event:receive"));
+    full.ask("message:delivered", json!({"upTo": 1, "class": "event"})).await;
+    assert_eq!(event_type(&mut full).await, "second");
+    assert!(pages(&one) <= before + 1, "of four sessions one has read a page");
+    assert_consistent(&pool).await;
     one.stop().await;
     other.stop().await;
 }

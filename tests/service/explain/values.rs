@@ -60,6 +60,8 @@ const VALUES: &[(&str, &str)] = &[
     ("set_publishers", "'00000000-0000-0000-0000-000000000001', {user}, false, array[{user}], array[{user}], 500"),
     ("take_back", "'{one}', {user}, '1 hour'"),
     ("take", "{user}, 'event', 50, 1000"),
+    ("take_together", "'00000000-0000-0000-0000-000000000001', array[{user}, 7], 8, 1000"),
+    ("events_of_stream", "'{chat}', array['{one}', '{two}']::uuid[]"),
     ("unfollow", "'00000000-0000-0000-0000-000000000001', array[{user}]"),
     ("expire", "'epoch', '{nil}', now(), 500, 2000, null"),
     ("peek", "array[{user}, {user}, {user}], array['chat', 'alert', 'event']::inbox_class[], array[10, 0, 0]"),

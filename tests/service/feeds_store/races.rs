@@ -129,11 +129,12 @@ async fn who_follows_while_events_are_published_gets_all_from_one_number_on() {
 }
 
 /// The statements of one who does this again and again, `{u}` being a user of the crowd and `{n}` a number.
-const WRITERS: [&str; 9] = [
+const WRITERS: [&str; 10] = [
     "select restante_publish('alice', 'e', null, p_feed => '{feed}'), restante_publish('alice', 'e', null), restante_send('{chat}', 'alice', 'x')",
     "select restante_send('{chat}', 'alice', 'x'), restante_publish('alice', 'd', null, '{u1,u2,u3,u4,u5,u6}'), restante_publish('alice', 'e', null, p_feed => '{feed}')",
     "select numbers from users u, restante_take(u.id, 'event', 50, 1000) where u.external_id = '{u}'",
     "select restante_settle(a.users, a.classes, a.seqs, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}') from (select array_agg(q.user_id) as users, array_agg(q.class) as classes, array_agg(q.seq) as seqs from (select s.user_id, s.class, s.seq from message_status s join users u on u.id = s.user_id where u.external_id = '{u}' and s.class = 'event' and s.status = 'sent' order by s.seq limit 20) q) a where a.users is not null",
+    "select cardinality(users) from restante_take_together('{feed}', array(select id from users where external_id like 'u%'), 8, 1000)",
     "select rows_done from restante_fan_out(0, 'chat', 100, 20)",
     "select restante_unfollow('{feed}', '{{u}}')",
     "select restante_follow('{feed}', '{{u}}')",

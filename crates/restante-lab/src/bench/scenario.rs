@@ -12,6 +12,7 @@ mod ingest;
 mod live;
 mod pairs;
 mod promises;
+mod publish;
 mod retention;
 mod storm;
 
@@ -59,11 +60,13 @@ pub enum Scenario {
     Feed,
     /// Pairs beside events that wait.
     Events,
+    /// Many publishers at once.
+    Publish,
 }
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -80,9 +83,10 @@ impl Scenario {
         Self::Retention,
         Self::Feed,
         Self::Events,
+        Self::Publish,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 12] = [
+    const SHORT: [Self; 13] = [
         Self::Drain,
         Self::Live,
         Self::Nodes,
@@ -95,6 +99,7 @@ impl Scenario {
         Self::Flood,
         Self::Feed,
         Self::Events,
+        Self::Publish,
     ];
 
     /// Its name on the command line.
@@ -116,6 +121,7 @@ impl Scenario {
             Self::Retention => "retention",
             Self::Feed => "feed",
             Self::Events => "events",
+            Self::Publish => "publish",
         }
     }
 
@@ -167,6 +173,7 @@ impl Scenario {
             Self::Retention => retention::retention(testbed, sizes, &progress).await,
             Self::Feed => feed::feed(testbed, sizes, &progress).await,
             Self::Events => events::events(testbed, sizes, &progress).await,
+            Self::Publish => publish::publish(testbed, sizes, &progress).await,
         }
     }
 }

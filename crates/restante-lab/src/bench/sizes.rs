@@ -39,7 +39,7 @@ macro_rules! sizes {
 }
 
 sizes! {
-    senders: u32 = "50", quick "5", "N", "ingest, drain, backlog, history, storm, pairs: users who send";
+    senders: u32 = "50", quick "5", "N", "ingest, drain, backlog, history, storm, pairs, publish: users who send, or publish";
     users: u32 = "1000", quick "20", "N", "ingest, drain, history: users who are away, each in a direct chat with one sender";
     messages: u32 = "100", quick "20", "N", "ingest, drain, history: messages to each of those users";
     unconfirmed: u32 = "64", quick "64", "N", "ingest, drain, history, pairs: messages that a sender has under way without `message:sent`";
@@ -66,6 +66,7 @@ sizes! {
     followers: List<u32> = "10000,100000", quick "50,500", "N,N", "feed: followers of the feed, a run for each number";
     followers_there: u32 = "1000", quick "20", "N", "feed: followers who are connected";
     feed_events: u32 = "20", quick "3", "N", "feed: events, one after the other";
+    published: u32 = "400", quick "5", "N", "publish: events of each publisher, and then messages, one after the other";
     waiting_events: u32 = "100000", quick "400", "N", "events: events that wait for the users of all pairs together, 1,000 at most for each";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
 }

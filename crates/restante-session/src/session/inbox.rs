@@ -127,6 +127,7 @@ impl Inbox {
         let is_trusted = !self.left.iter().any(|(chat, up_to)| *chat == envelope.message.chat && envelope.message.seq <= *up_to);
         if nothing_before && is_trusted && has_room && seq == self.cursor.next() {
             self.cursor = seq;
+            self.came(u32::from(envelope.feed.is_some()));
             return Offered::Emit(envelope);
         }
         self.nudge(Nudge::Offered(seq));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use restante::jobs::PurgePace;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -14,10 +15,6 @@ use crate::bench::testbed::Testbed;
 /// Days of a month, and those for which rows are kept.
 const MONTH_DAYS: u32 = 30;
 const KEPT_DAYS: u32 = 90;
-/// The pages of the service's job, and its pause after each: so many times as long as the page took.
-const PLACES: i32 = 500;
-const ROWS: i32 = 500;
-const PAUSE_FACTOR: u32 = 3;
 /// The figure that is compared.
 const THERE: &str = "sent → recipient";
 
@@ -72,32 +69,29 @@ async fn write(database: &PgPool, crowd: &Crowd, sizes: &Sizes, days_ago: u32, p
 
 /// Purges all inboxes and chats, at the pace of the service's job. Returns rows and messages that went, and the seconds it took.
 async fn purge(database: &PgPool, days: i32) -> anyhow::Result<(u64, f64)> {
-    let (mut gone, began) = (0, Instant::now());
+    let (mut gone, began, mut pace) = (0, Instant::now(), PurgePace::default());
     let inboxes = "select rows_gone, next_user, next_class::text from restante_purge_inboxes($1, $2, $3::text::inbox_class, $4, $5)";
     let mut inbox = Some((0_i64, "chat".to_owned()));
     while let Some((user, class)) = inbox {
         let page = Instant::now();
-        let asked = sqlx::query_as(inboxes).bind(days).bind(user).bind(class).bind(PLACES).bind(ROWS);
+        let asked = sqlx::query_as(inboxes).bind(days).bind(user).bind(class).bind(PurgePace::PLACES).bind(pace.rows());
         let (rows, next_user, next_class): (i32, Option<i64>, Option<String>) = asked.fetch_one(database).await?;
         gone += u64::try_from(rows)?;
         inbox = next_user.zip(next_class);
-        pause(page.elapsed()).await;
+        // What goes here is not late.
+        tokio::time::sleep(pace.after(page.elapsed(), Duration::ZERO)).await;
     }
     let chats = "select messages_gone, next_chat from restante_purge_chats($1, $2, $3, $4)";
     let mut chat = Some(Uuid::nil());
     while let Some(after) = chat {
         let page = Instant::now();
-        let asked = sqlx::query_as(chats).bind(days).bind(after).bind(PLACES).bind(ROWS);
+        let asked = sqlx::query_as(chats).bind(days).bind(after).bind(PurgePace::PLACES).bind(pace.rows());
         let (messages, next): (i32, Option<Uuid>) = asked.fetch_one(database).await?;
         gone += u64::try_from(messages)?;
         chat = next;
-        pause(page.elapsed()).await;
+        tokio::time::sleep(pace.after(page.elapsed(), Duration::ZERO)).await;
     }
     Ok((gone, began.elapsed().as_secs_f64()))
-}
-
-async fn pause(took: Duration) {
-    tokio::time::sleep(took * PAUSE_FACTOR).await;
 }
 
 /// Pairs send at a fixed rate. Returns how soon messages are there, and the pairs.

@@ -134,6 +134,28 @@ impl Database {
         }
     }
 
+    /// Gives the events of a feed that have no number theirs, if all of them are plain, and returns them. No page is read.
+    pub(super) fn take_together(&mut self, class: Class, feed_no: u128) -> Vec<Envelope> {
+        let (time, feed) = (self.time, FeedId(uuid::Uuid::from_u128(feed_no)));
+        let inbox = &mut self.inboxes[class];
+        let is_plain = |event: &Published| event.is_wanted && event.message.expires_at.is_none_or(|at| at > time);
+        if !inbox.to_come.iter().filter(|event| event.place.feed == feed).all(is_plain) {
+            return Vec::new();
+        }
+        let (taken, left): (Vec<_>, VecDeque<_>) = inbox.to_come.drain(..).partition(|event| event.place.feed == feed);
+        inbox.to_come = left;
+        let mut envelopes = Vec::with_capacity(taken.len());
+        for Published { message, place, .. } in taken {
+            inbox.last_seq += 1;
+            self.places.insert(message.id, (class, inbox.last_seq));
+            inbox.rows.insert(inbox.last_seq, Row { message: Arc::clone(&message), status: Status::Sent, attempts: 0, feed: Some(place) });
+            let inbox_seq = InboxSeq(inbox.last_seq);
+            let (status, attempts, feed) = (Status::Sent, 0, Some(place));
+            envelopes.push(Envelope { class, inbox_seq, status, attempts, message, feed, merged: None, is_muted: false });
+        }
+        envelopes
+    }
+
     /// The events that have no number yet.
     pub(super) fn to_come(&self, class: Class) -> Vec<MessageId> {
         self.inboxes[class].to_come.iter().map(|event| event.message.id).collect()

@@ -58,7 +58,8 @@ impl World {
     pub(super) fn step(&mut self) {
         match self.rng.u8(..100) {
             0..8 => self.accept(),
-            8..12 => self.publish(),
+            8..11 => self.publish(),
+            11 => self.take_together(),
             12..18 => self.connect(),
             18..20 => self.disconnect(),
             20..30 => self.hint(),
@@ -101,6 +102,15 @@ impl World {
             if self.rng.u8(..10) < 7 {
                 connection.hints.push(Input::Wake(class));
             }
+        }
+    }
+
+    /// The node makes rows of what is new in a feed, and offers them.
+    fn take_together(&mut self) {
+        let class = if self.rng.bool() { Class::Event } else { Class::Alert };
+        let feed_no = self.rng.u128(1..3);
+        for envelope in self.db.take_together(class, feed_no) {
+            self.offer(&envelope);
         }
     }
 

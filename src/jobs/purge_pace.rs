@@ -1,0 +1,78 @@
+//! The pace of the job `retention`: how many rows its next pass removes, and how long it pauses before. Work that nobody waits for gives
+//! way: a pass is short, so that nobody waits for long where both need a processor or a lock, and passes are few. More of them are made
+//! where the job has fallen behind. `restante-lab bench retention` measures at the same pace.
+
+use std::time::Duration;
+
+/// Rows that one pass removes, at most and at least.
+const ROWS_MAX: i32 = 1_000;
+const ROWS_MIN: i32 = 50;
+/// A pass should take no longer than this: sessions that write to an inbox wait for its purge.
+const PASS_TIME: Duration = Duration::from_millis(8);
+/// The pause after a pass is this many times the time of the pass: the job uses a tenth of one backend.
+const PAUSE_FACTOR: u32 = 9;
+/// The same while the job is behind: a quarter of one backend.
+const PAUSE_FACTOR_BEHIND: u32 = 3;
+/// The job is behind when it removes what should have gone so long ago.
+const BEHIND: Duration = Duration::from_secs(86_400);
+/// The shortest pause and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The size of passes and the pauses between them.
+#[derive(Debug, Clone)]
+pub struct PurgePace {
+    rows: i32,
+}
+
+impl Default for PurgePace {
+    fn default() -> Self {
+        Self { rows: ROWS_MAX / 4 }
+    }
+}
+
+impl PurgePace {
+    /// Inboxes or chats that one pass looks at.
+    pub const PLACES: i32 = 500;
+
+    /// The rows that the next pass may remove.
+    pub const fn rows(&self) -> i32 {
+        self.rows
+    }
+
+    /// A pass took so long, and the oldest row of its sweep should have gone so long ago: the pause until the next pass, whose size is
+    /// chosen here.
+    pub fn after(&mut self, took: Duration, late: Duration) -> Duration {
+        self.rows = if took > PASS_TIME { self.rows / 2 } else { self.rows + self.rows / 4 }.clamp(ROWS_MIN, ROWS_MAX);
+        let factor = if late > BEHIND { PAUSE_FACTOR_BEHIND } else { PAUSE_FACTOR };
+        (took * factor).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_shrink_and_pauses_grow_while_the_database_is_slow() {
+        let mut pace = PurgePace::default();
+        for _ in 0..20 {
+            assert_eq!(pace.after(Duration::from_millis(1), Duration::ZERO), PAUSE_MIN);
+        }
+        assert_eq!(pace.rows, ROWS_MAX);
+        assert_eq!(pace.after(Duration::from_millis(100), Duration::ZERO), Duration::from_millis(900));
+        assert_eq!(pace.rows, ROWS_MAX / 2);
+        for _ in 0..20 {
+            pace.after(Duration::from_secs(60), Duration::ZERO);
+        }
+        assert_eq!((pace.rows, pace.after(Duration::from_secs(60), Duration::ZERO)), (ROWS_MIN, PAUSE_MAX));
+    }
+
+    #[test]
+    fn a_job_that_is_a_day_behind_pauses_for_less() {
+        let mut pace = PurgePace::default();
+        let pass = Duration::from_millis(8);
+        assert_eq!(pace.after(pass, BEHIND), Duration::from_millis(72));
+        assert_eq!(pace.after(pass, BEHIND + Duration::from_secs(1)), Duration::from_millis(24));
+    }
+}
