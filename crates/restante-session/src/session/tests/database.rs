@@ -142,7 +142,7 @@ impl Database {
         if !inbox.to_come.iter().filter(|event| event.place.feed == feed).all(is_plain) {
             return Vec::new();
         }
-        let (taken, left): (Vec<_>, VecDeque<_>) = inbox.to_come.drain(..).partition(|event| event.place.feed == feed);
+        let (taken, left): (VecDeque<_>, VecDeque<_>) = inbox.to_come.drain(..).partition(|event| event.place.feed == feed);
         inbox.to_come = left;
         let mut envelopes = Vec::with_capacity(taken.len());
         for Published { message, place, .. } in taken {
