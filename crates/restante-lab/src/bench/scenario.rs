@@ -1,6 +1,7 @@
 //! The scenarios, one a file.
 
 mod backlog;
+mod compression;
 mod events;
 mod feed;
 mod flood;
@@ -37,6 +38,8 @@ pub enum Scenario {
     Nodes,
     /// One user with a large backlog.
     Backlog,
+    /// One user's backlog, with and without compression.
+    Compression,
     /// One message to very many recipients.
     Group,
     /// Clients that are connected and silent.
@@ -63,12 +66,13 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
         Self::Nodes,
         Self::Backlog,
+        Self::Compression,
         Self::Group,
         Self::Idle,
         Self::Storm,
@@ -82,11 +86,12 @@ impl Scenario {
         Self::Events,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 12] = [
+    const SHORT: [Self; 13] = [
         Self::Drain,
         Self::Live,
         Self::Nodes,
         Self::Backlog,
+        Self::Compression,
         Self::Group,
         Self::Idle,
         Self::Storm,
@@ -105,6 +110,7 @@ impl Scenario {
             Self::Live => "live",
             Self::Nodes => "nodes",
             Self::Backlog => "backlog",
+            Self::Compression => "compress",
             Self::Group => "group",
             Self::Idle => "idle",
             Self::Storm => "storm",
@@ -156,6 +162,7 @@ impl Scenario {
             },
             Self::Nodes => live::live(testbed, sizes, &progress).await,
             Self::Backlog => backlog::backlog(testbed, sizes, &progress).await,
+            Self::Compression => compression::compression(testbed, sizes, &progress).await,
             Self::Group => group::group(testbed, sizes, &progress).await,
             Self::Idle => idle::idle(testbed, sizes, &progress).await,
             Self::Storm => storm::storm(testbed, sizes, &progress).await,
