@@ -114,6 +114,8 @@ settings! {
         "Time from connecting to the end of the first request's head, in ms";
     "ALLOWED_ORIGINS" allowed_origins: Vec<String> = "*", origins,
         "Origins whose pages may use the service, separated by commas; `*`: every one";
+    "WEBSOCKET_COMPRESSION" websocket_compression: bool = "true", flag,
+        "Frames of 1 KiB or more are compressed for WebSocket clients that offer it (RFC 7692): true or false";
     "SOCKETIO_TRANSPORTS" socketio_transports: Vec<SocketIoTransport> = "websocket,polling", socketio_transports,
         "Transports of Socket.IO clients, separated by commas: websocket, polling; `none`: no Socket.IO";
     "SOCKETIO_MESSAGE_NEW" socketio_message_new: bool = "false", flag,

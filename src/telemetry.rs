@@ -165,6 +165,8 @@ metrics! {
         "Sessions that emit one envelope at a time, because the client's last connections ended without an ack";
     connections_closed: Labelled<Counter> = labelled("reason", counter), "connections_closed",
         "Connections that ended, by error code; `client` when the client closed or was lost";
+    compressed_frame: Labelled<Counter> = labelled("form", counter), "compressed_frame_bytes",
+        "Bytes of frames that were compressed for clients, by form: plain (before), deflated (what went out)";
     connections_refused: Counter = counter(), "connections_refused", "Connections refused at once, because the node had as many as it may";
     lane_batch_items: Labelled<Histogram> = labelled("lane", items), "lane_batch_items", "Items a lane wrote in one transaction, by kind of lane";
     lane_batch_duration: Labelled<Histogram> = labelled("lane", seconds), "lane_batch_duration" in Seconds,

@@ -21,3 +21,6 @@ mod returning;
 
 #[path = "socketio/hostile.rs"]
 mod hostile;
+
+#[path = "socketio/deflating.rs"]
+mod deflating;

@@ -97,7 +97,11 @@ impl Parts {
             session: Arc::new(session_settings(config)),
             tasks: running.connections.clone(),
         };
-        let settings = ConnectionSettings { auth_timeout: config.auth_timeout, heartbeat: config.heartbeat };
+        let settings = ConnectionSettings {
+            auth_timeout: config.auth_timeout,
+            heartbeat: config.heartbeat,
+            has_compression: config.websocket_compression,
+        };
         connection::Shared { context, settings, origins: Origins::of(&config.allowed_origins), shutdown: Shutdown::default() }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::extract::ws::Message;
 use futures_util::{Stream, StreamExt};
+use restante_deflate::Broken;
 use tokio::time::timeout;
 
 use super::outbox::Outbox;
@@ -28,15 +29,22 @@ pub fn fault_of(error: &axum::Error) -> Option<Fault> {
             Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
             _ => Some(Fault::new(Code::BadFrame, "a frame breaks RFC 6455")),
         },
+        Error::Io(error) => error.get_ref()?.downcast_ref().map(fault_of_compression),
         Error::ConnectionClosed
         | Error::AlreadyClosed
-        | Error::Io(_)
         | Error::Tls(_)
         | Error::WriteBufferFull(_)
         | Error::AttackAttempt
         | Error::Url(_)
         | Error::Http(_)
         | Error::HttpFormat(_) => None,
+    }
+}
+
+fn fault_of_compression(broken: &Broken) -> Fault {
+    match broken {
+        Broken::TooLarge => Fault::plain(Code::TooLarge),
+        Broken::NotDeflate | Broken::OutOfOrder => Fault::new(Code::BadFrame, "a compressed frame breaks RFC 7692"),
     }
 }
 

@@ -6,9 +6,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::ws::{Message, WebSocketUpgrade};
+use axum::extract::ws::Message;
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use super::Shared;
 use super::closing::{answer_close, fault_of, refuse};
 use super::open::{self, Entrant};
 use super::socket::Socket;
+use super::upgrade::Upgrade;
 use crate::auth::{self, Identity, Offer};
 use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
@@ -91,12 +92,7 @@ fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
 /// The origin may not connect, or the client offers subprotocols without the one that is spoken. A client that offers no
 /// subprotocol also gets as HTTP what is wrong with its token and its query, and that the node takes nobody now; one that
 /// offers it gets these over the socket.
-pub fn upgrade(
-    shared: Shared,
-    upgrade: WebSocketUpgrade,
-    headers: &HeaderMap,
-    query: Result<ConnectQuery, Fault>,
-) -> Result<Response, Fault> {
+pub fn upgrade(shared: Shared, upgrade: Upgrade, headers: &HeaderMap, query: Result<ConnectQuery, Fault>) -> Result<Response, Fault> {
     if !shared.origins.allow(headers) {
         // RFC 6455 section 4.2.2: an origin that is not accepted gets no WebSocket.
         return Err(Fault::new(Code::Forbidden, "pages of this origin may not connect"));
@@ -105,22 +101,20 @@ pub fn upgrade(
     if offer == Offer::Unspoken {
         return Err(Fault::invalid("none of the subprotocols is spoken: offer `restante.v1`, beside the token where that is one of them"));
     }
-    let upgrade = bounded(upgrade).protocols([auth::SUBPROTOCOL]);
+    let upgrade = if offer == Offer::Spoken { upgrade.speaking(auth::SUBPROTOCOL) } else { upgrade };
+    let upgrade = shared.agree(upgrade, headers);
     match admit(&shared, headers, query) {
         Ok((identity, options)) => {
             let tasks = shared.context.tasks.clone();
-            let upgraded = upgrade.on_upgrade(move |socket| async move {
+            Ok(upgrade.answer(move |socket| async move {
                 // Tracked, so that a stop can wait for the close frames; and not awaited, so that this task ends here.
                 tasks.spawn(serve(shared, socket.peekable(), identity, options));
-            });
-            Ok(upgraded.into_response())
+            }))
         }
         Err(fault) if offer == Offer::Spoken => {
             // Not tracked: a stop waits for nobody that was never let in.
             let metrics = Arc::clone(&shared.context.metrics);
-            let told = upgrade
-                .on_upgrade(move |socket| async move { refuse(&metrics, socket.peekable(), JsonFrames::default(), None, &fault).await });
-            Ok(told.into_response())
+            Ok(upgrade.answer(move |socket| async move { refuse(&metrics, socket.peekable(), JsonFrames::default(), None, &fault).await }))
         }
         Err(fault) => Err(fault),
     }
@@ -148,17 +142,6 @@ pub fn check_open(shared: &Shared) -> Result<(), Fault> {
         return Err(Refusal::Crowded.to_one_of_a_crowd());
     }
     Ok(())
-}
-
-/// The limits of a socket.
-pub fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
-    upgrade
-        // An idle connection keeps its buffer: small, or idle connections would be most of the node's memory.
-        .read_buffer_size(2 * 1024)
-        .write_buffer_size(16 * 1024)
-        .max_write_buffer_size(2 * limits::BATCH_FRAME_BYTES_MAX)
-        .max_message_size(limits::FRAME_BYTES_MAX)
-        .max_frame_size(limits::FRAME_BYTES_MAX)
 }
 
 async fn serve(shared: Shared, mut socket: Socket, identity: Option<Identity>, options: ConnectOptions) {

@@ -1,8 +1,10 @@
 //! The socket of a connection: frames in, frames out. The session's task knows no more of a transport.
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::Message;
 use futures_util::stream::Peekable;
 use futures_util::{Sink, Stream};
+
+use super::websocket::WebSocket;
 
 /// A socket of any transport that carries frames. The end of the stream, or an error without a fault, is the client's end.
 pub trait Frames: Stream<Item = Result<Message, axum::Error>> + Sink<Message> + Unpin + Send + 'static {}

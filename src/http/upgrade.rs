@@ -1,21 +1,22 @@
 //! The request for a WebSocket, read as RFC 6455 section 4.2.1 says: a list may stand in several header lines, in any order
-//! and among other words (RFC 9110 section 5.3). The extractor of axum looks at the first line of each header only.
+//! and among other words (RFC 9110 section 5.3).
 
-use axum::extract::{FromRequestParts, WebSocketUpgrade};
+use axum::extract::FromRequestParts;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::{ApiError, WEBSOCKET_VERSION};
+use crate::connection;
 use crate::protocol::{Code, Fault};
 
 /// A request that asks for a WebSocket of the version that is spoken.
 #[derive(Debug)]
-pub(super) struct Upgrade(pub(super) WebSocketUpgrade);
+pub(super) struct Upgrade(pub(super) connection::Upgrade);
 
 impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
     type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let no_upgrade = || Fault::invalid("this is for WebSocket: the request asks for no upgrade (RFC 6455)");
         if !names(&parts.headers, CONNECTION, "upgrade") || !names(&parts.headers, UPGRADE, "websocket") {
             return Err(no_upgrade().into());
@@ -26,11 +27,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
         if !is_once(&parts.headers, SEC_WEBSOCKET_KEY, |key| !key.is_empty()) {
             return Err(Fault::invalid("`Sec-WebSocket-Key` must be there once (RFC 6455)").into());
         }
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let upgrade = WebSocketUpgrade::from_request_parts(parts, state).await;
-        // HTTP/1.0, or another method than GET.
-        Ok(Self(upgrade.map_err(|_| no_upgrade())?))
+        // None: HTTP/1.0, or another method than GET.
+        Ok(Self(connection::Upgrade::of(parts).ok_or_else(no_upgrade)?))
     }
 }
 

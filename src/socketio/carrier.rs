@@ -4,12 +4,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::Message;
 use futures_util::{Sink, Stream};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::session::Ends;
 use super::sessions::Entry;
+use crate::connection::WebSocket;
 
 /// The socket of such a session. The session ends with it.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::WebSocketUpgrade;
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::SinkExt;
 use serde::Deserialize;
 
 use super::carrier::Carrier;
@@ -13,7 +13,7 @@ use super::entering::{self, Knock};
 use super::sessions::{Sessions, random_id};
 use super::{polling, taking_over};
 use crate::auth;
-use crate::connection::{ConnectQuery, Shared, bounded, check_open};
+use crate::connection::{ConnectQuery, Shared, Upgrade, WebSocket, check_open};
 use crate::domain::limits;
 use crate::protocol::socketio::{Forms, OpenPacket, SocketIo};
 use crate::protocol::{Code, Fault};
@@ -119,26 +119,19 @@ impl Door {
     ///
     /// # Errors
     /// The node takes nobody now, or there is no such session.
-    pub fn upgrade(
-        &self,
-        upgrade: WebSocketUpgrade,
-        headers: &HeaderMap,
-        query: ConnectQuery,
-        sid: Option<&str>,
-    ) -> Result<Response, Fault> {
-        let upgrade = bounded(upgrade);
+    pub fn upgrade(&self, upgrade: Upgrade, headers: &HeaderMap, query: ConnectQuery, sid: Option<&str>) -> Result<Response, Fault> {
+        let upgrade = self.shared.agree(upgrade, headers);
         if let Some(sid) = sid {
             let session = self.sessions.find(sid)?;
-            return Ok(upgrade.on_upgrade(move |socket| taking_over::take_over(session, socket)).into_response());
+            return Ok(upgrade.answer(move |socket| taking_over::take_over(session, socket)));
         }
         check_open(&self.shared)?;
         let (knock, open) = (self.knock(headers, query)?, self.open_packet(&random_id()?, Transport::WebSocket));
         let shared = self.shared.clone();
-        let upgraded = upgrade.on_upgrade(move |socket| async move {
+        Ok(upgrade.answer(move |socket| async move {
             // Tracked, so that a stop can wait for it; and not awaited, so that this task ends here.
             shared.context.tasks.clone().spawn(begin(shared, socket, open, knock));
-        });
-        Ok(upgraded.into_response())
+        }))
     }
 
     fn knock(&self, headers: &HeaderMap, query: ConnectQuery) -> Result<Knock, Fault> {

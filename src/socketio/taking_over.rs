@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
-use futures_util::StreamExt;
+use axum::extract::ws::Message;
+use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 
 use super::session::Session;
+use crate::connection::WebSocket;
 use crate::protocol::socketio::{PROBE, PROBE_ANSWER, UPGRADE};
 
 /// The time that taking over may take.

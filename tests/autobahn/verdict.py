@@ -2,7 +2,7 @@
 
 Strict is what the suite calls OK. The service closes with 4400 (docs/protocol.md) where RFC 6455 has 1002 and 1007, which
 the suite calls a wrong code: such a case passes, and is counted apart, if one of those was expected and 4400 came. Cases with
-messages above the limit of a frame are not run (cases.json), nor those of compression, which is not offered.
+messages above the limit of a frame are not run (cases.json), nor those of compression that take longest.
 """
 
 import collections

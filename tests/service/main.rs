@@ -9,6 +9,7 @@ mod accepting;
 mod bounds;
 mod classes;
 mod clocks;
+mod compression;
 mod dead_letters;
 mod depth;
 mod devices;

@@ -60,6 +60,14 @@ pub async fn stock() -> Option<Stock> {
     None
 }
 
+/// Runs a script of the folder with this argument, and returns what it has to tell. None: it has told nothing in time.
+pub async fn run_script(script: &str, argument: &Value) -> Option<Value> {
+    let mut command = Command::new("node");
+    command.arg(script).arg(argument.to_string()).current_dir(folder()).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let ran = timeout(PATIENCE, command.output()).await.ok()?.ok()?;
+    serde_json::from_slice(&ran.stdout).ok()
+}
+
 /// One client.
 pub struct Stock {
     _process: Child,

@@ -34,6 +34,8 @@ pub struct Options {
     pub window: Option<u16>,
     /// Pages in one frame.
     pub batch: bool,
+    /// Offer compression to the service. Only over `ws`: an address of `wss` is refused then.
+    pub compression: bool,
     /// "I have everything up to this inbox number", with the epoch the number belongs to. For the first connect.
     pub since: Option<(i64, String)>,
     /// The same for several inboxes: the epoch, and the number of each. It takes the place of `since`.
@@ -66,6 +68,7 @@ impl Options {
             device: None,
             window: None,
             batch: false,
+            compression: false,
             since: None,
             resume: None,
             marks: None,

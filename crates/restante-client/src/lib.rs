@@ -25,6 +25,7 @@ mod reconnecting;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod unconfirmed;
 mod wire;
 

@@ -10,15 +10,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::Options;
 use super::hint::tls_hint;
 use super::http::{error_report, words};
+use super::transport::Transport;
 use restante_session::domain::limits::BATCH_FRAME_BYTES_MAX;
 use restante_session::domain::printable;
 
@@ -71,9 +70,10 @@ pub enum WireError {
 /// One open socket.
 #[derive(Debug)]
 pub struct Wire {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Transport,
     outgoing: VecDeque<Utf8Bytes>,
     sounds: u64,
+    text_bytes: u64,
 }
 
 impl Wire {
@@ -87,8 +87,8 @@ impl Wire {
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX));
-        match connect_async_with_config(options.request()?, Some(config), true).await {
-            Ok((socket, _)) => Ok(Self { socket, outgoing: VecDeque::new(), sounds: 0 }),
+        match Transport::connect(options.request()?, config, options.compression).await {
+            Ok(socket) => Ok(Self { socket, outgoing: VecDeque::new(), sounds: 0, text_bytes: 0 }),
             Err(tungstenite::Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
                 let retry_after = error_report(body).and_then(|report| report.retry_after_ms).map(Duration::from_millis);
@@ -141,7 +141,7 @@ impl Wire {
     /// Sends a close frame and waits for the service's. Frames that arrive meanwhile are dropped.
     pub async fn close(mut self) {
         let _ = self.flush().await;
-        let _ = self.socket.close(None).await;
+        let _ = self.socket.close().await;
         while let Some(Ok(_)) = self.socket.next().await {}
     }
 
@@ -150,12 +150,25 @@ impl Wire {
         self.sounds
     }
 
+    /// The bytes of the texts that came, as they are without compression.
+    pub const fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// The bytes that came over the socket, with everything around the texts. They are counted where the options offer compression.
+    pub fn bytes_received(&self) -> Option<u64> {
+        self.socket.bytes_received()
+    }
+
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Utf8Bytes, WireError>> {
         loop {
             let message = ready!(self.socket.poll_next_unpin(cx));
             self.sounds += 1;
             match message {
-                Some(Ok(Message::Text(text))) => return Poll::Ready(Ok(text)),
+                Some(Ok(Message::Text(text))) => {
+                    self.text_bytes += text.len() as u64;
+                    return Poll::Ready(Ok(text));
+                }
                 Some(Ok(Message::Close(frame))) => {
                     // tungstenite has put the answer behind what waits to leave; whether it arrives changes nothing.
                     let _ = self.socket.poll_flush_unpin(cx);

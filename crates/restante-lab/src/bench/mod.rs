@@ -42,6 +42,7 @@ Scenarios, with the time that one repetition takes:
   live      pairs who are online: latency at a fixed rate, then the highest rate end to end (30 s)
   nodes     the same with two nodes, senders at the one and recipients at the other (30 s)
   backlog   one user for whom very much waits: rate and memory must not depend on how much it is (1 min)
+  compress  one user for whom messages wait, alone and in batch frames, with and without compression: bytes on the wire, CPU (30 s)
   group     one message to groups of thousands: to members who are away, and to members who are online (1 min)
   idle      clients who are connected and silent: memory for each, CPU for all (1.5 min)
   storm     thousands of clients come back within seconds, while pairs go on talking (1 min)
@@ -73,6 +74,7 @@ Examples:
   restante-lab bench held --held 30s,1m --held-pairs 50 --repeat 1
   restante-lab bench held --held 30s,1m --held-pairs 50 --repeat 1 --held-by nobody
   restante-lab bench feed --eager --repeat 1
+  restante-lab bench compress --text channel.log
   restante-lab bench pairs --senders 20 --recipients 200 --pair-messages 5
   restante-lab bench all --quick --repeat 1 --json -
 

@@ -1,6 +1,7 @@
 //! The scenarios, one a file.
 
 mod backlog;
+mod compression;
 mod events;
 mod feed;
 mod flood;
@@ -38,6 +39,8 @@ pub enum Scenario {
     Nodes,
     /// One user with a large backlog.
     Backlog,
+    /// One user's backlog, with and without compression.
+    Compression,
     /// One message to very many recipients.
     Group,
     /// Clients that are connected and silent.
@@ -72,6 +75,7 @@ impl Scenario {
         Self::Live,
         Self::Nodes,
         Self::Backlog,
+        Self::Compression,
         Self::Group,
         Self::Idle,
         Self::Storm,
@@ -91,6 +95,7 @@ impl Scenario {
         Self::Live,
         Self::Nodes,
         Self::Backlog,
+        Self::Compression,
         Self::Group,
         Self::Idle,
         Self::Storm,
@@ -110,6 +115,7 @@ impl Scenario {
             Self::Live => "live",
             Self::Nodes => "nodes",
             Self::Backlog => "backlog",
+            Self::Compression => "compress",
             Self::Group => "group",
             Self::Idle => "idle",
             Self::Storm => "storm",
@@ -162,6 +168,7 @@ impl Scenario {
             },
             Self::Nodes => live::live(testbed, sizes, &progress).await,
             Self::Backlog => backlog::backlog(testbed, sizes, &progress).await,
+            Self::Compression => compression::compression(testbed, sizes, &progress).await,
             Self::Group => group::group(testbed, sizes, &progress).await,
             Self::Idle => idle::idle(testbed, sizes, &progress).await,
             Self::Storm => storm::storm(testbed, sizes, &progress).await,

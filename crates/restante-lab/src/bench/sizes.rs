@@ -49,6 +49,8 @@ sizes! {
     rate: u32 = "1000", quick "200", "N", "live: messages a second of all pairs together";
     unfinished: u32 = "32", quick "8", "N", "live, at the highest rate: messages of a pair that are not told delivered yet";
     backlog: List<u32> = "20000,200000", quick "200,2000", "N,N", "backlog: messages that wait for one user, a run for each number";
+    compressed: u32 = "10000", quick "200", "N", "compress: messages that wait for the user";
+    text: Text = "", quick "", "FILE", "compress: a file whose lines are the messages, such as the log of a channel; without it each is of --bytes";
     members: List<u32> = "1000,5000", quick "20,101", "N,N", "group: members with the sender, a run for each number";
     group_messages: u32 = "20", quick "3", "N", "group: messages, one after the other";
     connections: u32 = "5000", quick "100", "N", "idle: clients who are connected; storm: clients who come back";
@@ -69,6 +71,29 @@ sizes! {
     published: u32 = "400", quick "5", "N", "publish: events of each publisher, and then messages, one after the other";
     waiting_events: u32 = "100000", quick "400", "N", "events: events that wait for the users of all pairs together, 1,000 at most for each";
     rest: Time = "60s", quick "1s", "TIME", "idle: how long it is watched";
+}
+
+/// The lines of a file, as messages; none without a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(pub Vec<String>);
+
+impl FromStr for Text {
+    type Err = String;
+
+    /// Of a line of a log, `[hh:mm] <nick> text`, the text; what no message can be is left out.
+    fn from_str(file: &str) -> Result<Self, String> {
+        if file.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        let bytes = std::fs::read(file).map_err(|error| format!("cannot read {file}: {error}"))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let said = |line: &str| match line.strip_prefix('[').and_then(|line| line.split_once("> ")) {
+            Some((_, said)) => said.trim().to_owned(),
+            None => line.trim().to_owned(),
+        };
+        let lines: Vec<String> = text.lines().filter(|line| !line.starts_with("===")).map(said).filter(|line| !line.is_empty()).collect();
+        if lines.is_empty() { Err(format!("{file} has no lines")) } else { Ok(Self(lines)) }
+    }
 }
 
 /// A list, with commas between its items.

@@ -11,28 +11,35 @@ use restante::store::{self, AcceptBatch, AcceptOutcome, LockTimeout};
 /// The most messages that the service accepts in one batch.
 const BATCH_MAX: usize = 500;
 
-/// Accepts a message for each chat and sender, in this order.
+/// Accepts a message for each chat and sender, in this order, each with the next one of the contents.
 pub async fn accept_all(
     database: &PgPool,
     letters: impl Iterator<Item = (Uuid, i64)>,
-    content: &str,
+    contents: &[String],
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let numbering = Numbering::new();
     let mut letters = (0..).zip(letters).peekable();
     while letters.peek().is_some() {
         let batch: Vec<(u64, (Uuid, i64))> = letters.by_ref().take(BATCH_MAX).collect();
+        let first = batch.first().map_or(0, |(number, _)| *number);
         let ids: Vec<Uuid> = batch.iter().map(|(number, _)| numbering.id(*number)).collect();
         let (chats, senders): (Vec<Uuid>, Vec<i64>) = batch.into_iter().map(|(_, letter)| letter).unzip();
         let count = ids.len() as u64;
-        accept(database, ids, chats, senders, content).await?;
+        let of_batch = batch_contents(contents, first, ids.len());
+        accept(database, AcceptBatch { contents: of_batch, ..texts(ids, chats, senders, "") }).await?;
         progress.advance(count);
     }
     Ok(())
 }
 
-async fn accept(database: &PgPool, ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str) -> anyhow::Result<()> {
-    let (count, batch) = (ids.len(), texts(ids, chats, senders, content));
+/// The contents of `count` messages, the first of which has this number.
+fn batch_contents(contents: &[String], first: u64, count: usize) -> Vec<String> {
+    contents.iter().cycle().skip(first as usize % contents.len().max(1)).take(count).cloned().collect()
+}
+
+async fn accept(database: &PgPool, batch: AcceptBatch) -> anyhow::Result<()> {
+    let count = batch.ids.len();
     let rows = store::accept(&mut *database.acquire().await?, &batch, false, LockTimeout::OfConnection).await?;
     let accepted = rows.iter().filter(|row| row.outcome == AcceptOutcome::Accepted).count();
     ensure!(accepted == count, "{accepted} of {count} messages were accepted");

@@ -2,6 +2,7 @@
 //!
 //! Message ids are UUIDv7 whose last bits are a number, so that both sides know a message by its number.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -75,6 +76,10 @@ pub struct Socket {
     wire: Wire,
     /// The events that came and are not acked; none: each is acked as it comes.
     unacked_events: Option<Vec<Uuid>>,
+    /// Messages of a batch frame that are not handed out yet.
+    batched: VecDeque<Uuid>,
+    /// Those of it that are acked.
+    acked: Vec<Uuid>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +104,13 @@ struct Data<'a> {
     delivered_count: Option<u64>,
     retry_after_ms: Option<u64>,
     users: Option<Vec<Presence>>,
+    messages: Option<Vec<Batched>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Batched {
+    message_id: Uuid,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +128,10 @@ impl Socket {
     pub async fn connect(options: &Options) -> anyhow::Result<Self> {
         loop {
             let later = match Wire::connect(options).await {
-                Ok(wire) => match (Self { wire, unacked_events: Some(Vec::new()) }).until_ready().await? {
+                Ok(wire) => match (Self { wire, unacked_events: Some(Vec::new()), batched: VecDeque::new(), acked: Vec::new() })
+                    .until_ready()
+                    .await?
+                {
                     Ok(socket) => return Ok(socket),
                     Err(Later(ms)) => Duration::from_millis(ms),
                 },
@@ -135,6 +150,11 @@ impl Socket {
                 Err(error) => return error.downcast::<Later>().map(Err),
             }
         }
+    }
+
+    /// The bytes of the texts that came, and those that came over the wire where they are counted ([`Options::compression`]).
+    pub fn bytes(&self) -> (u64, Option<u64>) {
+        (self.wire.text_bytes(), self.wire.bytes_received())
     }
 
     /// Queues a message. It leaves with the next [`Self::next`] or [`Self::flush`].
@@ -179,9 +199,20 @@ impl Socket {
         }
     }
 
-    /// Queues an ack.
+    /// Queues an ack. Those of a batch frame leave together, with the last of them.
     pub fn ack(&mut self, message: Uuid) {
+        if !self.batched.is_empty() || !self.acked.is_empty() {
+            self.acked.push(message);
+            return self.ack_batch();
+        }
         self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
+    }
+
+    fn ack_batch(&mut self) {
+        if self.batched.is_empty() {
+            let acked = serde_json::json!(std::mem::take(&mut self.acked));
+            self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageIds":{acked}}}}}"#));
+        }
     }
 
     /// Acks the events that have come, and from now on each as it comes. Before this call none is.
@@ -216,10 +247,17 @@ impl Socket {
     /// # Errors
     /// When the connection ends, or the service sends an `error` frame.
     pub async fn next(&mut self) -> anyhow::Result<Incoming> {
+        if let Some(id) = self.batched.pop_front() {
+            return Ok(Incoming::Received(id));
+        }
         let text = self.wire.next().await?;
         let Frame { event, data } = serde_json::from_str(&text).with_context(|| format!("not a frame: {text}"))?;
         Ok(match (event, data) {
             ("message:receive", Data { message_id: Some(id), .. }) => Incoming::Received(id),
+            ("message:batch", Data { messages: Some(messages), .. }) => {
+                self.batched.extend(messages.into_iter().map(|message| message.message_id));
+                self.batched.pop_front().map_or(Incoming::Other, Incoming::Received)
+            }
             ("event:receive", Data { event_id: Some(id), .. }) => {
                 self.event_came(id);
                 Incoming::Event(id)

@@ -46,7 +46,7 @@ async fn drained(testbed: &Testbed, sizes: &Sizes, waiting: u32, window: u16, pr
     let pairs: Vec<_> = senders.iter().flat_map(|from| recipient.iter().map(|to| (from.id, to.id))).collect();
     let chats = direct_chats(&testbed.database, &pairs).await?;
     let crowd = Crowd { senders, recipients: recipient, chats };
-    accept_all(&testbed.database, crowd.letters().cycle().take(waiting as usize), &sizes.content(), progress).await?;
+    accept_all(&testbed.database, crowd.letters().cycle().take(waiting as usize), &[sizes.content()], progress).await?;
     tidy(&testbed.database).await?;
 
     progress.begin("drain", total);

@@ -43,7 +43,7 @@ async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow:
     let total = u64::from(sizes.pairs) * u64::from(WAITING);
     progress.begin("filling", total);
     let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.pairs).await?;
-    accept_all(&testbed.database, (0..WAITING).flat_map(|_| crowd.letters()), &sizes.content(), progress).await?;
+    accept_all(&testbed.database, (0..WAITING).flat_map(|_| crowd.letters()), &[sizes.content()], progress).await?;
     tidy(&testbed.database).await?;
     Ok(crowd)
 }

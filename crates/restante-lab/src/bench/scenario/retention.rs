@@ -51,7 +51,7 @@ pub async fn retention(testbed: &Testbed, sizes: &Sizes, progress: &Progress) ->
 /// The messages of a month, all acked, accepted so many days ago.
 async fn write(database: &PgPool, crowd: &Crowd, sizes: &Sizes, days_ago: u32, progress: &Progress) -> anyhow::Result<()> {
     for _ in 0..sizes.messages {
-        accept_all(database, crowd.letters(), &sizes.content(), progress).await?;
+        accept_all(database, crowd.letters(), &[sizes.content()], progress).await?;
     }
     let acked =
         "update message_status set status = 'delivered', delivered_at = clock_timestamp() - $1 * interval '1 day' where status = 'sent'";

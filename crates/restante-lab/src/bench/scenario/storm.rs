@@ -55,7 +55,7 @@ async fn crowd(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow:
     progress.begin("filling", total(sizes));
     let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.connections).await?;
     let letters = (0..sizes.waiting).flat_map(|_| crowd.letters());
-    accept_all(&testbed.database, letters, &sizes.content(), progress).await?;
+    accept_all(&testbed.database, letters, &[sizes.content()], progress).await?;
     tidy(&testbed.database).await?;
     let there = waiting(&testbed.database, &crowd.recipients).await?;
     ensure!(there == total(sizes), "{there} messages wait where {} should", total(sizes));
