@@ -124,7 +124,7 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     let emit_alone = context.crash_loops.emit_alone(client.user(), client.options.device.as_ref());
     let poll_interval = jittered(context.session.poll_interval, client.session);
     let settings = Settings { window: client.options.window, poll_interval, ..Settings::clone(&context.session) };
-    (Start { settings, scope, has_device, classes, emit_alone, database_time: opening.at }, resumed)
+    (Start { settings, scope, keeps_cursor: has_device, classes, emit_alone, database_time: opening.at }, resumed)
 }
 
 /// Returns whether `?since=` was taken for one class at least.
@@ -134,7 +134,7 @@ fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
 
 fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, receipts: &Receipts, opening: &Opening) -> server::Ready {
     let PerClass { chat, alert, event } = start.classes;
-    let acked = |class: ClassStart| start.has_device.then_some(class.cursor);
+    let acked = |class: ClassStart| start.keeps_cursor.then_some(class.cursor);
     let pending: u32 = opening.inboxes.values().map(|inbox| inbox.pending).sum();
     server::Ready {
         user_id: client.profile.external.clone(),
@@ -226,7 +226,7 @@ mod tests {
         let start = Start {
             settings,
             scope: Scope::Waiting,
-            has_device: false,
+            keeps_cursor: false,
             classes: PerClass { chat: place(7), alert: place(0), event: place(3) },
             emit_alone: false,
             database_time: time::OffsetDateTime::UNIX_EPOCH,
