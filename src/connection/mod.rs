@@ -17,7 +17,7 @@ mod writer;
 
 pub use closing::{answer_close, fault_of, refuse};
 pub use handshake::{ConnectQuery, bounded, check_open, upgrade};
-pub use open::{AnswerTo, Entrant, run};
+pub use open::{AnswerTo, Entrant, admit, run, start};
 pub use shutdown::Shutdown;
 pub use socket::Frames;
 
