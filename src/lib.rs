@@ -17,6 +17,7 @@
 //! - [`driver`]: runs one session for whichever door: commands in, effects against the service, events out
 //! - [`connection`]: the door of WebSocket clients, a task per socket
 //! - [`socketio`]: the door of Socket.IO clients
+//! - [`event_stream`]: the door of clients that only read
 //! - [`http`]: the routes as one table, handlers, errors as answers
 //! - [`jobs`]: chores that run beside everything else
 //! - [`config`], [`telemetry`]: what operators set, and what they see; [`address`]: that of a database
@@ -39,6 +40,7 @@ pub mod config;
 pub mod connection;
 pub mod delivery;
 pub mod driver;
+pub mod event_stream;
 pub mod http;
 pub mod hub;
 pub mod jobs;

@@ -19,6 +19,7 @@ use tracing::warn;
 use crate::bus::{Bus, BusEvent, BusMessage, Posted, Rejected};
 use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Status, UserId};
 use crate::hub::{Hub, Note};
+use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice};
 use crate::telemetry::Metrics;
 use moved_feeds::MovedStreams;
@@ -179,6 +180,14 @@ impl Notifier {
         self.post(&BusMessage::ReadUpTo(user, chat, seq));
     }
 
+    /// A client has answered over HTTP, and that is committed: its sessions whose answers come that way, at whatever node, free the places
+    /// in their windows.
+    pub fn answered(&self, user: UserId, device: Option<DeviceId>, answer: CommittedAnswer) {
+        let answer = Arc::new(answer);
+        self.hub.answered(user, device.as_ref(), &answer);
+        self.post(&BusMessage::Answered(user, device, answer));
+    }
+
     /// Tells a notice to every session of these users.
     pub fn notice(&self, users: Vec<UserId>, notice: Notice) {
         if users.is_empty() {
@@ -292,6 +301,7 @@ impl Notifier {
             BusMessage::CheckMarks(users) => users.into_iter().for_each(|user| self.hub.check_marks(user)),
             BusMessage::Receipt(sender, receipt) => self.hub.tell(sender, &Note::Receipt(receipt)),
             BusMessage::ReadUpTo(user, chat, seq) => self.hub.tell(user, &Note::ReadUpTo(chat, seq)),
+            BusMessage::Answered(user, device, answer) => self.hub.answered(user, device.as_ref(), &answer),
             BusMessage::Notice(users, notice) => {
                 self.note_change(&users, &notice);
                 let note = Note::Notice(notice);

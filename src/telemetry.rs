@@ -160,6 +160,7 @@ metrics! {
     request_pauses: Labelled<Counter> = labelled("door", counter), "request_pauses",
         "Times that a user who asks too much had to wait, by door: a connection that was not read on (socket), a request (http), a connection that was to be opened (opening)";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
+    event_streams: Gauge = gauge(), "event_streams", "Event streams (`GET /v1/stream`) that are open now; each is one of the sessions, too";
     draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";
     sessions_emitting_alone: Gauge = gauge(), "sessions_emitting_alone",
         "Sessions that emit one envelope at a time, because the client's last connections ended without an ack";

@@ -39,8 +39,9 @@ const KNOWS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
-    ("http", &["socketio", "connection", "service", "auth", "telemetry", "protocol", "open_files", "domain"]),
+    ("http", &["socketio", "event_stream", "connection", "service", "auth", "telemetry", "protocol", "open_files", "domain"]),
     ("socketio", &["connection", "driver", "auth", "protocol", "domain"]),
+    ("event_stream", &["connection", "driver", "hub", "auth", "telemetry", "protocol"]),
     ("connection", &["driver", "service", "delivery", "session", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("driver", &["service", "delivery", "presence", "notifier", "session", "store", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("service", &["delivery", "presence", "notifier", "hub", "store", "telemetry", "protocol", "domain"]),
@@ -172,7 +173,7 @@ fn modules_know_only_what_stands_below_them() {
 /// Only the service asks the database for a client: it has the admission.
 #[test]
 fn no_door_and_no_session_asks_the_store_past_the_admission() {
-    let doors = ["http", "socketio", "connection", "driver"];
+    let doors = ["http", "socketio", "event_stream", "connection", "driver"];
     for source in sources().iter().filter(|source| source.package() == "restante" && doors.contains(&source.module().as_str())) {
         for (n, line) in source.code_without_tests() {
             assert!(

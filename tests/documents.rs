@@ -101,6 +101,13 @@ fn every_example_is_a_frame_of_the_service_or_one_it_understands() {
     }
 }
 
+#[test]
+fn the_example_of_an_event_stream_is_what_one_is_told() {
+    let document = read("docs/protocol.md");
+    let written = frames::of_an_event_stream();
+    assert!(document.contains(&format!("```text\n{written}```")), "put this into docs/protocol.md, Server-sent events:\n{written}");
+}
+
 /// The loop is run as a program: `tests/service/documented_loop.rs` has its faults.
 #[test]
 fn the_loop_is_the_program_that_the_tests_run() {

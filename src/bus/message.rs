@@ -6,13 +6,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use time::OffsetDateTime;
 
 use super::seal::TEXT_BYTES_MAX;
-use crate::domain::{
-    ChatId, ChatSeq, Class, DeviceId, Extension, ExternalId, InboxSeq, Message, MessageId, Profile, Receipt, ReceiptCounts, Status, UserId,
-};
+use super::written::{WrittenAnswer, WrittenMessage, WrittenReceipt, WrittenReceiptCounts, micros};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, InboxSeq, Message, MessageId, Receipt, UserId};
+use crate::protocol::client::{AckRequest, CommittedAnswer};
 use crate::protocol::event::{Encoded, Notice};
 
 /// Bytes of a payload. Sealed it is still shorter than what PostgreSQL takes.
@@ -21,6 +19,8 @@ pub(super) const PAYLOAD_BYTES_MAX: usize = TEXT_BYTES_MAX;
 const USERS_MAX: usize = 260;
 /// Streams named by one line.
 const STREAMS_MAX: usize = 100;
+/// Messages named by one line of acks.
+const ACKED_MAX: usize = 100;
 /// Recipients an offer names; a message to more of them wakes them.
 const OFFERED_MAX: usize = 100;
 
@@ -44,6 +44,8 @@ pub enum BusMessage {
     Receipt(UserId, Arc<Receipt>),
     /// A user has read a chat up to here.
     ReadUpTo(UserId, ChatId, ChatSeq),
+    /// A client of this user, with this device or with none, has answered over HTTP.
+    Answered(UserId, Option<DeviceId>, Arc<CommittedAnswer>),
     /// A notice for these users.
     Notice(Vec<UserId>, Encoded<Notice>),
     /// A notice for those who watch this user: it came, or went.
@@ -72,6 +74,7 @@ impl BusMessage {
             Self::Wake(..) => "wake",
             Self::CheckMarks(_) => "marks",
             Self::Receipt(..) | Self::ReadUpTo(..) => "receipt",
+            Self::Answered(..) => "ack",
             Self::Notice(..) => "notice",
             Self::Watched(..) => "presence",
             Self::EchoOf(..) => "echo",
@@ -94,6 +97,7 @@ impl BusMessage {
             Self::CheckMarks(users) => many(users, &Line::CheckMarks),
             Self::PreferencesChanged(users) => many(users, &Line::PreferencesChanged),
             Self::FeedsMoved(streams) => streams.chunks(STREAMS_MAX).map(|part| Line::FeedsMoved(part.to_vec()).text()).collect(),
+            Self::Answered(user, device, answer) => answer_lines(*user, device.as_ref(), answer),
             Self::Notice(users, notice) if users.len() > USERS_MAX / 2 => {
                 users.chunks(USERS_MAX / 2).map(|part| Line::Notice(numbers(part), (**notice).clone()).text()).collect()
             }
@@ -110,7 +114,7 @@ impl BusMessage {
                 let wake = (!places.is_empty()).then(|| Self::Wake(*class, places.iter().map(|(user, _)| *user).collect()));
                 wake.into_iter().chain([echo]).collect()
             }
-            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) => vec![Self::CheckMarks(vec![*user])],
+            Self::Receipt(user, _) | Self::ReadUpTo(user, ..) | Self::Answered(user, ..) => vec![Self::CheckMarks(vec![*user])],
             Self::EchoOf(..)
             | Self::Wake(..)
             | Self::CheckMarks(_)
@@ -128,6 +132,17 @@ impl BusMessage {
     /// Reads a line.
     pub(super) fn read(line: &str) -> Option<Self> {
         serde_json::from_str::<Line>(line).ok()?.message()
+    }
+}
+
+/// Acks name as many messages as fit.
+fn answer_lines(user: UserId, device: Option<&DeviceId>, answer: &CommittedAnswer) -> Option<Vec<String>> {
+    let line = |answer| Line::Answered(user.0, device.cloned(), answer).text();
+    match answer {
+        CommittedAnswer::Acks(AckRequest::Messages(messages)) => {
+            messages.chunks(ACKED_MAX).map(|part| line(WrittenAnswer::Messages(part.to_vec()))).collect()
+        }
+        other => Some(vec![line(other.into())?]),
     }
 }
 
@@ -157,7 +172,7 @@ fn users(numbers: Vec<i64>) -> Vec<UserId> {
     numbers.into_iter().map(UserId).collect()
 }
 
-/// A message as it is written. The names are short: a payload is small.
+/// A message as it is written.
 #[derive(Debug, Serialize, Deserialize)]
 enum Line {
     #[serde(rename = "o")]
@@ -172,6 +187,8 @@ enum Line {
     Counted(i64, WrittenReceiptCounts),
     #[serde(rename = "u")]
     ReadUpTo(i64, ChatId, ChatSeq),
+    #[serde(rename = "k")]
+    Answered(i64, Option<DeviceId>, WrittenAnswer),
     #[serde(rename = "n")]
     Notice(Vec<i64>, Notice),
     #[serde(rename = "a")]
@@ -192,45 +209,6 @@ enum Line {
     Bye,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct WrittenMessage {
-    i: MessageId,
-    c: ChatId,
-    s: ChatSeq,
-    f: i64,
-    e: ExternalId,
-    n: Option<String>,
-    p: Option<String>,
-    y: String,
-    t: String,
-    m: Option<Box<RawValue>>,
-    /// Microseconds since 1970, as exact as PostgreSQL's clock.
-    a: i64,
-    x: Option<i64>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct WrittenReceipt {
-    c: ChatId,
-    m: Vec<MessageId>,
-    f: ChatSeq,
-    s: ChatSeq,
-    t: Status,
-    e: ExternalId,
-    a: i64,
-    r: Option<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct WrittenReceiptCounts {
-    c: ChatId,
-    m: MessageId,
-    s: ChatSeq,
-    d: i64,
-    r: i64,
-    n: i64,
-}
-
 impl Line {
     fn text(&self) -> Option<String> {
         serde_json::to_string(self).ok().filter(|text| text.len() <= PAYLOAD_BYTES_MAX)
@@ -248,6 +226,7 @@ impl Line {
             Self::Moved(sender, receipt) => BusMessage::Receipt(UserId(sender), Arc::new(receipt.read()?)),
             Self::Counted(sender, counts) => BusMessage::Receipt(UserId(sender), Arc::new(Receipt::Counted(counts.into()))),
             Self::ReadUpTo(user, chat, seq) => BusMessage::ReadUpTo(UserId(user), chat, seq),
+            Self::Answered(user, device, answer) => BusMessage::Answered(UserId(user), device, Arc::new(answer.into())),
             Self::Notice(numbers, notice) => BusMessage::Notice(users(numbers), Encoded::new(notice)),
             Self::Watched(user, notice) => BusMessage::Watched(UserId(user), Encoded::new(notice)),
             Self::EchoOf(sender, message) => BusMessage::EchoOf(UserId(sender), message),
@@ -277,6 +256,7 @@ impl From<&BusMessage> for Line {
                 Receipt::Counted(counts) => Self::Counted(sender.0, (*counts).into()),
             },
             BusMessage::ReadUpTo(user, chat, seq) => Self::ReadUpTo(user.0, *chat, *seq),
+            BusMessage::Answered(user, device, answer) => Self::Answered(user.0, device.clone(), answer.as_ref().into()),
             BusMessage::Notice(users, notice) => Self::Notice(numbers(users), (**notice).clone()),
             BusMessage::Watched(user, notice) => Self::Watched(user.0, (**notice).clone()),
             BusMessage::EchoOf(sender, message) => Self::EchoOf(sender.0, *message),
@@ -290,81 +270,14 @@ impl From<&BusMessage> for Line {
     }
 }
 
-impl From<&Message> for WrittenMessage {
-    fn from(message: &Message) -> Self {
-        Self {
-            i: message.id,
-            c: message.chat,
-            s: message.seq,
-            f: message.sender.user.0,
-            e: message.sender.external.clone(),
-            n: message.sender.name.clone(),
-            p: message.sender.picture.clone(),
-            y: message.message_type.clone(),
-            t: message.content.clone(),
-            m: message.metadata.clone(),
-            a: micros(message.created_at),
-            x: message.expires_at.map(micros),
-        }
-    }
-}
-
-impl WrittenMessage {
-    fn read(self) -> Option<Message> {
-        let expires_at = match self.x {
-            Some(at) => Some(instant(at)?),
-            None => None,
-        };
-        Some(Message {
-            id: self.i,
-            chat: self.c,
-            seq: self.s,
-            sender: Arc::new(Profile { user: UserId(self.f), external: self.e, name: self.n, picture: self.p }),
-            message_type: self.y,
-            content: self.t,
-            metadata: self.m,
-            created_at: instant(self.a)?,
-            expires_at,
-            recall: None,
-            extension: Extension::default(),
-        })
-    }
-}
-
-impl WrittenReceipt {
-    fn read(self) -> Option<Receipt> {
-        let at = instant(self.a)?;
-        let Self { c: chat, m: messages, f: first, s: seq, t: status, e: member, r: reason, a: _ } = self;
-        Some(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })
-    }
-}
-
-impl From<ReceiptCounts> for WrittenReceiptCounts {
-    fn from(counts: ReceiptCounts) -> Self {
-        Self { c: counts.chat, m: counts.message, s: counts.seq, d: counts.delivered, r: counts.read, n: counts.members }
-    }
-}
-
-impl From<WrittenReceiptCounts> for ReceiptCounts {
-    fn from(written: WrittenReceiptCounts) -> Self {
-        Self { chat: written.c, message: written.m, seq: written.s, delivered: written.d, read: written.r, members: written.n }
-    }
-}
-
-fn micros(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
-}
-
-fn instant(micros: i64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
 
+    use serde_json::value::RawValue;
+
     use super::*;
-    use crate::domain::ChatKind;
+    use crate::domain::{ChatKind, Extension, ExternalId, Profile, ReceiptCounts, Status, limits};
 
     fn message(content: String) -> Arc<Message> {
         Arc::new(Message {
@@ -392,6 +305,14 @@ mod tests {
         BusMessage::Offer { class: Class::Chat, message: message(content), places }
     }
 
+    fn phone() -> DeviceId {
+        DeviceId::try_from("phone".to_owned()).unwrap()
+    }
+
+    fn answered(device: Option<DeviceId>, answer: CommittedAnswer) -> BusMessage {
+        BusMessage::Answered(UserId(i64::MAX), device, Arc::new(answer))
+    }
+
     fn everything() -> Vec<BusMessage> {
         let member = ExternalId::try_from("ben".to_owned()).unwrap();
         let (chat, messages) = (ChatId::generate(), vec![MessageId::generate()]);
@@ -406,6 +327,9 @@ mod tests {
             BusMessage::Receipt(UserId(1), Arc::new(Receipt::Moved { chat, messages, first, seq, status, member, at, reason })),
             BusMessage::Receipt(UserId(1), Arc::new(Receipt::Counted(counts))),
             BusMessage::ReadUpTo(UserId(1), chat, ChatSeq(3)),
+            answered(None, CommittedAnswer::Acks(AckRequest::UpTo { class: Class::Event, seq: InboxSeq(7) })),
+            answered(Some(phone()), CommittedAnswer::Acks(AckRequest::Messages(vec![MessageId::generate()]))),
+            answered(Some(phone()), CommittedAnswer::Reject { message: MessageId::generate(), attempts: 3 }),
             BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Typing { chat, user: user.clone(), typing: true })),
             BusMessage::Notice(
                 vec![UserId(1)],
@@ -421,7 +345,7 @@ mod tests {
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
             BusMessage::EchoOf(UserId(1), MessageId::generate()),
-            BusMessage::Displaced(UserId(1), DeviceId::try_from("phone".to_owned()).unwrap(), 12),
+            BusMessage::Displaced(UserId(1), phone(), 12),
             BusMessage::FeedsMoved(vec![chat, ChatId::generate()]),
             BusMessage::CheckAll,
             BusMessage::Hello,
@@ -463,6 +387,21 @@ mod tests {
             })
             .sum();
         assert_eq!(named, users.len());
+    }
+
+    #[test]
+    fn acks_of_many_messages_are_told_in_lines_that_fit() {
+        let messages: Vec<MessageId> = (0..limits::IDS_MAX).map(|_| MessageId::generate()).collect();
+        let device = DeviceId::try_from("\u{1}".repeat(64)).unwrap();
+        let lines = answered(Some(device), CommittedAnswer::Acks(AckRequest::Messages(messages.clone()))).lines().unwrap();
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= PAYLOAD_BYTES_MAX));
+        let mut told: Vec<MessageId> = Vec::new();
+        for line in &lines {
+            let Some(BusMessage::Answered(_, Some(_), answer)) = BusMessage::read(line) else { panic!("{line}") };
+            let CommittedAnswer::Acks(AckRequest::Messages(part)) = answer.as_ref() else { panic!("{line}") };
+            told.extend(part);
+        }
+        assert_eq!(told, messages);
     }
 
     #[test]

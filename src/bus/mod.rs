@@ -7,7 +7,7 @@
 //! Anybody who may connect to the database may notify and listen. So a node believes only letters that another node has
 //! sealed for it, and only nodes that the database lists. Whatever else it hears may wake users and no more.
 //!
-//! In reading order: `message` has the messages and their encoding, `queue` those that wait, `seal` the encryption of letters,
+//! In reading order: `message` has the messages and their encoding (values in `written`), `queue` those that wait, `seal` the encryption of letters,
 //! `post` the way in and the task that publishes. `listener` receives by `LISTEN`. `nats` replaces NOTIFY and LISTEN.
 
 mod listener;
@@ -17,6 +17,7 @@ mod nats;
 mod post;
 mod queue;
 mod seal;
+mod written;
 
 pub use listener::{ListenerSettings, channel, listen};
 pub use message::BusMessage;

@@ -163,7 +163,9 @@ impl Queue {
                 return Posted::InShort;
             }
             // Something shorter was put in their place.
-            BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) => return Posted::Dropped,
+            BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) | BusMessage::Answered(..) => {
+                return Posted::Dropped;
+            }
         };
         if names.len() + users.len() <= NAMES_MAX {
             names.extend(users);

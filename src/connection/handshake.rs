@@ -22,6 +22,7 @@ use crate::auth::{self, Identity, Offer};
 use crate::delivery::Refusal;
 use crate::domain::{Class, DeviceId, PerClass, limits};
 use crate::driver::{ConnectOptions, Resume, commands};
+use crate::hub::AckWay;
 use crate::protocol::client::{self, ClientEvent, FrameError, FrameId};
 use crate::protocol::codec::JsonFrames;
 use crate::protocol::fields::{small_number, whole_number};
@@ -66,7 +67,7 @@ impl TryFrom<ConnectQuery> for ConnectOptions {
             (_, None) => None,
             (None, Some(_)) => return Err(Fault::invalid("since needs epoch, both from the same connection")),
         };
-        Ok(Self { device, window, is_batched, resume, marks: query.marks })
+        Ok(Self { device, window, is_batched, resume, marks: query.marks, acks: AckWay::Connection })
     }
 }
 

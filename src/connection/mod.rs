@@ -18,8 +18,8 @@ mod websocket;
 mod writer;
 
 pub use closing::{answer_close, fault_of, refuse};
-pub use handshake::{ConnectQuery, check_open, upgrade};
-pub use open::{AnswerTo, Entrant, run};
+pub use handshake::{ConnectQuery, bounded, check_open, upgrade};
+pub use open::{AnswerTo, Entrant, admit, run, start};
 pub use shutdown::Shutdown;
 pub use socket::Frames;
 pub use upgrade::Upgrade;

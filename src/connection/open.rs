@@ -35,28 +35,34 @@ pub struct Entrant<D> {
 /// Opens a session and starts the task that runs it.
 pub async fn run<D: Dialect>(shared: Shared, socket: impl Frames, entrant: Entrant<D>) {
     let Entrant { identity, options, dialect, answer_to } = entrant;
-    let admitted = tokio::select! {
-        permit = shared.context.service.admit_opening(&identity.external) => permit.map_err(Refusal::to_one_of_a_crowd),
-        () = shared.shutdown.begun() => Err(shared.shutdown.refusal()),
-    };
-    let opened = match admitted {
-        // Boxed, so that a connection that waits for its permit takes little room.
-        Ok(permit) => Box::pin(open(permit, &shared, &identity, options)).await,
-        Err(fault) => Err(fault),
-    };
-    match opened {
-        Ok(opened) => {
-            let span = info_span!("session", session.id = %opened.client.session, user.id = %opened.client.profile.external);
-            let tasks = shared.context.tasks.clone();
-            // A task of its own: what opening needed would otherwise be kept as long as the connection lives, and
-            // idle connections are most of a node's memory.
-            tasks.spawn(begin(shared, socket, dialect, &identity, opened, answer_to).instrument(span));
-        }
+    match admit(&shared, &identity, options).await {
+        Ok(opened) => start(shared, socket, dialect, &identity, opened, answer_to),
         Err(fault) => {
             let reply_to = answer_to.as_ref().and_then(Option::as_ref);
             Box::pin(refuse(&shared.context.metrics, socket, dialect, reply_to, &fault)).await;
         }
     }
+}
+
+/// Opens a session, once it is the client's turn. Must not be dropped before its end: the session may be registered by then.
+///
+/// # Errors
+/// The node stops, or those of [`driver::open`].
+pub async fn admit(shared: &Shared, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
+    let permit = tokio::select! {
+        permit = shared.context.service.admit_opening(&identity.external) => permit.map_err(Refusal::to_one_of_a_crowd)?,
+        () = shared.shutdown.begun() => return Err(shared.shutdown.refusal()),
+    };
+    // Boxed, so that a connection that waits for its permit takes little room.
+    Box::pin(open(permit, shared, identity, options)).await
+}
+
+/// Starts the task that runs the session. It is a task of its own: what opening needed would otherwise be kept as long as the connection
+/// lives, and idle connections are most of a node's memory.
+pub fn start<D: Dialect>(shared: Shared, socket: impl Frames, dialect: D, identity: &Identity, opened: Opened, answer_to: AnswerTo) {
+    let span = info_span!("session", session.id = %opened.client.session, user.id = %opened.client.profile.external);
+    let tasks = shared.context.tasks.clone();
+    tasks.spawn(begin(shared, socket, dialect, identity, opened, answer_to).instrument(span));
 }
 
 async fn open(permit: Admission, shared: &Shared, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {

@@ -70,6 +70,11 @@ impl<D: Dialect> Outbox<D> {
         }
     }
 
+    /// Returns whether the client answers a ping.
+    pub(super) fn is_ping_answered(&self) -> bool {
+        self.dialect.is_ping_answered()
+    }
+
     /// Puts the close frame of a fault (RFC 6455 section 5.5.1); nothing goes out after it.
     pub(super) fn close_for(&mut self, fault: &Fault) {
         if let Some(text) = self.dialect.farewell(fault) {

@@ -271,8 +271,8 @@ impl<D: Dialect> Task<D> {
     }
 
     fn heartbeat(&mut self, now: Instant) {
-        if self.reading.is_behind() {
-            // An answer may lie unread.
+        if self.reading.is_behind() || !self.driver.outbox.is_ping_answered() {
+            // An answer may lie unread, or none is to come.
             self.pings_unanswered = 0;
         }
         if self.pings_unanswered >= PINGS_MAX {

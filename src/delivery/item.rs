@@ -95,6 +95,11 @@ pub struct Acks {
 }
 
 impl Acks {
+    /// Returns whether there is nothing to write.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.by_id.is_empty() && self.marks.is_empty() && self.device.is_none()
+    }
+
     /// Adds what the same connection acked right after: one job for the lane instead of two.
     pub fn join(&mut self, later: Self) {
         self.rows.extend(later.rows);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::mutes::Mutes;
 use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
-use crate::hub::Mailbox;
+use crate::hub::{AckWay, Mailbox};
 use crate::protocol::publish::PublishRight;
 
 /// A client with a session that is registered in the hub.
@@ -46,6 +46,8 @@ pub struct ConnectOptions {
     pub resume: Option<Resume>,
     /// The marks cursor that it kept.
     pub marks: Option<String>,
+    /// The way by which its acks come.
+    pub acks: AckWay,
 }
 
 /// "I have everything up to these numbers."

@@ -137,6 +137,15 @@ fn settle<O: Outgoing>(driver: &mut Driver<O>, settlement: Settlement) {
         marks: settlement.marks,
         device: driver.client.options.device.clone().zip(settlement.device_acked),
     };
+    if let Some(acked) = settlement.device_acked {
+        driver.outbox.event(None, &ServerEvent::Acked(acked));
+    }
+    if acks.is_empty() {
+        // Only the cursor of a client without a device has moved, which the client keeps itself.
+        let (first, last) = (settlement.no, settlement.no);
+        let settled = OperationResult::Settled { first, last, result: Ok(()), queue: LaneQueue::HadRoom };
+        return driver.run(Box::pin(std::future::ready(settled)));
+    }
     driver.settlements.add(settlement.no, acks);
 }
 

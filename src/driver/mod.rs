@@ -112,6 +112,7 @@ impl<O: Outgoing> Driver<O> {
         let Opened { mut client, notes, start, resumed, ready, overview, receipts } = opened;
         client.mutes = Mutes::new(overview.muted);
         let settled = start.classes.map(|class| class.settled_seq);
+        let acked = start.keeps_cursor.then(|| start.classes.map(|class| class.cursor));
         let (session, effects) = Session::start(Instant::now(), start);
         let mut driver = Box::new(Self {
             outbox,
@@ -127,6 +128,10 @@ impl<O: Outgoing> Driver<O> {
             typing: TypingState::default(),
             closing: None,
         });
+        // Before `ready`, which carries it to clients that resume from what they acked.
+        if let Some(acked) = acked {
+            driver.outbox.event(None, &ServerEvent::Acked(acked));
+        }
         driver.outbox.event(None, &ServerEvent::Ready(ready));
         let effects = opening::without_empty_pages(&mut driver.session, effects, overview.ends);
         notes::tell_marks(&mut driver, overview.marks);

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::commands::ack;
 use super::mutes;
 use super::receipts::Next;
 use super::{Driver, OperationResult, Outgoing};
 use crate::domain::{Class, Message};
 use crate::hub::{Found, Missed, Note, Reader};
 use crate::protocol::Code;
+use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice, ServerEvent};
 use crate::service::OverviewQuery;
 use crate::session::Input;
@@ -61,6 +63,15 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
             driver.outbox.event(None, &ServerEvent::Notice(notice));
         }
         Note::PreferencesChanged => mutes::changed(driver),
+        Note::Answered(answer) => driver.handle(committed(&answer)),
+    }
+}
+
+/// What the client has said by another way than its connection.
+fn committed(answer: &CommittedAnswer) -> Input {
+    match answer {
+        CommittedAnswer::Acks(request) => Input::AckCommitted(ack::target(request.clone())),
+        CommittedAnswer::Reject { message, attempts } => Input::RejectCommitted { message: *message, attempts: *attempts },
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Context, Driver};
 use crate::auth::Identity;
 use crate::delivery::Refusal;
 use crate::domain::{Class, InboxSeq, Page, PerClass, SessionId, UserId, limits};
-use crate::hub::{Departure, NotRegistered, Reader, Registered, mailbox};
+use crate::hub::{AckWay, Departure, NotRegistered, Reader, Registered, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::service::Admission;
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
@@ -92,7 +92,8 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
 
 fn register(context: &Context, client: &Client) -> Result<(), Fault> {
     let device = client.options.device.clone().zip(client.session_no);
-    let registered = Registered { session: client.session, device: device.clone(), mailbox: client.mailbox.clone() };
+    let registered =
+        Registered { session: client.session, device: device.clone(), mailbox: client.mailbox.clone(), acks: client.options.acks };
     context.hub.register(client.user(), registered).map_err(|refused| match refused {
         NotRegistered::TooMany => Fault::plain(Code::TooManySessions).retry_after_ms(5_000),
         NotRegistered::Displaced => Fault::plain(Code::Displaced),
@@ -124,7 +125,8 @@ fn start(context: &Context, client: &Client, opening: &Opening) -> (Start, PerCl
     let emit_alone = context.crash_loops.emit_alone(client.user(), client.options.device.as_ref());
     let poll_interval = jittered(context.session.poll_interval, client.session);
     let settings = Settings { window: client.options.window, poll_interval, ..Settings::clone(&context.session) };
-    (Start { settings, scope, has_device, classes, emit_alone, database_time: opening.at }, resumed)
+    let keeps_cursor = has_device || client.options.acks == AckWay::Http;
+    (Start { settings, scope, keeps_cursor, classes, emit_alone, database_time: opening.at }, resumed)
 }
 
 /// Returns whether `?since=` was taken for one class at least.
@@ -134,7 +136,7 @@ fn is_any(resumed: &PerClass<Option<InboxSeq>>) -> bool {
 
 fn ready(context: &Context, client: &Client, start: &Start, resumed: bool, receipts: &Receipts, opening: &Opening) -> server::Ready {
     let PerClass { chat, alert, event } = start.classes;
-    let acked = |class: ClassStart| start.has_device.then_some(class.cursor);
+    let acked = |class: ClassStart| client.options.device.is_some().then_some(class.cursor);
     let pending: u32 = opening.inboxes.values().map(|inbox| inbox.pending).sum();
     server::Ready {
         user_id: client.profile.external.clone(),
@@ -226,7 +228,7 @@ mod tests {
         let start = Start {
             settings,
             scope: Scope::Waiting,
-            has_device: false,
+            keeps_cursor: false,
             classes: PerClass { chat: place(7), alert: place(0), event: place(3) },
             emit_alone: false,
             database_time: time::OffsetDateTime::UNIX_EPOCH,

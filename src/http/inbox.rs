@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::extract::{Caller, Params, Payload, limit, number};
-use crate::domain::{Class, InboxSeq, Page, PageRow, limits};
+use crate::domain::{Class, DeviceId, InboxSeq, Page, PageRow, limits};
+use crate::protocol::Fault;
 use crate::protocol::client::{AckRequest, RejectRequest, parse_body};
 use crate::protocol::feed_event::EventData;
 use crate::protocol::fields::small_number;
@@ -75,24 +76,40 @@ pub(super) async fn list(
     Ok(Json(body).into_response())
 }
 
-/// `POST /v1/inbox/ack`: the data of `message:delivered`. Answered when it is committed.
+/// The query of an ack and of a reject: which client it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct ClientParams {
+    device: Option<String>,
+}
+
+impl ClientParams {
+    fn device(self) -> Result<Option<DeviceId>, Fault> {
+        self.device.map(DeviceId::try_from).transpose().map_err(|error| Fault::invalid(error.to_string()))
+    }
+}
+
+/// `POST /v1/inbox/ack?device=`: the data of `message:delivered`. Answered when it is committed.
 pub(super) async fn ack(
     State(service): State<Service>,
     Caller(caller): Caller,
+    Params(client): Params<ClientParams>,
     Payload(body): Payload,
 ) -> Result<Json<DeliveredOk>, ApiError> {
+    let device = client.device()?;
     let request = parse_body(&body, AckRequest::parse)?;
-    service.ack(&caller, request).await?;
+    service.ack(&caller, device, request).await?;
     Ok(Json(DeliveredOk {}))
 }
 
-/// `POST /v1/inbox/reject`: the data of `message:reject`.
+/// `POST /v1/inbox/reject?device=`: the data of `message:reject`.
 pub(super) async fn reject(
     State(service): State<Service>,
     Caller(caller): Caller,
+    Params(client): Params<ClientParams>,
     Payload(body): Payload,
 ) -> Result<Json<RejectOk>, ApiError> {
+    let device = client.device()?;
     let request = parse_body(&body, RejectRequest::parse)?;
     let message = request.message;
-    Ok(Json(RejectOk::new(message, service.reject(caller, request).await?)))
+    Ok(Json(RejectOk::new(message, service.reject(caller, device, request).await?)))
 }

@@ -51,7 +51,8 @@ fn cors(origins: &Origins) -> CorsLayer {
         Origins::Listed(listed) => AllowOrigin::list(listed.iter().cloned()),
     };
     // Each by its name: `*` covers every header but `Authorization`.
-    let asked = ["authorization", "content-type", "idempotency-key", "x-request-id", "traceparent"].map(HeaderName::from_static);
+    let asked =
+        ["authorization", "content-type", "idempotency-key", "x-request-id", "traceparent", "last-event-id"].map(HeaderName::from_static);
     let told = ["retry-after", "x-request-id"].map(HeaderName::from_static);
     CorsLayer::new().allow_origin(origin).allow_methods(AnyOf).allow_headers(asked).expose_headers(told)
 }

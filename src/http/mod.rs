@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`, `socketio`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`, `socketio`, `event_stream`;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
@@ -15,6 +15,7 @@ mod upgrade;
 mod api_messages;
 mod chats;
 mod dead_letters;
+mod event_stream;
 mod events;
 mod feeds;
 mod inbox;
@@ -79,6 +80,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/inbox", get(inbox::list))
         .route("/v1/inbox/ack", post(inbox::ack))
         .route("/v1/inbox/reject", post(inbox::reject))
+        .route("/v1/stream", get(event_stream::open))
         .route("/v1/preferences", get(preferences::show).put(preferences::put))
         .route("/v1/presence", get(presence::show))
         .route("/v1/admin/statistics", get(statistics::list))

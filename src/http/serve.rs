@@ -1,5 +1,5 @@
 //! The listener: takes connections, no more than are allowed, and gives each to the routes until it ends, becomes a
-//! WebSocket, or uses up its time. It knows of requests only that one has come.
+//! WebSocket, or uses up its time. It knows of requests only that one has come, and of answers only whether one goes on without an end.
 //!
 //! A client that connects and sends nothing, or one byte at a time, occupies one connection for a limited time and little memory.
 
@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use super::layers::REQUEST_TIME_MAX;
 use super::silent::{Silence, Silent};
+use crate::event_stream::Wire;
 use crate::open_files;
 use crate::protocol::{Code, Fault};
 use crate::telemetry::Metrics;
@@ -34,7 +35,7 @@ use crate::telemetry::Metrics;
 /// The time for which a connection without a complete request is kept. It is longer than the time of usual proxies.
 const KEPT_ALIVE_MAX: Duration = Duration::from_secs(75);
 /// Then a connection that is no WebSocket ends with the answer that is under way: a client that does not read answers
-/// cannot hold its place for ever.
+/// cannot hold its place for ever. A stream has its own bound on what its client does not read.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Between two tries to take a client's connection where this end cannot.
@@ -65,7 +66,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: ServeSetting
                 if let Err(error) = stream.set_nodelay(true) {
                     debug!(%error, "a connection keeps Nagle's algorithm");
                 }
-                let (placed, silence) = (Placed { stream, _place: place }, places.silent.enter());
+                let (placed, silence) = (Placed { stream, wire: Wire::default(), _place: place }, places.silent.enter());
                 connections.spawn(connection(placed, silence, router.clone(), settings.head_timeout, stop.clone()));
             }
             None => {
@@ -128,11 +129,12 @@ impl Places {
 /// A connection up to its end, or until it is a WebSocket: then another task has it.
 async fn connection(placed: Placed, silence: Silence, router: Router, head_timeout: Duration, stop: CancellationToken) {
     let begun = Instant::now();
-    let heard = Arc::new(Notify::new());
+    let (heard, wire) = (Arc::new(Notify::new()), placed.wire.clone());
     let service = service_fn({
-        let heard = Arc::clone(&heard);
-        move |request: hyper::Request<Incoming>| {
+        let (heard, wire) = (Arc::clone(&heard), wire.clone());
+        move |mut request: hyper::Request<Incoming>| {
             heard.notify_one();
+            request.extensions_mut().insert(wire.clone());
             router.clone().call(request.map(Body::new))
         }
     });
@@ -157,7 +159,12 @@ async fn connection(placed: Placed, silence: Silence, router: Router, head_timeo
                 ends = begun + CONNECTION_TIME_MAX;
             }
             () = sent_away(silence.as_ref()) => return,
+            () = wire.is_cut() => return,
             () = sleep_until(ends) => {
+                if wire.is_streaming() {
+                    ends = Instant::now() + CONNECTION_TIME_MAX;
+                    continue;
+                }
                 if !has_spoken || takes_leave {
                     return;
                 }
@@ -196,12 +203,27 @@ fn refuse(stream: &TcpStream) {
 /// A stream that holds its place for as long as it lives, through the upgrade too.
 struct Placed {
     stream: TcpStream,
+    wire: Wire,
     _place: OwnedSemaphorePermit,
 }
 
 impl Placed {
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.get_mut().stream)
+    }
+
+    /// Looks whether the client of a stream has left. Nobody reads while an answer is under way, so its end would be noticed only when
+    /// something is written, and by then be a message that nobody gets.
+    fn watch(&self, cx: &mut Context<'_>) {
+        if !self.wire.is_streaming() {
+            return;
+        }
+        let mut byte = [0; 1];
+        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0) | Err(_)) => self.wire.client_left(),
+            // The next request, which has its turn after the stream.
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
     }
 }
 
@@ -216,7 +238,9 @@ impl AsyncWrite for Placed {
         self.stream().poll_write(cx, bytes)
     }
 
+    /// Called whenever the connection has been woken.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch(cx);
         self.stream().poll_flush(cx)
     }
 
@@ -230,5 +254,54 @@ impl AsyncWrite for Placed {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::Extension;
+    use axum::routing::get;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// An answer whose second piece comes after a quarter of an hour. Where it is an event stream it says so.
+    fn quarter_of_an_hour(is_event_stream: bool) -> Router {
+        let answer = move |Extension(wire): Extension<Wire>| async move {
+            if is_event_stream {
+                let _ = wire.begin();
+            }
+            let pieces = stream::unfold(0, |piece| async move {
+                if piece > 0 {
+                    sleep(Duration::from_secs(900)).await;
+                }
+                (piece < 2).then_some((Ok::<_, io::Error>(Bytes::from_static(b"piece")), piece + 1))
+            });
+            Body::from_stream(Box::pin(pieces))
+        };
+        Router::new().route("/", get(answer))
+    }
+
+    /// What a client gets of it.
+    async fn got(router: Router) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let settings = ServeSettings { connections_max: 1, head_timeout: Duration::from_secs(5) };
+        let served = tokio::spawn(serve(listener, router, settings, Arc::new(Metrics::default()), stop.clone()));
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut text = Vec::new();
+        let _ = client.read_to_end(&mut text).await;
+        stop.cancel();
+        served.await.unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_stream_may_last_and_no_other_answer_does() {
+        assert_eq!(got(quarter_of_an_hour(true)).await.matches("piece").count(), 2);
+        assert_eq!(got(quarter_of_an_hour(false)).await.matches("piece").count(), 1);
     }
 }

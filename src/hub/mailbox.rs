@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, Message, MessageId, PerClass, Receipt};
 use crate::protocol::Code;
+use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice, NoticeSubject};
 
 /// Notes that fit into a mailbox. Beyond it a session is behind, and checks the database.
@@ -37,6 +38,8 @@ pub enum Note {
     EchoOf(MessageId),
     /// Something that another user did.
     Notice(Encoded<Notice>),
+    /// The client has answered by another way than its connection.
+    Answered(Arc<CommittedAnswer>),
     /// The user has changed what it mutes: the session reads it before it emits anything that is told after this.
     PreferencesChanged,
 }
@@ -127,6 +130,8 @@ impl Mailbox {
             Note::Echo(message) => content.keep_echo(message.id),
             Note::EchoOf(message) => content.keep_echo(*message),
             Note::PreferencesChanged => content.missed.preferences = true,
+            // Without a device the rows tell it. A device gets the messages again, and repeats its acks.
+            Note::Answered(_) => content.missed.ended = true,
         });
     }
 

@@ -16,6 +16,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
 use crate::protocol::Code;
+use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice};
 use watchers::Watchers;
 pub use watchers::{OutdatedWatch, WatchesTooMany};
@@ -29,6 +30,17 @@ pub struct Registered {
     pub device: Option<(DeviceId, i64)>,
     /// The sending end of its mailbox.
     pub mailbox: Mailbox,
+    /// The way by which the acks of its client come.
+    pub acks: AckWay,
+}
+
+/// The way by which a client acks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckWay {
+    /// Its own connection.
+    Connection,
+    /// Requests of HTTP, to whatever node: its connection carries nothing from the client.
+    Http,
 }
 
 /// The sessions of one node.
@@ -198,6 +210,16 @@ impl Hub {
             for registered in sessions.iter().filter(|registered| Some(registered.session) != but) {
                 registered.mailbox.put(note.clone());
             }
+        }
+    }
+
+    /// A client has answered over HTTP. `device` is the client's; none: it has named none. The sessions of this client are told whose
+    /// answers come that way.
+    pub fn answered(&self, user: UserId, device: Option<&DeviceId>, answer: &Arc<CommittedAnswer>) {
+        let Some(sessions) = self.users.get(&user) else { return };
+        let is_client = |to: &Registered| to.acks == AckWay::Http && to.device.as_ref().map(|(named, _)| named) == device;
+        for registered in sessions.iter().filter(|registered| is_client(registered)) {
+            registered.mailbox.put(Note::Answered(Arc::clone(answer)));
         }
     }
 

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::*;
 use crate::domain::{ChatId, Extension, ExternalId, MessageId, Profile, ReceiptCounts};
-use crate::hub::{Found, Reader, Registered, mailbox};
+use crate::hub::{AckWay, Found, Reader, Registered, mailbox};
 
 const ANNA: UserId = UserId(1);
 const BEN: UserId = UserId(2);
@@ -16,7 +16,8 @@ fn device(name: &str) -> DeviceId {
 /// A node where Anna is connected, with the fifth connection of her phone, and watches Ben.
 fn node() -> (Notifier, Reader) {
     let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
-    hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone() }).unwrap();
+    hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone(), acks: AckWay::Connection })
+        .unwrap();
     hub.watch(session, ANNA, &mailbox, &[BEN]).unwrap();
     (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
 }
@@ -36,6 +37,7 @@ fn words(found: Found) -> Vec<String> {
         Found::Note(Note::ReadUpTo(_, seq)) => vec![format!("read up to {seq}")],
         Found::Note(Note::Notice(notice)) => vec![format!("{:?}", *notice)],
         Found::Note(Note::EchoOf(_)) => vec!["echo of".to_owned()],
+        Found::Note(Note::Answered(answer)) => vec![format!("{answer:?}")],
         Found::Note(Note::PreferencesChanged) => vec!["preferences".to_owned()],
         Found::Note(Note::Echo(message)) => vec![format!("echo {}", message.seq)],
         Found::Missed(missed) => {

@@ -115,6 +115,20 @@ pub enum AckRequest {
     },
 }
 
+/// An answer to envelopes that a client has brought over HTTP. It is committed: its event stream is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommittedAnswer {
+    /// It has these.
+    Acks(AckRequest),
+    /// It has rejected this message, which still waits.
+    Reject {
+        /// The message.
+        message: MessageId,
+        /// The attempts that are counted against it.
+        attempts: u16,
+    },
+}
+
 /// The data of `message:reject`, and the body of `POST /v1/inbox/reject`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectRequest {

@@ -103,10 +103,10 @@ pub(super) trait WriteShape {
     fn write<E: Shape>(&mut self, reply_to: Option<&FrameId>, data: &E);
 }
 
-/// Writes the shape of an event. Envelopes and echoes have none: they carry messages, which each codec writes in its own way.
+/// Writes the shape of an event. Envelopes and echoes have none: they carry messages, which each codec writes in its own way. Nor has what was acked.
 pub(super) fn write_event(out: &mut impl WriteShape, reply_to: Option<&FrameId>, event: &ServerEvent) {
     match event {
-        ServerEvent::Envelopes(_) | ServerEvent::Echo(_) => {}
+        ServerEvent::Envelopes(_) | ServerEvent::Echo(_) | ServerEvent::Acked(_) => {}
         ServerEvent::Ready(ready) => out.write(reply_to, ready.as_ref()),
         ServerEvent::Authenticated { user, expires_at } => {
             out.write(reply_to, &Authenticated { user_id: user, expires_at: Timestamp(*expires_at) });

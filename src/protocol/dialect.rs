@@ -18,6 +18,11 @@ pub trait Dialect: Send + 'static {
     /// The frame that asks for a sign of life.
     fn ping(&self) -> Message;
 
+    /// Returns whether the client answers that. Where it does not, only its transport tells that it is gone.
+    fn is_ping_answered(&self) -> bool {
+        true
+    }
+
     /// The last text before the connection is closed for this fault, where the close frame alone does not say enough.
     fn farewell(&mut self, fault: &Fault) -> Option<Utf8Bytes>;
 }

@@ -13,7 +13,9 @@ use time::OffsetDateTime;
 use super::Fault;
 use super::recalled::RecallOk;
 use super::server::{Drained, Draining, Gap, PresenceState, Published, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
-use crate::domain::{ChatId, ChatKind, ChatSeq, Envelope, ExternalId, Message, MessageId, Receipt, ReceiptCounts, Status};
+use crate::domain::{
+    ChatId, ChatKind, ChatSeq, Envelope, ExternalId, InboxSeq, Message, MessageId, PerClass, Receipt, ReceiptCounts, Status,
+};
 
 /// An event for one client.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub enum ServerEvent {
     /// `message:receive` for each of class chat (`message:recalled` for the notice of a recall) and `event:receive` for each other one, or `message:batch` and `event:batch` where the client
     /// asked for batches. The number is the attempt, from 1.
     Envelopes(Vec<(Envelope, u16)>),
+    /// The client has acked everything up to these numbers. No event of its own: clients that resume from it get it with those that follow.
+    Acked(PerClass<InboxSeq>),
     /// `queue:drained`.
     Drained(Drained),
     /// `queue:gap`.

@@ -3,7 +3,7 @@
 //!
 //! [`codes`] is the one table of errors; [`client`] and [`publish`] turn hostile text into checked values; [`message`]
 //! writes the frames that carry messages, each message's part of them only once; [`recalled`] has those of recalls, and [`server`] every
-//! other event. A [`dialect`] is what one kind of client speaks: [`codec`] has that of `/ws`, [`socketio`] the other. Nothing here knows a socket, a session
+//! other event. A [`dialect`] is what one kind of client speaks: [`codec`] has that of `/ws`, [`socketio`] and [`event_stream`] the others. Nothing here knows a socket, a session
 //! or the database.
 
 pub mod client;
@@ -12,6 +12,7 @@ pub mod codes;
 mod dead_letter;
 pub mod dialect;
 pub mod event;
+pub mod event_stream;
 pub mod feed_event;
 pub mod fields;
 mod json;

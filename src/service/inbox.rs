@@ -8,8 +8,10 @@ use tracing::warn;
 
 use super::{Purpose, Refusal, Service};
 use crate::delivery::{Acks, Attempt, AttemptTarget, Writing};
-use crate::domain::{AttemptOutcome, Class, ExternalId, InboxSeq, MessageId, MutedChats, Page, PageRow, Profile, RowState, UserId};
-use crate::protocol::client::{AckRequest, RejectRequest};
+use crate::domain::{
+    AttemptOutcome, Class, DeviceId, ExternalId, InboxSeq, MessageId, MutedChats, Page, PageRow, Profile, RowState, UserId,
+};
+use crate::protocol::client::{AckRequest, CommittedAnswer, RejectRequest};
 use crate::store::{self, Inbox, PageRead, PageRequest, Place};
 
 /// Rows acked in one go for an `upTo`.
@@ -188,28 +190,38 @@ impl Service {
         Ok(page)
     }
 
-    /// Acks messages, and waits for the commit.
+    /// Acks messages, and waits for the commit. `device` is that of the client, if it has named one: a session of the client whose acks
+    /// come this way is told.
     ///
     /// # Errors
     /// [`Refusal::AckAhead`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect. Acks of connections wait for a database that is
     /// away; a request would rather be repeated.
-    pub async fn ack(&self, caller: &Arc<Profile>, request: AckRequest) -> Result<(), Refusal> {
+    pub async fn ack(&self, caller: &Arc<Profile>, device: Option<DeviceId>, request: AckRequest) -> Result<(), Refusal> {
         if self.health().is_away() {
             return Err(Refusal::Unavailable);
         }
-        match request {
-            AckRequest::Messages(messages) => self.settle(caller, messages).await,
-            AckRequest::UpTo { class, seq } => self.ack_up_to(caller, class, seq).await,
+        match &request {
+            AckRequest::Messages(messages) => self.settle(caller, messages.clone()).await?,
+            AckRequest::UpTo { class, seq } => self.ack_up_to(caller, *class, *seq).await?,
         }
+        self.notifier.answered(caller.user, device, CommittedAnswer::Acks(request));
+        Ok(())
     }
 
-    /// Counts a reject against a message of the caller's inbox.
+    /// Counts a reject against a message of the caller's inbox. `device` is as for an ack.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Unavailable`], or a defect.
-    pub async fn reject(&self, caller: Arc<Profile>, request: RejectRequest) -> Result<AttemptOutcome, Refusal> {
-        let RejectRequest { message, reason, is_final } = request;
-        self.count_attempt(Attempt { user: caller, target: AttemptTarget::Message(message), reason, is_final }).await
+    pub async fn reject(&self, caller: Arc<Profile>, device: Option<DeviceId>, request: RejectRequest) -> Result<AttemptOutcome, Refusal> {
+        let (user, RejectRequest { message, reason, is_final }) = (caller.user, request);
+        let attempt = Attempt { user: caller, target: AttemptTarget::Message(message), reason, is_final };
+        let outcome = self.count_attempt(attempt).await?;
+        match outcome {
+            AttemptOutcome::Counted(attempts) => self.notifier.answered(user, device, CommittedAnswer::Reject { message, attempts }),
+            // Its end is told to every session.
+            AttemptOutcome::Failed(_) | AttemptOutcome::Settled(..) => {}
+        }
+        Ok(outcome)
     }
 
     /// Without a connection nothing was emitted, so everything that was given out may be acked.

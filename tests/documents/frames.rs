@@ -7,6 +7,9 @@ use restante::domain::{
     GapReason, InboxSeq, Message, MessageId, Profile, Recall, SessionId, Status, UserId,
 };
 use restante::protocol::client::{self, FrameId};
+use restante::protocol::dialect::Dialect;
+use restante::protocol::event::ServerEvent;
+use restante::protocol::event_stream::EventStream;
 use restante::protocol::feed_event::{event_batch_frames, event_frame};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
 use restante::protocol::recalled::{RecallOk, Recalled};
@@ -58,9 +61,8 @@ fn frame<E: Shape>(id: &str, data: &E) -> Value {
     serde_json::from_str(&server::frame(id.as_ref(), data)).unwrap()
 }
 
-/// One frame of every shape that the service sends.
-pub fn of_the_service() -> Vec<Value> {
-    let envelope = Envelope {
+fn envelope() -> Envelope {
+    Envelope {
         class: Class::Chat,
         inbox_seq: InboxSeq(1),
         status: Status::Sent,
@@ -69,7 +71,26 @@ pub fn of_the_service() -> Vec<Value> {
         feed: None,
         merged: None,
         is_muted: false,
-    };
+    }
+}
+
+/// A message and a heartbeat as an event stream has them.
+pub fn of_an_event_stream() -> String {
+    let mut dialect = EventStream::default();
+    let mut written = String::new();
+    for told in [ServerEvent::Ready(Box::new(ready())), ServerEvent::Envelopes(vec![(envelope(), 1)])] {
+        written.clear();
+        dialect.encode(None, &told, &mut |block| written.push_str(&block));
+    }
+    match dialect.ping() {
+        axum::extract::ws::Message::Text(comment) => written + comment.as_str(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One frame of every shape that the service sends.
+pub fn of_the_service() -> Vec<Value> {
+    let envelope = envelope();
     let mut frames = vec![
         serde_json::from_str(&receive_frame(&envelope, 1)).unwrap(),
         serde_json::from_str(&batch_frames([(&envelope, 1)])[0]).unwrap(),
@@ -134,13 +155,11 @@ fn frames_of_feeds() -> Vec<Value> {
     ]
 }
 
-fn frames_of_sessions() -> Vec<Value> {
-    let device = DeviceId::try_from("phone".to_owned()).unwrap();
-    let gap = server::Gap::new(Class::Chat, InboxSeq(4), InboxSeq(5), GapReason::Expired, None);
-    let ready = server::Ready {
+fn ready() -> server::Ready {
+    server::Ready {
         user_id: user("ben"),
         session_id: SessionId("01a1fc78-2f87-7442-9ba8-0acabbf8fa8e".parse().unwrap()),
-        device_id: Some(device),
+        device_id: Some(DeviceId::try_from("phone".to_owned()).unwrap()),
         window: 50,
         pending: 2,
         pending_more: false,
@@ -157,10 +176,14 @@ fn frames_of_sessions() -> Vec<Value> {
         resumed: false,
         marks_cursor: "7326d5eaf7eef228-783".into(),
         server_time: Timestamp(AT),
-    };
+    }
+}
+
+fn frames_of_sessions() -> Vec<Value> {
+    let gap = server::Gap::new(Class::Chat, InboxSeq(4), InboxSeq(5), GapReason::Expired, None);
     let authenticated = server::Authenticated { user_id: &user("ben"), expires_at: Timestamp(datetime!(2026-11-01 13:00 UTC)) };
     vec![
-        frame("", &ready),
+        frame("", &ready()),
         frame("\"auth\"", &authenticated),
         frame("", &server::Drained { class: Class::Chat, inbox_seq: InboxSeq(2) }),
         frame("", &gap),

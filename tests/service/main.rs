@@ -21,6 +21,7 @@ mod documented_loop;
 mod door;
 mod endings;
 mod entering;
+mod event_streams;
 mod events;
 mod expiry;
 mod explain;

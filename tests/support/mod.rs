@@ -16,6 +16,7 @@ mod rows;
 pub mod run;
 mod socket;
 mod stalling;
+mod stream;
 
 pub use http::{Api, told};
 pub use load::Load;
@@ -27,3 +28,4 @@ pub use postgres::{Database, Ending, PrivateServer, blocking, database, empty_da
 pub use rows::{Row, SOMEBODY_WAITS, direct, fill, group, number, rows, statuses, until_true, users};
 pub use socket::{Connect, PATIENCE, Socket};
 pub use stalling::StallingProxy;
+pub use stream::{Sent, Stream, refused};

@@ -7,10 +7,14 @@ use crate::session::{AckTarget, Input};
 
 /// Gives the session an ack. `message:delivered:ok` follows once it is committed.
 pub(super) fn ack<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, request: AckRequest) {
-    let target = match request {
+    let ticket = driver.tickets.draw(reply_to, Answer::Delivered);
+    driver.handle(Input::Ack { target: target(request), ticket });
+}
+
+/// What an ack names, as the session takes it.
+pub(in crate::driver) fn target(request: AckRequest) -> AckTarget {
+    match request {
         AckRequest::Messages(messages) => AckTarget::Messages(messages),
         AckRequest::UpTo { class, seq } => AckTarget::UpTo(class, seq),
-    };
-    let ticket = driver.tickets.draw(reply_to, Answer::Delivered);
-    driver.handle(Input::Ack { target, ticket });
+    }
 }

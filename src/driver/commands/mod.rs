@@ -1,6 +1,6 @@
 //! The commands of a client, one file for each. A command changes the session, or asks the service and answers later.
 
-mod ack;
+pub(super) mod ack;
 mod authenticate;
 mod presence;
 mod publish;

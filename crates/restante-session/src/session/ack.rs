@@ -75,6 +75,44 @@ impl Session {
         self.mark_acked(&flight.envelope, settling);
     }
 
+    /// Takes acks that the client has brought by another way than its connection. The rows are settled: only the cursor is to be written.
+    pub(super) fn ack_committed(&mut self, now: Instant, target: AckTarget) {
+        match target {
+            AckTarget::Messages(ids) => ids.into_iter().for_each(|id| self.free_acked_message(now, id)),
+            AckTarget::UpTo(class, n) => {
+                // The way without a connection takes every number that was given. The client has got none above this one here.
+                let n = n.min(self.inboxes[class].emitted);
+                for (class, seq) in self.window.up_to(class, n) {
+                    self.free_acked(now, class, seq);
+                }
+                if let Some(device) = &mut self.device {
+                    device[class].ack_up_to(n);
+                }
+            }
+        }
+        self.liveness.acked(now);
+        self.settle(Settling::default());
+    }
+
+    fn free_acked_message(&mut self, now: Instant, id: MessageId) {
+        match self.window.find(id) {
+            Some((class, seq)) => self.free_acked(now, class, seq),
+            None => self.device.iter_mut().flat_map(|device| device.values_mut()).for_each(|cursor| cursor.ack_late(id)),
+        }
+    }
+
+    fn free_acked(&mut self, now: Instant, class: Class, seq: InboxSeq) {
+        let Some(flight) = self.window.remove(class, seq) else { return };
+        self.heard(now, flight.emission);
+        self.progress.count_ack();
+        self.ended(&flight);
+        if let Some(device) = &mut self.device {
+            device[class].ack(seq);
+        }
+        self.inboxes[class].low_watermark.count_acks(1);
+        self.advance_low_watermark_when_due(class);
+    }
+
     fn mark_acked(&mut self, envelope: &Envelope, settling: &mut Settling) {
         let message = envelope.message.clone();
         self.marks.ack(envelope);
@@ -224,6 +262,23 @@ impl Session {
             },
             (Phase::AwaitingAck { .. }, _) | (Phase::BackingOff { .. }, Cause::FinalReject) => {
                 self.count_attempt(now, class, seq, cause, reason, ticket);
+            }
+        }
+        self.heard(now, emission);
+    }
+
+    /// Takes a reject that the client has brought by another way than its connection: the envelope comes again after a pause.
+    pub(super) fn reject_committed(&mut self, now: Instant, message: MessageId, attempts: u16) {
+        let Some((class, seq)) = self.window.find(message) else { return };
+        let Some(flight) = self.window.get(class, seq) else { return };
+        let emission = flight.emission;
+        match flight.phase() {
+            // The answer to its own attempt brings the number.
+            Phase::Counting(_) => {}
+            Phase::AwaitingAck { .. } | Phase::BackingOff { .. } => {
+                flight.envelope.attempts = attempts;
+                flight.attempt = attempts.saturating_add(1);
+                self.back_off(now, class, seq, attempts);
             }
         }
         self.heard(now, emission);

@@ -60,8 +60,9 @@ pub struct Start {
     pub settings: Settings,
     /// The rows that it drains.
     pub scope: Scope,
-    /// True if it keeps a device's cursor. Then every [`Settlement`] carries `device_acked`.
-    pub has_device: bool,
+    /// True if it keeps a cursor of what its client has acked: that of a device, or the one from which a client resumes whose acks come
+    /// by another way than its connection. Then every [`Settlement`] carries `device_acked`.
+    pub keeps_cursor: bool,
     /// The place where each class begins.
     pub classes: PerClass<ClassStart>,
     /// Connections before this one ended again and again without one ack: emit one envelope alone until the first ack.
@@ -113,6 +114,15 @@ pub enum Input {
         target: AckTarget,
         /// Set when the client wants `message:delivered:ok`.
         ticket: Option<Ticket>,
+    },
+    /// The client has acked these by another way than its connection, and the acks are committed. A hint: it may be missing.
+    AckCommitted(AckTarget),
+    /// The client has rejected this message by another way than its connection, and the attempt is counted. A hint as well.
+    RejectCommitted {
+        /// The message.
+        message: MessageId,
+        /// The attempts that are counted against its row, which still waits.
+        attempts: u16,
     },
     /// `message:reject`.
     Reject {
@@ -195,7 +205,7 @@ pub struct Settlement {
     pub by_id: Vec<MessageId>,
     /// Per chat of `rows`: the proposed `delivered_seq`.
     pub marks: Vec<(ChatId, ChatSeq)>,
-    /// For a device: per class, everything up to here has been acked by it.
+    /// For a session that keeps a cursor: per class, everything up to here has been acked by its client.
     pub device_acked: Option<PerClass<InboxSeq>>,
 }
 

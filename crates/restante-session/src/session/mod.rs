@@ -59,7 +59,7 @@ pub struct Session {
     polls: PerClass<FallbackPoll>,
     window: Window,
     marks: Marks,
-    /// None without a device.
+    /// What its client has acked; none where no cursor is kept.
     device: Option<PerClass<DeviceCursor>>,
     commits: Commits,
     liveness: Liveness,
@@ -86,7 +86,7 @@ impl Session {
             polls: PerClass::from_fn(|_| FallbackPoll::Due(now + start.settings.poll_interval)),
             window: Window::new(start.settings.ack_timeout, DatabaseClock::new(now, start.database_time)),
             marks: Marks::new(Some(start.classes.chat.cursor).filter(|cursor| *cursor > start.classes.chat.settled_seq)),
-            device: start.has_device.then(|| start.classes.map(device)),
+            device: start.keeps_cursor.then(|| start.classes.map(device)),
             commits: Commits::default(),
             liveness: Liveness::default(),
             progress: Progress::new(if start.emit_alone { Pace::Alone } else { Pace::Windowed }),
@@ -119,6 +119,8 @@ impl Session {
             Input::Offer(envelope) => self.offer(now, envelope),
             Input::Wake(class) => self.inboxes[class].nudge(Nudge::Woken),
             Input::Ack { target, ticket } => self.ack(now, target, ticket),
+            Input::AckCommitted(target) => self.ack_committed(now, target),
+            Input::RejectCommitted { message, attempts } => self.reject_committed(now, message, attempts),
             Input::Reject { message, reason, is_final, ticket } => self.reject(now, message, reason, is_final, ticket),
             Input::Read { chat, target, ticket } => self.read(now, chat, target, ticket),
             Input::ReadUpTo(chat, seq) => self.read_elsewhere(chat, seq),

@@ -38,7 +38,7 @@ fn input(rng: &mut fastrand::Rng) -> Input {
     let ticket = rng.bool().then(|| Ticket(rng.u64(..)));
     let message = id(CHAT, rng.i64(1..12));
     let outcomes = [AttemptOutcome::Counted(rng.u16(..)), AttemptOutcome::Failed(rng.u16(..)), AttemptOutcome::Settled(Status::Expired, 1)];
-    match rng.u8(..17) {
+    match rng.u8(..20) {
         0 => Input::Page(page(rng)),
         1 => Input::Polled(page(rng)),
         2 => Input::Offer(garbled(rng)),
@@ -62,7 +62,10 @@ fn input(rng: &mut fastrand::Rng) -> Input {
             }
             Input::Checked(class(rng), rows)
         }
-        16.. => Input::Deadline,
+        16 => Input::AckCommitted(AckTarget::Messages(vec![message, message])),
+        17 => Input::AckCommitted(AckTarget::UpTo(class(rng), InboxSeq(seq(rng)))),
+        18 => Input::RejectCommitted { message, attempts: rng.u16(..) },
+        19.. => Input::Deadline,
     }
 }
 

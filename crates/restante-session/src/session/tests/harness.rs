@@ -222,7 +222,7 @@ impl Stage {
 
     /// The same for a device that has nothing yet.
     pub(super) fn device(last_seq: i64) -> Self {
-        Self::with(last_seq, |start| (start.scope, start.has_device) = (Scope::Everything, true))
+        Self::with(last_seq, |start| (start.scope, start.keeps_cursor) = (Scope::Everything, true))
     }
 
     pub(super) fn with(last_seq: i64, change: impl FnOnce(&mut Start)) -> Self {
@@ -230,7 +230,7 @@ impl Stage {
         let mut start = Start {
             settings: settings(),
             scope: Scope::Waiting,
-            has_device: false,
+            keeps_cursor: false,
             classes: PerClass::from_fn(|of| class(if of == CHAT { last_seq } else { 0 })),
             emit_alone: false,
             database_time: OffsetDateTime::UNIX_EPOCH,

@@ -4,6 +4,7 @@
 mod harness;
 
 mod transcripts_acks;
+mod transcripts_committed_acks;
 mod transcripts_deadlines;
 mod transcripts_devices;
 mod transcripts_drain;

@@ -24,7 +24,7 @@ fn the_cursor_stops_below_the_lowest_unacked_number() {
 #[test]
 fn the_cursor_stops_below_what_is_buffered() {
     let mut stage = Stage::with(2, |start| {
-        (start.scope, start.has_device) = (crate::session::Scope::Everything, true);
+        (start.scope, start.keeps_cursor) = (crate::session::Scope::Everything, true);
         start.settings.window = 1;
     });
     stage.on(short_page(CHAT, 0, rows([1, 2]), 2), ["emit 1"]);
@@ -62,7 +62,7 @@ fn an_ack_by_id_moves_no_cursor() {
 #[test]
 fn a_row_that_another_device_settled_is_redelivered_within_the_session_and_then_given_up() {
     let mut stage = Stage::with(3, |start| {
-        (start.scope, start.has_device) = (crate::session::Scope::Everything, true);
+        (start.scope, start.keeps_cursor) = (crate::session::Scope::Everything, true);
         start.settings.attempts_max = 2;
     });
     stage.on(short_page(CHAT, 0, vec![delivered(1).into(), row(2).into()], 2), ["emit 1 2"]);
@@ -82,7 +82,7 @@ fn a_row_that_another_device_settled_is_redelivered_within_the_session_and_then_
 /// A device that acked 2, 3 and 4, and to which 1 was emitted in vain until it was given up.
 fn with_one_given_up() -> Stage {
     let mut stage = Stage::with(3, |start| {
-        (start.scope, start.has_device) = (crate::session::Scope::Everything, true);
+        (start.scope, start.keeps_cursor) = (crate::session::Scope::Everything, true);
         start.settings.attempts_max = 1;
     });
     stage.on(short_page(CHAT, 0, vec![delivered(1).into(), row(2).into()], 2), ["emit 1 2"]);
@@ -136,7 +136,7 @@ fn a_read_that_was_committed_elsewhere_frees_nothing_on_a_device() {
 #[test]
 fn what_a_device_reads_counts_as_acked_and_what_is_buffered_still_comes() {
     let mut stage = Stage::with(3, |start| {
-        (start.scope, start.has_device) = (crate::session::Scope::Everything, true);
+        (start.scope, start.keeps_cursor) = (crate::session::Scope::Everything, true);
         start.settings.window = 1;
     });
     stage.on(short_page(CHAT, 0, rows([1, 2]), 2), ["emit 1"]);

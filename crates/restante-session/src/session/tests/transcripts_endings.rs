@@ -24,7 +24,7 @@ fn narrow(device: bool, rows: Vec<crate::domain::PageRow>) -> Stage {
     let mut stage = Stage::with(last, |start| {
         start.settings.window = 1;
         if device {
-            (start.scope, start.has_device) = (Scope::Everything, true);
+            (start.scope, start.keeps_cursor) = (Scope::Everything, true);
         }
     });
     stage.on(short_page(CHAT, 0, rows, last), ["emit 1"]);

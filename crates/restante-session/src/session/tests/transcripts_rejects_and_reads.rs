@@ -17,7 +17,7 @@ fn in_flight(n: i64) -> Stage {
 
 /// The same for a device, with 1 in flight.
 fn device_in_flight() -> Stage {
-    let mut stage = Stage::live_with(0, |start| (start.scope, start.has_device) = (Scope::Everything, true));
+    let mut stage = Stage::live_with(0, |start| (start.scope, start.keeps_cursor) = (Scope::Everything, true));
     stage.on(offer(1), ["emit 1"]);
     stage
 }
