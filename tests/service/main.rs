@@ -11,6 +11,7 @@ mod classes;
 mod clocks;
 mod dead_letters;
 mod depth;
+mod described;
 mod devices;
 mod direct_chats;
 mod directed;
