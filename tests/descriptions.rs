@@ -18,14 +18,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use events::events;
-
 use jsonschema::{Draft, Validator};
+use markdown::taken_apart;
 use restante::domain::limits;
 use restante::http::openapi;
 use restante::protocol::{asyncapi, client};
 use serde_json::{Value, json};
-
-use markdown::taken_apart;
 
 const DESCRIPTIONS: [(&str, fn() -> Value); 2] = [("docs/openapi.json", openapi::document), ("docs/asyncapi.json", asyncapi::document)];
 
@@ -246,7 +244,12 @@ fn samples() -> Vec<(&'static str, Value)> {
         send("metadata", json!([1, {"a": null}])),
         send("messageId", json!(7)),
         send("expiresAt", "2027-01-01T00:00:00Z".into()),
+        send("expiresAt", "2027-01-01T00:00:00.5+02:00".into()),
         send("expiresAt", "tomorrow".into()),
+        send("expiresAt", "".into()),
+        send("messageId", "".into()),
+        send("messageId", "0192F0C0-7D4E-7CC3-98C4-DC0C0C07398F".into()),
+        send("messageId", "0192f0c07d4e7cc398c4dc0c0c07398f".into()),
         ("message:skip", json!({"messageId": ID})),
         ("message:skip", json!({})),
         ("message:recall", json!({"messageId": [ID]})),
@@ -294,6 +297,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {"n": "sum"}})),
         ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {"n": "most"}})),
         ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {}})),
+        ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {"": "sum"}})),
     ]
 }
 

@@ -19,9 +19,13 @@ macro_rules! bodies {
 }
 
 bodies! {
-    /// A chat that is to be made.
+    /// A chat that is to be made. A direct one names the other member, or the caller alone.
+    #[schemars(extend(
+        "if" = {"properties": {"kind": {"const": "direct"}}},
+        "then" = {"required": ["members"], "properties": {"members": {"type": "array", "minItems": 1}}}
+    ))]
     NewChatData {
-        /// A direct chat has one other member, or none but the caller.
+        /// Its kind.
         #[schemars(extend("enum" = ["direct", "group"]))]
         kind: String,
         /// The title of a group.

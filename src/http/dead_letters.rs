@@ -31,6 +31,7 @@ pub(super) struct ListParams {
     /// How the reason begins.
     reason: Option<String>,
     /// The `next` of a list.
+    #[schemars(length(min = 1))]
     after: Option<String>,
     #[serde(default, deserialize_with = "small_number")]
     #[schemars(range(min = 1, max = LIST_MAX), extend("default" = LIST_DEFAULT))]

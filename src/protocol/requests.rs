@@ -145,7 +145,11 @@ said! {
         #[schemars(length(min = 1, max = limits::COLLAPSE_KEY_CHARS_MAX))]
         collapse_key: Option<String>,
         /// The members of `data` that are merged with those of the events whose place it takes. Needs a `collapseKey`, and an object as `data`.
-        #[schemars(extend("minProperties" = 1, "maxProperties" = limits::MERGE_MEMBERS_MAX))]
+        #[schemars(extend(
+            "minProperties" = 1,
+            "maxProperties" = limits::MERGE_MEMBERS_MAX,
+            "propertyNames" = {"minLength": 1, "maxLength": limits::MERGE_NAME_CHARS_MAX, "pattern": "^[^\\u0000]*$"}
+        ))]
         merge: Option<BTreeMap<String, MergeWord>>,
         /// It waits in the inbox of class `alert`.
         urgent: Option<bool>,

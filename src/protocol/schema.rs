@@ -104,12 +104,17 @@ fn clean_told(schema: &mut Schema) {
     transform_subschemas(&mut clean_told, schema);
 }
 
-/// What a client says: no text of it holds NUL.
+/// What a client says: no text of it holds NUL, and ids and times have their form also where a reader knows no formats.
 fn clean(schema: &mut Schema) {
     let is_text =
         schema.get("type").is_some_and(|kind| kind == "string" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("string"))));
-    if is_text && ["pattern", "format", "enum", "const"].iter().all(|word| schema.get(*word).is_none()) {
-        schema.insert("pattern".to_owned(), json!("^[^\\u0000]*$"));
+    if is_text && ["pattern", "enum", "const"].iter().all(|word| schema.get(*word).is_none()) {
+        let pattern = match schema.get("format").and_then(Value::as_str) {
+            Some("uuid") => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
+            Some("date-time") => "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+            Some(_) | None => "^[^\\u0000]*$",
+        };
+        schema.insert("pattern".to_owned(), json!(pattern));
     }
     words(schema);
     transform_subschemas(&mut clean, schema);

@@ -73,8 +73,7 @@ pub fn operation(method: &str, path: &str) -> Option<String> {
 
 fn check(key: &str, document: &Value, draft: Draft, schema: impl FnOnce() -> Value, value: &Value) {
     let validator = Arc::clone(COMPILED.lock().unwrap().entry(key.to_owned()).or_insert_with(|| {
-        let mut schema = schema();
-        schema["components"] = document["components"].clone();
+        let schema = json!({"allOf": [schema()], "components": document["components"]});
         Arc::new(jsonschema::options().with_draft(draft).should_validate_formats(true).with_format("uuid", is_id).build(&schema).unwrap())
     }));
     let wrong: Vec<String> = validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();

@@ -509,9 +509,9 @@ export interface MessageStatuses {
   statuses: RecipientStatus[];
 }
 
-/** A chat that is to be made. */
+/** A chat that is to be made. A direct one names the other member, or the caller alone. */
 export interface NewChatData {
-  /** A direct chat has one other member, or none but the caller. */
+  /** Its kind. */
   kind: "direct" | "group";
   /** The members. The caller is one of them in any case. */
   members?: string[] | null;

@@ -20,8 +20,7 @@ fn events() -> Vec<Operation> {
             .with_key()
             .takes::<PublishBodyData>()
             .answers::<PublishAnswer>(200, "All of them are stored, or refused one by one.")
-            .refuses(CHANGING)
-            .leads_to("getEvent", "eventId", "/eventId"),
+            .refuses(CHANGING),
         Operation::get("/v1/events/{eventId}", "getEvent", "How far an event has got, for its publisher.")
             .for_publishers()
             .answers::<ProgressBody>(200, "Its progress.")
