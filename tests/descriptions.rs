@@ -25,7 +25,10 @@ use restante::http::openapi;
 use restante::protocol::{asyncapi, client};
 use serde_json::{Value, json};
 
-const DESCRIPTIONS: [(&str, fn() -> Value); 2] = [("docs/openapi.json", openapi::document), ("docs/asyncapi.json", asyncapi::document)];
+/// Makes a description from the types.
+type Make = fn() -> Value;
+
+const DESCRIPTIONS: [(&str, Make); 2] = [("docs/openapi.json", openapi::document), ("docs/asyncapi.json", asyncapi::document)];
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
