@@ -57,6 +57,18 @@ sqlx-data-write:
 schema:
     .ci/run schema
 
+# are docs/openapi.json, docs/asyncapi.json and the TypeScript types what the types of the protocol say?
+descriptions:
+    .ci/run descriptions
+
+# write them anew after a type of the protocol has changed
+descriptions-write:
+    cargo xtask descriptions
+
+# ask a running service everything that docs/openapi.json allows, and hold its answers against it; needs schemathesis (PyPI: schemathesis 4)
+schemathesis url token *options:
+    schemathesis run {{url}}/openapi.json --header 'Authorization: Bearer {{token}}' {{options}}
+
 # the TypeScript client: build, tests, size; needs Node
 sdk:
     .ci/run sdk

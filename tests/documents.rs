@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "documents/events.rs"]
+mod events;
 #[path = "documents/frames.rs"]
 mod frames;
 #[path = "documents/markdown.rs"]
@@ -13,11 +15,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use events::events;
 use markdown::{commands, spans, taken_apart};
 use restante::app::StartError;
-use restante::protocol::recalled::{RecallOk, Recalled};
-use restante::protocol::server::Shape;
-use restante::protocol::{Fault, client, codes};
+use restante::protocol::{client, codes};
 use restante::store::{self, CannotUse, Unfit};
 use serde_json::Value;
 
@@ -58,28 +59,6 @@ fn every_event_has_a_heading() {
     for event in events() {
         assert!(headings.contains(event.as_str()), "docs/protocol.md has no heading for {event}");
     }
-}
-
-/// The names of all events, from the code that reads and writes them.
-fn events() -> BTreeSet<String> {
-    let reading = read("src/protocol/client.rs");
-    let is_event = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == ':');
-    let mut names: BTreeSet<String> = BTreeSet::new();
-    for line in reading.lines().map(str::trim).filter(|line| line.starts_with('"') && line.contains("\" => ")) {
-        names.extend(quoted(line).take(1).map(str::to_owned));
-    }
-    let writing = read("src/protocol/server.rs");
-    let table = writing.split("\nevents! {").nth(1).unwrap();
-    for line in table.lines().map(str::trim).filter(|line| line.starts_with('"') && line.contains('{')) {
-        names.extend(quoted(line).take(1).map(str::to_owned));
-    }
-    let messages = read("src/protocol/message.rs");
-    for piece in messages.split(r#"{"event":""#).skip(1) {
-        names.extend(piece.split('"').next().map(str::to_owned));
-    }
-    names.extend([<Fault as Shape>::EVENT, <RecallOk as Shape>::EVENT, <Recalled as Shape>::EVENT].map(str::to_owned));
-    assert!(names.len() >= 28 && names.iter().all(|name| is_event(name)), "{names:?}");
-    names
 }
 
 #[test]

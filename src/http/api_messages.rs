@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -18,12 +19,13 @@ use crate::protocol::{Fault, Timestamp};
 use crate::service::{self, Service};
 
 /// A message that is stored, with what this request said. For a duplicate the first request's content is what is stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SentAtOtherPath")]
 pub(super) struct SentBody {
     message: SentMessage,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct SentMessage {
     #[serde(flatten)]
@@ -38,8 +40,9 @@ struct SentMessage {
     sender: Sender,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "SenderOfStored")]
 struct Sender {
     name: Option<String>,
     profile_picture: Option<String>,

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,8 +21,9 @@ const MEMBERS_DEFAULT: u16 = 200;
 const MEMBERS_MAX: u16 = 500;
 
 /// A chat as its member sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Chat")]
 pub(super) struct ChatBody {
     chat_id: ChatId,
     kind: ChatKind,
@@ -41,16 +43,18 @@ pub(super) struct ChatBody {
     other: Option<PersonBody>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Marks")]
 struct MarksBody {
     joined_seq: ChatSeq,
     delivered_seq: ChatSeq,
     read_seq: ChatSeq,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Person")]
 pub(super) struct PersonBody {
     user_id: ExternalId,
     name: Option<String>,
@@ -58,8 +62,9 @@ pub(super) struct PersonBody {
 }
 
 /// A member as others see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Member")]
 struct MemberBody {
     #[serde(flatten)]
     person: PersonBody,
@@ -68,37 +73,45 @@ struct MemberBody {
     marks: MarksBody,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ChatList")]
 pub(super) struct ListBody {
     chats: Vec<ChatBody>,
     /// To be passed as `after` for those that follow; null: these were the last.
     next: Option<ChatId>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ChatWithMembers")]
 pub(super) struct ShowBody {
     #[serde(flatten)]
     chat: ChatBody,
+    #[schemars(range(min = 0))]
     member_count: i64,
     members: Vec<MemberBody>,
     /// To be passed as `membersAfter` for those that follow; null: these were the last.
     members_next: Option<ExternalId>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatListQuery")]
 pub(super) struct ListParams {
+    #[schemars(with = "Option<ChatId>")]
     after: Option<Uuid>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = CHATS_MAX), extend("default" = CHATS_DEFAULT))]
     limit: Option<u16>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ChatQuery")]
 pub(super) struct ShowParams {
     members_after: Option<ExternalId>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = MEMBERS_MAX), extend("default" = MEMBERS_DEFAULT))]
     limit: Option<u16>,
 }
 

@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,27 +18,38 @@ const LIST_DEFAULT: u16 = 50;
 const LIST_MAX: u16 = 500;
 const DISCARDED: &str = "discarded by an operator";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetterQuery")]
 pub(super) struct ListParams {
+    #[schemars(with = "Option<ExternalId>")]
     sender: Option<String>,
+    #[schemars(with = "Option<ExternalId>")]
     recipient: Option<String>,
+    /// Failed at this time or later.
+    #[schemars(with = "Option<Timestamp>")]
     since: Option<String>,
+    /// How the reason begins.
     reason: Option<String>,
+    /// The `next` of a list.
+    #[schemars(length(min = 1))]
     after: Option<String>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = LIST_MAX), extend("default" = LIST_DEFAULT))]
     limit: Option<u16>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "DeadLetterList")]
 pub(super) struct ListBody {
     dead_letters: Vec<DeadLetterData>,
     /// To be passed as `after`; null at the end.
     next: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "DeadLetterDetails")]
 pub(super) struct ShowBody {
     message_id: MessageId,
     /// Null when it is encrypted.
@@ -50,13 +62,15 @@ pub(super) struct ShowBody {
 }
 
 /// The outcome of each item of a request, in its order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetterResults")]
 pub(super) struct Results {
     results: Vec<Outcome>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "DeadLetterOutcome")]
 struct Outcome {
     message_id: MessageId,
     user_id: ExternalId,

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::MessageId;
@@ -34,12 +35,14 @@ impl ApiError {
     }
 }
 
+/// The body of a refusal.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ErrorBody {
+    error: Fault,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct ErrorBody {
-            error: Fault,
-        }
         let code = self.0.code;
         let status = StatusCode::from_u16(self.0.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after_s = self.0.retry_after_ms.map(|ms| ms.div_ceil(1_000));
@@ -75,13 +78,17 @@ const PROBLEM: &str = "application/problem+json";
 struct Refused(Fault);
 
 /// A problem. `code`, `retryAfterMs` and `behind` are extension members.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Problem<'a> {
+pub(super) struct Problem<'a> {
+    /// `urn:restante:error:` and the code.
     #[serde(rename = "type")]
     kind: String,
+    /// The meaning of the code.
     title: Cow<'static, str>,
+    /// The status of the answer.
     status: u16,
+    /// The words of this refusal.
     detail: &'a str,
     code: Code,
     #[serde(skip_serializing_if = "Option::is_none")]

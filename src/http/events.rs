@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::error::ApiError;
@@ -17,15 +18,17 @@ use crate::protocol::{Code, EventFiguresData, Fault, Timestamp};
 use crate::service::{EventAddress, EventProgress, Publication, Publisher, Service};
 
 /// The outcome of each event of a list, in its order.
-#[derive(Debug, Serialize)]
-struct Results {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PublishResults")]
+pub(super) struct Results {
     results: Vec<Outcome>,
 }
 
 /// The outcome of one event of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-enum Outcome {
+#[schemars(rename = "PublishOutcome")]
+pub(super) enum Outcome {
     /// It is stored.
     Published(Published),
     /// It is not.
@@ -60,8 +63,9 @@ pub(super) async fn publish(
 }
 
 /// The progress of an event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "EventProgress")]
 pub(super) struct ProgressBody {
     event_id: MessageId,
     #[serde(rename = "type")]
@@ -78,6 +82,7 @@ pub(super) struct ProgressBody {
     read: u64,
     /// By reason.
     #[serde(serialize_with = "by_reason")]
+    #[schemars(with = "BTreeMap<String, u64>")]
     ended: Vec<(GapReason, u64)>,
     /// There are more rows than were counted.
     more: bool,
@@ -86,9 +91,10 @@ pub(super) struct ProgressBody {
 }
 
 /// The target of an event, as `to` names it; the names of listed users are not repeated.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-enum ToBody {
+#[schemars(rename = "EventTarget")]
+pub(super) enum ToBody {
     Users(u64),
     Feed(FeedId),
     Everyone(bool),

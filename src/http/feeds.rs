@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,15 +21,17 @@ const FOLLOWERS_DEFAULT: u16 = 200;
 const FOLLOWERS_MAX: u16 = 500;
 
 /// A feed that is there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "FeedMade")]
 pub(super) struct MadeBody {
     feed_id: FeedId,
 }
 
 /// A feed as the caller sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Feed")]
 pub(super) struct FeedBody {
     feed_id: FeedId,
     title: Option<String>,
@@ -41,14 +44,16 @@ pub(super) struct FeedBody {
     is_follower: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "FeedList")]
 pub(super) struct ListBody {
     feeds: Vec<FeedBody>,
     /// To be passed as `after` for those that follow; null: these were the last.
     next: Option<FeedId>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "FollowerList")]
 pub(super) struct FollowersBody {
     followers: Vec<PersonBody>,
     /// To be passed as `after` for those that follow; null: these were the last.
@@ -56,21 +61,27 @@ pub(super) struct FollowersBody {
 }
 
 /// The answer to a change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Done {}
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "FeedListQuery")]
 pub(super) struct ListParams {
+    #[schemars(extend("enum" = ["follower", "publisher"], "default" = "follower"))]
     role: Option<String>,
+    #[schemars(with = "Option<FeedId>")]
     after: Option<Uuid>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = FEEDS_MAX), extend("default" = FEEDS_DEFAULT))]
     limit: Option<u16>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "FollowersQuery")]
 pub(super) struct FollowersParams {
     after: Option<ExternalId>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = FOLLOWERS_MAX), extend("default" = FOLLOWERS_DEFAULT))]
     limit: Option<u16>,
 }
 

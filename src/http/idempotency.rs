@@ -15,7 +15,7 @@ use crate::protocol::Fault;
 
 const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 /// The largest number of characters of a key, without quotes.
-const CHARS_MAX: usize = 255;
+pub(super) const CHARS_MAX: usize = 255;
 
 /// The key of a request. None: it has no such header.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
@@ -19,17 +20,21 @@ use crate::service::Service;
 /// Waiting messages of one answer, at most.
 const LIST_MAX: u16 = 500;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "InboxQuery")]
 pub(super) struct ListParams {
+    #[schemars(with = "Option<InboxSeq>")]
     after: Option<String>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = LIST_MAX), extend("default" = limits::PAGE_ROWS))]
     limit: Option<u16>,
     class: Option<Class>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct InboxBody<'a> {
+#[schemars(rename = "Inbox")]
+pub(super) struct InboxBody<'a> {
     class: Class,
     #[serde(flatten)]
     items: Items<'a>,
@@ -40,9 +45,10 @@ struct InboxBody<'a> {
 }
 
 /// The part of an inbox that an answer shows.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-enum Items<'a> {
+#[schemars(rename = "InboxItems")]
+pub(super) enum Items<'a> {
     /// Of the class chat: as `message:receive`, and notices as `message:recalled`.
     Messages(Vec<InboxItem<'a>>),
     /// Of the other classes: as `event:receive`.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -12,8 +13,9 @@ use crate::protocol::fields::Fields;
 use crate::service::{MembersAdded, MembersRemoved, Service};
 
 /// The members that joined.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "MembersAdded")]
 pub(super) struct AddedBody {
     chat_id: ChatId,
     /// Those who were members already are not among them.
@@ -23,8 +25,9 @@ pub(super) struct AddedBody {
 }
 
 /// The members that left.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "MembersRemoved")]
 pub(super) struct RemovedBody {
     chat_id: ChatId,
     /// Those who were no members are not among them.

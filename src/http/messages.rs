@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
@@ -36,16 +37,21 @@ pub(super) fn send_request(body: &[u8], key: &IdempotencyKey, sender: &Profile) 
     Ok(SendRequest { message_id: request.message_id.or_else(|| key.message(&sender.external)), ..request })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "HistoryQuery")]
 pub(super) struct HistoryParams {
+    #[schemars(with = "Option<ChatSeq>")]
     before: Option<String>,
+    #[schemars(with = "Option<ChatSeq>")]
     after: Option<String>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = HISTORY_MAX), extend("default" = HISTORY_DEFAULT))]
     limit: Option<u16>,
 }
 
-#[derive(Serialize)]
-struct HistoryBody<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "History")]
+pub(super) struct HistoryBody<'a> {
     /// Ascending by `seq`, whichever way was asked.
     messages: Vec<HistoryItem<'a>>,
     /// There are more in the direction that was asked for.

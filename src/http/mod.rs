@@ -4,7 +4,8 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
 mod error;
@@ -15,6 +16,7 @@ mod upgrade;
 mod api_messages;
 mod chats;
 mod dead_letters;
+mod descriptions;
 mod event_stream;
 mod events;
 mod feeds;
@@ -26,6 +28,9 @@ mod preferences;
 mod presence;
 mod socketio;
 mod statistics;
+
+mod bodies;
+pub mod openapi;
 
 mod layers;
 mod serve;
@@ -89,6 +94,8 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))
         .route("/v1/admin/dead-letters/discard", post(dead_letters::discard))
+        .route("/openapi.json", get(descriptions::openapi))
+        .route("/asyncapi.json", get(descriptions::asyncapi))
         .route("/healthz", get(node::healthz))
         .route("/readyz", get(node::readyz))
         .route("/metrics", get(node::metrics))

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -11,12 +12,13 @@ use crate::connection::Shared;
 use crate::protocol::Code;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NodeState")]
 pub(super) struct Fine {
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct About {
     service: &'static str,
     version: &'static str,

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -12,8 +13,9 @@ use crate::protocol::fields::Fields;
 use crate::service::{PreferencesChange, Service};
 
 /// The things that the caller has muted, each list in ascending order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PreferencesView")]
 pub(super) struct PreferencesBody {
     /// Types of events that make no rows for it.
     muted_types: Vec<String>,

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -14,13 +15,19 @@ use crate::service::{NoStatistics, Service, StatisticsPage, StatisticsRequest};
 const GROUPS_DEFAULT: u16 = 100;
 const GROUPS_MAX: u16 = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "StatisticsQuery")]
 pub(super) struct StatisticsParams {
+    #[schemars(with = "Option<Timestamp>")]
     from: Option<String>,
+    #[schemars(with = "Option<Timestamp>")]
     to: Option<String>,
+    #[schemars(extend("enum" = ["class", "type", "hour"], "default" = "class"))]
     by: Option<String>,
+    /// The `next` of an answer.
     after: Option<String>,
     #[serde(default, deserialize_with = "small_number")]
+    #[schemars(range(min = 1, max = GROUPS_MAX), extend("default" = GROUPS_DEFAULT))]
     limit: Option<u16>,
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use crate::domain::MessageId;
@@ -125,8 +126,19 @@ impl Serialize for Code {
     }
 }
 
+impl JsonSchema for Code {
+    fn schema_name() -> Cow<'static, str> {
+        "Code".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let one = |row: &Row| serde_json::json!({"type": "string", "const": row.name, "description": row.meaning});
+        json_schema!({"description": "The reason for which something was refused.", "oneOf": TABLE.iter().map(one).collect::<Vec<_>>()})
+    }
+}
+
 /// A refusal as the client sees it: the data of `error`, and the body's `error` over HTTP. It never holds database text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
 #[error("{}: {message}", code.as_str())]
 pub struct Fault {

@@ -1,12 +1,13 @@
 //! A dead letter as operators get it: over HTTP, and from the command that asks the database itself.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Timestamp;
 use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, MessageId};
 
 /// A message that failed for a recipient.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterData {
     message_id: MessageId,

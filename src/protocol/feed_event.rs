@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use axum::extract::ws::Utf8Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -17,10 +18,11 @@ const RECEIVE: &str = r#"{"event":"event:receive","data":"#;
 const BATCH: &str = r#"{"event":"event:batch","data":{"events":["#;
 
 /// The data of `event:receive`. Also an item of an inbox of events over HTTP.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventData<'a> {
     /// The inbox.
+    #[schemars(extend("enum" = [Class::Alert.as_str(), Class::Event.as_str()]))]
     pub class: Class,
     /// The number in it.
     pub inbox_seq: InboxSeq,
@@ -41,7 +43,7 @@ pub struct EventData<'a> {
 }
 
 /// An event as all its recipients get it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SharedData<'a> {
     /// Its id.
@@ -56,6 +58,16 @@ pub struct SharedData<'a> {
     /// From then on it is not delivered any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+}
+
+/// The data of `event:batch`.
+///
+/// [`event_batch_frames`] writes it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct EventBatchData<'a> {
+    /// At least one.
+    #[schemars(length(min = 1))]
+    pub events: Vec<EventData<'a>>,
 }
 
 impl<'a> EventData<'a> {

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use axum::extract::ws::Utf8Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -21,7 +22,7 @@ const BATCH_END: &str = "]}}";
 const OTHER_FIELDS_BYTES: usize = 512;
 
 /// A message as everybody who may see it gets it. Also an item of a chat's history over HTTP.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageData<'a> {
     /// Its id.
@@ -48,7 +49,7 @@ pub struct MessageData<'a> {
 }
 
 /// The display data of a sender.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SenderData<'a> {
     /// A display name, or null.
@@ -58,10 +59,11 @@ pub struct SenderData<'a> {
 }
 
 /// The data of `message:receive`. Also an item of the inbox over HTTP.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceiveData<'a> {
     /// The inbox.
+    #[schemars(extend("const" = Class::Chat.as_str()))]
     pub class: Class,
     /// The number in it.
     pub inbox_seq: InboxSeq,
@@ -71,8 +73,32 @@ pub struct ReceiveData<'a> {
     pub status: Status,
     /// The recipient has muted the chat, so its client does not ring. Else it is missing.
     #[serde(rename = "muted", skip_serializing_if = "is_false")]
+    #[schemars(extend("const" = true))]
     pub is_muted: bool,
     /// The rest.
+    #[serde(flatten)]
+    pub message: MessageData<'a>,
+}
+
+/// The data of `message:batch`.
+///
+/// [`batch_frames`] writes it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct BatchData<'a> {
+    /// At least one.
+    #[schemars(length(min = 1))]
+    pub messages: Vec<ReceiveData<'a>>,
+}
+
+/// The data of `message:sent` for the sender's other sessions.
+///
+/// [`sent_echo_frame`] writes it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct EchoData<'a> {
+    /// Always false.
+    #[schemars(extend("const" = false))]
+    pub duplicate: bool,
+    /// The message.
     #[serde(flatten)]
     pub message: MessageData<'a>,
 }

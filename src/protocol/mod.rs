@@ -6,6 +6,7 @@
 //! other event. A [`dialect`] is what one kind of client speaks: [`codec`] has that of `/ws`, [`socketio`] and [`event_stream`] the others. Nothing here knows a socket, a session
 //! or the database.
 
+pub mod asyncapi;
 pub mod client;
 pub mod codec;
 pub mod codes;
@@ -19,6 +20,8 @@ mod json;
 pub mod message;
 pub mod publish;
 pub mod recalled;
+pub mod requests;
+pub mod schema;
 pub mod server;
 pub mod socketio;
 mod statistics;

@@ -2,6 +2,7 @@
 //! sessions. The notice of a recall lies in an inbox as a message does; nothing of what the message said is in it.
 
 use axum::extract::ws::Utf8Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Timestamp;
@@ -10,7 +11,7 @@ use super::server::{Shape, frame};
 use crate::domain::{ChatId, ChatSeq, Class, Envelope, ExternalId, InboxSeq, Message, MessageId, Recall, Status};
 
 /// `message:recall:ok`: the message is recalled. Also the body of the answer over HTTP.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecallOk {
     /// The message.
@@ -24,7 +25,7 @@ pub struct RecallOk {
 }
 
 /// `message:recalled`: a message was recalled. Also an item of the inbox over HTTP.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Recalled<'a> {
     /// The place of the notice in the inbox; absent for the sender, whose inbox it does not lie in.
@@ -44,10 +45,11 @@ pub struct Recalled<'a> {
 }
 
 /// The place of a notice in an inbox.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NoticePlace {
     /// The inbox.
+    #[schemars(extend("const" = Class::Chat.as_str()))]
     pub class: Class,
     /// The number in it.
     pub inbox_seq: InboxSeq,
@@ -60,7 +62,7 @@ pub struct NoticePlace {
 }
 
 /// A message that was recalled, as an item of a chat's history: nothing of what it said is left.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecalledMessage<'a> {
     /// Its id.
@@ -82,7 +84,7 @@ pub struct RecalledMessage<'a> {
 }
 
 /// An item of a chat's history.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum HistoryItem<'a> {
     /// A message.
@@ -92,7 +94,7 @@ pub enum HistoryItem<'a> {
 }
 
 /// An item of an inbox of the class chat.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum InboxItem<'a> {
     /// A message.

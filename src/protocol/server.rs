@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::client::FrameId;
@@ -35,7 +36,7 @@ pub fn frame<E: Shape>(id: Option<&FrameId>, data: &E) -> Utf8Bytes {
 macro_rules! events {
     ($($(#[$doc:meta])* $event:literal $name:ident $(<$life:lifetime>)? { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => { $(
         $(#[$doc])*
-        #[derive(Debug, Clone, Serialize)]
+        #[derive(Debug, Clone, Serialize, JsonSchema)]
         #[serde(rename_all = "camelCase")]
         pub struct $name $(<$life>)? {
             $($(#[$field_meta])* pub $field: $type,)*
@@ -118,6 +119,7 @@ events! {
         /// The last.
         to_seq: InboxSeq,
         /// The number of them; with a feed the number of its events, which share one number of the inbox.
+        #[schemars(range(min = 1))]
         count: i64,
         /// The reason for the gap.
         reason: GapReason,
@@ -164,7 +166,8 @@ events! {
 
     /// The new status of some messages for one recipient: all acks of a batch.
     "message:status" StatusList<'a> {
-        /// [`StatusKind::Messages`].
+        /// `messages`.
+        #[schemars(extend("const" = "messages"))]
         kind: StatusKind,
         /// The chat.
         chat_id: ChatId,
@@ -188,7 +191,8 @@ events! {
 
     /// The status of every message up to a number for one recipient, as it changed while the sender was away.
     "message:status" StatusMark<'a> {
-        /// [`StatusKind::Mark`].
+        /// `mark`.
+        #[schemars(extend("const" = "mark"))]
         kind: StatusKind,
         /// The chat.
         chat_id: ChatId,
@@ -206,7 +210,8 @@ events! {
 
     /// The number of members that have a message, in a chat that is too large to name them.
     "message:status" StatusCounts<'a> {
-        /// [`StatusKind::Counts`].
+        /// `counts`.
+        #[schemars(extend("const" = "counts"))]
         kind: StatusKind,
         /// The chat.
         chat_id: ChatId,
@@ -215,10 +220,13 @@ events! {
         /// Its number.
         seq: ChatSeq,
         /// Members that have it.
+        #[schemars(range(min = 0))]
         delivered_count: i64,
         /// Members that have read it; counted in `delivered_count` too.
+        #[schemars(range(min = 0))]
         read_count: i64,
         /// Members it went to.
+        #[schemars(range(min = 0))]
         member_count: i64,
         /// To be passed as `?marks=` at the next connect.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -363,7 +371,7 @@ impl Shape for Fault {
 }
 
 /// The kinds of `message:status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StatusKind {
     /// Messages that it names.
@@ -375,7 +383,7 @@ pub enum StatusKind {
 }
 
 /// A message below a mark that the mark does not speak of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusException {
     /// The message.
@@ -387,7 +395,7 @@ pub struct StatusException {
 }
 
 /// Says if a user is connected, and the time at which the last connection ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
     /// The user.
@@ -399,7 +407,7 @@ pub struct Presence {
 }
 
 /// The status of a message for its recipients: the body of `GET /v1/messages/{messageId}/status`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStatuses {
     /// The message.
@@ -409,7 +417,7 @@ pub struct MessageStatuses {
 }
 
 /// The status of a message for one recipient.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecipientStatus {
     /// The recipient.

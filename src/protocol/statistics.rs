@@ -1,12 +1,15 @@
 //! Figures of delivery as operators and publishers get them: over HTTP, and from the command that asks the database itself.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::Timestamp;
 use crate::domain::{Delays, EventFigures, EventId, FigureGroup, GroupBy, HourSpan, Outcomes};
 
 /// The figures of a span of hours, in groups.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatisticsData {
     from: Timestamp,
@@ -20,7 +23,7 @@ pub struct StatisticsData {
 }
 
 /// A group: its key under the name of what it is grouped by, and its figures.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct GroupData {
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<String>,
@@ -34,7 +37,7 @@ struct GroupData {
 }
 
 /// The outcomes of rows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct OutcomesData {
     recipients: u64,
@@ -42,13 +45,14 @@ struct OutcomesData {
     read: u64,
     /// By reason.
     #[serde(serialize_with = "by_reason")]
+    #[schemars(with = "BTreeMap<String, u64>")]
     ended: Vec<(String, u64)>,
     /// Null: nothing was delivered.
     time_to_delivery_ms: Option<PercentilesData>,
 }
 
 /// Times in milliseconds, each within 5 % of the true one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct PercentilesData {
     p50: f64,
     p95: f64,
@@ -56,7 +60,7 @@ struct PercentilesData {
 }
 
 /// The figures of one event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventFiguresData {
     #[serde(skip_serializing_if = "Option::is_none")]

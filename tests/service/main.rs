@@ -12,6 +12,7 @@ mod clocks;
 mod compression;
 mod dead_letters;
 mod depth;
+mod described;
 mod devices;
 mod direct_chats;
 mod directed;

@@ -3,6 +3,7 @@
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
+use super::described;
 use super::node::{Node, admin_token, scoped_token, token};
 
 /// One user's calls to one node.
@@ -32,17 +33,31 @@ impl Node {
 impl Api {
     /// `GET`: status and body.
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        told(self.request(Method::GET, path).send().await.unwrap()).await
+        self.told(Method::GET, path, None).await
     }
 
     /// `POST`: status and body.
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        told(self.request(Method::POST, path).json(&body).send().await.unwrap()).await
+        self.told(Method::POST, path, Some(body)).await
     }
 
     /// `DELETE`: status and body.
     pub async fn delete(&self, path: &str, body: Value) -> (u16, Value) {
-        told(self.request(Method::DELETE, path).json(&body).send().await.unwrap()).await
+        self.told(Method::DELETE, path, Some(body)).await
+    }
+
+    /// A request with or without a body: status and body, which are as they are described.
+    pub async fn told(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = self.request(method.clone(), path);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let response = request.send().await.unwrap();
+        let media = response.headers().get("content-type").map(|media| media.to_str().unwrap().to_owned()).unwrap_or_default();
+        let (status, answer) = told(response).await;
+        described::answer(method.as_str(), path, status, &media, &answer);
+        (status, answer)
     }
 
     /// A request to be changed further.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "every test binary compiles this and uses its own part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod described;
 pub mod fixtures;
 mod http;
 mod load;

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use super::described;
 use super::node::{scoped_token, token};
 
 /// The time that a test waits for a frame that must come. It is no measure of how long something takes.
@@ -253,7 +254,11 @@ impl Socket {
     async fn next_frame(&mut self) -> Result<Value, End> {
         loop {
             match self.stream.next().await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => {
+                    let frame = serde_json::from_str(&text).unwrap();
+                    described::frame(&frame);
+                    return Ok(frame);
+                }
                 Some(Ok(Message::Close(close))) => return Err(End::Closed(close.map(|close| close.code.into()))),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(End::Closed(None)),

@@ -1,15 +1,16 @@
 /**
- * The frames of the protocol as types. They are written by hand after docs/protocol.md, and a generated file will take the place of this one.
- * Nothing in here runs but two small tables: the refusals that mean "again later", and the close codes after which a client stays away.
+ * The frames of the protocol under the names of this package. Their types are made from the service's own, in `wire.ts`; only what a type cannot say
+ * is written here. Nothing runs but two small tables: the refusals that mean "again later", and the close codes after which a client stays away.
  */
 
+import type * as wire from "./wire.js";
+
+export type { ClientEvents, GapReason, Json, ServiceEvents } from "./wire.js";
+
 /** An inbox: messages, urgent events, all other events. */
-export type EnvelopeClass = "chat" | "alert" | "event";
+export type EnvelopeClass = wire.Class;
 
-export const CLASSES = ["chat", "alert", "event"] as const;
-
-/** Any JSON. */
-export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+export const CLASSES = ["chat", "alert", "event"] as const satisfies readonly EnvelopeClass[];
 
 /** One frame in either direction. */
 export interface Frame {
@@ -18,186 +19,62 @@ export interface Frame {
   data?: unknown;
 }
 
-export interface Sender {
-  name: string | null;
-  profilePicture: string | null;
-}
+/** What every envelope has: its inbox, its number there, and how often it was tried. */
+export type EnvelopeHead = Pick<wire.ReceiveData, "inboxSeq" | "attempt"> & { class: EnvelopeClass };
+
+export type Sender = wire.SenderData;
 
 /** The content of a message, the same in every frame. */
-export interface MessageContent {
-  messageId: string;
-  chatId: string;
-  /** Its number in the chat. */
-  seq: number;
-  senderId: string;
-  content: string;
-  messageType: string;
-  metadata: Json;
-  /** RFC 3339. */
-  createdAt: string;
-  expiresAt?: string;
-  sender: Sender;
-}
-
-export interface EnvelopeHead {
-  class: EnvelopeClass;
-  inboxSeq: number;
-  attempt: number;
-}
+export type MessageContent = wire.MessageData;
 
 /** `message:receive`. */
-export interface MessageData extends EnvelopeHead, MessageContent {
-  class: "chat";
-  status: "sent" | "delivered" | "read";
-  muted?: true;
-}
+export type MessageData = wire.ReceiveData;
 
 /** `message:recalled`: with a `recallId` a notice in the inbox, without one a recall of another connection of the same user. */
-export interface RecalledData extends Partial<EnvelopeHead> {
-  recallId?: string;
-  messageId: string;
-  chatId: string;
-  seq: number;
-  senderId?: string;
-  recalledAt: string;
-}
+export type RecalledData = wire.Recalled;
 
 /** `event:receive`. */
-export interface EventData<Type extends string = string, Data = Json> extends EnvelopeHead {
-  class: "alert" | "event";
-  feedId?: string;
-  feedSeq?: number;
-  eventId: string;
-  type: Type;
-  data: Data;
-  merged?: number;
-  createdAt: string;
-  expiresAt: string;
-}
+export type EventData<Type extends string = string, Data = wire.Json> = Omit<wire.EventData, "type" | "data"> & { type: Type; data: Data };
 
 /** `queue:gap`. */
-export interface GapData {
-  class: EnvelopeClass;
-  fromSeq: number;
-  toSeq: number;
-  count: number;
-  reason: string;
-  feedId?: string;
-  fromFeedSeq?: number;
-  toFeedSeq?: number;
-}
+export type GapData = wire.Gap;
 
 /** `ready`. */
-export interface ReadyData {
-  userId: string;
-  sessionId: string;
-  deviceId?: string;
-  window: number;
-  pending: number;
-  pendingMore: boolean;
-  lastSeq: number;
-  settledSeq: number;
-  alertLastSeq: number;
-  alertSettledSeq: number;
-  eventLastSeq: number;
-  eventSettledSeq: number;
-  ackedSeq?: number;
-  alertAckedSeq?: number;
-  eventAckedSeq?: number;
-  epoch: string;
-  resumed: boolean;
-  marksCursor: string;
-  serverTime: string;
-}
+export type ReadyData = wire.Ready;
 
-/** `message:send`. */
-export interface SendData {
-  messageId: string;
-  chatId?: string;
-  to?: string;
-  content: string;
-  messageType?: string;
-  metadata?: Json;
-  expiresAt?: string;
-}
+/** The fields of a request as this package writes them: left out, and never null. */
+type Written<Data> = { [Name in keyof Data]: NonNullable<Data[Name]> };
+
+/** `message:send`. This package always chooses the id. */
+export type SendData = Omit<Written<wire.SendData>, "metadata"> & { messageId: string; metadata?: wire.Json };
 
 /** The answer to `message:send`. */
-export interface SentData {
-  messageId: string;
-  chatId: string;
-  seq: number;
-  createdAt: string;
-  duplicate: boolean;
-}
+export type SentData = wire.SentAnswer;
 
-export type RecipientStatus = "sent" | "delivered" | "read" | "expired" | "failed";
+export type RecipientStatus = wire.Status;
 
 /** `message:status` of the kind `messages`. */
-export interface MessagesStatus {
-  kind: "messages";
-  chatId: string;
-  messageIds: string[];
-  seq: number;
-  status: RecipientStatus;
-  userId: string;
-  reason?: string;
-  timestamp: string;
-  marksCursor: string;
-}
+export type MessagesStatus = wire.StatusList;
 
 /** `message:status` of the kind `mark`. */
-export interface MarkStatus {
-  kind: "mark";
-  chatId: string;
-  seq: number;
-  status: RecipientStatus;
-  userId: string;
-  except?: { messageId: string; status: RecipientStatus; reason?: string }[];
-  marksCursor?: string;
-}
+export type MarkStatus = wire.StatusMark;
 
 /** `message:status` of the kind `counts`. */
-export interface CountsStatus {
-  kind: "counts";
-  chatId: string;
-  messageId: string;
-  seq: number;
-  deliveredCount: number;
-  readCount: number;
-  memberCount: number;
-  marksCursor: string;
-}
+export type CountsStatus = wire.StatusCounts;
 
-export type StatusData = MessagesStatus | MarkStatus | CountsStatus;
+export type StatusData = wire.ServiceEvents["message:status"];
 
-export interface PresenceData {
-  userId: string;
-  online: boolean;
-  lastSeen: string | null;
-}
+export type PresenceData = wire.Presence;
 
-export interface TypingData {
-  chatId: string;
-  userId: string;
-  typing: boolean;
-}
+export type TypingData = wire.Typing;
 
-export interface ChatReadData {
-  chatId: string;
-  readSeq: number;
-  marksCursor?: string;
-}
+export type ChatReadData = wire.ChatRead;
 
-/** `error`. */
-export interface ErrorData {
-  code: string;
-  message: string;
-  retryAfterMs?: number;
-  behind?: string;
-}
+/** `error`. Later services may have further codes. */
+export type ErrorData = Omit<wire.Fault, "code"> & { code: wire.Code | (string & {}) };
 
 /** Refusals that mean: again later, with the same id. Every other refusal is final. */
-export const LATER: ReadonlySet<string> = new Set(["busy", "unavailable", "rate_limited", "too_many_chats"]);
+export const LATER: ReadonlySet<string> = new Set<wire.Code>(["busy", "unavailable", "rate_limited", "too_many_chats"]);
 
 /** Close codes after which the same client would be closed again for the same reason. */
 export const STAY_AWAY: ReadonlySet<number> = new Set([4400, 4413, 4509]);

@@ -144,7 +144,7 @@ export class SentMessages extends Listeners<SentMessage> {
     if (data.kind === "mark") {
       const except = data.except ?? [];
       await raise(this.#upTo(data.chatId, data.seq, except.map((one) => one.messageId)), data.status);
-      for (const one of except) await raise([one.messageId], one.status, one.reason);
+      for (const one of except) await raise([one.messageId], one.status, one.reason ?? undefined);
     }
     return changed;
   }

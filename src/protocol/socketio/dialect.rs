@@ -10,7 +10,7 @@ use axum::extract::ws::{Message, Utf8Bytes};
 use super::commands::{Said, called, check_size, command};
 use super::packet::{Packet, begin_event, callback, connect_error, connected, disconnect, event, json, no_such_namespace};
 use super::repeats::{Arrival, Repeats};
-use super::shapes::{ReadBy, StatusOfOne, UserPresence};
+use super::shapes::{Pending, ReadBy, StatusOfOne, UserPresence};
 use super::unacked::Unacked;
 use crate::domain::{Envelope, Message as Stored, Receipt, Status};
 use crate::protocol::client::{ClientEvent, Frame, FrameError, FrameId};
@@ -232,7 +232,7 @@ impl SocketIo {
             Ok(Said::Frame(frame)) => Decoded::Command(frame),
             Ok(Said::Reconnected(None)) => Decoded::Nothing,
             Ok(Said::Reconnected(Some(number))) => {
-                Decoded::Answer(callback(&number.to_string(), &format!("{{\"pending\":{}}}", self.pending)))
+                Decoded::Answer(callback(&number.to_string(), &json(&Pending { pending: self.pending })))
             }
             Err(error) => Decoded::Refused(error),
         }

@@ -9,7 +9,7 @@ mod commands;
 mod dialect;
 mod packet;
 mod repeats;
-mod shapes;
+pub(super) mod shapes;
 mod unacked;
 
 pub use commands::{Auth, First};

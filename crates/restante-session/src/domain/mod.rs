@@ -8,6 +8,7 @@ mod chat;
 mod class;
 mod clock;
 mod dead_letter;
+mod described;
 mod envelope;
 mod extension;
 mod figures;

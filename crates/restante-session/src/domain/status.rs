@@ -1,12 +1,13 @@
 //! The status of a message, for one recipient.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The state of one row of the queue. `Sent < Delivered < Read`; `Failed` and `Expired` end it otherwise.
 ///
 /// The order of the variants is that of the database's enum; statuses only ever move forward in it, and
 /// [`Status::may_become`] is the rule that the schema enforces too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Stored, waits for the recipient's ack.

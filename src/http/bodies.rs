@@ -1,0 +1,135 @@
+//! The shapes of bodies that only HTTP has, as they stand on the wire. The handlers read them by hand, since what they read is hostile; here
+//! the same is described, with the same bounds. Bodies that the socket has too are in [`crate::protocol::requests`].
+
+use schemars::JsonSchema;
+
+use crate::domain::{ChatId, ExternalId, FeedId, MessageId, limits};
+use crate::protocol::requests::PublishData;
+
+macro_rules! bodies {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => { $(
+        #[derive(Debug, JsonSchema)]
+        $(#[$doc])*
+        #[schemars(rename_all = "camelCase")]
+        #[expect(dead_code, reason = "only its schema is used")]
+        pub(super) struct $name {
+            $($(#[$field_meta])* $field: $type,)*
+        }
+    )* };
+}
+
+bodies! {
+    /// A chat that is to be made. A direct one names the other member, or the caller alone.
+    #[schemars(extend(
+        "if" = {"properties": {"kind": {"const": "direct"}}},
+        "then" = {"required": ["members"], "properties": {"members": {"type": "array", "minItems": 1}}}
+    ))]
+    NewChatData {
+        /// Its kind.
+        #[schemars(extend("enum" = ["direct", "group"]))]
+        kind: String,
+        /// The title of a group.
+        #[schemars(length(max = limits::TITLE_CHARS_MAX))]
+        title: Option<String>,
+        /// The members. The caller is one of them in any case.
+        #[schemars(length(max = limits::MEMBERS_MAX))]
+        members: Option<Vec<ExternalId>>,
+    }
+
+    /// Users.
+    UsersData {
+        /// The users.
+        #[schemars(length(max = limits::IDS_MAX))]
+        user_ids: Vec<ExternalId>,
+    }
+
+    /// Users, or nobody: then the caller is meant.
+    UsersOrNobodyData {
+        /// The users.
+        #[schemars(length(max = limits::IDS_MAX))]
+        user_ids: Option<Vec<ExternalId>>,
+    }
+
+    /// A feed that is to be made.
+    NewFeedData {
+        /// Chosen before the first try, it makes a repeated request harmless. Without one the service chooses.
+        feed_id: Option<FeedId>,
+        /// Its title.
+        #[schemars(length(max = limits::TITLE_CHARS_MAX))]
+        title: Option<String>,
+        /// Its publishers. The caller is one of them in any case.
+        #[schemars(length(max = limits::IDS_MAX))]
+        publishers: Option<Vec<ExternalId>>,
+    }
+
+    /// Events that are published and answered one by one. One that cannot be read concerns no other.
+    PublishListData {
+        /// The events.
+        #[schemars(length(max = limits::EVENTS_MAX))]
+        events: Vec<PublishData>,
+    }
+
+    /// What is to be muted. A list that is missing stays as it is.
+    PreferencesData {
+        /// Types of events that make no rows for the caller.
+        #[schemars(length(max = limits::MUTED_TYPES_MAX), inner(length(min = 1, max = limits::MESSAGE_TYPE_CHARS_MAX)))]
+        muted_types: Option<Vec<String>>,
+        /// Chats whose messages come marked as muted.
+        #[schemars(length(max = limits::MUTED_CHATS_MAX))]
+        muted_chats: Option<Vec<ChatId>>,
+    }
+
+    /// A message and one of its recipients.
+    DeadLetterItemData {
+        /// The message.
+        message_id: MessageId,
+        /// The recipient.
+        user_id: ExternalId,
+    }
+
+    /// Dead letters that are to be put back.
+    RequeueData {
+        /// The dead letters.
+        #[schemars(length(max = limits::DEAD_LETTERS_MAX))]
+        items: Vec<DeadLetterItemData>,
+    }
+
+    /// Dead letters that are to be given up.
+    DiscardData {
+        /// The dead letters.
+        #[schemars(length(max = limits::DEAD_LETTERS_MAX))]
+        items: Vec<DeadLetterItemData>,
+        /// What the sender will read.
+        #[schemars(length(min = 1, max = limits::REASON_CHARS_MAX))]
+        reason: Option<String>,
+    }
+
+    /// The query of `GET /v1/presence`.
+    PresenceQuery {
+        /// The users, separated by commas; a comma in a name is `%2C`. The parameter may be there several times.
+        #[schemars(length(min = 1, max = limits::PRESENCE_USERS_MAX))]
+        user_ids: Vec<ExternalId>,
+    }
+}
+
+/// The body of `POST /v1/events`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum PublishBodyData {
+    /// One event.
+    One(Box<PublishData>),
+    /// Several.
+    Many(PublishListData),
+}
+
+/// The answer to a publish request.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum PublishAnswer {
+    /// To one event.
+    One(crate::protocol::server::Published),
+    /// To several.
+    Many(super::events::Results),
+}

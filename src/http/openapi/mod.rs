@@ -1,0 +1,85 @@
+//! The description of everything under HTTP in OpenAPI 3.1: `docs/openapi.json`, and `/openapi.json` of a node.
+//!
+//! Shapes come from the types that handlers read and write; which route takes and answers what stands here, and tests hold it against the
+//! routes and against real answers. In reading order: `operation`, then the operations: `people` and `feeds` (what users do), `operators`.
+
+mod feeds;
+mod operation;
+mod operators;
+mod people;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::error::{ErrorBody, Problem};
+use crate::protocol::codes::{Row, TABLE};
+use crate::protocol::schema::{Dialect, Schemas};
+use operation::Operation;
+
+const ABOUT: &str = "Everything that a person can do over the socket, for programs that come and go, and what operators do. Unknown fields are ignored and `null` is the \
+same as absent, in both directions. docs/protocol.md says in words what is described here; the sockets are described by /asyncapi.json.";
+
+/// The whole description.
+pub fn document() -> Value {
+    let mut schemas = Schemas::new(Dialect::Draft2020);
+    let operations: Vec<Operation> = [people::operations(), feeds::operations(), operators::operations()].concat();
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for operation in &operations {
+        let described = operation.described(&mut schemas);
+        paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described);
+    }
+    let responses = refusals(&mut schemas);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Restante",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "HS256. `sub` is the user, `exp` is required, and `scope` has the words `admin` and `events:write` where they are named.",
+                },
+            },
+            "responses": responses,
+            "schemas": schemas.definitions(),
+        },
+    })
+}
+
+/// A response for each status of the table of codes.
+fn refusals(schemas: &mut Schemas) -> Map<String, Value> {
+    let mut by_status: BTreeMap<u16, Vec<&Row>> = BTreeMap::new();
+    for row in TABLE {
+        by_status.entry(row.http).or_default().push(row);
+    }
+    let (body, problem) = (schemas.told::<ErrorBody>(), schemas.told::<Problem<'_>>());
+    by_status.into_iter().map(|(status, rows)| (status.to_string(), refusal(status, &rows, &body, &problem))).collect()
+}
+
+fn refusal(status: u16, rows: &[&Row], body: &Value, problem: &Value) -> Value {
+    let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+    let words: Vec<String> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.meaning)).collect();
+    let code = json!({"properties": {"code": {"enum": names}}});
+    let mut response = json!({
+        "description": words.join(" "),
+        "content": {
+            "application/json": {"schema": {"allOf": [body, {"properties": {"error": code}}]}},
+            "application/problem+json": {"schema": {"allOf": [problem, code, {"properties": {"status": {"const": status}}}]}},
+        },
+    });
+    match status {
+        401 => response["headers"] = json!({"WWW-Authenticate": {"schema": {"type": "string", "const": "Bearer"}}}),
+        429 | 503 => response["headers"] = json!({"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}),
+        _ => {}
+    }
+    response
+}

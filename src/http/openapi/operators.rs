@@ -1,0 +1,67 @@
+//! What operators and load balancers do.
+
+use serde_json::Value;
+
+use super::operation::Operation;
+use crate::http::bodies::{DiscardData, RequeueData};
+use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
+use crate::http::node::{About, Fine};
+use crate::http::statistics::StatisticsParams;
+use crate::protocol::{Code, EventFiguresData, StatisticsData};
+use crate::telemetry::METRICS_CONTENT_TYPE;
+
+/// The operations.
+pub(super) fn operations() -> Vec<Operation> {
+    [of_admins(), of_everybody()].concat()
+}
+
+fn of_admins() -> Vec<Operation> {
+    vec![
+        Operation::get("/v1/admin/statistics", "getStatistics", "What was accepted, and what became of it, in groups.")
+            .for_admins()
+            .query::<StatisticsParams>()
+            .answers::<StatisticsData>(200, "The figures."),
+        Operation::get("/v1/admin/statistics/events/{eventId}", "getEventStatistics", "The figures of one event.")
+            .for_admins()
+            .answers::<EventFiguresData>(200, "The figures.")
+            .refuses(&[Code::NotFound]),
+        Operation::get("/v1/admin/dead-letters", "listDeadLetters", "What failed and nobody has given up, newest first.")
+            .for_admins()
+            .query::<ListParams>()
+            .answers::<ListBody>(200, "A page of dead letters."),
+        Operation::get("/v1/admin/dead-letters/{messageId}", "getDeadLetter", "One of them, with what it says.")
+            .for_admins()
+            .answers::<ShowBody>(200, "The dead letter.")
+            .refuses(&[Code::NotFound]),
+        Operation::post("/v1/admin/dead-letters/requeue", "requeueDeadLetters", "Puts some back.")
+            .for_admins()
+            .takes::<RequeueData>()
+            .answers::<Results>(200, "An outcome for each, in their order."),
+        Operation::post("/v1/admin/dead-letters/discard", "discardDeadLetters", "Gives some up.")
+            .for_admins()
+            .takes::<DiscardData>()
+            .answers::<Results>(200, "An outcome for each, in their order."),
+    ]
+}
+
+fn of_everybody() -> Vec<Operation> {
+    let get = |path, id, summary| Operation::get(path, id, summary).for_everybody();
+    vec![
+        get("/", "about", "What this is.").answers::<About>(200, "The service, and its paths."),
+        get("/healthz", "getHealth", "Does the process live?").answers::<Fine>(200, "It does."),
+        get("/readyz", "getReadiness", "May clients be sent to this node?")
+            .answers::<Fine>(200, "They may.")
+            .refuses(&[Code::Restart, Code::Unavailable]),
+        get("/metrics", "getMetrics", "Figures of this node, in the text format of OpenMetrics.").answers_text(
+            200,
+            "The metrics.",
+            METRICS_CONTENT_TYPE,
+        ),
+        get("/openapi.json", "getOpenApi", "This description.")
+            .answers::<Value>(200, "OpenAPI 3.1.")
+            .answers_nothing(304, "It is as it was."),
+        get("/asyncapi.json", "getAsyncApi", "The description of the sockets.")
+            .answers::<Value>(200, "AsyncAPI 3.")
+            .answers_nothing(304, "It is as it was."),
+    ]
+}

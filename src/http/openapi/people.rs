@@ -1,0 +1,148 @@
+//! What a user does with messages, chats and its inbox, and the doors of sockets.
+
+use super::operation::Operation;
+use crate::http::api_messages::SentBody;
+use crate::http::bodies::{NewChatData, PreferencesData, PresenceQuery, UsersData};
+use crate::http::chats;
+use crate::http::inbox::{self, InboxBody};
+use crate::http::members::{AddedBody, RemovedBody};
+use crate::http::messages::{HistoryBody, HistoryParams};
+use crate::http::preferences::PreferencesBody;
+use crate::protocol::Code;
+use crate::protocol::recalled::RecallOk;
+use crate::protocol::requests::{AckData, ChatRefData, ConnectData, EngineData, ReadData, ReadUpToData, RejectData, SendData};
+use crate::protocol::server::{DeliveredOk, MessageStatuses, PresenceState, ReadOk, RejectOk, SentAnswer};
+
+const SENDING: &[Code] = &[Code::NotAMember, Code::Forbidden, Code::NotFound, Code::Conflict, Code::TooManyChats];
+const CHANGING_MEMBERS: &[Code] = &[Code::NotAMember, Code::Forbidden, Code::Conflict, Code::TooManyMembers, Code::NotFound];
+
+/// The operations.
+pub(super) fn operations() -> Vec<Operation> {
+    [messages(), of_chats(), of_the_inbox(), sockets()].concat()
+}
+
+fn messages() -> Vec<Operation> {
+    vec![
+        Operation::post("/v1/messages", "sendMessage", "Sends a message; answered when it is stored.")
+            .with_key()
+            .takes::<SendData>()
+            .answers::<SentAnswer>(200, "It is stored.")
+            .refuses(SENDING)
+            .leads_to("getMessageStatus", "messageId", "/messageId")
+            .leads_to("recallMessage", "messageId", "/messageId")
+            .leads_to("getChat", "chatId", "/chatId"),
+        Operation::post("/api/messages/send", "sendMessageAtOtherPath", "The same at the path of other services.")
+            .with_key()
+            .takes::<SendData>()
+            .answers::<SentBody>(200, "It is stored.")
+            .refuses(SENDING),
+        Operation::post("/api/messages/read", "readAtOtherPath", "A chat is read up to a message.")
+            .takes::<ReadData>()
+            .answers::<ReadOk>(200, "It is committed.")
+            .refuses(&[Code::NotAMember, Code::NotFound]),
+        Operation::new("patch", "/api/messages/read", "readAllAtOtherPath", "Everything in a chat is read.")
+            .takes::<ChatRefData>()
+            .answers::<ReadOk>(200, "It is committed.")
+            .refuses(&[Code::NotAMember]),
+        Operation::post("/v1/messages/{messageId}/recall", "recallMessage", "Takes a message back, for everybody.")
+            .answers::<RecallOk>(200, "Nobody is shown any more what it said.")
+            .refuses(&[Code::Forbidden, Code::NotFound, Code::TooLate, Code::TurnedOff]),
+        Operation::get("/v1/messages/{messageId}/status", "getMessageStatus", "What became of a message, for its sender and recipients.")
+            .answers::<MessageStatuses>(200, "A status for each recipient.")
+            .refuses(&[Code::NotFound]),
+    ]
+}
+
+fn of_chats() -> Vec<Operation> {
+    vec![
+        Operation::get("/v1/chats", "listChats", "The caller's chats, in the order of their ids.")
+            .query::<chats::ListParams>()
+            .answers::<chats::ListBody>(200, "A page of chats."),
+        Operation::post("/v1/chats", "createChat", "Makes a chat.")
+            .with_key()
+            .takes::<NewChatData>()
+            .answers::<chats::ChatBody>(201, "It is made.")
+            .answers::<chats::ChatBody>(200, "It was there.")
+            .refuses(&[Code::TooManyMembers, Code::TooManyChats, Code::NotAMember, Code::Conflict])
+            .leads_to("getChat", "chatId", "/chatId")
+            .leads_to("addMembers", "chatId", "/chatId")
+            .leads_to("listMessages", "chatId", "/chatId")
+            .leads_to("readChat", "chatId", "/chatId")
+            .leads_to("leaveChat", "chatId", "/chatId"),
+        Operation::get("/v1/chats/{chatId}", "getChat", "One chat, with its members and their marks.")
+            .query::<chats::ShowParams>()
+            .answers::<chats::ShowBody>(200, "The chat.")
+            .refuses(&[Code::NotAMember]),
+        Operation::post("/v1/chats/{chatId}/members", "addMembers", "Adds members, for admins.")
+            .takes::<UsersData>()
+            .answers::<AddedBody>(200, "They are members.")
+            .refuses(CHANGING_MEMBERS),
+        Operation::new("delete", "/v1/chats/{chatId}/members", "removeMembers", "Removes members: oneself, or for admins anybody.")
+            .takes::<UsersData>()
+            .answers::<RemovedBody>(200, "They are no members.")
+            .refuses(CHANGING_MEMBERS),
+        Operation::post("/v1/chats/{chatId}/leave", "leaveChat", "The caller leaves.")
+            .answers::<RemovedBody>(200, "It has left.")
+            .refuses(CHANGING_MEMBERS),
+        Operation::get("/v1/chats/{chatId}/messages", "listMessages", "The history, ascending; the newest without `before` and `after`.")
+            .query::<HistoryParams>()
+            .answers::<HistoryBody>(200, "A page of messages.")
+            .refuses(&[Code::NotAMember]),
+        Operation::post("/v1/chats/{chatId}/read", "readChat", "The chat is read up to here.")
+            .takes::<ReadUpToData>()
+            .answers::<ReadOk>(200, "It is committed.")
+            .refuses(&[Code::NotAMember, Code::NotFound]),
+    ]
+}
+
+fn of_the_inbox() -> Vec<Operation> {
+    vec![
+        Operation::get("/v1/inbox", "listInbox", "What waits above a number, oldest first. Looking marks nothing.")
+            .query::<inbox::ListParams>()
+            .answers::<InboxBody<'_>>(200, "A page of the inbox."),
+        Operation::post("/v1/inbox/ack", "ackInbox", "The ack.")
+            .takes::<AckData>()
+            .answers::<DeliveredOk>(200, "It is committed.")
+            .refuses(&[Code::AckAhead]),
+        Operation::post("/v1/inbox/reject", "rejectInbox", "The caller cannot process it.")
+            .takes::<RejectData>()
+            .answers::<RejectOk>(200, "An attempt is counted, or it does not wait any more.")
+            .refuses(&[Code::NotFound]),
+        Operation::get("/v1/preferences", "getPreferences", "What the caller has muted.").answers::<PreferencesBody>(200, "What is muted."),
+        Operation::new("put", "/v1/preferences", "putPreferences", "Mutes and unmutes.")
+            .takes::<PreferencesData>()
+            .answers::<PreferencesBody>(200, "What is muted from now on.")
+            .refuses(&[Code::NotFound]),
+        Operation::get("/v1/presence", "getPresence", "Who is there.")
+            .query::<PresenceQuery>()
+            .answers::<PresenceState>(200, "In the order asked for."),
+    ]
+}
+
+fn sockets() -> Vec<Operation> {
+    let socket = |path, id, summary| {
+        Operation::get(path, id, summary).for_everybody().answers_nothing(101, "The socket is open.").refuses(&[
+            Code::Invalid,
+            Code::NotAuthenticated,
+            Code::Forbidden,
+            Code::UpgradeRequired,
+            Code::Busy,
+        ])
+    };
+    vec![
+        socket("/ws", "connect", "Opens a WebSocket, which /asyncapi.json describes.").query::<ConnectData>(),
+        socket(
+            "/socket.io/",
+            "connectSocketIo",
+            "Opens or polls a session of Socket.IO, which /asyncapi.json describes. Where the operator wants none there is no such path.",
+        )
+        .query::<EngineData>()
+        .answers_text(200, "Packets.", "text/plain; charset=UTF-8"),
+        Operation::post("/socket.io/", "postSocketIo", "Brings packets of a session of Socket.IO that polls.")
+            .for_everybody()
+            .query::<EngineData>()
+            .takes_text()
+            .answers_text(200, "They were read.", "text/plain; charset=UTF-8")
+            .refuses(&[Code::Invalid, Code::Forbidden, Code::NotFound, Code::TooLarge, Code::UnsupportedEncoding, Code::Busy]),
+    ]
+}
