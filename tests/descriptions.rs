@@ -8,6 +8,7 @@
 #[path = "documents/events.rs"]
 mod events;
 #[path = "documents/frames.rs"]
+#[expect(dead_code, reason = "the tests of the documents use more of it")]
 mod frames;
 #[path = "documents/markdown.rs"]
 #[expect(dead_code, reason = "the tests of the documents use more of it")]

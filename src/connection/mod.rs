@@ -18,7 +18,7 @@ mod websocket;
 mod writer;
 
 pub use closing::{answer_close, fault_of, refuse};
-pub use handshake::{ConnectQuery, bounded, check_open, upgrade};
+pub use handshake::{ConnectQuery, check_open, upgrade};
 pub use open::{AnswerTo, Entrant, admit, run, start};
 pub use shutdown::Shutdown;
 pub use socket::Frames;

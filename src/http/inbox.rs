@@ -83,8 +83,10 @@ pub(super) async fn list(
 }
 
 /// The query of an ack and of a reject: which client it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ClientQuery")]
 pub(super) struct ClientParams {
+    #[schemars(with = "Option<DeviceId>")]
     device: Option<String>,
 }
 

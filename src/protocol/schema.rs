@@ -183,7 +183,6 @@ mod tests {
 
     #[derive(Serialize, JsonSchema)]
     #[serde(rename_all = "camelCase")]
-    #[expect(dead_code, reason = "only its schema is looked at")]
     struct Sample {
         /// A [`Sample`] of text.
         always_there: Option<String>,

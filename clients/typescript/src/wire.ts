@@ -302,7 +302,7 @@ export interface EventFiguresData {
   timeToDeliveryMs: PercentilesData | null;
 }
 
-/** How far an event has got. */
+/** The progress of an event. */
 export interface EventProgress {
   class: Class;
   createdAt: string;

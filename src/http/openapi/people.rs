@@ -100,11 +100,22 @@ fn of_the_inbox() -> Vec<Operation> {
         Operation::get("/v1/inbox", "listInbox", "What waits above a number, oldest first. Looking marks nothing.")
             .query::<inbox::ListParams>()
             .answers::<InboxBody<'_>>(200, "A page of the inbox."),
+        Operation::get(
+            "/v1/stream",
+            "openStream",
+            "Server-sent events: the events of /ws, without an end. Acks and rejects go by /v1/inbox.",
+        )
+        .query::<ConnectData>()
+        .answers_text(200, "The stream.", "text/event-stream")
+        .answers_nothing(204, "The client was told to stay away, and asks again by itself.")
+        .refuses(&[Code::Invalid, Code::Forbidden, Code::Busy]),
         Operation::post("/v1/inbox/ack", "ackInbox", "The ack.")
+            .query::<inbox::ClientParams>()
             .takes::<AckData>()
             .answers::<DeliveredOk>(200, "It is committed.")
             .refuses(&[Code::AckAhead]),
         Operation::post("/v1/inbox/reject", "rejectInbox", "The caller cannot process it.")
+            .query::<inbox::ClientParams>()
             .takes::<RejectData>()
             .answers::<RejectOk>(200, "An attempt is counted, or it does not wait any more.")
             .refuses(&[Code::NotFound]),

@@ -69,7 +69,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Ingest,
         Self::Drain,
         Self::Live,
@@ -90,7 +90,7 @@ impl Scenario {
         Self::Publish,
     ];
     /// The scenarios of a run without names: each takes about a minute, and ingest is a part of drain.
-    const SHORT: [Self; 13] = [
+    const SHORT: [Self; 14] = [
         Self::Drain,
         Self::Live,
         Self::Nodes,
