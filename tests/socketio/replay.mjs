@@ -31,13 +31,17 @@ const transports = options.transport === "both" ? ["polling", "websocket"] : [op
 
 for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => process.exit(1));
 
-/** Steps of a log in their order: `joins`, `leaves` and `says` of a person, whatever its name is then. */
+/** Everybody who appears in a log, and its steps in their order: a person `joins`, `leaves` or `says` something, whatever its name is then. */
 function read(text, linesMax) {
-  const people = new Map();
+  const named = new Map();
+  const people = [];
   const steps = [];
-  const person = (nick) => {
-    if (!people.has(nick)) people.set(nick, { userId: `${nick}-${people.size}`, startsOnline: true });
-    return people.get(nick);
+  const person = (nick, startsOnline = true) => {
+    if (!named.has(nick)) {
+      named.set(nick, { userId: `${nick}-${people.length}`, startsOnline });
+      people.push(named.get(nick));
+    }
+    return named.get(nick);
   };
   for (const line of text.split("\n").slice(0, linesMax)) {
     const said = /^\[\d\d:\d\d\] <(\S+)> (.*)$/.exec(line);
@@ -45,13 +49,11 @@ function read(text, linesMax) {
     const left = /^=== (\S+) \[.*\]\s+has left /.exec(line);
     const renamed = /^=== (\S+) is now known as (\S+)/.exec(line);
     if (said) steps.push({ person: person(said[1]), says: said[2] || " " });
-    else if (joined) {
-      if (!people.has(joined[1])) people.set(joined[1], { userId: `${joined[1]}-${people.size}`, startsOnline: false });
-      steps.push({ person: person(joined[1]), joins: true });
-    } else if (left) steps.push({ person: person(left[1]), leaves: true });
-    else if (renamed) people.set(renamed[2], person(renamed[1]));
+    else if (joined) steps.push({ person: person(joined[1], false), joins: true });
+    else if (left) steps.push({ person: person(left[1]), leaves: true });
+    else if (renamed) named.set(renamed[2], person(renamed[1]));
   }
-  return { people: [...new Set(people.values())], steps };
+  return { people, steps };
 }
 
 /** The program under test. It can be killed as a crash would, and comes back on its data and port. */

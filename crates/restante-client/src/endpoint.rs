@@ -21,6 +21,16 @@ pub enum AckStyle {
     UpTo,
 }
 
+/// The language of a [`super::Wire`]. A [`super::Client`] speaks frames only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Door {
+    /// The service's own frames, at `/ws`.
+    #[default]
+    Frames,
+    /// Packets of Engine.IO 4 and Socket.IO 5 over a WebSocket, at `/socket.io/`. The token stands in the query.
+    SocketIo,
+}
+
 /// The options of a [`super::Client`]: its address, its token, its wishes, and its time-outs.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -34,6 +44,8 @@ pub struct Options {
     pub window: Option<u16>,
     /// Pages in one frame.
     pub batch: bool,
+    /// The language.
+    pub door: Door,
     /// Offer compression to the service. Only over `ws`: an address of `wss` is refused then.
     pub compression: bool,
     /// "I have everything up to this inbox number", with the epoch the number belongs to. For the first connect.
@@ -68,6 +80,7 @@ impl Options {
             device: None,
             window: None,
             batch: false,
+            door: Door::Frames,
             compression: false,
             since: None,
             resume: None,
@@ -83,10 +96,13 @@ impl Options {
 
     /// The address of the socket, with the wishes in its query.
     pub fn socket_url(&self) -> Url {
-        let mut url = below(&self.url, "ws");
+        let mut url = below(&self.url, if self.door == Door::SocketIo { "socket.io/" } else { "ws" });
         // `service_url` left only http and https here, and these may become ws and wss.
         let _ = url.set_scheme(if self.url.scheme() == "https" { "wss" } else { "ws" });
         let mut query = url.query_pairs_mut();
+        if self.door == Door::SocketIo {
+            query.append_pair("EIO", "4").append_pair("transport", "websocket").append_pair("token", &self.token);
+        }
         if let Some(device) = &self.device {
             query.append_pair("device", device);
         }

@@ -31,7 +31,7 @@ mod wire;
 
 pub use backoff::{Backoff, Gone, close_code};
 pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
-pub use endpoint::{AckStyle, Options};
+pub use endpoint::{AckStyle, Door, Options};
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};

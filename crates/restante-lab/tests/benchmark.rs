@@ -18,7 +18,7 @@ const SIZES: &str = "--users 10 --messages 10 --backlog 100,300 --members 20,60 
 /// Two runs at once: much of each is waiting for a database to be made.
 const RUNS: [&[&str]; 2] = [
     &["drain", "history", "backlog", "storm", "promises", "flood", "events"],
-    &["live", "nodes", "group", "idle", "held", "pairs", "retention", "feed", "publish"],
+    &["live", "nodes", "group", "idle", "held", "pairs", "retention", "feed", "publish", "compress"],
 ];
 
 /// All figures of a run.
@@ -49,6 +49,14 @@ fn figures(scenarios: &[&str]) -> Vec<Value> {
     assert!(results["database"].as_str().unwrap().contains("fsync on"), "{}", results["database"]);
     assert!(results["processors"].as_u64().unwrap() > 0);
     results["figures"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_same_load_can_be_measured_over_socket_io() {
+    let measured = Figures(figures(&["drain", "live", "idle", "--socketio"]));
+    assert!(measured.median("drain", "drained") > 0.0);
+    assert!(measured.median("live", "highest rate, told") > 0.0);
+    measured.of("idle", "connections");
 }
 
 #[test]

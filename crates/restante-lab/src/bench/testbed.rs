@@ -16,6 +16,7 @@ use crate::service_process::{LastWords, ServiceProcess};
 use crate::token::Signer;
 pub use meter::{Cost, Meter};
 use restante::cli::exit::UsageError;
+use restante_client::{Door, Options};
 use restante_postgres::{ServerOptions, Throwaway};
 
 /// The database's name in a server that the lab starts.
@@ -33,6 +34,9 @@ pub struct Given {
     /// The secret that its tokens are signed with
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
     secret: Option<String>,
+    /// Clients speak Socket.IO over WebSocket, and not the service's own frames
+    #[arg(long)]
+    socketio: bool,
     #[command(flatten)]
     program: Program,
     /// The service's process id, where it runs on this machine, so that its CPU time and memory can be read
@@ -47,6 +51,10 @@ impl Given {
     /// True when a running service is given.
     pub const fn is_given(&self) -> bool {
         self.url.is_some()
+    }
+
+    const fn door(&self) -> Door {
+        if self.socketio { Door::SocketIo } else { Door::Frames }
     }
 }
 
@@ -97,6 +105,7 @@ pub struct Testbed {
     pub meter: Meter,
     /// The nodes' addresses.
     urls: Vec<String>,
+    door: Door,
     signer: Signer,
     processes: Vec<ServiceProcess>,
     server: Option<Throwaway>,
@@ -122,6 +131,7 @@ impl Testbed {
             database: pool(options).await?,
             meter: Meter::new(given.service_pid.into_iter().collect(), given.database_pid),
             urls: vec![url.to_owned()],
+            door: given.door(),
             signer: Signer::new(&secret),
             processes: Vec::new(),
             server: None,
@@ -156,6 +166,7 @@ impl Testbed {
             database: pool(options).await?,
             meter: Meter::new(processes.iter().filter_map(ServiceProcess::pid).collect(), server.server().pid()),
             urls: processes.iter().map(|process| format!("http://{}", process.addr())).collect(),
+            door: given.door(),
             signer: Signer::new(&secret),
             processes,
             server: Some(server),
@@ -164,14 +175,14 @@ impl Testbed {
     }
 
     /// Options to connect as this user at the first node.
-    pub fn options(&self, user: &str) -> anyhow::Result<restante_client::Options> {
+    pub fn options(&self, user: &str) -> anyhow::Result<Options> {
         self.options_at(0, user)
     }
 
     /// Options to connect as this user at a node. Nodes are counted from 0 and round, so a node number may be too high.
-    pub fn options_at(&self, node: usize, user: &str) -> anyhow::Result<restante_client::Options> {
+    pub fn options_at(&self, node: usize, user: &str) -> anyhow::Result<Options> {
         let token = self.signer.token(user)?;
-        Ok(restante_client::Options::new(&self.urls[node % self.urls.len()], token)?)
+        Ok(Options { door: self.door, ..Options::new(&self.urls[node % self.urls.len()], token)? })
     }
 
     /// The database's version, and the settings that decide over the cost of a commit.

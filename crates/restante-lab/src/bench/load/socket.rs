@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use uuid::{Builder, Uuid};
 
-use restante_client::{Options, Wire, WireError};
+use restante_client::{Door, Options, Wire, WireError};
 
 /// Bits of an id that hold the message's number.
 const NUMBER_BITS: u32 = 40;
@@ -74,6 +74,9 @@ pub enum Incoming {
 #[derive(Debug)]
 pub struct Socket {
     wire: Wire,
+    door: Door,
+    /// Over Socket.IO: the callbacks of messages that are not acked.
+    callbacks: VecDeque<(Uuid, u64)>,
     /// The events that came and are not acked; none: each is acked as it comes.
     unacked_events: Option<Vec<Uuid>>,
     /// Messages of a batch frame that are not handed out yet.
@@ -88,6 +91,13 @@ struct Frame<'a> {
     #[serde(borrow, default)]
     data: Data<'a>,
 }
+
+/// An event of Socket.IO: its name and what it brings.
+#[derive(Deserialize)]
+struct Event<'a>(#[serde(borrow)] &'a str, #[serde(borrow, default)] Data<'a>);
+
+/// The part of an event's packet in front of its array.
+const EVENT: &str = "42";
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,10 +138,7 @@ impl Socket {
     pub async fn connect(options: &Options) -> anyhow::Result<Self> {
         loop {
             let later = match Wire::connect(options).await {
-                Ok(wire) => match (Self { wire, unacked_events: Some(Vec::new()), batched: VecDeque::new(), acked: Vec::new() })
-                    .until_ready()
-                    .await?
-                {
+                Ok(wire) => match Self::new(wire, options.door).until_ready().await? {
                     Ok(socket) => return Ok(socket),
                     Err(Later(ms)) => Duration::from_millis(ms),
                 },
@@ -140,6 +147,25 @@ impl Socket {
             };
             tokio::time::sleep(later).await;
         }
+    }
+
+    fn new(mut wire: Wire, door: Door) -> Self {
+        if door == Door::SocketIo {
+            // The request to be let in, to the only namespace.
+            wire.queue("40");
+        }
+        Self { wire, door, callbacks: VecDeque::new(), unacked_events: Some(Vec::new()), batched: VecDeque::new(), acked: Vec::new() }
+    }
+
+    /// Queues an event with its data, which is JSON. Over Socket.IO it asks for no callback: what it would say comes as an event, too.
+    fn say(&mut self, event: &str, data: std::fmt::Arguments<'_>) {
+        let mut frame = String::with_capacity(240);
+        // Writing to a String cannot fail.
+        let _ = match self.door {
+            Door::Frames => write!(frame, r#"{{"event":"{event}","id":"1","data":{data}}}"#),
+            Door::SocketIo => write!(frame, r#"{EVENT}["{event}",{data}]"#),
+        };
+        self.wire.queue(frame);
     }
 
     async fn until_ready(mut self) -> anyhow::Result<Result<Self, Later>> {
@@ -159,23 +185,18 @@ impl Socket {
 
     /// Queues a message. It leaves with the next [`Self::next`] or [`Self::flush`].
     pub fn send(&mut self, id: Uuid, chat: Uuid, content: &str) {
-        let mut frame = String::with_capacity(180 + content.len());
-        // Writing to a String cannot fail. The content needs no escape in JSON.
-        let _ =
-            write!(frame, r#"{{"event":"message:send","id":"1","data":{{"messageId":"{id}","chatId":"{chat}","content":"{content}"}}}}"#);
-        self.wire.queue(frame);
+        // The content needs no escape in JSON.
+        self.say("message:send", format_args!(r#"{{"messageId":"{id}","chatId":"{chat}","content":"{content}"}}"#));
     }
 
     /// The same to a user by name. The name must need no escape in JSON.
     pub fn send_to(&mut self, id: Uuid, user: &str, content: &str) {
-        let mut frame = String::with_capacity(180 + content.len());
-        let _ = write!(frame, r#"{{"event":"message:send","id":"1","data":{{"messageId":"{id}","to":"{user}","content":"{content}"}}}}"#);
-        self.wire.queue(frame);
+        self.say("message:send", format_args!(r#"{{"messageId":"{id}","to":"{user}","content":"{content}"}}"#));
     }
 
     /// Asks whether this user is online, and waits for the answer.
     pub async fn is_online(&mut self, user: &str) -> anyhow::Result<bool> {
-        self.wire.queue(format!(r#"{{"event":"presence:get","id":"1","data":{{"userIds":["{user}"]}}}}"#));
+        self.say("presence:get", format_args!(r#"{{"userIds":["{user}"]}}"#));
         loop {
             if let Incoming::Online(online) = self.next().await? {
                 return Ok(online);
@@ -185,7 +206,7 @@ impl Socket {
 
     /// Queues a frame of any kind.
     pub fn ask(&mut self, event: &str, data: &serde_json::Value) {
-        self.wire.queue(format!(r#"{{"event":"{event}","id":"1","data":{data}}}"#));
+        self.say(event, format_args!("{data}"));
     }
 
     /// The next frame. True: it answers a question about presence, with the answer or with `busy`.
@@ -205,7 +226,19 @@ impl Socket {
             self.acked.push(message);
             return self.ack_batch();
         }
+        if self.door == Door::SocketIo {
+            return self.answer(message);
+        }
         self.wire.queue(format!(r#"{{"event":"message:delivered","data":{{"messageId":"{message}"}}}}"#));
+    }
+
+    /// Calls the callback of a message, which acks it.
+    fn answer(&mut self, message: Uuid) {
+        if let Some(place) = self.callbacks.iter().position(|(id, _)| *id == message)
+            && let Some((_, callback)) = self.callbacks.remove(place)
+        {
+            self.wire.queue(format!(r#"43{callback}[{{"received":true}}]"#));
+        }
     }
 
     fn ack_batch(&mut self) {
@@ -251,7 +284,35 @@ impl Socket {
             return Ok(Incoming::Received(id));
         }
         let text = self.wire.next().await?;
+        if self.door == Door::SocketIo {
+            return self.packet(&text);
+        }
         let Frame { event, data } = serde_json::from_str(&text).with_context(|| format!("not a frame: {text}"))?;
+        self.heard(event, data)
+    }
+
+    /// A packet: an event, with the number of its callback where it has one; a ping; or what begins or ends a connection.
+    fn packet(&mut self, text: &str) -> anyhow::Result<Incoming> {
+        let Some(rest) = text.strip_prefix(EVENT) else {
+            match text.as_bytes() {
+                b"2" => self.wire.queue("3"),
+                [b'4', b'4', ..] => bail!("the service refused the client: {text}"),
+                _ => {}
+            }
+            return Ok(Incoming::Other);
+        };
+        let (callback, event) = rest.split_at(rest.find('[').unwrap_or(rest.len()));
+        let Event(event, data) = serde_json::from_str(event).with_context(|| format!("not an event: {text}"))?;
+        if let (Ok(callback), Some(id)) = (callback.parse(), data.message_id.or(data.event_id)) {
+            self.callbacks.push_back((id, callback));
+        }
+        if let ("message:status", Some(id), Some("delivered")) = (event, data.message_id, data.status) {
+            return Ok(Incoming::Delivered(vec![Numbering::number(id)]));
+        }
+        self.heard(event, data)
+    }
+
+    fn heard(&mut self, event: &str, data: Data<'_>) -> anyhow::Result<Incoming> {
         Ok(match (event, data) {
             ("message:receive", Data { message_id: Some(id), .. }) => Incoming::Received(id),
             ("message:batch", Data { messages: Some(messages), .. }) => {
