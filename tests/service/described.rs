@@ -41,6 +41,7 @@ async fn every_operation_is_answered_as_described() {
     feeds(&mut walk, &node).await;
     until_true(&db.pool(1).await, "select exists (select from event_statistics)").await;
     operators(&mut walk, &node).await;
+    streams(&mut walk, &node).await;
     assert_eq!(walk.seen, described::successes());
     node.stop().await;
 }
@@ -124,6 +125,16 @@ async fn operators(walk: &mut Walk, node: &Node) {
             let (status, _) = told(anna.request(Method::POST, &path).body("40").send().await.unwrap()).await;
             walk.seen.insert(format!("post /socket.io/ {status}"));
         }
+    }
+}
+
+/// The answer of a stream has no end, so only its head is looked at.
+async fn streams(walk: &mut Walk, node: &Node) {
+    let anna = node.api("anna");
+    for (last_id, media) in [("", Some("text/event-stream")), ("ended", None)] {
+        let answer = anna.request(Method::GET, "/v1/stream").header("last-event-id", last_id).send().await.unwrap();
+        assert_eq!(answer.headers().get("content-type").map(|media| media.to_str().unwrap()), media);
+        walk.seen.insert(format!("get /v1/stream {}", answer.status().as_u16()));
     }
 }
 
