@@ -5632,6 +5632,8 @@ COMMENT ON COLUMN statistics_journal.message_type IS 'Where messages is null: th
 
 COMMENT ON COLUMN statistics_journal.accepted IS 'Where messages is null: their number.';
 
+COMMENT ON CONSTRAINT a_line_names_messages_or_sums_them_up ON statistics_journal IS 'A line without either is counted nowhere.';
+
 CREATE TABLE users (
     id bigint NOT NULL,
     external_id text NOT NULL COLLATE pg_catalog."C",

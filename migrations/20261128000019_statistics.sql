@@ -34,6 +34,7 @@ comment on column statistics_journal.recipients is 'Of kind accepted: for each m
 comment on column statistics_journal.class is 'The inbox of all rows of the line. Null: it is looked up, or the line has rows of several inboxes.';
 comment on column statistics_journal.message_type is 'Where messages is null: their type.';
 comment on column statistics_journal.accepted is 'Where messages is null: their number.';
+comment on constraint a_line_names_messages_or_sums_them_up on statistics_journal is 'A line without either is counted nowhere.';
 
 create index journal_by_time on statistics_journal (at);
 comment on index journal_by_time is 'The job takes the oldest lines.';
