@@ -137,16 +137,8 @@ async fn the_log_says_why_the_database_does_not_answer() {
     ] {
         let mut keeper = server.database_without_schema("postgres").await.connect().await.unwrap();
         let mut health = delivery(&node).health().subscribe();
-        // Nobody else may be there while a database is renamed, and nobody comes in between.
-        let kill = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'";
-        for statement in ["alter role app nologin", kill] {
-            run(&mut keeper, statement).await;
-        }
-        while sqlx::query_scalar::<_, bool>("select count(*) > 0 from pg_stat_activity where usename = 'app'")
-            .fetch_one(&mut keeper)
-            .await
-            .unwrap()
-        {}
+        run(&mut keeper, "alter role app nologin").await;
+        end_all_of_app(&mut keeper).await;
         run(&mut keeper, begin).await;
         if code != "28000" {
             run(&mut keeper, "alter role app login").await;
@@ -169,6 +161,16 @@ async fn the_log_says_why_the_database_does_not_answer() {
         keeper.close().await.unwrap();
     }
     node.stop().await;
+}
+
+/// Nobody else may be there while a database is renamed. A backend that was let in just before the role lost its login is listed late,
+/// so all are ended until none is listed.
+async fn end_all_of_app(keeper: &mut PgConnection) {
+    let ended = async {
+        const KILL: &str = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where usename = 'app'";
+        while sqlx::query_scalar::<_, i64>(KILL).fetch_one(&mut *keeper).await.unwrap() > 0 {}
+    };
+    timeout(PATIENCE, ended).await.expect("no backend of the role is left");
 }
 
 async fn run(connection: &mut PgConnection, statement: &str) {
