@@ -154,3 +154,37 @@ async fn an_event_is_offered_to_those_who_are_live_without_a_page_and_a_page_has
     one.stop().await;
     other.stop().await;
 }
+
+/// Broken by telling one stream after the other to its end, whatever its class.
+#[tokio::test]
+async fn an_alert_does_not_wait_until_an_event_is_told_to_all_who_follow_its_feed() {
+    let (db, first, pool) = start().await;
+    first.stop().await;
+    let [node] = quiet_nodes(&db).await;
+    let feed = feed(&node, &["anna", "ben"]).await;
+    let (mut anna, mut ben) = (node.connect("anna").await, node.connect("ben").await);
+    publish(&node, json!({"feed": feed}), "first", json!({})).await;
+    for socket in [&mut anna, &mut ben] {
+        assert_eq!(event_type(socket).await, "first");
+    }
+    // The row that the second event is going to be for somebody is there, and it is not known if it stays.
+    let mut holder = pool.begin().await.unwrap();
+    let next = "insert into message_status (user_id, class, seq, message_id)
+                select user_id, class, seq + 1, gen_random_uuid() from message_status where class = 'event' order by user_id limit 1";
+    sqlx::query(next).execute(&mut *holder).await.unwrap();
+    publish(&node, json!({"feed": feed}), "second", json!({})).await;
+    const WAITS: &str = "select count(*) = 1 from pg_stat_activity
+                         where datname = current_database() and wait_event_type = 'Lock' and query like '%restante_take_together(%'";
+    until_true(&pool, WAITS).await;
+    publish(&node, json!({"feed": feed}), "alarm", json!({"urgent": true})).await;
+    for socket in [&mut anna, &mut ben] {
+        assert_eq!(event_type(socket).await, "alarm");
+    }
+    assert!(sqlx::query_scalar::<_, bool>(WAITS).fetch_one(&pool).await.unwrap(), "the event is held all the time");
+    holder.rollback().await.unwrap();
+    for socket in [&mut anna, &mut ben] {
+        assert_eq!(event_type(socket).await, "second");
+    }
+    assert_consistent(&pool).await;
+    node.stop().await;
+}
