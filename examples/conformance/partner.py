@@ -75,6 +75,10 @@ class Partner:
         """What this sender said, in the order in which it came first."""
         return [message["content"] for message in self.received.values() if message.get("senderId") == sender]
 
+    def events(self, kind):
+        """The data of the events of this type, in the order in which they came first."""
+        return [event["data"] for event in self.received.values() if event.get("type") == kind]
+
     async def _run(self):
         """Connects again and again. The bound of whoever waits is the bound of this."""
         while True:

@@ -6,15 +6,19 @@ prints a table of what held. It ends with 1 where something failed.
 
 import argparse
 import asyncio
+import functools
 import sys
 import time
 
+import orders
 import scenario
 from clients import COMMANDS, Client
 from partner import Failure, Partner
 from service import Service
 
 FACTS = ["offline", "kill", "receipts", "acked", "gap", "displaced", "once", "rollback"]
+SQL = "sql"
+NAMES = [*COMMANDS, SQL]
 
 
 def scenario_of_client(client, service, partner):
@@ -28,6 +32,12 @@ def scenario_of_client(client, service, partner):
         "displaced": lambda: scenario.displaced(client, service),
         "once": lambda: scenario.once(client, service, partner),
     }
+
+
+def scenario_of_orders(service):
+    """The facts of the sender in SQL. The others are about receiving."""
+    facts = {"offline": orders.offline, "kill": orders.kill, "receipts": orders.receipts, "rollback": orders.rollback}
+    return {name: functools.partial(holds, service) for name, holds in facts.items()}
 
 
 async def outcomes(name, service, facts):
@@ -48,6 +58,8 @@ async def outcomes(name, service, facts):
 
 
 async def lead(name, service):
+    if name == SQL:
+        return await outcomes(name, service, scenario_of_orders(service))
     client = Client(name, service)
     try:
         async with Partner(service, f"partner-of-{name}") as partner:
@@ -74,11 +86,11 @@ async def run(program, names):
 def main():
     options = argparse.ArgumentParser(description="Leads clients through one scenario, and prints what held.")
     options.add_argument("--program", default="target/debug/restante", help="the service")
-    options.add_argument("clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(COMMANDS)}; all of them if none is named")
+    options.add_argument("clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(NAMES)}; all of them if none is named")
     chosen = options.parse_args()
-    if unknown := set(chosen.clients) - set(COMMANDS):
+    if unknown := set(chosen.clients) - set(NAMES):
         options.error(f"there is no client {', '.join(unknown)}")
-    found = asyncio.run(run(chosen.program, chosen.clients or list(COMMANDS)))
+    found = asyncio.run(run(chosen.program, chosen.clients or NAMES))
     print(f"\n{table(found)}")
     sys.exit(any("FAILED" in facts.values() for facts in found.values()))
 
