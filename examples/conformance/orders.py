@@ -8,23 +8,22 @@ import os
 import sys
 
 from clients import EXAMPLES
-from partner import Failure, Partner
+from partner import BOUND_S, Failure, hold
 
 ORDERS = 10
-PLACE_S = 20
-CUSTOMER, SHOP = "customer", "shop"
+CUSTOMER, SHOP, EVENT = "customer", "shop", "order_placed"
 
 
-async def offline(service):
+async def offline(service, customer, shop):
     """Orders that are placed while the customer is away come in order when the customer is there, each with its event."""
     placed = await place(service, ["pen"] * ORDERS)
-    async with Partner(service, CUSTOMER) as customer:
+    async with customer:
         await arrive(customer, placed)
 
 
-async def kill(service):
+async def kill(service, customer, shop):
     """Orders need no service: what is placed before and after a kill comes once, when it is started again."""
-    async with Partner(service, CUSTOMER) as customer:
+    async with customer:
         placed = await place(service, ["pen"] * ORDERS)
         await service.kill()
         placed += await place(service, ["pen"] * ORDERS)
@@ -32,9 +31,9 @@ async def kill(service):
         await arrive(customer, placed)
 
 
-async def receipts(service):
+async def receipts(service, customer, shop):
     """The user in whose name SQL sends is told that each message was delivered, and that it was read."""
-    async with Partner(service, SHOP) as shop, Partner(service, CUSTOMER) as customer:
+    async with shop, customer:
         placed = await place(service, ["pen"] * 3)
         await arrive(customer, placed)
         messages = [line["messageId"] for line in placed]
@@ -42,13 +41,16 @@ async def receipts(service):
         await shop.until_status(messages, "read")
 
 
-async def rollback(service):
+async def rollback(service, customer, shop):
     """The second globe is sold out: of its order there is neither a message nor an event, and the orders around it are there."""
-    async with Partner(service, CUSTOMER) as customer:
+    async with customer:
+        had = len(customer.contents(SHOP)), len(customer.events(EVENT))
         lines = await place(service, ["globe", "globe", "pen"])
-        if [line["event"] for line in lines] != ["order", "refused", "order"]:
-            raise Failure(f"the orders became {lines}")
-        await arrive(customer, [line for line in lines if line["event"] == "order"])
+        hold("the orders", [line["event"] for line in lines], ["order", "refused", "order"])
+        placed = [line for line in lines if line["event"] == "order"]
+        await arrive(customer, placed)
+        hold("messages since then", customer.contents(SHOP)[had[0] :], messages_of(placed))
+        hold("events since then", customer.events(EVENT)[had[1] :], events_of(placed))
 
 
 async def place(service, products):
@@ -64,23 +66,30 @@ async def place(service, products):
         *command, cwd=EXAMPLES, env={**os.environ, **settings}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        out, log = await asyncio.wait_for(process.communicate(), PLACE_S)
+        out, log = await asyncio.wait_for(process.communicate(), BOUND_S)
     except TimeoutError:
         process.kill()
-        raise Failure(f"{len(products)} orders were not placed within {PLACE_S} s") from None
+        raise Failure(f"{len(products)} orders were not placed within {BOUND_S} s") from None
     if process.returncode:
         raise Failure(f"orders.py ended with {process.returncode}:\n{log.decode()[-2000:]}")
     return [json.loads(line) for line in out.splitlines()]
 
 
 async def arrive(customer, placed):
-    """Waits for the message and the event of the last order, and holds everything that came against the orders."""
-    messages = [f"order {line['order']}: {line['product']}" for line in placed]
-    events = [{"order": line["order"], "product": line["product"]} for line in placed]
+    """Waits for the messages and the events of these orders, and holds what came of them against their order."""
+    messages, events = messages_of(placed), events_of(placed)
 
-    def is_there():
-        return messages[-1] in customer.contents(SHOP) and events[-1] in customer.events("order_placed")
+    def came():
+        return [one for one in customer.contents(SHOP) if one in messages], [one for one in customer.events(EVENT) if one in events]
 
-    await customer.until(is_there, f"the order {messages[-1]} arrives with its event")
-    if customer.contents(SHOP) != messages or customer.events("order_placed") != events:
-        raise Failure(f"of the orders {messages} came {customer.contents(SHOP)}, and events {customer.events('order_placed')}")
+    await customer.until(lambda: min(map(len, came())) >= len(placed), lambda: f"of {len(placed)} orders each has come: {came()}")
+    hold("messages of orders", came()[0], messages)
+    hold("events of orders", came()[1], events)
+
+
+def messages_of(placed):
+    return [f"order {line['order']}: {line['product']}" for line in placed]
+
+
+def events_of(placed):
+    return [{"order": line["order"], "product": line["product"]} for line in placed]

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-BOUND_S = 20
+BOUND_S = 30
 RANKS = {"sent": 0, "delivered": 1, "read": 2, "failed": 3, "expired": 3}
 
 
@@ -20,7 +20,16 @@ class Failure(Exception):
     """A fact that does not hold."""
 
 
+def hold(words, found, expected):
+    """Says in few words how the one differs from the other."""
+    if found != expected:
+        missing, beside = ([one for one in these if one not in those] for these, those in ((expected, found), (found, expected)))
+        raise Failure(f"{words}: {len(found)} of {len(expected)}; missing {missing[:5]}, beside them {beside[:5]}, else twice or in another order")
+
+
 class Partner:
+    """May be entered again after it was left, as the same device: it knows what it had."""
+
     def __init__(self, service, user, device="partner"):
         self.service, self.user, self.device = service, user, device
         # Messages and events by their ids, in the order in which they came first.
@@ -33,6 +42,7 @@ class Partner:
         self.socket = self.task = None
 
     async def __aenter__(self):
+        self.ready, self.connections = None, 0
         self.task = asyncio.create_task(self._run())
         await self.until(lambda: self.ready, f"{self.user} is connected")
         return self
@@ -83,9 +93,7 @@ class Partner:
         """Connects again and again. The bound of whoever waits is the bound of this."""
         while True:
             with suppress(OSError, ConnectionClosed, InvalidMessage, InvalidStatus, TimeoutError):
-                address = f"ws{self.service.url[4:]}/ws?{urlencode({'device': self.device})}"
-                headers = {"Authorization": f"Bearer {self.service.token(self.user)}"}
-                async with connect(address, additional_headers=headers) as self.socket:
+                async with opened(self.service, self.user, self.device) as self.socket:
                     async for text in self.socket:
                         await self._hear(json.loads(text))
             self.ready = None
@@ -129,3 +137,14 @@ class Partner:
     async def _say(self, event, frames):
         for data in frames:
             await self.socket.send(json.dumps({"event": event, "id": data.get("messageId"), "data": data}))
+
+
+def opened(service, user, device):
+    headers = {"Authorization": f"Bearer {service.token(user)}"}
+    return connect(f"ws{service.url[4:]}/ws?{urlencode({'device': device})}", additional_headers=headers)
+
+
+async def pending(service, user, device):
+    """How many envelopes wait for a device. Takes none of them, and pushes a connection of the device out."""
+    async with opened(service, user, device) as socket:
+        return json.loads(await socket.recv())["data"]["pending"]

@@ -36,8 +36,9 @@ def scenario_of_client(client, service, partner):
 
 def scenario_of_orders(service):
     """The facts of the sender in SQL. The others are about receiving."""
+    customer, shop = Partner(service, orders.CUSTOMER), Partner(service, orders.SHOP)
     facts = {"offline": orders.offline, "kill": orders.kill, "receipts": orders.receipts, "rollback": orders.rollback}
-    return {name: functools.partial(holds, service) for name, holds in facts.items()}
+    return {name: functools.partial(holds, service, customer, shop) for name, holds in facts.items()}
 
 
 async def outcomes(name, service, facts):
