@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-START_S = 60
-STOP_S = 30
+START_S = 180
+STOP_S = 60
 
 
 class Service:
