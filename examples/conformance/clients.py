@@ -59,11 +59,12 @@ class Client:
         finally:
             await self.reader
 
-    async def end(self):
-        """Ends it for good, however it takes that."""
+    async def kill(self):
+        """Ends it as a crash would, if it runs."""
         if self.process and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
+            await self.reader
 
     def said(self, event, **fields):
         """Its lines of this event since its start that have these fields."""
@@ -100,6 +101,9 @@ class Client:
 
     async def _read(self):
         async for line in self.process.stdout:
+            # A kill may cut off the last one.
+            if not line.endswith(b"\n"):
+                break
             async with self.changed:
                 self.lines.append(json.loads(line))
                 self.changed.notify_all()

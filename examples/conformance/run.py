@@ -16,7 +16,7 @@ from clients import COMMANDS, Client
 from partner import Failure, Partner
 from service import Service
 
-FACTS = ["offline", "kill", "receipts", "acked", "gap", "displaced", "once", "rollback"]
+FACTS = ["offline", "kill", "crash", "receipts", "acked", "gap", "displaced", "once", "rollback"]
 SQL = "sql"
 NAMES = [*COMMANDS, SQL]
 
@@ -26,6 +26,7 @@ def scenario_of_client(client, service, partner):
     return {
         "offline": lambda: scenario.offline(client, partner),
         "kill": lambda: scenario.kill(client, service, partner),
+        "crash": lambda: scenario.crash(client, partner),
         "receipts": lambda: scenario.receipts(client, partner),
         "acked": lambda: scenario.acked(client, service),
         "gap": lambda: scenario.gap(client, partner),
@@ -49,9 +50,11 @@ async def outcomes(name, service, facts):
         try:
             await holds()
             found[fact] = "ok"
-        except Failure as failure:
+        except Exception as failure:
+            # What is unforeseen fails the fact too, and the others are tried all the same.
             found[fact] = "FAILED"
-            print(f"{name}: {fact}: {failure}", file=sys.stderr, flush=True)
+            words = failure if isinstance(failure, Failure) else repr(failure)
+            print(f"{name}: {fact}: {words}", file=sys.stderr, flush=True)
         finally:
             await service.revive()
         print(f"{name}: {fact}: {found[fact]} ({time.monotonic() - began:.1f} s)", flush=True)
@@ -66,7 +69,7 @@ async def lead(name, service):
         async with Partner(service, f"partner-of-{name}") as partner:
             return await outcomes(name, service, scenario_of_client(client, service, partner))
     finally:
-        await client.end()
+        await client.kill()
 
 
 def table(found):

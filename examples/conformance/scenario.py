@@ -12,6 +12,7 @@ from partner import BOUND_S, Failure, Partner, hold, pending
 WAITING = 20
 BEFORE_KILL = 20
 AFTER_KILL = 20
+CRASHES, PER_CRASH = 3, 10
 EXPIRES_MS = 2_000
 
 
@@ -45,6 +46,20 @@ async def kill(client, service, partner):
     await partner.send(client.name, after)
     await service.start()
     await effects_are(client, partner, before + after)
+
+
+async def crash(client, partner):
+    """The client itself is killed at work, three times, and started again: nothing is lost, and each effect is there once."""
+    said = []
+    for round_no in range(1, CRASHES + 1):
+        messages = texts(f"crash {round_no},", PER_CRASH)
+        said += messages
+        seen = len(client.said("message"))
+        await partner.send(client.name, messages)
+        await client.until_said("message", seen + PER_CRASH // 2)
+        await client.kill()
+        await client.start()
+    await effects_are(client, partner, said)
 
 
 async def receipts(client, partner):
