@@ -83,7 +83,7 @@ class Client:
             raise Failure(f"{self.name} said {event} {found} times of {count}; its log:\n{self.log()}")
 
     async def until_drained(self):
-        """What waited in the inbox of messages has come. Each of the three inboxes is told apart."""
+        """Waits until all messages that were waiting have come. Each of the three inboxes is told apart."""
         await self.until_said("drained", **{"class": "chat"})
 
     async def until_ended(self):

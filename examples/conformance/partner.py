@@ -1,6 +1,6 @@
 """The other side of each scenario: a user on a WebSocket that sends, keeps what it gets, and keeps what it is told of its messages. It sends
-with ids of its own until each is stored, so a kill of the service loses nothing of it. Whoever waits for something here waits for a fact,
-and never longer than a bound.
+with ids of its own until each is stored, so a kill of the service loses nothing of it. A wait here is for
+a fact, and never longer than a bound.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Partner:
             raise Failure(f"the messages of {self.user} are not {status}")
 
     def contents(self, sender):
-        """What this sender said, in the order in which it came first."""
+        """The messages of this sender, in the order in which they came first."""
         return [message["content"] for message in self.received.values() if message.get("senderId") == sender]
 
     def events(self, kind):
@@ -145,6 +145,6 @@ def opened(service, user, device):
 
 
 async def pending(service, user, device):
-    """How many envelopes wait for a device. Takes none of them, and pushes a connection of the device out."""
+    """The number of envelopes that wait for a device. Takes none of them, and pushes a connection of the device out."""
     async with opened(service, user, device) as socket:
         return json.loads(await socket.recv())["data"]["pending"]

@@ -51,7 +51,7 @@ async def outcomes(name, service, facts):
             await holds()
             found[fact] = "ok"
         except Exception as failure:
-            # What is unforeseen fails the fact too, and the others are tried all the same.
+            # An error that nobody foresaw fails the fact too, and the others are tried all the same.
             found[fact] = "FAILED"
             words = failure if isinstance(failure, Failure) else repr(failure)
             print(f"{name}: {fact}: {words}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What every client is led through: each function is one fact of the table, in the order in which they follow one another. It ends, or it
+"""The scenario that every client is led through: each function is one fact of the table, in their order. It ends, or it
 raises `Failure` with what did not hold. A client answers each message `text` with `echo: text`, so its effects are counted where they
 arrive: at the partner that has sent.
 """
@@ -21,7 +21,7 @@ def texts(word, count):
 
 
 async def offline(client, partner):
-    """What waits while the client is away comes in order when it is there, and then it is told that nothing waits."""
+    """Messages wait while the client is away. They come in order when it is there, and then it is told that nothing waits."""
     await client.start()
     await client.until_drained()
     await client.stop()

@@ -23,7 +23,7 @@ DEVICE = quote(os.environ.get("RESTANTE_DEVICE", "bot"))
 
 # The service says something every 20 s. After twice that time without a word the connection is dead.
 SILENCE_S = 45
-# What is refused with one of these is asked again later.
+# A request that is refused with one of these is made again later.
 LATER = {408, 429, 500, 503}
 
 

@@ -11,7 +11,7 @@ import { Chat, uuidv7 } from "./chat.js";
 
 const say = (event, what) => console.log(JSON.stringify({ event, ...what }));
 
-/** What was kept: for each message the answer to it. A line that a crash has cut off is no line. */
+/** The memory of the bot: for each message the answer to it. A line that a crash has cut off is no line. */
 class Kept {
   #path = process.env.RESTANTE_STORE ?? "bot.log";
   #ids = new Set();

@@ -5,7 +5,8 @@ comes, and need not run when the order is placed.
     DATABASE_URL=postgres://… RESTANTE_URL=http://127.0.0.1:8080 RESTANTE_TOKEN=… python orders.py CUSTOMER PRODUCT…
 
 The token is that of the user who sends: `shop`, or RESTANTE_USER. RESTANTE_URL is asked only for the chat with a new customer. Each line
-that it prints is JSON. Where Restante has a schema of its own, its functions are called as `restante.restante_send` (docs/operations.md).
+that it prints is JSON. The service's own PostgreSQL has the DATABASE_URL "host=DATA_DIR/postgres user=postgres dbname=restante". Where
+Restante has a schema of its own, its functions are called as `restante.restante_send` (docs/operations.md).
 """
 
 import json

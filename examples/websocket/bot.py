@@ -140,7 +140,7 @@ def address(store):
 
 async def live(store):
     """One connection. Returns whether it was open, and the seconds to wait before the next one: None is a growing pause."""
-    # Who offers the subprotocol is told over the socket why it is refused, with a close code.
+    # A client that offers the subprotocol is refused over the socket, with a close code.
     headers = {"Authorization": f"Bearer {TOKEN}"}
     try:
         async with connect(address(store), subprotocols=["restante.v1"], additional_headers=headers) as socket:

@@ -1,4 +1,4 @@
-"""What the bot must not forget, in a file of SQLite: ids of messages that it has answered, answers without a confirmation, and
+"""The memory of the bot, in a file of SQLite: ids of messages that it has answered, answers without a confirmation, and
 how far it has got. A message's id and its answer are written in one transaction, so a message that comes twice is answered once.
 It knows no socket.
 """
