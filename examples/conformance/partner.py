@@ -10,7 +10,7 @@ from contextlib import suppress
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 BOUND_S = 30
 RANKS = {"sent": 0, "delivered": 1, "read": 2, "failed": 3, "expired": 3}
@@ -92,7 +92,7 @@ class Partner:
     async def _run(self):
         """Connects again and again. The bound of whoever waits is the bound of this."""
         while True:
-            with suppress(OSError, ConnectionClosed, InvalidMessage, InvalidStatus, TimeoutError):
+            with suppress(OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
                 async with opened(self.service, self.user, self.device) as self.socket:
                     async for text in self.socket:
                         await self._hear(json.loads(text))

@@ -7,6 +7,7 @@ prints a table of what held. It ends with 1 where something failed.
 import argparse
 import asyncio
 import functools
+import signal
 import sys
 import time
 
@@ -79,6 +80,8 @@ def table(found):
 
 
 async def run(program, names):
+    # A run that is told to end must leave neither a service nor its database behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     service = Service(program)
     try:
         await service.start()

@@ -24,7 +24,7 @@ const client = connect({
   WebSocket,
   onGap: (gap) => say("gap", gap),
   onFrame: ({ event, data }) => event === "queue:drained" && say("drained", data),
-  onRefused: (entry) => say("refused", entry),
+  onRefused: ({ code, data }) => say("refused", { code, messageId: data.messageId }),
 });
 
 client.state.subscribe((state) => {

@@ -83,6 +83,9 @@ function sendAnswers() {
     chat
       .send(answer)
       .catch((refusal) => say("refused", { messageId: answer.messageId, ...refusal.cause }))
-      .then(() => kept.sent(answer));
+      .then(() => {
+        kept.sent(answer);
+        underWay.delete(answer.messageId);
+      });
   }
 }

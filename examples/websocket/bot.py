@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from store import Store
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 URL = os.environ["RESTANTE_URL"].rstrip("/").replace("http", "ws", 1)
 TOKEN = os.environ["RESTANTE_TOKEN"]
@@ -57,6 +57,8 @@ class Session:
                         await take(self, frame.get("data", {}))
         finally:
             sender.cancel()
+            with suppress(asyncio.CancelledError):
+                await sender
 
     async def ready(self, data):
         self.store.begin(data)
@@ -151,7 +153,7 @@ async def live(store):
         if status < 500 and status not in (408, 429):
             raise SystemExit(f"refused: HTTP {status}") from refusal
         return False, None
-    except (OSError, TimeoutError, ConnectionClosed):
+    except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake):
         return False, None
     if socket.close_code in FINAL_CLOSES:
         say("stopped", code=socket.close_code, reason=socket.close_reason)
