@@ -73,6 +73,10 @@ schemathesis url token *options:
 sdk:
     .ci/run sdk
 
+# every example through one scenario, while the service is killed: which facts hold for which; needs Python 3.11 and Node
+examples:
+    .ci/run examples
+
 # licences, sources, advisories
 deny:
     .ci/run deny
