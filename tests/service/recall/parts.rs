@@ -72,6 +72,37 @@ async fn two_that_go_on_with_a_recall_at_once_tell_each_recipient_once() {
     assert_consistent(&pool).await;
 }
 
+/// Broken by looking for what is held in a statement of its own, after the one that looks who has the message: acks that were committed
+/// between the two belonged to neither.
+#[tokio::test]
+async fn recipients_who_get_the_message_at_any_moment_of_a_part_get_the_notice() {
+    const MEMBERS: i32 = 400;
+    let db = database().await;
+    let pool = db.pool(4).await;
+    let store = Store::new(pool.clone());
+    let alice = fixtures::user(&store, "alice").await.user;
+    let chat = crowd(&pool, MEMBERS, &[alice]).await;
+    crate::support::fill(&pool, chat.0, "alice", 12).await;
+    let messages: Vec<Uuid> = sqlx::query_scalar("select id from messages order by seq").fetch_all(&pool).await.unwrap();
+    for (moment, message) in (0..).zip(messages) {
+        store.take_back(MessageId(message), alice, HOUR).await.unwrap();
+        let mut acks = pool.begin().await.unwrap();
+        let acked = "update message_status set status = 'delivered', delivered_at = now() where message_id = $1";
+        sqlx::query(acked).bind(message).execute(&mut *acks).await.unwrap();
+        // The moments differ, and whatever they are, nobody is left out.
+        let commit = async {
+            tokio::time::sleep(Duration::from_millis(2 * moment)).await;
+            acks.commit().await.unwrap();
+        };
+        let (_, first) = tokio::join!(commit, part(&store, MessageId(message), MEMBERS + 1));
+        let mut noticed = first.expect("the recall is there").1;
+        while let Some((_, more)) = part(&store, MessageId(message), MEMBERS + 1).await {
+            noticed += more;
+        }
+        assert_eq!(noticed, usize::try_from(MEMBERS).unwrap(), "acked after {moment} moments");
+    }
+}
+
 #[tokio::test]
 async fn a_job_goes_on_with_a_recall_whose_node_was_killed_and_senders_and_recipients_are_told() {
     let (_db, node, pool) = start().await;
