@@ -106,7 +106,7 @@ fn of_the_inbox() -> Vec<Operation> {
             "Server-sent events: the events of /ws, without an end. Acks and rejects go by /v1/inbox.",
         )
         .query::<ConnectData>()
-        .answers_text(200, "The stream.", "text/event-stream")
+        .answers_events(200, "The stream.")
         .answers_nothing(204, "The client was told to stay away, and asks again by itself.")
         .refuses(&[Code::Invalid, Code::Forbidden, Code::Busy]),
         Operation::post("/v1/inbox/ack", "ackInbox", "The ack.")
@@ -154,6 +154,14 @@ fn sockets() -> Vec<Operation> {
             .query::<EngineData>()
             .takes_text()
             .answers_text(200, "They were read.", "text/plain; charset=UTF-8")
-            .refuses(&[Code::Invalid, Code::Forbidden, Code::NotFound, Code::TooLarge, Code::UnsupportedEncoding, Code::Busy]),
+            .refuses(&[
+                Code::Invalid,
+                Code::Forbidden,
+                Code::NotFound,
+                Code::MethodNotAllowed,
+                Code::TooLarge,
+                Code::UnsupportedEncoding,
+                Code::Busy,
+            ]),
     ]
 }
