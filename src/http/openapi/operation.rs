@@ -142,11 +142,6 @@ impl Operation {
         self.answer(Answer { status, about, media, schema: Some(Schemas::told::<String>) })
     }
 
-    /// An answer of server-sent events. OpenAPI 3.1 has no schema for one of them, and tools take that of the whole answer for it.
-    pub(super) fn answers_events(self, status: u16, about: &'static str) -> Self {
-        self.answer(Answer { status, about, media: "text/event-stream", schema: None })
-    }
-
     /// An answer without a body.
     pub(super) fn answers_nothing(self, status: u16, about: &'static str) -> Self {
         self.answer(Answer { status, about, media: "", schema: None })
@@ -235,8 +230,8 @@ impl Operation {
         let mut responses = Map::new();
         for Answer { status, about, media, schema } in &self.answers {
             let mut response = json!({"description": about});
-            if !media.is_empty() {
-                response["content"] = json!({*media: schema.map_or_else(|| json!({}), |schema| json!({"schema": schema(schemas)}))});
+            if let Some(schema) = schema {
+                response["content"] = json!({*media: {"schema": schema(schemas)}});
             }
             if !self.links.is_empty() {
                 response["links"] = self.links();

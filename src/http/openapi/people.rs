@@ -106,7 +106,7 @@ fn of_the_inbox() -> Vec<Operation> {
             "Server-sent events: the events of /ws, without an end. Acks and rejects go by /v1/inbox.",
         )
         .query::<ConnectData>()
-        .answers_events(200, "The stream.")
+        .answers_text(200, "The stream.", "text/event-stream")
         .answers_nothing(204, "The client was told to stay away, and asks again by itself.")
         .refuses(&[Code::Invalid, Code::Forbidden, Code::Busy]),
         Operation::post("/v1/inbox/ack", "ackInbox", "The ack.")
