@@ -30,12 +30,14 @@ socketio:
 # chat logs through unchanged clients of Socket.IO, while the service is killed six times; needs Node.js, npm, and a release build
 socketio-replay +logs:
     cd tests/socketio && npm ci --no-audit --no-fund
-    node tests/socketio/replay.mjs --program target/release/restante {{logs}}
+    cd clients/typescript && npm ci --no-audit --no-fund && npm run build
+    node tests/socketio/replay.mjs {{logs}}
 
 # the examples for proxies with two nodes behind them; needs Node.js, npm, nginx, caddy, and a release build
 proxies:
     cd tests/socketio && npm ci --no-audit --no-fund
-    node tests/socketio/proxies.mjs --program target/release/restante nginx caddy
+    cd clients/typescript && npm ci --no-audit --no-fund && npm run build
+    node tests/socketio/proxies.mjs nginx caddy
 
 # the tests with PgBouncer before the database, where 1.21 or newer is installed or can be from the distribution
 pooler:
@@ -65,9 +67,10 @@ descriptions:
 descriptions-write:
     cargo xtask descriptions
 
-# ask a running service everything that docs/openapi.json allows, and hold its answers against it; needs schemathesis (PyPI: schemathesis 4)
+# ask a running service everything that docs/openapi.json allows, and hold its answers against it; needs schemathesis (PyPI: schemathesis 4).
+# Rules between two fields, and those of a time, are not in a schema: what breaks one is refused with 400, so that check is left out.
 schemathesis url token *options:
-    schemathesis run {{url}}/openapi.json --header 'Authorization: Bearer {{token}}' {{options}}
+    schemathesis run {{url}}/openapi.json --header 'Authorization: Bearer {{token}}' --exclude-checks positive_data_acceptance {{options}}
 
 # the TypeScript client: build, tests, size; needs Node
 sdk:

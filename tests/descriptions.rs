@@ -219,41 +219,15 @@ const ID: &str = "0192f0c0-7d4e-7cc3-98c4-dc0c0c07398f";
 
 /// Data of commands, each at an edge: what is read and what is not.
 fn samples() -> Vec<(&'static str, Value)> {
-    let text = |chars: usize| "é".repeat(chars);
+    [samples_of_the_rest(), samples_of_sends(), samples_of_publishing()].concat()
+}
+
+fn samples_of_the_rest() -> Vec<(&'static str, Value)> {
     let many = |count: usize| vec![ID; count];
-    let users = |count: usize| (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>();
-    let send = |field: &str, value: Value| ("message:send", with(json!({"to": "ben", "content": ""}), field, value));
-    let publish = |field: &str, value: Value| ("event:publish", with(json!({"type": "t", "to": {"everyone": true}}), field, value));
     vec![
         ("authenticate", json!({"token": "a.b.c"})),
         ("authenticate", json!({})),
         ("authenticate", json!({"token": 1})),
-        ("message:send", json!({"content": "x"})),
-        ("message:send", json!({"to": "ben", "chatId": ID, "content": "x"})),
-        ("message:send", json!({"to": "ben", "chatId": null, "content": "x"})),
-        ("message:send", json!({"chatId": ID, "content": "x", "other": {}})),
-        ("message:send", json!({"chatId": "x", "content": "x"})),
-        ("message:send", json!({"to": "ben"})),
-        ("message:send", json!({"to": text(limits::USER_ID_CHARS_MAX), "content": ""})),
-        ("message:send", json!({"to": text(limits::USER_ID_CHARS_MAX + 1), "content": ""})),
-        ("message:send", json!({"to": "", "content": ""})),
-        send("content", "x".repeat(limits::CONTENT_BYTES_MAX).into()),
-        send("content", "x".repeat(limits::CONTENT_BYTES_MAX + 1).into()),
-        send("content", "a\u{0}b".into()),
-        send("content", json!(null)),
-        send("messageType", text(limits::MESSAGE_TYPE_CHARS_MAX).into()),
-        send("messageType", text(limits::MESSAGE_TYPE_CHARS_MAX + 1).into()),
-        send("messageType", "".into()),
-        send("messageType", json!(null)),
-        send("metadata", json!([1, {"a": null}])),
-        send("messageId", json!(7)),
-        send("expiresAt", "2027-01-01T00:00:00Z".into()),
-        send("expiresAt", "2027-01-01T00:00:00.5+02:00".into()),
-        send("expiresAt", "tomorrow".into()),
-        send("expiresAt", "".into()),
-        send("messageId", "".into()),
-        send("messageId", "0192F0C0-7D4E-7CC3-98C4-DC0C0C07398F".into()),
-        send("messageId", "0192f0c07d4e7cc398c4dc0c0c07398f".into()),
         ("message:skip", json!({"messageId": ID})),
         ("message:skip", json!({})),
         ("message:recall", json!({"messageId": [ID]})),
@@ -269,7 +243,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("message:delivered", json!({"upTo": 1, "class": "other"})),
         ("message:delivered", json!({"upTo": 1, "messageId": ID})),
         ("message:delivered", json!({})),
-        ("message:reject", json!({"messageId": ID, "reason": text(5_000), "final": true})),
+        ("message:reject", json!({"messageId": ID, "reason": letters(5_000), "final": true})),
         ("message:reject", json!({"messageId": ID, "final": "yes"})),
         ("message:read", json!({"chatId": ID, "seq": 3})),
         ("message:read", json!({"chatId": ID, "seq": 3, "messageId": ID})),
@@ -280,6 +254,44 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("presence:subscribe", json!({"userIds": users(limits::PRESENCE_USERS_MAX + 1)})),
         ("ping", json!({})),
         ("ping", json!({"any": 1})),
+    ]
+}
+
+fn samples_of_sends() -> Vec<(&'static str, Value)> {
+    let send = |field: &str, value: Value| ("message:send", with(json!({"to": "ben", "content": ""}), field, value));
+    vec![
+        ("message:send", json!({"content": "x"})),
+        ("message:send", json!({"to": "ben", "chatId": ID, "content": "x"})),
+        ("message:send", json!({"to": "ben", "chatId": null, "content": "x"})),
+        ("message:send", json!({"chatId": ID, "content": "x", "other": {}})),
+        ("message:send", json!({"chatId": "x", "content": "x"})),
+        ("message:send", json!({"to": "ben"})),
+        ("message:send", json!({"to": letters(limits::USER_ID_CHARS_MAX), "content": ""})),
+        ("message:send", json!({"to": letters(limits::USER_ID_CHARS_MAX + 1), "content": ""})),
+        ("message:send", json!({"to": "", "content": ""})),
+        send("content", "x".repeat(limits::CONTENT_BYTES_MAX).into()),
+        send("content", "x".repeat(limits::CONTENT_BYTES_MAX + 1).into()),
+        send("content", "a\u{0}b".into()),
+        send("content", json!(null)),
+        send("messageType", letters(limits::MESSAGE_TYPE_CHARS_MAX).into()),
+        send("messageType", letters(limits::MESSAGE_TYPE_CHARS_MAX + 1).into()),
+        send("messageType", "".into()),
+        send("messageType", json!(null)),
+        send("metadata", json!([1, {"a": null}])),
+        send("messageId", json!(7)),
+        send("expiresAt", "2027-01-01T00:00:00Z".into()),
+        send("expiresAt", "2027-01-01T00:00:00.5+02:00".into()),
+        send("expiresAt", "tomorrow".into()),
+        send("expiresAt", "".into()),
+        send("messageId", "".into()),
+        send("messageId", "0192F0C0-7D4E-7CC3-98C4-DC0C0C07398F".into()),
+        send("messageId", "0192f0c07d4e7cc398c4dc0c0c07398f".into()),
+    ]
+}
+
+fn samples_of_publishing() -> Vec<(&'static str, Value)> {
+    let publish = |field: &str, value: Value| ("event:publish", with(json!({"type": "t", "to": {"everyone": true}}), field, value));
+    vec![
         publish("eventId", ID.into()),
         publish("type", json!(null)),
         publish("to", json!({"users": ["ben"]})),
@@ -294,8 +306,8 @@ fn samples() -> Vec<(&'static str, Value)> {
         publish("ttlMs", limits::EVENT_TTL_MS_MIN.into()),
         publish("ttlMs", (limits::EVENT_TTL_MS_MIN - 1).into()),
         publish("ttlMs", (limits::EVENT_TTL_MS_MAX + 1).into()),
-        publish("collapseKey", text(limits::COLLAPSE_KEY_CHARS_MAX).into()),
-        publish("collapseKey", text(limits::COLLAPSE_KEY_CHARS_MAX + 1).into()),
+        publish("collapseKey", letters(limits::COLLAPSE_KEY_CHARS_MAX).into()),
+        publish("collapseKey", letters(limits::COLLAPSE_KEY_CHARS_MAX + 1).into()),
         publish("urgent", json!(true)),
         publish("urgent", json!(1)),
         ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {"n": "sum"}})),
@@ -303,6 +315,14 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {}})),
         ("event:publish", json!({"type": "t", "to": {"everyone": true}, "collapseKey": "k", "data": {"n": 1}, "merge": {"": "sum"}})),
     ]
+}
+
+fn letters(chars: usize) -> String {
+    "é".repeat(chars)
+}
+
+fn users(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("u{n}")).collect()
 }
 
 fn with(mut data: Value, field: &str, value: Value) -> Value {

@@ -144,3 +144,46 @@ impl Drop for EventSocket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, SinkExt, StreamExt};
+
+    use super::*;
+
+    const TEXT_BYTES: usize = 1_000;
+
+    fn text() -> Message {
+        Message::Text("x".repeat(TEXT_BYTES).into())
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_body_nobody_takes_holds_a_piece_and_takes_no_more() {
+        let (mut socket, body) = socket(Wire::default(), Arc::default());
+        let mut given = 0;
+        while socket.feed(text()).now_or_never().is_some() {
+            given += TEXT_BYTES;
+            assert!(given < 3 * PIECE_BYTES, "one piece is in the body, and one before it");
+        }
+        assert!(socket.flush().now_or_never().is_none(), "nothing is flushed that nobody has taken");
+        // All of it comes, in order, once somebody takes it.
+        let close = async { socket.send(Message::Close(None)).await.unwrap() };
+        let (pieces, ()) = tokio::join!(body.collect::<Vec<_>>(), close);
+        let taken: usize = pieces.into_iter().map(|piece| piece.unwrap().len()).sum();
+        assert_eq!(taken, given);
+    }
+
+    #[tokio::test]
+    async fn the_connection_of_a_stream_is_cut_where_it_was_broken_off_and_not_where_it_has_ended() {
+        for has_ended in [false, true] {
+            let wire = Wire::default();
+            let (mut socket, body) = socket(wire.clone(), Arc::default());
+            assert!(wire.is_streaming());
+            if has_ended {
+                let _ = tokio::join!(socket.send(Message::Close(None)), body.collect::<Vec<_>>());
+            }
+            drop(socket);
+            assert_eq!((wire.is_streaming(), wire.is_cut().now_or_never().is_none()), (false, has_ended));
+        }
+    }
+}

@@ -37,6 +37,9 @@ const KEPT_ALIVE_MAX: Duration = Duration::from_secs(75);
 /// Then a connection that is no WebSocket ends with the answer that is under way: a client that does not read answers
 /// cannot hold its place for ever. A stream has its own bound on what its client does not read.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
+/// A client's system that acks nothing of what was written for this time is gone (TCP_USER_TIMEOUT, RFC 5482).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNACKED_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Between two tries to take a client's connection where this end cannot.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,11 +64,6 @@ pub async fn serve(listener: TcpListener, router: Router, settings: ServeSetting
     while let Some(stream) = stop.run_until_cancelled(accept(&listener)).await {
         match places.take().await {
             Some(place) => {
-                // Frames are small and follow one another: Nagle's algorithm would hold each back until the one before it is
-                // acked, up to 40 ms later.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%error, "a connection keeps Nagle's algorithm");
-                }
                 let (placed, silence) = (Placed { stream, wire: Wire::default(), _place: place }, places.silent.enter());
                 connections.spawn(connection(placed, silence, router.clone(), settings.head_timeout, stop.clone()));
             }
@@ -85,7 +83,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     let mut is_said = false;
     loop {
         let error = match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => {
+                prepare(&stream);
+                return stream;
+            }
             // Of one client that has gone by now.
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) =>
@@ -100,6 +101,30 @@ async fn accept(listener: &TcpListener) -> TcpStream {
         }
         sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// Sets the options of a client's socket. It is served without them, too.
+fn prepare(stream: &TcpStream) {
+    // Frames are small and follow one another: Nagle's algorithm would hold each back until the one before it is acked, up to 40 ms later.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "a connection keeps Nagle's algorithm");
+    }
+    if let Err(error) = bound_unacked(stream) {
+        debug!(%error, "a connection without its client ends when TCP gives it up");
+    }
+}
+
+/// A client whose network is away says no word, and nothing comes back for what is written to it. Each event stream writes a comment now and
+/// then, so this bound ends it, where TCP alone would repeat the comment for a quarter of an hour.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn bound_unacked(stream: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(UNACKED_TIME_MAX.as_millis()).unwrap_or(u32::MAX))?)
+}
+
+/// Other systems have no such option: TCP gives a connection up after its own time.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn bound_unacked(_stream: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 /// The places of clients.
@@ -297,6 +322,16 @@ mod tests {
         stop.cancel();
         served.await.unwrap();
         String::from_utf8(text).unwrap()
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[tokio::test]
+    async fn what_a_client_that_has_vanished_does_not_ack_is_given_up_within_a_bound() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = accept(&listener).await;
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap(), 60_000);
+        assert!(stream.nodelay().unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::{Connect, Node, Socket, database};
-use deflating_client::{CONTINUATION, DeflatingClient, FIN, PING, PONG, RSV1, TEXT, deflated};
+use deflating_client::{BINARY, CLOSE, CONTINUATION, DeflatingClient, FIN, PING, PONG, RSV1, TEXT, deflated, deflated_in_one_context};
 
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 /// What browsers offer.
@@ -175,13 +175,16 @@ async fn what_breaks_the_rules_of_compression_ends_the_connection_and_no_other()
     let node = Node::start(db.options()).await;
     let mut anna = node.connect("anna").await;
     let hello = deflated(&sending("anna", "hello"));
-    let cases: [(&str, &[&str], Frames); 6] = [
+    let twice = deflated_in_one_context(&sending("anna", "as it was said before"));
+    let cases: [(&str, &[&str], Frames); 8] = [
         ("compressed without an agreement", &[], vec![(FIN | RSV1 | TEXT, hello.clone())]),
         ("a ping that is compressed", OFFER, vec![(FIN | RSV1 | PING, b"ping".to_vec())]),
         ("a compressed continuation", OFFER, vec![(RSV1 | TEXT, hello[..9].to_vec()), (FIN | RSV1, hello[9..].to_vec())]),
         ("a message in the middle of another", OFFER, vec![(RSV1 | TEXT, hello[..9].to_vec()), (FIN | TEXT, b"{}".to_vec())]),
         ("no deflate", OFFER, vec![(FIN | RSV1 | TEXT, vec![0xff; 40])]),
         ("no UTF-8", OFFER, vec![(FIN | RSV1 | TEXT, deflated(&[0xc3, 0x28]))]),
+        ("a close frame that is compressed", OFFER, vec![(FIN | RSV1 | CLOSE, deflated(&1000_u16.to_be_bytes()))]),
+        ("a message that looks back at another", OFFER, twice.map(|payload| (FIN | RSV1 | TEXT, payload)).to_vec()),
     ];
     for (what, extensions, frames) in cases {
         let mut ben = DeflatingClient::connect(&node, "ben", "", extensions).await;
@@ -192,6 +195,25 @@ async fn what_breaks_the_rules_of_compression_ends_the_connection_and_no_other()
         assert_eq!(ben.closed().await, 4400, "{what}");
     }
     assert_eq!(anna.ask("ping", json!({})).await["event"], "pong");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_message_that_is_empty_or_binary_is_answered_as_it_is_without_compression() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let mut ben = DeflatingClient::connect(&node, "ben", "", OFFER).await;
+    for (opcode, plain) in [(TEXT, &b""[..]), (BINARY, b""), (BINARY, b"{}")] {
+        ben.say(FIN | opcode, plain).await;
+        let answer = ben.event("error").await.json;
+        ben.say(FIN | RSV1 | opcode, &deflated(plain)).await;
+        assert_eq!(ben.event("error").await.json, answer);
+        // RFC 7692 lets a message begin, and end, with a fragment without a byte.
+        ben.say(RSV1 | opcode, b"").await;
+        ben.say(CONTINUATION, &deflated(plain)).await;
+        ben.say(FIN | CONTINUATION, b"").await;
+        assert_eq!(ben.event("error").await.json, answer);
+    }
     node.stop().await;
 }
 

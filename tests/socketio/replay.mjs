@@ -1,18 +1,16 @@
 // Replays chat logs with unchanged clients of Socket.IO, while the service is killed again and again, and checks that nothing is lost, that each
 // member has every message, and that all see them in one order. It starts the service itself, on a database that is removed afterwards:
 //
-//   node replay.mjs --program target/release/restante [--kills 6] [--lines N] [--transport websocket|polling|both] LOG…
+//   node replay.mjs [--kills 6] [--lines N] [--transport websocket|polling|both] LOG…
 //
+// The service is started by the tests' support of clients/typescript, which is to be built (`npm run build`) and says which program it takes.
 // The forms of lines are those of `restante-lab replay`. Each nick is a user with one client, and all of them are members of one group. The last
 // line that it prints is its verdict as JSON; it ends with 1 where something is wrong.
-import { spawn } from "node:child_process";
-import { createHmac, randomBytes, randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { io } from "socket.io-client";
+import { Service } from "../../clients/typescript/dist/test/support/service.js";
 
 const BOUND_MS = 600_000;
 /** Messages without an answer, of all together. */
@@ -21,15 +19,12 @@ const AHEAD_MAX = 200;
 const { values: options, positionals: logs } = parseArgs({
   allowPositionals: true,
   options: {
-    program: { type: "string" },
     kills: { type: "string", default: "6" },
     lines: { type: "string", default: "1000000" },
     transport: { type: "string", default: "both" },
   },
 });
 const transports = options.transport === "both" ? ["polling", "websocket"] : [options.transport];
-
-for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => process.exit(1));
 
 /** Everybody who appears in a log, and its steps in their order: a person `joins`, `leaves` or `says` something, whatever its name is then. */
 function read(text, linesMax) {
@@ -54,61 +49,6 @@ function read(text, linesMax) {
     else if (renamed) named.set(renamed[2], person(renamed[1]));
   }
   return { people, steps };
-}
-
-/** The program under test. It can be killed as a crash would, and comes back on its data and port. */
-class Service {
-  kills = 0;
-  #folder = mkdtempSync(join(tmpdir(), "restante-replay-"));
-  #secret = randomBytes(32).toString("hex");
-
-  constructor() {
-    chmodSync(this.#folder, 0o755);
-  }
-
-  async start() {
-    const env = { ...process.env, DATA_DIR: join(this.#folder, "data"), JWT_SECRET: this.#secret, SEND_RATE: "0", REQUEST_RATE: "0" };
-    env.LISTEN_ADDR = this.url ? new URL(this.url).host : "127.0.0.1:0";
-    const child = spawn(options.program, ["serve"], { env, stdio: ["ignore", "pipe", "pipe"] });
-    this.child = child;
-    process.once("exit", () => child.kill("SIGTERM"));
-    let [out, log] = ["", ""];
-    child.stderr.on("data", (text) => (log = (log + text).slice(-2_000)));
-    this.url = await new Promise((resolve, reject) => {
-      child.stdout.on("data", (text) => {
-        out = (out + text).slice(0, 4_000);
-        const url = /listening on (http:\S+)\s/.exec(out)?.[1];
-        if (url) resolve(url);
-      });
-      child.once("close", () => reject(new Error(`the service did not start:\n${out}${log}`)));
-    });
-  }
-
-  async kill() {
-    this.child.kill("SIGKILL");
-    await once(this.child, "exit");
-    this.kills += 1;
-    await this.start();
-  }
-
-  async remove() {
-    this.child.kill("SIGTERM");
-    await once(this.child, "exit");
-    rmSync(this.#folder, { recursive: true, force: true });
-  }
-
-  token(userId) {
-    const encoded = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-    const signed = `${encoded({ alg: "HS256", typ: "JWT" })}.${encoded({ sub: userId, exp: Math.floor(Date.now() / 1000) + 3600 })}`;
-    return `${signed}.${createHmac("sha256", this.#secret).update(signed).digest("base64url")}`;
-  }
-
-  async http(method, userId, path, body) {
-    const headers = { authorization: `Bearer ${this.token(userId)}`, "content-type": "application/json" };
-    const answer = await fetch(this.url + path, { method, headers, body: body && JSON.stringify(body) });
-    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-    return answer.json();
-  }
 }
 
 /** A client as an application has it: it sends with ids and the client's own retries, and acks what it has kept. */
@@ -187,7 +127,7 @@ class Member {
   /** Whether something waits for it. Acks may be under way, so it asks again for a while. */
   async hasWaiting() {
     for (let tries = 1; ; tries++) {
-      const { messages } = await this.service.http("GET", this.userId, "/v1/inbox?limit=1");
+      const { messages } = await this.service.http(this.userId, "GET", "/v1/inbox?limit=1");
       if (messages.length === 0 || tries === 50) return messages.length > 0;
       await new Promise((wake) => setTimeout(wake, 200));
     }
@@ -195,8 +135,7 @@ class Member {
 }
 
 async function replay(log) {
-  const service = new Service();
-  await service.start();
+  const service = await Service.start({ SEND_RATE: "0", REQUEST_RATE: "0" });
   const { people, steps } = read(log, Number(options.lines));
   let look = () => {};
   const members = new Map(people.map((person) => [person, new Member(service, person, () => look())]));
@@ -212,12 +151,17 @@ async function replay(log) {
   });
 
   const [first, ...others] = people.map((person) => person.userId);
-  const { chatId } = await service.http("POST", first, "/v1/chats", { kind: "group", title: "replay", members: others.slice(0, 500) });
+  const { chatId } = await service.http(first, "POST", "/v1/chats", { kind: "group", title: "replay", members: others.slice(0, 500) });
   for (const person of people) if (person.startsOnline) members.get(person).comes();
   const kills = Number(options.kills);
-  let [answered, asked, restarts] = [0, 0, Promise.resolve()];
+  let [answered, asked, killed, restarts] = [0, 0, 0, Promise.resolve()];
+  const crash = async () => {
+    await service.kill();
+    killed += 1;
+    await service.start();
+  };
   for (const [n, step] of steps.entries()) {
-    for (let kill = 1; kill <= kills; kill++) if (n === Math.floor((kill * steps.length) / (kills + 1))) restarts = restarts.then(() => service.kill());
+    for (let kill = 1; kill <= kills; kill++) if (n === Math.floor((kill * steps.length) / (kills + 1))) restarts = restarts.then(crash);
     const member = members.get(step.person);
     if (step.joins) member.comes();
     if (step.leaves) member.goes();
@@ -255,7 +199,7 @@ async function replay(log) {
   const received = [...members.values()].reduce((sum, member) => sum + member.kept.length, 0);
   for (const member of members.values()) member.goes();
   await service.remove();
-  return { members: people.length, messages: asked, received, repeated, kills: service.kills, wrong: wrong.slice(0, 20) };
+  return { members: people.length, messages: asked, received, repeated, kills: killed, wrong: wrong.slice(0, 20) };
 }
 
 let isGood = true;

@@ -154,6 +154,14 @@ fn sockets() -> Vec<Operation> {
             .query::<EngineData>()
             .takes_text()
             .answers_text(200, "They were read.", "text/plain; charset=UTF-8")
-            .refuses(&[Code::Invalid, Code::Forbidden, Code::NotFound, Code::TooLarge, Code::UnsupportedEncoding, Code::Busy]),
+            .refuses(&[
+                Code::Invalid,
+                Code::Forbidden,
+                Code::NotFound,
+                Code::MethodNotAllowed,
+                Code::TooLarge,
+                Code::UnsupportedEncoding,
+                Code::Busy,
+            ]),
     ]
 }

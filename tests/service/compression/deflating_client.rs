@@ -13,7 +13,8 @@ pub const FIN: u8 = 0x80;
 pub const RSV1: u8 = 0x40;
 pub const TEXT: u8 = 1;
 pub const CONTINUATION: u8 = 0;
-const CLOSE: u8 = 8;
+pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -136,7 +137,18 @@ impl DeflatingClient {
 
 /// A payload that RFC 7692 section 7.2.1 makes of a text.
 pub fn deflated(plain: &[u8]) -> Vec<u8> {
+    deflated_by(&mut Compress::new(Compression::new(9), false), plain)
+}
+
+/// The payload of a text that is said twice, where the second one looks back at the first.
+pub fn deflated_in_one_context(plain: &[u8]) -> [Vec<u8>; 2] {
     let mut compress = Compress::new(Compression::new(9), false);
+    let payloads = [(); 2].map(|()| deflated_by(&mut compress, plain));
+    assert!(payloads[1].len() < payloads[0].len() / 2);
+    payloads
+}
+
+fn deflated_by(compress: &mut Compress, plain: &[u8]) -> Vec<u8> {
     let mut deflated = Vec::with_capacity(plain.len() + 1024);
     compress.compress_vec(plain, &mut deflated, FlushCompress::Sync).unwrap();
     assert!(deflated.ends_with(&TAIL));

@@ -1,6 +1,6 @@
 /**
- * A real service with a database of its own, for one test file. The program is that of RESTANTE_PROGRAM, or what `cargo build` has made. It can be
- * killed and started again on the same data and port; at the end everything of it is removed.
+ * A real service with a database of its own, for one test file, and for the programs in tests/socketio. The program is that of RESTANTE_PROGRAM, or
+ * what `cargo build` has made. It can be killed and started again on the same data and port; at the end everything of it is removed.
  */
 
 import { spawn, type ChildProcess } from "node:child_process";
@@ -30,12 +30,14 @@ export class Service {
   /** Those of this file. */
   static readonly all: Service[] = [];
   url = "";
-  readonly #folder = temporaryFolder();
-  readonly #secret = randomBytes(32).toString("hex");
+  readonly folder = temporaryFolder();
+  readonly #secret: string;
   readonly #environment: Record<string, string>;
   #process: ChildProcess | undefined;
 
+  /** Nodes that share a database share JWT_SECRET; others have one of their own. */
   constructor(environment: Record<string, string> = {}) {
+    this.#secret = environment.JWT_SECRET ?? randomBytes(32).toString("hex");
     this.#environment = environment;
     Service.all.push(this);
   }
@@ -51,7 +53,7 @@ export class Service {
     const child = spawn(program(), ["serve"], {
       env: {
         ...process.env,
-        DATA_DIR: join(this.#folder, "data"),
+        DATA_DIR: join(this.folder, "data"),
         LISTEN_ADDR: this.url === "" ? "127.0.0.1:0" : new URL(this.url).host,
         JWT_SECRET: this.#secret,
         ...this.#environment,
@@ -76,7 +78,7 @@ export class Service {
   /** Stops it for good. */
   async remove(): Promise<void> {
     await this.stop();
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   token(user: string, ttlSeconds = 3600, claims: object = {}): string {
