@@ -4,6 +4,8 @@
 
 #[path = "architecture/ended_rows.rs"]
 mod ended_rows;
+#[path = "architecture/followed_events.rs"]
+mod followed_events;
 #[path = "architecture/imports.rs"]
 mod imports;
 
