@@ -33,7 +33,7 @@ CREATE TYPE ended_reason AS ENUM (
     'purged'
 );
 
-COMMENT ON TYPE ended_reason IS 'Why a number of an inbox will not come (any more), the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
+COMMENT ON TYPE ended_reason IS 'The reason for which a number of an inbox will not come (any more), from the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
 
 CREATE TYPE inbox_class AS ENUM (
     'chat',
@@ -41,7 +41,7 @@ CREATE TYPE inbox_class AS ENUM (
     'event'
 );
 
-COMMENT ON TYPE inbox_class IS 'Which of a user''s inboxes a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
+COMMENT ON TYPE inbox_class IS 'The one of a user''s inboxes that a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
 
 CREATE TYPE journal_kind AS ENUM (
     'accepted',
@@ -52,7 +52,7 @@ CREATE TYPE journal_kind AS ENUM (
     'ended'
 );
 
-COMMENT ON TYPE journal_kind IS 'What happened to the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
+COMMENT ON TYPE journal_kind IS 'The move of the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
 
 CREATE TYPE member_role AS ENUM (
     'member',
@@ -1479,7 +1479,7 @@ begin
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 
-COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
     LANGUAGE plpgsql
@@ -1823,7 +1823,7 @@ CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left bo
     LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END WHEN (p_shows_acked AND (p_status = ANY (ARRAY['delivered'::delivery_status, 'read'::delivery_status])) AND (p_recalled_at IS NOT NULL)) THEN 'recalled'::ended_reason ELSE NULL::ended_reason END;
 
-COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'The reason for which a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
 
 CREATE TABLE event_exceptions (
     message_id uuid NOT NULL,
@@ -2352,7 +2352,7 @@ begin
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq);
 end $$;
 
-COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
+COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Returns whether there is an event in a followed feed that the user has not taken yet. It looks at one number of each stream.';
 
 CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -2450,7 +2450,7 @@ COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got,
 
 COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'The place that the job has got to, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -2502,7 +2502,7 @@ begin
      where b.becomes = 'coming');
 end $$;
 
-COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
+COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Returns whether one of the ten newest events of this collapse key, in a part of a stream, is newer and still to come to this user.';
 
 CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
     LANGUAGE sql
@@ -2929,7 +2929,7 @@ begin
      where q.ended >= 1000 and q.of_their_chats = q.n);
 end $$;
 
-COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'How many of the rows that wait in an inbox, the first ones, get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
+COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
 
 CREATE FUNCTION restante_presence_lock() RETURNS void
     LANGUAGE sql
@@ -5108,7 +5108,7 @@ CREATE TABLE event_statistics (
 )
 WITH (fillfactor='70');
 
-COMMENT ON TABLE event_statistics IS 'What became of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
+COMMENT ON TABLE event_statistics IS 'The figures of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
 
 COMMENT ON COLUMN event_statistics.message_id IS 'The event (messages.id).';
 
@@ -5360,7 +5360,7 @@ CREATE TABLE marks (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE marks IS 'How far each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
+COMMENT ON TABLE marks IS 'The numbers up to which each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
 
 COMMENT ON COLUMN marks.chat_id IS 'The chat.';
 
@@ -5601,7 +5601,7 @@ CREATE TABLE statistics (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE statistics IS 'What happened in an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
+COMMENT ON TABLE statistics IS 'The moves of an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
 
 COMMENT ON COLUMN statistics.hour IS 'The beginning of the hour, in UTC, in which it happened. A message that was accepted in one hour may be delivered in a later one.';
 
@@ -5636,7 +5636,7 @@ WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', a
 ALTER TABLE ONLY statistics_journal ALTER COLUMN messages SET STORAGE EXTERNAL;
 ALTER TABLE ONLY statistics_journal ALTER COLUMN recipients SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE statistics_journal IS 'What has moved and is not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
+COMMENT ON TABLE statistics_journal IS 'The moves that are not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
 
 COMMENT ON COLUMN statistics_journal.at IS 'When it happened, by the clock of the transaction that appended the line. It may commit after later ones.';
 

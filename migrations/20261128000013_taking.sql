@@ -31,7 +31,7 @@ begin
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq);
 end $$;
 comment on function restante_has_untaken(bigint, inbox_class) is
-  'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
+  'Returns whether there is an event in a followed feed that the user has not taken yet. It looks at one number of each stream.';
 
 create function restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) returns boolean
 language plpgsql stable
@@ -50,7 +50,7 @@ begin
      where b.becomes = 'coming');
 end $$;
 comment on function restante_is_superseded(bigint, uuid, text, bigint, bigint) is
-  'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
+  'Returns whether one of the ten newest events of this collapse key, in a part of a stream, is newer and still to come to this user.';
 
 create function restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) returns bigint
 language plpgsql stable
@@ -83,7 +83,7 @@ begin
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 comment on function restante_count_untaken(bigint, inbox_class, integer) is
-  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+  'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 create function restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer)
 returns table (seq bigint, at timestamptz)

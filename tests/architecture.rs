@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "architecture/comments.rs"]
+mod comments;
 #[path = "architecture/ended_rows.rs"]
 mod ended_rows;
 #[path = "architecture/followed_events.rs"]

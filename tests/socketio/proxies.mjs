@@ -25,7 +25,7 @@ const folder = mkdtempSync(join(tmpdir(), "restante-proxies-"));
 chmodSync(folder, 0o755);
 const secret = randomBytes(32).toString("hex");
 const children = [];
-// Whoever ends this program ends what it has started.
+// A signal that ends this program also ends the programs that it has started.
 for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => process.exit(1));
 process.once("exit", () => children.forEach((child) => child.kill("SIGTERM")));
 

@@ -27,12 +27,12 @@ const QUEUE_MAX: usize = 1_024;
 /// The time for which each batch goes by itself, after a wait for a lock has failed.
 const CAUTIOUS: Duration = Duration::from_secs(1);
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub(super) enum Stored {
     /// The outcome of each event.
     Outcomes(Vec<EventOutcome>),
-    /// Whether they are stored is not known.
+    /// The events may be stored, or not.
     Refused(Refusal),
     /// Nothing of it is stored: the caller stores it alone.
     Alone,
