@@ -33,7 +33,7 @@ CREATE TYPE ended_reason AS ENUM (
     'purged'
 );
 
-COMMENT ON TYPE ended_reason IS 'Why a number of an inbox will not come (any more), the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
+COMMENT ON TYPE ended_reason IS 'The reason for which a number of an inbox will not come (any more), from the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
 
 CREATE TYPE inbox_class AS ENUM (
     'chat',
@@ -41,7 +41,7 @@ CREATE TYPE inbox_class AS ENUM (
     'event'
 );
 
-COMMENT ON TYPE inbox_class IS 'Which of a user''s inboxes a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
+COMMENT ON TYPE inbox_class IS 'The one of a user''s inboxes that a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
 
 CREATE TYPE journal_kind AS ENUM (
     'accepted',
@@ -52,7 +52,7 @@ CREATE TYPE journal_kind AS ENUM (
     'ended'
 );
 
-COMMENT ON TYPE journal_kind IS 'What happened to the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
+COMMENT ON TYPE journal_kind IS 'The move of the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
 
 CREATE TYPE member_role AS ENUM (
     'member',
@@ -1457,7 +1457,7 @@ CREATE FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_cou
     AS $$
 declare
   v_now   timestamptz := clock_timestamp();
-  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
+  v_muted text[] := (select p.muted_types from preferences p where p.user_id = p_user);
 begin
   return (
     with streams as materialized (
@@ -1474,12 +1474,12 @@ begin
         select count(*) as coming
           from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.message_type, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
-         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
-           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+          cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
+         where b.becomes = 'coming'
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 
-COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
     LANGUAGE plpgsql
@@ -1823,7 +1823,34 @@ CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left bo
     LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END WHEN (p_shows_acked AND (p_status = ANY (ARRAY['delivered'::delivery_status, 'read'::delivery_status])) AND (p_recalled_at IS NOT NULL)) THEN 'recalled'::ended_reason ELSE NULL::ended_reason END;
 
-COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'The reason for which a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+
+CREATE TABLE event_exceptions (
+    message_id uuid NOT NULL,
+    user_id bigint NOT NULL
+);
+
+COMMENT ON TABLE event_exceptions IS 'Followers that an event is not for, at most 500 an event. They pass it without a number. Rows go with the event (restante_purge_chats).';
+
+COMMENT ON COLUMN event_exceptions.message_id IS 'The event (messages.id).';
+
+COMMENT ON COLUMN event_exceptions.user_id IS 'The user.';
+
+CREATE FUNCTION restante_event_becomes(p_user bigint, p_event uuid, p_sender bigint, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_type text DEFAULT NULL::text, p_muted text[] DEFAULT NULL::text[]) RETURNS TABLE(becomes text)
+    LANGUAGE sql STABLE ROWS 1
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN ((p_sender = p_user) OR (EXISTS ( SELECT
+                FROM event_exceptions e
+               WHERE ((e.message_id = restante_event_becomes.p_event) AND (e.user_id = restante_event_becomes.p_user))))) THEN 'passed'::text
+             WHEN (p_expires_at <= p_now) THEN 'expired'::text
+             WHEN (p_type = ANY (p_muted)) THEN 'muted'::text
+             ELSE 'coming'::text
+         END AS "case";
+END;
+
+COMMENT ON FUNCTION restante_event_becomes(p_user bigint, p_event uuid, p_sender bigint, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_type text, p_muted text[]) IS 'The state that an event of a feed gets for a follower: passed (the user has published it, or is excepted), expired by p_now, muted, or coming: it becomes a row, unless it is superseded or capped. Each function that looks at events of a feed for a user asks this, and leaves out what does not concern it.';
 
 CREATE FUNCTION restante_exact_marks(p_chats uuid[], p_users bigint[], p_always boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
@@ -1925,8 +1952,8 @@ begin
       cross join lateral (
         select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.message_type, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+      cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
+     where b.becomes = 'coming'
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
     select l.at from restante_living_rows(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) l where exists (select from looked)
@@ -2325,7 +2352,7 @@ begin
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq);
 end $$;
 
-COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
+COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Returns whether there is an event in a followed feed that the user has not taken yet. It looks at one number of each stream.';
 
 CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -2423,7 +2450,7 @@ COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got,
 
 COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 
-COMMENT ON COLUMN jobs.cursor IS 'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
+COMMENT ON COLUMN jobs.cursor IS 'The place that the job has got to, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
 COMMENT ON COLUMN jobs.passed_at IS 'When a pass last succeeded, at whatever node.';
 
@@ -2464,16 +2491,18 @@ CREATE FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text,
     SET jit TO 'off'
     SET search_path TO 'public', 'pg_temp'
     AS $$
+declare
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := (select p.muted_types from preferences p where p.user_id = p_user);
 begin
   return exists (
     select from (select x.id, x.sender_id, x.expires_at, x.message_type from messages x
                   where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
-       and not exists (select from preferences p where p.user_id = p_user and m.message_type = any (p.muted_types)));
+      cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
+     where b.becomes = 'coming');
 end $$;
 
-COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
+COMMENT ON FUNCTION restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) IS 'Returns whether one of the ten newest events of this collapse key, in a part of a stream, is newer and still to come to this user.';
 
 CREATE FUNCTION restante_leave(p_node uuid, p_grace_ms integer) RETURNS void
     LANGUAGE sql
@@ -2900,7 +2929,7 @@ begin
      where q.ended >= 1000 and q.of_their_chats = q.n);
 end $$;
 
-COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'How many of the rows that wait in an inbox, the first ones, get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
+COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
 
 CREATE FUNCTION restante_presence_lock() RETURNS void
     LANGUAGE sql
@@ -4481,15 +4510,14 @@ begin
   ), looked as materialized (
     -- By the clock's highest value so far, in case that it was set back: then a later number never comes before an earlier one.
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
-           case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
-                when m.expires_at <= v_now then 'expired'
-                when m.message_type = any (v_muted) then 'muted'
-                when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
-                else 'coming' end as becomes, m.collapse_key
+           case when m.collapse_key is not null and b.becomes = 'coming'
+                     and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
+                else b.becomes end as becomes, m.collapse_key
       from streams t
       cross join lateral (
         select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key, x.message_type from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
+      cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
     select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at, l.collapse_key
@@ -4652,10 +4680,11 @@ declare
   v_feed      uuid;
   v_class     inbox_class;
   v_head      bigint;   -- the last number of the stream, …
-  v_after     bigint;   -- … and the number behind which all of its events are plain
+  v_after     bigint;   -- … and the number behind which none of its events has a key
   v_ids       uuid[];   -- these events, in their order,
   v_senders   bigint[];
   v_types     text[];
+  v_expiries  timestamptz[];
   v_followers bigint[]; -- per follower: the user,
   v_at        tid[];    -- … where its inbox is, if it is locked here,
   v_last      bigint[];
@@ -4670,10 +4699,11 @@ begin
     from (select x.feed_id, x.class, x.floor_seq from feeds x where x.chat_id = p_stream limit 1) s
     cross join lateral (select x.last_seq from chat_heads x where x.chat_id = p_stream order by x.step desc limit 1) h
     cross join lateral (select x.purged_seq from chats x where x.id = p_stream limit 1) c;
-  -- An event with a key, or one that has expired, needs more than a row.
-  select greatest(v_after, max(m.seq) filter (where m.collapse_key is not null or m.expires_at <= v_now)) into v_after
+  -- An event with a key may supersede a row.
+  select greatest(v_after, max(m.seq) filter (where m.collapse_key is not null)) into v_after
     from messages m where m.chat_id = p_stream and m.seq > v_after and m.seq <= v_head;
-  select array_agg(m.id order by m.seq), array_agg(m.sender_id), array_agg(m.message_type) into v_ids, v_senders, v_types
+  select array_agg(m.id order by m.seq), array_agg(m.sender_id order by m.seq), array_agg(m.message_type order by m.seq), array_agg(m.expires_at order by m.seq)
+    into v_ids, v_senders, v_types, v_expiries
     from messages m where m.chat_id = p_stream and m.seq > v_after and m.seq <= v_head;
   if v_head - v_after <> coalesce(cardinality(v_ids), 0) then
     v_after := v_head;
@@ -4690,17 +4720,20 @@ begin
                where f.cursor_seq >= v_after and f.cursor_seq < v_head and x.user_id = u.id and x.class = v_class
                order by x.step desc limit 1 for no key update skip locked) i on true) q;
 
-  -- A later statement, so a later snapshot: under the lock a cursor stands still. Whoever needs more than rows is left to a page:
-  -- a user for whom too many would wait, who has published one of them or muted its type, or whom one is not for.
+  -- A later statement, so a later snapshot: under the lock a cursor stands still. A user for whom too many would wait, or for whom
+  -- one of the events does not become a row, is left to a page.
   with takers as materialized (
     select n.user_id, n.at, n.last_seq, f.cursor_seq
       from (select unnest(v_followers) as user_id, unnest(v_at) as at, unnest(v_last) as last_seq, unnest(v_settled) as settled_seq) n
       cross join lateral (
         select x.cursor_seq from followers x where n.at is not null and x.user_id = n.user_id and x.feed_id = v_feed and x.class = v_class limit 1) f
      where f.cursor_seq >= v_after and f.cursor_seq < v_head and n.last_seq - n.settled_seq + v_head - f.cursor_seq <= p_waiting_max
-       and n.user_id <> all (v_senders)
-       and not exists (select from event_exceptions e where e.message_id = any (v_ids) and e.user_id = n.user_id)
-       and not exists (select from preferences p where p.user_id = n.user_id and p.muted_types && v_types)
+       and not exists (
+         select from (select generate_series(f.cursor_seq - v_after + 1, v_head - v_after) as nth) e
+           left join lateral (select p.muted_types from preferences p where p.user_id = n.user_id limit 1) k on true
+           cross join lateral restante_event_becomes(
+             n.user_id, v_ids[e.nth], v_senders[e.nth], v_expiries[e.nth], v_now, v_types[e.nth], k.muted_types) b
+          where b.becomes <> 'coming')
   ), made as materialized (
     select t.user_id, t.last_seq + k.n as seq, v_ids[t.cursor_seq - v_after + k.n] as id
       from takers t cross join lateral generate_series(1, v_head - t.cursor_seq) k (n)
@@ -4734,7 +4767,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key or has expired, no more than p_waiting_max numbers are not settled then, and none of them is muted, or not for the user. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
+COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
 
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
@@ -5060,17 +5093,6 @@ COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a send
 
 COMMENT ON CONSTRAINT endings_failed_expired_or_were_put_back ON endings IS 'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
 
-CREATE TABLE event_exceptions (
-    message_id uuid NOT NULL,
-    user_id bigint NOT NULL
-);
-
-COMMENT ON TABLE event_exceptions IS 'Followers that an event is not for, at most 500 an event. They pass it without a number. Rows go with the event (restante_purge_chats).';
-
-COMMENT ON COLUMN event_exceptions.message_id IS 'The event (messages.id).';
-
-COMMENT ON COLUMN event_exceptions.user_id IS 'The user.';
-
 CREATE TABLE event_statistics (
     message_id uuid NOT NULL,
     expires_at timestamp with time zone NOT NULL,
@@ -5084,7 +5106,7 @@ CREATE TABLE event_statistics (
 )
 WITH (fillfactor='70');
 
-COMMENT ON TABLE event_statistics IS 'What became of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
+COMMENT ON TABLE event_statistics IS 'The figures of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
 
 COMMENT ON COLUMN event_statistics.message_id IS 'The event (messages.id).';
 
@@ -5336,7 +5358,7 @@ CREATE TABLE marks (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE marks IS 'How far each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
+COMMENT ON TABLE marks IS 'The numbers up to which each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
 
 COMMENT ON COLUMN marks.chat_id IS 'The chat.';
 
@@ -5577,7 +5599,7 @@ CREATE TABLE statistics (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE statistics IS 'What happened in an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
+COMMENT ON TABLE statistics IS 'The moves of an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
 
 COMMENT ON COLUMN statistics.hour IS 'The beginning of the hour, in UTC, in which it happened. A message that was accepted in one hour may be delivered in a later one.';
 
@@ -5612,7 +5634,7 @@ WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='10000', a
 ALTER TABLE ONLY statistics_journal ALTER COLUMN messages SET STORAGE EXTERNAL;
 ALTER TABLE ONLY statistics_journal ALTER COLUMN recipients SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE statistics_journal IS 'What has moved and is not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
+COMMENT ON TABLE statistics_journal IS 'The moves that are not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
 
 COMMENT ON COLUMN statistics_journal.at IS 'When it happened, by the clock of the transaction that appended the line. It may commit after later ones.';
 

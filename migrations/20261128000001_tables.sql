@@ -6,7 +6,7 @@ select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', t
 
 create type inbox_class as enum ('chat', 'alert', 'event');
 comment on type inbox_class is
-  'Which of a user''s inboxes a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
+  'The one of a user''s inboxes that a row lies in: chat = messages between people, alert = urgent events, event = all other events. Each is numbered on its own; they are drained in this order.';
 
 create table users (
   id           bigint generated always as identity,
@@ -137,7 +137,7 @@ create table marks (
   constraint what_is_read_was_delivered check (read_seq <= delivered_seq)
 ) with (fillfactor = 50);
 comment on table marks is
-  'How far each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
+  'The numbers up to which each member of a chat has got without a hole: one row tells a sender that was away what a thousand rows became. One row a member, made with it. A stepped row, see inboxes; it steps by moves, since a requeue lowers marks.';
 comment on column marks.chat_id is 'The chat.';
 comment on column marks.user_id is 'The member (chat_members).';
 comment on column marks.step is 'moves / 16. Spreads old row versions over index entries, and means nothing else.';
@@ -172,7 +172,7 @@ comment on type delivery_status is
 create type ended_reason as enum (
   'expired', 'capped', 'superseded', 'muted', 'left', 'recalled', 'blocked', 'failed', 'discarded', 'requeued', 'unreadable', 'purged');
 comment on type ended_reason is
-  'Why a number of an inbox will not come (any more), the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
+  'The reason for which a number of an inbox will not come (any more), from the closed list that clients know: expired = its time had come; capped = too many waited; superseded = a newer one of its collapse key took its place; muted, blocked = the recipient wants none; left = the recipient left the chat; recalled = its sender took it back; failed = the last attempt failed; discarded = given up by an operator; requeued = it has another number now; unreadable = the row cannot be read; purged = finished and removed.';
 
 create domain message_type_text as text
   constraint a_message_type_has_1_to_64_characters check (char_length(value) between 1 and 64);
@@ -489,7 +489,7 @@ comment on table jobs is
 comment on column jobs.name is
   'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 comment on column jobs.cursor is
-  'How far the job has got, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
+  'The place that the job has got to, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 comment on column jobs.passed_at is 'When a pass last succeeded, at whatever node.';
 comment on column jobs.holder is 'The node that does the job (nodes.node_id). Null: no node does; the next one that asks gets it.';
 comment on column jobs.lease_no is

@@ -406,7 +406,7 @@ begin
      where q.ended >= 1000 and q.of_their_chats = q.n);
 end $$;
 comment on function restante_overtaken(bigint[], uuid[], bigint) is
-  'How many of the rows that wait in an inbox, the first ones, get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
+  'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
 
 create function restante_advance_settled(p_user bigint, p_class inbox_class) returns bigint
 language plpgsql volatile

@@ -26,7 +26,7 @@ return case when p_status = 'sent' then
        when p_expires_at <= p_now then 'expired'::ended_reason end
   when p_shows_acked and p_status in ('delivered', 'read') and p_recalled_at is not null then 'recalled'::ended_reason end;
 comment on function restante_ended_unwritten(delivery_status, boolean, timestamptz, timestamptz, timestamptz, boolean) is
-  'Why a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+  'The reason for which a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
 
 create function restante_expire(
   p_after timestamptz, p_after_id uuid, p_horizon timestamptz, p_messages_max integer, p_rows_max integer,

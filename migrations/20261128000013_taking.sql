@@ -1,6 +1,21 @@
 -- Taking: what is new in the followed feeds becomes rows of an inbox, when a page of it is read.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
+-- It is part of the plan of a statement that calls it, so it has no settings of its own. Its names are bound here.
+create function restante_event_becomes(
+  p_user bigint, p_event uuid, p_sender bigint, p_expires_at timestamptz default null, p_now timestamptz default null,
+  p_type text default null, p_muted text[] default null -- the types that the user has muted
+) returns table (becomes text)
+language sql stable rows 1
+begin atomic
+  select case when p_sender = p_user or exists (select from event_exceptions e where e.message_id = p_event and e.user_id = p_user) then 'passed'
+              when p_expires_at <= p_now then 'expired'
+              when p_type = any (p_muted) then 'muted'
+              else 'coming' end;
+end;
+comment on function restante_event_becomes(bigint, uuid, bigint, timestamptz, timestamptz, text, text[]) is
+  'The state that an event of a feed gets for a follower: passed (the user has published it, or is excepted), expired by p_now, muted, or coming: it becomes a row, unless it is superseded or capped. Each function that looks at events of a feed for a user asks this, and leaves out what does not concern it.';
+
 create function restante_has_untaken(p_user bigint, p_class inbox_class) returns boolean
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -16,7 +31,7 @@ begin
      where f.user_id = p_user and f.class = p_class and h.last_seq > f.cursor_seq);
 end $$;
 comment on function restante_has_untaken(bigint, inbox_class) is
-  'Is there an event in a followed feed that the user has not taken yet? It looks at one number of each stream.';
+  'Returns whether there is an event in a followed feed that the user has not taken yet. It looks at one number of each stream.';
 
 create function restante_is_superseded(p_user bigint, p_stream uuid, p_key text, p_after bigint, p_head bigint) returns boolean
 language plpgsql stable
@@ -24,16 +39,18 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 set search_path from current
 as $$
+declare
+  v_now   timestamptz := clock_timestamp();
+  v_muted text[] := (select p.muted_types from preferences p where p.user_id = p_user);
 begin
   return exists (
     select from (select x.id, x.sender_id, x.expires_at, x.message_type from messages x
                   where x.chat_id = p_stream and x.collapse_key = p_key and x.seq > p_after and x.seq <= p_head order by x.seq desc limit 10) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > clock_timestamp())
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
-       and not exists (select from preferences p where p.user_id = p_user and m.message_type = any (p.muted_types)));
+      cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
+     where b.becomes = 'coming');
 end $$;
 comment on function restante_is_superseded(bigint, uuid, text, bigint, bigint) is
-  'Is one of the ten newest events of this collapse key in a part of a stream newer, and still to come to this user?';
+  'Returns whether one of the ten newest events of this collapse key, in a part of a stream, is newer and still to come to this user.';
 
 create function restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) returns bigint
 language plpgsql stable
@@ -44,7 +61,7 @@ set search_path from current
 as $$
 declare
   v_now   timestamptz := clock_timestamp();
-  v_muted text[] := coalesce((select p.muted_types from preferences p where p.user_id = p_user), '{}');
+  v_muted text[] := (select p.muted_types from preferences p where p.user_id = p_user);
 begin
   return (
     with streams as materialized (
@@ -61,12 +78,12 @@ begin
         select count(*) as coming
           from (select m.id, m.sender_id, m.expires_at, m.collapse_key, m.message_type, m.seq from messages m
                  where m.chat_id = t.chat_id and m.seq > t.after and m.seq <= t.last_seq order by m.seq desc limit t.each) m
-         where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
-           and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+          cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
+         where b.becomes = 'coming'
            and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.last_seq))) i);
 end $$;
 comment on function restante_count_untaken(bigint, inbox_class, integer) is
-  'How many events of followed feeds are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
+  'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
 create function restante_living_rows(p_user bigint, p_class inbox_class, p_settled bigint, p_last bigint, p_looked_max integer)
 returns table (seq bigint, at timestamptz)
@@ -158,8 +175,8 @@ begin
       cross join lateral (
         select x.id, x.sender_id, x.expires_at, x.created_at, x.collapse_key, x.message_type, x.seq from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
-     where m.sender_id <> p_user and (m.expires_at is null or m.expires_at > v_now) and m.message_type <> all (v_muted)
-       and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user)
+      cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
+     where b.becomes = 'coming'
        and (m.collapse_key is null or not restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head))
   ), waiting as materialized (
     select l.at from restante_living_rows(p_user, p_class, p_settled, p_last, 2 * p_waiting_max) l where exists (select from looked)
@@ -238,15 +255,14 @@ begin
   ), looked as materialized (
     -- By the clock's highest value so far, in case that it was set back: then a later number never comes before an earlier one.
     select t.feed_id, t.head, m.id, m.seq, max(m.created_at) over (partition by t.feed_id order by m.seq) as at, m.seq = t.after + t.each and m.seq < t.head as is_cut,
-           case when m.sender_id = p_user or exists (select from event_exceptions e where e.message_id = m.id and e.user_id = p_user) then 'passed'
-                when m.expires_at <= v_now then 'expired'
-                when m.message_type = any (v_muted) then 'muted'
-                when m.collapse_key is not null and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
-                else 'coming' end as becomes, m.collapse_key
+           case when m.collapse_key is not null and b.becomes = 'coming'
+                     and restante_is_superseded(p_user, t.chat_id, m.collapse_key, m.seq, t.head) then 'superseded'
+                else b.becomes end as becomes, m.collapse_key
       from streams t
       cross join lateral (
         select x.id, x.seq, x.sender_id, x.created_at, x.expires_at, x.collapse_key, x.message_type from messages x
          where x.chat_id = t.chat_id and x.seq > t.after and x.seq <= t.head order by x.seq limit t.each) m
+      cross join lateral restante_event_becomes(p_user, m.id, m.sender_id, m.expires_at, v_now, m.message_type, v_muted) b
   ), items as (
     -- Not beyond the last of a feed of which not all was looked at.
     select l.feed_id, l.id, l.seq as from_seq, l.seq, 1::bigint as count, l.becomes, l.at, l.collapse_key
@@ -351,10 +367,11 @@ declare
   v_feed      uuid;
   v_class     inbox_class;
   v_head      bigint;   -- the last number of the stream, …
-  v_after     bigint;   -- … and the number behind which all of its events are plain
+  v_after     bigint;   -- … and the number behind which none of its events has a key
   v_ids       uuid[];   -- these events, in their order,
   v_senders   bigint[];
   v_types     text[];
+  v_expiries  timestamptz[];
   v_followers bigint[]; -- per follower: the user,
   v_at        tid[];    -- … where its inbox is, if it is locked here,
   v_last      bigint[];
@@ -369,10 +386,11 @@ begin
     from (select x.feed_id, x.class, x.floor_seq from feeds x where x.chat_id = p_stream limit 1) s
     cross join lateral (select x.last_seq from chat_heads x where x.chat_id = p_stream order by x.step desc limit 1) h
     cross join lateral (select x.purged_seq from chats x where x.id = p_stream limit 1) c;
-  -- An event with a key, or one that has expired, needs more than a row.
-  select greatest(v_after, max(m.seq) filter (where m.collapse_key is not null or m.expires_at <= v_now)) into v_after
+  -- An event with a key may supersede a row.
+  select greatest(v_after, max(m.seq) filter (where m.collapse_key is not null)) into v_after
     from messages m where m.chat_id = p_stream and m.seq > v_after and m.seq <= v_head;
-  select array_agg(m.id order by m.seq), array_agg(m.sender_id), array_agg(m.message_type) into v_ids, v_senders, v_types
+  select array_agg(m.id order by m.seq), array_agg(m.sender_id order by m.seq), array_agg(m.message_type order by m.seq), array_agg(m.expires_at order by m.seq)
+    into v_ids, v_senders, v_types, v_expiries
     from messages m where m.chat_id = p_stream and m.seq > v_after and m.seq <= v_head;
   if v_head - v_after <> coalesce(cardinality(v_ids), 0) then
     v_after := v_head;
@@ -389,17 +407,20 @@ begin
                where f.cursor_seq >= v_after and f.cursor_seq < v_head and x.user_id = u.id and x.class = v_class
                order by x.step desc limit 1 for no key update skip locked) i on true) q;
 
-  -- A later statement, so a later snapshot: under the lock a cursor stands still. Whoever needs more than rows is left to a page:
-  -- a user for whom too many would wait, who has published one of them or muted its type, or whom one is not for.
+  -- A later statement, so a later snapshot: under the lock a cursor stands still. A user for whom too many would wait, or for whom
+  -- one of the events does not become a row, is left to a page.
   with takers as materialized (
     select n.user_id, n.at, n.last_seq, f.cursor_seq
       from (select unnest(v_followers) as user_id, unnest(v_at) as at, unnest(v_last) as last_seq, unnest(v_settled) as settled_seq) n
       cross join lateral (
         select x.cursor_seq from followers x where n.at is not null and x.user_id = n.user_id and x.feed_id = v_feed and x.class = v_class limit 1) f
      where f.cursor_seq >= v_after and f.cursor_seq < v_head and n.last_seq - n.settled_seq + v_head - f.cursor_seq <= p_waiting_max
-       and n.user_id <> all (v_senders)
-       and not exists (select from event_exceptions e where e.message_id = any (v_ids) and e.user_id = n.user_id)
-       and not exists (select from preferences p where p.user_id = n.user_id and p.muted_types && v_types)
+       and not exists (
+         select from (select generate_series(f.cursor_seq - v_after + 1, v_head - v_after) as nth) e
+           left join lateral (select p.muted_types from preferences p where p.user_id = n.user_id limit 1) k on true
+           cross join lateral restante_event_becomes(
+             n.user_id, v_ids[e.nth], v_senders[e.nth], v_expiries[e.nth], v_now, v_types[e.nth], k.muted_types) b
+          where b.becomes <> 'coming')
   ), made as materialized (
     select t.user_id, t.last_seq + k.n as seq, v_ids[t.cursor_seq - v_after + k.n] as id
       from takers t cross join lateral generate_series(1, v_head - t.cursor_seq) k (n)
@@ -433,4 +454,4 @@ begin
   end if;
 end $$;
 comment on function restante_take_together(uuid, bigint[], integer, integer) is
-  'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key or has expired, no more than p_waiting_max numbers are not settled then, and none of them is muted, or not for the user. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
+  'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';

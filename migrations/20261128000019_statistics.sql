@@ -5,7 +5,7 @@ select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', t
 
 create type journal_kind as enum ('accepted', 'queued', 'delivered', 'read', 'read_at_once', 'ended');
 comment on type journal_kind is
-  'What happened to the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
+  'The move of the messages of a line of statistics_journal: accepted = stored; queued = got a row of one more recipient later; delivered = acked by one; read = read by one that had it; read_at_once = read by one that had not acked it; ended = its row ended otherwise, or was put back.';
 
 create table statistics_journal (
   at         timestamptz not null,
@@ -20,12 +20,12 @@ create table statistics_journal (
     messages is not null or (kind = 'accepted' and class is not null and message_type is not null and accepted is not null and cardinality(recipients) = 1))
 ) with (
   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0,
-  -- Who cuts the end of a table off locks out everybody who appends to it.
+  -- A vacuum that cuts the end of a table off locks out everybody who appends to it.
   vacuum_truncate = off, toast.vacuum_truncate = off, toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 10000
 );
 alter table statistics_journal alter column messages set storage external, alter column recipients set storage external;
 comment on table statistics_journal is
-  'What has moved and is not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
+  'The moves that are not in the figures yet. Rows are only added and removed, never changed: restante_count_journal() takes them out a moment later. If it grows, no node does the job "statistics".';
 comment on column statistics_journal.at is 'When it happened, by the clock of the transaction that appended the line. It may commit after later ones.';
 comment on column statistics_journal.kind is 'What happened.';
 comment on column statistics_journal.ended is 'Why rows ended, of the closed list; requeued: an operator put them back. Null: they did not end.';
@@ -52,7 +52,7 @@ create table statistics (
   constraint figures_of_an_hour_stand_once primary key (hour, class, message_type)
 ) with (fillfactor = 50);
 comment on table statistics is
-  'What happened in an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
+  'The moves of an hour, by class and type of the messages. Written by restante_count_journal() only. An hour has at most 50 types; what is of another one is counted as restante:other.';
 comment on column statistics.hour is 'The beginning of the hour, in UTC, in which it happened. A message that was accepted in one hour may be delivered in a later one.';
 comment on column statistics.class is 'The inbox of the rows.';
 comment on column statistics.message_type is 'The type of the messages. restante:other: of types beyond the first 50 of the hour.';
@@ -78,7 +78,7 @@ create table event_statistics (
   constraint figures_of_an_event_stand_once primary key (message_id)
 ) with (fillfactor = 70);
 comment on table event_statistics is
-  'What became of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
+  'The figures of each event, so that nobody has to count its rows. Written by restante_count_journal() only, until a day after the event has expired; then it goes. Messages of chats have no row here.';
 comment on column event_statistics.message_id is 'The event (messages.id).';
 comment on column event_statistics.expires_at is 'When it expires.';
 comment on column event_statistics.recipients is 'Rows that were made of it.';

@@ -2,7 +2,7 @@
 //!
 //! Code that commits something tells it here, once. Telling is a hint and never waits. A node passes what other nodes tell to
 //! its own sessions only, so nothing circulates. What nobody has signed only wakes users, within the bounds of `wake_limiter`.
-//! Which users follow a feed is not known here: streams that have moved wait in `moved_feeds` until the service has looked.
+//! It does not know which users follow a feed: streams that have moved wait in `moved_feeds` until the service has looked.
 
 mod moved_feeds;
 #[cfg(test)]

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "architecture/comments.rs"]
+mod comments;
 #[path = "architecture/ended_rows.rs"]
 mod ended_rows;
+#[path = "architecture/followed_events.rs"]
+mod followed_events;
 #[path = "architecture/imports.rs"]
 mod imports;
 

@@ -44,7 +44,7 @@ pub struct ConnectQuery {
     pub epoch: Option<String>,
     /// "I have everything up to these numbers."
     pub since: Option<String>,
-    /// Which receipts are known.
+    /// The receipts that the client knows.
     pub marks: Option<String>,
 }
 

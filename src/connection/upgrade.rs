@@ -1,6 +1,6 @@
 //! A request for a WebSocket and its answer (RFC 6455 section 4.2): what both sides agree on, and then the socket.
 //!
-//! Whoever reads the request has checked its headers before; here nothing is refused.
+//! The reader of the request has checked its headers before; here nothing is refused.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 const TEXT: u8 = 1;
 /// Texts of fewer bytes go as they are: it would save no packet.
 const COMPRESSED_FROM: usize = 1_024;
-/// What deflate may add to a message that does not shrink.
+/// Bytes that deflate may add to a message that does not shrink.
 const DEFLATE_ADDS_MAX: usize = 1_024;
 
 /// One socket.
@@ -116,7 +116,7 @@ fn text_frame(payload: Bytes, is_compressed: bool) -> tungstenite::Message {
     tungstenite::Message::Frame(Frame::from_payload(header, payload))
 }
 
-/// What the library has read. None: a single frame, which it hands out to nobody.
+/// A message as the library has read it. None: a single frame, which it hands out to nobody.
 fn heard(message: tungstenite::Message) -> Option<Result<Message, axum::Error>> {
     let text = |text: tungstenite::Utf8Bytes| Utf8Bytes::try_from(Bytes::from(text)).map_err(axum::Error::new);
     Some(match message {

@@ -131,7 +131,7 @@ pub struct ReadDone {
     pub up_to: ChatSeq,
 }
 
-/// Which row an attempt is counted against.
+/// The row that an attempt is counted against.
 #[derive(Debug, Clone, Copy)]
 pub enum AttemptTarget {
     /// This row.

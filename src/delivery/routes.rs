@@ -1,4 +1,4 @@
-//! Which lane a chat's messages go through. A chat keeps its lane as long as something of it is under way, so that
+//! The lane that each chat's messages go through. A chat keeps its lane as long as something of it is under way, so that
 //! two messages of one sender never overtake each other; then it may move: large chats have a lane of their own.
 
 use std::hash::BuildHasher;

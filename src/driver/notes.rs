@@ -67,7 +67,7 @@ fn take_note<O: Outgoing>(driver: &mut Driver<O>, note: Note) {
     }
 }
 
-/// What the client has said by another way than its connection.
+/// The answer of a client that came by another way than its connection.
 fn committed(answer: &CommittedAnswer) -> Input {
     match answer {
         CommittedAnswer::Acks(request) => Input::AckCommitted(ack::target(request.clone())),

@@ -1,6 +1,6 @@
 //! An answer of HTTP as a socket of frames: texts go into its body, nothing comes in, and the client's end is that of its connection.
 //!
-//! What is flushed has been taken by the connection. It takes more only when there is room in its own buffer, so a client that does not
+//! A chunk that is flushed has been taken by the connection. It takes more only when there is room in its own buffer, so a client that does not
 //! read is noticed as on any socket.
 
 use std::convert::Infallible;
@@ -32,7 +32,7 @@ pub(super) struct EventSocket {
     metrics: Arc<Metrics>,
 }
 
-/// How far the stream is from its end.
+/// The distance of the stream from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// More may come.

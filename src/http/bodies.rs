@@ -69,7 +69,7 @@ bodies! {
         events: Vec<PublishData>,
     }
 
-    /// What is to be muted. A list that is missing stays as it is.
+    /// The types and chats to be muted. A list that is missing stays as it is.
     PreferencesData {
         /// Types of events that make no rows for the caller.
         #[schemars(length(max = limits::MUTED_TYPES_MAX), inner(length(min = 1, max = limits::MESSAGE_TYPE_CHARS_MAX)))]
@@ -99,7 +99,7 @@ bodies! {
         /// The dead letters.
         #[schemars(length(max = limits::DEAD_LETTERS_MAX))]
         items: Vec<DeadLetterItemData>,
-        /// What the sender will read.
+        /// The reason that the sender will read.
         #[schemars(length(min = 1, max = limits::REASON_CHARS_MAX))]
         reason: Option<String>,
     }

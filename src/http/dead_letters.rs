@@ -28,7 +28,7 @@ pub(super) struct ListParams {
     /// Failed at this time or later.
     #[schemars(with = "Option<Timestamp>")]
     since: Option<String>,
-    /// How the reason begins.
+    /// The beginning of the reason.
     reason: Option<String>,
     /// The `next` of a list.
     #[schemars(length(min = 1))]

@@ -309,7 +309,7 @@ mod tests {
         Router::new().route("/", get(answer))
     }
 
-    /// What a client gets of it.
+    /// The bytes that a client gets of it.
     async fn got(router: Router) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -108,7 +108,7 @@ impl Watchers {
         }
     }
 
-    /// Whom these users may see, and who may see them, may have changed. `sessions` are those of a user.
+    /// The users that these may see, and those that may see them, may have changed. `sessions` are those of a user.
     pub(super) fn outdate(&self, users: &[UserId], sessions: impl Fn(UserId) -> Vec<SessionId>) {
         let mut pairs = BTreeSet::new();
         for user in users {

@@ -57,22 +57,32 @@ mod tests {
     fn passes_shrink_and_pauses_grow_while_the_database_is_slow() {
         let mut pace = PurgePace::default();
         for _ in 0..20 {
-            assert_eq!(pace.after(Duration::from_millis(1), Duration::ZERO), PAUSE_MIN);
+            assert_eq!(pace.after(Duration::from_millis(1), Duration::ZERO), Duration::from_millis(20));
         }
-        assert_eq!(pace.rows, ROWS_MAX);
+        assert_eq!(pace.rows, 1_000);
         assert_eq!(pace.after(Duration::from_millis(100), Duration::ZERO), Duration::from_millis(900));
-        assert_eq!(pace.rows, ROWS_MAX / 2);
+        assert_eq!(pace.rows, 500);
         for _ in 0..20 {
             pace.after(Duration::from_secs(60), Duration::ZERO);
         }
-        assert_eq!((pace.rows, pace.after(Duration::from_secs(60), Duration::ZERO)), (ROWS_MIN, PAUSE_MAX));
+        assert_eq!((pace.rows, pace.after(Duration::from_secs(60), Duration::ZERO)), (50, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_pass_in_its_time_grows_by_a_quarter_and_one_beyond_it_is_halved() {
+        let mut pace = PurgePace::default();
+        assert_eq!(pace.rows(), 250);
+        pace.after(Duration::from_millis(8), Duration::ZERO);
+        assert_eq!(pace.rows(), 312);
+        pace.after(Duration::from_micros(8_001), Duration::ZERO);
+        assert_eq!(pace.rows(), 156);
     }
 
     #[test]
     fn a_job_that_is_a_day_behind_pauses_for_less() {
         let mut pace = PurgePace::default();
-        let pass = Duration::from_millis(8);
-        assert_eq!(pace.after(pass, BEHIND), Duration::from_millis(72));
-        assert_eq!(pace.after(pass, BEHIND + Duration::from_secs(1)), Duration::from_millis(24));
+        let (pass, day) = (Duration::from_millis(8), Duration::from_secs(24 * 60 * 60));
+        assert_eq!(pace.after(pass, day), Duration::from_millis(72));
+        assert_eq!(pace.after(pass, day + Duration::from_secs(1)), Duration::from_millis(24));
     }
 }

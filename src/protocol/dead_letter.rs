@@ -17,7 +17,7 @@ pub struct DeadLetterData {
     chat_id: ChatId,
     seq: ChatSeq,
     message_type: String,
-    /// Why, as the sender was told.
+    /// The reason, as the sender was told.
     reason: String,
     /// The last error of an attempt: the client's words, or `ack timeout`.
     last_error: Option<String>,

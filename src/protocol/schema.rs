@@ -1,6 +1,6 @@
 //! JSON Schemas of the types of the protocol, made from their derives, for the descriptions of HTTP, of `/ws` and of Socket.IO.
 //!
-//! What the service tells and what clients say are two contracts: the service leaves a field out where a client may also write
+//! The words of the service and those of clients are two contracts: the service leaves a field out where a client may also write
 //! `null`. A type that is used in both has one schema. Nothing here runs in a node: the descriptions are written down beforehand.
 
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -90,7 +90,7 @@ fn in_place(generator: &mut SchemaGenerator, is_inline: bool, make: impl FnOnce(
     schema.to_value()
 }
 
-/// What the service says: a field that it may leave out is never null.
+/// The rules for the service's words: a field that it may leave out is never null.
 fn clean_told(schema: &mut Schema) {
     let required: Vec<Value> = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
@@ -104,7 +104,7 @@ fn clean_told(schema: &mut Schema) {
     transform_subschemas(&mut clean_told, schema);
 }
 
-/// What a client says: no text of it holds NUL, and ids and times have their form also where a reader knows no formats.
+/// The rules for a client's words: no text of them holds NUL, and ids and times have their form also where a reader knows no formats.
 fn clean(schema: &mut Schema) {
     let is_text =
         schema.get("type").is_some_and(|kind| kind == "string" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("string"))));

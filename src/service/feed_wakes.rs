@@ -1,9 +1,9 @@
-//! What followers are told: streams of feeds that have moved are looked at, and those users who are connected to this node and follow them
+//! News for followers: streams of feeds that have moved are looked at, and those users who are connected to this node and follow them
 //! get what is new. As a rule that is one event, which is nothing but a row for each of them: these rows are made here, a hundred users in one
 //! transaction, and offered. All others are woken, and make theirs when they read a page. Alerts are told by a task of their own, so that
 //! none waits until an event is told to all who follow its feed.
 //!
-//! What was told is a hint, and anybody who may connect to the database can notify: so a stream wakes somebody only where the
+//! A wake is a hint, and anybody who may connect to the database can notify: so a stream wakes somebody only where the
 //! database shows that it has moved since it was looked at last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

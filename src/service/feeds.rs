@@ -62,7 +62,7 @@ impl Service {
         self.count_feed_change(caller)?;
         let feed = new.feed.unwrap_or_else(|| FeedId::generate_by(&self.clock));
         let publishers = match new.feed {
-            // What has this id stays as it is, so nobody is made known for it.
+            // The feed of this id stays as it is, so nobody is made known for it.
             Some(chosen) if self.is_there(caller, chosen).await? => Vec::new(),
             Some(_) | None => self.named_users(caller, &new.publishers).await?,
         };

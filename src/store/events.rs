@@ -6,13 +6,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::event_batch::{EventBatch, ROWS_AT_ONCE};
 use super::feeds::{numbers, setting};
 use super::row_states::gap_reason;
 use super::{Error, Result, Store, enums};
 use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MergeRules, MessageId, Status, UserId, limits};
 
-/// Rows of listed users that one transaction writes. It holds the stream of all events to listed users meanwhile.
-pub const ROWS_AT_ONCE: usize = 500;
 /// The times that a batch is tried where another transaction stores an event of the same id at the same moment.
 const TRIES: u32 = 3;
 /// Rows of an event that are counted.
@@ -147,7 +146,7 @@ impl Store {
         self.publish_each(&items).await
     }
 
-    /// The same for events of many publishers, each with its own. What fits is one transaction (see [`EVENT_ROWS_AT_ONCE`](super::EVENT_ROWS_AT_ONCE)).
+    /// The same for events of many publishers, each with its own. What fits is one transaction (see [`EventBatch`]).
     ///
     /// # Errors
     /// As [`Self::publish`].
@@ -261,16 +260,10 @@ impl Store {
     }
 }
 
-/// The number of events that are published together: with their listed users no more rows than one transaction writes, and no id twice.
+/// The number of events that are published together.
 fn batch_len(items: &[EventBy<'_>]) -> usize {
-    let mut rows = 0;
-    for (n, (_, item)) in items.iter().enumerate() {
-        rows += item.names();
-        if n > 0 && (rows > ROWS_AT_ONCE || items.iter().take(n).any(|(_, earlier)| earlier.id == item.id)) {
-            return n;
-        }
-    }
-    items.len()
+    let mut batch = EventBatch::default();
+    items.iter().take_while(|(_, item)| batch.take([(item.id, item.names())])).count()
 }
 
 impl EventRequest {

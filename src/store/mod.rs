@@ -13,6 +13,7 @@ mod direct;
 mod enums;
 mod epoch;
 mod error;
+mod event_batch;
 mod events;
 mod expiry;
 mod fair_timeout;
@@ -59,9 +60,8 @@ pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
 pub use error::{Error, Failure};
-pub use events::{
-    EventAddress, EventBy, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget, ROWS_AT_ONCE as EVENT_ROWS_AT_ONCE,
-};
+pub use event_batch::EventBatch;
+pub use events::{EventAddress, EventBy, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget};
 pub use expiry::{ExpiredPage, ExpiredRow, ExpiryCursor};
 pub use fair_timeout::fair_timeout;
 pub use fan_out::FannedOut;

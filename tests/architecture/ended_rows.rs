@@ -54,7 +54,7 @@ fn without_comments(text: &str) -> String {
 }
 
 /// The statements of the service, by name.
-fn statements() -> Vec<(String, String)> {
+pub(super) fn statements() -> Vec<(String, String)> {
     let files = fs::read_dir(root().join("src/store/sql")).unwrap().map(|entry| entry.unwrap().path());
     files
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), without_comments(&fs::read_to_string(path).unwrap())))
@@ -62,13 +62,13 @@ fn statements() -> Vec<(String, String)> {
 }
 
 /// The functions of the schema, by name.
-fn functions() -> Vec<(String, String)> {
+pub(super) fn functions() -> Vec<(String, String)> {
     let schema = without_comments(&fs::read_to_string(root().join("schema.sql")).unwrap());
     let made = schema.split("\nCREATE FUNCTION ").skip(1).map(|text| text.split("\nCREATE TABLE ").next().unwrap_or_default());
     made.filter_map(|text| Some((text.split_once('(')?.0.to_owned(), text.split("\nCOMMENT ON ").next()?.to_owned()))).collect()
 }
 
-fn words(text: &str) -> BTreeSet<&str> {
+pub(super) fn words(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
 }
 

@@ -1,4 +1,4 @@
-//! Which file imports which: the `use` statements of files, resolved to the files that define what they name, and the
+//! The imports of files by one another: the `use` statements of files, resolved to the files that define what they name, and the
 //! circles among them. A parent may import its children, and a child what its parents themselves define: that is a module
 //! and its parts, and no circle.
 

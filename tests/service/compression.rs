@@ -14,7 +14,7 @@ use crate::support::{Connect, Node, Socket, database};
 use deflating_client::{BINARY, CLOSE, CONTINUATION, DeflatingClient, FIN, PING, PONG, RSV1, TEXT, deflated, deflated_in_one_context};
 
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-/// What browsers offer.
+/// The offer of browsers.
 const OFFER: &[&str] = &["permessage-deflate; client_max_window_bits"];
 
 /// The bytes of frames that the node has compressed: as they were, and as they went out.
@@ -115,7 +115,7 @@ async fn a_window_that_the_client_asks_for_is_kept() {
     let mut random = fastrand::Rng::with_seed(3);
     let content: String = std::iter::repeat_with(|| random.alphanumeric()).take(5_000).collect::<String>().repeat(4);
     node.connect("anna").await.send("ben", &content).await;
-    // What repeats lies 5,000 bytes back: a smaller window finds nothing of it.
+    // The text repeats itself after 5,000 bytes: a smaller window finds no repetition.
     for (window_bits, shrinks) in [(9, false), (12, false), (13, true), (15, true)] {
         let offer = format!("permessage-deflate; server_max_window_bits={window_bits}");
         let mut ben = DeflatingClient::connect(&node, "ben", "", &[&offer]).await;

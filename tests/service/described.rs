@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::support::{Api, Connect, Node, PATIENCE, database, described, told, until_true};
 
-/// What was asked and how it was answered.
+/// The operations that were asked for, and their answers.
 #[derive(Default)]
 struct Walk {
     seen: BTreeSet<String>,

@@ -9,7 +9,7 @@ use crate::support::{Node, database, token};
 
 const MESSAGES: usize = 100;
 
-/// What a client of `/ws` with this offer has to tell.
+/// The report of a client of `/ws` with this offer.
 async fn run(node: &Node, offer: &Value, say: &str) -> Option<Value> {
     let url = format!("ws://{}/ws?batch=1&token={}", node.addr(), token("ben"));
     run_script("websocket.mjs", &json!({"url": url, "offer": offer, "messages": MESSAGES, "say": {"to": "anna", "content": say}})).await
@@ -55,7 +55,7 @@ async fn the_package_ws_reads_and_writes_compressed_frames_with_each_of_its_offe
                 let extensions = told["extensions"].as_str().unwrap();
                 assert!(extensions.contains("permessage-deflate") && extensions.contains("server_no_context_takeover"), "{extensions}");
                 assert!(window.is_empty() || extensions.contains("server_max_window_bits=9"), "{extensions}");
-                // What repeats far back stays as it is where the window is small.
+                // A repetition after many bytes is not found where the window is small.
                 let least = if window.is_empty() { 2.5 } else { 1.4 };
                 assert!(bytes as f64 * least < plain_bytes.unwrap() as f64, "{offer}: {bytes} of {plain_bytes:?}");
             }

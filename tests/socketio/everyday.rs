@@ -1,4 +1,4 @@
-//! What front ends say and hear, over each transport.
+//! The everyday words between front ends and service, over each transport.
 
 use serde_json::{Value, json};
 

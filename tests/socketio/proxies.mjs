@@ -24,6 +24,8 @@ const proxies = process.argv.slice(2);
 const folder = temporaryFolder();
 const settings = { JWT_SECRET: randomBytes(32).toString("hex"), REQUEST_RATE: "0" };
 const children = [];
+// A signal that ends this program also ends the programs that it has started.
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => process.exit(1));
 process.once("exit", () => children.forEach((child) => child.kill("SIGTERM")));
 
 async function freePort() {

@@ -124,7 +124,7 @@ class Member {
     return new Promise((resolve) => this.#socket.emit("message:send", data, (error, answer) => resolve(error ? { error: { retryAfterMs: 100 } } : answer)));
   }
 
-  /** Whether something waits for it. Acks may be under way, so it asks again for a while. */
+  /** Returns whether something waits for it. Acks may be under way, so it asks again for a while. */
   async hasWaiting() {
     for (let tries = 1; ; tries++) {
       const { messages } = await this.service.http(this.userId, "GET", "/v1/inbox?limit=1");

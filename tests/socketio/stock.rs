@@ -73,7 +73,7 @@ pub struct Stock {
     _process: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
-    /// What happened while the test waited for something else.
+    /// Lines that came while the test waited for something else.
     skipped: VecDeque<Value>,
     last_ack: u64,
 }
@@ -132,7 +132,7 @@ impl Stock {
         self.last_ack
     }
 
-    /// What a callback was called with: its one argument.
+    /// The one argument that a callback was called with.
     pub async fn answered(&mut self, ack: u64) -> Value {
         let called = self.wait(&format!("the callback {ack}"), |line| line["ack"] == ack).await;
         assert_eq!(called["answer"].as_array().map(Vec::len), Some(1), "{called}");

@@ -51,7 +51,7 @@ fn taken_away(recalled: &Value) -> String {
     format!("takes away {}", recalled["messageId"].as_str().unwrap())
 }
 
-/// How a connection ended.
+/// The end of a connection.
 enum End {
     Closed(Option<u16>),
     /// The test has seen what it waited for.

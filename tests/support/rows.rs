@@ -18,7 +18,7 @@ pub struct Row {
     pub status: String,
     /// Attempts counted.
     pub attempts: i16,
-    /// Why it ended.
+    /// The reason of its end.
     pub reason: Option<String>,
 }
 

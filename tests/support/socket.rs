@@ -267,7 +267,7 @@ impl Socket {
     }
 }
 
-/// Why no frame came.
+/// The reason for which no frame came.
 #[derive(Debug)]
 enum End {
     Closed(Option<u16>),

@@ -24,7 +24,7 @@ pub struct Sent {
 /// One open stream.
 pub struct Stream {
     response: Response,
-    /// What has come of a line.
+    /// The part of a line that has come.
     line: Vec<u8>,
     /// Bytes that came and were not looked at.
     bytes: VecDeque<u8>,

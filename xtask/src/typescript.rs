@@ -27,8 +27,8 @@ pub fn types(openapi: &Value, asyncapi: &Value) -> String {
         text.push_str(&named(name, schema));
     }
     for (name, about, direction) in [
-        ("ServiceEvents", "What a client of `/ws` is told: data by event.", "told."),
-        ("ClientEvents", "What a client says: data by event.", "said."),
+        ("ServiceEvents", "The events that a client of `/ws` is told: data by event.", "told."),
+        ("ClientEvents", "The events that a client says: data by event.", "said."),
     ] {
         text.push_str(&format!("\n/** {about} */\nexport interface {name} {{\n{}}}\n", events(asyncapi, direction)));
     }
@@ -95,7 +95,7 @@ fn choices(schema: &Value) -> Option<Vec<&Value>> {
     (!choices.is_empty()).then_some(choices)
 }
 
-/// What its own words say, beside the schemas that it is put together of. None: nothing.
+/// The type that its own words describe, beside the schemas that it is put together of. None: they describe none.
 fn own_type(schema: &Value, indent: &str) -> Option<String> {
     if let Some(fields) = schema["properties"].as_object() {
         return Some(object(fields, &schema["required"], indent));

@@ -19,7 +19,7 @@ export interface Frame {
   data?: unknown;
 }
 
-/** What every envelope has: its inbox, its number there, and how often it was tried. */
+/** The fields that every envelope has: its inbox, its number there, and how often it was tried. */
 export type EnvelopeHead = Pick<wire.ReceiveData, "inboxSeq" | "attempt"> & { class: EnvelopeClass };
 
 export type Sender = wire.SenderData;

@@ -152,7 +152,7 @@ export interface DeadLetterData {
   lastError: string | null;
   messageId: string;
   messageType: string;
-  /** Why, as the sender was told. */
+  /** The reason, as the sender was told. */
   reason: string;
   senderId: string;
   seq: number;
@@ -203,7 +203,7 @@ export type DeliveredOk = Record<string, never>;
 export interface DiscardData {
   /** The dead letters. */
   items: DeadLetterItemData[];
-  /** What the sender will read. */
+  /** The reason that the sender will read. */
   reason?: string | null;
 }
 
@@ -561,7 +561,7 @@ export interface Person {
 /** The answer to `ping`. */
 export type Pong = Record<string, never>;
 
-/** What is to be muted. A list that is missing stays as it is. */
+/** The types and chats to be muted. A list that is missing stays as it is. */
 export interface PreferencesData {
   /** Chats whose messages come marked as muted. */
   mutedChats?: string[] | null;
@@ -1176,7 +1176,7 @@ export interface WrappedMessage {
   message: ReceiveData;
 }
 
-/** What a client of `/ws` is told: data by event. */
+/** The events that a client of `/ws` is told: data by event. */
 export interface ServiceEvents {
   "authenticated": Authenticated;
   "chat:added": ChatAdded;
@@ -1207,7 +1207,7 @@ export interface ServiceEvents {
   "user:online": UserOnline;
 }
 
-/** What a client says: data by event. */
+/** The events that a client says: data by event. */
 export interface ClientEvents {
   "authenticate": AuthenticateData;
   "event:publish": PublishData;

@@ -47,7 +47,7 @@ pub struct DeadLetter {
     pub seq: ChatSeq,
     /// The type that its sender gave it, such as `text`.
     pub message_type: String,
-    /// Why, as the sender was told.
+    /// The reason, as the sender was told.
     pub reason: String,
     /// The last error that the recipient's client reported.
     pub last_error: Option<String>,

@@ -284,7 +284,7 @@ pub struct StatusException {
     pub message_id: MessageId,
     /// Its status.
     pub status: Status,
-    /// Why.
+    /// The reason.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -311,7 +311,7 @@ pub struct Gap {
     pub from_seq: InboxSeq,
     /// Last number.
     pub to_seq: InboxSeq,
-    /// Why.
+    /// The reason.
     #[serde(default)]
     pub reason: String,
     /// With a feed: the number of its events that share the number.

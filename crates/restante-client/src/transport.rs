@@ -18,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_confi
 pub(super) enum Transport {
     /// Nothing is compressed.
     Plain(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
-    /// What comes may be compressed.
+    /// Frames from the service may be compressed.
     Compressed(Box<WebSocketStream<Inflating<TcpStream>>>),
 }
 

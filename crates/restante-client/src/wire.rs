@@ -38,7 +38,7 @@ pub enum WireError {
     Unreachable {
         /// Its address.
         place: String,
-        /// Why.
+        /// The reason.
         source: tungstenite::Error,
     },
     /// It answered, but not with a WebSocket.

@@ -1,4 +1,4 @@
-//! What both sides agree on in the handshake (RFC 7692 section 7.1): of the client's offers the first one that can be kept, in full.
+//! The parameters that both sides agree on in the handshake (RFC 7692 section 7.1): of the client's offers the first one that can be kept, in full.
 //!
 //! An offer with a parameter that is unknown, repeated or out of range is declined (section 7.1), and the next one is looked at. It knows
 //! the text of the header and nothing of HTTP.

@@ -28,9 +28,9 @@ const MASKED: u8 = 0x80;
 /// The end of a connection that reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// What comes is masked.
+    /// The frames that come are masked.
     Server,
-    /// What comes is not.
+    /// The frames that come are not masked.
     Client,
 }
 

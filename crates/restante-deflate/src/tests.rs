@@ -59,7 +59,7 @@ async fn connection() -> (WebSocketStream<Inflating<DuplexStream>>, DuplexStream
     (WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await, client)
 }
 
-/// What the library reads of these bytes, up to the end or the first error.
+/// The messages that the library reads of these bytes, up to the end or the first error.
 async fn read(bytes: Vec<u8>) -> Vec<Result<Message, Error>> {
     let (mut socket, mut client) = connection().await;
     let writes = tokio::spawn(async move {
@@ -273,7 +273,7 @@ fn compressed(plain: &[u8], offer: &str) -> Result<Bytes, Bytes> {
     deflating.finish()
 }
 
-/// What a client makes of it.
+/// The text that a client makes of it.
 fn inflated(payload: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(1 << 20);
     Decompress::new(false).decompress_vec(&[payload, &TAIL].concat(), &mut plain, FlushDecompress::Sync).ok()?;
@@ -299,7 +299,7 @@ fn a_window_that_was_agreed_on_is_kept() {
     let plain = unlike.repeat(4);
     let small = compressed(plain.as_bytes(), "permessage-deflate; server_max_window_bits=9").unwrap();
     assert!(inflated(&small).as_deref() == Some(plain.as_bytes()));
-    // What repeats lies further back than 512 bytes, so a small window finds nothing of it.
+    // The text repeats itself after more than 512 bytes, so a small window finds no repetition.
     let large = compressed(plain.as_bytes(), "permessage-deflate").unwrap();
     assert!(small.len() * 10 > plain.len() * 7 && large.len() * 10 < plain.len() * 3, "{} {} {}", small.len(), large.len(), plain.len());
 }

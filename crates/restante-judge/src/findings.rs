@@ -96,7 +96,7 @@ impl Findings {
         self.0.is_empty()
     }
 
-    /// How often the rule was broken.
+    /// The number of times that the rule was broken.
     pub fn count(&self, rule: Rule) -> u64 {
         self.0.get(&rule).map_or(0, |(count, _)| *count)
     }

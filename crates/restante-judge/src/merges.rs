@@ -51,7 +51,7 @@ fn told<'a>(board: &Board<'a, '_>, findings: &mut Findings) -> HashMap<(Uuid, &'
     told.into_iter().map(|(of, (merged, _))| (of, merged)).collect()
 }
 
-/// Why the data is not what so many events make.
+/// The reason for which the data is not that of so many events. None: it is.
 fn untrue(board: &Board<'_, '_>, (id, event): (Uuid, &StoredEvent), user: &str, merged: u32, data: &str) -> Option<String> {
     let data: Value = serde_json::from_str(data).ok()?;
     if data["n"] != merged || data["times"] != merged {

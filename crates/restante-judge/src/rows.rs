@@ -146,7 +146,7 @@ pub(super) fn failed_with_cause<'a, 'b: 'a>(attempts_max: u16, traces: impl Iter
         || traces.into_iter().any(|trace| trace.actions.rejected_for_good.contains(&row.message))
 }
 
-/// How often clients received the row's message.
+/// The number of times that clients received the row's message.
 pub(super) fn received<'a, 'b: 'a>(traces: impl Iterator<Item = &'a Trace<'b>>, row: &Row) -> u64 {
     traces.filter_map(|trace| trace.actions.received.get(&row.message)).sum()
 }

@@ -57,7 +57,7 @@ pub struct Row {
     pub attempts: i16,
     /// The reason of its end; empty while it has none.
     pub reason: String,
-    /// How many of its sender's rows failed or expired after this one, or in the same transaction.
+    /// The number of its sender's rows that failed or expired after this one, or in the same transaction.
     pub ended_later: i64,
 }
 

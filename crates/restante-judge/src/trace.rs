@@ -122,7 +122,7 @@ struct Connection {
     rejected: HashSet<Uuid>,
     /// The messages that were acked on this connection, in order.
     acked: Vec<Uuid>,
-    /// How many of `acked` are confirmed, from its beginning.
+    /// The first ones of `acked` that are confirmed: their number.
     confirmed: usize,
 }
 

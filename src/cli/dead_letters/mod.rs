@@ -77,7 +77,7 @@ enum Command {
     Discard {
         #[command(flatten)]
         which: Which,
-        /// Why, for the sender
+        /// The reason, for the sender
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         words: Option<String>,
     },

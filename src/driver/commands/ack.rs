@@ -11,7 +11,7 @@ pub(super) fn ack<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>
     driver.handle(Input::Ack { target: target(request), ticket });
 }
 
-/// What an ack names, as the session takes it.
+/// The rows that an ack names, as the session takes them.
 pub(in crate::driver) fn target(request: AckRequest) -> AckTarget {
     match request {
         AckRequest::Messages(messages) => AckTarget::Messages(messages),

@@ -1,4 +1,4 @@
-//! What a user publishes, and the feeds that it follows or keeps.
+//! The operations of publishers, and of the feeds that a user follows or keeps.
 
 use super::operation::Operation;
 use crate::http::bodies::{NewFeedData, PublishAnswer, PublishBodyData, UsersData, UsersOrNobodyData};

@@ -1,4 +1,4 @@
-//! What operators and load balancers do.
+//! The operations of operators and load balancers.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What a user does with messages, chats and its inbox, and the doors of sockets.
+//! The operations of a user on messages, chats and its inbox, and the doors of sockets.
 
 use super::operation::Operation;
 use crate::http::api_messages::SentBody;

@@ -28,7 +28,7 @@ pub(super) struct Channel<'s> {
     operations: Map<String, Value>,
 }
 
-/// What surrounds the data of an event.
+/// The envelope around the data of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// A frame with `event`, `id` and `data`.

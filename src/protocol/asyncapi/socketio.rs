@@ -90,7 +90,7 @@ fn hears(channel: &mut Channel<'_>) {
     channel.hears::<NoData>("user:reconnected", "Does nothing: what waits comes anyway.", &[&answer]);
 }
 
-/// What the callback of a command is called with.
+/// The argument that the callback of a command is called with.
 fn called_with<T: JsonSchema>(channel: &mut Channel<'_>, event: &str) -> Key {
     let (data, fault): (Value, Value) = (channel.schema_of::<T>(), channel.schema_of::<Fault>());
     let refused = json!({"type": "object", "required": ["error"], "properties": {"error": fault}});

@@ -4,7 +4,7 @@
 //! A publisher has one batch here, so its events stay in order. Where something is wrong with a transaction it has stored nothing, and each
 //! batch goes on by itself: so an event that fails takes no other along. After a lock that somebody held, all do so for a while.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::delivery::Refusal;
-use crate::domain::{MessageId, UserId, limits};
+use crate::domain::UserId;
 use crate::service::{AdmissionQueue, Purpose};
-use crate::store::{self, EVENT_ROWS_AT_ONCE, Error, EventBy, EventOutcome, EventRequest, Store};
+use crate::store::{self, Error, EventBatch, EventBy, EventOutcome, EventRequest, Store};
 use crate::telemetry::Metrics;
 
 /// Events and names of a batch that goes this way. A larger one fills a transaction of its own well.
@@ -27,12 +27,12 @@ const QUEUE_MAX: usize = 1_024;
 /// The time for which each batch goes by itself, after a wait for a lock has failed.
 const CAUTIOUS: Duration = Duration::from_secs(1);
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub(super) enum Stored {
     /// The outcome of each event.
     Outcomes(Vec<EventOutcome>),
-    /// Whether they are stored is not known.
+    /// The events may be stored, or not.
     Refused(Refusal),
     /// Nothing of it is stored: the caller stores it alone.
     Alone,
@@ -121,7 +121,8 @@ impl Lane {
         let stored = self.ask(&items).await;
         drop(items);
         match stored {
-            Ok(outcomes) => {
+            Err(refusal) => batches.into_iter().for_each(|batch| answer(batch, Stored::Refused(refusal))),
+            Ok(Ok(outcomes)) => {
                 self.metrics.lane_batch_items.of("publish").observe(items_count);
                 self.metrics.lane_batch_duration.of("publish").observe(started.elapsed().as_secs_f64());
                 let mut outcomes = outcomes.into_iter();
@@ -130,11 +131,11 @@ impl Lane {
                     answer(batch, Stored::Outcomes(of_batch));
                 }
             }
-            Err(cause) if cause.is_unavailable() => {
+            Ok(Err(cause)) if cause.is_unavailable() => {
                 let refusal = Refusal::of(&cause, "publishing events");
                 batches.into_iter().for_each(|batch| answer(batch, Stored::Refused(refusal)));
             }
-            Err(cause) => {
+            Ok(Err(cause)) => {
                 if matches!(cause, Error::Held(_)) {
                     self.cautious_until = Some(Instant::now() + CAUTIOUS);
                 }
@@ -144,25 +145,23 @@ impl Lane {
     }
 
     /// It has one permit at most, of those that the node itself has. A batch that goes by itself waits for that of its publisher.
-    async fn ask(&self, items: &[EventBy<'_>]) -> store::Result<Vec<EventOutcome>> {
-        let _admission = self.admission.admit(Purpose::Live, None).await;
-        self.store.publish_each(items).await
+    /// [`Refusal::Unavailable`]: the database is away, or went while a permit was waited for. Nothing was asked then.
+    async fn ask(&self, items: &[EventBy<'_>]) -> Result<store::Result<Vec<EventOutcome>>, Refusal> {
+        let _admission = tokio::select! {
+            biased;
+            () = self.store.health().gone() => return Err(Refusal::Unavailable),
+            admission = self.admission.admit(Purpose::Live, None) => admission,
+        };
+        Ok(self.store.publish_each(items).await)
     }
 }
 
-/// Takes the first batches: as many as fit into one transaction, in which no id stands twice.
+/// Takes the first batches: as many as fit into one transaction.
 fn cut(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
-    let (mut batches, mut ids, mut named): (Vec<Waiting>, HashSet<MessageId>, usize) = (Vec::new(), HashSet::new(), 0);
-    while let Some(next) = waiting.front() {
-        named += names(&next.events);
-        let is_full = ids.len() + next.events.len() > limits::EVENTS_MAX || named > EVENT_ROWS_AT_ONCE;
-        if !batches.is_empty() && (is_full || next.events.iter().any(|event| ids.contains(&event.id))) {
-            break;
-        }
-        ids.extend(next.events.iter().map(|event| event.id));
-        batches.extend(waiting.pop_front());
-    }
-    batches
+    let mut transaction = EventBatch::default();
+    let fits = |next: &&Waiting| transaction.take(next.events.iter().map(|event| (event.id, event.names())));
+    let count = waiting.iter().take_while(fits).count();
+    waiting.drain(..count).collect()
 }
 
 fn names(events: &[EventRequest]) -> usize {
@@ -176,7 +175,14 @@ fn answer(batch: Waiting, stored: Stored) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::domain::MessageId;
     use crate::store::EventTarget;
 
     fn event(id: MessageId, names: usize) -> EventRequest {
@@ -214,6 +220,54 @@ mod tests {
         assert_eq!((cut(&mut by_events).len(), cut(&mut by_events).len()), (5, 0));
         let mut by_names = batches(7, 1, 100);
         assert_eq!((cut(&mut by_names).len(), cut(&mut by_names).len()), (5, 2));
+        let mut uneven: VecDeque<Waiting> =
+            [(1, 450), (2, 51), (3, 1)].map(|(publisher, names)| batch(publisher, [event(MessageId::generate(), names)])).into();
+        assert_eq!((publishers(&cut(&mut uneven)), publishers(&cut(&mut uneven))), (vec![1], vec![2, 3]), "no later one goes before");
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_by_itself_that_is_not_small_or_finds_no_place() {
+        let (queue, mut incoming) = mpsc::channel(2);
+        let lane = PublishLane(queue);
+        let sized = |events, names| batches(1, events, names).remove(0).unwrap().events;
+        for large in [sized(SMALL_EVENTS + 1, 0), sized(1, SMALL_NAMES + 1)] {
+            assert!(matches!(lane.store(UserId(1), &large).await, Stored::Alone));
+        }
+        assert!(incoming.is_empty());
+        let small = [sized(SMALL_EVENTS, 0), sized(1, SMALL_NAMES)];
+        let (mut first, mut second) = (Box::pin(lane.store(UserId(1), &small[0])), Box::pin(lane.store(UserId(2), &small[1])));
+        assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+        assert!(matches!(lane.store(UserId(3), &sized(1, 1)).await, Stored::Alone), "the queue is full");
+        answer(incoming.recv().await.unwrap(), Stored::Refused(Refusal::BUSY));
+        assert!(matches!(first.await, Stored::Refused(Refusal::Busy(_))));
+        drop(incoming);
+        assert!(matches!(second.await, Stored::Alone), "the lane has ended");
+        assert!(matches!(lane.store(UserId(3), &sized(1, 1)).await, Stored::Alone));
+    }
+
+    #[tokio::test]
+    async fn while_the_database_is_away_batches_are_refused_and_nothing_is_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let to = PgConnectOptions::new().host("127.0.0.1").port(listener.local_addr().unwrap().port()).ssl_mode(PgSslMode::Disable);
+        let (store, metrics) = (Store::new(PgPoolOptions::new().connect_lazy_with(to)), Arc::<Metrics>::default());
+        let admission = AdmissionQueue::new(1, 1, Arc::clone(&metrics));
+        let only_permit = admission.admit(Purpose::Live, None).await;
+        let stop = CancellationToken::new();
+        let lane = PublishLane::start(store.clone(), admission, Arc::clone(&metrics), &TaskTracker::new(), &stop);
+        let events: Arc<[EventRequest]> = [event(MessageId::generate(), 1)].into();
+        let goes_away = async {
+            while metrics.turns_waiting.of("live").get() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let _ = store.health().learn(Err::<(), _>(sqlx::Error::Io(ErrorKind::ConnectionReset.into())));
+        };
+        let refused = |stored| matches!(stored, Ok(Stored::Refused(Refusal::Unavailable)));
+        let (stored, ()) = tokio::join!(timeout(Duration::from_secs(60), lane.store(UserId(1), &events)), goes_away);
+        assert!(refused(stored), "it waits for a permit");
+        drop(only_permit);
+        assert!(refused(timeout(Duration::from_secs(60), lane.store(UserId(1), &events)).await), "a permit is free");
+        assert_eq!(listener.accept().map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
     }
 
     #[test]

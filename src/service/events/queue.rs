@@ -3,7 +3,7 @@
 //!
 //! It knows nothing of the database. While a publisher has an entry here, one task writes for it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -12,10 +12,8 @@ use super::Published;
 use crate::delivery::Refusal;
 use crate::domain::{MessageId, UserId, limits};
 use crate::protocol::publish::{PublishRequest, PublishRight};
-use crate::store::EVENT_ROWS_AT_ONCE;
+use crate::store::EventBatch;
 
-/// Users that the events of one batch name, unless one event alone names more: as many as the store takes into one transaction.
-const BATCH_NAMES_MAX: usize = EVENT_ROWS_AT_ONCE;
 /// Events of a publisher that wait, beyond those of one request.
 const WAITING_MAX: usize = 2_000;
 /// Users that they name together.
@@ -112,19 +110,13 @@ impl Drop for Turn {
 }
 
 impl Waiting {
-    /// Takes the first events: as many as fit into one transaction, and none whose id is among them already.
+    /// Takes the first events: as many as fit into one transaction.
     fn cut(&mut self) -> Vec<Queued> {
-        let (mut batch, mut ids, mut names) = (Vec::new(), HashSet::new(), 0);
-        while let Some(next) = self.events.front() {
-            names += next.request.names();
-            let is_full = batch.len() >= limits::EVENTS_MAX || names > BATCH_NAMES_MAX;
-            if !batch.is_empty() && (is_full || ids.contains(&next.event)) {
-                break;
-            }
-            ids.insert(next.event);
-            batch.extend(self.events.pop_front());
-        }
-        self.names -= batch.iter().map(|event: &Queued| event.request.names()).sum::<usize>();
+        let mut transaction = EventBatch::default();
+        let fits = |next: &&Queued| transaction.take([(next.event, next.request.names())]);
+        let count = self.events.iter().take_while(fits).count();
+        let batch: Vec<Queued> = self.events.drain(..count).collect();
+        self.names -= batch.iter().map(|event| event.request.names()).sum::<usize>();
         batch
     }
 }

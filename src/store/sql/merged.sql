@@ -26,7 +26,8 @@ from (
              and x.chat_id = r.chat_id and x.collapse_key = r.collapse_key and x.seq > r.merged_after and x.seq < r.seq
            order by x.seq desc limit $3
          ) m
-         where m.sender_id <> r.user_id and not exists (select from event_exceptions e where e.message_id = m.id and e.user_id = r.user_id))
+         cross join lateral restante_event_becomes(r.user_id, m.id, m.sender_id) b
+         where b.becomes <> 'passed')
         union all
         (select m.data, m.merges, m.created_at, m.expires_at, m.seq
          from (

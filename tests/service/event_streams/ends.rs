@@ -1,4 +1,4 @@
-//! How a stream is refused, and how it ends: by its client, its token, another connection of its device, a stop of the node, or because
+//! The refusals of a stream, and its ends: by its client, its token, another connection of its device, a stop of the node, or because
 //! its client takes nothing or acks nothing.
 
 use std::time::Duration;

@@ -169,7 +169,7 @@ async fn while_one_sweep_is_under_way_another_does_nothing_and_waits_for_nobody(
     assert_eq!((world.cap(1).await.2, world.waiting().await), (2, 1));
 }
 
-/// What one walk through the rows of an event has ended, or somebody has just acked, another leaves as it is.
+/// A row that one walk has ended, or that somebody has just acked, stays as it is in the other walk.
 #[tokio::test]
 async fn a_row_is_capped_once_and_never_after_its_ack() {
     let world = World::new().await;

@@ -62,6 +62,11 @@ async fn who_needs_more_than_rows_is_left_to_a_page() {
     assert_eq!(gaps(&world.drain(bob).await).len(), 1);
     assert!(world.drain(alice).await.is_empty() && world.drain(carol).await.is_empty());
     assert_eq!(types(&world.drain(dave).await), ["like"]);
+    // They have taken it, so for the next one nothing stands in their way, but for alice, who has published it.
+    world.publish_all(alice, feed, names("post", 1..=1)).await;
+    let taken = world.together(feed, &[alice, bob, carol, dave, erin]).await;
+    let takers: Vec<UserId> = taken.rows.iter().map(|(user, ..)| *user).collect();
+    assert_eq!((takers, taken.others), (vec![bob, carol, dave, erin], vec![alice]));
     world.is_consistent().await;
 }
 

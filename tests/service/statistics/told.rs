@@ -1,4 +1,4 @@
-//! What operators and publishers are told: over HTTP, and by the command.
+//! The figures that operators and publishers are told: over HTTP, and by the command.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -10,7 +10,7 @@ import { until } from "./signals.js";
 export const Socket = (process.env.SOCKET === "native" ? globalThis.WebSocket : WebSocket) as unknown as WebSocketConstructor;
 
 const clients: Client<any>[] = [];
-// Whatever a test that failed has left open would keep its file from ending.
+// A client that a failed test has left open would keep its file from ending.
 after(async () => {
   await Promise.all(clients.map((one) => one.close()));
   await Promise.all(Service.all.map((one) => one.remove()));

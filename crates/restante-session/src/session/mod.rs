@@ -59,7 +59,7 @@ pub struct Session {
     polls: PerClass<FallbackPoll>,
     window: Window,
     marks: Marks,
-    /// What its client has acked; none where no cursor is kept.
+    /// The numbers that its client has acked; none where no cursor is kept.
     device: Option<PerClass<DeviceCursor>>,
     commits: Commits,
     liveness: Liveness,

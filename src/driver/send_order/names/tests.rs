@@ -1,4 +1,4 @@
-//! Which sends may go, and in which order, whatever is resolved when.
+//! The sends that may go and their order, in whatever order names are resolved.
 
 use super::*;
 use crate::protocol::client::{SendRequest, SendTarget};

@@ -14,7 +14,7 @@ use restante_client::Options;
 /// Drained before the measurement, because the first drain of a service prepares statements.
 const WARM_UP: u32 = 1_000;
 
-/// How a client asks for its backlog.
+/// The way in which a client asks for its backlog.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     batch: bool,

@@ -78,7 +78,7 @@ async fn purge(database: &PgPool, days: i32) -> anyhow::Result<(u64, f64)> {
         let (rows, next_user, next_class): (i32, Option<i64>, Option<String>) = asked.fetch_one(database).await?;
         gone += u64::try_from(rows)?;
         inbox = next_user.zip(next_class);
-        // What goes here is not late.
+        // The rows that go here are not late.
         tokio::time::sleep(pace.after(page.elapsed(), Duration::ZERO)).await;
     }
     let chats = "select messages_gone, next_chat from restante_purge_chats($1, $2, $3, $4)";
