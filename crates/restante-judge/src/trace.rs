@@ -124,6 +124,8 @@ struct Connection {
     acked: Vec<Uuid>,
     /// The first ones of `acked` that are confirmed: their number.
     confirmed: usize,
+    /// The numbers that were named as gaps on this connection, in order.
+    gaps: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -133,10 +135,11 @@ struct LastDelivery {
     inbox_seq: i64,
 }
 
-/// The place of an ack: it covers the first `covers` acked messages of its connection.
+/// The place of an ack: it covers the first `covers` acked messages of its connection, and the first `gaps` gaps.
 struct AckPlace {
     connection: u32,
     covers: usize,
+    gaps: usize,
 }
 
 impl StreamState {
@@ -237,11 +240,10 @@ impl<'a> Trace<'a> {
         self.class == Class::Chat
     }
 
-    /// Numbers were named that will never come.
+    /// Numbers were named that will never come. The service knows that the client has heard it once a later ack has arrived.
     fn named(&mut self, connection: u32, from: i64, to: i64) {
-        let state = self.stream_of(connection);
-        state.numbers.extend(from..=to);
-        state.done.extend(from..=to);
+        self.stream_of(connection).numbers.extend(from..=to);
+        self.connections.entry(connection).or_default().gaps.push((from, to));
     }
 
     fn stream_of(&mut self, connection: u32) -> &mut StreamState {
@@ -329,12 +331,12 @@ impl<'a> Trace<'a> {
         let connection = self.connections.entry(number).or_default();
         connection.acked.extend(messages);
         if let Some(ask) = ask {
-            self.acks.insert(ask, AckPlace { connection: number, covers: connection.acked.len() });
+            self.acks.insert(ask, AckPlace { connection: number, covers: connection.acked.len(), gaps: connection.gaps.len() });
         }
     }
 
     fn confirm(&mut self, at: usize, ask: u64) {
-        let Some(AckPlace { connection, covers }) = self.acks.get(&ask) else { return };
+        let Some(AckPlace { connection, covers, gaps }) = self.acks.get(&ask) else { return };
         let Some(connection) = self.connections.get_mut(connection) else { return };
         let state = self.streams.entry(connection.stream.clone()).or_default();
         for message in connection.acked.iter().take(*covers).skip(connection.confirmed) {
@@ -344,5 +346,6 @@ impl<'a> Trace<'a> {
             }
         }
         connection.confirmed = connection.confirmed.max(*covers);
+        connection.gaps.iter().take(*gaps).for_each(|(from, to)| state.done.extend(*from..=*to));
     }
 }

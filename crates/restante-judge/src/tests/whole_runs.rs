@@ -144,3 +144,14 @@ fn tables_that_do_not_agree_are_found() {
     case.evidence.snapshot.inconsistencies.push("chat c has 2 heads".into());
     assert_eq!(case.broken_rules(), [Rule::Inconsistent]);
 }
+
+#[test]
+fn a_gap_moves_the_cursor_of_a_device_once_an_ack_that_followed_it_is_confirmed() {
+    let gap = || Event::Gap { class: Class::Chat, from: 1, to: 1, reason: "expired".into() };
+    let began = || Script::default().connects(1, Some("phone")).gets(1, 1).gets(1, 2).gets(1, 3).acks(1, 2);
+    let broken = |ben: Script| Case::good().with_ben(ben).broken_rules().contains(&Rule::Duplicate);
+    let last = began().acks(1, 3).then(1, gap());
+    assert!(!broken(last.connects(2, Some("phone")).gets(2, 2)), "the service may not know that the gap was heard");
+    let followed = began().then(1, gap()).acks(1, 3);
+    assert!(broken(followed.connects(2, Some("phone")).gets(2, 2)));
+}

@@ -129,6 +129,12 @@ impl Session {
         self.progress.ack();
     }
 
+    /// Writes the device's cursor where it has moved without an ack: a row below acked ones has ended. No ack may follow, and then all of
+    /// them would come again at the next connect.
+    pub(super) fn write_device_cursor(&mut self) {
+        self.settle(Settling::default());
+    }
+
     /// Makes a settlement of it, unless there is nothing to write.
     fn settle(&mut self, settling: Settling) {
         let Settling { rows, by_id } = settling;

@@ -27,6 +27,7 @@ impl Session {
             self.read_ahead(class);
         }
         self.watch_reading(now);
+        self.write_device_cursor();
     }
 
     /// Takes a page.

@@ -108,6 +108,17 @@ fn an_ack_up_to_a_number_covers_what_was_given_up_below_it() {
     stage.on(ack_up_to(3), ["settle #3:, device 3 0 0"]);
 }
 
+/// Broken by writing the cursor with acks only: the device that had nothing more to ack got 2 and 3 again.
+#[test]
+fn a_row_that_ends_below_acked_ones_moves_the_cursor_though_nothing_is_acked_any_more() {
+    let mut stage = Stage::with(3, |start| {
+        (start.scope, start.keeps_cursor) = (crate::session::Scope::Everything, true);
+    });
+    stage.on(short_page(CHAT, 0, vec![expiring_row(1, 5).into(), row(2).into(), row(3).into()], 3), ["emit 1 2 3"]);
+    stage.on(ack([2, 3]), ["settle #1: 2 3, device 0 0 0"]);
+    stage.at_deadline(5, ["emit gap 1-1", "settle #2:, device 3 0 0"]);
+}
+
 #[test]
 fn a_row_that_failed_here_is_covered_when_it_is_acked_over() {
     let mut stage = device_with(2);
