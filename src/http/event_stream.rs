@@ -1,8 +1,9 @@
 //! `GET /v1/stream`: the request for server-sent events. The door behind it knows what follows.
 
 use axum::extract::{Extension, State};
+use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, Method};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::extract::Params;
@@ -20,7 +21,7 @@ pub(super) async fn open(
 ) -> Result<Response, ApiError> {
     // A request for the headers alone would open a session that nobody reads.
     if method != Method::GET {
-        return Err(Code::MethodNotAllowed.into());
+        return Ok(([(ALLOW, "GET")], ApiError::from(Code::MethodNotAllowed)).into_response());
     }
     let wire = wire.map(|Extension(wire)| wire).unwrap_or_default();
     Ok(event_stream::open(shared, StreamRequest { headers: &headers, query, wire }).await?)

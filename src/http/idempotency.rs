@@ -16,6 +16,8 @@ use crate::protocol::Fault;
 const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 /// The largest number of characters of a key, without quotes.
 pub(super) const CHARS_MAX: usize = 255;
+/// The same as `key`, for the description.
+pub(super) const PATTERN: &str = r#"^("[ !#-~]{1,255}"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"#;
 
 /// The key of a request. None: it has no such header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,12 +81,12 @@ fn derived(made: Made, user: &ExternalId, key: &str) -> Uuid {
 fn key(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let fits = (1..=CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    let fits = (1..=CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"');
     fits.then(|| text.to_owned())
 }
 
 fn unreadable() -> Fault {
-    Fault::invalid(format!("`Idempotency-Key` must be 1 to {CHARS_MAX} visible ASCII characters"))
+    Fault::invalid(format!("`Idempotency-Key` must be 1 to {CHARS_MAX} visible ASCII characters, none of them a quotation mark"))
 }
 
 #[cfg(test)]
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_key_is_visible_text_of_bounded_length() {
-        for bad in ["", "\"\"", "a\tb", "\u{e4}", &"x".repeat(256)] {
+        for bad in ["", "\"\"", "\"", "\"a", "a\"b", "a\tb", "\u{e4}", &"x".repeat(256)] {
             assert_eq!(key(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(key(b"\xff"), None);

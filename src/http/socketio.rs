@@ -2,7 +2,8 @@
 
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::Method;
-use axum::response::Response;
+use axum::http::header::ALLOW;
+use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::extract::{Params, Payload};
@@ -33,7 +34,8 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result
             door.post(&sid, &body).await?
         }
         (Transport::Polling, &Method::POST, None) => return Err(Fault::invalid("a session begins with GET").into()),
-        _ => return Err(Code::MethodNotAllowed.into()),
+        // The router lets any method come here, since the transport decides; so it does not say which there are (RFC 9110 section 15.5.6).
+        _ => ([(ALLOW, "GET, POST")], ApiError::from(Code::MethodNotAllowed)).into_response(),
     };
     Ok(answer)
 }

@@ -47,12 +47,12 @@ type Told = LruCache<ChatId, FeedSeq>;
 impl FeedWakes {
     /// Wakes followers until it is dropped.
     pub(super) async fn run(self) {
-        let events = Mailbox::default();
+        let events = MovedEnds::default();
         tokio::join!(self.find(&events), self.tell_events(&events));
     }
 
     /// Finds streams that have moved, tells alerts, and hands over events.
-    async fn find(&self, events: &Mailbox) {
+    async fn find(&self, events: &MovedEnds) {
         let mut told = LruCache::new(HEADS_MAX);
         loop {
             let pause = match self.notifier.moved_feeds().await {
@@ -70,7 +70,7 @@ impl FeedWakes {
     }
 
     /// Tells events that were handed over.
-    async fn tell_events(&self, events: &Mailbox) {
+    async fn tell_events(&self, events: &MovedEnds) {
         let mut told = LruCache::new(HEADS_MAX);
         loop {
             let heads = events.take().await;
@@ -96,7 +96,7 @@ impl FeedWakes {
     }
 
     /// Looks where these streams end.
-    async fn look(&self, streams: &[ChatId], told: &mut Told, events: &Mailbox) -> store::Result<()> {
+    async fn look(&self, streams: &[ChatId], told: &mut Told, events: &MovedEnds) -> store::Result<()> {
         if self.hub.sessions() == 0 {
             // A user that comes later reads what is there.
             return Ok(());
@@ -209,12 +209,12 @@ impl FeedWakes {
 
 /// Ends of streams of events that are to be told, from one task to the other. A stream that moves often waits once.
 #[derive(Debug, Default)]
-struct Mailbox {
+struct MovedEnds {
     heads: Mutex<BTreeMap<ChatId, StreamHead>>,
     ring: Notify,
 }
 
-impl Mailbox {
+impl MovedEnds {
     /// Returns whether there was room. Where there was none, nothing waits any more, and everybody is to look.
     fn put(&self, heads: Vec<StreamHead>) -> bool {
         let mut waiting = self.heads();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use crate::http::idempotency::CHARS_MAX;
+use crate::http::idempotency::PATTERN;
 use crate::protocol::Code;
 use crate::protocol::schema::Schemas;
 
@@ -220,7 +220,7 @@ impl Operation {
                 "in": "header",
                 "required": false,
                 "description": "Stands for the id where the body names none. A UUID is the id itself.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": CHARS_MAX, "pattern": "^[!#-~]+$"},
+                "schema": {"type": "string", "pattern": PATTERN},
             }));
         }
         parameters
