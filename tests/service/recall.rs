@@ -141,7 +141,7 @@ async fn what_a_device_holds_and_another_has_acked_is_not_emitted_once_it_is_rec
     assert_eq!(phone.receive(1).await[0]["content"], "first");
     let came = tablet.receive(2).await;
     tablet.ack_up_to(came[1]["inboxSeq"].clone()).await;
-    // What the phone holds goes last: its window is full until then, however long the recalls take.
+    // The message that the phone holds goes last: its window is full until then, however long the recalls take.
     for message in sent.iter().rev() {
         recalled(&mut alice, message).await;
     }
