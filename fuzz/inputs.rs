@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
-use restante::auth::{self, TokenVerifier};
+use restante::auth::{self, KEYS_MAX, KeySet, Origin, ReadSet, SET_BYTES_MAX, TokenVerifier};
 use restante::connection::ConnectQuery;
 use restante::domain::limits;
 use restante::driver::ConnectOptions;
@@ -106,6 +106,19 @@ pub fn token(bytes: &[u8]) {
         let user = identity.external.as_str();
         assert!(identity.expires_at > now && (1..=limits::USER_ID_CHARS_MAX).contains(&user.chars().count()) && !user.contains('\0'));
         assert!(identity.name.is_none_or(|name| !name.is_empty() && name.chars().count() <= 256));
+    }
+}
+
+/// A set of keys, as an issuer's server gives it and as a file has it.
+pub fn jwks(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for origin in [Origin::Server, Origin::File] {
+        let Ok(ReadSet { keys, refused }) = ReadSet::parse(text, origin) else { continue };
+        assert!(text.len() <= SET_BYTES_MAX && keys.len() + refused.len() <= KEYS_MAX);
+        let (set, hmac) = (KeySet::new(keys), [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512]);
+        let secrets: usize = hmac.iter().map(|algorithm| set.candidates(None, *algorithm).count()).sum();
+        assert!(origin == Origin::File || secrets == 0, "a server gives no secrets");
+        assert!(set.candidates(None, Algorithm::RS256).all(|key| !hmac.iter().any(|algorithm| key.knows(*algorithm))));
     }
 }
 

@@ -6,6 +6,7 @@ mod nodes;
 mod parts;
 mod room;
 mod schema;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::auth;
 use crate::config::Config;
 use crate::connection;
 use crate::delivery::Delivery;
@@ -31,8 +33,9 @@ use crate::http;
 use crate::jobs;
 use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
 use nodes::Nodes;
-use parts::Parts;
+use parts::{Parts, SharedParts};
 pub use schema::{LockHolders, MIGRATIONS, MigrationLockTimeouts, migrate, migrate_within, needs_migration};
+use tokens::TokenKeys;
 
 /// For the stop of a node whose epoch is over.
 const GRACE_WITHOUT_DATABASE: Duration = Duration::from_secs(2);
@@ -126,6 +129,12 @@ pub enum StartError {
     #[cfg(feature = "nats")]
     #[error("cannot use the server of NATS_URL")]
     Nats(#[source] crate::bus::NatsError),
+    /// `JWT_KEYS_FILE` cannot be used.
+    #[error("JWT_KEYS_FILE cannot be used")]
+    Keys(#[from] auth::FileError),
+    /// Nothing can be fetched from `JWKS_URL`.
+    #[error("JWKS_URL cannot be used: this machine may have no certificates to trust")]
+    KeyServer(#[source] reqwest::Error),
     /// The schema cannot be brought to this version.
     #[error("the migrations failed")]
     Migrate(#[source] MigrateError),
@@ -144,6 +153,7 @@ impl StartError {
             Self::TwoDatabases => true,
             Self::Unfit(_) | Self::TwoSchemas { .. } => false,
             Self::Listen(..) | Self::CannotUse(_) | Self::NotDirect | Self::WithoutNats | Self::Migrate(_) => false,
+            Self::Keys(_) | Self::KeyServer(_) => false,
             #[cfg(feature = "nats")]
             Self::Nats(_) => false,
         }
@@ -236,13 +246,13 @@ async fn check_as_before(direct: &mut PgConnection, database: &Database, before:
 }
 
 impl App {
-    /// Migrates the database and starts a node on it.
-    pub async fn start(config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
+    /// Migrates the database and starts a node on it. `secret`: tokens are signed with it; none: with other keys of the settings only.
+    pub async fn start(config: &Config, database: Database, secret: Option<&SecretString>) -> Result<Self, StartError> {
         Self::start_by(Clock::default(), config, database, secret).await
     }
 
     /// The same with a clock that may be off, for tests.
-    pub async fn start_by(clock: Clock, config: &Config, database: Database, secret: &SecretString) -> Result<Self, StartError> {
+    pub async fn start_by(clock: Clock, config: &Config, database: Database, secret: Option<&SecretString>) -> Result<Self, StartError> {
         Self::start_on(Schema::Migrate, clock, config, database, secret).await
     }
 
@@ -252,7 +262,7 @@ impl App {
         predecessor: &Predecessor,
         config: &Config,
         database: Database,
-        secret: &SecretString,
+        secret: Option<&SecretString>,
     ) -> Result<Self, StartError> {
         let started = Self::start_on(Schema::AsBefore(predecessor.shape), predecessor.clock.clone(), config, database, secret);
         // The server for which it waits may have gone without closing the connection.
@@ -264,8 +274,9 @@ impl App {
         clock: Clock,
         config: &Config,
         database: Database,
-        secret: &SecretString,
+        secret: Option<&SecretString>,
     ) -> Result<Self, StartError> {
+        let keys = TokenKeys::open(config, secret)?;
         let database = database.with_settings().await?;
         let opened = open(config, &database, schema).await?;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
@@ -278,7 +289,8 @@ impl App {
         let nodes = parts.connect_nodes(config, &database, &opened, &running).await?;
         let presence = parts.start_presence(&running).await?;
         room::look(config, &database, &opened.store, &parts.node.metrics).await;
-        let shared = parts.shared(config, secret, clock, presence, opened.epoch, &running);
+        let verifier = Arc::new(keys.start(&parts.node.metrics, &running.tasks, &running.stop_lanes));
+        let shared = parts.shared(config, SharedParts { verifier, clock, presence, epoch: opened.epoch }, &running);
         let settings = jobs::JobSettings { retention_days: config.retention_days, events_max: config.events_max };
         jobs::start(&parts.node, &parts.delivery, settings, &running.tasks, &running.stop_lanes);
         unless_started.disarm();

@@ -4,7 +4,11 @@
 //! Read by `app` alone, which hands each part of the service the few values it needs. A setting that is empty
 //! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
 
+mod secret_files;
 mod socketio;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
 pub use socketio::{PresenceForm, SocketIoTransport};
 
@@ -19,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::address;
 use socketio::{event_names, presence_forms, socketio_transports};
+use tokens::{keys_url, names};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +51,20 @@ pub struct ConfigError(pub Vec<(&'static str, String)>);
 const SECRET_BYTES_MIN: usize = 32;
 
 macro_rules! settings {
-    ($($name:literal $field:ident: $type:ty = $default:literal, $parse:expr, $help:literal;)*) => {
+    (
+        $($name:literal $field:ident: $type:ty = $default:literal, $parse:expr, $help:literal;)*
+        files: $($file:literal $path:ident of $secret:ident, $file_help:literal;)*
+    ) => {
         /// The settings as they were given, unchecked.
         #[derive(Clone, Default, clap::Args)]
         pub struct ConfigArgs {
             $(
                 #[arg(long, env = $name, hide_env_values = true, value_name = "VALUE", allow_hyphen_values = true, help = help($help, $default))]
                 $field: Option<String>,
+            )*
+            $(
+                #[arg(long, env = $file, value_name = "PATH", allow_hyphen_values = true, help = $file_help)]
+                $path: Option<String>,
             )*
         }
 
@@ -63,19 +75,27 @@ macro_rules! settings {
         }
 
         /// Every setting there is.
-        pub const SETTINGS: &[Setting] = &[$(Setting { name: $name, default: $default },)*];
+        pub const SETTINGS: &[Setting] = &[$(Setting { name: $name, default: $default },)* $(Setting { name: $file, default: "" },)*];
+
+        /// The types of those that are no files, for tests.
+        #[cfg(test)]
+        const TYPES: &[(&str, &str)] = &[$(($name, stringify!($type)),)*];
 
         impl ConfigArgs {
             /// Checks all of them; the error names all that are wrong.
-            pub fn check(self) -> Result<Config, ConfigError> {
+            pub fn check(mut self) -> Result<Config, ConfigError> {
                 let mut errors = Vec::new();
+                $(match secret_files::value(self.$secret.take(), self.$path.as_deref()) {
+                    Ok(value) => self.$secret = value,
+                    Err(words) => errors.push(($file, words)),
+                })*
                 $(let $field = {
                     let given = self.$field.filter(|text| !text.is_empty());
                     let parsed: Result<$type, String> = $parse(given.as_deref().unwrap_or($default));
                     parsed.map_err(|words| errors.push(($name, words))).ok()
                 };)*
                 match ($($field,)*) {
-                    ($(Some($field),)*) => Ok(Config { $($field,)* }),
+                    ($(Some($field),)*) if errors.is_empty() => Ok(Config { $($field,)* }),
                     _ => Err(ConfigError(errors)),
                 }
             }
@@ -95,7 +115,23 @@ settings! {
     "DATA_DIR" data_dir: Option<PathBuf> = "", optional_path,
         "Directory of the service's own PostgreSQL and its secret";
     "JWT_SECRET" jwt_secret: Option<SecretString> = "", signing_secret,
-        "Secret that tokens are signed with (HS256), 32 bytes or more; required with DATABASE_URL, else made once and kept in DATA_DIR";
+        "Secret that tokens are signed with (HS256), 32 bytes or more; required with DATABASE_URL unless there are other keys, else made once and kept in DATA_DIR";
+    "JWT_SECRET_PREVIOUS" jwt_secret_previous: Option<SecretString> = "", signing_secret,
+        "Secret that tokens may be signed with as well, while JWT_SECRET is being replaced";
+    "JWT_KEYS_FILE" jwt_keys_file: Option<PathBuf> = "", optional_path,
+        "File with keys that tokens are signed with, a JWK set; it is read again when it changes";
+    "JWKS_URL" jwks_url: Option<reqwest::Url> = "", keys_url,
+        "Address of the issuer's keys, a JWK set";
+    "JWKS_PAUSE_SECS" jwks_pause: Duration = "10", seconds(1..=3_600),
+        "Time between two fetches of the issuer's keys, at least, in s";
+    "JWKS_KEEP_SECS" jwks_keep: Duration = "86400", seconds(60..=2_592_000),
+        "Time for which keys count that were fetched, while the issuer's server is away, in s";
+    "JWT_ISSUER" jwt_issuer: Vec<String> = "", names,
+        "Issuers, separated by commas, of which one must be a token's `iss`";
+    "JWT_AUDIENCE" jwt_audience: Vec<String> = "", names,
+        "Audiences, separated by commas, of which one must be in a token's `aud`";
+    "JWT_LEEWAY_SECS" jwt_leeway: Duration = "10", seconds(0..=300),
+        "Time by which the issuer's clock may be ahead of this machine's, in s";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
         "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next three";
     "EVENT_RATE" event_rate: u32 = "50", whole(0..=1_000_000),
@@ -156,6 +192,12 @@ settings! {
         "What is logged: level, or module=level, separated by commas";
     "LOG_FORMAT" log_format: LogFormat = "text", format,
         "How log lines are written: text or json";
+    files:
+    "DATABASE_URL_FILE" database_url_file of database_url, "File that holds DATABASE_URL";
+    "DATABASE_DIRECT_URL_FILE" database_direct_url_file of database_direct_url, "File that holds DATABASE_DIRECT_URL";
+    "NATS_URL_FILE" nats_url_file of nats_url, "File that holds NATS_URL";
+    "JWT_SECRET_FILE" jwt_secret_file of jwt_secret, "File that holds JWT_SECRET";
+    "JWT_SECRET_PREVIOUS_FILE" jwt_secret_previous_file of jwt_secret_previous, "File that holds JWT_SECRET_PREVIOUS";
 }
 
 /// The number of lanes: the number in the settings, or half of this machine's processors when the setting is 0. The database
@@ -203,6 +245,10 @@ fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result
 
 fn milliseconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| whole(range.clone())(text).map(Duration::from_millis).map_err(|words| format!("{words} (milliseconds)"))
+}
+
+fn seconds(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| whole(range.clone())(text).map(Duration::from_secs).map_err(|words| format!("{words} (seconds)"))
 }
 
 /// A time such as `90s`, `30m`, `1h` or `7d`, no longer than `max`. A number alone stands for seconds.
@@ -304,158 +350,18 @@ fn format(text: &str) -> Result<LogFormat, String> {
 }
 
 impl Config {
-    /// The secret for tokens, as far as it was given. `Ok(None)`: the embedded server's own is to be used.
+    /// The secret for tokens, as far as it was given. `Ok(None)`: the embedded server's own is to be used, unless there are other keys.
     pub fn jwt_secret(&self) -> Result<Option<&SecretString>, ConfigError> {
         match (&self.jwt_secret, &self.database_url) {
-            (None, Some(_)) => Err(ConfigError(vec![("JWT_SECRET", "must be set when DATABASE_URL is".to_owned())])),
+            (None, Some(_)) if !self.has_other_keys() => {
+                Err(ConfigError(vec![("JWT_SECRET", "must be set when DATABASE_URL is, or JWT_KEYS_FILE or JWKS_URL".to_owned())]))
+            }
             (secret, _) => Ok(secret.as_ref()),
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(flatten)]
-        config: ConfigArgs,
-    }
-
-    fn checked(args: &[&str]) -> Result<Config, ConfigError> {
-        Program::parse_from([&["restante"], args].concat()).config.check()
-    }
-
-    /// `NAME=value` lines, commented out or not, each with whether words stand above it.
-    fn manual() -> Vec<(&'static str, &'static str, bool)> {
-        let mut is_explained = false;
-        let mut found = Vec::new();
-        for line in include_str!("../.env.example").lines() {
-            let assignment = line.strip_prefix('#').unwrap_or(line).split_once('=');
-            match assignment.filter(|(name, _)| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')) {
-                Some((name, value)) => found.push((name, value, is_explained)),
-                None => is_explained = line.starts_with("# "),
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn the_manual_and_the_code_name_the_same_settings_and_defaults() {
-        let manual = manual();
-        assert!(manual.iter().all(|(_, _, is_explained)| *is_explained));
-        let manual: Vec<_> = manual.into_iter().map(|(name, default, _)| Setting { name, default }).collect();
-        for setting in SETTINGS {
-            assert!(manual.contains(setting), "{setting:?} is not in .env.example");
-        }
-        for setting in &manual {
-            assert!(SETTINGS.contains(setting), "{setting:?} is in .env.example only");
-        }
-        assert_eq!(manual.len(), SETTINGS.len());
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        let config = ConfigArgs::default().check().unwrap();
-        assert_eq!(config.listen_addr.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.ack_timeout, Duration::from_secs(30));
-        assert!(config.database_url.is_none() && config.jwt_secret().unwrap().is_none());
-    }
-
-    #[test]
-    fn a_name_that_this_machine_knows_is_an_address() {
-        let listens = |text: &str| checked(&["--listen-addr", text]).map(|config| config.listen_addr.to_string());
-        assert_eq!(listens("localhost:8080").unwrap(), "127.0.0.1:8080");
-        assert_eq!(listens("[::1]:8080").unwrap(), "[::1]:8080");
-        for text in ["8080", ":8080", "localhost", "localhost:http", "localhost:99999", "::1:8080"] {
-            assert!(listens(text).unwrap_err().to_string().starts_with("LISTEN_ADDR must be an address and a port"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_setting_without_a_default_says_none() {
-        let help = <Program as clap::CommandFactory>::command().render_long_help().to_string();
-        assert!(help.contains("[default: 127.0.0.1:8080]") && !help.contains("[default: ]"), "{help}");
-    }
-
-    #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
-        let ConfigError(errors) =
-            checked(&["--listen-addr", "here", "--send-rate", "many", "--ack-timeout", "30s", "--database-url", "mysql://x:secret@y"])
-                .unwrap_err();
-        assert_eq!(
-            errors.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-            ["LISTEN_ADDR", "DATABASE_URL", "SEND_RATE", "ACK_TIMEOUT_MS"]
-        );
-        assert!(!ConfigError(errors).to_string().contains("secret"));
-    }
-
-    #[test]
-    fn origins_are_read_as_browsers_write_them() {
-        let read = |text: &str| checked(&["--allowed-origins", text]).map(|config| config.allowed_origins);
-        assert_eq!(read("*"), Ok(vec![]));
-        assert_eq!(read(""), Ok(vec![]), "not set: every one");
-        let listed = read(" https://Chat.Example:443, http://localhost:3000,http://[::1]:80,https://[::1],null,app+x://a_b").unwrap();
-        assert_eq!(listed, ["https://chat.example", "http://localhost:3000", "http://[::1]", "https://[::1]", "null", "app+x://a_b"]);
-        for wrong in [
-            ",",
-            "*,https://a",
-            "chat.example",
-            "https://",
-            "https://a/",
-            "https://a/b",
-            "https://a:b",
-            "https://u@a",
-            "https://*.a",
-            "https://ü",
-            "://a",
-            "1://a",
-            "https://a https://b",
-            "https://a,",
-        ] {
-            assert!(read(wrong).unwrap_err().to_string().starts_with("ALLOWED_ORIGINS must be"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn nats_is_refused_by_a_program_that_does_not_know_it() {
-        let told = checked(&["--nats-url", "nats://127.0.0.1:4222"]).map(|config| config.nats_url.is_some());
-        match cfg!(feature = "nats") {
-            true => assert_eq!(told, Ok(true)),
-            false => assert!(told.unwrap_err().to_string().starts_with("NATS_URL needs"), "before anything is started"),
-        }
-    }
-
-    #[test]
-    fn an_empty_setting_is_not_set() {
-        let config = checked(&["--send-rate", "", "--jwt-secret", ""]).unwrap();
-        assert_eq!((config.send_rate, config.jwt_secret.is_none()), (50, true));
-    }
-
-    #[test]
-    fn a_database_of_your_own_needs_a_secret_of_your_own() {
-        let config = checked(&["--database-url", "postgres://db/restante", "--jwt-secret", ""]).unwrap();
-        assert!(config.jwt_secret().unwrap_err().to_string().starts_with("JWT_SECRET"));
-    }
-
-    #[test]
-    fn a_secret_that_can_be_guessed_is_refused_with_what_makes_another() {
-        for secret in ["x", &"hush".repeat(7), &"h".repeat(31)] {
-            let error = checked(&["--jwt-secret", secret]).unwrap_err().to_string();
-            assert!(error.starts_with("JWT_SECRET has fewer than 32 bytes") && error.contains("`openssl rand -hex 32`"), "{error}");
-            assert!(!error.contains("hush"), "{error}");
-        }
-        assert!(checked(&["--jwt-secret", &"h".repeat(32)]).unwrap().jwt_secret.is_some());
-    }
-
-    #[test]
-    fn secrets_are_never_printed() {
-        let args = ["--jwt-secret", "hush-1-hush-1-hush-1-hush-1-hush-1", "--database-url", "postgres://user:hush-2@db/x"];
-        let given = Program::parse_from([&["restante"], args.as_slice()].concat()).config;
-        let printed = format!("{given:?} {:?}", given.clone().check().unwrap());
-        assert!(!printed.contains("hush"), "{printed}");
+    /// Returns whether tokens may be signed with keys of a file or of a server.
+    pub const fn has_other_keys(&self) -> bool {
+        self.jwt_keys_file.is_some() || self.jwks_url.is_some()
     }
 }

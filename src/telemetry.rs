@@ -212,6 +212,11 @@ metrics! {
         "How long after its time the oldest row or message went, or should have, that the present or the last sweep of the job retention met at this node";
     statistics_lag: Gauge = gauge(), "statistics_lag" in Seconds,
         "Age of the oldest line of the journal that is not in the figures of delivery yet, as the last pass of the job statistics at this node left it; 0: none is left";
+    token_key_fetches: Labelled<Counter> = labelled("outcome", counter), "token_key_fetches",
+        "Fetches of JWKS_URL, by outcome: done, unreachable, too_slow, status (another than 200), too_large, malformed, empty (no key of it can be used)";
+    token_keys: Labelled<Gauge> = labelled("place", gauge), "token_keys", "Keys that tokens are verified with, by place: server (JWKS_URL)";
+    token_keys_age: Labelled<AgeGauge> = labelled("place", age), "token_keys_age" in Seconds,
+        "Time since keys were last fetched, by place: server (JWKS_URL)";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";
 }
 

@@ -59,7 +59,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("hub", &["protocol", "domain"]),
     ("bus", &["protocol", "domain"]),
     // Beside them: each for itself.
-    ("auth", &["protocol", "domain"]),
+    ("auth", &["telemetry", "protocol", "domain"]),
     ("telemetry", &["config::LogFormat", "protocol", "domain"]),
     ("config", &["address", "domain"]),
     ("address", &[]),

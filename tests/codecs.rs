@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::Query;
 use axum::http::Uri;
 use proptest::prelude::*;
-use restante::auth::TokenVerifier;
+use restante::auth::{TokenSigner, TokenVerifier};
 use restante::connection::ConnectQuery;
 use restante::domain::{
     ChatId, ChatSeq, Class, DeviceId, Envelope, Extension, ExternalId, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, Message,
@@ -140,7 +140,7 @@ proptest! {
     #[test]
     fn tokens(user in user(), seconds in 1..1_000_000_000_i64, place in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let (verifier, now) = (TokenVerifier::new(&SECRET.into()), OffsetDateTime::UNIX_EPOCH + Duration::days(20_000));
-        let token = verifier.mint(&user, Duration::seconds(seconds), now);
+        let token = TokenSigner::new(&SECRET.into()).sign(&user, None, Duration::seconds(seconds), now);
         let identity = verifier.verify(&token, now).unwrap();
         prop_assert_eq!((&identity.external, identity.expires_at), (&user, now + Duration::seconds(seconds)));
         let mut changed = token.clone().into_bytes();

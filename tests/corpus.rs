@@ -33,6 +33,11 @@ fn tokens() {
 }
 
 #[test]
+fn sets_of_keys() {
+    replay("jwks", inputs::jwks);
+}
+
+#[test]
 fn queries() {
     replay("connect", inputs::connect);
 }

@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::nodes::{Carrier, Nodes};
 use super::{Database, Opened, Running, StartError, admitting, room};
 use crate::auth::{Origins, TokenVerifier};
@@ -33,6 +31,14 @@ const PRESENCE: PresenceSettings = PresenceSettings {
     lives: Duration::from_secs(8),
     grace: Duration::from_millis(limits::PRESENCE_GRACE_MS),
 };
+
+/// The parts that connections share beside those of [`Parts`].
+pub(super) struct SharedParts {
+    pub(super) verifier: Arc<TokenVerifier>,
+    pub(super) clock: Clock,
+    pub(super) presence: Presence,
+    pub(super) epoch: Epoch,
+}
 
 /// The parts that the service, the jobs and the doors use.
 pub(super) struct Parts {
@@ -74,15 +80,8 @@ impl Parts {
     }
 
     /// Starts the service, and makes what every connection shares.
-    pub(super) fn shared(
-        &self,
-        config: &Config,
-        secret: &SecretString,
-        clock: Clock,
-        presence: Presence,
-        epoch: Epoch,
-        running: &Running,
-    ) -> connection::Shared {
+    pub(super) fn shared(&self, config: &Config, parts: SharedParts, running: &Running) -> connection::Shared {
+        let SharedParts { verifier, clock, presence, epoch } = parts;
         let presence::Node { hub, notifier, metrics, .. } = self.node.clone();
         let context = Context {
             service: self.start_service(config, &clock, running),
@@ -91,7 +90,7 @@ impl Parts {
             presence,
             crash_loops: Arc::new(CrashLoops::new(Arc::clone(&metrics))),
             metrics,
-            verifier: Arc::new(TokenVerifier::new(secret)),
+            verifier,
             clock,
             epoch,
             session: Arc::new(session_settings(config)),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 
-use crate::auth::TokenVerifier;
+use crate::auth::TokenSigner;
 use crate::domain::ExternalId;
 
 /// Users that tokens are printed for.
@@ -20,11 +20,11 @@ const TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// # Errors
 /// When a token cannot be signed.
 pub fn first_steps(addr: SocketAddr, root: &Path, secret: &SecretString) -> anyhow::Result<Vec<String>> {
-    let signer = TokenVerifier::new(secret);
+    let signer = TokenSigner::new(secret);
     let mut lines = vec![format!("  WebSocket   ws://{addr}/ws"), format!("  data        {}", root.display())];
     let mut tokens = Vec::with_capacity(USERS.len());
     for user in USERS {
-        let token = signer.mint(&ExternalId::try_from(user.to_owned())?, TOKEN_TTL.try_into()?, SystemTime::now().into());
+        let token = signer.sign(&ExternalId::try_from(user.to_owned())?, None, TOKEN_TTL.try_into()?, SystemTime::now().into());
         lines.push(format!("  {user:<11} {token}"));
         tokens.push(token);
     }

@@ -97,9 +97,20 @@ impl Host {
         }
     }
 
+    /// The secret for tokens, as far as the service needs one: where the settings name other keys, it may have none.
+    ///
+    /// # Errors
+    /// It needs one, and there is none.
+    pub fn secret_if_needed(&self, config: &Config) -> anyhow::Result<Option<&SecretString>> {
+        match &self.secret {
+            None if config.has_other_keys() => Ok(None),
+            Some(_) | None => self.secret().map(Some),
+        }
+    }
+
     /// The secret for tokens; with a database of one's own it has to be set.
     pub fn secret(&self) -> anyhow::Result<&SecretString> {
-        let missing = || UsageError("JWT_SECRET must be set when DATABASE_URL is".to_owned());
+        let missing = || UsageError("JWT_SECRET must be set when DATABASE_URL is, or JWT_KEYS_FILE or JWKS_URL".to_owned());
         Ok(self.secret.as_ref().ok_or_else(missing)?)
     }
 
@@ -141,10 +152,12 @@ impl Host {
     async fn prepare(&mut self, config: &Config) -> anyhow::Result<()> {
         let Some((server, root)) = &self.embedded else { return Ok(()) };
         server.ensure_database(DATABASE).await?;
-        self.secret = Some(match &config.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => secret::load_or_make(root, SECRET_FILE)?,
-        });
+        self.secret = match &config.jwt_secret {
+            Some(secret) => Some(secret.clone()),
+            // With keys of an issuer no others should count.
+            None if config.has_other_keys() => None,
+            None => Some(secret::load_or_make(root, SECRET_FILE)?),
+        };
         Ok(())
     }
 }

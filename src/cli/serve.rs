@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Parser;
 use futures_util::FutureExt;
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -17,7 +18,7 @@ use super::host::{Host, known_secret};
 use super::screen::print;
 use super::waiting;
 use crate::app::{self, App, Predecessor};
-use crate::auth::TokenVerifier;
+use crate::auth::TokenSigner;
 use crate::config::{Config, ConfigArgs};
 use crate::domain::{Clock, ExternalId};
 use crate::open_files;
@@ -118,18 +119,18 @@ fn log_as(config: &Config) {
 /// One node after the other, each as long as the database is the one it began with, until it is told to stop.
 async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut told_to_stop = pin!(told_to_stop);
-    let secret = host.secret()?;
+    let secret = host.secret_if_needed(&config)?.cloned();
     let say = |words: &str| info!("{words}");
     let starting = async {
         waiting::reach(&host.database, |words| warn!("{words}")).await?;
-        let started = App::start_by(clock, &config, host.database.clone(), secret);
+        let started = App::start_by(clock, &config, host.database.clone(), secret.as_ref());
         anyhow::Ok(waiting::watched(&host.database, "its schema is looked at, and brought up to date", started, say).await?)
     };
     let mut app = tokio::select! {
         () = &mut told_to_stop => return Ok(()),
         started = starting => started?,
     };
-    if let Err(error) = announce(&app, host) {
+    if let Err(error) = announce(&app, host, secret.as_ref()) {
         app.stop().await;
         return Err(error);
     }
@@ -162,7 +163,7 @@ async fn run(clock: Clock, mut config: Config, host: &Host, told_to_stop: impl F
 /// Tries until the database answers: a restore or a promotion may not be finished.
 async fn start_anew(predecessor: &Predecessor, config: &Config, host: &Host) -> anyhow::Result<App> {
     loop {
-        match App::start_anew(predecessor, config, host.database.clone(), host.secret()?).await {
+        match App::start_anew(predecessor, config, host.database.clone(), host.secret_if_needed(config)?).await {
             Err(error) if error.may_pass() => warn!(cause = words(&error), "the node could not be started anew; once more"),
             started => return Ok(started?),
         }
@@ -192,7 +193,7 @@ pub fn sign_token(user: &str, scope: Option<&str>, ttl: Duration) -> anyhow::Res
     let config = checked(settings_of_environment())?;
     let user = ExternalId::try_from(user.to_owned()).map_err(|error| UsageError(error.to_string()))?;
     let ttl = ttl.try_into().context("the token would be good for too long")?;
-    Ok(TokenVerifier::new(&known_secret(&config)?).mint_scoped(&user, scope, ttl, SystemTime::now().into()))
+    Ok(TokenSigner::new(&known_secret(&config)?).sign(&user, scope, ttl, SystemTime::now().into()))
 }
 
 /// The settings of these arguments, or everything that is wrong with them.
@@ -202,11 +203,11 @@ pub fn checked(args: ConfigArgs) -> anyhow::Result<Config> {
 
 /// Says where the service is, at once, so that a reader gets all of it. With the embedded server it is somebody's first look, so
 /// tokens are printed too; beside a database of one's own they would be credentials in a log.
-fn announce(app: &App, host: &Host) -> anyhow::Result<()> {
+fn announce(app: &App, host: &Host, secret: Option<&SecretString>) -> anyhow::Result<()> {
     let addr = app.addr();
     let mut lines = vec![format!("listening on http://{addr}")];
-    if let Some((_, root)) = &host.embedded {
-        lines.extend(hints::first_steps(addr, root, host.secret()?)?);
+    if let Some(((_, root), secret)) = host.embedded.as_ref().zip(secret) {
+        lines.extend(hints::first_steps(addr, root, secret)?);
     }
     // A service whose words nobody hears is stopped like any that fails, also where the reader has closed its end.
     print(&lines.join("\n")).map_err(|error| anyhow::anyhow!("{error}"))

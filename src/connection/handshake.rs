@@ -93,7 +93,7 @@ fn since(text: &str) -> Result<PerClass<Option<i64>>, Fault> {
 /// The origin may not connect, or the client offers subprotocols without the one that is spoken. A client that offers no
 /// subprotocol also gets as HTTP what is wrong with its token and its query, and that the node takes nobody now; one that
 /// offers it gets these over the socket.
-pub fn upgrade(shared: Shared, upgrade: Upgrade, headers: &HeaderMap, query: Result<ConnectQuery, Fault>) -> Result<Response, Fault> {
+pub async fn upgrade(shared: Shared, upgrade: Upgrade, headers: &HeaderMap, query: Result<ConnectQuery, Fault>) -> Result<Response, Fault> {
     if !shared.origins.allow(headers) {
         // RFC 6455 section 4.2.2: an origin that is not accepted gets no WebSocket.
         return Err(Fault::new(Code::Forbidden, "pages of this origin may not connect"));
@@ -104,7 +104,7 @@ pub fn upgrade(shared: Shared, upgrade: Upgrade, headers: &HeaderMap, query: Res
     }
     let upgrade = if offer == Offer::Spoken { upgrade.speaking(auth::SUBPROTOCOL) } else { upgrade };
     let upgrade = shared.agree(upgrade, headers);
-    match admit(&shared, headers, query) {
+    match admit(&shared, headers, query).await {
         Ok((identity, options)) => {
             let tasks = shared.context.tasks.clone();
             Ok(upgrade.answer(move |socket| async move {
@@ -122,12 +122,19 @@ pub fn upgrade(shared: Shared, upgrade: Upgrade, headers: &HeaderMap, query: Res
 }
 
 /// The user and the options of a request, where the node takes clients now. No user: the first frame brings the token.
-fn admit(shared: &Shared, headers: &HeaderMap, query: Result<ConnectQuery, Fault>) -> Result<(Option<Identity>, ConnectOptions), Fault> {
+async fn admit(
+    shared: &Shared,
+    headers: &HeaderMap,
+    query: Result<ConnectQuery, Fault>,
+) -> Result<(Option<Identity>, ConnectOptions), Fault> {
     check_open(shared)?;
     let query = query?;
     let token = auth::socket_token(headers, query.token.as_deref());
     let options = ConnectOptions::try_from(query)?;
-    let identity = token.map(|token| commands::verify(&shared.context, &token)).transpose()?;
+    let identity = match token {
+        Some(token) => Some(commands::verify(&shared.context, &token).await?),
+        None => None,
+    };
     Ok((identity, options))
 }
 
@@ -177,7 +184,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
     };
     let frame = client::parse(&text).map_err(|FrameError { id, fault }| refused(id, of_first_frame(fault)))?;
     match frame.event {
-        ClientEvent::Authenticate { token } => match commands::verify(&shared.context, &token) {
+        ClientEvent::Authenticate { token } => match commands::verify(&shared.context, &token).await {
             Ok(identity) => Ok((identity, frame.id)),
             Err(fault) => Err(refused(frame.id, fault)),
         },

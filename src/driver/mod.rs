@@ -204,6 +204,10 @@ impl<O: Outgoing> Driver<O> {
             OperationResult::Echoes(messages) => notes::echoes_read(self, messages),
             OperationResult::DirectChat(to, chat) => commands::send::direct_chat_found(self, &to, chat),
             OperationResult::Audience(chat, users) => commands::typing::audience_found(self, chat, users),
+            OperationResult::Renewal(reply_to, judged) => {
+                self.operations.answered();
+                commands::authenticate::renew(self, reply_to.as_ref(), *judged);
+            }
             OperationResult::Nothing => {}
         }
     }

@@ -7,8 +7,10 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::send_order::Departure;
 use super::settlements::LaneQueue;
+use crate::auth::Identity;
 use crate::delivery::{Accepted, Refusal};
 use crate::domain::{ChatId, ExternalId, Message, MutedChats, UserId};
+use crate::protocol::Fault;
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::session::{Input, SettlementNo};
@@ -46,6 +48,8 @@ pub enum OperationResult {
     DirectChat(ExternalId, Result<DirectChat, Refusal>),
     /// The members of a chat who are told of typing.
     Audience(ChatId, Vec<UserId>),
+    /// The identity of a token that is to carry the connection on, or its refusal.
+    Renewal(Option<FrameId>, Box<Result<Identity, Fault>>),
     /// Nothing to do.
     Nothing,
 }
@@ -89,6 +93,15 @@ impl Operations {
     ) {
         self.answers += 1;
         self.push(Box::pin(answer.map(|(event, input)| OperationResult::Answer(reply_to, Box::new(event), input))));
+    }
+
+    pub(super) fn push_renewal(
+        &mut self,
+        reply_to: Option<FrameId>,
+        judged: impl Future<Output = Result<Identity, Fault>> + Send + 'static,
+    ) {
+        self.answers += 1;
+        self.push(Box::pin(judged.map(|judged| OperationResult::Renewal(reply_to, Box::new(judged)))));
     }
 
     pub(super) fn push_send(&mut self, sent: impl Future<Output = SendResult> + Send + 'static) {

@@ -30,7 +30,7 @@ pub(super) struct Caller(pub(super) Arc<Profile>);
 impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let Identity { external, name, picture, .. } = identity(parts, shared)?;
+        let Identity { external, name, picture, .. } = identity(parts, shared).await?;
         shared.context.service.pay(&external, points_of(parts), "http").await?;
         Ok(Self(shared.context.service.sign_in(SignIn { external, name, picture }).await?))
     }
@@ -51,7 +51,7 @@ pub(super) struct PublishCaller(pub(super) Publisher);
 impl FromRequestParts<Shared> for PublishCaller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let Identity { external, name, picture, scope, .. } = identity(parts, shared)?;
+        let Identity { external, name, picture, scope, .. } = identity(parts, shared).await?;
         // An application that publishes for all its users asks for more than one of them.
         if !scope.allows(Scope::EVENTS_WRITE) {
             shared.context.service.pay(&external, points_of(parts), "http").await?;
@@ -68,7 +68,7 @@ pub(super) struct Admin(pub(super) ExternalId);
 impl FromRequestParts<Shared> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let identity = identity(parts, shared)?;
+        let identity = identity(parts, shared).await?;
         if !identity.scope.allows(Scope::ADMIN) {
             return Err(Fault::new(Code::Forbidden, "this takes a token with the scope `admin`").into());
         }
@@ -77,9 +77,9 @@ impl FromRequestParts<Shared> for Admin {
 }
 
 /// The user of the request's bearer token, as the token describes it.
-fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
+async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
     let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-    Ok(shared.context.verifier.verify(token.expose_secret(), shared.context.clock.now())?)
+    Ok(shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await?)
 }
 
 /// A body within the limit, as it was sent.

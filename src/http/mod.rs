@@ -117,5 +117,5 @@ async fn socket(
     query: Result<Params<ConnectQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
     let query = query.map(|Params(query)| query).map_err(ApiError::into_fault);
-    Ok(connection::upgrade(shared, upgrade, &headers, query)?)
+    Ok(connection::upgrade(shared, upgrade, &headers, query).await?)
 }

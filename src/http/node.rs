@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
+use crate::auth::ServerKeys;
 use crate::connection::Shared;
 use crate::protocol::Code;
 use crate::telemetry::METRICS_CONTENT_TYPE;
@@ -16,6 +17,17 @@ use crate::telemetry::METRICS_CONTENT_TYPE;
 #[schemars(rename = "NodeState")]
 pub(super) struct Fine {
     status: &'static str,
+}
+
+/// The node takes clients.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ready {
+    status: &'static str,
+    /// The keys of `JWKS_URL`, where it is set: fetched (`fresh`), kept while the server is away (`kept`), or `missing`: tokens that are signed with them are refused for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["fresh", "kept", "missing"]))]
+    token_keys: Option<&'static str>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -38,13 +50,18 @@ pub(super) async fn healthz() -> Json<Fine> {
 }
 
 /// Answers whether clients may be sent to this node. They may not while the node stops or the database does not answer.
-/// It costs no statement.
-pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Fine>, ApiError> {
+/// It costs no statement. A node without keys of tokens takes clients: others would have no keys either, and connections that are open live on.
+pub(super) async fn readyz(State(shared): State<Shared>) -> Result<Json<Ready>, ApiError> {
     if shared.shutdown.has_begun() {
         return Err(Code::Restart.into());
     }
     shared.context.service.check_ready()?;
-    Ok(Json(Fine { status: "ready" }))
+    let token_keys = shared.context.verifier.keys().server_keys().map(|state| match state {
+        ServerKeys::Fresh => "fresh",
+        ServerKeys::Kept => "kept",
+        ServerKeys::Missing => "missing",
+    });
+    Ok(Json(Ready { status: "ready", token_keys }))
 }
 
 /// The metrics of this node, for every caller: they name no user.

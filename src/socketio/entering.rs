@@ -52,12 +52,12 @@ async fn entrant(
     let token = auth.token.take().or(token);
     let options = options(query, auth).map_err(refused)?;
     if let Some(token) = token {
-        let identity = commands::verify(&shared.context, &token).map_err(refused)?;
+        let identity = commands::verify(&shared.context, &token).await.map_err(refused)?;
         return Ok((identity, options, None));
     }
     let inside = dialect.enter();
     let (id, token) = in_time(shared, authenticate(socket, inside)).await?;
-    match commands::verify(&shared.context, &token) {
+    match commands::verify(&shared.context, &token).await {
         Ok(identity) => Ok((identity, options, id)),
         Err(fault) => Err(Some(FrameError { id, fault })),
     }

@@ -77,6 +77,7 @@ mod stopping;
 mod storms;
 mod strangers;
 mod terminals;
+mod tokens;
 mod turns;
 mod typing;
 mod unreadable;

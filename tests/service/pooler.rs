@@ -56,7 +56,7 @@ impl Testbed {
     }
 
     async fn refused(&self, database: app::Database) -> app::StartError {
-        App::start(&config(), database, &secret().into()).await.expect_err("it should have refused")
+        App::start(&config(), database, Some(&secret().into())).await.expect_err("it should have refused")
     }
 
     /// Past the pooler.

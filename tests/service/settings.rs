@@ -96,7 +96,7 @@ impl Testbed {
     }
 
     async fn refused(&self) -> StartError {
-        App::start(&config(), Database::new(self.options().await), &secret().into()).await.expect_err("it should have refused")
+        App::start(&config(), Database::new(self.options().await), Some(&secret().into())).await.expect_err("it should have refused")
     }
 
     /// Says it to the server, which takes a moment to hear it.

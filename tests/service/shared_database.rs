@@ -38,7 +38,7 @@ async fn run(pool: &PgPool, statements: &str) {
 }
 
 async fn refused(options: PgConnectOptions) -> StartError {
-    App::start(&config(), app::Database::new(options), &secret().into()).await.expect_err("it should have refused")
+    App::start(&config(), app::Database::new(options), Some(&secret().into())).await.expect_err("it should have refused")
 }
 
 /// Refuses to start and to migrate, and leaves the database as it was. Returns what it says.
@@ -244,7 +244,7 @@ async fn two_ways_to_the_database_that_see_different_schemas_are_refused_with_th
     let direct = within(&db.options(), "restante");
     app::migrate(&app::Database::new(direct.clone())).await.unwrap();
     let database = app::Database { options: db.options(), direct };
-    let refusal = App::start(&config(), database, &secret().into()).await.unwrap_err();
+    let refusal = App::start(&config(), database, Some(&secret().into())).await.unwrap_err();
     assert!(matches!(refusal, StartError::TwoSchemas { .. }), "{refusal:?}");
     let line = refusal.to_string().lines().last().unwrap().trim().to_owned();
     assert!(line.contains(&format!("in database {} set search_path = restante;", db.name())), "{line}");

@@ -22,7 +22,7 @@ async fn a_start_that_fails_half_way_leaves_nothing_of_it_behind() {
     sqlx::raw_sql(refuse).execute(&pool).await.unwrap();
     let others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
     for _ in 0..3 {
-        let failed = App::start(&config(), Database::new(db.options()), &secret().into()).await;
+        let failed = App::start(&config(), Database::new(db.options()), Some(&secret().into())).await;
         assert!(matches!(failed, Err(StartError::Store(_))), "{failed:?}");
         until(&pool, "its connections are gone", &format!("select not exists (select {others})")).await;
     }
@@ -40,7 +40,7 @@ async fn a_start_anew_that_is_not_answered_is_given_up_and_may_be_tried_again() 
     proxy.carry_only(1);
     let through = Database::new(proxy.options(&db.options()));
     let (config, secret) = (config(), secret().into());
-    let started = timeout(3 * PATIENCE, App::start_anew(&predecessor, &config, through, &secret)).await;
+    let started = timeout(3 * PATIENCE, App::start_anew(&predecessor, &config, through, Some(&secret))).await;
     let error = started.expect("it is given up after half a minute").unwrap_err();
     assert!(matches!(error, StartError::TooSlow) && error.may_pass(), "{error:?}");
 }

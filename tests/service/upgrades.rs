@@ -21,7 +21,7 @@ async fn texts(pool: &PgPool, question: &str) -> Vec<String> {
 }
 
 async fn start(options: PgConnectOptions) -> Result<App, StartError> {
-    App::start(&config(), app::Database::new(options), &secret().into()).await
+    App::start(&config(), app::Database::new(options), Some(&secret().into())).await
 }
 
 /// If this fails, a migration is written in a form that `src/store/objects.rs` does not know.

@@ -6,6 +6,7 @@
 pub mod described;
 pub mod fixtures;
 mod http;
+pub mod issuer;
 mod load;
 mod log;
 mod loop_client;

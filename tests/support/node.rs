@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use restante::app::{App, Database};
-use restante::auth::TokenVerifier;
+use restante::auth::TokenSigner;
 use restante::config::{Config, ConfigArgs};
 use restante::domain::{Clock, ExternalId};
 use sqlx::postgres::PgConnectOptions;
@@ -41,14 +41,14 @@ impl Node {
     pub async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
-        Self { app: App::start(&config, database, &SECRET.into()).await.unwrap() }
+        Self { app: App::start(&config, database, Some(&SECRET.into())).await.unwrap() }
     }
 
     /// Starts a node with a clock of its own.
     pub async fn by(clock: Clock, database: PgConnectOptions, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         change(&mut config);
-        Self { app: App::start_by(clock, &config, Database::new(database), &SECRET.into()).await.unwrap() }
+        Self { app: App::start_by(clock, &config, Database::new(database), Some(&SECRET.into())).await.unwrap() }
     }
 
     /// Where it listens.
@@ -90,7 +90,7 @@ pub fn token(user: &str) -> String {
 /// A token that is valid for this time.
 pub fn token_for(user: &str, ttl: time::Duration) -> String {
     let user = ExternalId::try_from(user.to_owned()).unwrap();
-    TokenVerifier::new(&SECRET.into()).mint(&user, ttl, time::OffsetDateTime::now_utc())
+    TokenSigner::new(&SECRET.into()).sign(&user, None, ttl, time::OffsetDateTime::now_utc())
 }
 
 /// A token of an operator that is good for an hour.
@@ -101,7 +101,7 @@ pub fn admin_token() -> String {
 /// A token with this scope that is good for an hour.
 pub fn scoped_token(user: &str, scope: &str) -> String {
     let user = ExternalId::try_from(user.to_owned()).unwrap();
-    TokenVerifier::new(&SECRET.into()).mint_scoped(&user, Some(scope), time::Duration::HOUR, time::OffsetDateTime::now_utc())
+    TokenSigner::new(&SECRET.into()).sign(&user, Some(scope), time::Duration::HOUR, time::OffsetDateTime::now_utc())
 }
 
 /// The secret that every test's tokens are signed with, as `JWT_SECRET`.

@@ -2,23 +2,34 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::Identity;
+use crate::auth::{AuthError, Identity};
 use crate::driver::{Context, Driver, Outgoing, instant_of};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault};
 
-/// The identity of a token.
+/// The identity of a token. Waits for the key of the token where that may be new, at most 5 s.
 ///
 /// # Errors
-/// The token is not valid. The fault says in what way.
-pub fn verify(context: &Context, token: &SecretString) -> Result<Identity, Fault> {
-    context.verifier.verify(token.expose_secret(), context.clock.now()).map_err(Fault::from)
+/// The token is not valid, or its key cannot be looked up now. The fault says in what way.
+pub async fn verify(context: &Context, token: &SecretString) -> Result<Identity, Fault> {
+    context.verifier.verify_or_wait(token.expose_secret(), || context.clock.now()).await.map_err(Fault::from)
 }
 
-/// Takes a new token. One of another user is refused.
-pub(super) fn authenticate<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<&FrameId>, token: &SecretString) {
-    match verify(&driver.context, token) {
+/// Takes a new token, at once or when its key is known.
+pub(super) fn authenticate<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<FrameId>, token: SecretString) {
+    match driver.context.verifier.verify(token.expose_secret(), driver.context.clock.now()) {
+        Err(AuthError::UnknownKey(_)) => {
+            let context = driver.context.clone();
+            driver.operations.push_renewal(reply_to, async move { verify(&context, &token).await });
+        }
+        judged => renew(driver, reply_to.as_ref(), judged.map_err(Fault::from)),
+    }
+}
+
+/// Takes the identity of a new token. One of another user is refused.
+pub(in crate::driver) fn renew<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option<&FrameId>, judged: Result<Identity, Fault>) {
+    match judged {
         Ok(identity) if identity.external == driver.client.profile.external => {
             driver.client.publish_right = identity.scope.publish_right();
             driver.token_expires = instant_of(identity.expires_at, &driver.context.clock);

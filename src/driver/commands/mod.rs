@@ -1,7 +1,7 @@
 //! The commands of a client, one file for each. A command changes the session, or asks the service and answers later.
 
 pub(super) mod ack;
-mod authenticate;
+pub(super) mod authenticate;
 mod presence;
 mod publish;
 mod read;
@@ -33,7 +33,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
         ClientEvent::Reject(request) => reject::reject(driver, id, request),
         ClientEvent::Recall(message) => recall::recall(driver, id, message),
         ClientEvent::Read(request) => read::read(driver, id, request),
-        ClientEvent::Authenticate { token } => authenticate::authenticate(driver, id.as_ref(), &token),
+        ClientEvent::Authenticate { token } => authenticate::authenticate(driver, id, token),
         ClientEvent::Typing { chat, typing } => typing::typing(driver, chat, typing),
         ClientEvent::PresenceGet(users) => presence::get(driver, id, users),
         ClientEvent::PresenceSubscribe(users) => presence::subscribe(driver, id, users),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::operation::Operation;
 use crate::http::bodies::{DiscardData, RequeueData};
 use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
-use crate::http::node::{About, Fine};
+use crate::http::node::{About, Fine, Ready};
 use crate::http::statistics::StatisticsParams;
 use crate::protocol::{Code, EventFiguresData, StatisticsData};
 use crate::telemetry::METRICS_CONTENT_TYPE;
@@ -50,7 +50,7 @@ fn of_everybody() -> Vec<Operation> {
         get("/", "about", "What this is.").answers::<About>(200, "The service, and its paths."),
         get("/healthz", "getHealth", "Does the process live?").answers::<Fine>(200, "It does."),
         get("/readyz", "getReadiness", "May clients be sent to this node?")
-            .answers::<Fine>(200, "They may.")
+            .answers::<Ready>(200, "They may.")
             .refuses(&[Code::Restart, Code::Unavailable]),
         get("/metrics", "getMetrics", "Figures of this node, in the text format of OpenMetrics.").answers_text(
             200,

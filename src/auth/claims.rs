@@ -1,0 +1,124 @@
+//! The claims of a token that are read (RFC 7519 section 4.1), and the rules by which they are judged. Times are judged by the clock of whoever
+//! asks. It knows no key.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+
+use super::scope::Scope;
+use super::{AuthError, Identity};
+use crate::domain::ExternalId;
+
+const NAME_CHARS_MAX: usize = 256;
+const PICTURE_CHARS_MAX: usize = 2_048;
+const TOKEN_ID_CHARS_MAX: usize = 256;
+
+/// The rules for the claims of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRules {
+    /// The issuers of which one must be `iss`; empty: `iss` is not judged.
+    pub issuers: Vec<String>,
+    /// The audiences of which one must be in `aud`; empty: `aud` is not judged.
+    pub audiences: Vec<String>,
+    /// The time by which the issuer's clock may be ahead of the node's.
+    pub leeway: Duration,
+    /// Time after `iat` from which on a token is worth nothing, whatever its `exp` says. None: `exp` alone decides.
+    pub lifetime_max: Option<Duration>,
+}
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        Self { issuers: Vec::new(), audiences: Vec::new(), leeway: Duration::seconds(10), lifetime_max: None }
+    }
+}
+
+/// The claims, as they are read.
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    sub: Option<String>,
+    iss: Option<Value>,
+    aud: Option<Value>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    #[serde(default, deserialize_with = "number_or_nothing")]
+    iat: Option<f64>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    jti: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    picture: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    scope: Option<String>,
+}
+
+impl TokenRules {
+    /// The identity that these claims give at `now`.
+    ///
+    /// A token is good until `exp` exactly (RFC 7519 section 4.1.4), and so is the connection that lives on it. It is good from the leeway
+    /// before `nbf` on (section 4.1.5): an issuer whose clock is ahead sets `nbf` to a time that has not come here. `iat` may be as far
+    /// ahead as it likes (section 4.1.6).
+    ///
+    /// # Errors
+    /// The token is not valid, or not valid now.
+    pub(super) fn judge(&self, claims: Claims, now: OffsetDateTime) -> Result<Identity, AuthError> {
+        if !is_among(&self.issuers, claims.iss.as_ref()) || !is_among(&self.audiences, claims.aud.as_ref()) {
+            return Err(AuthError::Invalid);
+        }
+        let end = claims.exp.map(instant).ok_or(AuthError::Invalid)?;
+        let issued_at = claims.iat.map(instant);
+        let oldest_end = issued_at.zip(self.lifetime_max).map(|(at, lifetime)| at.saturating_add(lifetime));
+        let expires_at = oldest_end.map_or(end, |oldest| oldest.min(end));
+        if expires_at <= now {
+            return Err(AuthError::Expired);
+        }
+        if claims.nbf.map(instant).is_some_and(|begin| begin > now.saturating_add(self.leeway)) {
+            return Err(AuthError::TooEarly);
+        }
+        Ok(Identity {
+            external: ExternalId::try_from(claims.sub.ok_or(AuthError::Invalid)?)?,
+            expires_at,
+            issued_at,
+            token_id: shown(claims.jti, TOKEN_ID_CHARS_MAX),
+            name: shown(claims.name, NAME_CHARS_MAX),
+            picture: shown(claims.picture, PICTURE_CHARS_MAX),
+            scope: Scope::new(claims.scope.unwrap_or_default()),
+        })
+    }
+}
+
+/// Returns whether a claim, a text or a list of texts, names one of the wanted. Where none is wanted, every claim will do.
+fn is_among(wanted: &[String], claim: Option<&Value>) -> bool {
+    let names = |value: &Value| value.as_str().is_some_and(|text| wanted.iter().any(|wanted| wanted == text));
+    match claim {
+        _ if wanted.is_empty() => true,
+        Some(Value::Array(values)) => values.iter().any(names),
+        Some(value) => names(value),
+        None => false,
+    }
+}
+
+/// A `NumericDate`, which may have a fraction and be absurd.
+fn instant(seconds: f64) -> OffsetDateTime {
+    const LAST_SECOND: f64 = 253_402_300_799.0; // 9999-12-31T23:59:59Z
+    let nanos = (seconds.clamp(0.0, LAST_SECOND) * 1e9) as i128;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// A text that can be stored and shown; anything else is as good as none.
+fn shown(text: Option<String>, chars_max: usize) -> Option<String> {
+    text.filter(|text| !text.is_empty() && !text.contains('\0') && text.chars().count() <= chars_max)
+}
+
+/// Claims for display are not worth refusing a token for.
+fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// Neither is a time that is not judged.
+fn number_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_f64())
+}
