@@ -155,7 +155,8 @@ fn every_secret_may_come_from_a_file() {
         TYPES.iter().filter(|(_, kind)| kind.contains("SecretString")).map(|(name, _)| format!("{name}_FILE")).collect();
     let is_plain = |setting: &&Setting| TYPES.iter().all(|(name, _)| *name != setting.name);
     let mut files: Vec<&str> = SETTINGS.iter().filter(is_plain).map(|setting| setting.name).collect();
-    (secrets.sort(), files.sort_unstable());
+    secrets.sort();
+    files.sort_unstable();
     assert_eq!(secrets, files);
 }
 

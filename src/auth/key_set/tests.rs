@@ -122,8 +122,8 @@ fn a_token_is_tried_with_the_keys_of_its_id_and_otherwise_with_a_few() {
     let [a, b, none] = [Some("a".to_owned()), Some("b".to_owned()), None];
     assert_eq!(tried(Some("a"), ES256), [a.clone(), a.clone()]);
     assert_eq!(tried(Some("a"), HS256), [] as [Option<String>; 0], "the key of this id knows no HMAC");
-    assert_eq!(tried(Some("c"), ES256), [none.clone()]);
-    assert_eq!(tried(Some("c"), HS256), [none.clone()], "an issuer may name its secret");
+    assert_eq!(tried(Some("c"), ES256), std::slice::from_ref(&none));
+    assert_eq!(tried(Some("c"), HS256), std::slice::from_ref(&none), "an issuer may name its secret");
     assert_eq!(tried(None, ES256), [none, a.clone(), b, a]);
     assert!(set.names("a") && !set.names("c"));
     let many = KeySet::new((0..100).map(|n| named(&n.to_string())).collect());
