@@ -112,6 +112,24 @@ bodies! {
     }
 }
 
+bodies! {
+    /// One server-sent event of a stream, of which there are any number.
+    StreamedEvent {
+        /// The place in the stream behind it. The next request begins there with it as `Last-Event-ID`. Some events have none.
+        #[schemars(skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// The name of the event, as on `/ws`. A comment has none.
+        #[schemars(skip_serializing_if = "Option::is_none")]
+        event: Option<String>,
+        /// Its data, a JSON value.
+        #[schemars(skip_serializing_if = "Option::is_none")]
+        data: Option<String>,
+        /// Milliseconds until the client comes back after the end of the stream.
+        #[schemars(skip_serializing_if = "Option::is_none")]
+        retry: Option<u32>,
+    }
+}
+
 /// The body of `POST /v1/events`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]

@@ -142,6 +142,11 @@ impl Operation {
         self.answer(Answer { status, about, media, schema: Some(Schemas::told::<String>) })
     }
 
+    /// An answer that is a stream of server-sent events.
+    pub(super) fn answers_events<T: JsonSchema>(self, status: u16, about: &'static str) -> Self {
+        self.answer(Answer { status, about, media: "text/event-stream", schema: Some(Schemas::told::<T>) })
+    }
+
     /// An answer without a body.
     pub(super) fn answers_nothing(self, status: u16, about: &'static str) -> Self {
         self.answer(Answer { status, about, media: "", schema: None })

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use crate::http::api_messages::SentBody;
-use crate::http::bodies::{NewChatData, PreferencesData, PresenceQuery, UsersData};
+use crate::http::bodies::{NewChatData, PreferencesData, PresenceQuery, StreamedEvent, UsersData};
 use crate::http::chats;
 use crate::http::inbox::{self, InboxBody};
 use crate::http::members::{AddedBody, RemovedBody};
@@ -106,7 +106,7 @@ fn of_the_inbox() -> Vec<Operation> {
             "Server-sent events: the events of /ws, without an end. Acks and rejects go by /v1/inbox.",
         )
         .query::<ConnectData>()
-        .answers_text(200, "The stream.", "text/event-stream")
+        .answers_events::<StreamedEvent>(200, "The stream. Its schema is that of each event.")
         .answers_nothing(204, "The client was told to stay away, and asks again by itself.")
         .refuses(&[Code::Invalid, Code::Forbidden, Code::Busy]),
         Operation::post("/v1/inbox/ack", "ackInbox", "The ack.")
