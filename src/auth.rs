@@ -25,7 +25,7 @@ pub use key_server::KeyServer;
 pub use key_set::{KEYS_MAX, KeySet, NoSet, ReadSet, SET_BYTES_MAX};
 pub use origins::Origins;
 pub use request::{Offer, SUBPROTOCOL, bearer, socket_token};
-pub use scope::Scope;
+pub use scope::{Act, Scope};
 pub use signer::TokenSigner;
 pub use verifier::TokenVerifier;
 

@@ -118,8 +118,6 @@ fn a_close_code_is_told_where_and_only_where_the_code_ends_a_connection() {
         ending.extend(variants(&text, "Code::"));
         ending.extend(text.contains("Fault::invalid(").then(|| "Invalid".to_owned()));
     }
-    // A page of an origin that is not allowed gets no socket: it is refused over HTTP, before the upgrade.
-    ending.remove("Forbidden");
     ending.extend(variants(&read("src/driver/opening.rs"), "Code::"));
     for source in sources_of("driver") {
         ending.extend(variants(&fs::read_to_string(source).unwrap(), ".close(Code::"));

@@ -24,7 +24,7 @@ TOKEN = os.environ["RESTANTE_TOKEN"]
 DEVICE = os.environ.get("RESTANTE_DEVICE", "bot")
 
 # After these close codes a client stays away: the same client would be closed again. 4401 is among them, since this bot has one token.
-FINAL_CLOSES = {4400, 4401, 4413, 4509}
+FINAL_CLOSES = {4400, 4401, 4403, 4413, 4509}
 PLANNED_RESTART = 1012
 # A send that is refused with one of these goes again later, with the same id.
 LATER = {"busy", "unavailable", "rate_limited", "too_many_chats"}

@@ -65,7 +65,7 @@ impl KeyFile {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let path = self.path.clone();
             let Ok(found) = tokio::task::spawn_blocking(move || read(&path)).await else { continue };
-            // A text that cannot be read may be under way from one text to the next, and is told once.
+            // A file that cannot be read may be under way from one text to the next. It is told once.
             let text = found.unwrap_or_default();
             if text == self.text {
                 continue;

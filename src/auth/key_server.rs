@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Url};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -122,7 +122,7 @@ impl KeyServer {
         let failed = |error: reqwest::Error| if error.is_timeout() { NotFetched::TooSlow } else { NotFetched::Unreachable };
         let request = self.client.get(self.url.clone()).header(ACCEPT, "application/jwk-set+json, application/json");
         let mut answer = request.send().await.map_err(failed)?;
-        if answer.status() != StatusCode::OK {
+        if answer.status().as_u16() != 200 {
             return Err(NotFetched::Status(answer.status().as_u16()));
         }
         let fresh = fresh_for(answer.headers());

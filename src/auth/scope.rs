@@ -4,6 +4,22 @@
 //! `send` narrows what a token may do as its user. The other words open more beside it.
 
 use crate::protocol::publish::PublishRight;
+use crate::protocol::{Code, Fault};
+
+/// The kinds of acts that scopes tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// To send messages, recall them, and ask what became of them.
+    Send,
+    /// Everything else that a person does: to read its inbox, ack, take part in chats, follow.
+    Person,
+    /// To publish events, and to keep feeds.
+    Publish,
+    /// To look at what operators look at.
+    Watch,
+    /// To do what operators do.
+    Operate,
+}
 
 /// The claim `scope` of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,24 +50,30 @@ impl Scope {
         if self.allows(Self::EVENTS_WRITE) { PublishRight::Anywhere } else { PublishRight::OwnFeeds }
     }
 
-    /// Returns whether its user may do everything that a person may: read its inbox, ack, take part in chats.
-    pub fn is_whole_person(&self) -> bool {
-        !self.allows(Self::SEND)
+    /// Returns whether it allows acts of this kind.
+    pub fn opens(&self, act: Act) -> bool {
+        match act {
+            Act::Send => true,
+            Act::Person => !self.allows(Self::SEND),
+            Act::Publish => self.opens(Act::Person) || self.allows(Self::EVENTS_WRITE),
+            Act::Operate => self.allows(Self::ADMIN),
+            Act::Watch => self.opens(Act::Operate) || self.allows(Self::ADMIN_READ),
+        }
     }
 
-    /// Returns whether it may publish at all. With `send` alone it may not.
-    pub fn may_publish(&self) -> bool {
-        self.is_whole_person() || self.allows(Self::EVENTS_WRITE)
-    }
-
-    /// Returns whether it opens what operators look at.
-    pub fn may_look_as_operator(&self) -> bool {
-        self.may_act_as_operator() || self.allows(Self::ADMIN_READ)
-    }
-
-    /// Returns whether it opens what operators do.
-    pub fn may_act_as_operator(&self) -> bool {
-        self.allows(Self::ADMIN)
+    /// Checks that it allows acts of this kind.
+    ///
+    /// # Errors
+    /// `forbidden`, with the word that is missing, or that is too much.
+    pub fn check(&self, act: Act) -> Result<(), Fault> {
+        let words = match act {
+            _ if self.opens(act) => return Ok(()),
+            Act::Send | Act::Person => "a token with the scope `send` may send, and nothing else as its user",
+            Act::Publish => "a token with the scope `send` may publish with `events:write` beside it only",
+            Act::Operate => "this takes a token with the scope `admin`",
+            Act::Watch => "this takes a token with the scope `admin` or `admin:read`",
+        };
+        Err(Fault::new(Code::Forbidden, words))
     }
 }
 
@@ -77,9 +99,9 @@ mod tests {
         for (claim, person, anywhere, publishes, looks, acts) in table {
             let scope = Scope::new(claim.to_owned());
             let is_anywhere = scope.publish_right() == PublishRight::Anywhere;
-            let got =
-                (scope.is_whole_person(), is_anywhere, scope.may_publish(), scope.may_look_as_operator(), scope.may_act_as_operator());
-            assert_eq!(got, (person, anywhere, publishes, looks, acts), "{claim:?}");
+            let opened = [Act::Person, Act::Publish, Act::Watch, Act::Operate].map(|act| scope.opens(act));
+            assert_eq!((opened, is_anywhere), ([person, publishes, looks, acts], anywhere), "{claim:?}");
+            assert!(scope.opens(Act::Send), "{claim:?}");
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct TokenArgs {
     /// The user: 1 to 128 characters
     #[arg(allow_hyphen_values = true)]
     user: String,
-    /// The token's scope beside being that user, words separated by spaces; `admin`: dead letters, `events:write`: to publish to every feed, to everyone and to users by name
+    /// The token's scope beside being that user, words separated by spaces; `admin`: what operators do, `admin:read`: what they look at, `events:write`: to publish to every feed, to everyone and to users by name, `send`: to send and nothing else
     #[arg(long, value_name = "SCOPE", allow_hyphen_values = true)]
     scope: Option<String>,
     /// Lifetime of the token

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::auth::{self, AuthError, Identity, Scope};
+use crate::auth::{self, Act, AuthError, Identity, Scope};
 use crate::connection::Shared;
 use crate::domain::{ChatId, ExternalId, FeedId, MessageId, Profile};
 use crate::protocol::fields::whole_number;
@@ -30,10 +30,26 @@ pub(super) struct Caller(pub(super) Arc<Profile>);
 impl FromRequestParts<Shared> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let Identity { external, name, picture, .. } = identity(parts, shared).await?;
-        shared.context.service.pay(&external, points_of(parts), "http").await?;
-        Ok(Self(shared.context.service.sign_in(SignIn { external, name, picture }).await?))
+        person(parts, shared, Act::Person).await.map(Self)
     }
+}
+
+/// The same for what a token with the scope `send` may do, too.
+#[derive(Debug)]
+pub(super) struct Sender(pub(super) Arc<Profile>);
+
+impl FromRequestParts<Shared> for Sender {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        person(parts, shared, Act::Send).await.map(Self)
+    }
+}
+
+async fn person(parts: &Parts, shared: &Shared, act: Act) -> Result<Arc<Profile>, ApiError> {
+    let Identity { external, name, picture, scope, .. } = identity(parts, shared).await?;
+    scope.check(act)?;
+    shared.context.service.pay(&external, points_of(parts), "http").await?;
+    Ok(shared.context.service.sign_in(SignIn { external, name, picture }).await?)
 }
 
 /// The points of a request before it asks for anything: by the length of its target and of its body.
@@ -52,6 +68,7 @@ impl FromRequestParts<Shared> for PublishCaller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
         let Identity { external, name, picture, scope, .. } = identity(parts, shared).await?;
+        scope.check(Act::Publish)?;
         // An application that publishes for all its users asks for more than one of them.
         if !scope.allows(Scope::EVENTS_WRITE) {
             shared.context.service.pay(&external, points_of(parts), "http").await?;
@@ -68,12 +85,25 @@ pub(super) struct Admin(pub(super) ExternalId);
 impl FromRequestParts<Shared> for Admin {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
-        let identity = identity(parts, shared).await?;
-        if !identity.scope.allows(Scope::ADMIN) {
-            return Err(Fault::new(Code::Forbidden, "this takes a token with the scope `admin`").into());
-        }
-        Ok(Self(identity.external))
+        operator(parts, shared, Act::Operate).await.map(Self)
     }
+}
+
+/// A caller whose token allows to look at what operators look at. It does not become a user of the database either.
+#[derive(Debug)]
+pub(super) struct AdminReader(pub(super) ExternalId);
+
+impl FromRequestParts<Shared> for AdminReader {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        operator(parts, shared, Act::Watch).await.map(Self)
+    }
+}
+
+async fn operator(parts: &Parts, shared: &Shared, act: Act) -> Result<ExternalId, ApiError> {
+    let Identity { external, scope, .. } = identity(parts, shared).await?;
+    scope.check(act)?;
+    Ok(external)
 }
 
 /// The user of the request's bearer token, as the token describes it.

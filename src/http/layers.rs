@@ -33,6 +33,7 @@ pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, stop: 
     // The last one is the outermost.
     routes
         .layer(middleware::from_fn_with_state(stop, send_on_when_stopping))
+        .layer(middleware::from_fn(tell_no_referrer))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_MAX))
         .layer(middleware::from_fn(in_time))
         .layer(CatchPanicLayer::custom(answer_panic))
@@ -69,6 +70,13 @@ async fn send_on_when_stopping(State(stop): State<Shutdown>, request: Request, n
     if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// The address of a request may hold a token: a browser that has it from here tells nobody.
+async fn tell_no_referrer(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 

@@ -75,7 +75,7 @@ codes! {
     KeysUnavailable "keys_unavailable" 503 4503 Later "The key of the token is not known, and cannot be fetched now: keep the token, and come back.";
     AuthenticationTimeout "authentication_timeout" 408 4408 Yes "The connection did not authenticate in time.";
     OtherUser "other_user" 403 - Yes "`authenticate` with the token of another user: open another connection for it.";
-    Forbidden "forbidden" 403 - Yes "The user may not do this.";
+    Forbidden "forbidden" 403 4403 No "The user may not do this, or the scope of its token does not allow it.";
     NotAMember "not_a_member" 403 - Yes "The user is not in this chat, or there is no such chat.";
     NotFound "not_found" 404 - Yes "There is no such thing, or the user may not see it.";
     MethodNotAllowed "method_not_allowed" 405 - Yes "The path exists, but not with this HTTP method.";

@@ -5,11 +5,11 @@ use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
 
 use tracing::field::Field;
-use tracing::{Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -24,8 +24,20 @@ pub fn init_logging(filter: &str, format: LogFormat) {
     // a statement is to be logged and it was not. An error means that the process logs already, as when two nodes run
     // inside one test.
     let has_colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let _ = tracing_subscriber::registry().with(filter).with(lines(format, has_colours, io::stderr)).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(Untold).with(lines(format, has_colours, io::stderr)).try_init();
 }
+
+/// Leaves out what libraries would log of the bytes that they carry, at whatever level the settings ask for: contents and tokens.
+struct Untold;
+
+impl<S: Subscriber> Layer<S> for Untold {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !(*metadata.level() == Level::TRACE && CARRIERS.iter().any(|carrier| metadata.target().starts_with(carrier)))
+    }
+}
+
+/// Libraries that log frames, requests and their parts at the level trace.
+const CARRIERS: [&str; 6] = ["tungstenite", "tokio_tungstenite", "hyper", "h2", "rustls", "reqwest"];
 
 /// Writes events and spans as lines of this format. A line that cannot be written is dropped: to say so on the same stderr would
 /// fail too, and panic.

@@ -229,8 +229,8 @@ impl LoopClient {
         match code {
             //|         4401: get a new token, come back after a pause that grows
             Some(4401) => Some(self.grow()),
-            //|         4400, 4413, 4509: stop and say so
-            Some(code @ (4400 | 4413 | 4509)) => {
+            //|         4400, 4403, 4413, 4509: stop and say so
+            Some(code @ (4400 | 4403 | 4413 | 4509)) => {
                 self.said.push(format!("stopped: {code}"));
                 None
             }

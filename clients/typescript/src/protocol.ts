@@ -77,7 +77,7 @@ export type ErrorData = Omit<wire.Fault, "code"> & { code: wire.Code | (string &
 export const LATER: ReadonlySet<string> = new Set<wire.Code>(["busy", "unavailable", "rate_limited", "too_many_chats"]);
 
 /** Close codes after which the same client would be closed again for the same reason. */
-export const STAY_AWAY: ReadonlySet<number> = new Set([4400, 4413, 4509]);
+export const STAY_AWAY: ReadonlySet<number> = new Set([4400, 4403, 4413, 4509]);
 
 /** Ids in one frame. */
 export const IDS_MAX = 500;

@@ -17,7 +17,7 @@ after(() => service.remove());
 const lost = { code: 1006, reason: "lost" };
 
 test("the close codes of the table decide whether a client comes back", () => {
-  for (const code of [4400, 4413, 4509]) assert.deepEqual(comeback({ code, reason: "" }, 0, true), { after: "never" });
+  for (const code of [4400, 4403, 4413, 4509]) assert.deepEqual(comeback({ code, reason: "" }, 0, true), { after: "never" });
   for (const code of [1000, 1001, 1006, 1011, 4401, 4408, 4429, 4503]) assert.equal(comeback({ code, reason: "" }, 0, true).after, "chance");
   assert.deepEqual(comeback({ code: 4401, reason: "" }, 0, false), { after: "never" });
 });

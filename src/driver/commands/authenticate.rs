@@ -2,18 +2,25 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::{AuthError, Identity};
+use crate::auth::{Act, AuthError, Identity};
 use crate::driver::{Context, Driver, Outgoing, instant_of};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::{Code, Fault};
 
-/// The identity of a token. Waits for the key of the token where that may be new, at most 5 s.
+/// The identity of a token that a session may live on. Waits for the key of the token where that may be new, at most 5 s.
 ///
 /// # Errors
-/// The token is not valid, or its key cannot be looked up now. The fault says in what way.
+/// The token is not valid, its key cannot be looked up now, or its scope opens no session. The fault says in what way.
 pub async fn verify(context: &Context, token: &SecretString) -> Result<Identity, Fault> {
-    context.verifier.verify_or_wait(token.expose_secret(), || context.clock.now()).await.map_err(Fault::from)
+    for_session(context.verifier.verify_or_wait(token.expose_secret(), || context.clock.now()).await)
+}
+
+/// A session gets what waits for its user, and acks it.
+fn for_session(judged: Result<Identity, AuthError>) -> Result<Identity, Fault> {
+    let identity = judged?;
+    identity.scope.check(Act::Person)?;
+    Ok(identity)
 }
 
 /// Takes a new token, at once or when its key is known.
@@ -23,7 +30,7 @@ pub(super) fn authenticate<O: Outgoing>(driver: &mut Driver<O>, reply_to: Option
             let context = driver.context.clone();
             driver.operations.push_renewal(reply_to, async move { verify(&context, &token).await });
         }
-        judged => renew(driver, reply_to.as_ref(), judged.map_err(Fault::from)),
+        judged => renew(driver, reply_to.as_ref(), for_session(judged)),
     }
 }
 

@@ -46,7 +46,7 @@ pub fn document() -> Value {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A JWT signed with HS256 to HS512, RS256 to RS512, PS256 to PS512, ES256, ES384 or EdDSA. `sub` is the user, `exp` is required, and `scope` has the words `admin` and `events:write` where they are named.",
+                    "description": "A JWT signed with HS256 to HS512, RS256 to RS512, PS256 to PS512, ES256, ES384 or EdDSA. `sub` is the user, `exp` is required, and `scope` has the words `send`, `events:write`, `admin:read` and `admin` where they are named. A token with `send` may do nothing else as its user.",
                 },
             },
             "responses": responses,

@@ -41,6 +41,10 @@ enum Access {
     User,
     /// A user, to whom the scope `events:write` opens more.
     Publisher,
+    /// A user, whose token may have the scope `send`, too.
+    Sender,
+    /// An operator who looks.
+    AdminReader,
     /// An operator.
     Admin,
 }
@@ -102,6 +106,16 @@ impl Operation {
     /// The scope `events:write` opens more of it.
     pub(super) fn for_publishers(self) -> Self {
         Self { access: Access::Publisher, ..self }
+    }
+
+    /// A token with the scope `send` may do it, too.
+    pub(super) fn for_senders(self) -> Self {
+        Self { access: Access::Sender, ..self }
+    }
+
+    /// It takes the scope `admin` or `admin:read`.
+    pub(super) fn for_admin_readers(self) -> Self {
+        Self { access: Access::AdminReader, ..self }
     }
 
     /// It takes the scope `admin`.
@@ -199,6 +213,8 @@ impl Operation {
             Access::Everybody => json!([]),
             Access::User => json!([{"bearer": []}]),
             Access::Publisher => json!([{"bearer": []}, {"bearer": ["events:write"]}]),
+            Access::Sender => json!([{"bearer": []}, {"bearer": ["send"]}]),
+            Access::AdminReader => json!([{"bearer": ["admin:read"]}, {"bearer": ["admin"]}]),
             Access::Admin => json!([{"bearer": ["admin"]}]),
         }
     }
@@ -264,10 +280,11 @@ impl Operation {
         if self.access != Access::Everybody {
             codes.extend([Code::Invalid, Code::NotAuthenticated, Code::Unavailable, Code::Busy, Code::Internal]);
         }
-        if matches!(self.access, Access::User | Access::Publisher) {
+        if matches!(self.access, Access::User | Access::Publisher | Access::Sender) {
             codes.push(Code::RateLimited);
         }
-        if self.access == Access::Admin {
+        // The scope of the token may not open it.
+        if !matches!(self.access, Access::Everybody | Access::Sender) {
             codes.push(Code::Forbidden);
         }
         if self.body.is_some() {

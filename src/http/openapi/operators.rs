@@ -18,19 +18,19 @@ pub(super) fn operations() -> Vec<Operation> {
 fn of_admins() -> Vec<Operation> {
     vec![
         Operation::get("/v1/admin/statistics", "getStatistics", "What was accepted, and what became of it, in groups.")
-            .for_admins()
+            .for_admin_readers()
             .query::<StatisticsParams>()
             .answers::<StatisticsData>(200, "The figures."),
         Operation::get("/v1/admin/statistics/events/{eventId}", "getEventStatistics", "The figures of one event.")
-            .for_admins()
+            .for_admin_readers()
             .answers::<EventFiguresData>(200, "The figures.")
             .refuses(&[Code::NotFound]),
         Operation::get("/v1/admin/dead-letters", "listDeadLetters", "What failed and nobody has given up, newest first.")
-            .for_admins()
+            .for_admin_readers()
             .query::<ListParams>()
             .answers::<ListBody>(200, "A page of dead letters."),
         Operation::get("/v1/admin/dead-letters/{messageId}", "getDeadLetter", "One of them, with what it says.")
-            .for_admins()
+            .for_admin_readers()
             .answers::<ShowBody>(200, "The dead letter.")
             .refuses(&[Code::NotFound]),
         Operation::post("/v1/admin/dead-letters/requeue", "requeueDeadLetters", "Puts some back.")

@@ -24,6 +24,7 @@ pub(super) fn operations() -> Vec<Operation> {
 fn messages() -> Vec<Operation> {
     vec![
         Operation::post("/v1/messages", "sendMessage", "Sends a message; answered when it is stored.")
+            .for_senders()
             .with_key()
             .takes::<SendData>()
             .answers::<SentAnswer>(200, "It is stored.")
@@ -32,6 +33,7 @@ fn messages() -> Vec<Operation> {
             .leads_to("recallMessage", "messageId", "/messageId")
             .leads_to("getChat", "chatId", "/chatId"),
         Operation::post("/api/messages/send", "sendMessageAtOtherPath", "The same at the path of other services.")
+            .for_senders()
             .with_key()
             .takes::<SendData>()
             .answers::<SentBody>(200, "It is stored.")
@@ -45,9 +47,11 @@ fn messages() -> Vec<Operation> {
             .answers::<ReadOk>(200, "It is committed.")
             .refuses(&[Code::NotAMember]),
         Operation::post("/v1/messages/{messageId}/recall", "recallMessage", "Takes a message back, for everybody.")
+            .for_senders()
             .answers::<RecallOk>(200, "Nobody is shown any more what it said.")
             .refuses(&[Code::Forbidden, Code::NotFound, Code::TooLate, Code::TurnedOff]),
         Operation::get("/v1/messages/{messageId}/status", "getMessageStatus", "What became of a message, for its sender and recipients.")
+            .for_senders()
             .answers::<MessageStatuses>(200, "A status for each recipient.")
             .refuses(&[Code::NotFound]),
     ]
