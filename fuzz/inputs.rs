@@ -73,6 +73,7 @@ fn keeps_limits(event: &ClientEvent) {
         | ClientEvent::Read(_)
         | ClientEvent::Skip(_)
         | ClientEvent::Typing { .. }
+        | ClientEvent::People(_)
         | ClientEvent::Ping => {}
     }
 }

@@ -265,15 +265,17 @@ create table departures (
   chat_id   uuid not null,
   after_seq bigint not null,
   up_to_seq bigint not null,
+  ended     ended_reason not null default 'left',
   constraint a_departure_is_noted_once primary key (user_id, chat_id, up_to_seq),
   constraint departures_are_of_a_user foreign key (user_id) references users (id)
 );
 comment on table departures is
-  'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+  'Members that left a chat while more waited for them than one transaction should end, followers that left a feed, and users that have blocked the other member of a direct chat. No page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
 comment on column departures.user_id is 'The member that left.';
 comment on column departures.chat_id is 'The chat.';
 comment on column departures.after_seq is 'Rows that waited have ended up to this number of the chat.';
 comment on column departures.up_to_seq is 'The last number of the chat that it could have got.';
+comment on column departures.ended is 'The reason for which what waits has ended: left, or blocked.';
 comment on constraint departures_are_of_a_user on departures is 'Delete them before the user.';
 comment on index a_departure_is_noted_once is 'Read beside each page of an inbox: does anything there wait for somebody who has left?';
 

@@ -22,6 +22,8 @@ create function restante_accept(
   p_metadata  text[],
   p_expires   timestamptz[],
   p_skip_held boolean default false,
+  -- Per item, what decides in a direct chat beside blocks: yes, no, unknown, or contacts (they are, or it is no). Null as a whole: yes.
+  p_verdicts  text[] default null,
   -- Per item, in the order of p_ids:
   out outcomes    text[],
   out seqs        bigint[],      -- its number in the chat; that of the first result for a duplicate
@@ -82,8 +84,16 @@ begin
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A later statement, so a later snapshot: who is a member stands still under the lock.
-    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
+    -- So does whether the chat is closed.
+    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) and not exists (select from closed_chats x where x.chat_id = v_chat)
+                then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
       from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;
+    -- Looked at by itself: an expression with a call of a function is made ready in each transaction, at the price of a look-up.
+    if p_verdicts is not null then
+      if p_verdicts[1] <> 'yes' and not (p_verdicts[1] = 'contacts' and coalesce(restante_are_contacts(p_senders[1], v_recipient), false)) then
+        v_recipient := null;
+      end if;
+    end if;
     accepted_at := clock_timestamp();
     if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
       insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
@@ -179,16 +189,27 @@ begin
                    when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
                    when u.ord = any (v_outsiders) then 'not_a_member'
                    when u.id = any (v_gone) then 'purged'
+                   when b.outcome is not null then b.outcome
                    when u.expires_at <= clock_timestamp() then 'too_late'
                    else 'accepted'
                  end as outcome
             from (
               select generate_subscripts(p_ids, 1) as ord, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(p_senders) as sender,
-                     unnest(p_expires) as expires_at
+                     unnest(p_expires) as expires_at, unnest(p_verdicts) as verdict
             ) u
             left join messages m on m.id = u.id
             left join lateral (
               select x.ctid as at, x.last_seq, x.class from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h on true
+            left join lateral (
+              (select 'not_accepted' as outcome from closed_chats x where x.chat_id = u.chat limit 1)
+              union all
+              select case u.verdict when 'unknown' then 'undecided' else 'not_accepted' end
+                from chats x
+                cross join lateral (select split_part(x.direct_key, ':', 1)::bigint as one, split_part(x.direct_key, ':', 2)::bigint as two) p
+               where u.verdict <> 'yes' and x.id = u.chat and x.kind = 'direct' and p.one <> p.two
+                 and (u.verdict <> 'contacts' or not restante_are_contacts(p.one, p.two))
+              limit 1
+            ) b on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
         ) l
        order by l.ord
@@ -308,5 +329,5 @@ begin
       using errcode = 'data_corrupted';
   end if;
 end $$;
-comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean) is
-  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean, text[]) is
+  'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';

@@ -27,10 +27,22 @@ end $$;
 comment on function restante_users(text[], boolean) is
   'The numbers of these users; those that are new are made, with their inboxes. p_have_come: they come with tokens of their own, and are not only named.';
 
+create function restante_are_contacts(p_one bigint, p_other bigint) returns boolean
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path from current
+as $$
+begin
+  return exists (select from contacts c where c.user_id = p_one and c.other_id = p_other)
+     and exists (select from contacts c where c.user_id = p_other and c.other_id = p_one);
+end $$;
+comment on function restante_are_contacts(bigint, bigint) is 'True where these two users are contacts: each wants the other.';
+
 create function restante_direct_chats(
   p_users  bigint[],
   p_others text[],    -- the name of the other; the user's own: its chat with itself
   p_make   boolean[], -- may it be made, and the other user too?
+  p_contacts_only boolean default false, -- is it made for contacts only?
   -- Per item, in the order of p_users:
   out chats uuid[],   -- null: not there, and not to be made
   out made  boolean[], -- was it made now? Null as a whole: none was
@@ -73,7 +85,8 @@ begin
     return;
   end if;
 
-  if array_position(v_others, null) is not null then
+  -- Somebody whom nobody knows is nobody's contact.
+  if array_position(v_others, null) is not null and not p_contacts_only then
     -- All users before the first chat: who waits for a user holds no chat, so nobody waits in a circle.
     perform restante_users(array(
       select distinct u.name
@@ -93,6 +106,11 @@ begin
     select distinct on (w.key collate "C") w.key
       from (select unnest(v_keys) as key, unnest(chats) as chat, unnest(p_make) as make) w
      where w.chat is null and w.make and w.key is not null
+       and (not p_contacts_only or split_part(w.key, ':', 1) = split_part(w.key, ':', 2)
+            or restante_are_contacts(split_part(w.key, ':', 1)::bigint, split_part(w.key, ':', 2)::bigint))
+       -- Nobody begins a chat with a user that it has blocked, or that has blocked it.
+       and (select true from blocks b where b.user_id = split_part(w.key, ':', 1)::bigint and b.other_id = split_part(w.key, ':', 2)::bigint limit 1) is null
+       and (select true from blocks b where b.user_id = split_part(w.key, ':', 2)::bigint and b.other_id = split_part(w.key, ':', 1)::bigint limit 1) is null
      order by w.key collate "C"
   ), made_now as (
     insert into chats (id, kind, direct_key)
@@ -111,6 +129,19 @@ begin
     insert into chat_members (chat_id, user_id) select p.chat_id, p.user_id from pairs p
   )
   select array_agg(m.direct_key) into v_new from made_now m;
+  -- A later statement: one who blocks has been waited for by the reference to it, or waits for this transaction (restante_put_block).
+  if v_new is not null then
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
+      select c.id, p.user_id, 0, 0
+        from (select unnest(v_new) as key) n
+        cross join lateral (select split_part(n.key, ':', 1)::bigint as one, split_part(n.key, ':', 2)::bigint as two) u
+        cross join lateral (
+          select from blocks b where b.user_id = u.one and b.other_id = u.two union all
+          select from blocks b where b.user_id = u.two and b.other_id = u.one limit 1) b
+        cross join lateral (select x.id from chats x where x.direct_key = n.key limit 1) c
+        cross join lateral unnest(array[u.one, u.two]) p (user_id)
+      on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
+  end if;
 
   -- A later statement: of two that make a chat at once, both find the same.
   select array_agg(q.chat), array_agg(q.made) into chats, made
@@ -121,8 +152,8 @@ begin
        order by u.ord
     ) q;
 end $$;
-comment on function restante_direct_chats(bigint[], text[], boolean[]) is
-  'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user.';
+comment on function restante_direct_chats(bigint[], text[], boolean[], boolean) is
+  'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user; never between two users of whom one has blocked the other, nor, with p_contacts_only, between two that are no contacts.';
 
 create function restante_direct_chat(p_user bigint, p_other bigint) returns uuid
 language plpgsql volatile
@@ -135,21 +166,49 @@ end $$;
 comment on function restante_direct_chat(bigint, bigint) is
   'The direct chat of two users (or of one with itself), made with its members if it is missing.';
 
-create function restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) returns void
+create function restante_has_blocked(p_users bigint[], p_other bigint) returns boolean
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  return exists (
+    select from (select unnest(p_users) as id) u
+    cross join lateral (select from blocks b where b.user_id = u.id and b.other_id = p_other limit 1) b);
+end $$;
+comment on function restante_has_blocked(bigint[], bigint) is 'True where one of these users has blocked that one. Users that it has blocked itself do not count.';
+
+create function restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) returns boolean
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
+set search_path from current
+as $$
+begin
+  return restante_has_blocked(p_users, p_caller) or p_contacts_only and exists (
+    select from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller));
+end $$;
+comment on function restante_stays_away(bigint[], bigint, boolean) is
+  'True where the caller may not bring one of these users into a group: it has blocked the caller or, with p_contacts_only, is no contact of it.';
+
+create function restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean default false) returns boolean
 language plpgsql volatile
 set search_path from current
 as $$
 declare
   v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
 begin
+  if restante_stays_away(v_members, p_creator, p_contacts_only) then
+    return false;
+  end if;
   insert into chats (id, kind, title) values (p_chat, 'group', p_title);
   insert into chat_heads (chat_id) values (p_chat);
   insert into chat_members (chat_id, user_id, role)
     select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
   insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
+  return true;
 end $$;
-comment on function restante_create_group(uuid, bigint, text, bigint[]) is
-  'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
+comment on function restante_create_group(uuid, bigint, text, bigint[], boolean) is
+  'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked. False: one of them has blocked the creator or, with p_contacts_only, is no contact of it, and nothing was done.';
 
 create function restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) returns void
 language plpgsql volatile
@@ -164,7 +223,7 @@ end $$;
 comment on function restante_note_recount(uuid, bigint, bigint) is
   'Notes that a chat has so many members now, and had so many before, where either is more than 50: senders who look for what has moved are then told of it. Called under the lock of the chat''s head.';
 
-create function restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer)
+create function restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean default false)
 returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
@@ -212,6 +271,10 @@ begin
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
+  if restante_stays_away(v_new, p_caller, p_contacts_only) then
+    return query select 'not_accepted', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
 
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
@@ -234,10 +297,11 @@ begin
       from (select 1) one left join users u on u.id = any (v_new)
      order by u.id;
 end $$;
-comment on function restante_add_members(uuid, bigint, bigint[], integer) is
-  'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+comment on function restante_add_members(uuid, bigint, bigint[], integer, boolean) is
+  'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller or, with p_contacts_only, is no contact of it). A user that is a member already is passed over.';
 
-create function restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) returns text
+create function restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean)
+returns text
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
 set search_path from current
@@ -261,12 +325,16 @@ begin
   select v_count + count(*) into v_count
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
-  return case when v_count + p_unknown > p_members_max then 'too_many_members' end;
+  return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              -- Somebody whom nobody knows is nobody's contact.
+              when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
 end $$;
-comment on function restante_why_not_add(uuid, bigint, bigint[], bigint, integer) is
+comment on function restante_why_not_add(uuid, bigint, bigint[], bigint, integer, boolean) is
   'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
 
-create function restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer)
+create function restante_add_named_members(
+  p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean default false
+)
 returns table (outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off set jit = off
@@ -282,7 +350,7 @@ begin
   select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
     from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
   if v_unknown is not null then
-    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max);
+    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max, p_contacts_only);
     if v_refused is not null then
       return query select v_refused, null::bigint, null::text, null::text, null::bigint;
       return;
@@ -294,9 +362,9 @@ begin
     -- Before the lock of the chat: this may wait for another session that makes the same users.
     select array_agg(u.id) into v_users from restante_users(p_names) u;
   end if;
-  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max);
+  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max, p_contacts_only);
 end $$;
-comment on function restante_add_named_members(uuid, bigint, text[], boolean, integer) is
+comment on function restante_add_named_members(uuid, bigint, text[], boolean, integer, boolean) is
   'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
 
 create function restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[])
@@ -398,7 +466,8 @@ comment on function restante_remove_members(uuid, bigint, bigint[]) is
 
 create function restante_end_departures(p_messages_max integer)
 returns table (
-  user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamptz
+  user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamptz,
+  ended ended_reason
 )
 language plpgsql volatile
 set plan_cache_mode = force_generic_plan
@@ -422,7 +491,7 @@ begin
   select u.external_id into v_name from users u where u.id = v_one.user_id;
   return query
     with ended as (
-      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+      update message_status s set status = 'expired', ended = v_one.ended, reason = case v_one.ended when 'blocked' then 'undelivered' else v_one.ended::text end
         from (
           select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
             from (select y.id, y.seq, y.sender_id from messages y
@@ -436,9 +505,13 @@ begin
        where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
       returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
     )
-    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e
+    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_one.ended from ended e
     union all
-    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now;
+    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now, v_one.ended;
+  -- One that has left has no marks to move.
+  if v_one.ended = 'blocked' then
+    perform restante_exact_marks(array[v_one.chat_id], array[v_one.user_id]);
+  end if;
   if v_to >= v_one.up_to_seq then
     delete from departures d where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
   else
@@ -446,4 +519,4 @@ begin
   end if;
 end $$;
 comment on function restante_end_departures(integer) is
-  'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
+  'Ends a part of what waits for one member that has left, or has blocked the other one (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';

@@ -2,10 +2,10 @@
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 -- Both are part of the plan of a statement that calls them, so they have no settings of their own. Their names are bound here.
-create function restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) returns table (has_left boolean)
+create function restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) returns table (has_left boolean, ended ended_reason)
 language sql stable rows 1
 begin atomic
-  select true
+  select true, d.ended
     from departures d
    -- Nearly no user has any: one look tells it for a whole page.
    where (select exists (select from departures e where e.user_id = p_user))
@@ -13,7 +13,7 @@ begin atomic
    limit 1;
 end;
 comment on function restante_departed(bigint, uuid, bigint) is
-  'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
+  'One row where a user has left the chat, or the feed, or has blocked the other member, since it got this number of it, and a job has not ended what waited (departures); with the reason. Else none.';
 
 create function restante_ended_unwritten(
   p_status delivery_status, p_has_left boolean, p_recalled_at timestamptz, p_expires_at timestamptz default null, p_now timestamptz default null,

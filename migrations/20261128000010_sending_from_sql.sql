@@ -45,6 +45,8 @@ begin
   if not found then
     raise exception 'user % is not a member of chat %', p_sender, p_chat
       using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
+  elsif exists (select from closed_chats c where c.chat_id = p_chat) then
+    raise exception 'user % cannot send to chat %: one of its members has blocked the other', p_sender, p_chat using errcode = 'insufficient_privilege';
   end if;
   -- The same id again is the same message, as it is for a client.
   select o.sender_id into v_before from outgoing o where o.xid = pg_current_xact_id() and o.message_id = p_message_id;
@@ -107,6 +109,9 @@ begin
       raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'not_accepted' then
+      raise exception 'one of the members of chat % has blocked the other, message % is not accepted', v_chats[n], v_ids[n]
+        using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'purged' then
       raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
         using errcode = 'unique_violation', hint = 'Send it with a new id.';

@@ -222,7 +222,12 @@ async fn open(config: &Config, database: &Database, schema: Schema) -> Result<Op
     let options = database.options.clone();
     let mut through = store::check_connections(&options).await?;
     match epoch.admit(&mut through).await {
-        Ok(()) => Ok(Opened { store: Store::connect_lazily(admitting(&epoch, config.pool_size), options), epoch, shape, wakes }),
+        Ok(()) => Ok(Opened {
+            store: Store::connect_lazily(admitting(&epoch, config.pool_size), options).under(config.direct_messages),
+            epoch,
+            shape,
+            wakes,
+        }),
         Err(_) if epoch.is_over() => {
             let there = store::schema_of(&mut through, &here).await?;
             let is_same = there.name.as_ref() == Some(&here);

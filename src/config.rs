@@ -22,6 +22,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use crate::address;
+use crate::domain::DirectMessages;
 use socketio::{event_names, presence_forms, socketio_transports};
 use tokens::{keys_url, names};
 
@@ -170,6 +171,8 @@ settings! {
         "Attempts after which a message is failed for a recipient";
     "LOOK_INTERVAL_MS" look_interval: Duration = "30000", milliseconds(100..=3_600_000),
         "Time between a session's own looks for waiting rows, in ms";
+    "DIRECT_MESSAGES" direct_messages: DirectMessages = "everyone", direct_messages,
+        "Who may send direct messages to whom, beside blocks: everyone, contacts, or function (restante_may_send in the database decides)";
     "RECALL_WINDOW" recall_window: Duration = "1h", time_span(Duration::from_secs(30 * 86_400)),
         "Time for which a sender may recall a message: a whole number with s, m, h or d behind it; 0: not at all";
     "RETENTION_DAYS" retention_days: u16 = "90", whole(0..=36_500),
@@ -339,6 +342,15 @@ fn origin(text: &str) -> Option<String> {
 
 fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| "must be a level, or module=level, separated by commas".to_owned())
+}
+
+fn direct_messages(text: &str) -> Result<DirectMessages, String> {
+    match text.trim() {
+        "everyone" => Ok(DirectMessages::Everyone),
+        "contacts" => Ok(DirectMessages::Contacts),
+        "function" => Ok(DirectMessages::Function),
+        _ => Err("must be everyone, contacts or function".to_owned()),
+    }
 }
 
 fn format(text: &str) -> Result<LogFormat, String> {

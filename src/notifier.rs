@@ -161,6 +161,13 @@ impl Notifier {
         self.post(&BusMessage::PreferencesChanged(vec![user]));
     }
 
+    /// These two users may know more or less of one another than before: the users that they watch are checked, and the form in which the
+    /// receipts of their direct chat are told. They are told nothing.
+    pub fn people_changed(&self, users: [UserId; 2], chat: Option<ChatId>) {
+        self.people_changed_here(&users, chat);
+        self.post(&BusMessage::PeopleChanged(users, chat));
+    }
+
     /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
@@ -278,7 +285,11 @@ impl Notifier {
     fn wake_here(&self, user: UserId, check: Check) {
         match check {
             Check::Inboxes => Class::ALL.into_iter().for_each(|class| self.hub.wake(user, class)),
-            Check::Marks => self.hub.check_marks(user),
+            Check::Marks => {
+                self.hub.check_marks(user);
+                // A block that was made in SQL is told by nothing else.
+                self.hub.check_watches(&[user]);
+            }
         }
     }
 
@@ -312,9 +323,18 @@ impl Notifier {
             BusMessage::Displaced(user, device, session_no) => self.hub.displace(user, &device, session_no),
             BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
             BusMessage::PreferencesChanged(users) => users.into_iter().for_each(|user| self.hub.tell(user, &Note::PreferencesChanged)),
+            BusMessage::PeopleChanged(users, chat) => self.people_changed_here(&users, chat),
             BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
+        }
+    }
+
+    fn people_changed_here(&self, users: &[UserId], chat: Option<ChatId>) {
+        self.hub.check_watches(users);
+        if let Some(chat) = chat {
+            // An error says that no task listens.
+            let _ = self.changed_chats.send(Some(chat));
         }
     }
 

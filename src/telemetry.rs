@@ -174,6 +174,8 @@ metrics! {
         "Time of one transaction of a lane, by kind of lane";
     lane_queue_items: Labelled<Gauge> = labelled("lane", gauge), "lane_queue_items", "Items that wait for a lane, by kind of lane";
     held_chats: Gauge = gauge(), "held_chats", "Chats and inboxes that somebody else holds locked; only their own items wait for them";
+    may_send_answers: Labelled<Counter> = labelled("outcome", counter), "may_send_answers",
+        "Answers of the application's restante_may_send() (DIRECT_MESSAGES=function), by outcome: yes, no, failed";
     direct_chats_known: Gauge = gauge(), "direct_chats_known", "Direct chats that the node remembers by the name of the other user";
     direct_chat_hits: Counter = counter(), "direct_chat_hits", "Names in `to` whose direct chat the node remembered";
     direct_chat_misses: Counter = counter(), "direct_chat_misses", "Names in `to` whose direct chat was asked of the database";

@@ -3,7 +3,7 @@
 // clients/typescript also has an outbox that survives a reload.
 
 /** A send that is refused with one of these goes again later, with the same id. */
-const LATER = new Set(["busy", "unavailable", "rate_limited", "too_many_chats", "no_answer"]);
+const LATER = new Set(["busy", "unavailable", "rate_limited", "too_many_chats", "policy_unavailable", "no_answer"]);
 const ANSWER_MS = 5_000;
 
 export class Chat {

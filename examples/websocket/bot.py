@@ -27,7 +27,7 @@ DEVICE = os.environ.get("RESTANTE_DEVICE", "bot")
 FINAL_CLOSES = {4400, 4401, 4403, 4413, 4509}
 PLANNED_RESTART = 1012
 # A send that is refused with one of these goes again later, with the same id.
-LATER = {"busy", "unavailable", "rate_limited", "too_many_chats"}
+LATER = {"busy", "unavailable", "rate_limited", "too_many_chats", "policy_unavailable"}
 
 
 def say(event, **what):

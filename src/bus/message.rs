@@ -58,6 +58,8 @@ pub enum BusMessage {
     FeedsMoved(Vec<ChatId>),
     /// These users have changed what they have muted: their sessions read it.
     PreferencesChanged(Vec<UserId>),
+    /// These two users may know more or less of one another than before, and their direct chat is told of in another form.
+    PeopleChanged([UserId; 2], Option<ChatId>),
     /// Every session checks the database for everything.
     CheckAll,
     /// The node that says it has come: the database lists it.
@@ -81,6 +83,7 @@ impl BusMessage {
             Self::Displaced(..) => "displaced",
             Self::FeedsMoved(_) => "feed",
             Self::PreferencesChanged(_) => "preferences",
+            Self::PeopleChanged(..) => "people",
             Self::CheckAll => "check",
             Self::Hello => "hello",
             Self::Bye => "bye",
@@ -123,6 +126,7 @@ impl BusMessage {
             | Self::Displaced(..)
             | Self::FeedsMoved(_)
             | Self::PreferencesChanged(_)
+            | Self::PeopleChanged(..)
             | Self::CheckAll
             | Self::Hello
             | Self::Bye => Vec::new(),
@@ -201,6 +205,8 @@ enum Line {
     FeedsMoved(Vec<ChatId>),
     #[serde(rename = "p")]
     PreferencesChanged(Vec<i64>),
+    #[serde(rename = "x")]
+    PeopleChanged([i64; 2], Option<ChatId>),
     #[serde(rename = "l")]
     CheckAll,
     #[serde(rename = "h")]
@@ -233,6 +239,7 @@ impl Line {
             Self::Displaced(user, device, number) => BusMessage::Displaced(UserId(user), device, number),
             Self::FeedsMoved(streams) => BusMessage::FeedsMoved(streams),
             Self::PreferencesChanged(numbers) => BusMessage::PreferencesChanged(users(numbers)),
+            Self::PeopleChanged(both, chat) => BusMessage::PeopleChanged(both.map(UserId), chat),
             Self::CheckAll => BusMessage::CheckAll,
             Self::Hello => BusMessage::Hello,
             Self::Bye => BusMessage::Bye,
@@ -263,6 +270,7 @@ impl From<&BusMessage> for Line {
             BusMessage::Displaced(user, device, number) => Self::Displaced(user.0, device.clone(), *number),
             BusMessage::FeedsMoved(streams) => Self::FeedsMoved(streams.clone()),
             BusMessage::PreferencesChanged(users) => Self::PreferencesChanged(numbers(users)),
+            BusMessage::PeopleChanged(both, chat) => Self::PeopleChanged(both.map(|user| user.0), *chat),
             BusMessage::CheckAll => Self::CheckAll,
             BusMessage::Hello => Self::Hello,
             BusMessage::Bye => Self::Bye,
@@ -278,6 +286,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{ChatKind, Extension, ExternalId, Profile, ReceiptCounts, Status, limits};
+    use crate::protocol::event::ContactNotice;
 
     fn message(content: String) -> Arc<Message> {
         Arc::new(Message {
@@ -342,11 +351,16 @@ mod tests {
                 }),
             ),
             BusMessage::Notice(vec![UserId(1)], Encoded::new(Notice::Removed { chat, left_seq: ChatSeq(4), by: user.clone() })),
+            BusMessage::Notice(
+                vec![UserId(1)],
+                Encoded::new(Notice::Contact { change: ContactNotice::Accepted, user: user.clone(), by: user.clone() }),
+            ),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Online { user: user.clone(), at })),
             BusMessage::Watched(UserId(1), Encoded::new(Notice::Offline { user, last_seen: at })),
             BusMessage::EchoOf(UserId(1), MessageId::generate()),
             BusMessage::Displaced(UserId(1), phone(), 12),
             BusMessage::FeedsMoved(vec![chat, ChatId::generate()]),
+            BusMessage::PeopleChanged([UserId(1), UserId(i64::MAX)], Some(chat)),
             BusMessage::CheckAll,
             BusMessage::Hello,
             BusMessage::Bye,

@@ -198,6 +198,7 @@ async fn first_frame(shared: &Shared, socket: &mut Socket) -> Result<(Identity, 
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)
         | ClientEvent::PresenceSubscribe(_)
+        | ClientEvent::People(_)
         | ClientEvent::Ping => Err(refused(frame.id, Fault::new(Code::BadFrame, "the first frame must be authenticate"))),
     }
 }

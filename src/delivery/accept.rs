@@ -19,6 +19,7 @@ use super::batch::{ITEMS_MAX, Queued, columns, take};
 use super::deferred::{Deferred, Held};
 use super::item::{Accepted, SendItem};
 use super::link::{Line, Link, Shared};
+use super::policy::{Answer, Other, Policy};
 use super::routes::Routes;
 use super::turns::Turns;
 use super::{LaneSettings, Refusal};
@@ -40,13 +41,13 @@ pub(super) struct AcceptLanes {
 }
 
 impl AcceptLanes {
-    pub(super) fn start(settings: &LaneSettings, shared: &Shared, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(settings: &LaneSettings, shared: &Shared, policy: &Policy, tasks: &TaskTracker) -> Self {
         let small = usize::from(settings.accept_lanes);
         let routes = Routes::new(small);
         let lanes = (0..=small)
             .map(|_| {
                 let (queue, items) = mpsc::channel(QUEUE_MAX);
-                tasks.spawn(Lane::new(items, settings, shared, &routes).run());
+                tasks.spawn(Lane::new(items, settings, shared, policy, &routes).run());
                 queue
             })
             .collect();
@@ -89,6 +90,7 @@ struct Lane {
     deferred: Deferred,
     link: Link,
     shared: Shared,
+    policy: Policy,
     routes: Arc<Routes>,
     cautious_until: Option<Instant>,
     held_timeout: Duration,
@@ -97,13 +99,14 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(items: mpsc::Receiver<Queued>, settings: &LaneSettings, shared: &Shared, routes: &Arc<Routes>) -> Self {
+    fn new(items: mpsc::Receiver<Queued>, settings: &LaneSettings, shared: &Shared, policy: &Policy, routes: &Arc<Routes>) -> Self {
         Self {
             items,
             waiting: VecDeque::new(),
             deferred: Deferred::default(),
             link: Link::new(settings.connect_to.clone(), shared),
             shared: shared.clone(),
+            policy: policy.clone(),
             routes: Arc::clone(routes),
             cautious_until: None,
             held_timeout: settings.held_timeout,
@@ -251,7 +254,9 @@ impl Lane {
                 }
             }
         }
-        let rows = match stall_detector.answer(store::accept(connection, &columns(part), skip_held, LockTimeout::Usual)).await {
+        let mut columns = columns(part);
+        columns.verdicts = part.iter().map(|queued| self.policy.verdict(queued.item.sender.user, queued.item.chat)).collect();
+        let rows = match stall_detector.answer(store::accept(connection, &columns, skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
@@ -317,7 +322,13 @@ impl Lane {
                 AcceptOutcome::Conflict => self.refuse(item, Refusal::Conflict),
                 AcceptOutcome::NotAMember => self.refuse(item, Refusal::NotAMember),
                 AcceptOutcome::Purged => self.refuse(item, Refusal::Purged),
+                AcceptOutcome::NotAccepted => self.refuse(item, Refusal::NotAccepted),
                 AcceptOutcome::TooLate => self.refuse(item, Refusal::TooLate),
+                AcceptOutcome::Undecided => match self.policy.ask(item.item.sender.user, Other::Of(item.item.chat)) {
+                    Answer::Failed => self.refuse(item, Refusal::PolicyUnavailable),
+                    // It is written again when there is an answer.
+                    Answer::Yes | Answer::No | Answer::Pending => held.put(item),
+                },
                 AcceptOutcome::Held => held.put(item),
             }
         }

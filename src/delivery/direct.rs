@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, error_span};
+use tracing::error_span;
 
+use super::policy::{Answer, Policy};
 use super::{LaneSettings, Limits, Refusal, link};
 use crate::domain::{ChatId, ExternalId, UserId};
-use crate::protocol::Code;
 use crate::store::{self, DirectBatch, DirectChat, DirectLookup, Error, Health, LockTimeout, Store};
 use crate::telemetry::Metrics;
 use known::Known;
@@ -53,12 +53,13 @@ pub(super) struct DirectChats {
 
 impl DirectChats {
     /// Starts the task. It ends, with every question answered that was queued, once `stop` is cancelled.
-    pub(super) fn start(settings: &LaneSettings, store: &Store, limits: &Limits, shared: &link::Shared, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(settings: &LaneSettings, limits: &Limits, policy: &Policy, shared: &link::Shared, tasks: &TaskTracker) -> Self {
         let (ask, asked) = mpsc::channel(QUEUE_MAX);
         let known = Known::new(Arc::clone(&shared.metrics));
         let resolver = Resolver {
-            store: store.clone(),
+            store: shared.store.clone(),
             limits: limits.clone(),
+            policy: policy.clone(),
             metrics: Arc::clone(&shared.metrics),
             stop: shared.stop.clone(),
             known: known.clone(),
@@ -70,7 +71,7 @@ impl DirectChats {
             held_timeout: settings.held_timeout,
         };
         tasks.spawn(resolver.run());
-        Self { ask, known, health: store.health().clone() }
+        Self { ask, known, health: shared.store.health().clone() }
     }
 
     pub(super) fn known(&self, user: UserId, other: &ExternalId) -> Option<ChatId> {
@@ -114,6 +115,7 @@ enum Step {
 struct Resolver {
     store: Store,
     limits: Limits,
+    policy: Policy,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     known: Known,
@@ -260,16 +262,21 @@ impl Resolver {
                 self.known.remember(pair.clone(), found.chat);
                 self.answer(&pair, &Ok(found));
             }
-            (DirectLookup::Missing { is_other_known }, Step::Look) => match may_begin(&self.limits, pair.0, is_other_known) {
-                Ok(()) => {
-                    open.step = Step::Make { is_other_known };
-                    self.waiting.push_back(pair);
-                }
-                Err(refusal) => self.answer(&pair, &Err(refusal)),
+            (DirectLookup::Missing { is_other_known }, Step::Look) => match self.policy.may_begin(pair.0, &pair.1) {
+                Answer::Pending => self.put_aside(pair),
+                Answer::Failed => self.answer(&pair, &Err(Refusal::PolicyUnavailable)),
+                Answer::No => self.answer(&pair, &Err(Refusal::NotAccepted)),
+                Answer::Yes => match may_begin(&self.limits, pair.0, is_other_known) {
+                    Ok(()) => {
+                        open.step = Step::Make { is_other_known };
+                        self.waiting.push_back(pair);
+                    }
+                    Err(refusal) => self.answer(&pair, &Err(refusal)),
+                },
             },
             (DirectLookup::Missing { .. }, Step::Make { .. }) => {
-                error!(user.id = pair.0.0, code = Code::Internal.as_str(), "a direct chat was to be made, and was not");
-                self.answer(&pair, &Err(Refusal::Internal));
+                // Every other chat that may be made is made.
+                self.answer(&pair, &Err(Refusal::NotAccepted));
             }
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! In reading order: `item` and `chain` define the requests and their order, `accept` (with `batch` and `deferred`) and `settle` are
 //! the two kinds of lanes, `routes` chooses the lane, `turns` lets those who change a chat wait for those who send to it, `link` is the
-//! connection of a lane, `direct` finds the direct chat with a user, `receipts` sends
+//! connection of a lane, `policy` the rule for direct messages, `direct` finds the direct chat with a user, `receipts` sends
 //! receipts, `refusal` maps failures to answers, and `health` pings a database that is away until it answers.
 
 mod accept;
@@ -18,6 +18,7 @@ mod health;
 mod item;
 mod limits;
 mod link;
+mod policy;
 mod receipts;
 mod refusal;
 mod routes;
@@ -89,10 +90,11 @@ impl Delivery {
         let shared = link::Shared { notifier: notifier.clone(), metrics, store: of_lanes, stop: stop.clone() };
         let watch = health::Watch::new(link::Link::new(settings.connect_to.clone(), &shared), store.clone(), Arc::clone(&shared.metrics));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch.run()));
-        let accept = accept::AcceptLanes::start(settings, &shared, tasks);
+        let policy = policy::Policy::new(&shared, tasks);
+        let accept = accept::AcceptLanes::start(settings, &shared, &policy, tasks);
         let settle = settle::SettleLanes::start(settings, &shared, &receipts, tasks);
         let limits = Limits::start(settings.rates, tasks, stop);
-        let direct = direct::DirectChats::start(settings, store, &limits, &shared, tasks);
+        let direct = direct::DirectChats::start(settings, &limits, &policy, &shared, tasks);
         Self { turns: accept.turns(), accept, settle, receipts, health: store.health().clone(), limits, direct }
     }
 

@@ -74,6 +74,24 @@ pub enum Refusal {
     /// The group would have more members than allowed.
     #[error("too many members")]
     TooManyMembers,
+    /// The other user takes no messages from this one, or is not added to groups by it.
+    #[error("not accepted by the other user")]
+    NotAccepted,
+    /// The application's rule for direct messages could not be asked.
+    #[error("the rule for direct messages could not be asked")]
+    PolicyUnavailable,
+    /// The other user that is named is the caller.
+    #[error("names the caller itself")]
+    Oneself,
+    /// The caller has blocked the user that it names.
+    #[error("the caller has blocked it")]
+    HasBlocked,
+    /// The user has as many contacts and requests as it may.
+    #[error("too many contacts")]
+    TooManyContacts,
+    /// The user has blocked as many as it may.
+    #[error("too many blocks")]
+    TooManyBlocks,
     /// No such message in that chat or inbox.
     #[error("no such message")]
     NotFound,
@@ -133,7 +151,13 @@ impl Refusal {
     /// True when the same request may succeed later.
     pub const fn is_for_now(self) -> bool {
         match self {
-            Self::Busy(_) | Self::Unavailable | Self::Crowded | Self::RateLimited(_) | Self::TooManyChats(_) | Self::Behind(_) => true,
+            Self::Busy(_)
+            | Self::Unavailable
+            | Self::Crowded
+            | Self::RateLimited(_)
+            | Self::TooManyChats(_)
+            | Self::PolicyUnavailable
+            | Self::Behind(_) => true,
             Self::NotAMember
             | Self::NotAGroup
             | Self::NotAnAdmin
@@ -144,6 +168,11 @@ impl Refusal {
             | Self::NeedsEventsScope
             | Self::FollowsTooMany
             | Self::TooManyMembers
+            | Self::NotAccepted
+            | Self::Oneself
+            | Self::HasBlocked
+            | Self::TooManyContacts
+            | Self::TooManyBlocks
             | Self::NotFound
             | Self::Conflict
             | Self::TooLate
@@ -192,6 +221,7 @@ impl From<NotAllowed> for Refusal {
             NotAllowed::NotAGroup => Self::NotAGroup,
             NotAllowed::NoAdmin => Self::NotAnAdmin,
             NotAllowed::TooMany => Self::TooManyMembers,
+            NotAllowed::NotAccepted => Self::NotAccepted,
         }
     }
 }
@@ -226,6 +256,14 @@ impl From<Refusal> for Fault {
             Refusal::PublishersTooMany => Self::new(Code::Conflict, format!("a feed has at most {} publishers", limits::PUBLISHERS_MAX)),
             Refusal::NeedsEventsScope => Self::new(Code::Forbidden, "this takes a token with the scope `events:write`"),
             Refusal::FollowsTooMany => Self::new(Code::Conflict, format!("a user follows at most {} feeds", limits::FOLLOWS_MAX)),
+            Refusal::NotAccepted => Self::plain(Code::NotAccepted),
+            Refusal::PolicyUnavailable => Self::plain(Code::PolicyUnavailable).retry_after_ms(ms(AWAY_RETRY)),
+            Refusal::Oneself => Self::invalid("`userId` must name another user"),
+            Refusal::HasBlocked => Self::new(Code::Conflict, "you have blocked this user"),
+            Refusal::TooManyContacts => {
+                Self::new(Code::Conflict, format!("a user has at most {} contacts, requests of its own among them", limits::CONTACTS_MAX))
+            }
+            Refusal::TooManyBlocks => Self::new(Code::Conflict, format!("a user blocks at most {} users", limits::BLOCKS_MAX)),
             Refusal::NotFound => Self::plain(Code::NotFound),
             Refusal::Conflict => Self::new(Code::Conflict, "this id is that of another user's message, event or feed"),
             Refusal::Purged => Self::new(

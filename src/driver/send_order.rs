@@ -285,7 +285,7 @@ impl SendOrder {
 
 /// True when the same send may succeed later.
 fn is_for_now(fault: &Fault) -> bool {
-    matches!(fault.code, Code::Busy | Code::Unavailable | Code::RateLimited | Code::TooManyChats)
+    matches!(fault.code, Code::Busy | Code::Unavailable | Code::RateLimited | Code::TooManyChats | Code::PolicyUnavailable)
 }
 
 /// While a name is being asked for it has no chat yet, also where others know it: what comes later waits behind the question.

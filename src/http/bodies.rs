@@ -43,6 +43,12 @@ bodies! {
         user_ids: Vec<ExternalId>,
     }
 
+    /// A user.
+    UserData {
+        /// The user.
+        user_id: ExternalId,
+    }
+
     /// Users, or nobody: then the caller is meant.
     UsersOrNobodyData {
         /// The users.

@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `presence`, `dead_letters`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
@@ -14,7 +14,9 @@ mod idempotency;
 mod upgrade;
 
 mod api_messages;
+mod blocks;
 mod chats;
+mod contacts;
 mod dead_letters;
 mod descriptions;
 mod event_stream;
@@ -87,6 +89,10 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/inbox/reject", post(inbox::reject))
         .route("/v1/stream", get(event_stream::open))
         .route("/v1/preferences", get(preferences::show).put(preferences::put))
+        .route("/v1/contacts", get(contacts::list).post(contacts::request).delete(contacts::remove))
+        .route("/v1/contacts/accept", post(contacts::accept))
+        .route("/v1/contacts/decline", post(contacts::decline))
+        .route("/v1/blocks", get(blocks::list).post(blocks::add).delete(blocks::remove))
         .route("/v1/presence", get(presence::show))
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))

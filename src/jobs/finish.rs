@@ -1,5 +1,5 @@
 //! Finish: goes on with what one transaction did not bring to its end, since others would have waited for it: what waits for members
-//! that have left, and marks that have far to go.
+//! that have left or that have blocked the sender, and marks that have far to go.
 //!
 //! Any number of nodes may do it at once: each takes what no other works on.
 
@@ -32,9 +32,11 @@ impl Finish {
     /// Ends a part of what waits for one member that has left. None: nothing is left that no other node works on.
     async fn end_departures(&self) -> store::Result<Option<usize>> {
         let Some(part) = self.store.end_departures(MESSAGES_AT_ONCE).await? else { return Ok(None) };
-        // Nobody is told of events.
+        // Nobody is told of events, nor that it was blocked.
         let rows: Vec<_> = part.rows.iter().filter(|row| row.class == Class::Chat).collect();
-        self.delivery.receipts().moved(&rows, Status::Expired, part.at, Some("left".to_owned()), |_| Some(part.member.clone()));
+        self.delivery
+            .receipts()
+            .moved(&rows, Status::Expired, part.at, Some("left".to_owned()), |_| Some(part.member.clone()).filter(|_| !part.by_a_block));
         Ok(Some(part.rows.len()))
     }
 }

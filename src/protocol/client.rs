@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::fields::{Field, Fields, check_depth};
+use super::fields::{Field, Fields, check_depth, data_fields};
+use super::people::{self, ContactCommand, PeopleCommand, PeoplePage};
 use super::publish::PublishRequest;
 use super::{Code, Fault, Timestamp};
 use crate::domain::{ChatId, ChatSeq, Class, ExternalId, InboxSeq, MessageId, RESERVED_TYPES, limits};
@@ -71,6 +72,8 @@ pub enum ClientEvent {
     PresenceGet(Vec<ExternalId>),
     /// `presence:subscribe`.
     PresenceSubscribe(Vec<ExternalId>),
+    /// A command about another user.
+    People(PeopleCommand),
     /// `ping`.
     Ping,
 }
@@ -205,15 +208,18 @@ impl ClientEvent {
             "typing" => typing(data),
             "presence:get" => user_ids(data).map(Self::PresenceGet),
             "presence:subscribe" => user_ids(data).map(Self::PresenceSubscribe),
+            "contact:request" => people::user(data).map(|user| Self::People(PeopleCommand::Contact(ContactCommand::Request, user))),
+            "contact:accept" => people::user(data).map(|user| Self::People(PeopleCommand::Contact(ContactCommand::Accept, user))),
+            "contact:decline" => people::user(data).map(|user| Self::People(PeopleCommand::Contact(ContactCommand::Decline, user))),
+            "contact:remove" => people::user(data).map(|user| Self::People(PeopleCommand::Contact(ContactCommand::Remove, user))),
+            "contact:list" => people::contact_list(data).map(Self::People),
+            "block:add" => people::user(data).map(PeopleCommand::Block).map(Self::People),
+            "block:remove" => people::user(data).map(PeopleCommand::Unblock).map(Self::People),
+            "block:list" => PeoplePage::parse(data).map(PeopleCommand::Blocks).map(Self::People),
             "ping" => Ok(Self::Ping),
             _ => Err(Fault::plain(Code::UnknownEvent)),
         }
     }
-}
-
-/// The fields of a frame's data or of a request's body that has been checked for its depth.
-pub(super) fn data_fields<'a, const N: usize>(data: &'a str, names: [&'static str; N]) -> Result<Fields<'a, N>, Fault> {
-    Fields::of(data, names).map_err(|fault| Fault::invalid(format!("the data {}", fault.message)))
 }
 
 fn authenticate(data: &str) -> Result<ClientEvent, Fault> {

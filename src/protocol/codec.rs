@@ -4,9 +4,10 @@ use axum::extract::ws::Utf8Bytes;
 
 use super::Timestamp;
 use super::client::FrameId;
-use super::event::{Notice, ServerEvent};
+use super::event::{ContactNotice, Notice, ServerEvent};
 use super::feed_event::{event_batch_frames, event_frame};
 use super::message::{batch_frames, receive_frame, sent_echo_frame};
+use super::people::{ContactAccepted, ContactRemoved, ContactRequested, PeopleAnswer};
 use super::recalled::Recalled;
 use super::server::{
     Authenticated, ChatAdded, ChatRead, ChatRemoved, DeliveredOk, Pong, Shape, SkipOk, StatusCounts, StatusKind, StatusList, StatusMark,
@@ -130,6 +131,10 @@ pub(super) fn write_event(out: &mut impl WriteShape, reply_to: Option<&FrameId>,
         ServerEvent::RecallOk(done) => out.write(reply_to, done),
         ServerEvent::ReadOk(done) => out.write(reply_to, done),
         ServerEvent::Presence(state) => out.write(reply_to, state),
+        ServerEvent::People(PeopleAnswer::Contact(done)) => out.write(reply_to, done),
+        ServerEvent::People(PeopleAnswer::Contacts(list)) => out.write(reply_to, list),
+        ServerEvent::People(PeopleAnswer::Block(done)) => out.write(reply_to, done),
+        ServerEvent::People(PeopleAnswer::Blocks(list)) => out.write(reply_to, list),
         ServerEvent::Notice(notice) => write_notice(out, notice),
         ServerEvent::Draining(draining) => out.write(reply_to, draining),
         ServerEvent::Pong => out.write(reply_to, &Pong {}),
@@ -146,6 +151,9 @@ pub(super) fn write_notice(out: &mut impl WriteShape, notice: &Notice) {
         Notice::Added { chat, kind, title, joined_seq, by } => {
             out.write(None, &ChatAdded { chat_id: *chat, kind: *kind, title: title.as_deref(), joined_seq: *joined_seq, by });
         }
+        Notice::Contact { change: ContactNotice::Requested, user, by } => out.write(None, &ContactRequested { user_id: user, by }),
+        Notice::Contact { change: ContactNotice::Accepted, user, by } => out.write(None, &ContactAccepted { user_id: user, by }),
+        Notice::Contact { change: ContactNotice::Removed, user, by } => out.write(None, &ContactRemoved { user_id: user, by }),
         Notice::Recalled { message, chat, seq, at } => out.write(
             None,
             &Recalled { place: None, message_id: *message, chat_id: *chat, seq: *seq, sender_id: None, recalled_at: Timestamp(*at) },

@@ -77,6 +77,7 @@ codes! {
     OtherUser "other_user" 403 - Yes "`authenticate` with the token of another user: open another connection for it.";
     Forbidden "forbidden" 403 4403 No "The user may not do this, or the scope of its token does not allow it.";
     NotAMember "not_a_member" 403 - Yes "The user is not in this chat, or there is no such chat.";
+    NotAccepted "not_accepted" 403 - Yes "The other user takes no direct messages from this one, or is not added to groups by it. Nothing says why.";
     NotFound "not_found" 404 - Yes "There is no such thing, or the user may not see it.";
     MethodNotAllowed "method_not_allowed" 405 - Yes "The path exists, but not with this HTTP method.";
     Conflict "conflict" 409 - Yes "It contradicts what is there: another sender's message id, a direct chat's members.";
@@ -95,6 +96,7 @@ codes! {
     TooSlow "too_slow" 503 4503 Later "The client does not read as fast as it is sent to, or its acks could not be written for too long.";
     Busy "busy" 503 4503 Later "More work is queued than will be taken; again after `retryAfterMs`. Nothing was stored.";
     Unavailable "unavailable" 503 4503 Later "The database does not answer. Nothing was stored, as far as is known: repeat with the same id.";
+    PolicyUnavailable "policy_unavailable" 503 - Yes "The application's rule for direct messages could not be asked. Nothing was stored: repeat with the same id after `retryAfterMs`.";
     Restart "restart" 503 1012 Yes "The node stops as planned; connect again, to any node.";
     Internal "internal" 500 1011 Later "A fault of the service; its log says more.";
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Fault;
+use super::people::PeopleAnswer;
 use super::recalled::RecallOk;
 use super::server::{Drained, Draining, Gap, PresenceState, Published, ReadOk, Ready, RejectOk, SentAnswer, StatusException};
 use crate::domain::{
@@ -77,6 +78,8 @@ pub enum ServerEvent {
     ReadOk(ReadOk),
     /// `presence:state`.
     Presence(PresenceState),
+    /// The answer to a command about another user.
+    People(PeopleAnswer),
     /// Another user did something.
     Notice(Encoded<Notice>),
     /// `server:draining`.
@@ -144,6 +147,16 @@ pub enum Notice {
         /// The member that removed it; the user itself when it left.
         by: ExternalId,
     },
+    /// `contact:requested`, `contact:accepted` or `contact:removed`.
+    #[serde(rename = "k")]
+    Contact {
+        /// The change.
+        change: ContactNotice,
+        /// The other one, as the user who is told sees it.
+        user: ExternalId,
+        /// The one of the two that has done it.
+        by: ExternalId,
+    },
     /// `message:recalled`: the user who is told has recalled this message, by another session.
     #[serde(rename = "c")]
     Recalled {
@@ -159,6 +172,20 @@ pub enum Notice {
     },
 }
 
+/// A change between two users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContactNotice {
+    /// One has requested the other.
+    #[serde(rename = "q")]
+    Requested,
+    /// They are contacts.
+    #[serde(rename = "a")]
+    Accepted,
+    /// They are none, and no request is left.
+    #[serde(rename = "r")]
+    Removed,
+}
+
 /// The thing of which a notice tells the state. Of notices of one subject the last one counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoticeSubject {
@@ -168,6 +195,8 @@ pub enum NoticeSubject {
     Presence(ExternalId),
     /// The user who is told is in a chat, or not.
     Membership(ChatId),
+    /// The user who is told and this one are contacts, or not.
+    Contact(ExternalId),
     /// A message of the user who is told is recalled.
     Recall(MessageId),
 }
@@ -179,6 +208,7 @@ impl Notice {
             Self::Typing { chat, user, .. } => NoticeSubject::Typing(*chat, user.clone()),
             Self::Online { user, .. } | Self::Offline { user, .. } => NoticeSubject::Presence(user.clone()),
             Self::Added { chat, .. } | Self::Removed { chat, .. } => NoticeSubject::Membership(*chat),
+            Self::Contact { user, .. } => NoticeSubject::Contact(user.clone()),
             Self::Recalled { message, .. } => NoticeSubject::Recall(*message),
         }
     }

@@ -104,6 +104,11 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 }
 
+/// The fields of a frame's data or of a request's body that has been checked for its depth.
+pub(super) fn data_fields<'a, const N: usize>(data: &'a str, names: [&'static str; N]) -> Result<Fields<'a, N>, Fault> {
+    Fields::of(data, names).map_err(|fault| Fault::invalid(format!("the data {}", fault.message)))
+}
+
 /// Checks how deep JSON is nested.
 ///
 /// # Errors

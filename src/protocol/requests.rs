@@ -124,6 +124,33 @@ said! {
         user_ids: Vec<ExternalId>,
     }
 
+    /// The data of the commands about one other user.
+    UserRefData {
+        /// The other user.
+        user_id: ExternalId,
+    }
+
+    /// The data of `contact:list`.
+    ContactListData {
+        /// The list: contacts, requests of the caller, or requests to it.
+        #[schemars(extend("enum" = ["contact", "requested", "incoming", null], "default" = "contact"))]
+        state: Option<String>,
+        /// Behind this user.
+        after: Option<ExternalId>,
+        /// The largest number of users.
+        #[schemars(range(min = 1, max = limits::PEOPLE_PAGE_MAX), extend("default" = limits::PEOPLE_PAGE_DEFAULT))]
+        limit: Option<u16>,
+    }
+
+    /// The data of `block:list`.
+    PeoplePageData {
+        /// Behind this user.
+        after: Option<ExternalId>,
+        /// The largest number of users.
+        #[schemars(range(min = 1, max = limits::PEOPLE_PAGE_MAX), extend("default" = limits::PEOPLE_PAGE_DEFAULT))]
+        limit: Option<u16>,
+    }
+
     /// The data of `event:publish`.
     PublishData {
         /// Chosen before the first try, UUIDv7 recommended. Without one the service chooses.

@@ -3,7 +3,7 @@
 use super::announce::{MembershipChange, announce};
 use super::{ChatView, Member, Refusal, Service};
 use crate::domain::{ChatId, ChatSeq, ExternalId, Profile};
-use crate::store::{DirectChat, Joined, page_of};
+use crate::store::{DirectChat, Grouping, Joined, page_of};
 
 /// A part of a user's chats, in the order of their ids.
 #[derive(Debug, Clone)]
@@ -93,7 +93,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`] for a group, [`Refusal::TooManyChats`] for a direct chat, [`Refusal::NotAMember`]: the group of this id is
-    /// there, and the caller has left it. [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    /// there, and the caller has left it. [`Refusal::NotAccepted`]: another member takes no messages from the caller, or is not added to groups
+    /// by it. [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn create_chat(&self, caller: &Profile, new: NewChat) -> Result<NewChatResult, Refusal> {
         let DirectChat { chat, is_new } = match new {
             NewChat::Direct(other) => self.delivery.direct_chat(caller.user, &other).await?,
@@ -116,8 +117,10 @@ impl Service {
         known.extend(self.make_named(caller, &known, members).await?);
         let numbers: Vec<_> = known.values().copied().collect();
         let making = self.store.create_group(chat, caller.user, title.as_deref(), &numbers);
-        if !self.ask(&caller.external, "making a group", making).await? {
-            return Ok(false);
+        match self.ask(&caller.external, "making a group", making).await? {
+            Grouping::Made => {}
+            Grouping::IsThere => return Ok(false),
+            Grouping::NotAccepted => return Err(Refusal::NotAccepted),
         }
         let mut users: Vec<_> = known.into_iter().map(|(external, user)| (user, external)).collect();
         users.push((caller.user, caller.external.clone()));

@@ -38,7 +38,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::RateLimited`], [`Refusal::NotAMember`], [`Refusal::NotAGroup`], [`Refusal::NotAnAdmin`],
-    /// [`Refusal::TooManyMembers`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    /// [`Refusal::TooManyMembers`], [`Refusal::NotAccepted`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn add_members(&self, caller: &Profile, chat: ChatId, names: &[ExternalId]) -> Result<MembersAdded, Refusal> {
         // It costs as much as a message to everybody concerned, and counts as one.
         self.delivery.limits().check_send(caller.user)?;

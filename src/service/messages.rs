@@ -14,8 +14,8 @@ impl Service {
     /// Sends a message, and waits until it is stored. With the id of a message that was stored before it returns the first result.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`], [`Refusal::TooManyChats`], [`Refusal::NotAMember`], [`Refusal::Conflict`], [`Refusal::Purged`], [`Refusal::TooLate`],
-    /// [`Refusal::Busy`], [`Refusal::Unavailable`] (what was stored then is not known: repeat with the same id), or a defect.
+    /// [`Refusal::RateLimited`], [`Refusal::TooManyChats`], [`Refusal::NotAMember`], [`Refusal::NotAccepted`], [`Refusal::Conflict`], [`Refusal::Purged`],
+    /// [`Refusal::TooLate`], [`Refusal::Busy`], [`Refusal::Unavailable`] (what was stored then is not known: repeat with the same id), or a defect.
     pub async fn send(&self, sender: Arc<Profile>, request: SendRequest) -> Result<Accepted, Refusal> {
         self.check_send(sender.user)?;
         let chat = match &request.target {

@@ -5,10 +5,12 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `dead_letters`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
+mod blocks;
 mod chats;
+mod contacts;
 mod dead_letters;
 mod echoes;
 mod events;
@@ -36,8 +38,10 @@ mod low_watermark;
 mod take_ahead;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
+pub use blocks::BlockList;
 pub use budget::{Budget, points_of_bytes};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};
+pub use contacts::ContactList;
 pub use dead_letters::{DeadLetterDetails, DeadLetterList};
 pub use events::{Publication, Published, Publisher};
 pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
@@ -51,8 +55,8 @@ pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
-    ChatView, DeadLetterCursor, DeadLetterFilter, Discarded, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange,
-    Member, MemberMarks, PreferencesChange, PutBack, StatusOf,
+    BlockedUser, ChatView, ContactChange, ContactRole, ContactState, ContactView, DeadLetterCursor, DeadLetterFilter, Discarded,
+    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack, StatusOf,
 };
 
 use std::sync::Arc;

@@ -24,6 +24,32 @@ pub struct AcceptBatch {
     pub metadata: Vec<Option<String>>,
     /// Expiry.
     pub expires: Vec<Option<OffsetDateTime>>,
+    /// The verdicts that count in direct chats, beside blocks; none: everybody may write to everybody.
+    pub verdicts: Option<Vec<Verdict>>,
+}
+
+/// The right of a message's sender to write to the other member, where its chat is a direct one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// That of contacts.
+    Contacts,
+    /// It may.
+    Yes,
+    /// It may not.
+    No,
+    /// That is not known yet.
+    Unknown,
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Contacts => "contacts",
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// The outcome of one item.
@@ -39,6 +65,10 @@ pub enum AcceptOutcome {
     NotAMember,
     /// Its id is old: its message may have been accepted and removed.
     Purged,
+    /// One of the two members of the direct chat has blocked the other, or the verdict was no.
+    NotAccepted,
+    /// The verdict was not known, and is needed.
+    Undecided,
     /// Its expiry has passed.
     TooLate,
     /// Somebody else holds the chat or a member's inbox (only when asked to skip those).
@@ -76,6 +106,7 @@ pub async fn accept(
     skip_held: bool,
     lock_timeout: LockTimeout,
 ) -> Result<Vec<AcceptedRow>> {
+    let verdicts = batch.verdicts.as_ref().map(|verdicts| verdicts.iter().map(|verdict| verdict.as_str().to_owned()).collect::<Vec<_>>());
     let answer = sqlx::query_file!(
         "src/store/sql/accept.sql",
         &batch.ids,
@@ -86,7 +117,8 @@ pub async fn accept(
         &batch.metadata as &[Option<String>],
         &batch.expires as &[Option<OffsetDateTime>],
         skip_held,
-        lock_timeout.value()
+        lock_timeout.value(),
+        verdicts.as_deref()
     )
     .fetch_one(connection)
     .await?;
@@ -128,6 +160,8 @@ fn outcome(word: &str) -> Result<AcceptOutcome> {
         "conflict" => Ok(AcceptOutcome::Conflict),
         "not_a_member" => Ok(AcceptOutcome::NotAMember),
         "purged" => Ok(AcceptOutcome::Purged),
+        "not_accepted" => Ok(AcceptOutcome::NotAccepted),
+        "undecided" => Ok(AcceptOutcome::Undecided),
         "too_late" => Ok(AcceptOutcome::TooLate),
         "held" => Ok(AcceptOutcome::Held),
         other => Err(defect(format!("restante_accept returned the outcome {other:?}"))),

@@ -64,7 +64,7 @@ impl Store {
     /// defect.
     pub async fn direct_chats(&self, asked: &DirectBatch, lock_timeout: LockTimeout) -> Result<Vec<DirectLookup>> {
         let DirectBatch { users, others, make } = asked;
-        let found = sqlx::query_file!("src/store/sql/direct_chats.sql", users, others, make, lock_timeout.value());
+        let found = sqlx::query_file!("src/store/sql/direct_chats.sql", users, others, make, lock_timeout.value(), self.is_for_contacts());
         let found = found.fetch_one(self.database()).await?;
         let (chats, made) = (found.chats.unwrap_or_default(), found.made.unwrap_or_else(|| vec![false; users.len()]));
         let is_known = found.is_known.unwrap_or_else(|| vec![true; users.len()]);

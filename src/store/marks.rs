@@ -91,7 +91,7 @@ pub struct RecountedChat {
 pub struct Overview {
     /// `last_seq` of the inboxes; one more where an event of a feed is still to become a row.
     pub ends: PerClass<InboxSeq>,
-    /// Those the user has a direct chat with, at most 1,000.
+    /// Those the user has a direct chat with, or its contacts where only these write to one another; at most 1,000.
     pub peers: Vec<UserId>,
     /// The marks that moved.
     pub marks: MarksRead,
@@ -118,8 +118,8 @@ impl Store {
         let device = device.map(DeviceId::as_str);
         let since = Since::of(cursor);
         let (next, pending) = (cursor.map(MarksCursor::next), since.pending.as_slice());
-        let row =
-            sqlx::query_file!("src/store/sql/overview.sql", user.0, next, large(), device, pending).fetch_one(self.database()).await?;
+        let row = sqlx::query_file!("src/store/sql/overview.sql", user.0, next, large(), device, pending, self.is_for_contacts());
+        let row = row.fetch_one(self.database()).await?;
         // The cursor is of the snapshot that says where a mark moved: what commits meanwhile is told now or again, never missed.
         let look = match &page_token {
             Some(token) => token.look.clone(),

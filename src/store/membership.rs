@@ -19,6 +19,19 @@ pub enum NotAllowed {
     NoAdmin,
     /// It would have more than [`limits::MEMBERS_MAX`] members.
     TooMany,
+    /// One of those who are named has blocked the caller, or has to be its contact and is not.
+    NotAccepted,
+}
+
+/// The outcome of making a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// It is made.
+    Made,
+    /// There is a chat of this id, and nothing was done.
+    IsThere,
+    /// One of its members has blocked its creator, or has to be its contact and is not. Nothing was done.
+    NotAccepted,
 }
 
 /// The treatment of names that the service does not know yet.
@@ -74,7 +87,7 @@ pub struct Unfinished {
     pub marks: bool,
 }
 
-/// The rows that have ended, of those that waited for a member that left.
+/// The rows that have ended, of those that waited for a member that left, or that has blocked the other.
 #[derive(Debug)]
 pub struct EndedPart {
     /// The member.
@@ -83,19 +96,23 @@ pub struct EndedPart {
     pub rows: Vec<StatusRow>,
     /// The time at which the rows ended.
     pub at: OffsetDateTime,
+    /// The member has blocked the other one, who is told nothing.
+    pub by_a_block: bool,
 }
 
 impl Store {
-    /// Makes this group, whose admin is `creator`. False: there is a chat of this id, and nothing was done.
+    /// Makes this group, whose admin is `creator`.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Invalid`]: PostgreSQL refuses a value. [`Error::Taken`], [`Error::Failed`]: a defect.
-    pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<bool> {
-        let making = sqlx::query_file!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members));
-        match making.execute(self.database()).await.map_err(Error::from) {
-            Ok(_) => Ok(true),
-            Err(cause) if cause.is_taken(ONE_CHAT_OF_AN_ID) => Ok(false),
+    pub async fn create_group(&self, chat: ChatId, creator: UserId, title: Option<&str>, members: &[UserId]) -> Result<Grouping> {
+        let making =
+            sqlx::query_file_scalar!("src/store/sql/create_group.sql", chat.0, creator.0, title, &numbers(members), self.is_for_contacts());
+        match making.fetch_one(self.database()).await.map_err(Error::from) {
+            Ok(true) => Ok(Grouping::Made),
+            Ok(false) => Ok(Grouping::NotAccepted),
+            Err(cause) if cause.is_taken(ONE_CHAT_OF_AN_ID) => Ok(Grouping::IsThere),
             Err(cause) => Err(cause),
         }
     }
@@ -108,9 +125,9 @@ impl Store {
     pub async fn add_members(&self, caller: UserId, chat: ChatId, names: &[ExternalId], unknown: UnknownUsers) -> Result<Adding> {
         let members_max = i32::try_from(limits::MEMBERS_MAX).unwrap_or(i32::MAX);
         let makes = unknown == UnknownUsers::Make;
-        let rows = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &texts(names), makes, members_max)
-            .fetch_all(self.database())
-            .await?;
+        let (names, for_contacts) = (texts(names), self.is_for_contacts());
+        let asked = sqlx::query_file!("src/store/sql/add_members.sql", chat.0, caller.0, &names, makes, members_max, for_contacts);
+        let rows = asked.fetch_all(self.database()).await?;
         let first = rows.first().ok_or_else(unexpected)?;
         if first.outcome == "unknown" {
             return Ok(Adding::Unknown(rows.len()));
@@ -175,12 +192,12 @@ impl Store {
         let found = sqlx::query_file!("src/store/sql/end_departures.sql", messages_max).fetch_all(self.database()).await?;
         let Some(first) = found.first() else { return Ok(None) };
         let member = ExternalId::try_from(first.member.clone()).map_err(|_| unexpected())?;
-        let at = first.ended_at;
+        let (at, by_a_block) = (first.ended_at, first.by_a_block);
         let rows = found.into_iter().filter_map(|row| {
             let (class, seq, message, chat_seq, sender) = (row.class?, row.seq?, row.message_id?, row.chat_seq?, row.sender_id?);
             Some(ended(row.user_id, class, seq, message, ChatId(row.chat_id), chat_seq, sender))
         });
-        Ok(Some(EndedPart { member, rows: rows.collect(), at }))
+        Ok(Some(EndedPart { member, rows: rows.collect(), at, by_a_block }))
     }
 }
 
@@ -206,6 +223,7 @@ fn refusal(outcome: &str) -> Result<Option<NotAllowed>> {
         "not_a_member" => Ok(Some(NotAllowed::NotAMember)),
         "not_a_group" => Ok(Some(NotAllowed::NotAGroup)),
         "forbidden" => Ok(Some(NotAllowed::NoAdmin)),
+        "not_accepted" => Ok(Some(NotAllowed::NotAccepted)),
         "too_many_members" => Ok(Some(NotAllowed::TooMany)),
         _ => Err(unexpected()),
     }

@@ -4,9 +4,11 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod blocks;
 mod caps;
 mod chats;
 mod collations;
+mod contacts;
 mod dead_letters;
 mod devices;
 mod direct;
@@ -28,6 +30,7 @@ mod jobs;
 mod lock_timeout;
 mod marks;
 mod marks_cursor;
+mod may_send;
 mod membership;
 mod merged;
 mod nodes;
@@ -51,10 +54,12 @@ mod statistics;
 mod streams;
 mod unfit;
 
-pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, Verdict, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use blocks::{BlockedUser, Blocking, NewBlock, Unblocking};
 pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
+pub use contacts::{ContactChange, ContactOutcome, ContactRole, ContactState, ContactView};
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};
 pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
@@ -75,7 +80,7 @@ pub use jobs::{Acquired, JobLease};
 pub use lock_timeout::{LockHolder, lock_holders, set_lock_timeout};
 pub use marks::{MarksRead, Overview, PageToken, ReceiptCountsRequest, RecountedChat, Remainder};
 pub use marks_cursor::MarksCursor;
-pub use membership::{Adding, EndedPart, Joined, Left, NotAllowed, Unfinished, UnknownUsers};
+pub use membership::{Adding, EndedPart, Grouping, Joined, Left, NotAllowed, Unfinished, UnknownUsers};
 pub use nodes::{Beat, Presented, Room};
 pub use objects::objects;
 pub use pages::{PageRead, PageRequest};
@@ -108,6 +113,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
+use crate::domain::DirectMessages;
 use guarded_pool::GuardedPool;
 
 /// The result of anything asked of the database.
@@ -120,13 +126,15 @@ pub struct Store {
     stall_detector: StallDetector,
     slots: Slots,
     health: Health,
+    direct_messages: DirectMessages,
 }
 
 impl Store {
     /// A store on this pool.
     pub fn new(pool: PgPool) -> Self {
         let (options, health) = ((*pool.connect_options()).clone(), Health::new());
-        Self { pool, stall_detector: StallDetector::new(options.clone(), health.clone()), slots: Slots::new(options), health }
+        let stall_detector = StallDetector::new(options.clone(), health.clone());
+        Self { pool, stall_detector, slots: Slots::new(options), health, direct_messages: DirectMessages::Everyone }
     }
 
     /// A store on a pool of its own, which connects when it is needed.
@@ -139,7 +147,23 @@ impl Store {
             let is_good = known.is_good(meta.age);
             Box::pin(async move { Ok(is_good) })
         });
-        Self { pool: pool.connect_lazy_with(to), stall_detector, slots, health }
+        Self { pool: pool.connect_lazy_with(to), stall_detector, slots, health, direct_messages: DirectMessages::Everyone }
+    }
+
+    /// The same store under this rule for direct messages.
+    #[must_use]
+    pub fn under(self, direct_messages: DirectMessages) -> Self {
+        Self { direct_messages, ..self }
+    }
+
+    /// The rule for direct messages.
+    pub const fn direct_messages(&self) -> DirectMessages {
+        self.direct_messages
+    }
+
+    /// Returns whether only contacts write to one another, and learn of one another.
+    fn is_for_contacts(&self) -> bool {
+        self.direct_messages == DirectMessages::Contacts
     }
 
     /// The pool, for the migrations and for tests.

@@ -27,7 +27,8 @@ pub struct WatchedUser {
     pub user: UserId,
     /// Its id outside.
     pub external: ExternalId,
-    /// True if the asker may see it: they share a chat, or are one user.
+    /// True if the asker may see it: they share a chat, or are contacts where only these write to one another, and neither has blocked
+    /// the other; or they are one user.
     pub is_visible: bool,
     /// It has a lease, of whatever node. The end of a lease is told when it is taken out.
     pub online: bool,
@@ -103,14 +104,16 @@ impl Store {
         Ok(SignedIn { profile, is_first })
     }
 
-    /// Returns those of these users who share a chat with the asker.
+    /// Returns those of these users whom the asker may see: who share a chat with it, or are its contacts where only these write to one
+    /// another. Neither has blocked the other.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Failed`]: a defect.
     pub async fn presence(&self, asker: UserId, of: &[ExternalId]) -> Result<Vec<(ExternalId, Known)>> {
         let texts: Vec<String> = of.iter().map(|name| name.as_str().to_owned()).collect();
-        let rows = sqlx::query_file!("src/store/sql/presence.sql", asker.0, &texts).fetch_all(self.database()).await?;
+        let rows =
+            sqlx::query_file!("src/store/sql/presence.sql", asker.0, &texts, self.is_for_contacts()).fetch_all(self.database()).await?;
         let known = |user, last_seen, online| Known { user: UserId(user), last_seen, online };
         Ok(rows
             .into_iter()
@@ -125,7 +128,8 @@ impl Store {
     /// lock. [`Error::Failed`]: a defect.
     pub async fn watched(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<WatchedUser>> {
         let (askers, users): (Vec<i64>, Vec<i64>) = pairs.iter().map(|(asker, user)| (asker.0, user.0)).unzip();
-        let rows = sqlx::query_file!("src/store/sql/watched.sql", &askers, &users).fetch_all(self.database()).await?;
+        let rows =
+            sqlx::query_file!("src/store/sql/watched.sql", &askers, &users, self.is_for_contacts()).fetch_all(self.database()).await?;
         let watched = rows.into_iter().filter_map(|row| {
             let (asker, user, at) = (UserId(row.asker), UserId(row.watched), if row.online { row.now } else { row.seen_at });
             let external = ExternalId::try_from(row.external_id).ok()?;
@@ -134,13 +138,14 @@ impl Store {
         Ok(watched.collect())
     }
 
-    /// The other members of a chat, at most 500; nobody when the user is not one of them.
+    /// The other members of a chat that may learn of what the user does there, at most 500; nobody when the user is not one of them.
     ///
     /// # Errors
     /// [`Error::Busy`]: no connection is free. [`Error::Unavailable`]: the database is away. [`Error::Held`]: another session holds a
     /// lock. [`Error::Failed`]: a defect.
     pub async fn audience(&self, user: UserId, chat: ChatId) -> Result<Vec<UserId>> {
-        let rows = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0).fetch_all(self.database()).await?;
+        let asked = sqlx::query_file_scalar!("src/store/sql/audience.sql", user.0, chat.0, self.is_for_contacts());
+        let rows = asked.fetch_all(self.database()).await?;
         Ok(rows.into_iter().map(UserId).collect())
     }
 }

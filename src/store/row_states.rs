@@ -73,6 +73,7 @@ pub(super) fn gap_reason(status: Option<Status>, ended: Option<&str>) -> Option<
         (_, Some("capped")) => Some(GapReason::Capped),
         (_, Some("muted")) => Some(GapReason::Muted),
         (_, Some("superseded")) => Some(GapReason::Superseded),
+        (_, Some("blocked")) => Some(GapReason::Blocked),
         (_, Some("recalled")) => Some(GapReason::Recalled),
         (_, Some("requeued")) => Some(GapReason::Requeued),
         (_, Some("expired")) | (Some(_), Some(_)) | (Some(Status::Expired), None) => Some(GapReason::Expired),

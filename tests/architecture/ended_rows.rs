@@ -19,7 +19,7 @@ const STATEMENTS: [(&str, &str); 4] = [
 ];
 
 /// Functions that need not ask, and why.
-const FUNCTIONS: [(&str, &str); 15] = [
+const FUNCTIONS: [(&str, &str); 16] = [
     ("delivery_trace", "it shows what is written"),
     ("restante_attempt", "it counts against rows that a session has emitted"),
     ("restante_discard", "it ends a row, whatever else may have ended it"),
@@ -29,6 +29,7 @@ const FUNCTIONS: [(&str, &str); 15] = [
     ("restante_fan_out", "it writes rows, with their ends"),
     ("restante_finished_at", "nothing is purged before its end is written"),
     ("restante_publish_batch", "it writes rows, with their ends"),
+    ("restante_put_block", "it writes the end, or notes it"),
     ("restante_put_back", "it makes rows wait, and has looked at the message under a lock"),
     ("restante_recall_part", "it writes it"),
     ("restante_remove_followers", "it notes the departure"),
@@ -38,11 +39,12 @@ const FUNCTIONS: [(&str, &str); 15] = [
 ];
 
 /// Those that know of departures beside the rule: they note one, write its end, or ask first whether there is any.
-const DEPARTURES: [&str; 7] = [
+const DEPARTURES: [&str; 8] = [
     "locate_acked",
     "restante_departed",
     "restante_end_departures",
     "restante_open",
+    "restante_put_block",
     "restante_remove_followers",
     "restante_remove_members",
     "unfinished",

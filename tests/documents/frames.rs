@@ -12,6 +12,10 @@ use restante::protocol::event::ServerEvent;
 use restante::protocol::event_stream::EventStream;
 use restante::protocol::feed_event::{event_batch_frames, event_frame};
 use restante::protocol::message::{batch_frames, receive_frame, sent_echo_frame};
+use restante::protocol::people::{
+    BlockData, BlockListOk, BlockOk, ContactAccepted, ContactData, ContactListOk, ContactOk, ContactRemoved, ContactRequested,
+    ContactStateWord,
+};
 use restante::protocol::recalled::{RecallOk, Recalled};
 use restante::protocol::server::{self, Shape, StatusKind};
 use restante::protocol::{Code, Fault, Timestamp};
@@ -261,7 +265,16 @@ fn frames_of_people() -> Vec<Value> {
         server::Presence { user_id: user("cleo"), online: false, last_seen: Some(Timestamp(datetime!(2026-11-01 11:00 UTC))) },
     ];
     let added = server::ChatAdded { chat_id, kind: ChatKind::Group, title: Some("crew"), joined_seq: ChatSeq(5), by: &anna };
+    let contact = ContactData { user_id: ben.clone(), name: Some("Ben".to_owned()), profile_picture: None, since: Timestamp(AT) };
+    let block = BlockData { user_id: user("cleo"), name: Some("Cleo".to_owned()), profile_picture: None, blocked_at: Timestamp(AT) };
     vec![
+        frame("14", &ContactOk { user_id: ben.clone(), state: ContactStateWord::Requested }),
+        frame("18", &ContactListOk { contacts: vec![contact], next: None }),
+        frame("", &ContactRequested { user_id: &anna, by: &anna }),
+        frame("", &ContactAccepted { user_id: &ben, by: &ben }),
+        frame("", &ContactRemoved { user_id: &ben, by: &anna }),
+        frame("11", &BlockOk { user_id: user("cleo"), is_blocked: true }),
+        frame("12", &BlockListOk { blocks: vec![block], next: None }),
         frame("", &server::Typing { chat_id, user_id: &ben, typing: true }),
         frame("5", &server::PresenceState { users }),
         frame("", &server::UserOnline { user_id: &ben, timestamp: Timestamp(AT) }),

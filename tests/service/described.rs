@@ -38,6 +38,7 @@ async fn every_operation_is_answered_as_described() {
     let mut walk = Walk::default();
     messages(&mut walk, &node).await;
     chats(&mut walk, &node).await;
+    people(&mut walk, &node).await;
     feeds(&mut walk, &node).await;
     until_true(&db.pool(1).await, "select exists (select from event_statistics)").await;
     operators(&mut walk, &node).await;
@@ -77,6 +78,19 @@ async fn chats(walk: &mut Walk, node: &Node) {
     walk.ask(&anna, "POST", &format!("/v1/chats/{chat}/members"), json!({"userIds": ["dora"]})).await;
     walk.ask(&anna, "DELETE", &format!("/v1/chats/{chat}/members"), json!({"userIds": ["cleo"]})).await;
     walk.ask(&anna, "POST", &format!("/v1/chats/{chat}/leave"), Value::Null).await;
+}
+
+async fn people(walk: &mut Walk, node: &Node) {
+    let (cleo, dora) = (node.api("cleo"), node.api("dora"));
+    walk.ask(&cleo, "POST", "/v1/contacts", json!({"userId": "dora"})).await;
+    walk.ask(&dora, "GET", "/v1/contacts?state=incoming", Value::Null).await;
+    walk.ask(&dora, "POST", "/v1/contacts/decline", json!({"userId": "cleo"})).await;
+    walk.ask(&cleo, "POST", "/v1/contacts", json!({"userId": "dora"})).await;
+    walk.ask(&dora, "POST", "/v1/contacts/accept", json!({"userId": "cleo"})).await;
+    walk.ask(&cleo, "DELETE", "/v1/contacts", json!({"userId": "dora"})).await;
+    walk.ask(&cleo, "POST", "/v1/blocks", json!({"userId": "dora"})).await;
+    walk.ask(&cleo, "GET", "/v1/blocks?limit=500", Value::Null).await;
+    walk.ask(&cleo, "DELETE", "/v1/blocks", json!({"userId": "dora"})).await;
 }
 
 async fn feeds(walk: &mut Walk, node: &Node) {

@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 44] = [
+const CALLS: [&str; 47] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -96,12 +96,15 @@ const CALLS: [&str; 44] = [
     "select restante_unfollow('00000000-0000-0000-0000-0000000000fe', '{bob}')",
     "select restante_recall((select id from public.messages where chat_id operator(pg_catalog.=) '$chat' and seq operator(pg_catalog.=) 2), 'alice')",
     "select restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 10)",
+    "select restante_block('alice', 'dora'), restante_unblock('alice', 'dora'), restante_block('bob', 'dora')",
+    "select restante_request_contact('alice', 'dora'), restante_accept_contact('dora', 'alice'), restante_request_contact('alice', 'bob'), restante_decline_contact('bob', 'alice')",
+    "select restante_ask_may_send($user, '$chat', null)",
     "select restante_count_journal('-infinity', 500, 5000, 50)",
     "select restante_purge_statistics(90, 10)",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 15] = [
+const LANDED: [(&str, i64); 17] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 11),
     ("select count(*) from public.message_status", 11),
@@ -113,6 +116,8 @@ const LANDED: [(&str, i64); 15] = [
     ("select count(*) from public.device_cursors", 3),
     ("select count(*) from public.last_seen", 1),
     ("select count(*) from public.preferences", 1),
+    ("select count(*) from public.blocks", 1),
+    ("select count(*) from public.contacts", 2),
     ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),

@@ -292,6 +292,19 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         format!("insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', 0, 0)"),
         "select count(*) from restante_end_departures(1000)".to_owned(),
         direct_chats(known),
+        format!("select restante_stays_away(array[{user}, 7], {user}, true)"),
+        format!("select count(*) from users u, restante_put_block({user}, u.id, 10000) where u.external_id = 'user-35'"),
+        direct_chats(known),
+        format!("select count(*) from users u, restante_take_block_back({user}, u.id) where u.external_id = 'user-35'"),
+        "select restante_block('one', 'another'), restante_unblock('one', 'another')".to_owned(),
+        "select restante_request_contact('one', 'user-35'), restante_accept_contact('user-35', 'one')".to_owned(),
+        "select restante_request_contact('one', 'another'), restante_decline_contact('another', 'one')".to_owned(),
+        format!(
+            "select outcomes from restante_accept(array[gen_random_uuid()], array[restante_direct_chat({user}, (select id from users where external_id = 'user-35'))], \
+             array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[], false, array['contacts'])"
+        ),
+        format!("select restante_ask_may_send({user}, '{chat}', null), restante_ask_may_send({user}, null, 'user-35')"),
+        "select restante_remove_contact('one', 'user-35')".to_owned(),
         format!("select count(*) from restante_add_named_members('{chat}', {user}, array['user-36', 'user-' || random()], true, 5000)"),
     ];
     let last = [
@@ -355,8 +368,9 @@ fn unordered_updates(notices: &[String]) -> (String, usize) {
     (ours.iter().filter(|plan| !is_ordered(plan)).map(|plan| plan.as_str()).collect(), ours.len())
 }
 
-/// Those of settling: three of one batch, one of attempts, two of each of the two reads; and one of what ends for members that left.
-const ORDERED_UPDATES: usize = 9;
+/// Those of settling: three of one batch, one of attempts, two of each of the two reads; one of what ends for members that left, and one of
+/// what ends with a block.
+const ORDERED_UPDATES: usize = 10;
 
 async fn explaining(db: &Database) -> PgConnection {
     let mut connection = db.options().connect().await.unwrap();

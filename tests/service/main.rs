@@ -50,6 +50,7 @@ mod open_files;
 mod outage;
 mod overtaken;
 mod own_reading;
+mod people;
 mod pooler;
 mod preferences;
 mod protocol;

@@ -3,7 +3,7 @@
 
 use reqwest::Method;
 use restante::domain::{ChatId, UserId};
-use restante::store::{Error, Store};
+use restante::store::{Error, Grouping, Store};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -69,7 +69,7 @@ async fn a_group_is_there_only_where_a_chat_has_its_id() {
     assert!(matches!(made, Err(Error::Taken(_))), "{made:?}");
     assert!(!store.chat_is_there(ChatId(id)).await.unwrap());
     sqlx::query("delete from chat_heads where chat_id = $1").bind(id).execute(&pool).await.unwrap();
-    assert!(store.create_group(ChatId(id), anna, None, &[]).await.unwrap());
+    assert_eq!(store.create_group(ChatId(id), anna, None, &[]).await.unwrap(), Grouping::Made);
     assert!(store.chat_is_there(ChatId(id)).await.unwrap());
-    assert!(!store.create_group(ChatId(id), anna, None, &[]).await.unwrap());
+    assert_eq!(store.create_group(ChatId(id), anna, None, &[]).await.unwrap(), Grouping::IsThere);
 }

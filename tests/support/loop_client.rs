@@ -389,8 +389,8 @@ impl LoopClient {
         let entry = &mut self.outbox[own];
         entry.is_on_its_way = false;
         match data["code"].as_str().unwrap() {
-            //|             busy, unavailable, rate_limited, too_many_chats:
-            code @ ("busy" | "unavailable" | "rate_limited" | "too_many_chats") => {
+            //|             busy, unavailable, rate_limited, too_many_chats, policy_unavailable:
+            code @ ("busy" | "unavailable" | "rate_limited" | "too_many_chats" | "policy_unavailable") => {
                 //|                 t = retryAfterMs; without behind, twice as long for each such refusal of it before, but not for that above 30 s
                 let told = Duration::from_millis(data["retryAfterMs"].as_u64().unwrap());
                 let is_first = data["behind"].is_null();

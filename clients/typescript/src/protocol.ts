@@ -74,7 +74,7 @@ export type ChatReadData = wire.ChatRead;
 export type ErrorData = Omit<wire.Fault, "code"> & { code: wire.Code | (string & {}) };
 
 /** Refusals that mean: again later, with the same id. Every other refusal is final. */
-export const LATER: ReadonlySet<string> = new Set<wire.Code>(["busy", "unavailable", "rate_limited", "too_many_chats"]);
+export const LATER: ReadonlySet<string> = new Set<wire.Code>(["busy", "unavailable", "rate_limited", "too_many_chats", "policy_unavailable"]);
 
 /** Close codes after which the same client would be closed again for the same reason. */
 export const STAY_AWAY: ReadonlySet<number> = new Set([4400, 4403, 4413, 4509]);

@@ -45,6 +45,34 @@ export interface BatchData {
   messages: ReceiveData[];
 }
 
+/** A user that the caller has blocked. */
+export interface Block {
+  /** Since when. */
+  blockedAt: string;
+  /** Its name. */
+  name: string | null;
+  /** The address of its picture. */
+  profilePicture: string | null;
+  /** The user. */
+  userId: string;
+}
+
+/** `block:list:ok`: a part of the users that the caller has blocked. */
+export interface BlockListOk {
+  /** The users. */
+  blocks: Block[];
+  /** To be passed as `after` for those that follow; null: these were the last. */
+  next: string | null;
+}
+
+/** `block:ok`: a user is blocked, or is not. */
+export interface BlockOk {
+  /** The caller has blocked it. */
+  isBlocked: boolean;
+  /** The user. */
+  userId: string;
+}
+
 /** A chat as its member sees it. */
 export interface Chat {
   chatId: string;
@@ -140,7 +168,72 @@ export interface ChatWithMembers {
 export type Class = "chat" | "alert" | "event";
 
 /** The reason for which something was refused. */
-export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "restart" | "internal";
+export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
+
+/** A user in a list of contacts. */
+export interface Contact {
+  /** Its name. */
+  name: string | null;
+  /** The address of its picture. */
+  profilePicture: string | null;
+  /** Since when they are contacts, or one has requested the other. */
+  since: string;
+  /** The user. */
+  userId: string;
+}
+
+/** `contact:accepted`: two users are contacts. */
+export interface ContactAccepted {
+  /** The one of the two that has done it. */
+  by: string;
+  /** The other user. */
+  userId: string;
+}
+
+/** The data of `contact:list`. */
+export interface ContactListData {
+  /** Behind this user. */
+  after?: string | null;
+  /** The largest number of users. */
+  limit?: number | null;
+  /** The list: contacts, requests of the caller, or requests to it. */
+  state?: "contact" | "requested" | "incoming" | null;
+}
+
+/** `contact:list:ok`: a part of a list of contacts. */
+export interface ContactListOk {
+  /** The users. */
+  contacts: Contact[];
+  /** To be passed as `after` for those that follow; null: these were the last. */
+  next: string | null;
+}
+
+/** `contact:ok`: what the caller has with a user. */
+export interface ContactOk {
+  /** Its state for the caller. */
+  state: ContactState;
+  /** The user. */
+  userId: string;
+}
+
+/** `contact:removed`: two users are no contacts, and a request of one of them is gone. */
+export interface ContactRemoved {
+  /** The one of the two that has done it. */
+  by: string;
+  /** The other user. */
+  userId: string;
+}
+
+/** `contact:requested`: one of two users has requested the other as a contact. */
+export interface ContactRequested {
+  /** The one of the two that has done it. */
+  by: string;
+  /** The other user. */
+  userId: string;
+}
+
+/** The state of two users after a change, for one of them. */
+export type ContactState = "none" | "requested" | "contact";
 
 /** A message that failed for a recipient. */
 export interface DeadLetterData {
@@ -396,7 +489,7 @@ export interface Gap {
 }
 
 /** The reason why an inbox number will never come. */
-export type GapReason = "failed" | "expired" | "capped" | "superseded" | "muted" | "left" | "recalled" | "requeued" | "purged" | "unreadable";
+export type GapReason = "failed" | "expired" | "capped" | "superseded" | "muted" | "left" | "blocked" | "recalled" | "requeued" | "purged" | "unreadable";
 
 /** A group: its key under the name of what it is grouped by, and its figures. */
 export interface GroupData {
@@ -543,6 +636,14 @@ export type NumberOrDigits = number | string;
 export interface Pending {
   /** Envelopes that waited when the session began. */
   pending: number;
+}
+
+/** The data of `block:list`. */
+export interface PeoplePageData {
+  /** Behind this user. */
+  after?: string | null;
+  /** The largest number of users. */
+  limit?: number | null;
 }
 
 /** Times in milliseconds, each within 5 % of the true one. */
@@ -1114,18 +1215,6 @@ export interface StatusOfOne {
   userId: string;
 }
 
-/** One server-sent event of a stream, of which there are any number. */
-export interface StreamedEvent {
-  /** Its data, a JSON value. */
-  data?: string;
-  /** The name of the event, as on `/ws`. A comment has none. */
-  event?: string;
-  /** The place in the stream behind it. The next request begins there with it as `Last-Event-ID`. Some events have none. */
-  id?: string;
-  /** Milliseconds until the client comes back after the end of the stream. */
-  retry?: number;
-}
-
 /** A member of the chat began or stopped typing. */
 export interface Typing {
   /** The chat. */
@@ -1142,6 +1231,12 @@ export interface TypingData {
   chatId: string;
   /** Began or stopped. */
   typing: boolean;
+}
+
+/** A user. */
+export interface UserData {
+  /** The user. */
+  userId: string;
 }
 
 /** A user went. */
@@ -1170,6 +1265,12 @@ export interface UserPresence {
   userId: string;
 }
 
+/** The data of the commands about one other user. */
+export interface UserRefData {
+  /** The other user. */
+  userId: string;
+}
+
 /** Users. */
 export interface UsersData {
   /** The users. */
@@ -1191,9 +1292,16 @@ export interface WrappedMessage {
 /** The events that a client of `/ws` is told: data by event. */
 export interface ServiceEvents {
   "authenticated": Authenticated;
+  "block:list:ok": BlockListOk;
+  "block:ok": BlockOk;
   "chat:added": ChatAdded;
   "chat:read": ChatRead;
   "chat:removed": ChatRemoved;
+  "contact:accepted": ContactAccepted;
+  "contact:list:ok": ContactListOk;
+  "contact:ok": ContactOk;
+  "contact:removed": ContactRemoved;
+  "contact:requested": ContactRequested;
   "error": Fault;
   "event:batch": EventBatchData;
   "event:published": Published;
@@ -1222,6 +1330,14 @@ export interface ServiceEvents {
 /** The events that a client says: data by event. */
 export interface ClientEvents {
   "authenticate": AuthenticateData;
+  "block:add": UserRefData;
+  "block:list": PeoplePageData;
+  "block:remove": UserRefData;
+  "contact:accept": UserRefData;
+  "contact:decline": UserRefData;
+  "contact:list": ContactListData;
+  "contact:remove": UserRefData;
+  "contact:request": UserRefData;
   "event:publish": PublishData;
   "message:delivered": AckData;
   "message:read": ReadData;

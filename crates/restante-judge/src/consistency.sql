@@ -170,3 +170,9 @@ from (select user_id, class, min(seq) as seq from fan_out_recipients group by us
 join message_status r on r.user_id = w.user_id and r.class = w.class
 join messages m on m.id = r.message_id and m.seq > w.seq
 join feeds s on s.chat_id = m.chat_id and s.feed_id = '00000000-0000-0000-0000-000000000002'
+union all
+select 'direct chat ' || c.id || ' has ' || count(distinct x.user_id) || ' closed members and ' || count(distinct b.user_id) || ' blocks'
+from chats c
+left join closed_chats x on x.chat_id = c.id
+left join blocks b on c.direct_key = least(b.user_id, b.other_id) || ':' || greatest(b.user_id, b.other_id)
+group by c.id having (count(x.user_id) > 0) <> (count(b.user_id) > 0) or count(distinct x.user_id) not in (0, 2)

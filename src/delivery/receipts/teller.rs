@@ -1,6 +1,6 @@
 //! The task that tells receipts: members by name, or counts where a chat has many members.
 //!
-//! The form follows the size of the chat, which is remembered. A chat whose members have changed is looked at anew, and where it is
+//! The form follows the size of the chat, and is remembered. Of a direct chat in which one has blocked the other nothing is told. A chat whose members have changed is looked at anew, and where it is
 //! large, or was, its senders at this node are told how it stands. Whatever is lost here is found by the next check of the marks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,10 +17,10 @@ use crate::notifier::Notifier;
 use crate::store::{self, ReceiptCountsRequest, RecountedChat, Store};
 use crate::telemetry::Metrics;
 
-/// The size of a chat is read anew after this time.
-const SIZE_BELIEVED: Duration = Duration::from_secs(30);
-/// Chats whose size is remembered. The one that was not asked for longest goes first.
-const SIZES_MAX: usize = 10_000;
+/// The form of a chat's receipts is read anew after this time.
+const FORM_BELIEVED: Duration = Duration::from_secs(30);
+/// Chats whose form is remembered. The one that was not asked for longest goes first.
+const FORMS_MAX: usize = 10_000;
 /// The interval between two reports of counts.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 /// Pairs of chats and senders whose counts may wait to be told. Beyond it senders check the marks.
@@ -32,6 +32,17 @@ const RECOUNTED_SENDERS_MAX: usize = 200;
 /// Receipts that are taken at once.
 const RECEIPTS_AT_ONCE: usize = 512;
 
+/// The form in which the receipts of a chat are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Members by name.
+    Names,
+    /// Counts.
+    Counts,
+    /// Not at all: one of the two members of a direct chat has blocked the other.
+    Nothing,
+}
+
 /// The task, and what it remembers.
 #[derive(Debug)]
 pub(super) struct Teller {
@@ -39,8 +50,8 @@ pub(super) struct Teller {
     notifier: Notifier,
     metrics: Arc<Metrics>,
     changes: broadcast::Receiver<Option<ChatId>>,
-    /// True if a chat is large, and the time at which its size was read.
-    sizes: LruCache<ChatId, (bool, Instant)>,
+    /// The form of a chat's receipts, and the time at which it was read.
+    forms: LruCache<ChatId, (Form, Instant)>,
     /// Per chat and sender: the newest message that moved; none: its newest message is to be counted.
     to_count: HashMap<(ChatId, UserId), Option<(ChatSeq, MessageId)>>,
     /// Chats whose members have changed.
@@ -49,8 +60,8 @@ pub(super) struct Teller {
 
 impl Teller {
     pub(super) fn new(store: Store, notifier: Notifier, metrics: Arc<Metrics>) -> Self {
-        let (changes, sizes) = (notifier.changed_chats(), LruCache::new(SIZES_MAX));
-        Self { store, notifier, metrics, changes, sizes, to_count: HashMap::new(), changed: HashSet::new() }
+        let (changes, forms) = (notifier.changed_chats(), LruCache::new(FORMS_MAX));
+        Self { store, notifier, metrics, changes, forms, to_count: HashMap::new(), changed: HashSet::new() }
     }
 
     /// Tells what comes in until nobody is left who could put something in.
@@ -67,13 +78,13 @@ impl Teller {
                     }
                     // An ack after a change of members is told in the form that follows from it.
                     self.take_changes();
-                    self.learn_sizes(&received).await;
+                    self.learn_forms(&received).await;
                     received.drain(..).for_each(|item| self.tell(item));
                 }
                 change = self.changes.recv() => self.take_change(change.ok().flatten()),
                 _ = due.tick(), if has_work => self.report().await,
             }
-            self.metrics.chat_sizes_known.set(gauge(self.sizes.len()));
+            self.metrics.chat_sizes_known.set(gauge(self.forms.len()));
             self.metrics.receipts_to_count.set(gauge(self.to_count.len() + self.changed.len()));
         }
     }
@@ -90,34 +101,48 @@ impl Teller {
 
     /// The members of this chat have changed; none: those of any chat may have.
     fn take_change(&mut self, chat: Option<ChatId>) {
-        let Some(chat) = chat else { return self.sizes.clear() };
-        self.sizes.remove(&chat);
+        let Some(chat) = chat else { return self.forms.clear() };
+        self.forms.remove(&chat);
         if self.changed.len() < CHANGED_MAX {
             self.changed.insert(chat);
         }
     }
 
-    async fn learn_sizes(&mut self, receipts: &[PendingReceipt]) {
+    async fn learn_forms(&mut self, receipts: &[PendingReceipt]) {
         let now = Instant::now();
         let chats: HashSet<ChatId> = receipts.iter().map(|item| item.chat).collect();
-        let is_unknown = |chat: &ChatId| self.sizes.get(chat).is_none_or(|(_, seen)| now - *seen >= SIZE_BELIEVED);
+        let is_unknown = |chat: &ChatId| self.forms.get(chat).is_none_or(|(_, seen)| now - *seen >= FORM_BELIEVED);
         let unknown: Vec<ChatId> = chats.into_iter().filter(is_unknown).collect();
         if unknown.is_empty() {
             return;
         }
-        match self.store.large_chats(&unknown).await {
-            Ok(large) => {
-                let large: HashSet<ChatId> = large.into_iter().collect();
-                for chat in unknown {
-                    self.sizes.insert(chat, (large.contains(&chat), now));
-                }
-            }
-            Err(cause) => debug!(?cause, "the sizes of some chats could not be read; their members are reported one by one"),
+        match self.forms_of(&unknown).await {
+            Ok(forms) => forms.into_iter().for_each(|(chat, form)| {
+                self.forms.insert(chat, (form, now));
+            }),
+            Err(cause) => debug!(?cause, "the forms of some chats could not be read; their senders look for themselves"),
         }
     }
 
+    async fn forms_of(&self, chats: &[ChatId]) -> store::Result<Vec<(ChatId, Form)>> {
+        let large: HashSet<ChatId> = self.store.large_chats(chats).await?.into_iter().collect();
+        let closed: HashSet<ChatId> = self.store.closed_among(chats).await?.into_iter().collect();
+        let form = |chat: &ChatId| match (closed.contains(chat), large.contains(chat)) {
+            (true, _) => Form::Nothing,
+            (false, true) => Form::Counts,
+            (false, false) => Form::Names,
+        };
+        Ok(chats.iter().map(|chat| (*chat, form(chat))).collect())
+    }
+
     fn tell(&mut self, receipt: PendingReceipt) {
-        let is_large = self.sizes.get(&receipt.chat).is_some_and(|(is_large, _)| *is_large);
+        let is_large = match self.forms.get(&receipt.chat).map(|(form, _)| *form) {
+            Some(Form::Names) => false,
+            Some(Form::Counts) => true,
+            Some(Form::Nothing) => return,
+            // It could not be read: the sender's sessions look at what they may see.
+            None => return self.notifier.check_marks(receipt.sender),
+        };
         let is_counted = matches!(receipt.status, Status::Delivered | Status::Read);
         if is_large {
             // A message that failed or expired is no hole any more: later messages may be counted now.

@@ -2,6 +2,7 @@
 
 pub(super) mod ack;
 pub(super) mod authenticate;
+mod people;
 mod presence;
 mod publish;
 mod read;
@@ -37,6 +38,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
         ClientEvent::Typing { chat, typing } => typing::typing(driver, chat, typing),
         ClientEvent::PresenceGet(users) => presence::get(driver, id, users),
         ClientEvent::PresenceSubscribe(users) => presence::subscribe(driver, id, users),
+        ClientEvent::People(command) => people::people(driver, id, command),
         ClientEvent::Ping => driver.outbox.event(id.as_ref(), &ServerEvent::Pong),
     }
 }
@@ -58,6 +60,7 @@ pub fn apply_counted<O: Outgoing>(driver: &mut Driver<O>, frame: Frame, bytes: u
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)
         | ClientEvent::PresenceSubscribe(_)
+        | ClientEvent::People(_)
         | ClientEvent::Ping => points_of_bytes(bytes),
     };
     let before = driver.session.acked_in_flight();
@@ -79,6 +82,7 @@ pub fn apply_late<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
         | ClientEvent::Typing { .. }
         | ClientEvent::PresenceGet(_)
         | ClientEvent::PresenceSubscribe(_)
+        | ClientEvent::People(_)
         | ClientEvent::Ping => {}
     }
 }

@@ -2,23 +2,27 @@
 
 use super::operation::Operation;
 use crate::http::api_messages::SentBody;
-use crate::http::bodies::{NewChatData, PreferencesData, PresenceQuery, StreamedEvent, UsersData};
+use crate::http::blocks::PageParams;
+use crate::http::bodies::{NewChatData, PreferencesData, PresenceQuery, StreamedEvent, UserData, UsersData};
 use crate::http::chats;
+use crate::http::contacts::ListParams;
 use crate::http::inbox::{self, InboxBody};
 use crate::http::members::{AddedBody, RemovedBody};
 use crate::http::messages::{HistoryBody, HistoryParams};
 use crate::http::preferences::PreferencesBody;
 use crate::protocol::Code;
+use crate::protocol::people::{BlockListOk, BlockOk, ContactListOk, ContactOk};
 use crate::protocol::recalled::RecallOk;
 use crate::protocol::requests::{AckData, ChatRefData, ConnectData, EngineData, ReadData, ReadUpToData, RejectData, SendData};
 use crate::protocol::server::{DeliveredOk, MessageStatuses, PresenceState, ReadOk, RejectOk, SentAnswer};
 
-const SENDING: &[Code] = &[Code::NotAMember, Code::Forbidden, Code::NotFound, Code::Conflict, Code::TooManyChats];
-const CHANGING_MEMBERS: &[Code] = &[Code::NotAMember, Code::Forbidden, Code::Conflict, Code::TooManyMembers, Code::NotFound];
+const SENDING: &[Code] = &[Code::NotAMember, Code::NotAccepted, Code::Forbidden, Code::NotFound, Code::Conflict, Code::TooManyChats];
+const CHANGING_MEMBERS: &[Code] =
+    &[Code::NotAMember, Code::NotAccepted, Code::Forbidden, Code::Conflict, Code::TooManyMembers, Code::NotFound];
 
 /// The operations.
 pub(super) fn operations() -> Vec<Operation> {
-    [messages(), of_chats(), of_the_inbox(), sockets()].concat()
+    [messages(), of_chats(), of_the_inbox(), between_people(), sockets()].concat()
 }
 
 fn messages() -> Vec<Operation> {
@@ -67,7 +71,7 @@ fn of_chats() -> Vec<Operation> {
             .takes::<NewChatData>()
             .answers::<chats::ChatBody>(201, "It is made.")
             .answers::<chats::ChatBody>(200, "It was there.")
-            .refuses(&[Code::TooManyMembers, Code::TooManyChats, Code::NotAMember, Code::Conflict])
+            .refuses(&[Code::TooManyMembers, Code::TooManyChats, Code::NotAMember, Code::NotAccepted, Code::Conflict])
             .leads_to("getChat", "chatId", "/chatId")
             .leads_to("addMembers", "chatId", "/chatId")
             .leads_to("listMessages", "chatId", "/chatId")
@@ -131,6 +135,39 @@ fn of_the_inbox() -> Vec<Operation> {
         Operation::get("/v1/presence", "getPresence", "Who is there.")
             .query::<PresenceQuery>()
             .answers::<PresenceState>(200, "In the order asked for."),
+    ]
+}
+
+fn between_people() -> Vec<Operation> {
+    vec![
+        Operation::get("/v1/contacts", "listContacts", "The caller's contacts, or its requests, or those to it.")
+            .query::<ListParams>()
+            .answers::<ContactListOk>(200, "A page of users."),
+        Operation::post("/v1/contacts", "requestContact", "The caller requests this user as a contact, or accepts its request.")
+            .takes::<UserData>()
+            .answers::<ContactOk>(200, "It is requested, or a contact.")
+            .refuses(&[Code::Conflict]),
+        Operation::post("/v1/contacts/accept", "acceptContact", "The caller accepts the request of this user.")
+            .takes::<UserData>()
+            .answers::<ContactOk>(200, "They are contacts.")
+            .refuses(&[Code::NotFound, Code::Conflict]),
+        Operation::post("/v1/contacts/decline", "declineContact", "The caller declines the request of this user.")
+            .takes::<UserData>()
+            .answers::<ContactOk>(200, "There is no request any more.")
+            .refuses(&[Code::NotFound]),
+        Operation::new("delete", "/v1/contacts", "removeContact", "The caller removes this user, or takes its request back.")
+            .takes::<UserData>()
+            .answers::<ContactOk>(200, "They are no contacts."),
+        Operation::get("/v1/blocks", "listBlocks", "Whom the caller has blocked.")
+            .query::<PageParams>()
+            .answers::<BlockListOk>(200, "A page of users."),
+        Operation::post("/v1/blocks", "addBlock", "The caller blocks this user.")
+            .takes::<UserData>()
+            .answers::<BlockOk>(200, "It is blocked.")
+            .refuses(&[Code::Conflict]),
+        Operation::new("delete", "/v1/blocks", "removeBlock", "The caller blocks this user no more.")
+            .takes::<UserData>()
+            .answers::<BlockOk>(200, "It is not blocked."),
     ]
 }
 

@@ -7,10 +7,11 @@ use super::channel::{Channel, Described, Form, Key};
 use crate::protocol::Fault;
 use crate::protocol::feed_event::EventData;
 use crate::protocol::message::{EchoData, ReceiveData};
+use crate::protocol::people::{BlockListOk, BlockOk, ContactAccepted, ContactListOk, ContactOk, ContactRemoved, ContactRequested};
 use crate::protocol::recalled::{RecallOk, Recalled};
 use crate::protocol::requests::{
-    AckData, MessageRefData, NoData, PresenceData, PublishData, RejectData, SendData, SocketIoAuthData, SocketIoAuthenticateData,
-    SocketIoCallbackData, SocketIoReadData, TypingData,
+    AckData, ContactListData, MessageRefData, NoData, PeoplePageData, PresenceData, PublishData, RejectData, SendData, SocketIoAuthData,
+    SocketIoAuthenticateData, SocketIoCallbackData, SocketIoReadData, TypingData, UserRefData,
 };
 use crate::protocol::schema::Schemas;
 use crate::protocol::server::{
@@ -54,6 +55,9 @@ pub(super) fn described(schemas: &mut Schemas) -> Described {
         channel.tells::<UserPresence>(),
         channel.tells::<ChatAdded>(),
         channel.tells::<ChatRemoved>(),
+        channel.tells::<ContactRequested>(),
+        channel.tells::<ContactAccepted>(),
+        channel.tells::<ContactRemoved>(),
         channel.tells::<Draining>(),
         channel.tells::<Fault>(),
     ];
@@ -84,6 +88,23 @@ fn hears(channel: &mut Channel<'_>) {
         let answer = called_with::<PresenceState>(channel, event);
         channel.hears::<PresenceData>(event, summary, &[&answer]);
     }
+    for (event, summary) in [
+        ("contact:request", "The caller requests this user as a contact, or accepts its request."),
+        ("contact:accept", "The caller accepts the request of this user."),
+        ("contact:decline", "The caller declines the request of this user."),
+        ("contact:remove", "The caller removes this user, or takes its request back."),
+    ] {
+        let answer = called_with::<ContactOk>(channel, event);
+        channel.hears::<UserRefData>(event, summary, &[&answer]);
+    }
+    let answer = called_with::<ContactListOk>(channel, "contact:list");
+    channel.hears::<ContactListData>("contact:list", "The caller's contacts, or its requests, or those to it.", &[&answer]);
+    for (event, summary) in [("block:add", "The caller blocks this user."), ("block:remove", "The caller blocks this user no more.")] {
+        let answer = called_with::<BlockOk>(channel, event);
+        channel.hears::<UserRefData>(event, summary, &[&answer]);
+    }
+    let answer = called_with::<BlockListOk>(channel, "block:list");
+    channel.hears::<PeoplePageData>("block:list", "Whom the caller has blocked.", &[&answer]);
     let answer = called_with::<Pong>(channel, "ping");
     channel.hears::<NoData>("ping", "Is the client heard?", &[&answer]);
     let answer = called_with::<Pending>(channel, "user:reconnected");

@@ -6,9 +6,11 @@ use super::channel::{Channel, Described, Form, Key};
 use crate::protocol::Fault;
 use crate::protocol::feed_event::{EventBatchData, EventData};
 use crate::protocol::message::{BatchData, EchoData, ReceiveData};
+use crate::protocol::people::{BlockListOk, BlockOk, ContactAccepted, ContactListOk, ContactOk, ContactRemoved, ContactRequested};
 use crate::protocol::recalled::{RecallOk, Recalled};
 use crate::protocol::requests::{
-    AckData, AuthenticateData, ConnectData, MessageRefData, NoData, PresenceData, PublishData, ReadData, RejectData, SendData, TypingData,
+    AckData, AuthenticateData, ConnectData, ContactListData, MessageRefData, NoData, PeoplePageData, PresenceData, PublishData, ReadData,
+    RejectData, SendData, TypingData, UserRefData,
 };
 use crate::protocol::schema::Schemas;
 use crate::protocol::server::{
@@ -44,6 +46,9 @@ pub(super) fn described(schemas: &mut Schemas) -> Described {
         channel.tells::<UserOffline>(),
         channel.tells::<ChatAdded>(),
         channel.tells::<ChatRemoved>(),
+        channel.tells::<ContactRequested>(),
+        channel.tells::<ContactAccepted>(),
+        channel.tells::<ContactRemoved>(),
         channel.tells::<Draining>(),
     ];
     told.extend([answers.authenticated, answers.error]);
@@ -73,6 +78,10 @@ struct Answers {
     rejected: Key,
     read: Key,
     presence: Key,
+    contact: Key,
+    contacts: Key,
+    block: Key,
+    blocks: Key,
     pong: Key,
     error: Key,
 }
@@ -89,6 +98,10 @@ impl Answers {
             rejected: channel.tells::<RejectOk>(),
             read: channel.tells::<ReadOk>(),
             presence: channel.tells::<PresenceState>(),
+            contact: channel.tells::<ContactOk>(),
+            contacts: channel.tells::<ContactListOk>(),
+            block: channel.tells::<BlockOk>(),
+            blocks: channel.tells::<BlockListOk>(),
             pong: channel.tells::<Pong>(),
             error: channel.tells::<Fault>(),
         }
@@ -108,5 +121,17 @@ fn hears(channel: &mut Channel<'_>, to: &Answers) {
     channel.hears::<TypingData>("typing", "Told to members who are connected, and never answered.", &[]);
     channel.hears::<PresenceData>("presence:get", "Who is there.", &[&to.presence, error]);
     channel.hears::<PresenceData>("presence:subscribe", "Who is there, and who comes and goes.", &[&to.presence, error]);
+    channel.hears::<UserRefData>(
+        "contact:request",
+        "The caller requests this user as a contact, or accepts its request.",
+        &[&to.contact, error],
+    );
+    channel.hears::<UserRefData>("contact:accept", "The caller accepts the request of this user.", &[&to.contact, error]);
+    channel.hears::<UserRefData>("contact:decline", "The caller declines the request of this user.", &[&to.contact, error]);
+    channel.hears::<UserRefData>("contact:remove", "The caller removes this user, or takes its request back.", &[&to.contact, error]);
+    channel.hears::<ContactListData>("contact:list", "The caller's contacts, or its requests, or those to it.", &[&to.contacts, error]);
+    channel.hears::<UserRefData>("block:add", "The caller blocks this user.", &[&to.block, error]);
+    channel.hears::<UserRefData>("block:remove", "The caller blocks this user no more.", &[&to.block, error]);
+    channel.hears::<PeoplePageData>("block:list", "Whom the caller has blocked.", &[&to.blocks, error]);
     channel.hears::<NoData>("ping", "Is the client heard?", &[&to.pong, error]);
 }

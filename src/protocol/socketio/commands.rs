@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::packet::{Packet, no_such_namespace};
 use crate::domain::{ChatId, ChatSeq, MessageId, limits};
-use crate::protocol::client::{AckRequest, ClientEvent, Frame, FrameError, FrameId, ReadRequest, ReadUpTo, RejectRequest, data_fields};
-use crate::protocol::fields::{Fields, check_depth};
+use crate::protocol::client::{AckRequest, ClientEvent, Frame, FrameError, FrameId, ReadRequest, ReadUpTo, RejectRequest};
+use crate::protocol::fields::{Fields, check_depth, data_fields};
 use crate::protocol::{Code, Fault};
 
 /// A command of a client that is not let in yet.

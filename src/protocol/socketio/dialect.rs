@@ -119,7 +119,9 @@ impl SocketIo {
             Notice::Offline { user, last_seen } => {
                 Some(UserPresence { user_id: user, is_online: false, last_seen: Some(Timestamp(*last_seen)) })
             }
-            Notice::Typing { .. } | Notice::Added { .. } | Notice::Removed { .. } | Notice::Recalled { .. } => None,
+            Notice::Typing { .. } | Notice::Added { .. } | Notice::Removed { .. } | Notice::Contact { .. } | Notice::Recalled { .. } => {
+                None
+            }
         };
         if presence.is_none() || self.forms.user_online {
             write_notice(out, notice);

@@ -1,7 +1,7 @@
 -- page_poll: waiting rows from settled_seq on, for the session that looks for itself; primary key of message_status
 -- A time that no calendar of a client holds is none. A row comes as ended that has, though no job has written it yet. Expiry is left out: a session knows it by the database's clock.
 select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
-       coalesce(restante_ended_unwritten(s.status, l.has_left, m.recalled_at), s.ended)::text as "ended?",
+       coalesce(case when s.status = 'sent' then l.ended end, restante_ended_unwritten(s.status, l.has_left, m.recalled_at), s.ended)::text as "ended?",
        m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", case when $2 <> 'chat'::inbox_class and m.sealed is null then coalesce(m.content, '') else m.content end as "content?",
        m.metadata::text as "metadata?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",

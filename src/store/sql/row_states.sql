@@ -1,7 +1,7 @@
 -- row_states: what became of rows that a session holds, by their numbers; primary keys of message_status and inbox_gaps
 -- A row comes as ended that has, though no job has written it yet. Expiry is left out: a session knows it by the database's clock.
 select u.seq as "seq!", s.status as "status?: enums::Status",
-       coalesce(restante_ended_unwritten(s.status, l.has_left, m.recalled_at, p_shows_acked => true), s.ended, g.reason)::text as "ended?"
+       coalesce(case when s.status = 'sent' then l.ended end, restante_ended_unwritten(s.status, l.has_left, m.recalled_at, p_shows_acked => true), s.ended, g.reason)::text as "ended?"
 from unnest($3::bigint[]) u (seq)
 left join lateral (
   select r.message_id, r.status, r.ended from message_status r where r.user_id = $1 and r.class = $2 and r.seq = u.seq limit 1

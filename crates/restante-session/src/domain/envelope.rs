@@ -115,6 +115,8 @@ pub enum GapReason {
     Muted,
     /// The recipient had left the chat, or follows the feed no more.
     Left,
+    /// The recipient has blocked its sender.
+    Blocked,
     /// Its sender recalled it.
     Recalled,
     /// An operator put the message back at the end of the inbox, under a new number.

@@ -90,6 +90,14 @@ pub const FOLLOWS_MAX: u32 = 500;
 pub const MUTED_TYPES_MAX: usize = 100;
 /// Chats that a user mutes.
 pub const MUTED_CHATS_MAX: usize = 1_000;
+/// Users that a user blocks.
+pub const BLOCKS_MAX: u32 = 10_000;
+/// Contacts of a user, with the requests that it has made.
+pub const CONTACTS_MAX: u32 = 10_000;
+/// Users on a page of contacts or blocks when a client asks for no number.
+pub const PEOPLE_PAGE_DEFAULT: u16 = 100;
+/// Users on such a page at most.
+pub const PEOPLE_PAGE_MAX: u16 = 500;
 /// Publishers of a feed.
 pub const PUBLISHERS_MAX: u32 = 500;
 /// Days for which figures of delivery are told at once.
