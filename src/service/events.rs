@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 pub(super) use lane::PublishLane;
 pub(super) use queue::PublishQueue;
 
+use super::may::{Act, Relation, may};
 use super::{Refusal, Service};
 use crate::domain::{FeedId, MessageId, Profile};
 use crate::protocol::publish::{PublishRequest, PublishRight, PublishTarget};
@@ -90,8 +91,10 @@ impl Service {
     /// [`Refusal::NotFound`], [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
     pub async fn event(&self, caller: &Publisher, event: MessageId) -> Result<EventProgress, Refusal> {
         let found = self.ask(&caller.profile.external, "reading how far an event has got", self.store.event(event)).await?;
-        let is_theirs = |progress: &EventProgress| caller.right == PublishRight::Anywhere || progress.publisher == caller.profile.user;
-        found.filter(is_theirs).ok_or(Refusal::NotFound)
+        let progress = found.ok_or(Refusal::NotFound)?;
+        let is_theirs = progress.publisher == caller.profile.user;
+        may(caller.right, Act::SeeProgress, if is_theirs { Relation::Publisher } else { Relation::Stranger })?;
+        Ok(progress)
     }
 
     /// Judges each event by what is known without the database, and queues the rest. The task that writes is started where none runs.
@@ -134,11 +137,15 @@ impl Service {
 
     /// The right that the token gives, and the rate of those whose token says nothing. The event is counted.
     fn may_publish(&self, publisher: &Publisher, request: &PublishRequest) -> Result<(), Refusal> {
-        match (&request.target, publisher.right) {
-            (PublishTarget::Feed(FeedId::DIRECT), _) => Err(Refusal::NotFound),
-            (_, PublishRight::Anywhere) => Ok(()),
-            (PublishTarget::Feed(_), PublishRight::OwnFeeds) => self.delivery.limits().check_event(publisher.profile.user),
-            (PublishTarget::Users(_) | PublishTarget::Everyone, PublishRight::OwnFeeds) => Err(Refusal::NeedsEventsScope),
+        let act = match &request.target {
+            PublishTarget::Feed(FeedId::DIRECT) => return Err(Refusal::NotFound),
+            PublishTarget::Feed(_) => Act::PublishToFeed,
+            PublishTarget::Users(_) | PublishTarget::Everyone => Act::PublishToUsers,
+        };
+        may(publisher.right, act, Relation::Stranger)?;
+        match publisher.right {
+            PublishRight::Anywhere => Ok(()),
+            PublishRight::OwnFeeds => self.delivery.limits().check_event(publisher.profile.user),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Feeds: making one, who publishes to it, who follows it. Nothing that a client chose is made for somebody who may not have it made.
 
+use super::may::{Act, Relation, may};
 use super::{Publisher, Refusal, Service};
 use crate::domain::{ChatId, ExternalId, FeedId, Profile, UserId};
 use crate::protocol::publish::PublishRight;
@@ -105,9 +106,7 @@ impl Service {
         limit: u16,
     ) -> Result<FollowerList, Refusal> {
         let view = self.feed(&caller.profile, feed).await?;
-        if !view.is_publisher && caller.right == PublishRight::OwnFeeds {
-            return Err(Refusal::NotAPublisher);
-        }
+        may(caller.right, Act::ListFollowers, relation(&view))?;
         let followers = self.store.followers(feed, after, limit + 1);
         let followers = self.ask(&caller.profile.external, "listing followers", followers).await?;
         let (followers, next) = page_of(followers, limit, |follower| follower.external.clone());
@@ -128,9 +127,7 @@ impl Service {
     ) -> Result<(), Refusal> {
         self.count_feed_change(caller)?;
         let view = self.feed(&caller.profile, feed).await?;
-        if !view.is_maker && caller.right == PublishRight::OwnFeeds {
-            return Err(Refusal::NotTheMaker);
-        }
+        may(caller.right, Act::ChangePublishers, relation(&view))?;
         let (add, remove) = match change {
             PublisherChange::Add => (self.named_users(caller, names).await?, Vec::new()),
             PublisherChange::Remove => (Vec::new(), self.known_users(caller, names).await?),
@@ -160,8 +157,8 @@ impl Service {
     ) -> Result<(), Refusal> {
         let own = std::slice::from_ref(&caller.profile.external);
         let names = names.filter(|names| *names != own);
-        if names.is_some() && caller.right == PublishRight::OwnFeeds {
-            return Err(Refusal::NeedsEventsScope);
+        if names.is_some() {
+            may(caller.right, Act::ChangeFollowers, Relation::Stranger)?;
         }
         self.count_feed_change(caller)?;
         let users = match (names, change) {
@@ -218,5 +215,14 @@ impl Service {
     async fn known_users(&self, caller: &Publisher, names: &[ExternalId]) -> Result<Vec<UserId>, Refusal> {
         let known = self.ask(&caller.profile.external, "finding the users of a feed", self.store.known_users(names)).await?;
         Ok(known.into_values().collect())
+    }
+}
+
+/// The relation to a feed of the caller that sees it so.
+const fn relation(view: &FeedView) -> Relation {
+    match (view.is_maker, view.is_publisher) {
+        (true, _) => Relation::Maker,
+        (false, true) => Relation::Publisher,
+        (false, false) => Relation::Stranger,
     }
 }

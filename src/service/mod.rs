@@ -4,7 +4,7 @@
 //! knows JSON, axum or sockets. Whatever goes wrong is a [`Refusal`]. Everything that a client can make the database do
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
-//! In reading order: `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
+//! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
 //! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
@@ -17,6 +17,7 @@ mod events;
 mod feeds;
 mod inbox;
 mod marks;
+mod may;
 mod members;
 mod messages;
 mod preferences;
