@@ -55,7 +55,7 @@ $$;
 comment on function delivery_trace(uuid) is
   'The state of this message for every recipient: where it stands, when it got there, why it ended, and how many rows wait before it in that inbox.';
 
-create function restante_put_back(p_message uuid, p_user text, out outcome text, out inbox_seq bigint)
+create function restante_return_to_inbox(p_message uuid, p_user text, out outcome text, out inbox_seq bigint)
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
@@ -129,7 +129,7 @@ begin
   raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
   outcome := 'requeued';
 end $$;
-comment on function restante_put_back(uuid, text) is
+comment on function restante_return_to_inbox(uuid, text) is
   'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
 
 create function restante_requeue(p_message uuid, p_user text) returns bigint
@@ -160,7 +160,7 @@ end $$;
 comment on function restante_requeue(uuid, text) is
   'restante_put_back() for people: returns the new number, and raises where nothing was done.';
 
-create function restante_discard(p_message uuid, p_user text, p_reason text default 'discarded by an operator') returns boolean
+create function restante_give_up(p_message uuid, p_user text, p_reason text) returns boolean
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set search_path from current
@@ -189,8 +189,8 @@ begin
   raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
   return true;
 end $$;
-comment on function restante_discard(uuid, text, text) is
-  'Gives up a message that still waits, or a dead letter: the row is failed with this reason, is listed no more, and the sender sees it. False when it is neither. For a message that crashes its client, and for clearing the list.';
+comment on function restante_give_up(uuid, text, text) is
+  'Gives up a message that still waits, or a dead letter: the row is failed with this reason, is listed no more, and the sender sees it. False when it is neither. restante_discard() notes it in the audit too.';
 
 create function restante_dead_letters(
   p_sender text, p_recipient text, p_message uuid, p_since timestamptz, p_reason text,

@@ -21,6 +21,7 @@ declare
   v_place  integer;
 begin
   perform restante_needs_read_committed();
+  perform restante_check_sender('restante_send', p_sender);
   if p_content is null then
     raise exception 'a message needs content' using errcode = 'null_value_not_allowed';
   elsif octet_length(p_content) > 32768 then

@@ -146,6 +146,7 @@ declare
   v_place     integer;
 begin
   perform restante_needs_read_committed();
+  perform restante_check_sender('restante_publish', p_publisher);
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then

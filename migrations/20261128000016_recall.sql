@@ -226,6 +226,7 @@ declare
   v_outcome text;
   v_at      timestamptz;
 begin
+  perform restante_check_sender('restante_recall', p_sender);
   select t.outcome, t.recalled_at into v_outcome, v_at
     from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
   case v_outcome

@@ -9,6 +9,8 @@ mod events;
 mod frames;
 #[path = "documents/markdown.rs"]
 mod markdown;
+#[path = "documents/scopes.rs"]
+mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,7 +27,8 @@ use serde_json::Value;
 /// Where words and state machine are.
 const SESSION: &str = "crates/restante-session/src";
 
-const DOCUMENTS: [&str; 6] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/torture.md"];
+const DOCUMENTS: [&str; 7] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/protocol.md", "docs/operations.md", "docs/security.md", "docs/torture.md"];
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)

@@ -2,11 +2,13 @@
 //!
 //! The behaviour of commands (exit codes, times, colours, sources of settings) is public, because `restante-lab` behaves alike.
 
+mod audit;
 mod backend;
 mod dead_letters;
 mod dotenv;
 pub mod exit;
 mod first_process;
+mod grants;
 mod hints;
 pub mod host;
 pub mod identity;
@@ -57,6 +59,9 @@ enum Command {
     /// Bring the database's schema up to date, and end.
     #[command(long_about = MIGRATE)]
     Migrate(Box<ConfigArgs>),
+    /// Print the lines that divide rights in the database among roles.
+    #[command(long_about = grants::ABOUT)]
+    Grants(grants::Args),
     /// Print a token for a user, and nothing else.
     #[command(long_about = TOKEN)]
     Token(identity::TokenArgs),
@@ -69,6 +74,9 @@ enum Command {
     /// List what failed, put it back, or give it up.
     #[command(long_about = dead_letters::ABOUT)]
     DeadLetters(dead_letters::Args),
+    /// Show what operators have done.
+    #[command(long_about = audit::ABOUT)]
+    Audit(audit::Args),
     /// Show what was accepted, and what became of it, in figures.
     #[command(long_about = statistics::ABOUT)]
     Statistics(statistics::Args),
@@ -194,10 +202,12 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(args) => serve::serve(*args).await,
         Command::Migrate(config) => serve::migrate(*config).await,
+        Command::Grants(args) => grants::run(args),
         Command::Token(args) => identity::print_token(&args),
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Statistics(args) => statistics::run(args).await,
     }
 }

@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
@@ -15,6 +15,7 @@ mod upgrade;
 
 mod api_messages;
 mod blocks;
+mod audit;
 mod chats;
 mod contacts;
 mod dead_letters;
@@ -100,6 +101,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))
         .route("/v1/admin/dead-letters/discard", post(dead_letters::discard))
+        .route("/v1/admin/audit", get(audit::list))
         .route("/openapi.json", get(descriptions::openapi))
         .route("/asyncapi.json", get(descriptions::asyncapi))
         .route("/healthz", get(node::healthz))

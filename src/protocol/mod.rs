@@ -7,6 +7,7 @@
 //! or the database.
 
 pub mod asyncapi;
+mod audit;
 pub mod client;
 pub mod codec;
 pub mod codes;
@@ -31,6 +32,7 @@ mod timestamp;
 #[cfg(test)]
 mod properties;
 
+pub use audit::AuditEntryData;
 pub use codes::{Code, ComeBack, Fault};
 pub use dead_letter::DeadLetterData;
 pub use statistics::{EventFiguresData, StatisticsData};

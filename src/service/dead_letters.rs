@@ -1,5 +1,5 @@
-//! Dead letters, for operators: a list, a look at one, putting back, giving up. Each act leaves a line in the log. Nodes and
-//! senders learn of a change from the database, whoever made it.
+//! Dead letters, for operators: a list, a look at one, putting back, giving up. Each act leaves a line in the log, and each that changes
+//! something a row in the audit. Nodes and senders learn of a change from the database, whoever made it.
 
 use tracing::info;
 
@@ -72,7 +72,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect; then nothing was done for this recipient.
     pub async fn requeue(&self, admin: &ExternalId, message: MessageId, user: &ExternalId) -> Result<PutBack, Refusal> {
-        let done = self.ask(admin, "putting back a dead letter", self.store.put_back(message, user)).await?;
+        let operator = self.operator(admin);
+        let done = self.ask(admin, "putting back a dead letter", self.store.put_back(message, user, Some(&operator))).await?;
         self.note(admin, "requeue", message, user, done.as_str());
         Ok(done)
     }
@@ -82,7 +83,8 @@ impl Service {
     /// # Errors
     /// The same as those of [`Service::requeue`].
     pub async fn discard(&self, admin: &ExternalId, message: MessageId, user: &ExternalId, reason: &str) -> Result<Discarded, Refusal> {
-        let done = self.ask(admin, "giving up a dead letter", self.store.discard(message, user, reason)).await?;
+        let operator = self.operator(admin);
+        let done = self.ask(admin, "giving up a dead letter", self.store.discard(message, user, reason, Some(&operator))).await?;
         self.note(admin, "discard", message, user, done.as_str());
         Ok(done)
     }

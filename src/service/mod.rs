@@ -5,9 +5,10 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
+mod audit;
 mod blocks;
 mod chats;
 mod contacts;
@@ -39,6 +40,7 @@ mod low_watermark;
 mod take_ahead;
 
 pub use admission::{Admission, AdmissionQueue, Purpose};
+pub use audit::AuditPage;
 pub use blocks::BlockList;
 pub use budget::{Budget, points_of_bytes};
 pub use chats::{ChatDetails, ChatList, MembersPart, NewChat, NewChatResult};

@@ -5,8 +5,8 @@ use std::fmt;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Error, Result, Store};
-use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, InboxSeq, MessageId, UserId};
+use super::{Error, Result, Store, audit};
+use crate::domain::{ChatId, ChatSeq, DeadLetter, ExternalId, InboxSeq, MessageId, Operator, UserId};
 
 /// A filter of dead letters. A field that is none filters nothing.
 #[derive(Debug, Clone, Default)]
@@ -188,13 +188,15 @@ impl Store {
         }))
     }
 
-    /// Puts a failed message back for one recipient. Nodes and the sender are told with the commit. Repeated, it is `NotFailed`.
+    /// Puts a failed message back for one recipient, and notes it in the audit. Nodes and the sender are told with the commit. Repeated, it
+    /// is `NotFailed`. Without an operator it is an act of the connection's role.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Failed`](super::Error::Failed): a defect.
-    pub async fn put_back(&self, message: MessageId, recipient: &ExternalId) -> Result<PutBack> {
-        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str()).fetch_one(self.database());
+    pub async fn put_back(&self, message: MessageId, recipient: &ExternalId, operator: Option<&Operator>) -> Result<PutBack> {
+        let (actor, node) = audit::columns(operator);
+        let row = sqlx::query_file!("src/store/sql/put_back.sql", message.0, recipient.as_str(), actor, node).fetch_one(self.database());
         let Some(row) = unless_held(row.await)? else { return Ok(PutBack::Busy) };
         Ok(match (row.outcome.as_str(), row.inbox_seq) {
             ("requeued", Some(seq)) => PutBack::Requeued(InboxSeq(seq)),
@@ -206,13 +208,22 @@ impl Store {
         })
     }
 
-    /// Gives up a message that waits or has failed for one recipient, with this reason.
+    /// Gives up a message that waits or has failed for one recipient, with this reason, and notes it in the audit. Without an operator it is
+    /// an act of the connection's role.
     ///
     /// # Errors
     /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
     /// [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value. [`Failed`](super::Error::Failed): a defect.
-    pub async fn discard(&self, message: MessageId, recipient: &ExternalId, reason: &str) -> Result<Discarded> {
-        let row = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason).fetch_one(self.database());
+    pub async fn discard(
+        &self,
+        message: MessageId,
+        recipient: &ExternalId,
+        reason: &str,
+        operator: Option<&Operator>,
+    ) -> Result<Discarded> {
+        let (actor, node) = audit::columns(operator);
+        let asked = sqlx::query_file!("src/store/sql/discard.sql", message.0, recipient.as_str(), reason, actor, node);
+        let row = asked.fetch_one(self.database());
         Ok(match unless_held(row.await)? {
             Some(row) if row.was_discarded => Discarded::Discarded,
             Some(_) => Discarded::NotFailed,

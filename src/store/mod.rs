@@ -4,6 +4,7 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod audit;
 mod blocks;
 mod caps;
 mod chats;
@@ -55,6 +56,7 @@ mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, Verdict, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use audit::Act;
 pub use blocks::{BlockedUser, Blocking, NewBlock, Unblocking};
 pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};

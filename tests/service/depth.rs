@@ -114,6 +114,8 @@ fn calls(member: &Member) -> Vec<String> {
         format!("select restante_request_contact('alice', '{name}'), restante_decline_contact('{name}', 'alice'), restante_change_contact('{name}', 'alice', 'request')"),
         format!("select restante_discard('{first}', '{name}')"),
         format!("select restante_discard('{last}', '{name}')"),
+        format!("select restante_give_up('{last}', '{name}', 'x'), restante_return_to_inbox('{last}', '{name}')"),
+        format!("select restante_check_sender('restante_send', '{name}')"),
         format!(
             "insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', {joined}, {DEEP}); select restante_end_departures(1000)"
         ),

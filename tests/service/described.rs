@@ -131,6 +131,8 @@ async fn operators(walk: &mut Walk, node: &Node) {
     let items = json!({"items": [{"messageId": message, "userId": "ben"}, {"messageId": Uuid::now_v7(), "userId": "ben"}]});
     walk.ask(&admin, "POST", "/v1/admin/dead-letters/requeue", items.clone()).await;
     walk.ask(&admin, "POST", "/v1/admin/dead-letters/discard", items).await;
+    let audit = walk.ask(&admin, "GET", "/v1/admin/audit?limit=1", Value::Null).await;
+    walk.ask(&admin, "GET", &format!("/v1/admin/audit?after={}", id(&audit["next"])), Value::Null).await;
     for path in ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/socket.io/?EIO=4&transport=polling"] {
         let answer = walk.ask(&anna, "GET", path, Value::Null).await;
         if let Some(packet) = answer.as_str().filter(|_| path.starts_with("/socket")) {

@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod audit;
 mod bounds;
 mod classes;
 mod clocks;
@@ -61,6 +62,7 @@ mod receipt_counts;
 mod repeated;
 mod restore;
 mod retention;
+mod roles;
 mod seeds;
 mod send_order;
 mod sends;

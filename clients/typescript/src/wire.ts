@@ -25,6 +25,33 @@ export interface AckData {
   upTo?: number | null;
 }
 
+/** An act of an operator. */
+export interface AuditEntryData {
+  /** The act. */
+  action: string;
+  /** The operator: the `sub` of its token, or the role that was logged in to the database. */
+  actor: string;
+  /** The address from which that role was connected. */
+  address?: string;
+  at: string;
+  /** Its number. */
+  id: number;
+  /** The node that was asked. Missing: it was done by a command, or by hand in SQL. */
+  nodeId?: string;
+  /** The outcome that the operator was told. */
+  outcome: string;
+  /** The role of the database that wrote it. */
+  role: string;
+  /** Ids of what was acted upon, by name. */
+  target: Record<string, string | number>;
+}
+
+export interface AuditList {
+  entries: AuditEntryData[];
+  /** To be passed as `after`; null at the end. */
+  next: string | null;
+}
+
 /** The data of `authenticate`. */
 export interface AuthenticateData {
   /** A JWT. */

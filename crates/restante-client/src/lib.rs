@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 
 mod acks;
+mod audit;
 mod backoff;
 mod dead_letters;
 mod endpoint;
@@ -29,6 +30,7 @@ mod transport;
 mod unconfirmed;
 mod wire;
 
+pub use audit::{AuditEntry, AuditPage, AuditQuery};
 pub use backoff::{Backoff, Gone, close_code};
 pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
 pub use endpoint::{AckStyle, Door, Options};

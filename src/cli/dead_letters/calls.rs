@@ -37,7 +37,7 @@ impl Backend {
         };
         let mut outcomes = Vec::with_capacity(items.len());
         for (message, user) in items {
-            outcomes.push(noted(*message, user, store.put_back(*message, user).await?.as_str()));
+            outcomes.push(noted(*message, user, store.put_back(*message, user, None).await?.as_str()));
         }
         Ok(outcomes)
     }
@@ -50,7 +50,7 @@ impl Backend {
         };
         let mut outcomes = Vec::with_capacity(items.len());
         for (message, user) in items {
-            let done = store.discard(*message, user, words.unwrap_or("discarded by an operator")).await?;
+            let done = store.discard(*message, user, words.unwrap_or("discarded by an operator"), None).await?;
             outcomes.push(noted(*message, user, done.as_str()));
         }
         Ok(outcomes)

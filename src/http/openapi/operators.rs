@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::operation::Operation;
+use crate::http::audit::{AuditBody, AuditParams};
 use crate::http::bodies::{DiscardData, RequeueData};
 use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
 use crate::http::node::{About, Fine, Ready};
@@ -41,6 +42,10 @@ fn of_admins() -> Vec<Operation> {
             .for_admins()
             .takes::<DiscardData>()
             .answers::<Results>(200, "An outcome for each, in their order."),
+        Operation::get("/v1/admin/audit", "listAudit", "What operators have done, newest first.")
+            .for_admins()
+            .query::<AuditParams>()
+            .answers::<AuditBody>(200, "A page of acts."),
     ]
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{ChatId, ChatSeq, DeviceId, ExternalId, FeedId, FeedSeq, InboxSeq, MessageId, SessionId, limits};
+use super::{ChatId, ChatSeq, DeviceId, ExternalId, FeedId, FeedSeq, InboxSeq, MessageId, NodeId, SessionId, limits};
 
 macro_rules! described {
     ($($id:ident)* => $schema:expr) => { $(impl JsonSchema for $id {
@@ -24,7 +24,7 @@ macro_rules! described {
     })* };
 }
 
-described!(ChatId FeedId MessageId SessionId => json_schema!({"type": "string", "format": "uuid"}));
+described!(ChatId FeedId MessageId NodeId SessionId => json_schema!({"type": "string", "format": "uuid"}));
 described!(ChatSeq FeedSeq InboxSeq => json_schema!({"type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX}));
 described!(ExternalId => text(limits::USER_ID_CHARS_MAX));
 described!(DeviceId => text(limits::DEVICE_ID_CHARS_MAX));

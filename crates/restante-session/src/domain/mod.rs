@@ -4,6 +4,7 @@
 //! modules; only [`Clock`] and ids that are made read a clock. A value that exists has been checked: an [`ExternalId`] is 1 to 128
 //! characters long wherever it turns up.
 
+mod audit;
 mod chat;
 mod class;
 mod clock;
@@ -23,6 +24,7 @@ mod printable;
 mod receipt;
 mod status;
 
+pub use audit::{AuditEntry, Operator};
 pub use chat::{ChatKind, Role};
 pub use class::{Class, PerClass};
 pub use clock::Clock;
