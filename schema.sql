@@ -247,7 +247,7 @@ end $$;
 
 COMMENT ON FUNCTION refuse_to_go_back() IS 'Raises. The rule itself is the WHEN clause of the trigger that calls it, so that a legal update costs no function call.';
 
-CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, p_verdicts text[] DEFAULT NULL::text[], OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -292,8 +292,16 @@ begin
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A later statement, so a later snapshot: who is a member stands still under the lock.
-    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
+    -- So does whether the chat is closed.
+    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) and not exists (select from closed_chats x where x.chat_id = v_chat)
+                then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
       from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;
+    -- Looked at by itself: an expression with a call of a function is made ready in each transaction, at the price of a look-up.
+    if p_verdicts is not null then
+      if p_verdicts[1] <> 'yes' and not (p_verdicts[1] = 'contacts' and coalesce(restante_are_contacts(p_senders[1], v_recipient), false)) then
+        v_recipient := null;
+      end if;
+    end if;
     accepted_at := clock_timestamp();
     if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
       insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
@@ -389,16 +397,27 @@ begin
                    when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
                    when u.ord = any (v_outsiders) then 'not_a_member'
                    when u.id = any (v_gone) then 'purged'
+                   when b.outcome is not null then b.outcome
                    when u.expires_at <= clock_timestamp() then 'too_late'
                    else 'accepted'
                  end as outcome
             from (
               select generate_subscripts(p_ids, 1) as ord, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(p_senders) as sender,
-                     unnest(p_expires) as expires_at
+                     unnest(p_expires) as expires_at, unnest(p_verdicts) as verdict
             ) u
             left join messages m on m.id = u.id
             left join lateral (
               select x.ctid as at, x.last_seq, x.class from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h on true
+            left join lateral (
+              (select 'not_accepted' as outcome from closed_chats x where x.chat_id = u.chat limit 1)
+              union all
+              select case u.verdict when 'unknown' then 'undecided' else 'not_accepted' end
+                from chats x
+                cross join lateral (select split_part(x.direct_key, ':', 1)::bigint as one, split_part(x.direct_key, ':', 2)::bigint as two) p
+               where u.verdict <> 'yes' and x.id = u.chat and x.kind = 'direct' and p.one <> p.two
+                 and (u.verdict <> 'contacts' or not restante_are_contacts(p.one, p.two))
+              limit 1
+            ) b on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
         ) l
        order by l.ord
@@ -519,7 +538,17 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+
+CREATE FUNCTION restante_accept_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'accept');
+end $$;
+
+COMMENT ON FUNCTION restante_accept_contact(p_user text, p_other text) IS 'One user accepts the request of another, inside your own transaction. Returns contact; raises where there is no request.';
 
 CREATE FUNCTION restante_accept_outgoing() RETURNS void
     LANGUAGE plpgsql
@@ -558,6 +587,9 @@ begin
       raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'not_accepted' then
+      raise exception 'one of the members of chat % has blocked the other, message % is not accepted', v_chats[n], v_ids[n]
+        using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'purged' then
       raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
         using errcode = 'unique_violation', hint = 'Send it with a new id.';
@@ -653,7 +685,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_add_followers(p_feed uuid, p_users bigint[], p_feeds_max integer) IS 'These users follow the feed: they get what is published after this, and who follows it already goes on. Else nothing is done: not_found; too_many: one of them would follow more than p_feeds_max feeds, that of everyone not counted.';
 
-CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean DEFAULT false) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -705,6 +737,10 @@ begin
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
+  if restante_stays_away(v_new, p_caller, p_contacts_only) then
+    return query select 'not_accepted', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
 
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
@@ -728,9 +764,9 @@ begin
      order by u.id;
 end $$;
 
-COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller or, with p_contacts_only, is no contact of it). A user that is a member already is passed over.';
 
-CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean DEFAULT false) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -750,7 +786,7 @@ begin
   select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
     from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
   if v_unknown is not null then
-    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max);
+    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max, p_contacts_only);
     if v_refused is not null then
       return query select v_refused, null::bigint, null::text, null::text, null::bigint;
       return;
@@ -762,10 +798,10 @@ begin
     -- Before the lock of the chat: this may wait for another session that makes the same users.
     select array_agg(u.id) into v_users from restante_users(p_names) u;
   end if;
-  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max);
+  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max, p_contacts_only);
 end $$;
 
-COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
+COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
 
 CREATE FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -870,6 +906,22 @@ end $$;
 
 COMMENT ON FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) IS 'Moves settled_seq up to the row before the first that waits, 50,000 numbers at most, and returns it. Rows that wait below a thousand that have ended, while no later one of their chats waits above them, get new numbers at the end of the inbox (restante_overtaken), their old ones are named in inbox_gaps; where more than 50 wait, or 200,000 numbers are not settled, none does. Never waits for a lock: where one is held it returns the value as it is.';
 
+CREATE FUNCTION restante_are_contacts(p_one bigint, p_other bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return exists (select from contacts c where c.user_id = p_one and c.other_id = p_other)
+     and exists (select from contacts c where c.user_id = p_other and c.other_id = p_one);
+end $$;
+
+COMMENT ON FUNCTION restante_are_contacts(p_one bigint, p_other bigint) IS 'True where these two users are contacts: each wants the other.';
+
 CREATE FUNCTION restante_arrive(p_node uuid, p_users bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -898,6 +950,38 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_arrive(p_node uuid, p_users bigint[]) IS 'These users are connected to this node. Returns those who were online nowhere before.';
+
+CREATE FUNCTION restante_ask_may_send(p_sender bigint, p_chat uuid, p_other text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+declare
+  v_sender text := (select u.external_id from users u where u.id = p_sender);
+  v_other  text := p_other;
+  v_may    boolean;
+begin
+  if p_chat is not null then
+    select u.external_id into v_other
+      from chats c
+      cross join lateral (select split_part(c.direct_key, ':', 1)::bigint as one, split_part(c.direct_key, ':', 2)::bigint as two) p
+      join users u on u.id = case when p.one = p_sender then p.two else p.one end
+     where c.id = p_chat and c.kind = 'direct';
+  end if;
+  if v_sender is null or v_other is null or to_regprocedure('restante_may_send(text, text)') is null then
+    return null;
+  end if;
+  -- The planner knows it only when it is called: it may not have been there when this was made.
+  execute 'select restante_may_send($1, $2)' into v_may using v_sender, v_other;
+  return v_may;
+exception
+  when query_canceled or others then
+    return null;
+end $_$;
+
+COMMENT ON FUNCTION restante_ask_may_send(p_sender bigint, p_chat uuid, p_other text) IS 'The answer of restante_may_send(sender, recipient), which the application defines, for a sender and the other member of a direct chat, or the user of a name. Null: there is no such function, it has failed, or has taken longer than the statement may.';
 
 CREATE FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) RETURNS TABLE(ord integer, attempts integer, failed boolean, counted_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -983,6 +1067,34 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
+
+CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint;
+  v_other   bigint;
+  v_outcome text;
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot block itself', p_user using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
+    from restante_users(array[p_user, p_other]) u;
+  select b.outcome into v_outcome from restante_put_block(v_user, v_other, 10000) b limit 1;
+  if v_outcome = 'too_many' then
+    raise exception 'user % has blocked 10000 users, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
+  end if;
+  perform restante_check_marks(array[v_user, v_other]);
+  return v_outcome = 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_block(p_user text, p_other text) IS 'One user blocks another, inside your own transaction, with the same effect as over HTTP. True: from your commit on; false: it had blocked it before.';
 
 CREATE FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) RETURNS record
     LANGUAGE plpgsql
@@ -1242,6 +1354,44 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_catch_up_marks(p_members_max integer) IS 'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
+
+CREATE FUNCTION restante_change_contact(p_user text, p_other text, p_change text) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint;
+  v_other   bigint;
+  v_outcome text;
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot be its own contact', p_user using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
+    from restante_users(array[p_user, p_other]) u;
+  case p_change
+    when 'request' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, false, 10000) c;
+    when 'accept' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, true, 10000) c;
+    else select c.outcome into v_outcome from restante_drop_contact(v_user, v_other, p_change = 'decline') c;
+  end case;
+  case v_outcome
+    when 'not_found' then
+      raise exception 'user % has not requested user % as a contact', p_other, p_user using errcode = 'no_data_found';
+    when 'blocked' then
+      raise exception 'user % has blocked user %', p_user, p_other using errcode = 'object_not_in_prerequisite_state';
+    when 'too_many' then
+      raise exception 'user % has 10000 contacts and requests, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
+    else
+      perform restante_check_marks(array[v_user, v_other]);
+      return v_outcome;
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_change_contact(p_user text, p_other text, p_change text) IS 'Does what restante_request_contact() and the three like it say.';
 
 CREATE FUNCTION restante_check_marks(p_users bigint[]) RETURNS void
     LANGUAGE sql
@@ -1511,21 +1661,25 @@ end $$;
 
 COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
+CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
   v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
 begin
+  if restante_stays_away(v_members, p_creator, p_contacts_only) then
+    return false;
+  end if;
   insert into chats (id, kind, title) values (p_chat, 'group', p_title);
   insert into chat_heads (chat_id) values (p_chat);
   insert into chat_members (chat_id, user_id, role)
     select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
   insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
+  return true;
 end $$;
 
-COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
+COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked. False: one of them has blocked the creator or, with p_contacts_only, is no contact of it, and nothing was done.';
 
 CREATE FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) RETURNS TABLE(message_id uuid, user_id bigint, recipient text, sender text, chat_id uuid, chat_seq bigint, message_type text, reason text, last_error text, attempts smallint, accepted_at timestamp with time zone, failed_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -1595,6 +1749,16 @@ end $$;
 
 COMMENT ON FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) IS 'Dead letters, newest first, a page at a time: those before (p_before_at, p_before_message, p_before_user), since p_since, and of this sender, recipient, message, with a reason that begins like this, where these are not null.';
 
+CREATE FUNCTION restante_decline_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'decline');
+end $$;
+
+COMMENT ON FUNCTION restante_decline_contact(p_user text, p_other text) IS 'One user declines the request of another, inside your own transaction. Returns none; raises where there is no request.';
+
 CREATE FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -1635,10 +1799,11 @@ CREATE TABLE departures (
     user_id bigint NOT NULL,
     chat_id uuid NOT NULL,
     after_seq bigint NOT NULL,
-    up_to_seq bigint NOT NULL
+    up_to_seq bigint NOT NULL,
+    ended ended_reason DEFAULT 'left'::ended_reason NOT NULL
 );
 
-COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, followers that left a feed, and users that have blocked the other member of a direct chat. No page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
 
 COMMENT ON COLUMN departures.user_id IS 'The member that left.';
 
@@ -1648,10 +1813,13 @@ COMMENT ON COLUMN departures.after_seq IS 'Rows that waited have ended up to thi
 
 COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
 
-CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) RETURNS TABLE(has_left boolean)
+COMMENT ON COLUMN departures.ended IS 'The reason for which what waits has ended: left, or blocked.';
+
+CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) RETURNS TABLE(has_left boolean, ended ended_reason)
     LANGUAGE sql STABLE ROWS 1
     BEGIN ATOMIC
- SELECT true
+ SELECT true,
+     d.ended
     FROM departures d
    WHERE (( SELECT (EXISTS ( SELECT
                     FROM departures e
@@ -1659,7 +1827,7 @@ CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint)
   LIMIT 1;
 END;
 
-COMMENT ON FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) IS 'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
+COMMENT ON FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) IS 'One row where a user has left the chat, or the feed, or has blocked the other member, since it got this number of it, and a job has not ended what waited (departures); with the reason. Else none.';
 
 CREATE FUNCTION restante_direct_chat(p_user bigint, p_other bigint) RETURNS uuid
     LANGUAGE plpgsql
@@ -1672,7 +1840,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_direct_chat(p_user bigint, p_other bigint) IS 'The direct chat of two users (or of one with itself), made with its members if it is missing.';
 
-CREATE FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) RETURNS record
+CREATE FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], p_contacts_only boolean DEFAULT false, OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1708,7 +1876,8 @@ begin
     return;
   end if;
 
-  if array_position(v_others, null) is not null then
+  -- Somebody whom nobody knows is nobody's contact.
+  if array_position(v_others, null) is not null and not p_contacts_only then
     -- All users before the first chat: who waits for a user holds no chat, so nobody waits in a circle.
     perform restante_users(array(
       select distinct u.name
@@ -1728,6 +1897,11 @@ begin
     select distinct on (w.key collate "C") w.key
       from (select unnest(v_keys) as key, unnest(chats) as chat, unnest(p_make) as make) w
      where w.chat is null and w.make and w.key is not null
+       and (not p_contacts_only or split_part(w.key, ':', 1) = split_part(w.key, ':', 2)
+            or restante_are_contacts(split_part(w.key, ':', 1)::bigint, split_part(w.key, ':', 2)::bigint))
+       -- Nobody begins a chat with a user that it has blocked, or that has blocked it.
+       and (select true from blocks b where b.user_id = split_part(w.key, ':', 1)::bigint and b.other_id = split_part(w.key, ':', 2)::bigint limit 1) is null
+       and (select true from blocks b where b.user_id = split_part(w.key, ':', 2)::bigint and b.other_id = split_part(w.key, ':', 1)::bigint limit 1) is null
      order by w.key collate "C"
   ), made_now as (
     insert into chats (id, kind, direct_key)
@@ -1746,6 +1920,19 @@ begin
     insert into chat_members (chat_id, user_id) select p.chat_id, p.user_id from pairs p
   )
   select array_agg(m.direct_key) into v_new from made_now m;
+  -- A later statement: one who blocks has been waited for by the reference to it, or waits for this transaction (restante_put_block).
+  if v_new is not null then
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
+      select c.id, p.user_id, 0, 0
+        from (select unnest(v_new) as key) n
+        cross join lateral (select split_part(n.key, ':', 1)::bigint as one, split_part(n.key, ':', 2)::bigint as two) u
+        cross join lateral (
+          select from blocks b where b.user_id = u.one and b.other_id = u.two union all
+          select from blocks b where b.user_id = u.two and b.other_id = u.one limit 1) b
+        cross join lateral (select x.id from chats x where x.direct_key = n.key limit 1) c
+        cross join lateral unnest(array[u.one, u.two]) p (user_id)
+      on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
+  end if;
 
   -- A later statement: of two that make a chat at once, both find the same.
   select array_agg(q.chat), array_agg(q.made) into chats, made
@@ -1757,7 +1944,7 @@ begin
     ) q;
 end $$;
 
-COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user.';
+COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], p_contacts_only boolean, OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user; never between two users of whom one has blocked the other, nor, with p_contacts_only, between two that are no contacts.';
 
 CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFAULT 'discarded by an operator'::text, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid) RETURNS boolean
     LANGUAGE plpgsql
@@ -1773,7 +1960,40 @@ end $$;
 
 COMMENT ON FUNCTION restante_discard(p_message uuid, p_user text, p_reason text, p_actor text, p_node uuid) IS 'Gives up a message that still waits, or a dead letter (restante_give_up), and notes it in the audit, without the reason. False when it is neither. For a message that crashes its client, and for clearing the list.';
 
-CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
+CREATE FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_wants     boolean;
+  v_is_wanted boolean;
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
+  v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  is_told := false;
+  if p_declines and (v_wants or not v_is_wanted) then
+    outcome := 'not_found';
+    return;
+  end if;
+  outcome := 'none';
+  if v_wants or v_is_wanted then
+    delete from contacts c where c.user_id = p_user and c.other_id = p_other;
+    delete from contacts c where c.user_id = p_other and c.other_id = p_user;
+    is_told := not restante_has_blocked(array[p_user], p_other) and not restante_has_blocked(array[p_other], p_user);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline). is_told as in restante_put_contact().';
+
+CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, ended ended_reason)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1801,7 +2021,7 @@ begin
   select u.external_id into v_name from users u where u.id = v_one.user_id;
   return query
     with ended as (
-      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+      update message_status s set status = 'expired', ended = v_one.ended, reason = case v_one.ended when 'blocked' then 'undelivered' else v_one.ended::text end
         from (
           select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
             from (select y.id, y.seq, y.sender_id from messages y
@@ -1815,9 +2035,13 @@ begin
        where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
       returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
     )
-    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e
+    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_one.ended from ended e
     union all
-    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now;
+    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now, v_one.ended;
+  -- One that has left has no marks to move.
+  if v_one.ended = 'blocked' then
+    perform restante_exact_marks(array[v_one.chat_id], array[v_one.user_id]);
+  end if;
   if v_to >= v_one.up_to_seq then
     delete from departures d where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
   else
@@ -1825,7 +2049,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
+COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left, or has blocked the other one (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
 
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
@@ -2375,6 +2599,24 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_give_up(p_message uuid, p_user text, p_reason text) IS 'Gives up a message that still waits, or a dead letter: the row is failed with this reason, is listed no more, and the sender sees it. False when it is neither. restante_discard() notes it in the audit too.';
+
+CREATE FUNCTION restante_has_blocked(p_users bigint[], p_other bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return exists (
+    select from (select unnest(p_users) as id) u
+    cross join lateral (select from blocks b where b.user_id = u.id and b.other_id = p_other limit 1) b);
+end $$;
+
+COMMENT ON FUNCTION restante_has_blocked(p_users bigint[], p_other bigint) IS 'True where one of these users has blocked that one. Users that it has blocked itself do not count.';
 
 CREATE FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -3621,6 +3863,121 @@ end $$;
 
 COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, p_actor text, p_node uuid, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back for one recipient (restante_return_to_inbox), and notes it in the audit, whatever the outcome.';
 
+CREATE FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) RETURNS TABLE(outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, were_contacts boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now   timestamptz;
+  v_chat  uuid;
+  v_last  bigint;
+  v_after bigint;
+  v_were  boolean;
+begin
+  perform restante_needs_read_committed();
+  -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
+  -- So is one that makes them contacts.
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
+  if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
+    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return;
+  elsif (select count(*) from (select from blocks b where b.user_id = p_user limit p_blocks_max) x) >= p_blocks_max then
+    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return;
+  end if;
+  insert into blocks (user_id, other_id) values (p_user, p_other);
+  -- Neither keeps the other as a contact, or a request.
+  delete from contacts c where c.user_id = p_user and c.other_id = p_other;
+  v_were := found;
+  delete from contacts c where c.user_id = p_other and c.other_id = p_user;
+  v_were := v_were or found;
+  select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
+  if v_chat is not null then
+    select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+    -- A statement after the lock: whatever was accepted before it is seen, and nothing is accepted after it.
+    v_now := clock_timestamp();
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
+      select v_chat, k.user_id, k.delivered_seq, k.read_seq
+        from (select p_user as id union all select p_other) u
+        cross join lateral (
+          select x.user_id, x.delivered_seq, x.read_seq from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
+      on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
+    -- All that waits here for the one who blocks is from the other: it ends. 1,000 messages of the chat at once, the rest by a job.
+    select x.delivered_seq into v_after from marks x where x.chat_id = v_chat and x.user_id = p_user order by x.step desc limit 1;
+    if v_last > v_after + 1000 then
+      insert into departures (user_id, chat_id, after_seq, up_to_seq, ended) values (p_user, v_chat, v_after + 1000, v_last, 'blocked')
+        on conflict on constraint a_departure_is_noted_once do nothing;
+    end if;
+    return query
+      with ended as (
+        update message_status s set status = 'expired', ended = 'blocked', reason = 'undelivered'
+          from (
+            select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
+              from (select y.id, y.seq, y.sender_id from messages y
+                     where y.chat_id = v_chat and y.seq > v_after and y.seq <= v_after + 1000 order by y.seq limit 1000) m
+              -- By key, each for itself, as in restante_remove_members.
+              cross join lateral (
+                select y.user_id, y.class, y.seq from message_status y
+                 where y.message_id = m.id and y.user_id = p_user and y.status = 'sent' limit 1) x
+             order by x.user_id, x.class, x.seq
+          ) u
+         where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+        returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
+      )
+      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were from ended e;
+    perform restante_exact_marks(array[v_chat], array[p_user]);
+  end if;
+  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
+end $$;
+
+COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+
+CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_wants     boolean;
+  v_is_wanted boolean;
+begin
+  perform restante_needs_read_committed();
+  -- Of two that request one another at once, the second sees the first.
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
+  v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  is_told := false;
+  if restante_has_blocked(array[p_user], p_other) then
+    outcome := 'blocked';
+  elsif p_accepts and not v_is_wanted then
+    outcome := 'not_found';
+  elsif v_wants then
+    outcome := case when v_is_wanted then 'contact' else 'requested' end;
+  elsif (select count(*) from (select from contacts c where c.user_id = p_user limit p_contacts_max) x) >= p_contacts_max then
+    outcome := 'too_many';
+  else
+    insert into contacts (user_id, other_id) values (p_user, p_other);
+    outcome := case when v_is_wanted then 'contact' else 'requested' end;
+    is_told := not restante_has_blocked(array[p_other], p_user);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
+
 CREATE FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) RETURNS text
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -4006,6 +4363,16 @@ end $$;
 
 COMMENT ON FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) IS 'A node gives a job back, so that another need not wait for the end of its lease. False: it has lost the job already.';
 
+CREATE FUNCTION restante_remove_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'remove');
+end $$;
+
+COMMENT ON FUNCTION restante_remove_contact(p_user text, p_other text) IS 'One user removes another from its contacts, or takes a request back, inside your own transaction. Returns none.';
+
 CREATE FUNCTION restante_remove_followers(p_feed uuid, p_users bigint[]) RETURNS text
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -4151,6 +4518,16 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
+
+CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'request');
+end $$;
+
+COMMENT ON FUNCTION restante_request_contact(p_user text, p_other text) IS 'One user requests another as a contact, inside your own transaction, with the same effect as over HTTP, save that nobody is told as it happens. Returns requested, or contact where the other one had requested it or they are contacts.';
 
 CREATE FUNCTION restante_requeue(p_message uuid, p_user text) RETURNS bigint
     LANGUAGE plpgsql
@@ -4299,6 +4676,8 @@ begin
   if not found then
     raise exception 'user % is not a member of chat %', p_sender, p_chat
       using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
+  elsif exists (select from closed_chats c where c.chat_id = p_chat) then
+    raise exception 'user % cannot send to chat %: one of its members has blocked the other', p_sender, p_chat using errcode = 'insufficient_privilege';
   end if;
   -- The same id again is the same message, as it is for a client.
   select o.sender_id into v_before from outgoing o where o.xid = pg_current_xact_id() and o.message_id = p_message_id;
@@ -4512,6 +4891,23 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_spread(p_places integer[], p_counts bigint[], p_length integer) IS 'A row of counts that has each of p_counts added at its place, from 1, and 0 elsewhere. It has p_length places, and more where a place is beyond. Places that are null are left out.';
+
+CREATE FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_has_blocked(p_users, p_caller) or p_contacts_only and exists (
+    select from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller));
+end $$;
+
+COMMENT ON FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) IS 'True where the caller may not bring one of these users into a group: it has blocked the caller or, with p_contacts_only, is no contact of it.';
 
 CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
@@ -4731,6 +5127,37 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) IS 'Recalls a message for its sender: its content and metadata go, and no page shows it from the commit on. Outcome: recalled; again (it had been recalled, recalled_at says when); off (p_window is not more than zero); too_late (it was accepted longer ago than p_window; a p_window of null is never over); forbidden (it is another member''s); not_found. A part at a time, restante_recall_part does the rest.';
 
+CREATE FUNCTION restante_take_block_back(p_user bigint, p_other bigint) RETURNS TABLE(outcome text, chat_id uuid)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_chat uuid;
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
+  delete from blocks b where b.user_id = p_user and b.other_id = p_other;
+  if not found then
+    return query select 'again', null::uuid;
+    return;
+  end if;
+  select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
+  if v_chat is not null then
+    perform from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+    -- A statement after the lock: the other one may have blocked this one meanwhile.
+    if not exists (select from blocks b where b.user_id = p_other and b.other_id = p_user) then
+      delete from closed_chats c where c.chat_id = v_chat;
+    end if;
+  end if;
+  return query select 'done', v_chat;
+end $$;
+
+COMMENT ON FUNCTION restante_take_block_back(p_user bigint, p_other bigint) IS 'A user blocks another one no more. Their direct chat is open again unless the other one blocks too. What has ended stays ended. Outcome: done, with the direct chat if there is one; again (it was not blocked).';
+
 CREATE FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -4838,6 +5265,28 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
 
+CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint := (select u.id from users u where u.external_id = p_user);
+  v_other   bigint := (select u.id from users u where u.external_id = p_other);
+  v_outcome text;
+begin
+  select b.outcome into v_outcome from restante_take_block_back(v_user, v_other) b;
+  if v_outcome = 'done' then
+    perform restante_check_marks(array[v_user, v_other]);
+  end if;
+  return v_outcome = 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_unblock(p_user text, p_other text) IS 'One user blocks another no more, inside your own transaction. What has ended stays ended. False: it had not blocked it.';
+
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -4933,7 +5382,7 @@ $$;
 
 COMMENT ON FUNCTION restante_wake_followers(p_streams uuid[]) IS 'Tells every node that something was published in these streams (chats.id), as "feed " and the id on restante_wake_channel(). Each wakes those of its users that follow. A hint: nothing is lost without it.';
 
-CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) RETURNS text
+CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) RETURNS text
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4962,10 +5411,12 @@ begin
   select v_count + count(*) into v_count
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
-  return case when v_count + p_unknown > p_members_max then 'too_many_members' end;
+  return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              -- Somebody whom nobody knows is nobody's contact.
+              when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
 end $$;
 
-COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
+COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
 
 CREATE TABLE chats (
     id uuid NOT NULL,
@@ -5287,6 +5738,23 @@ ALTER TABLE audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE blocks (
+    user_id bigint NOT NULL,
+    other_id bigint NOT NULL,
+    blocked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT nobody_blocks_itself CHECK ((user_id <> other_id))
+);
+
+COMMENT ON TABLE blocks IS 'The blocks of users. Written by restante_put_block() and restante_take_block_back(), under the locks of the rows of users of both.';
+
+COMMENT ON COLUMN blocks.user_id IS 'The user that blocks.';
+
+COMMENT ON COLUMN blocks.other_id IS 'The user that is blocked, and is told nothing of it.';
+
+COMMENT ON COLUMN blocks.blocked_at IS 'Since when.';
+
+COMMENT ON CONSTRAINT nobody_blocks_itself ON blocks IS 'One''s chat with oneself stays open.';
+
 CREATE TABLE bus_keys (
     key_number bigint NOT NULL,
     secret bytea NOT NULL,
@@ -5321,6 +5789,43 @@ COMMENT ON COLUMN chat_heads.step IS 'last_seq / 16. Spreads old row versions ov
 COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members, or followers, get what is sent here.';
 
 COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
+
+CREATE TABLE closed_chats (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    delivered_seq bigint NOT NULL,
+    read_seq bigint NOT NULL,
+    closed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+COMMENT ON TABLE closed_chats IS 'The direct chats with a block between their two members: a row a member. Nothing is accepted in them, and neither member learns how far the other gets. Changed under the lock of the chat''s head, so that accepting sees it in a statement after that lock.';
+
+COMMENT ON COLUMN closed_chats.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN closed_chats.user_id IS 'The member.';
+
+COMMENT ON COLUMN closed_chats.delivered_seq IS 'Its mark when the chat was closed: the other one is shown this one until it is open again.';
+
+COMMENT ON COLUMN closed_chats.read_seq IS 'Likewise.';
+
+COMMENT ON COLUMN closed_chats.closed_at IS 'Since when. What the member has acked or read after it is not shown to the other one.';
+
+CREATE TABLE contacts (
+    user_id bigint NOT NULL,
+    other_id bigint NOT NULL,
+    wanted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT nobody_is_its_own_contact CHECK ((user_id <> other_id))
+);
+
+COMMENT ON TABLE contacts IS 'The users that want one another as contacts: a request, while there is no row the other way, and with one both are contacts. Written by restante_put_contact(), restante_drop_contact() and restante_put_block(), under the locks of the rows of users of both.';
+
+COMMENT ON COLUMN contacts.user_id IS 'The user that has requested the other one, or has accepted its request.';
+
+COMMENT ON COLUMN contacts.other_id IS 'The other one.';
+
+COMMENT ON COLUMN contacts.wanted_at IS 'Since when.';
+
+COMMENT ON CONSTRAINT nobody_is_its_own_contact ON contacts IS 'A chat with oneself needs none.';
 
 CREATE TABLE device_cursors (
     user_id bigint NOT NULL,
@@ -5970,6 +6475,9 @@ ALTER TABLE ONLY marks
 ALTER TABLE ONLY marks_behind
     ADD CONSTRAINT a_member_is_behind_once PRIMARY KEY (chat_id, user_id);
 
+ALTER TABLE ONLY closed_chats
+    ADD CONSTRAINT a_member_of_a_closed_chat_is_noted_once PRIMARY KEY (chat_id, user_id);
+
 ALTER TABLE ONLY presence_leases
     ADD CONSTRAINT a_node_has_one_lease_of_a_user PRIMARY KEY (user_id, node_id);
 
@@ -6010,6 +6518,9 @@ ALTER TABLE ONLY outgoing_events
 ALTER TABLE ONLY outgoing_events
     ADD CONSTRAINT a_transaction_publishes_in_order UNIQUE (xid, place);
 
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT a_user_blocks_another_once PRIMARY KEY (user_id, other_id);
+
 ALTER TABLE ONLY followers
     ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
 
@@ -6027,6 +6538,9 @@ ALTER TABLE ONLY chat_members
 
 ALTER TABLE ONLY devices
     ADD CONSTRAINT a_user_names_a_device_once PRIMARY KEY (user_id, device_id);
+
+ALTER TABLE ONLY contacts
+    ADD CONSTRAINT a_user_wants_another_as_contact_once PRIMARY KEY (user_id, other_id);
 
 ALTER TABLE ONLY last_seen
     ADD CONSTRAINT a_user_was_last_seen_once PRIMARY KEY (user_id);
@@ -6087,6 +6601,8 @@ COMMENT ON INDEX a_mark_is_found_by_its_newest_step IS 'Locks and reads the mark
 
 COMMENT ON INDEX a_member_is_behind_once IS 'The job takes the first.';
 
+COMMENT ON INDEX a_member_of_a_closed_chat_is_noted_once IS 'Is this chat closed?';
+
 COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
@@ -6111,6 +6627,8 @@ COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of
 
 COMMENT ON INDEX a_transaction_publishes_in_order IS 'A commit takes its own requests, in order.';
 
+COMMENT ON INDEX a_user_blocks_another_once IS 'Has this user blocked that one? Lists a user''s blocks.';
+
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
 
 COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
@@ -6123,6 +6641,8 @@ COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
 
 COMMENT ON INDEX a_user_names_a_device_once IS 'Opens a device; counts its session up.';
 
+COMMENT ON INDEX a_user_wants_another_as_contact_once IS 'Are these two contacts? Lists a user''s contacts, and the requests that it has made.';
+
 COMMENT ON INDEX a_user_was_last_seen_once IS 'Answers presence:get.';
 
 COMMENT ON INDEX acts_are_known_by_their_number IS 'A page of acts.';
@@ -6134,6 +6654,10 @@ COMMENT ON INDEX an_inbox_is_found_by_its_newest_step IS 'Locks and reads the co
 COMMENT ON INDEX an_inbox_number_names_one_row IS 'The drain, the ack, and proof that a number was given once.';
 
 COMMENT ON INDEX chats_are_known_by_their_id IS 'Reads one chat.';
+
+CREATE INDEX contacts_by_other ON contacts USING btree (other_id, user_id);
+
+COMMENT ON INDEX contacts_by_other IS 'Lists the requests that a user has got.';
 
 CREATE INDEX dead_letters_by_recipient ON endings USING btree (user_id, ended_at, message_id) WHERE ((status = 'failed'::delivery_status) AND (discarded_at IS NULL));
 
@@ -6256,6 +6780,31 @@ COMMENT ON TRIGGER what_was_done_stays_written ON audit IS 'Keeps the owner from
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
+
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT blocks_are_made_by_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT blocks_are_made_by_a_user ON blocks IS 'Delete a user''s blocks before the user.';
+
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT blocks_are_of_a_user FOREIGN KEY (other_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT blocks_are_of_a_user ON blocks IS 'Delete the blocks of a user before the user.';
+
+ALTER TABLE ONLY closed_chats
+    ADD CONSTRAINT closed_chats_are_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT closed_chats_are_chats ON closed_chats IS 'Delete them before the chat.';
+
+ALTER TABLE ONLY contacts
+    ADD CONSTRAINT contacts_are_wanted_by_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT contacts_are_wanted_by_a_user ON contacts IS 'Delete a user''s contacts before the user.';
+
+ALTER TABLE ONLY contacts
+    ADD CONSTRAINT contacts_are_with_a_user FOREIGN KEY (other_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT contacts_are_with_a_user ON contacts IS 'Delete the contacts of a user before the user.';
 
 ALTER TABLE ONLY device_cursors
     ADD CONSTRAINT cursors_belong_to_a_device FOREIGN KEY (user_id, device_id) REFERENCES devices(user_id, device_id) ON DELETE CASCADE;

@@ -195,7 +195,7 @@ export interface ChatWithMembers {
 export type Class = "chat" | "alert" | "event";
 
 /** The reason for which something was refused. */
-export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
+export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
 
 /** A user in a list of contacts. */
 export interface Contact {
@@ -1240,6 +1240,18 @@ export interface StatusOfOne {
   timestamp: string;
   /** The recipient. */
   userId: string;
+}
+
+/** One server-sent event of a stream, of which there are any number. */
+export interface StreamedEvent {
+  /** Its data, a JSON value. */
+  data?: string;
+  /** The name of the event, as on `/ws`. A comment has none. */
+  event?: string;
+  /** The place in the stream behind it. The next request begins there with it as `Last-Event-ID`. Some events have none. */
+  id?: string;
+  /** Milliseconds until the client comes back after the end of the stream. */
+  retry?: number;
 }
 
 /** A member of the chat began or stopped typing. */

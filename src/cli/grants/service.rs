@@ -9,6 +9,9 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
     (
         "select, insert, update, delete",
         &[
+            "blocks",
+            "closed_chats",
+            "contacts",
             "departures",
             "devices",
             "endings",
