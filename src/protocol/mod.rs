@@ -17,6 +17,7 @@ pub mod event;
 pub mod event_stream;
 pub mod feed_event;
 pub mod fields;
+mod frame_id;
 mod json;
 pub mod message;
 pub mod people;

@@ -7,7 +7,7 @@ use axum::extract::ws::Utf8Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::client::FrameId;
+use super::frame_id::FrameId;
 use super::{Fault, Timestamp};
 use crate::domain::{
     AttemptOutcome, ChatId, ChatKind, ChatSeq, Class, DeviceId, ExternalId, FeedId, FeedRange, FeedSeq, GapReason, InboxSeq, MessageId,
