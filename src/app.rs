@@ -295,7 +295,8 @@ impl App {
         let presence = parts.start_presence(&running).await?;
         room::look(config, &database, &opened.store, &parts.node.metrics).await;
         let verifier = Arc::new(keys.start(&parts.node.metrics, &running.tasks, &running.stop_lanes));
-        let shared = parts.shared(config, SharedParts { verifier, clock, presence, epoch: opened.epoch }, &running);
+        let revocations = parts.start_revocations(config, &verifier, &clock, &running).await?;
+        let shared = parts.shared(config, SharedParts { verifier, revocations, clock, presence, epoch: opened.epoch }, &running);
         let settings = jobs::JobSettings { retention_days: config.retention_days, events_max: config.events_max };
         jobs::start(&parts.node, &parts.delivery, settings, &running.tasks, &running.stop_lanes);
         unless_started.disarm();

@@ -3,7 +3,7 @@
 //!
 //! It knows no user of the database: what comes out is the name the token gives, checked for its form. In reading order: `request` (where in a
 //! request a token may stand), `key`, `key_set` and `key_ring` (what tokens are verified with), `key_file` and `key_server` (where that comes
-//! from), `claims` and `scope`, `verifier`, `signer`. `origins` says whose pages may come.
+//! from), `claims` and `scope`, `revocations`, `verifier`, `signer`. `origins` says whose pages may come.
 
 mod claims;
 mod key;
@@ -13,6 +13,7 @@ mod key_server;
 mod key_set;
 mod origins;
 mod request;
+mod revocations;
 mod scope;
 mod signer;
 mod verifier;
@@ -25,6 +26,7 @@ pub use key_server::KeyServer;
 pub use key_set::{KEYS_MAX, KeySet, NoSet, ReadSet, SET_BYTES_MAX};
 pub use origins::Origins;
 pub use request::{Offer, SUBPROTOCOL, bearer, socket_token};
+pub use revocations::{REVOCATIONS_MAX, Revocations};
 pub use scope::{Act, Scope};
 pub use signer::TokenSigner;
 pub use verifier::TokenVerifier;
@@ -33,7 +35,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::domain::{ExternalId, InvalidId, limits};
+use crate::domain::{ExternalId, HeldToken, InvalidId, limits};
 use crate::protocol::{Code, Fault};
 
 /// The user of a token, and until when the token is good.
@@ -55,6 +57,13 @@ pub struct Identity {
     pub scope: Scope,
 }
 
+impl Identity {
+    /// The token, as far as a revocation asks.
+    pub fn held(&self) -> HeldToken {
+        HeldToken { external: self.external.clone(), id: self.token_id.clone(), issued_at: self.issued_at }
+    }
+}
+
 /// The reason for which a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -70,6 +79,9 @@ pub enum AuthError {
     /// Its `exp` has passed, or it is too old.
     #[error("the token has expired")]
     Expired,
+    /// An operator has revoked it.
+    #[error("the token was revoked")]
+    Revoked,
     /// Its `nbf` has not come, the leeway included.
     #[error("the token is not valid yet")]
     TooEarly,
@@ -91,6 +103,7 @@ impl From<AuthError> for Fault {
     fn from(error: AuthError) -> Self {
         let code = match &error {
             AuthError::Expired => Code::TokenExpired,
+            AuthError::Revoked => Code::TokenRevoked,
             AuthError::NoKeys { .. } => Code::KeysUnavailable,
             AuthError::Missing
             | AuthError::Invalid

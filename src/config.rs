@@ -133,6 +133,8 @@ settings! {
         "Audiences, separated by commas, of which one must be in a token's `aud`";
     "JWT_LEEWAY_SECS" jwt_leeway: Duration = "10", seconds(0..=300),
         "Time by which the issuer's clock may be ahead of this machine's, in s";
+    "TOKEN_LIFETIME_MAX" token_lifetime_max: Duration = "90d", lifetime,
+        "Time after its `iat` for which a token is good at most, and for which a revocation without an end is kept: a whole number with s, m, h or d behind it";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
         "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next three";
     "EVENT_RATE" event_rate: u32 = "50", whole(0..=1_000_000),
@@ -271,6 +273,12 @@ fn time_span(max: Duration) -> impl Fn(&str) -> Result<Duration, String> {
         span.filter(|span| *span <= max)
             .ok_or_else(|| format!("must be a time such as 90s, 30m, 1h or 7d, at most {}d; 0 stands for none", max.as_secs() / 86_400))
     }
+}
+
+/// A time that is not zero.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let span = time_span(Duration::from_secs(3_650 * 86_400))(text)?;
+    if span.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(span) }
 }
 
 fn optional_secret(text: &str) -> Result<Option<SecretString>, String> {

@@ -38,6 +38,8 @@ pub struct Notifier {
     changed_chats: broadcast::Sender<Option<ChatId>>,
     unsigned: Arc<Unsigned>,
     moved: Arc<MovedStreams>,
+    /// Rung when tokens were revoked, as far as this node hears of it.
+    revoked: Arc<Notify>,
 }
 
 /// Wakes that nobody has signed.
@@ -52,7 +54,7 @@ impl Notifier {
     /// Those of this hub, and those beyond this bus.
     pub fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
         let changed_chats = broadcast::Sender::new(CHANGED_CHATS_MAX);
-        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default() }
+        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default(), revoked: Arc::default() }
     }
 
     /// A notifier for a node without sessions and without other nodes.
@@ -225,6 +227,11 @@ impl Notifier {
         self.post(&BusMessage::Displaced(user, device.clone(), session_no));
     }
 
+    /// Waits until tokens were revoked, or may have been. One task calls this.
+    pub async fn revocations_moved(&self) {
+        self.revoked.notified().await;
+    }
+
     /// Passes on to the sessions of this node what was received.
     pub fn received(&self, event: BusEvent) {
         match event {
@@ -236,6 +243,10 @@ impl Notifier {
             BusEvent::Feeds(streams) => {
                 self.metrics.bus_received.of("sql").inc();
                 self.moved.put_unsigned(&streams);
+            }
+            BusEvent::Revoked => {
+                self.metrics.bus_received.of("sql").inc();
+                self.revoked.notify_one();
             }
             BusEvent::Message(message) => {
                 self.metrics.bus_received.of(message.kind()).inc();
@@ -302,6 +313,7 @@ impl Notifier {
     pub fn check_all(&self) {
         self.metrics.wakes.of("check").inc();
         let _ = self.changed_chats.send(None);
+        self.revoked.notify_one();
         self.hub.check_all();
     }
 

@@ -219,6 +219,7 @@ metrics! {
     token_keys: Labelled<Gauge> = labelled("place", gauge), "token_keys", "Keys that tokens are verified with, by place: server (JWKS_URL)";
     token_keys_age: Labelled<AgeGauge> = labelled("place", age), "token_keys_age" in Seconds,
         "Time since keys were last fetched, by place: server (JWKS_URL)";
+    revocations: Gauge = gauge(), "revocations", "Revocations of tokens that count, as this node keeps them in memory; a user with revoked devices counts as one more";
     job_held: Labelled<Gauge> = labelled("job", gauge), "job_held", "1 while this node holds the lease of a job that one node does for all, else 0";
 }
 

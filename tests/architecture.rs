@@ -48,7 +48,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("event_stream", &["connection", "driver", "hub", "auth", "telemetry", "protocol"]),
     ("connection", &["driver", "service", "delivery", "session", "hub", "auth", "telemetry", "protocol", "domain"]),
     ("driver", &["service", "delivery", "presence", "notifier", "session", "store", "hub", "auth", "telemetry", "protocol", "domain"]),
-    ("service", &["delivery", "presence", "notifier", "hub", "store", "telemetry", "protocol", "domain"]),
+    ("service", &["delivery", "presence", "notifier", "hub", "store", "auth", "telemetry", "protocol", "domain"]),
     ("jobs", &["delivery", "presence", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("delivery", &["notifier", "session", "store", "hub", "bus", "telemetry", "protocol", "domain"]),
     ("presence", &["notifier", "store", "hub", "bus", "telemetry", "protocol", "domain"]),

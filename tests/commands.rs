@@ -18,3 +18,6 @@ mod outputs;
 
 #[path = "commands/settings.rs"]
 mod settings;
+
+#[path = "commands/tokens.rs"]
+mod tokens;

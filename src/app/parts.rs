@@ -19,7 +19,7 @@ use crate::hub::Hub;
 use crate::notifier::Notifier;
 use crate::presence::{self, Presence, PresenceSettings};
 use crate::protocol::socketio::Forms;
-use crate::service::{self, Service, ServiceSettings};
+use crate::service::{self, RevocationWatch, Service, ServiceSettings};
 use crate::session;
 use crate::socketio;
 use crate::store::{self, Epoch};
@@ -35,6 +35,7 @@ const PRESENCE: PresenceSettings = PresenceSettings {
 /// The parts that connections share beside those of [`Parts`].
 pub(super) struct SharedParts {
     pub(super) verifier: Arc<TokenVerifier>,
+    pub(super) revocations: RevocationWatch,
     pub(super) clock: Clock,
     pub(super) presence: Presence,
     pub(super) epoch: Epoch,
@@ -81,10 +82,10 @@ impl Parts {
 
     /// Starts the service, and makes what every connection shares.
     pub(super) fn shared(&self, config: &Config, parts: SharedParts, running: &Running) -> connection::Shared {
-        let SharedParts { verifier, clock, presence, epoch } = parts;
+        let SharedParts { verifier, revocations, clock, presence, epoch } = parts;
         let presence::Node { hub, notifier, metrics, .. } = self.node.clone();
         let context = Context {
-            service: self.start_service(config, &clock, running),
+            service: self.start_service(config, &clock, revocations, running),
             hub,
             notifier,
             presence,
@@ -104,9 +105,25 @@ impl Parts {
         connection::Shared { context, settings, origins: Origins::of(&config.allowed_origins), shutdown: Shutdown::default() }
     }
 
-    fn start_service(&self, config: &Config, clock: &Clock, running: &Running) -> Service {
+    /// Reads the revocations of tokens, and keeps them as the database has them.
+    pub(super) async fn start_revocations(
+        &self,
+        config: &Config,
+        verifier: &TokenVerifier,
+        clock: &Clock,
+        running: &Running,
+    ) -> store::Result<RevocationWatch> {
         let presence::Node { store, hub, notifier, metrics, .. } = self.node.clone();
-        let parts = service::Parts { store, delivery: self.delivery.clone(), hub, notifier, metrics, clock: clock.clone() };
+        let watch = RevocationWatch { kept: verifier.revocations().clone(), lifetime: config.token_lifetime_max, hub, metrics };
+        let place = watch.load(&store).await?;
+        let following = watch.clone().follow(store, notifier, clock.clone(), place);
+        running.tasks.spawn(running.stop_lanes.clone().run_until_cancelled_owned(following));
+        Ok(watch)
+    }
+
+    fn start_service(&self, config: &Config, clock: &Clock, revocations: RevocationWatch, running: &Running) -> Service {
+        let presence::Node { store, hub, notifier, metrics, .. } = self.node.clone();
+        let parts = service::Parts { store, delivery: self.delivery.clone(), hub, notifier, metrics, clock: clock.clone(), revocations };
         Service::start(parts, service_settings(config), &running.tasks, &running.stop_lanes)
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::StartError;
-use crate::auth::{Key, KeyFile, KeyRing, KeyServer, ServerLimits, TokenRules, TokenVerifier};
+use crate::auth::{Key, KeyFile, KeyRing, KeyServer, Revocations, ServerLimits, TokenRules, TokenVerifier};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
@@ -38,9 +38,9 @@ impl TokenKeys {
             issuers: config.jwt_issuer.clone(),
             audiences: config.jwt_audience.clone(),
             leeway: config.jwt_leeway.try_into().unwrap_or(time::Duration::MAX),
-            lifetime_max: None,
+            lifetime_max: config.token_lifetime_max.try_into().ok(),
         };
-        Ok(Self { verifier: TokenVerifier::with(ring, rules), file, server: server.map(|server| (server, limits)) })
+        Ok(Self { verifier: TokenVerifier::with(ring, rules, Revocations::default()), file, server: server.map(|server| (server, limits)) })
     }
 
     /// Starts to keep the keys, until `stop` is cancelled. Returns the verifier.
@@ -50,7 +50,7 @@ impl TokenKeys {
             tasks.spawn(stop.clone().run_until_cancelled_owned(file.follow(ring.clone())));
         }
         if let Some((server, limits)) = self.server {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(server.keep(ring.clone(), limits.pause, Arc::clone(metrics))));
+            tasks.spawn(stop.clone().run_until_cancelled_owned(server.keep(ring.clone(), limits, Arc::clone(metrics))));
         }
         self.verifier
     }

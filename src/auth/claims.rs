@@ -7,11 +7,10 @@ use time::{Duration, OffsetDateTime};
 
 use super::scope::Scope;
 use super::{AuthError, Identity};
-use crate::domain::ExternalId;
+use crate::domain::{ExternalId, limits};
 
 const NAME_CHARS_MAX: usize = 256;
 const PICTURE_CHARS_MAX: usize = 2_048;
-const TOKEN_ID_CHARS_MAX: usize = 256;
 
 /// The rules for the claims of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +78,7 @@ impl TokenRules {
             external: ExternalId::try_from(claims.sub.ok_or(AuthError::Invalid)?)?,
             expires_at,
             issued_at,
-            token_id: shown(claims.jti, TOKEN_ID_CHARS_MAX),
+            token_id: shown(claims.jti, limits::TOKEN_ID_CHARS_MAX),
             name: shown(claims.name, NAME_CHARS_MAX),
             picture: shown(claims.picture, PICTURE_CHARS_MAX),
             scope: Scope::new(claims.scope.unwrap_or_default()),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::key::{Origin, Refused};
-use super::key_ring::KeyRing;
+use super::key_ring::{KeyRing, ServerLimits};
 use super::key_set::{NoSet, ReadSet, SET_BYTES_MAX};
 use crate::telemetry::Metrics;
 
@@ -79,7 +79,7 @@ impl KeyServer {
     }
 
     /// Keeps the keys of the server in the ring, until it is dropped. The first fetch begins at once.
-    pub async fn keep(self, ring: KeyRing, pause: Duration, metrics: Arc<Metrics>) {
+    pub async fn keep(self, ring: KeyRing, limits: ServerLimits, metrics: Arc<Metrics>) {
         let (mut due, mut failures, mut told) = (Instant::now(), 0, Vec::new());
         loop {
             let end = ring.kept_until();
@@ -102,7 +102,7 @@ impl KeyServer {
                         tell(&set, failures > 0 || ring.kept_until().is_none(), &mut told);
                         ring.fetched(set.keys);
                         failures = 0;
-                        fresh
+                        refreshed_after(fresh, limits)
                     }
                     Err(why) => {
                         metrics.token_key_fetches.of(why.outcome()).inc();
@@ -111,7 +111,7 @@ impl KeyServer {
                             warn!(%why, state = ?ring.server_keys(), "the keys of the server could not be fetched; once more, after growing pauses");
                         }
                         failures += 1;
-                        backoff(pause, failures)
+                        backoff(limits.pause, failures)
                     }
                 };
         }
@@ -166,6 +166,11 @@ async fn over(at: Option<Instant>) {
     }
 }
 
+/// The time until keys that were fetched are fetched again: well before they count no more, so that no failure alone ends them.
+fn refreshed_after(fresh: Duration, limits: ServerLimits) -> Duration {
+    fresh.min(limits.keep / 2).max(limits.pause)
+}
+
 /// The time until the next try after so many failures.
 fn backoff(pause: Duration, failures: u32) -> Duration {
     pause.saturating_mul(1 << (failures - 1).min(10)).min(BACKOFF_MAX).max(pause)
@@ -208,6 +213,15 @@ mod tests {
             assert_eq!(fresh(&[absurd]), 600, "{absurd}");
         }
         assert_eq!(fresh(&["max-age=31536000"]), 3_600);
+    }
+
+    #[test]
+    fn keys_are_fetched_again_before_they_count_no_more() {
+        let after = |fresh: u64, pause: u64, keep: u64| {
+            let limits = ServerLimits { pause: Duration::from_secs(pause), keep: Duration::from_secs(keep) };
+            refreshed_after(Duration::from_secs(fresh), limits).as_secs()
+        };
+        assert_eq!((after(600, 10, 86_400), after(600, 10, 60), after(60, 300, 86_400)), (600, 30, 300));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::claims::{Claims, TokenRules};
 use super::key::Key;
 use super::key_ring::{KeyRing, Sought};
+use super::revocations::Revocations;
 use super::{AuthError, Identity};
 use crate::domain::limits;
 
@@ -20,23 +21,29 @@ use crate::domain::limits;
 pub struct TokenVerifier {
     keys: KeyRing,
     rules: Arc<TokenRules>,
+    revocations: Revocations,
 }
 
 impl TokenVerifier {
     /// A verifier for tokens signed with this secret by HS256.
     pub fn new(secret: &SecretString) -> Self {
         let key = Key::of_secret(secret.expose_secret().as_bytes());
-        Self::with(KeyRing::new(vec![key], None), TokenRules::default())
+        Self::with(KeyRing::new(vec![key], None), TokenRules::default(), Revocations::default())
     }
 
-    /// A verifier for tokens signed with one of these keys.
-    pub fn with(keys: KeyRing, rules: TokenRules) -> Self {
-        Self { keys, rules: Arc::new(rules) }
+    /// A verifier for tokens signed with one of these keys, and not revoked.
+    pub fn with(keys: KeyRing, rules: TokenRules, revocations: Revocations) -> Self {
+        Self { keys, rules: Arc::new(rules), revocations }
     }
 
     /// The keys.
     pub const fn keys(&self) -> &KeyRing {
         &self.keys
+    }
+
+    /// The revocations that count.
+    pub const fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// The identity of this token at `now`, by the keys that are known now.
@@ -56,7 +63,7 @@ impl TokenVerifier {
         let validation = signature_only(algorithm);
         for key in keys.candidates(id, algorithm) {
             match jsonwebtoken::decode::<Claims>(token, key.decoding(), &validation) {
-                Ok(token) => return self.rules.judge(token.claims, now),
+                Ok(token) => return self.rules.judge(token.claims, now).and_then(|identity| self.unless_revoked(identity)),
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {}
                 Err(_) => return Err(AuthError::Invalid),
             }
@@ -64,6 +71,10 @@ impl TokenVerifier {
         // A secret never comes from a server, and a key that is known has spoken.
         let may_be_new = self.keys.has_server() && algorithm.family() != AlgorithmFamily::Hmac && !id.is_some_and(|id| keys.names(id));
         Err(if may_be_new { AuthError::UnknownKey(header.kid) } else { AuthError::Invalid })
+    }
+
+    fn unless_revoked(&self, identity: Identity) -> Result<Identity, AuthError> {
+        if self.revocations.concern(&identity.held(), None) { Err(AuthError::Revoked) } else { Ok(identity) }
     }
 
     /// The same. Where the key of the token is not known, it waits up to 5 s for keys that are fetched, and `now` is asked once more.

@@ -37,6 +37,8 @@ pub enum BusEvent {
     Marks(Vec<UserId>),
     /// Something was published to these streams of feeds. The same holds.
     Feeds(Vec<ChatId>),
+    /// Tokens were revoked. The same holds.
+    Revoked,
     /// Another node tells.
     Message(BusMessage),
     /// Another node tells something that this version does not understand.

@@ -65,6 +65,9 @@ pub enum Refusal {
     /// The feed would have more publishers than allowed.
     #[error("too many publishers")]
     PublishersTooMany,
+    /// As many revocations count as may.
+    #[error("too many revocations")]
+    RevocationsTooMany,
     /// The token lacks the scope for events.
     #[error("the token lacks the scope for events")]
     NeedsEventsScope,
@@ -165,6 +168,7 @@ impl Refusal {
             | Self::NotTheMaker
             | Self::FollowedByAll
             | Self::PublishersTooMany
+            | Self::RevocationsTooMany
             | Self::NeedsEventsScope
             | Self::FollowsTooMany
             | Self::TooManyMembers
@@ -254,6 +258,9 @@ impl From<Refusal> for Fault {
             }
             Refusal::FollowedByAll => Self::new(Code::Forbidden, "every user follows this feed, and nobody leaves it"),
             Refusal::PublishersTooMany => Self::new(Code::Conflict, format!("a feed has at most {} publishers", limits::PUBLISHERS_MAX)),
+            Refusal::RevocationsTooMany => {
+                Self::new(Code::Conflict, "as many revocations count as may: give them `expiresAt`, so that they end sooner")
+            }
             Refusal::NeedsEventsScope => Self::new(Code::Forbidden, "this takes a token with the scope `events:write`"),
             Refusal::FollowsTooMany => Self::new(Code::Conflict, format!("a user follows at most {} feeds", limits::FOLLOWS_MAX)),
             Refusal::NotAccepted => Self::plain(Code::NotAccepted),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::mutes::Mutes;
 use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
-use crate::hub::{AckWay, Mailbox};
+use crate::hub::{AckWay, Mailbox, SharedToken};
 use crate::protocol::publish::PublishRight;
 
 /// A client with a session that is registered in the hub.
@@ -20,6 +20,8 @@ pub struct Client {
     pub options: ConnectOptions,
     /// The number of this connection of its device; none without a device.
     pub session_no: Option<i64>,
+    /// The token that it lives on.
+    pub token: SharedToken,
     /// The mailbox through which other tasks reach this connection.
     pub mailbox: Mailbox,
     /// The chats that the user has muted, as this session knows them.

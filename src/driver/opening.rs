@@ -15,7 +15,7 @@ use super::{Context, Driver};
 use crate::auth::Identity;
 use crate::delivery::Refusal;
 use crate::domain::{Class, InboxSeq, Page, PerClass, SessionId, UserId, limits};
-use crate::hub::{AckWay, Departure, NotRegistered, Reader, Registered, mailbox};
+use crate::hub::{AckWay, Departure, NotRegistered, Reader, Registered, SharedToken, mailbox};
 use crate::protocol::{Code, Fault, Timestamp, server};
 use crate::service::Admission;
 use crate::session::{ClassStart, Effect, Input, Scope, Session, Settings, Start};
@@ -44,9 +44,13 @@ impl Opened {
 /// Opens a session for this user.
 ///
 /// # Errors
-/// `unavailable`, `busy` or `too_many_sessions` with a time to come back, or `displaced` where the device has a newer
+/// `token_revoked`, `unavailable`, `busy` or `too_many_sessions` with a time to come back, or `displaced` where the device has a newer
 /// connection.
 pub async fn open(permit: &Admission, context: &Context, identity: &Identity, options: ConnectOptions) -> Result<Opened, Fault> {
+    // Before it displaces another connection of its device, which may have a token that is good.
+    if context.verifier.revocations().concern(&identity.held(), options.device.as_ref()) {
+        return Err(Fault::plain(Code::TokenRevoked));
+    }
     let request = OpeningRequest {
         external: &identity.external,
         name: identity.name.as_deref(),
@@ -60,7 +64,16 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     let (mailbox, notes) = mailbox();
     let (profile, session_no) = (Arc::new(opening.profile.clone()), opening.session_no);
     let (session, publish_right) = (SessionId::generate_by(&context.clock), identity.scope.publish_right());
-    let client = Client { session, profile, publish_right, options, session_no, mailbox, mutes: Mutes::default() };
+    let client = Client {
+        session,
+        profile,
+        publish_right,
+        options,
+        session_no,
+        token: SharedToken::new(identity.held()),
+        mailbox,
+        mutes: Mutes::default(),
+    };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));
     // Read now that the session is registered: what commits later is offered, and what moves later is told.
@@ -90,16 +103,31 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
     }
 }
 
+/// Returns whether the token of this client is worth nothing in the hands of its device.
+pub(super) fn is_revoked(context: &Context, client: &Client) -> bool {
+    client.token.ask(|token| context.verifier.revocations().concern(token, client.options.device.as_ref()))
+}
+
 fn register(context: &Context, client: &Client) -> Result<(), Fault> {
     let device = client.options.device.clone().zip(client.session_no);
-    let registered =
-        Registered { session: client.session, device: device.clone(), mailbox: client.mailbox.clone(), acks: client.options.acks };
+    let registered = Registered {
+        session: client.session,
+        device: device.clone(),
+        mailbox: client.mailbox.clone(),
+        acks: client.options.acks,
+        token: client.token.clone(),
+    };
     context.hub.register(client.user(), registered).map_err(|refused| match refused {
         NotRegistered::TooMany => Fault::plain(Code::TooManySessions).retry_after_ms(5_000),
         NotRegistered::Displaced => Fault::plain(Code::Displaced),
     })?;
     if let Some((device, session_no)) = &device {
         context.notifier.displace(client.user(), device, *session_no);
+    }
+    // Asked once the session is registered: what is revoked later closes it.
+    if is_revoked(context, client) {
+        forget(context, client);
+        return Err(Fault::plain(Code::TokenRevoked));
     }
     Ok(())
 }

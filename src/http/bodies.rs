@@ -3,7 +3,8 @@
 
 use schemars::JsonSchema;
 
-use crate::domain::{ChatId, ExternalId, FeedId, MessageId, limits};
+use crate::domain::{ChatId, DeviceId, ExternalId, FeedId, MessageId, limits};
+use crate::protocol::Timestamp;
 use crate::protocol::requests::PublishData;
 
 macro_rules! bodies {
@@ -108,6 +109,26 @@ bodies! {
         /// The reason that the sender will read.
         #[schemars(length(min = 1, max = limits::REASON_CHARS_MAX))]
         reason: Option<String>,
+    }
+
+    /// Tokens that are to be revoked: those of a user, of one device of a user, or the one of an id.
+    #[schemars(extend("oneOf" = [
+        {"required": ["userId"], "properties": {"tokenId": {"type": "null"}}},
+        {"required": ["tokenId"], "properties": {"userId": {"type": "null"}, "deviceId": {"type": "null"}}},
+    ]))]
+    RevokeData {
+        /// The user, as its tokens name it.
+        user_id: Option<ExternalId>,
+        /// One device of the user.
+        device_id: Option<DeviceId>,
+        /// The `jti` of one token.
+        #[schemars(length(min = 1, max = limits::TOKEN_ID_CHARS_MAX))]
+        token_id: Option<String>,
+        /// The reason, for operators.
+        #[schemars(length(min = 1, max = limits::REASON_CHARS_MAX))]
+        reason: Option<String>,
+        /// The time at which the tokens have expired.
+        expires_at: Option<Timestamp>,
     }
 
     /// The query of `GET /v1/presence`.

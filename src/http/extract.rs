@@ -9,13 +9,14 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::auth::{self, Act, AuthError, Identity, Scope};
 use crate::connection::Shared;
-use crate::domain::{ChatId, ExternalId, FeedId, MessageId, Profile};
+use crate::domain::{ChatId, DeviceId, ExternalId, FeedId, MessageId, Profile};
 use crate::protocol::fields::whole_number;
 use crate::protocol::{Code, Fault};
 use crate::service::{Publisher, SignIn, points_of_bytes};
@@ -34,6 +35,22 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
+/// A request that names a device in its query is that device's: its tokens may be revoked for it alone.
+fn check_device(parts: &Parts, shared: &Shared, identity: &Identity) -> Result<(), ApiError> {
+    let named = parts.uri.query().filter(|query| query.contains("device=")).and_then(|_| Query::<Named>::try_from_uri(&parts.uri).ok());
+    let device = named.and_then(|Query(Named { device })| DeviceId::try_from(device?).ok());
+    if device.is_some() && shared.context.verifier.revocations().concern(&identity.held(), device.as_ref()) {
+        return Err(AuthError::Revoked.into());
+    }
+    Ok(())
+}
+
+/// The device of a query.
+#[derive(Deserialize)]
+struct Named {
+    device: Option<String>,
+}
+
 /// The same for what a token with the scope `send` may do, too.
 #[derive(Debug)]
 pub(super) struct Sender(pub(super) Arc<Profile>);
@@ -46,8 +63,10 @@ impl FromRequestParts<Shared> for Sender {
 }
 
 async fn person(parts: &Parts, shared: &Shared, act: Act) -> Result<Arc<Profile>, ApiError> {
-    let Identity { external, name, picture, scope, .. } = identity(parts, shared).await?;
-    scope.check(act)?;
+    let identity = identity(parts, shared).await?;
+    identity.scope.check(act)?;
+    check_device(parts, shared, &identity)?;
+    let Identity { external, name, picture, .. } = identity;
     shared.context.service.pay(&external, points_of(parts), "http").await?;
     Ok(shared.context.service.sign_in(SignIn { external, name, picture }).await?)
 }

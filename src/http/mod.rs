@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
@@ -14,8 +14,8 @@ mod idempotency;
 mod upgrade;
 
 mod api_messages;
-mod blocks;
 mod audit;
+mod blocks;
 mod chats;
 mod contacts;
 mod dead_letters;
@@ -29,6 +29,7 @@ mod messages;
 mod node;
 mod preferences;
 mod presence;
+mod revocations;
 mod socketio;
 mod statistics;
 
@@ -97,6 +98,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/presence", get(presence::show))
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))
+        .route("/v1/admin/revocations", get(revocations::list).post(revocations::revoke))
         .route("/v1/admin/dead-letters", get(dead_letters::list))
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))

@@ -8,13 +8,13 @@ mod watchers;
 
 pub use mailbox::{Found, Mailbox, Missed, Note, Reader, mailbox};
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::domain::{Class, DeviceId, Envelope, SessionId, UserId};
+use crate::domain::{Class, DeviceId, Envelope, HeldToken, SessionId, UserId};
 use crate::protocol::Code;
 use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice};
@@ -32,6 +32,29 @@ pub struct Registered {
     pub mailbox: Mailbox,
     /// The way by which the acks of its client come.
     pub acks: AckWay,
+    /// The token that it lives on.
+    pub token: SharedToken,
+}
+
+/// The token that a session lives on now. Clones share it.
+#[derive(Debug, Clone)]
+pub struct SharedToken(Arc<Mutex<HeldToken>>);
+
+impl SharedToken {
+    /// A session begins with this token.
+    pub fn new(token: HeldToken) -> Self {
+        Self(Arc::new(Mutex::new(token)))
+    }
+
+    /// Another token takes its place.
+    pub fn replace(&self, token: HeldToken) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// Answers something about it.
+    pub fn ask<T>(&self, question: impl FnOnce(&HeldToken) -> T) -> T {
+        question(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The way by which a client acks.
@@ -134,6 +157,21 @@ impl Hub {
             return Departure::Last;
         }
         Departure::OthersRemain
+    }
+
+    /// Closes the sessions that live on a token of which this is true, with their device if they have one. Returns how many.
+    pub fn close_tokens(&self, code: Code, is_concerned: impl Fn(&HeldToken, Option<&DeviceId>) -> bool) -> usize {
+        let mut closed = 0;
+        for entry in &self.users {
+            for registered in entry.value() {
+                let device = registered.device.as_ref().map(|(device, _)| device);
+                if registered.token.ask(|token| is_concerned(token, device)) {
+                    registered.mailbox.close(code);
+                    closed += 1;
+                }
+            }
+        }
+        closed
     }
 
     /// Returns whether this user is connected to this node.

@@ -2,7 +2,7 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `devices`, `expire`,
-//! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `statistics`.
+//! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `statistics`.
 
 mod cap;
 mod devices;
@@ -15,6 +15,7 @@ mod purge_pace;
 mod reap;
 mod recall;
 mod retention;
+mod revocations;
 mod runner;
 mod statistics;
 
@@ -36,6 +37,7 @@ pub use purge_pace::PurgePace;
 use reap::Reap;
 use recall::Recall;
 use retention::Retention;
+use revocations::Revocations;
 pub use runner::{JobNode, LeaseTimes, Runner};
 use statistics::Statistics;
 
@@ -64,6 +66,7 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
         tasks.spawn(Runner::new(retention, on.clone()).run(stop.clone()));
     }
+    tasks.spawn(Runner::new(Revocations::new(node.store.clone()), on.clone()).run(stop.clone()));
     let statistics = Statistics::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(statistics, on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Reap::new(node.clone()), on).run(stop.clone()));

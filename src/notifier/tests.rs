@@ -3,8 +3,9 @@
 use time::OffsetDateTime;
 
 use super::*;
+use crate::domain::HeldToken;
 use crate::domain::{ChatId, Extension, ExternalId, MessageId, Profile, ReceiptCounts};
-use crate::hub::{AckWay, Found, Reader, Registered, mailbox};
+use crate::hub::{AckWay, Found, Reader, Registered, SharedToken, mailbox};
 
 const ANNA: UserId = UserId(1);
 const BEN: UserId = UserId(2);
@@ -13,11 +14,19 @@ fn device(name: &str) -> DeviceId {
     DeviceId::try_from(name.to_owned()).unwrap()
 }
 
+fn held() -> SharedToken {
+    let external = ExternalId::try_from("anna".to_owned()).unwrap();
+    SharedToken::new(HeldToken { external, id: None, issued_at: None })
+}
+
 /// A node where Anna is connected, with the fifth connection of her phone, and watches Ben.
 fn node() -> (Notifier, Reader) {
     let (hub, (mailbox, reader), session) = (Hub::new(20), mailbox(), SessionId::generate());
-    hub.register(ANNA, Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone(), acks: AckWay::Connection })
-        .unwrap();
+    hub.register(
+        ANNA,
+        Registered { session, device: Some((device("phone"), 5)), mailbox: mailbox.clone(), acks: AckWay::Connection, token: held() },
+    )
+    .unwrap();
     hub.watch(session, ANNA, &mailbox, &[BEN]).unwrap();
     (Notifier::new(hub, Bus::new(NodeId::generate()), Arc::default()), reader)
 }

@@ -72,6 +72,7 @@ codes! {
     Invalid "invalid" 400 4400 No "A field is missing, of the wrong type, or beyond its limit; the message names it.";
     NotAuthenticated "not_authenticated" 401 4401 WithNewToken "No token, or one that is not valid.";
     TokenExpired "token_expired" 401 4401 WithNewToken "The token's `exp` has passed.";
+    TokenRevoked "token_revoked" 401 4401 WithNewToken "The token was revoked: log in again.";
     KeysUnavailable "keys_unavailable" 503 4503 Later "The key of the token is not known, and cannot be fetched now: keep the token, and come back.";
     AuthenticationTimeout "authentication_timeout" 408 4408 Yes "The connection did not authenticate in time.";
     OtherUser "other_user" 403 - Yes "`authenticate` with the token of another user: open another connection for it.";

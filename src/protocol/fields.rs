@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Code, Fault, Timestamp, json};
-use crate::domain::{ChatId, ChatSeq, Class, ExternalId, FeedId, InboxSeq, MessageId, depth_fits, limits};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, ExternalId, FeedId, InboxSeq, MessageId, depth_fits, limits};
 
 /// The named fields of one object.
 #[derive(Debug)]
@@ -227,6 +227,12 @@ impl Field<'_> for FeedId {
 }
 
 impl Field<'_> for ExternalId {
+    fn read(value: &RawValue) -> Result<Self, Cow<'static, str>> {
+        String::read(value).and_then(|text| Self::try_from(text).map_err(|error| format!("is not valid: {error}").into()))
+    }
+}
+
+impl Field<'_> for DeviceId {
     fn read(value: &RawValue) -> Result<Self, Cow<'static, str>> {
         String::read(value).and_then(|text| Self::try_from(text).map_err(|error| format!("is not valid: {error}").into()))
     }

@@ -5,7 +5,7 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `revocations`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod audit;
@@ -25,6 +25,7 @@ mod preferences;
 mod presence;
 mod readiness;
 mod recalls;
+mod revocations;
 mod sessions;
 mod statistics;
 
@@ -53,13 +54,15 @@ pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
 pub use presence::PresenceOf;
 pub use recalls::RecallDone;
+pub use revocations::{RevocationList, RevocationWatch, RevokeRequest};
 pub use sessions::SignIn;
 pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
     BlockedUser, ChatView, ContactChange, ContactRole, ContactState, ContactView, DeadLetterCursor, DeadLetterFilter, Discarded,
-    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack, StatusOf,
+    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack,
+    RevocationPlace, StatusOf,
 };
 
 use std::sync::Arc;
@@ -100,6 +103,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The clock of this node.
     pub clock: Clock,
+    /// The revocations of tokens.
+    pub revocations: RevocationWatch,
 }
 
 /// The bounds of the service.
@@ -133,6 +138,7 @@ pub struct Service {
     recall_window: Duration,
     takes_ahead: TakesAhead,
     tasks: TaskTracker,
+    revocations: RevocationWatch,
 }
 
 /// The bounds of what each user may ask of this node.
@@ -153,7 +159,7 @@ struct BatchedReads {
 impl Service {
     /// Starts what bundles the reads of many sessions, until `stop` is cancelled.
     pub fn start(parts: Parts, settings: ServiceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let Parts { store, delivery, hub, notifier, metrics, clock } = parts;
+        let Parts { store, delivery, hub, notifier, metrics, clock, revocations } = parts;
         let budgets = Budgets::new(settings.request_rate);
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
@@ -177,6 +183,7 @@ impl Service {
             recall_window: settings.recall_window,
             takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),
+            revocations,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tokens: the keys that they are verified with, from secrets, a file and a server, while those change or are away.
 
+mod revocations;
 mod scopes;
 mod servers;
 

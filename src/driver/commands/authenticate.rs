@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::{Act, AuthError, Identity};
+use crate::driver::opening::is_revoked;
 use crate::driver::{Context, Driver, Outgoing, instant_of};
 use crate::protocol::client::FrameId;
 use crate::protocol::event::ServerEvent;
@@ -39,6 +40,10 @@ pub(in crate::driver) fn renew<O: Outgoing>(driver: &mut Driver<O>, reply_to: Op
     match judged {
         Ok(identity) if identity.external == driver.client.profile.external => {
             driver.client.publish_right = identity.scope.publish_right();
+            driver.client.token.replace(identity.held());
+            if is_revoked(&driver.context, &driver.client) {
+                return driver.close(Code::TokenRevoked);
+            }
             driver.token_expires = instant_of(identity.expires_at, &driver.context.clock);
             let taken = ServerEvent::Authenticated { user: identity.external, expires_at: identity.expires_at };
             driver.outbox.event(reply_to, &taken);

@@ -4,11 +4,12 @@ use serde_json::Value;
 
 use super::operation::Operation;
 use crate::http::audit::{AuditBody, AuditParams};
-use crate::http::bodies::{DiscardData, RequeueData};
+use crate::http::bodies::{DiscardData, RequeueData, RevokeData};
 use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
 use crate::http::node::{About, Fine, Ready};
+use crate::http::revocations::{ListBody as RevocationsBody, ListParams as RevocationParams};
 use crate::http::statistics::StatisticsParams;
-use crate::protocol::{Code, EventFiguresData, StatisticsData};
+use crate::protocol::{Code, EventFiguresData, RevocationData, StatisticsData};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
 /// The operations.
@@ -26,6 +27,15 @@ fn of_admins() -> Vec<Operation> {
             .for_admin_readers()
             .answers::<EventFiguresData>(200, "The figures.")
             .refuses(&[Code::NotFound]),
+        Operation::get("/v1/admin/revocations", "listRevocations", "The revocations of tokens that count, newest first.")
+            .for_admin_readers()
+            .query::<RevocationParams>()
+            .answers::<RevocationsBody>(200, "A page of revocations."),
+        Operation::post("/v1/admin/revocations", "revokeTokens", "Revokes tokens, on every node.")
+            .for_admins()
+            .takes::<RevokeData>()
+            .answers::<RevocationData>(200, "They are worth nothing any more.")
+            .refuses(&[Code::Conflict]),
         Operation::get("/v1/admin/dead-letters", "listDeadLetters", "What failed and nobody has given up, newest first.")
             .for_admin_readers()
             .query::<ListParams>()

@@ -102,5 +102,7 @@ pub const PEOPLE_PAGE_MAX: u16 = 500;
 pub const PUBLISHERS_MAX: u32 = 500;
 /// Days for which figures of delivery are told at once.
 pub const STATISTICS_DAYS_MAX: i64 = 31;
+/// Characters of the id of a token (`jti`) by which it is known and revoked.
+pub const TOKEN_ID_CHARS_MAX: usize = 256;
 /// Dead letters that one request puts back or gives up.
 pub const DEAD_LETTERS_MAX: usize = 100;

@@ -22,6 +22,7 @@ mod page;
 mod preferences;
 mod printable;
 mod receipt;
+mod revocation;
 mod status;
 
 pub use audit::{AuditEntry, Operator};
@@ -40,4 +41,5 @@ pub use page::{AttemptOutcome, FeedRange, Page, PageRow, RowState};
 pub use preferences::{MutedChats, Preferences};
 pub use printable::{printable, printable_json, printable_lines};
 pub use receipt::{Exception, MovedMark, Receipt, ReceiptCounts};
+pub use revocation::{HeldToken, Revocation, Revoked};
 pub use status::Status;

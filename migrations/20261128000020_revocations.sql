@@ -1,0 +1,70 @@
+-- Revocations: tokens that are worth nothing although they have not expired. Every node keeps those that count in memory, so that no request asks
+-- for them. A node learns of a new one by a notification on restante_wake_channel(), and where it has missed that, by a read every few seconds.
+select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+
+create table revocations (
+  number     bigint generated always as identity,
+  user_name  text,
+  device_id  text,
+  token_id   text,
+  revoked_at timestamptz not null,
+  expires_at timestamptz not null,
+  reason     text,
+  revoked_by text not null,
+  constraint revocations_are_in_their_order primary key (number),
+  constraint something_is_revoked_once unique nulls not distinct (user_name, device_id, token_id),
+  constraint a_revocation_is_of_a_user_a_device_or_a_token check (num_nonnulls(user_name, token_id) = 1 and (device_id is null or user_name is not null)),
+  constraint a_revoked_user_has_a_name check (char_length(user_name) between 1 and 128),
+  constraint a_revoked_device_has_a_name check (char_length(device_id) between 1 and 64),
+  constraint a_revoked_token_has_an_id check (char_length(token_id) between 1 and 256),
+  constraint a_revocation_has_a_short_reason check (char_length(reason) between 1 and 500)
+);
+comment on table revocations is 'Tokens that are worth nothing although they have not expired, until they have. A few, written by operators.';
+comment on column revocations.number is 'Which of two of the same moment comes first.';
+comment on column revocations.user_name is 'The user, as its tokens name it (sub): it need not have come yet. Its tokens that were issued before revoked_at are concerned.';
+comment on column revocations.device_id is 'The device: then only what this device of the user does with those tokens.';
+comment on column revocations.token_id is 'The id of one token (jti), instead of a user.';
+comment on column revocations.revoked_at is 'When it was revoked, the last time.';
+comment on column revocations.expires_at is 'From then on the tokens have expired: a job removes the row (revocations).';
+comment on column revocations.reason is 'Why, in the words of the operator.';
+comment on column revocations.revoked_by is 'Who did it: the sub of an operator''s token, or the role of a session.';
+comment on constraint something_is_revoked_once on revocations is 'Revoked again, it is later and lasts longer.';
+comment on constraint a_revocation_is_of_a_user_a_device_or_a_token on revocations is 'A token id stands alone: it needs no user.';
+comment on constraint a_revoked_user_has_a_name on revocations is 'As users have.';
+comment on constraint a_revoked_device_has_a_name on revocations is 'As devices have.';
+comment on constraint a_revoked_token_has_an_id on revocations is 'Nodes keep it in memory.';
+comment on constraint a_revocation_has_a_short_reason on revocations is 'It is for people.';
+comment on index something_is_revoked_once is 'Finds the one that is revoked again.';
+comment on index revocations_are_in_their_order is 'Removes one.';
+create index revocations_by_time on revocations (revoked_at, number);
+comment on index revocations_by_time is 'Reads what is new, and lists from the newest on.';
+create index revocations_by_end on revocations (expires_at);
+comment on index revocations_by_end is 'Finds those that are no longer needed.';
+
+create function restante_revoke(
+  p_user text, p_device text default null, p_token text default null, p_reason text default null, p_expires_at timestamptz default null,
+  p_lifetime interval default '90 days', p_by text default session_user,
+  out number bigint, out revoked_at timestamptz, out expires_at timestamptz) returns record
+language plpgsql volatile
+set plan_cache_mode = force_generic_plan
+set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_row record;
+begin
+  perform restante_needs_read_committed();
+  insert into revocations as r (user_name, device_id, token_id, revoked_at, expires_at, reason, revoked_by)
+    values (p_user, p_device, p_token, v_now, coalesce(p_expires_at, v_now + p_lifetime), p_reason, p_by)
+    on conflict on constraint something_is_revoked_once
+    do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
+                  reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by
+    returning r.number, r.revoked_at, r.expires_at into v_row;
+  perform pg_notify(restante_wake_channel(), 'revoked');
+  number := v_row.number;
+  revoked_at := v_row.revoked_at;
+  expires_at := v_row.expires_at;
+end $$;
+comment on function restante_revoke(text, text, text, text, timestamptz, interval, text) is
+  'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';

@@ -1,0 +1,208 @@
+//! The revocations that count, as a node keeps them in memory: verifying a token asks no database. They are put in when the node starts, when it
+//! hears of one, and every few seconds should it have heard nothing; and they go when the tokens have expired.
+//!
+//! It does not know where they are kept, and closes nothing: whoever holds a token asks again when something has been put in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use time::OffsetDateTime;
+
+use crate::domain::{DeviceId, ExternalId, HeldToken, Revocation, Revoked};
+
+/// Revocations that count at once, at most. An operator that wants more gives them times at which they end.
+pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// The revocations. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Revocations {
+    kept: Arc<RwLock<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    users: HashMap<ExternalId, OfUser>,
+    tokens: HashMap<String, OffsetDateTime>,
+    devices: usize,
+}
+
+/// The revocations of one user.
+#[derive(Debug, Default)]
+struct OfUser {
+    whole: Option<Times>,
+    devices: HashMap<DeviceId, Times>,
+}
+
+/// The time of a revocation, and its end.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+}
+
+impl Times {
+    fn of(revocation: &Revocation) -> Self {
+        Self { at: revocation.at, expires_at: revocation.expires_at }
+    }
+
+    /// Both in one: the later time, and the later end.
+    fn and(self, other: Option<Self>) -> Self {
+        let other = other.unwrap_or(self);
+        Self { at: self.at.max(other.at), expires_at: self.expires_at.max(other.expires_at) }
+    }
+}
+
+impl Revocations {
+    /// Puts a revocation in. Harmless for one that is in already. Returns whether something has changed.
+    pub fn put(&self, revocation: &Revocation) -> bool {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let times = Times::of(revocation);
+        match &revocation.revoked {
+            Revoked::Token(id) => {
+                let before = kept.tokens.get(id).copied();
+                kept.tokens.insert(id.clone(), before.map_or(times.expires_at, |end| end.max(times.expires_at)));
+                before.is_none()
+            }
+            Revoked::User(user) => {
+                let of_user = kept.users.entry(user.clone()).or_default();
+                let before = of_user.whole.replace(times.and(of_user.whole));
+                before.is_none_or(|before| before.at < times.at)
+            }
+            Revoked::Device(user, device) => {
+                let of_user = kept.users.entry(user.clone()).or_default();
+                let before = of_user.devices.get(device).copied();
+                of_user.devices.insert(device.clone(), times.and(before));
+                kept.devices += usize::from(before.is_none());
+                before.is_none_or(|before| before.at < times.at)
+            }
+        }
+    }
+
+    /// Returns whether this token is worth nothing: in the hands of this device, if there is one.
+    pub fn concern(&self, token: &HeldToken, device: Option<&DeviceId>) -> bool {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        if token.id.as_ref().is_some_and(|id| kept.tokens.contains_key(id)) {
+            return true;
+        }
+        let Some(of_user) = kept.users.get(&token.external) else { return false };
+        let of_device = device.and_then(|device| of_user.devices.get(device));
+        of_user.whole.iter().chain(of_device).any(|times| token.is_older_than(times.at))
+    }
+
+    /// Drops those whose tokens have expired.
+    pub fn forget_expired(&self, now: OffsetDateTime) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.tokens.retain(|_, expires_at| *expires_at > now);
+        kept.users.retain(|_, of_user| {
+            of_user.whole = of_user.whole.filter(|times| times.expires_at > now);
+            of_user.devices.retain(|_, times| times.expires_at > now);
+            of_user.whole.is_some() || !of_user.devices.is_empty()
+        });
+        kept.devices = kept.users.values().map(|of_user| of_user.devices.len()).sum();
+    }
+
+    /// The revocations that are kept. A user without a revocation of its own but with devices counts as one more.
+    pub fn len(&self) -> usize {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.tokens.len() + kept.users.len() + kept.devices
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-01 12:00 UTC);
+
+    fn user(name: &str) -> ExternalId {
+        ExternalId::try_from(name.to_owned()).unwrap()
+    }
+
+    fn phone() -> DeviceId {
+        DeviceId::try_from("phone".to_owned()).unwrap()
+    }
+
+    fn revoked(revoked: Revoked, at: OffsetDateTime) -> Revocation {
+        Revocation { number: 1, revoked, at, expires_at: at + Duration::HOUR, reason: None, by: "op".to_owned() }
+    }
+
+    fn token(name: &str, id: Option<&str>, issued: Option<i64>) -> HeldToken {
+        HeldToken { external: user(name), id: id.map(str::to_owned), issued_at: issued.map(|seconds| NOW + Duration::seconds(seconds)) }
+    }
+
+    #[test]
+    fn a_user_is_revoked_for_tokens_that_are_older() {
+        let revocations = Revocations::default();
+        assert!(revocations.put(&revoked(Revoked::User(user("anna")), NOW + Duration::milliseconds(500))));
+        for (held, expected) in [
+            (token("anna", None, Some(-1)), true),
+            (token("anna", None, Some(0)), true),
+            (token("anna", None, Some(1)), false),
+            (token("anna", Some("x"), None), true),
+            (token("ben", None, Some(-1)), false),
+        ] {
+            assert_eq!(revocations.concern(&held, None), expected, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_revoked_for_what_it_holds_itself() {
+        let revocations = Revocations::default();
+        revocations.put(&revoked(Revoked::Device(user("anna"), phone()), NOW));
+        let tablet = DeviceId::try_from("tablet".to_owned()).unwrap();
+        let old = token("anna", None, Some(-1));
+        assert!(revocations.concern(&old, Some(&phone())));
+        assert!(!revocations.concern(&old, Some(&tablet)) && !revocations.concern(&old, None));
+        assert!(!revocations.concern(&token("anna", None, Some(0)), Some(&phone())), "the device has logged in again");
+        assert!(!revocations.concern(&token("ben", None, Some(-1)), Some(&phone())));
+    }
+
+    #[test]
+    fn a_token_is_revoked_by_its_id_whenever_it_was_issued() {
+        let revocations = Revocations::default();
+        revocations.put(&revoked(Revoked::Token("id-1".to_owned()), NOW));
+        assert!(revocations.concern(&token("anna", Some("id-1"), Some(3_600)), None));
+        assert!(
+            !revocations.concern(&token("anna", Some("id-2"), Some(-9)), None) && !revocations.concern(&token("anna", None, None), None)
+        );
+    }
+
+    #[test]
+    fn what_comes_twice_counts_once_and_the_later_time_stays() {
+        let revocations = Revocations::default();
+        let (early, late) = (revoked(Revoked::User(user("anna")), NOW), revoked(Revoked::User(user("anna")), NOW + Duration::MINUTE));
+        assert_eq!([&late, &early, &late].map(|revocation| revocations.put(revocation)), [true, false, false]);
+        assert!(revocations.concern(&token("anna", None, Some(30)), None));
+        let of_device = revoked(Revoked::Device(user("anna"), phone()), NOW);
+        assert_eq!([&of_device, &of_device].map(|revocation| revocations.put(revocation)), [true, false]);
+        let of_token = revoked(Revoked::Token("id".to_owned()), NOW);
+        assert_eq!([&of_token, &of_token].map(|revocation| revocations.put(revocation)), [true, false]);
+        assert_eq!(revocations.len(), 3);
+    }
+
+    #[test]
+    fn what_has_expired_is_forgotten() {
+        let revocations = Revocations::default();
+        for (subject, at) in [
+            (Revoked::User(user("anna")), NOW),
+            (Revoked::Device(user("anna"), phone()), NOW + Duration::MINUTE),
+            (Revoked::Device(user("ben"), phone()), NOW),
+            (Revoked::Token("id".to_owned()), NOW),
+        ] {
+            revocations.put(&revoked(subject, at));
+        }
+        revocations.forget_expired(NOW + Duration::HOUR);
+        assert!(revocations.concern(&token("anna", None, Some(0)), Some(&phone())), "that of the device is younger");
+        assert!(!revocations.concern(&token("anna", Some("id"), Some(-1)), None));
+        revocations.forget_expired(NOW + Duration::HOUR * 2);
+        assert!(revocations.is_empty());
+    }
+}

@@ -1,0 +1,154 @@
+//! Revocations, for operators; and the task that keeps those that count in memory and closes connections that live on a revoked token.
+//!
+//! A node hears of a revocation when it is committed, from the database. Should it not, it finds it by its own read, every few seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tracing::{debug, info};
+
+use super::{Refusal, Service};
+use crate::auth::{REVOCATIONS_MAX, Revocations};
+use crate::domain::{Clock, ExternalId, Revocation, Revoked};
+use crate::hub::Hub;
+use crate::notifier::Notifier;
+use crate::protocol::Code;
+use crate::store::{self, NewRevocation, RevocationPlace, Store, page_of};
+use crate::telemetry::Metrics;
+
+/// The interval between a node's own reads.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two reads that are asked for: anybody who may connect to the database may ask.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Rows of one read.
+const ROWS_AT_ONCE: u16 = 1_000;
+/// A revocation may be committed so long after the time that it bears: as long as its statement took.
+const OVERLAP: time::Duration = time::Duration::minutes(1);
+
+/// A revocation that an operator asks for.
+#[derive(Debug, Clone)]
+pub struct RevokeRequest {
+    /// The tokens that it concerns.
+    pub revoked: Revoked,
+    /// The operator's words.
+    pub reason: Option<String>,
+    /// The time at which the tokens have expired; none: when tokens that are issued now have.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A part of the list, from the newest to the oldest.
+#[derive(Debug)]
+pub struct RevocationList {
+    /// The revocations.
+    pub revocations: Vec<Revocation>,
+    /// More follow below this place; none: these were the last.
+    pub next: Option<RevocationPlace>,
+}
+
+impl Service {
+    /// Revokes tokens. Connections of this node that live on them are closing when it returns; other nodes are told with the commit.
+    ///
+    /// # Errors
+    /// [`Refusal::RevocationsTooMany`], [`Refusal::TooLate`]: `expires_at` has passed; [`Refusal::Invalid`], [`Refusal::Busy`],
+    /// [`Refusal::Unavailable`], or a defect.
+    pub async fn revoke(&self, admin: &ExternalId, request: RevokeRequest) -> Result<Revocation, Refusal> {
+        if self.revocations.kept.len() >= REVOCATIONS_MAX {
+            return Err(Refusal::RevocationsTooMany);
+        }
+        if request.expires_at.is_some_and(|end| end <= self.clock.now()) {
+            return Err(Refusal::TooLate);
+        }
+        let RevokeRequest { revoked, reason, expires_at } = request;
+        let lifetime = self.revocations.lifetime;
+        let new = NewRevocation { revoked, reason, expires_at, lifetime, by: admin.to_string() };
+        let done = self.ask(admin, "revoking tokens", self.store.revoke(new)).await?;
+        self.revocations.take([&done]);
+        info!(admin.id = %admin, action = "revoke", kind = kind(&done.revoked), "revocations");
+        Ok(done)
+    }
+
+    /// Revocations that count, from the newest on, or below a place in the list, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect.
+    pub async fn revocations(&self, admin: &ExternalId, below: Option<RevocationPlace>, limit: u16) -> Result<RevocationList, Refusal> {
+        let below = below.unwrap_or(RevocationPlace::LAST);
+        let found = self.ask(admin, "listing revocations", self.store.revocations(below, limit + 1)).await?;
+        let (revocations, next) = page_of(found, limit, RevocationPlace::of);
+        info!(admin.id = %admin, items = revocations.len(), action = "list", "revocations");
+        Ok(RevocationList { revocations, next })
+    }
+}
+
+/// The words of logs: never a token's id.
+const fn kind(revoked: &Revoked) -> &'static str {
+    match revoked {
+        Revoked::User(_) => "user",
+        Revoked::Device(..) => "device",
+        Revoked::Token(_) => "token",
+    }
+}
+
+/// The revocations of a node, with what is to be done when there are more.
+#[derive(Debug, Clone)]
+pub struct RevocationWatch {
+    /// Those that count.
+    pub kept: Revocations,
+    /// The time for which a revocation is kept that names no end.
+    pub lifetime: Duration,
+    /// The sessions of this node.
+    pub hub: Arc<Hub>,
+    /// The metrics of this node.
+    pub metrics: Arc<Metrics>,
+}
+
+impl RevocationWatch {
+    /// Takes revocations in, and closes connections that live on a token that is revoked now.
+    fn take<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) {
+        let mut is_new = false;
+        for revocation in revocations {
+            is_new |= self.kept.put(revocation);
+        }
+        if is_new {
+            let closed = self.hub.close_tokens(Code::TokenRevoked, |token, device| self.kept.concern(token, device));
+            debug!(closed, "tokens were revoked");
+        }
+        self.metrics.revocations.set(i64::try_from(self.kept.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Reads all that count, before the first token is verified.
+    ///
+    /// # Errors
+    /// Those of [`Store::revocations_since`].
+    pub async fn load(&self, store: &Store) -> store::Result<RevocationPlace> {
+        self.read_on(store, RevocationPlace::FIRST).await
+    }
+
+    /// Reads what is new whenever the node hears of something, and every few seconds, until it is dropped. `place`: that of the newest so far.
+    pub async fn follow(self, store: Store, notifier: Notifier, clock: Clock, mut place: RevocationPlace) {
+        loop {
+            let _ = tokio::time::timeout(LOOK_INTERVAL, notifier.revocations_moved()).await;
+            let from = RevocationPlace { at: place.at.saturating_sub(OVERLAP), number: 0 };
+            match self.read_on(&store, from).await {
+                Ok(newest) => place = RevocationPlace { at: place.at.max(newest.at), ..newest },
+                Err(error) if error.is_unavailable() => store.health().back().await,
+                Err(cause) => debug!(?cause, "revocations could not be read; once more"),
+            }
+            self.kept.forget_expired(clock.now());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Reads page by page from a place on. Returns the place of the last.
+    async fn read_on(&self, store: &Store, mut place: RevocationPlace) -> store::Result<RevocationPlace> {
+        loop {
+            let page = store.revocations_since(place, ROWS_AT_ONCE).await?;
+            self.take(&page);
+            place = page.last().map_or(place, RevocationPlace::of);
+            if page.len() < usize::from(ROWS_AT_ONCE) {
+                return Ok(place);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Revocations: tokens that are worth nothing although they have not expired.
+
+use std::fmt;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{Result, Store};
+use crate::domain::{DeviceId, ExternalId, Revocation, Revoked};
+
+/// A revocation that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRevocation {
+    /// The tokens that it concerns.
+    pub revoked: Revoked,
+    /// The operator's words, at most 500 characters.
+    pub reason: Option<String>,
+    /// The time at which the tokens have expired; none: after [`Self::lifetime`].
+    pub expires_at: Option<OffsetDateTime>,
+    /// The time for which it is kept without `expires_at`.
+    pub lifetime: Duration,
+    /// The operator.
+    pub by: String,
+}
+
+/// A place in the list of revocations, which is in the order of their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationPlace {
+    /// The time of a revocation.
+    pub at: OffsetDateTime,
+    /// Its number.
+    pub number: i64,
+}
+
+/// The text form: microseconds since 1970 and the number, with a dot between them. Clients pass it back unread.
+impl fmt::Display for RevocationPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.at.unix_timestamp_nanos() / 1_000, self.number)
+    }
+}
+
+impl RevocationPlace {
+    /// Before all.
+    pub const FIRST: Self = Self { at: OffsetDateTime::UNIX_EPOCH, number: 0 };
+    /// Behind all.
+    pub const LAST: Self = Self { at: time::macros::datetime!(9999-12-31 0:00 UTC), number: i64::MAX };
+
+    /// The place of this one.
+    pub const fn of(revocation: &Revocation) -> Self {
+        Self { at: revocation.at, number: revocation.number }
+    }
+
+    /// Reads the text form; none: the text is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (micros, number) = text.split_once('.')?;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(micros.parse::<i128>().ok()?.checked_mul(1_000)?).ok()?;
+        Some(Self { at, number: number.parse().ok()? })
+    }
+}
+
+/// A row of the table.
+struct RevocationRow {
+    number: i64,
+    user_name: Option<String>,
+    device_id: Option<String>,
+    token_id: Option<String>,
+    revoked_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    reason: Option<String>,
+    revoked_by: String,
+}
+
+impl RevocationRow {
+    /// None: somebody has written by hand what is no name.
+    fn read(self) -> Option<Revocation> {
+        let revoked = match (self.user_name, self.device_id, self.token_id) {
+            (None, None, Some(id)) => Revoked::Token(id),
+            (Some(user), None, None) => Revoked::User(ExternalId::try_from(user).ok()?),
+            (Some(user), Some(device), None) => Revoked::Device(ExternalId::try_from(user).ok()?, DeviceId::try_from(device).ok()?),
+            _ => return None,
+        };
+        let Self { number, revoked_at, expires_at, reason, revoked_by, .. } = self;
+        Some(Revocation { number, revoked, at: revoked_at, expires_at, reason, by: revoked_by })
+    }
+}
+
+impl Store {
+    /// Revokes tokens, and tells every node with the commit. Repeated, it is later and lasts longer.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Held`](super::Error::Held): another session holds a lock. [`Invalid`](super::Error::Invalid): PostgreSQL refuses a value.
+    pub async fn revoke(&self, new: NewRevocation) -> Result<Revocation> {
+        let NewRevocation { revoked, reason, expires_at, lifetime, by } = new;
+        let (user, device, token) = match &revoked {
+            Revoked::User(user) => (Some(user.as_str()), None, None),
+            Revoked::Device(user, device) => (Some(user.as_str()), Some(device.as_str()), None),
+            Revoked::Token(id) => (None, None, Some(id.as_str())),
+        };
+        let asked = sqlx::query_file!(
+            "src/store/sql/revoke.sql",
+            user,
+            device,
+            token,
+            reason.as_deref(),
+            expires_at,
+            lifetime.as_secs_f64(),
+            by.as_str()
+        );
+        let row = asked.fetch_one(self.database()).await?;
+        Ok(Revocation { number: row.number, revoked, at: row.revoked_at, expires_at: row.expires_at, reason, by })
+    }
+
+    /// A page of the revocations that count, behind a place, oldest first.
+    ///
+    /// # Errors
+    /// [`Busy`](super::Error::Busy): no connection is free. [`Unavailable`](super::Error::Unavailable): the database is away.
+    /// [`Failed`](super::Error::Failed): a defect.
+    pub async fn revocations_since(&self, after: RevocationPlace, rows_max: u16) -> Result<Vec<Revocation>> {
+        let asked = sqlx::query_file_as!(RevocationRow, "src/store/sql/revocations_since.sql", after.at, after.number, i64::from(rows_max));
+        Ok(asked.fetch_all(self.database()).await?.into_iter().filter_map(RevocationRow::read).collect())
+    }
+
+    /// A page of the revocations that count, below a place, newest first.
+    ///
+    /// # Errors
+    /// As [`Self::revocations_since`].
+    pub async fn revocations(&self, below: RevocationPlace, rows_max: u16) -> Result<Vec<Revocation>> {
+        let asked = sqlx::query_file_as!(RevocationRow, "src/store/sql/revocations.sql", below.at, below.number, i64::from(rows_max));
+        Ok(asked.fetch_all(self.database()).await?.into_iter().filter_map(RevocationRow::read).collect())
+    }
+
+    /// Removes revocations whose tokens have expired, at most `rows_max`. Returns how many. May be repeated.
+    ///
+    /// # Errors
+    /// As [`Self::revocations_since`].
+    pub async fn purge_revocations(&self, rows_max: u16) -> Result<usize> {
+        let done = sqlx::query_file!("src/store/sql/purge_revocations.sql", i64::from(rows_max)).execute(self.database()).await?;
+        Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_nothing_else_is() {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(1_793_534_400_123_456_000).unwrap();
+        let place = RevocationPlace { at, number: 7 };
+        assert_eq!(RevocationPlace::parse(&place.to_string()), Some(place));
+        for bad in ["", "1", "x.y", "1.2.3", ".", &format!("{}.1", i128::MAX)] {
+            assert_eq!(RevocationPlace::parse(bad), None, "{bad}");
+        }
+    }
+}

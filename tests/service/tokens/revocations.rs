@@ -1,0 +1,244 @@
+//! Revocations: what is revoked at one node is worth nothing at every node, over every door, and what is not revoked goes on.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+
+use super::{answer, until_answered};
+use crate::support::issuer::claims;
+use crate::support::{Database, Node, SECRET, Socket, Stream, database, scoped_token, told, until_true};
+
+/// A token with these claims beside the usual ones, as if it were issued so many seconds from now.
+fn token(user: &str, in_seconds: i64, more: Value) -> String {
+    let mut claims = claims(user);
+    claims["iat"] = json!(claims["iat"].as_i64().unwrap() + in_seconds);
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+async fn revoke(node: &Node, body: Value) -> Value {
+    let (status, answer) = node.admin().post("/v1/admin/revocations", body).await;
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+async fn two_nodes() -> (Database, Node, Node) {
+    let db = database().await;
+    let (one, other) = (Node::start(db.options()).await, Node::start(db.options()).await);
+    (db, one, other)
+}
+
+async fn connected(node: &Node, token: &str, query: &str) -> Socket {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+    let mut request = format!("ws://{}/ws?{query}", node.addr()).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let mut socket = Socket::request(request).await.unwrap();
+    socket.ready = socket.event("ready").await;
+    socket
+}
+
+async fn streaming(node: &Node, token: &str) -> Stream {
+    let request = Client::new().get(format!("{}/v1/stream?token={token}", node.url()));
+    let mut stream = Stream::of(request.send().await.unwrap(), node.api("anna"), None);
+    stream.event("ready").await;
+    stream
+}
+
+/// A session of Socket.IO that polls, past `ready`. Returns the address at which it goes on.
+async fn polling(node: &Node, token: &str) -> String {
+    let url = format!("{}/socket.io/?EIO=4&transport=polling", node.url());
+    let opened = Client::new().get(&url).send().await.unwrap().text().await.unwrap();
+    let sid = serde_json::from_str::<Value>(&opened[1..]).unwrap()["sid"].as_str().unwrap().to_owned();
+    let url = format!("{url}&sid={sid}");
+    Client::new().post(&url).body(format!("40{}", json!({"token": token}))).send().await.unwrap();
+    polled_until(&url, "\"ready\"").await;
+    url
+}
+
+async fn polled_until(url: &str, word: &str) {
+    let polled = async { while !Client::new().get(url).send().await.unwrap().text().await.unwrap().contains(word) {} };
+    tokio::time::timeout(crate::support::PATIENCE, polled).await.unwrap_or_else(|_| panic!("{word} does not come"));
+}
+
+/// Broken by closing the connections of the node that was asked only, or those of one door.
+#[tokio::test]
+async fn a_revoked_user_is_disconnected_at_every_node_and_door_and_may_log_in_again() {
+    let (_db, one, other) = two_nodes().await;
+    let (old, new) = (token("anna", 0, json!({})), token("anna", 5, json!({})));
+    let mut sockets = [connected(&one, &old, "device=a").await, connected(&other, &old, "device=b").await];
+    let mut streams = [streaming(&one, &old).await, streaming(&other, &old).await];
+    let polls = [polling(&one, &old).await, polling(&other, &old).await];
+    let (mut renewed, mut ben) = (connected(&other, &new, "").await, other.connect("ben").await);
+    let revoked = revoke(&one, json!({"userId": "anna", "reason": "left the company"})).await;
+    assert_eq!((&revoked["userId"], &revoked["revokedBy"]), (&json!("anna"), &json!("operator")));
+    for socket in &mut sockets {
+        assert_eq!((socket.error().await, socket.closed().await), (json!("token_revoked"), Some(4401)));
+    }
+    for stream in &mut streams {
+        let last = stream.ended().await;
+        assert!(last.iter().any(|sent| sent.event == "error" && sent.data["code"] == "token_revoked"), "{last:?}");
+    }
+    for url in &polls {
+        polled_until(url, "token_revoked").await;
+    }
+    for node in [&one, &other] {
+        assert_eq!(answer(node, &old).await, (401, "token_revoked".to_owned()));
+        assert_eq!(answer(node, &new).await.0, 200);
+    }
+    renewed.send("ben", "from after the revocation").await;
+    assert_eq!(ben.event("message:receive").await["content"], "from after the revocation");
+    (one.stop().await, other.stop().await);
+}
+
+/// Broken by a revocation of a device that concerns its user.
+#[tokio::test]
+async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
+    let (_db, one, other) = two_nodes().await;
+    let old = token("anna", 0, json!({}));
+    let (mut phone, mut tablet) = (connected(&other, &old, "device=phone").await, connected(&other, &old, "device=tablet").await);
+    revoke(&one, json!({"userId": "anna", "deviceId": "phone"})).await;
+    assert_eq!((phone.error().await, phone.closed().await), (json!("token_revoked"), Some(4401)));
+    let ack = |token: &str, device: &str| {
+        let url = format!("{}/v1/inbox/ack?device={device}", one.url());
+        told_later(Client::new().post(url).bearer_auth(token).json(&json!({"messageIds": [uuid::Uuid::now_v7()]})))
+    };
+    assert_eq!((ack(&old, "phone").await, ack(&old, "tablet").await), (401, 200));
+    assert_eq!(ack(&token("anna", 5, json!({})), "phone").await, 200);
+    tablet.send("ben", "still here").await;
+    assert_eq!(answer(&other, &old).await.0, 200);
+    (one.stop().await, other.stop().await);
+}
+
+async fn told_later(request: reqwest::RequestBuilder) -> u16 {
+    told(request.send().await.unwrap()).await.0
+}
+
+/// Broken by a connection that is known by the token it began with.
+#[tokio::test]
+async fn a_connection_lives_on_its_newest_token() {
+    let (_db, one, other) = two_nodes().await;
+    let [first, second] = ["first", "second"].map(|id| token("anna", 0, json!({"jti": id})));
+    let mut anna = connected(&other, &first, "").await;
+    assert_eq!(anna.ask("authenticate", json!({"token": second})).await["event"], "authenticated");
+    revoke(&one, json!({"tokenId": "first"})).await;
+    until_answered(&other, &first, 401).await;
+    anna.send("ben", "on the second").await;
+    let refused = anna.ask("authenticate", json!({"token": first})).await;
+    assert_eq!(refused["data"]["code"], "token_revoked");
+    anna.send("ben", "and still").await;
+    revoke(&one, json!({"tokenId": "second"})).await;
+    assert_eq!((anna.error().await, anna.closed().await), (json!("token_revoked"), Some(4401)));
+    (one.stop().await, other.stop().await);
+}
+
+/// Broken by relying on what nodes are told.
+#[tokio::test]
+async fn a_node_that_heard_nothing_finds_a_revocation_by_its_own_read_and_one_that_starts_knows_it() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let old = token("anna", 0, json!({}));
+    let mut anna = connected(&node, &old, "").await;
+    let unheard = "insert into revocations (user_name, revoked_at, expires_at, revoked_by) values ('anna', clock_timestamp() + interval '1 second', now() + interval '1 hour', 'somebody')";
+    sqlx::query(AssertSqlSafe(unheard.to_owned())).execute(&db.pool(1).await).await.unwrap();
+    assert_eq!((anna.error().await, anna.closed().await), (json!("token_revoked"), Some(4401)));
+    let later = Node::start(db.options()).await;
+    assert_eq!(answer(&later, &old).await, (401, "token_revoked".to_owned()));
+    (node.stop().await, later.stop().await);
+}
+
+/// Broken by a function that tells nobody.
+#[tokio::test]
+async fn what_is_revoked_in_sql_counts_and_is_listed_newest_first() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let pool = db.pool(1).await;
+    for call in ["restante_revoke('anna')", "restante_revoke('anna', 'phone', p_reason => 'lost')", "restante_revoke(null, null, 'id-1')"] {
+        sqlx::query(AssertSqlSafe(format!("select {call}"))).execute(&pool).await.unwrap();
+    }
+    until_answered(&node, &token("anna", 0, json!({})), 401).await;
+    until_answered(&node, &token("ben", 0, json!({"jti": "id-1"})), 401).await;
+    let (mut seen, mut next) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = node.admin().get(&format!("/v1/admin/revocations?limit=2{next}")).await;
+        assert_eq!(status, 200, "{page}");
+        seen.extend(page["revocations"].as_array().unwrap().clone());
+        let Some(place) = page["next"].as_str() else { break };
+        next = format!("&after={place}");
+    }
+    assert_eq!(seen.iter().map(|one| one["tokenId"].clone()).collect::<Vec<_>>(), [json!("id-1"), Value::Null, Value::Null]);
+    assert_eq!((&seen[1]["deviceId"], &seen[1]["reason"], &seen[2]["userId"]), (&json!("phone"), &json!("lost"), &json!("anna")));
+    node.stop().await;
+}
+
+/// Broken by an insert where there is one already, and by an end that moves back.
+#[tokio::test]
+async fn what_is_revoked_again_is_one_revocation_that_is_later_and_goes_when_the_tokens_have_expired() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let first = revoke(&node, json!({"userId": "anna", "expiresAt": "2099-01-01T00:00:00Z"})).await;
+    let again = revoke(&node, json!({"userId": "anna"})).await;
+    assert_eq!(again["expiresAt"], first["expiresAt"]);
+    assert!(again["revokedAt"].as_str() > first["revokedAt"].as_str(), "{again}");
+    let (_, page) = node.admin().get("/v1/admin/revocations").await;
+    assert_eq!(page["revocations"].as_array().unwrap().len(), 1);
+    let pool = db.pool(1).await;
+    sqlx::query("update revocations set expires_at = now()").execute(&pool).await.unwrap();
+    // The job of the node may be there first.
+    node.app().store().purge_revocations(10).await.unwrap();
+    until_true(&pool, "select not exists (select from revocations)").await;
+    node.stop().await;
+}
+
+/// Broken by checks in the handler that the schema does not have.
+#[tokio::test]
+async fn a_bad_revocation_is_refused_and_only_operators_make_one() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    for (body, word) in [
+        (json!({}), "userId"),
+        (json!({"deviceId": "phone"}), "userId"),
+        (json!({"userId": "anna", "tokenId": "id"}), "userId"),
+        (json!({"userId": "anna", "deviceId": "phone", "tokenId": "id"}), "userId"),
+        (json!({"userId": ""}), "userId"),
+        (json!({"userId": "x".repeat(129)}), "userId"),
+        (json!({"userId": "anna", "deviceId": "x".repeat(65)}), "deviceId"),
+        (json!({"tokenId": ""}), "tokenId"),
+        (json!({"tokenId": "x".repeat(257)}), "tokenId"),
+        (json!({"userId": "anna", "reason": ""}), "reason"),
+        (json!({"userId": "anna", "reason": "x".repeat(501)}), "reason"),
+        (json!({"userId": "anna", "expiresAt": "soon"}), "expiresAt"),
+        (json!({"userId": "anna", "expiresAt": "2020-01-01T00:00:00Z"}), "expiresAt"),
+    ] {
+        let (status, answer) = node.admin().post("/v1/admin/revocations", body.clone()).await;
+        let words = answer["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(status == 400 && answer["error"]["code"] == "invalid" && words.contains(word), "{body} {answer}");
+    }
+    for (scope, method, expected) in [
+        ("", Method::POST, 403),
+        ("", Method::GET, 403),
+        ("admin:read", Method::POST, 403),
+        ("admin:read", Method::GET, 200),
+        ("admin", Method::POST, 200),
+    ] {
+        let request = Client::new().request(method, format!("{}/v1/admin/revocations", node.url())).bearer_auth(scoped_token("op", scope));
+        assert_eq!(told_later(request.json(&json!({"tokenId": "x"}))).await, expected, "{scope:?}");
+    }
+    node.stop().await;
+}
+
+/// Broken by a token that is good again once its revocation has gone.
+#[tokio::test]
+async fn no_token_is_good_after_its_lifetime_whatever_it_says() {
+    let db = database().await;
+    let node = Node::with(db.options(), |config| config.token_lifetime_max = std::time::Duration::from_secs(600)).await;
+    let far = json!({"exp": 9_999_999_999_i64});
+    assert_eq!(answer(&node, &token("anna", -500, far.clone())).await.0, 200);
+    assert_eq!(answer(&node, &token("anna", -601, far)).await, (401, "token_expired".to_owned()));
+    let revoked = revoke(&node, json!({"userId": "anna"})).await;
+    let at =
+        |name: &str| time::OffsetDateTime::parse(revoked[name].as_str().unwrap(), &time::format_description::well_known::Rfc3339).unwrap();
+    assert_eq!((at("expiresAt") - at("revokedAt")).whole_seconds(), 600);
+    node.stop().await;
+}
