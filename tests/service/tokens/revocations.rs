@@ -89,7 +89,8 @@ async fn a_revoked_user_is_disconnected_at_every_node_and_door_and_may_log_in_ag
     }
     renewed.send("ben", "from after the revocation").await;
     assert_eq!(ben.event("message:receive").await["content"], "from after the revocation");
-    (one.stop().await, other.stop().await);
+    one.stop().await;
+    other.stop().await;
 }
 
 /// Broken by a revocation of a device that concerns its user.
@@ -108,7 +109,8 @@ async fn a_revoked_device_is_disconnected_and_the_others_of_its_user_stay() {
     assert_eq!(ack(&token("anna", 5, json!({})), "phone").await, 200);
     tablet.send("ben", "still here").await;
     assert_eq!(answer(&other, &old).await.0, 200);
-    (one.stop().await, other.stop().await);
+    one.stop().await;
+    other.stop().await;
 }
 
 async fn told_later(request: reqwest::RequestBuilder) -> u16 {
@@ -130,7 +132,8 @@ async fn a_connection_lives_on_its_newest_token() {
     anna.send("ben", "and still").await;
     revoke(&one, json!({"tokenId": "second"})).await;
     assert_eq!((anna.error().await, anna.closed().await), (json!("token_revoked"), Some(4401)));
-    (one.stop().await, other.stop().await);
+    one.stop().await;
+    other.stop().await;
 }
 
 /// Broken by relying on what nodes are told.
@@ -145,7 +148,8 @@ async fn a_node_that_heard_nothing_finds_a_revocation_by_its_own_read_and_one_th
     assert_eq!((anna.error().await, anna.closed().await), (json!("token_revoked"), Some(4401)));
     let later = Node::start(db.options()).await;
     assert_eq!(answer(&later, &old).await, (401, "token_revoked".to_owned()));
-    (node.stop().await, later.stop().await);
+    node.stop().await;
+    later.stop().await;
 }
 
 /// Broken by a function that tells nobody.
