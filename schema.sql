@@ -247,7 +247,7 @@ end $$;
 
 COMMENT ON FUNCTION refuse_to_go_back() IS 'Raises. The rule itself is the WHEN clause of the trigger that calls it, so that a legal update costs no function call.';
 
-CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, p_verdicts text[] DEFAULT NULL::text[], OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -292,8 +292,16 @@ begin
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A later statement, so a later snapshot: who is a member stands still under the lock.
-    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
+    -- So does whether the chat is closed.
+    select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) and not exists (select from closed_chats x where x.chat_id = v_chat)
+                then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
       from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;
+    -- Looked at by itself: an expression with a call of a function is made ready in each transaction, at the price of a look-up.
+    if p_verdicts is not null then
+      if p_verdicts[1] <> 'yes' and not (p_verdicts[1] = 'contacts' and coalesce(restante_are_contacts(p_senders[1], v_recipient), false)) then
+        v_recipient := null;
+      end if;
+    end if;
     accepted_at := clock_timestamp();
     if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
       insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
@@ -389,16 +397,27 @@ begin
                    when p_skip_held and not coalesce(u.chat = any (v_locked), false) then 'held'
                    when u.ord = any (v_outsiders) then 'not_a_member'
                    when u.id = any (v_gone) then 'purged'
+                   when b.outcome is not null then b.outcome
                    when u.expires_at <= clock_timestamp() then 'too_late'
                    else 'accepted'
                  end as outcome
             from (
               select generate_subscripts(p_ids, 1) as ord, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(p_senders) as sender,
-                     unnest(p_expires) as expires_at
+                     unnest(p_expires) as expires_at, unnest(p_verdicts) as verdict
             ) u
             left join messages m on m.id = u.id
             left join lateral (
               select x.ctid as at, x.last_seq, x.class from chat_heads x where x.chat_id = u.chat order by x.step desc limit 1) h on true
+            left join lateral (
+              (select 'not_accepted' as outcome from closed_chats x where x.chat_id = u.chat limit 1)
+              union all
+              select case u.verdict when 'unknown' then 'undecided' else 'not_accepted' end
+                from chats x
+                cross join lateral (select split_part(x.direct_key, ':', 1)::bigint as one, split_part(x.direct_key, ':', 2)::bigint as two) p
+               where u.verdict <> 'yes' and x.id = u.chat and x.kind = 'direct' and p.one <> p.two
+                 and (u.verdict <> 'contacts' or not restante_are_contacts(p.one, p.two))
+              limit 1
+            ) b on true
           offset 0 -- so that an outcome is found once, and not wherever it is used
         ) l
        order by l.ord
@@ -519,7 +538,17 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+
+CREATE FUNCTION restante_accept_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'accept');
+end $$;
+
+COMMENT ON FUNCTION restante_accept_contact(p_user text, p_other text) IS 'One user accepts the request of another, inside your own transaction. Returns contact; raises where there is no request.';
 
 CREATE FUNCTION restante_accept_outgoing() RETURNS void
     LANGUAGE plpgsql
@@ -558,6 +587,9 @@ begin
       raise exception 'message id % belongs to another sender', v_ids[n] using errcode = 'unique_violation';
     elsif v_outcomes[n] = 'not_a_member' then
       raise exception 'the sender of message % is no longer a member of chat %', v_ids[n], v_chats[n] using errcode = 'insufficient_privilege';
+    elsif v_outcomes[n] = 'not_accepted' then
+      raise exception 'one of the members of chat % has blocked the other, message % is not accepted', v_chats[n], v_ids[n]
+        using errcode = 'insufficient_privilege';
     elsif v_outcomes[n] = 'purged' then
       raise exception 'message id % is from before messages of chat % that were removed, its message may have been one of them', v_ids[n], v_chats[n]
         using errcode = 'unique_violation', hint = 'Send it with a new id.';
@@ -653,7 +685,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_add_followers(p_feed uuid, p_users bigint[], p_feeds_max integer) IS 'These users follow the feed: they get what is published after this, and who follows it already goes on. Else nothing is done: not_found; too_many: one of them would follow more than p_feeds_max feeds, that of everyone not counted.';
 
-CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean DEFAULT false) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -705,6 +737,10 @@ begin
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
+  if restante_stays_away(v_new, p_caller, p_contacts_only) then
+    return query select 'not_accepted', null::bigint, null::text, null::text, null::bigint;
+    return;
+  end if;
 
   insert into chat_members as cm (chat_id, user_id, joined_seq)
     select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
@@ -728,9 +764,9 @@ begin
      order by u.id;
 end $$;
 
-COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members. A user that is a member already is passed over.';
+COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller or, with p_contacts_only, is no contact of it). A user that is a member already is passed over.';
 
-CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
+CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean DEFAULT false) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -750,7 +786,7 @@ begin
   select coalesce(array_agg(u.id) filter (where u.id is not null), '{}'), array_agg(x.name) filter (where u.id is null) into v_users, v_unknown
     from (select distinct unnest(p_names) as name) x left join lateral (select y.id from users y where y.external_id = x.name limit 1) u on true;
   if v_unknown is not null then
-    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max);
+    v_refused := restante_why_not_add(p_chat, p_caller, v_users, cardinality(v_unknown), p_members_max, p_contacts_only);
     if v_refused is not null then
       return query select v_refused, null::bigint, null::text, null::text, null::bigint;
       return;
@@ -762,10 +798,10 @@ begin
     -- Before the lock of the chat: this may wait for another session that makes the same users.
     select array_agg(u.id) into v_users from restante_users(p_names) u;
   end if;
-  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max);
+  return query select * from restante_add_members(p_chat, p_caller, v_users, p_members_max, p_contacts_only);
 end $$;
 
-COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
+COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
 
 CREATE FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -870,6 +906,22 @@ end $$;
 
 COMMENT ON FUNCTION restante_advance_settled(p_user bigint, p_class inbox_class) IS 'Moves settled_seq up to the row before the first that waits, 50,000 numbers at most, and returns it. Rows that wait below a thousand that have ended, while no later one of their chats waits above them, get new numbers at the end of the inbox (restante_overtaken), their old ones are named in inbox_gaps; where more than 50 wait, or 200,000 numbers are not settled, none does. Never waits for a lock: where one is held it returns the value as it is.';
 
+CREATE FUNCTION restante_are_contacts(p_one bigint, p_other bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return exists (select from contacts c where c.user_id = p_one and c.other_id = p_other)
+     and exists (select from contacts c where c.user_id = p_other and c.other_id = p_one);
+end $$;
+
+COMMENT ON FUNCTION restante_are_contacts(p_one bigint, p_other bigint) IS 'True where these two users are contacts: each wants the other.';
+
 CREATE FUNCTION restante_arrive(p_node uuid, p_users bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -898,6 +950,38 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_arrive(p_node uuid, p_users bigint[]) IS 'These users are connected to this node. Returns those who were online nowhere before.';
+
+CREATE FUNCTION restante_ask_may_send(p_sender bigint, p_chat uuid, p_other text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+declare
+  v_sender text := (select u.external_id from users u where u.id = p_sender);
+  v_other  text := p_other;
+  v_may    boolean;
+begin
+  if p_chat is not null then
+    select u.external_id into v_other
+      from chats c
+      cross join lateral (select split_part(c.direct_key, ':', 1)::bigint as one, split_part(c.direct_key, ':', 2)::bigint as two) p
+      join users u on u.id = case when p.one = p_sender then p.two else p.one end
+     where c.id = p_chat and c.kind = 'direct';
+  end if;
+  if v_sender is null or v_other is null or to_regprocedure('restante_may_send(text, text)') is null then
+    return null;
+  end if;
+  -- The planner knows it only when it is called: it may not have been there when this was made.
+  execute 'select restante_may_send($1, $2)' into v_may using v_sender, v_other;
+  return v_may;
+exception
+  when query_canceled or others then
+    return null;
+end $_$;
+
+COMMENT ON FUNCTION restante_ask_may_send(p_sender bigint, p_chat uuid, p_other text) IS 'The answer of restante_may_send(sender, recipient), which the application defines, for a sender and the other member of a direct chat, or the user of a name. Null: there is no such function, it has failed, or has taken longer than the statement may.';
 
 CREATE FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) RETURNS TABLE(ord integer, attempts integer, failed boolean, counted_at timestamp with time zone)
     LANGUAGE plpgsql
@@ -945,6 +1029,15 @@ end $$;
 
 COMMENT ON FUNCTION restante_attempt(p_users bigint[], p_classes inbox_class[], p_seqs bigint[], p_reasons text[], p_final boolean[], p_attempts_max integer) IS 'Counts an attempt against rows that still wait; the last one, or a final one, fails the row. Rows that do not wait are passed over. A row may stand in a call once.';
 
+CREATE FUNCTION restante_audit(p_action text, p_target jsonb, p_outcome text, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+  insert into audit (actor, action, target, outcome, node_id) values (coalesce(p_actor, session_user), p_action, p_target, p_outcome, p_node);
+$$;
+
+COMMENT ON FUNCTION restante_audit(p_action text, p_target jsonb, p_outcome text, p_actor text, p_node uuid) IS 'Notes an act of an operator, in the transaction of the act. p_actor: null stands for the role that is logged in. p_node: the node through which it was asked for. p_target has ids only.';
+
 CREATE FUNCTION restante_beat(p_node uuid, p_lives_ms integer) RETURNS TABLE(came boolean, boot uuid, live uuid[], boots uuid[], key_numbers bigint[], secrets bytea[], sealing bigint)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -974,6 +1067,34 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
+
+CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint;
+  v_other   bigint;
+  v_outcome text;
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot block itself', p_user using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
+    from restante_users(array[p_user, p_other]) u;
+  select b.outcome into v_outcome from restante_put_block(v_user, v_other, 10000) b limit 1;
+  if v_outcome = 'too_many' then
+    raise exception 'user % has blocked 10000 users, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
+  end if;
+  perform restante_check_marks(array[v_user, v_other]);
+  return v_outcome = 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_block(p_user text, p_other text) IS 'One user blocks another, inside your own transaction, with the same effect as over HTTP. True: from your commit on; false: it had blocked it before.';
 
 CREATE FUNCTION restante_bus_keys(OUT key_numbers bigint[], OUT secrets bytea[], OUT sealing bigint) RETURNS record
     LANGUAGE plpgsql
@@ -1234,6 +1355,44 @@ end $$;
 
 COMMENT ON FUNCTION restante_catch_up_marks(p_members_max integer) IS 'Moves on the marks of some members that have further to go (marks_behind), a part each. False: there are none.';
 
+CREATE FUNCTION restante_change_contact(p_user text, p_other text, p_change text) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint;
+  v_other   bigint;
+  v_outcome text;
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot be its own contact', p_user using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
+    from restante_users(array[p_user, p_other]) u;
+  case p_change
+    when 'request' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, false, 10000) c;
+    when 'accept' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, true, 10000) c;
+    else select c.outcome into v_outcome from restante_drop_contact(v_user, v_other, p_change = 'decline') c;
+  end case;
+  case v_outcome
+    when 'not_found' then
+      raise exception 'user % has not requested user % as a contact', p_other, p_user using errcode = 'no_data_found';
+    when 'blocked' then
+      raise exception 'user % has blocked user %', p_user, p_other using errcode = 'object_not_in_prerequisite_state';
+    when 'too_many' then
+      raise exception 'user % has 10000 contacts and requests, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
+    else
+      perform restante_check_marks(array[v_user, v_other]);
+      return v_outcome;
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_change_contact(p_user text, p_other text, p_change text) IS 'Does what restante_request_contact() and the three like it say.';
+
 CREATE FUNCTION restante_check_marks(p_users bigint[]) RETURNS void
     LANGUAGE sql
     SET search_path TO 'public', 'pg_temp'
@@ -1273,6 +1432,27 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_check_merge(p_merge jsonb, p_collapse_key text, p_data jsonb) IS 'Raises unless an event of this collapse key and data can be published with this merge; null: it is not merged. The limits that the service has for clients.';
+
+CREATE FUNCTION restante_check_sender(p_function regproc, p_sender text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  -- With the caller's rights these decide. A member of the owner could write the tables itself.
+  if not (select p.prosecdef from pg_proc p where p.oid = p_function) or pg_has_role(session_user, current_user, 'member') then
+    return;
+  end if;
+  perform from application_senders a where a.role_name = session_user::text and a.sender = any (array['', p_sender]);
+  if not found then
+    raise exception 'role % may not send as user %', session_user, p_sender
+      using errcode = 'insufficient_privilege', hint = 'The owner of the tables lists the users of a role in application_senders.';
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_check_sender(p_function regproc, p_sender text) IS 'Raises where p_function, which calls it, runs with the rights of its owner and the role that has logged in may not send as this user. A role that is a member of the owner, and a superuser, may send as anybody.';
 
 CREATE FUNCTION restante_collapse(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql
@@ -1481,21 +1661,25 @@ end $$;
 
 COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) RETURNS void
+CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
   v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
 begin
+  if restante_stays_away(v_members, p_creator, p_contacts_only) then
+    return false;
+  end if;
   insert into chats (id, kind, title) values (p_chat, 'group', p_title);
   insert into chat_heads (chat_id) values (p_chat);
   insert into chat_members (chat_id, user_id, role)
     select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
   insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
+  return true;
 end $$;
 
-COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[]) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked.';
+COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked. False: one of them has blocked the creator or, with p_contacts_only, is no contact of it, and nothing was done.';
 
 CREATE FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) RETURNS TABLE(message_id uuid, user_id bigint, recipient text, sender text, chat_id uuid, chat_seq bigint, message_type text, reason text, last_error text, attempts smallint, accepted_at timestamp with time zone, failed_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -1565,6 +1749,16 @@ end $$;
 
 COMMENT ON FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) IS 'Dead letters, newest first, a page at a time: those before (p_before_at, p_before_message, p_before_user), since p_since, and of this sender, recipient, message, with a reason that begins like this, where these are not null.';
 
+CREATE FUNCTION restante_decline_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'decline');
+end $$;
+
+COMMENT ON FUNCTION restante_decline_contact(p_user text, p_other text) IS 'One user declines the request of another, inside your own transaction. Returns none; raises where there is no request.';
+
 CREATE FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -1605,10 +1799,11 @@ CREATE TABLE departures (
     user_id bigint NOT NULL,
     chat_id uuid NOT NULL,
     after_seq bigint NOT NULL,
-    up_to_seq bigint NOT NULL
+    up_to_seq bigint NOT NULL,
+    ended ended_reason DEFAULT 'left'::ended_reason NOT NULL
 );
 
-COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, and followers that left a feed. Their membership has ended, no page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
+COMMENT ON TABLE departures IS 'Members that left a chat while more waited for them than one transaction should end, followers that left a feed, and users that have blocked the other member of a direct chat. No page shows them the rest, and a job ends it a part at a time (restante_end_departures). Empty, as a rule.';
 
 COMMENT ON COLUMN departures.user_id IS 'The member that left.';
 
@@ -1618,10 +1813,13 @@ COMMENT ON COLUMN departures.after_seq IS 'Rows that waited have ended up to thi
 
 COMMENT ON COLUMN departures.up_to_seq IS 'The last number of the chat that it could have got.';
 
-CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) RETURNS TABLE(has_left boolean)
+COMMENT ON COLUMN departures.ended IS 'The reason for which what waits has ended: left, or blocked.';
+
+CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) RETURNS TABLE(has_left boolean, ended ended_reason)
     LANGUAGE sql STABLE ROWS 1
     BEGIN ATOMIC
- SELECT true
+ SELECT true,
+     d.ended
     FROM departures d
    WHERE (( SELECT (EXISTS ( SELECT
                     FROM departures e
@@ -1629,7 +1827,7 @@ CREATE FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint)
   LIMIT 1;
 END;
 
-COMMENT ON FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) IS 'One row where a user has left the chat, or the feed, since it got this number of it, and a job has not ended what waited (departures). Else none.';
+COMMENT ON FUNCTION restante_departed(p_user bigint, p_chat uuid, p_chat_seq bigint) IS 'One row where a user has left the chat, or the feed, or has blocked the other member, since it got this number of it, and a job has not ended what waited (departures); with the reason. Else none.';
 
 CREATE FUNCTION restante_direct_chat(p_user bigint, p_other bigint) RETURNS uuid
     LANGUAGE plpgsql
@@ -1642,7 +1840,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_direct_chat(p_user bigint, p_other bigint) IS 'The direct chat of two users (or of one with itself), made with its members if it is missing.';
 
-CREATE FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) RETURNS record
+CREATE FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], p_contacts_only boolean DEFAULT false, OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1678,7 +1876,8 @@ begin
     return;
   end if;
 
-  if array_position(v_others, null) is not null then
+  -- Somebody whom nobody knows is nobody's contact.
+  if array_position(v_others, null) is not null and not p_contacts_only then
     -- All users before the first chat: who waits for a user holds no chat, so nobody waits in a circle.
     perform restante_users(array(
       select distinct u.name
@@ -1698,6 +1897,11 @@ begin
     select distinct on (w.key collate "C") w.key
       from (select unnest(v_keys) as key, unnest(chats) as chat, unnest(p_make) as make) w
      where w.chat is null and w.make and w.key is not null
+       and (not p_contacts_only or split_part(w.key, ':', 1) = split_part(w.key, ':', 2)
+            or restante_are_contacts(split_part(w.key, ':', 1)::bigint, split_part(w.key, ':', 2)::bigint))
+       -- Nobody begins a chat with a user that it has blocked, or that has blocked it.
+       and (select true from blocks b where b.user_id = split_part(w.key, ':', 1)::bigint and b.other_id = split_part(w.key, ':', 2)::bigint limit 1) is null
+       and (select true from blocks b where b.user_id = split_part(w.key, ':', 2)::bigint and b.other_id = split_part(w.key, ':', 1)::bigint limit 1) is null
      order by w.key collate "C"
   ), made_now as (
     insert into chats (id, kind, direct_key)
@@ -1716,6 +1920,19 @@ begin
     insert into chat_members (chat_id, user_id) select p.chat_id, p.user_id from pairs p
   )
   select array_agg(m.direct_key) into v_new from made_now m;
+  -- A later statement: one who blocks has been waited for by the reference to it, or waits for this transaction (restante_put_block).
+  if v_new is not null then
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
+      select c.id, p.user_id, 0, 0
+        from (select unnest(v_new) as key) n
+        cross join lateral (select split_part(n.key, ':', 1)::bigint as one, split_part(n.key, ':', 2)::bigint as two) u
+        cross join lateral (
+          select from blocks b where b.user_id = u.one and b.other_id = u.two union all
+          select from blocks b where b.user_id = u.two and b.other_id = u.one limit 1) b
+        cross join lateral (select x.id from chats x where x.direct_key = n.key limit 1) c
+        cross join lateral unnest(array[u.one, u.two]) p (user_id)
+      on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
+  end if;
 
   -- A later statement: of two that make a chat at once, both find the same.
   select array_agg(q.chat), array_agg(q.made) into chats, made
@@ -1727,9 +1944,23 @@ begin
     ) q;
 end $$;
 
-COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user.';
+COMMENT ON FUNCTION restante_direct_chats(p_users bigint[], p_others text[], p_make boolean[], p_contacts_only boolean, OUT chats uuid[], OUT made boolean[], OUT is_known boolean[]) IS 'The direct chats of these users with those of these names, all in one statement. A missing chat is made where it may be, with its members and the other user; never between two users of whom one has blocked the other, nor, with p_contacts_only, between two that are no contacts.';
 
-CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFAULT 'discarded by an operator'::text) RETURNS boolean
+CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFAULT 'discarded by an operator'::text, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_is_done boolean := restante_give_up(p_message, p_user, p_reason);
+begin
+  perform restante_audit('dead_letter.discard', jsonb_build_object('messageId', p_message, 'userId', left(p_user, 128)),
+                         case when v_is_done then 'discarded' else 'not_failed' end, p_actor, p_node);
+  return v_is_done;
+end $$;
+
+COMMENT ON FUNCTION restante_discard(p_message uuid, p_user text, p_reason text, p_actor text, p_node uuid) IS 'Gives up a message that still waits, or a dead letter (restante_give_up), and notes it in the audit, without the reason. False when it is neither. For a message that crashes its client, and for clearing the list.';
+
+CREATE FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -1738,34 +1969,31 @@ CREATE FUNCTION restante_discard(p_message uuid, p_user text, p_reason text DEFA
     SET jit TO 'off'
     SET search_path TO 'public', 'pg_temp'
     AS $$
+#variable_conflict use_column
 declare
-  v_user   bigint;
-  v_chat   uuid;
-  v_sender bigint;
+  v_wants     boolean;
+  v_is_wanted boolean;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
-  -- A row that waits ends; a dead letter has ended already and only gets the last word.
-  update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
-   where s.message_id = p_message and s.user_id = v_user
-     and (s.status = 'sent'
-          or s.status = 'failed' and exists (select 1 from endings e where e.message_id = p_message and e.user_id = v_user and e.discarded_at is null));
-  if not found then
-    return false;
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
+  v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  is_told := false;
+  if p_declines and (v_wants or not v_is_wanted) then
+    outcome := 'not_found';
+    return;
   end if;
-  select m.chat_id, m.sender_id into v_chat, v_sender from messages m where m.id = p_message;
-  perform restante_exact_marks(array[v_chat], array[v_user], true);
-  update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
-   where e.message_id = p_message and e.user_id = v_user;
-  -- The recipient too: what its sessions hold of it is not to be emitted any more.
-  perform restante_check_marks(array[v_sender, v_user]);
-  raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
-  return true;
+  outcome := 'none';
+  if v_wants or v_is_wanted then
+    delete from contacts c where c.user_id = p_user and c.other_id = p_other;
+    delete from contacts c where c.user_id = p_other and c.other_id = p_user;
+    is_told := not restante_has_blocked(array[p_user], p_other) and not restante_has_blocked(array[p_other], p_user);
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_discard(p_message uuid, p_user text, p_reason text) IS 'Gives up a message that still waits, or a dead letter: the row is failed with this reason, is listed no more, and the sender sees it. False when it is neither. For a message that crashes its client, and for clearing the list.';
+COMMENT ON FUNCTION restante_drop_contact(p_user bigint, p_other bigint, p_declines boolean, OUT outcome text, OUT is_told boolean) IS 'A user removes a contact, takes its request back, or declines the other one''s; with p_declines it does the last alone. Outcome: none (they are no contacts, and none has requested the other), not_found (there is no request to decline). is_told as in restante_put_contact().';
 
-CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone)
+CREATE FUNCTION restante_end_departures(p_messages_max integer) RETURNS TABLE(user_id bigint, member text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, ended ended_reason)
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -1793,7 +2021,7 @@ begin
   select u.external_id into v_name from users u where u.id = v_one.user_id;
   return query
     with ended as (
-      update message_status s set status = 'expired', ended = 'left', reason = 'left'
+      update message_status s set status = 'expired', ended = v_one.ended, reason = case v_one.ended when 'blocked' then 'undelivered' else v_one.ended::text end
         from (
           select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
             from (select y.id, y.seq, y.sender_id from messages y
@@ -1807,9 +2035,13 @@ begin
        where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
       returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
     )
-    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now from ended e
+    select v_one.user_id, v_name, v_one.chat_id, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_one.ended from ended e
     union all
-    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now;
+    select v_one.user_id, v_name, v_one.chat_id, null, null, null, null, null, v_now, v_one.ended;
+  -- One that has left has no marks to move.
+  if v_one.ended = 'blocked' then
+    perform restante_exact_marks(array[v_one.chat_id], array[v_one.user_id]);
+  end if;
   if v_to >= v_one.up_to_seq then
     delete from departures d where d.user_id = v_one.user_id and d.chat_id = v_one.chat_id and d.up_to_seq = v_one.up_to_seq;
   else
@@ -1817,7 +2049,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
+COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left, or has blocked the other one (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
 
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
@@ -2331,6 +2563,60 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_follow(p_feed uuid, p_users text[]) IS 'These users follow the feed: they get what is published after this. Inside your own transaction, which locks them until it ends.';
+
+CREATE FUNCTION restante_give_up(p_message uuid, p_user text, p_reason text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user   bigint;
+  v_chat   uuid;
+  v_sender bigint;
+begin
+  perform restante_needs_read_committed();
+  select u.id into v_user from users u where u.external_id = p_user;
+  -- A row that waits ends; a dead letter has ended already and only gets the last word.
+  update message_status s set status = 'failed', ended = 'discarded', reason = p_reason
+   where s.message_id = p_message and s.user_id = v_user
+     and (s.status = 'sent'
+          or s.status = 'failed' and exists (select 1 from endings e where e.message_id = p_message and e.user_id = v_user and e.discarded_at is null));
+  if not found then
+    return false;
+  end if;
+  select m.chat_id, m.sender_id into v_chat, v_sender from messages m where m.id = p_message;
+  perform restante_exact_marks(array[v_chat], array[v_user], true);
+  update endings e set ended = 'discarded', reason = p_reason, discarded_at = clock_timestamp(), ended_xid = pg_current_xact_id()
+   where e.message_id = p_message and e.user_id = v_user;
+  -- The recipient too: what its sessions hold of it is not to be emitted any more.
+  perform restante_check_marks(array[v_sender, v_user]);
+  raise log 'restante: message % for user % was discarded by %', p_message, p_user, session_user;
+  return true;
+end $$;
+
+COMMENT ON FUNCTION restante_give_up(p_message uuid, p_user text, p_reason text) IS 'Gives up a message that still waits, or a dead letter: the row is failed with this reason, is listed no more, and the sender sees it. False when it is neither. restante_discard() notes it in the audit too.';
+
+CREATE FUNCTION restante_has_blocked(p_users bigint[], p_other bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return exists (
+    select from (select unnest(p_users) as id) u
+    cross join lateral (select from blocks b where b.user_id = u.id and b.other_id = p_other limit 1) b);
+end $$;
+
+COMMENT ON FUNCTION restante_has_blocked(p_users bigint[], p_other bigint) IS 'True where one of these users has blocked that one. Users that it has blocked itself do not count.';
 
 CREATE FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -2956,6 +3242,7 @@ declare
   v_place     integer;
 begin
   perform restante_needs_read_committed();
+  perform restante_check_sender('restante_publish', p_publisher);
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
@@ -3565,7 +3852,96 @@ end $$;
 
 COMMENT ON FUNCTION restante_purge_statistics(p_days integer, p_rows_max integer) IS 'Removes figures of hours that began more than p_days days ago, and those of events that have expired a day ago, p_rows_max of each at most. Returns how many went of the one or the other, whichever is more: to be called again while that is p_rows_max. Waits for no lock.';
 
-CREATE FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) RETURNS record
+CREATE FUNCTION restante_put_back(p_message uuid, p_user text, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, OUT outcome text, OUT inbox_seq bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  select r.outcome, r.inbox_seq into outcome, inbox_seq from restante_return_to_inbox(p_message, p_user) r;
+  perform restante_audit('dead_letter.requeue', jsonb_build_object('messageId', p_message, 'userId', left(p_user, 128)), outcome, p_actor, p_node);
+end $$;
+
+COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, p_actor text, p_node uuid, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back for one recipient (restante_return_to_inbox), and notes it in the audit, whatever the outcome.';
+
+CREATE FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) RETURNS TABLE(outcome text, chat_id uuid, class inbox_class, seq bigint, message_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, were_contacts boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now   timestamptz;
+  v_chat  uuid;
+  v_last  bigint;
+  v_after bigint;
+  v_were  boolean;
+begin
+  perform restante_needs_read_committed();
+  -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
+  -- So is one that makes them contacts.
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
+  if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
+    return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return;
+  elsif (select count(*) from (select from blocks b where b.user_id = p_user limit p_blocks_max) x) >= p_blocks_max then
+    return query select 'too_many', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
+    return;
+  end if;
+  insert into blocks (user_id, other_id) values (p_user, p_other);
+  -- Neither keeps the other as a contact, or a request.
+  delete from contacts c where c.user_id = p_user and c.other_id = p_other;
+  v_were := found;
+  delete from contacts c where c.user_id = p_other and c.other_id = p_user;
+  v_were := v_were or found;
+  select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
+  if v_chat is not null then
+    select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+    -- A statement after the lock: whatever was accepted before it is seen, and nothing is accepted after it.
+    v_now := clock_timestamp();
+    insert into closed_chats (chat_id, user_id, delivered_seq, read_seq)
+      select v_chat, k.user_id, k.delivered_seq, k.read_seq
+        from (select p_user as id union all select p_other) u
+        cross join lateral (
+          select x.user_id, x.delivered_seq, x.read_seq from marks x where x.chat_id = v_chat and x.user_id = u.id order by x.step desc limit 1) k
+      on conflict on constraint a_member_of_a_closed_chat_is_noted_once do nothing;
+    -- All that waits here for the one who blocks is from the other: it ends. 1,000 messages of the chat at once, the rest by a job.
+    select x.delivered_seq into v_after from marks x where x.chat_id = v_chat and x.user_id = p_user order by x.step desc limit 1;
+    if v_last > v_after + 1000 then
+      insert into departures (user_id, chat_id, after_seq, up_to_seq, ended) values (p_user, v_chat, v_after + 1000, v_last, 'blocked')
+        on conflict on constraint a_departure_is_noted_once do nothing;
+    end if;
+    return query
+      with ended as (
+        update message_status s set status = 'expired', ended = 'blocked', reason = 'undelivered'
+          from (
+            select x.user_id, x.class, x.seq, m.seq as chat_seq, m.sender_id
+              from (select y.id, y.seq, y.sender_id from messages y
+                     where y.chat_id = v_chat and y.seq > v_after and y.seq <= v_after + 1000 order by y.seq limit 1000) m
+              -- By key, each for itself, as in restante_remove_members.
+              cross join lateral (
+                select y.user_id, y.class, y.seq from message_status y
+                 where y.message_id = m.id and y.user_id = p_user and y.status = 'sent' limit 1) x
+             order by x.user_id, x.class, x.seq
+          ) u
+         where s.user_id = any (array[u.user_id]) and s.class = u.class and s.seq = u.seq and s.status = 'sent'
+        returning s.class, s.seq, s.message_id, u.chat_seq, u.sender_id
+      )
+      select 'done', v_chat, e.class, e.seq, e.message_id, e.chat_seq, e.sender_id, v_now, v_were from ended e;
+    perform restante_exact_marks(array[v_chat], array[p_user]);
+  end if;
+  return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
+end $$;
+
+COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+
+CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -3574,77 +3950,33 @@ CREATE FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text,
     SET jit TO 'off'
     SET search_path TO 'public', 'pg_temp'
     AS $$
+#variable_conflict use_column
 declare
-  v_user    bigint;
-  v_row     message_status;
-  v_chat    uuid;
-  v_seq     bigint;
-  v_sender  bigint;
-  v_expires timestamptz;
-  v_recalled timestamptz;
-  v_at      tid;
-  v_last    bigint;
+  v_wants     boolean;
+  v_is_wanted boolean;
 begin
   perform restante_needs_read_committed();
-  select u.id into v_user from users u where u.external_id = p_user;
-  -- A recall waits for this lock, and ends what waits after it.
-  select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
-    from messages m where m.id = p_message for share;
-  select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
-  if not found then
-    outcome := 'no_recipient';
-    return;
+  -- Of two that request one another at once, the second sees the first.
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for no key update;
+  v_wants := exists (select from contacts c where c.user_id = p_user and c.other_id = p_other);
+  v_is_wanted := exists (select from contacts c where c.user_id = p_other and c.other_id = p_user);
+  is_told := false;
+  if restante_has_blocked(array[p_user], p_other) then
+    outcome := 'blocked';
+  elsif p_accepts and not v_is_wanted then
+    outcome := 'not_found';
+  elsif v_wants then
+    outcome := case when v_is_wanted then 'contact' else 'requested' end;
+  elsif (select count(*) from (select from contacts c where c.user_id = p_user limit p_contacts_max) x) >= p_contacts_max then
+    outcome := 'too_many';
+  else
+    insert into contacts (user_id, other_id) values (p_user, p_other);
+    outcome := case when v_is_wanted then 'contact' else 'requested' end;
+    is_told := not restante_has_blocked(array[p_other], p_user);
   end if;
-  if v_expires <= clock_timestamp() then
-    outcome := 'expired';
-    return;
-  elsif v_recalled is not null then
-    outcome := 'recalled';
-    return;
-  end if;
-  -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
-  perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
-  -- The notice of a recall (a negative number) is for those who have the message, members or not.
-  if v_seq > 0 and not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
-     -- Of a feed: one that follows it, and of events to listed users anybody.
-     and not exists (
-       select from feeds s
-        where s.chat_id = v_chat
-          and (s.feed_id = '00000000-0000-0000-0000-000000000002'
-               or exists (select from followers f where f.user_id = v_user and f.feed_id = s.feed_id and f.class = s.class))) then
-    outcome := 'left';
-    return;
-  end if;
-  select i.ctid, i.last_seq + 1 into v_at, v_last
-    from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
-  select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
-  if not found then
-    -- It was removed while the locks were waited for.
-    outcome := 'no_recipient';
-    return;
-  end if;
-  if v_row.status <> 'failed' then
-    outcome := 'not_failed';
-    return;
-  end if;
-  update inboxes i set last_seq = v_last, step = v_last >> 4 where i.ctid = v_at;
-  inbox_seq := v_last;
-  update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
-   where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
-  insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
-  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled. A notice has none.
-  select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
-  update marks k
-     set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
-         moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-   where k.ctid = v_at and v_seq > 0;
-  perform restante_wake(array[v_user]);
-  perform restante_check_marks(array[v_sender]);
-  raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
-  outcome := 'requeued';
 end $$;
 
-COMMENT ON FUNCTION restante_put_back(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
+COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
 
 CREATE FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) RETURNS text
     LANGUAGE plpgsql
@@ -3863,6 +4195,7 @@ declare
   v_outcome text;
   v_at      timestamptz;
 begin
+  perform restante_check_sender('restante_recall', p_sender);
   select t.outcome, t.recalled_at into v_outcome, v_at
     from restante_take_back(p_message, coalesce((select u.id from users u where u.external_id = p_sender), 0), p_window) t;
   case v_outcome
@@ -4002,6 +4335,17 @@ end $$;
 
 COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
 
+CREATE FUNCTION restante_refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  raise exception '% is append-only: no row of it is changed or removed', tg_table_name
+    using errcode = 'integrity_constraint_violation', constraint = tg_name, table = tg_table_name;
+end $$;
+
+COMMENT ON FUNCTION restante_refuse_change() IS 'Raises, whoever asks and whether or not a row would change.';
+
 CREATE FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -4018,6 +4362,16 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_release_job(p_name text, p_node uuid, p_lease_no bigint) IS 'A node gives a job back, so that another need not wait for the end of its lease. False: it has lost the job already.';
+
+CREATE FUNCTION restante_remove_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'remove');
+end $$;
+
+COMMENT ON FUNCTION restante_remove_contact(p_user text, p_other text) IS 'One user removes another from its contacts, or takes a request back, inside your own transaction. Returns none.';
 
 CREATE FUNCTION restante_remove_followers(p_feed uuid, p_users bigint[]) RETURNS text
     LANGUAGE plpgsql
@@ -4165,6 +4519,16 @@ end $$;
 
 COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
 
+CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_change_contact(p_user, p_other, 'request');
+end $$;
+
+COMMENT ON FUNCTION restante_request_contact(p_user text, p_other text) IS 'One user requests another as a contact, inside your own transaction, with the same effect as over HTTP, save that nobody is told as it happens. Returns requested, or contact where the other one had requested it or they are contacts.';
+
 CREATE FUNCTION restante_requeue(p_message uuid, p_user text) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -4192,6 +4556,87 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_requeue(p_message uuid, p_user text) IS 'restante_put_back() for people: returns the new number, and raises where nothing was done.';
+
+CREATE FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user    bigint;
+  v_row     message_status;
+  v_chat    uuid;
+  v_seq     bigint;
+  v_sender  bigint;
+  v_expires timestamptz;
+  v_recalled timestamptz;
+  v_at      tid;
+  v_last    bigint;
+begin
+  perform restante_needs_read_committed();
+  select u.id into v_user from users u where u.external_id = p_user;
+  -- A recall waits for this lock, and ends what waits after it.
+  select m.chat_id, m.seq, m.sender_id, m.expires_at, m.recalled_at into v_chat, v_seq, v_sender, v_expires, v_recalled
+    from messages m where m.id = p_message for share;
+  select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user;
+  if not found then
+    outcome := 'no_recipient';
+    return;
+  end if;
+  if v_expires <= clock_timestamp() then
+    outcome := 'expired';
+    return;
+  elsif v_recalled is not null then
+    outcome := 'recalled';
+    return;
+  end if;
+  -- chat_heads, inboxes, message_status, marks: the order in which every writer locks. The chat first, so that nobody leaves meanwhile.
+  perform 1 from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+  -- The notice of a recall (a negative number) is for those who have the message, members or not.
+  if v_seq > 0 and not exists (select from chat_members cm where cm.chat_id = v_chat and cm.user_id = v_user and cm.left_seq is null)
+     -- Of a feed: one that follows it, and of events to listed users anybody.
+     and not exists (
+       select from feeds s
+        where s.chat_id = v_chat
+          and (s.feed_id = '00000000-0000-0000-0000-000000000002'
+               or exists (select from followers f where f.user_id = v_user and f.feed_id = s.feed_id and f.class = s.class))) then
+    outcome := 'left';
+    return;
+  end if;
+  select i.ctid, i.last_seq + 1 into v_at, v_last
+    from inboxes i where i.user_id = v_user and i.class = v_row.class order by i.step desc limit 1 for no key update;
+  select s.* into v_row from message_status s where s.message_id = p_message and s.user_id = v_user for update;
+  if not found then
+    -- It was removed while the locks were waited for.
+    outcome := 'no_recipient';
+    return;
+  end if;
+  if v_row.status <> 'failed' then
+    outcome := 'not_failed';
+    return;
+  end if;
+  update inboxes i set last_seq = v_last, step = v_last >> 4 where i.ctid = v_at;
+  inbox_seq := v_last;
+  update message_status s set seq = inbox_seq, status = 'sent', attempts = 0, ended = null, reason = null
+   where s.user_id = v_user and s.class = v_row.class and s.seq = v_row.seq;
+  insert into inbox_gaps (user_id, class, seq, reason) values (v_user, v_row.class, v_row.seq, 'requeued');
+  -- It waits again below what may have been acked since: the marks go back behind it, and are exact until it is settled. A notice has none.
+  select k.ctid into v_at from marks k where k.chat_id = v_chat and k.user_id = v_user order by k.step desc limit 1 for no key update;
+  update marks k
+     set delivered_seq = least(k.delivered_seq, v_seq - 1), read_seq = least(k.read_seq, v_seq - 1), has_hole = true,
+         moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
+   where k.ctid = v_at and v_seq > 0;
+  perform restante_wake(array[v_user]);
+  perform restante_check_marks(array[v_sender]);
+  raise log 'restante: message % for user % was put back by %', p_message, p_user, session_user;
+  outcome := 'requeued';
+end $$;
+
+COMMENT ON FUNCTION restante_return_to_inbox(p_message uuid, p_user text, OUT outcome text, OUT inbox_seq bigint) IS 'Puts a failed message back at the end of its recipient''s inbox, under a new number; the old number is named in inbox_gaps. The message keeps its id and its number in the chat; attempts start at 0. Outcome: requeued, with the new number; or why nothing was done: no_recipient, expired (its time has come), recalled (its sender took it back), left (the recipient has left the chat, or the feed), not_failed.';
 
 CREATE FUNCTION restante_revoke(p_user text, p_device text DEFAULT NULL::text, p_token text DEFAULT NULL::text, p_reason text DEFAULT NULL::text, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_lifetime interval DEFAULT '90 days'::interval, p_by text DEFAULT SESSION_USER, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
@@ -4231,6 +4676,7 @@ declare
   v_place  integer;
 begin
   perform restante_needs_read_committed();
+  perform restante_check_sender('restante_send', p_sender);
   if p_content is null then
     raise exception 'a message needs content' using errcode = 'null_value_not_allowed';
   elsif octet_length(p_content) > 32768 then
@@ -4255,6 +4701,8 @@ begin
   if not found then
     raise exception 'user % is not a member of chat %', p_sender, p_chat
       using errcode = 'insufficient_privilege', hint = 'Only members may send; the chat may also not exist.';
+  elsif exists (select from closed_chats c where c.chat_id = p_chat) then
+    raise exception 'user % cannot send to chat %: one of its members has blocked the other', p_sender, p_chat using errcode = 'insufficient_privilege';
   end if;
   -- The same id again is the same message, as it is for a client.
   select o.sender_id into v_before from outgoing o where o.xid = pg_current_xact_id() and o.message_id = p_message_id;
@@ -4468,6 +4916,23 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_spread(p_places integer[], p_counts bigint[], p_length integer) IS 'A row of counts that has each of p_counts added at its place, from 1, and 0 elsewhere. It has p_length places, and more where a place is beyond. Places that are null are left out.';
+
+CREATE FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return restante_has_blocked(p_users, p_caller) or p_contacts_only and exists (
+    select from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller));
+end $$;
+
+COMMENT ON FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) IS 'True where the caller may not bring one of these users into a group: it has blocked the caller or, with p_contacts_only, is no contact of it.';
 
 CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
@@ -4687,6 +5152,37 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_back(p_message uuid, p_sender bigint, p_window interval, OUT outcome text, OUT chat_id uuid, OUT chat_seq bigint, OUT recalled_at timestamp with time zone) IS 'Recalls a message for its sender: its content and metadata go, and no page shows it from the commit on. Outcome: recalled; again (it had been recalled, recalled_at says when); off (p_window is not more than zero); too_late (it was accepted longer ago than p_window; a p_window of null is never over); forbidden (it is another member''s); not_found. A part at a time, restante_recall_part does the rest.';
 
+CREATE FUNCTION restante_take_block_back(p_user bigint, p_other bigint) RETURNS TABLE(outcome text, chat_id uuid)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_chat uuid;
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
+  delete from blocks b where b.user_id = p_user and b.other_id = p_other;
+  if not found then
+    return query select 'again', null::uuid;
+    return;
+  end if;
+  select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
+  if v_chat is not null then
+    perform from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
+    -- A statement after the lock: the other one may have blocked this one meanwhile.
+    if not exists (select from blocks b where b.user_id = p_other and b.other_id = p_user) then
+      delete from closed_chats c where c.chat_id = v_chat;
+    end if;
+  end if;
+  return query select 'done', v_chat;
+end $$;
+
+COMMENT ON FUNCTION restante_take_block_back(p_user bigint, p_other bigint) IS 'A user blocks another one no more. Their direct chat is open again unless the other one blocks too. What has ended stays ended. Outcome: done, with the direct chat if there is one; again (it was not blocked).';
+
 CREATE FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -4794,6 +5290,28 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
 
+CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user    bigint := (select u.id from users u where u.external_id = p_user);
+  v_other   bigint := (select u.id from users u where u.external_id = p_other);
+  v_outcome text;
+begin
+  select b.outcome into v_outcome from restante_take_block_back(v_user, v_other) b;
+  if v_outcome = 'done' then
+    perform restante_check_marks(array[v_user, v_other]);
+  end if;
+  return v_outcome = 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_unblock(p_user text, p_other text) IS 'One user blocks another no more, inside your own transaction. What has ended stays ended. False: it had not blocked it.';
+
 CREATE FUNCTION restante_unfollow(p_feed uuid, p_users text[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -4889,7 +5407,7 @@ $$;
 
 COMMENT ON FUNCTION restante_wake_followers(p_streams uuid[]) IS 'Tells every node that something was published in these streams (chats.id), as "feed " and the id on restante_wake_channel(). Each wakes those of its users that follow. A hint: nothing is lost without it.';
 
-CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) RETURNS text
+CREATE FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) RETURNS text
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4918,69 +5436,12 @@ begin
   select v_count + count(*) into v_count
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
-  return case when v_count + p_unknown > p_members_max then 'too_many_members' end;
+  return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              -- Somebody whom nobody knows is nobody's contact.
+              when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
 end $$;
 
-COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
-
-CREATE TABLE bus_keys (
-    key_number bigint NOT NULL,
-    secret bytea NOT NULL,
-    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT a_bus_key_has_32_bytes CHECK ((octet_length(secret) = 32))
-);
-
-COMMENT ON TABLE bus_keys IS 'The secrets with which nodes encrypt what they tell one another, since anybody who may connect to the database may listen and notify. Only the role of the service may read it. A heartbeat makes the next key when the newest is a day old; two are valid while it changes.';
-
-COMMENT ON COLUMN bus_keys.key_number IS 'Later keys have higher numbers.';
-
-COMMENT ON COLUMN bus_keys.secret IS '32 random bytes. Keys for AES-256-GCM are derived from it, one for each node and boot.';
-
-COMMENT ON COLUMN bus_keys.made_at IS 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
-
-COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'The service expects no other.';
-
-CREATE TABLE chat_heads (
-    chat_id uuid NOT NULL,
-    step bigint DEFAULT 0 NOT NULL,
-    class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
-    last_seq bigint DEFAULT 0 NOT NULL
-)
-WITH (fillfactor='50');
-
-COMMENT ON TABLE chat_heads IS 'The counter of each chat, one row a chat. Its row lock orders everything that happens in the chat: sending, joining, leaving. A stepped row, see inboxes. Written together with the chat by the functions that make chats.';
-
-COMMENT ON COLUMN chat_heads.chat_id IS 'The chat (chats.id).';
-
-COMMENT ON COLUMN chat_heads.step IS 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
-
-COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members, or followers, get what is sent here.';
-
-COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
-
-CREATE TABLE chat_members (
-    chat_id uuid NOT NULL,
-    user_id bigint NOT NULL,
-    role member_role DEFAULT 'member'::member_role NOT NULL,
-    joined_seq bigint DEFAULT 0 NOT NULL,
-    left_seq bigint,
-    CONSTRAINT nobody_leaves_before_joining CHECK ((left_seq >= joined_seq))
-)
-WITH (fillfactor='90');
-
-COMMENT ON TABLE chat_members IS 'The members that a chat has, or had. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
-
-COMMENT ON COLUMN chat_members.chat_id IS 'The chat.';
-
-COMMENT ON COLUMN chat_members.user_id IS 'The member.';
-
-COMMENT ON COLUMN chat_members.role IS 'admin may add and remove members.';
-
-COMMENT ON COLUMN chat_members.joined_seq IS 'chat_heads.last_seq when the member joined (the last time): it gets and sees messages above it.';
-
-COMMENT ON COLUMN chat_members.left_seq IS 'chat_heads.last_seq when the member left; null while it is in the chat.';
-
-COMMENT ON CONSTRAINT nobody_leaves_before_joining ON chat_members IS 'A member that joins again has left_seq set to null.';
+COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
 
 CREATE TABLE chats (
     id uuid NOT NULL,
@@ -5022,6 +5483,374 @@ COMMENT ON CONSTRAINT a_chat_keeps_its_messages_for_days ON chats IS 'A hundred 
 COMMENT ON CONSTRAINT a_title_has_at_most_256_characters ON chats IS 'The service accepts no longer one from clients.';
 
 COMMENT ON CONSTRAINT direct_chats_and_only_they_have_a_key ON chats IS 'Without its key the direct chat of two users would be made a second time.';
+
+CREATE VIEW analyst_chats AS
+ SELECT c.id,
+    c.kind,
+    c.created_at
+   FROM chats c;
+
+COMMENT ON VIEW analyst_chats IS 'Chats, and streams of feeds, without their titles.';
+
+COMMENT ON COLUMN analyst_chats.id IS 'chats.id.';
+
+COMMENT ON COLUMN analyst_chats.kind IS 'chats.kind.';
+
+COMMENT ON COLUMN analyst_chats.created_at IS 'chats.created_at.';
+
+CREATE VIEW analyst_deliveries AS
+ SELECT s.message_id,
+    s.user_id,
+    s.class,
+    s.seq,
+    s.status,
+    s.attempts,
+    s.ended,
+    s.delivered_at,
+    s.read_at
+   FROM message_status s;
+
+COMMENT ON VIEW analyst_deliveries IS 'What became of each message for each recipient. The reason in words is left out: a client writes it, and may quote the message.';
+
+COMMENT ON COLUMN analyst_deliveries.message_id IS 'message_status.message_id.';
+
+COMMENT ON COLUMN analyst_deliveries.user_id IS 'message_status.user_id.';
+
+COMMENT ON COLUMN analyst_deliveries.class IS 'message_status.class.';
+
+COMMENT ON COLUMN analyst_deliveries.seq IS 'message_status.seq.';
+
+COMMENT ON COLUMN analyst_deliveries.status IS 'message_status.status.';
+
+COMMENT ON COLUMN analyst_deliveries.attempts IS 'message_status.attempts.';
+
+COMMENT ON COLUMN analyst_deliveries.ended IS 'message_status.ended.';
+
+COMMENT ON COLUMN analyst_deliveries.delivered_at IS 'message_status.delivered_at.';
+
+COMMENT ON COLUMN analyst_deliveries.read_at IS 'message_status.read_at.';
+
+CREATE TABLE chat_members (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    role member_role DEFAULT 'member'::member_role NOT NULL,
+    joined_seq bigint DEFAULT 0 NOT NULL,
+    left_seq bigint,
+    CONSTRAINT nobody_leaves_before_joining CHECK ((left_seq >= joined_seq))
+)
+WITH (fillfactor='90');
+
+COMMENT ON TABLE chat_members IS 'The members that a chat has, or had. Joining and leaving lock the chat''s head first, so membership at message number n is exact. How far a member has got is in marks.';
+
+COMMENT ON COLUMN chat_members.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN chat_members.user_id IS 'The member.';
+
+COMMENT ON COLUMN chat_members.role IS 'admin may add and remove members.';
+
+COMMENT ON COLUMN chat_members.joined_seq IS 'chat_heads.last_seq when the member joined (the last time): it gets and sees messages above it.';
+
+COMMENT ON COLUMN chat_members.left_seq IS 'chat_heads.last_seq when the member left; null while it is in the chat.';
+
+COMMENT ON CONSTRAINT nobody_leaves_before_joining ON chat_members IS 'A member that joins again has left_seq set to null.';
+
+CREATE VIEW analyst_members AS
+ SELECT m.chat_id,
+    m.user_id,
+    m.role,
+    m.joined_seq,
+    m.left_seq
+   FROM chat_members m;
+
+COMMENT ON VIEW analyst_members IS 'The members that chats have, or had.';
+
+COMMENT ON COLUMN analyst_members.chat_id IS 'chat_members.chat_id.';
+
+COMMENT ON COLUMN analyst_members.user_id IS 'chat_members.user_id.';
+
+COMMENT ON COLUMN analyst_members.role IS 'chat_members.role.';
+
+COMMENT ON COLUMN analyst_members.joined_seq IS 'chat_members.joined_seq.';
+
+COMMENT ON COLUMN analyst_members.left_seq IS 'chat_members.left_seq.';
+
+CREATE TABLE messages (
+    id uuid NOT NULL,
+    chat_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    sender_id bigint NOT NULL,
+    message_type message_type_text DEFAULT 'text'::text NOT NULL,
+    content text,
+    metadata jsonb,
+    sealed bytea,
+    key_id text COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    collapse_key text COLLATE pg_catalog."C",
+    recalled_at timestamp with time zone,
+    merge jsonb
+);
+
+COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting), and by restante_take_back(), which empties a message that is recalled and adds a notice of it; removed by restante_purge_chats().';
+
+COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
+
+COMMENT ON COLUMN messages.chat_id IS 'The chat (chats.id).';
+
+COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
+
+COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
+
+COMMENT ON COLUMN messages.message_type IS 'The type that the client gave it: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
+
+COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
+
+COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
+
+COMMENT ON COLUMN messages.sealed IS 'Content and metadata as ciphertext; null: they are plain.';
+
+COMMENT ON COLUMN messages.key_id IS 'Name of the key of sealed; null: plain.';
+
+COMMENT ON COLUMN messages.created_at IS 'The database''s clock after the locks were taken: grows with seq within a chat.';
+
+COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
+
+COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
+
+COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
+
+COMMENT ON COLUMN messages.merge IS 'The rules for members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
+
+CREATE VIEW analyst_messages AS
+ SELECT m.id,
+    m.chat_id,
+    m.seq,
+    m.sender_id,
+    m.message_type,
+    m.created_at,
+    m.expires_at,
+    m.recalled_at
+   FROM messages m;
+
+COMMENT ON VIEW analyst_messages IS 'Messages and events without what they say: no content, metadata, data or collapse key. Their type is what the sender says it is.';
+
+COMMENT ON COLUMN analyst_messages.id IS 'messages.id.';
+
+COMMENT ON COLUMN analyst_messages.chat_id IS 'messages.chat_id.';
+
+COMMENT ON COLUMN analyst_messages.seq IS 'messages.seq.';
+
+COMMENT ON COLUMN analyst_messages.sender_id IS 'messages.sender_id.';
+
+COMMENT ON COLUMN analyst_messages.message_type IS 'messages.message_type.';
+
+COMMENT ON COLUMN analyst_messages.created_at IS 'messages.created_at.';
+
+COMMENT ON COLUMN analyst_messages.expires_at IS 'messages.expires_at.';
+
+COMMENT ON COLUMN analyst_messages.recalled_at IS 'messages.recalled_at.';
+
+CREATE TABLE users (
+    id bigint NOT NULL,
+    external_id text NOT NULL COLLATE pg_catalog."C",
+    display_name text,
+    avatar_url text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    came_at timestamp with time zone,
+    CONSTRAINT an_external_id_has_1_to_128_characters CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 128)))
+);
+
+COMMENT ON TABLE users IS 'One row per person or program that has sent, received or connected. Made on first sight by restante_users(), together with its inboxes. Changes rarely on purpose: nothing that moves often belongs here.';
+
+COMMENT ON COLUMN users.id IS 'Number used inside this schema only. Outside, a user is always its external_id.';
+
+COMMENT ON COLUMN users.external_id IS 'The "sub" of the user''s token, 1 to 128 characters. What every API shows. Compared byte by byte (collation C), so that no upgrade of a collation''s library can hide a user.';
+
+COMMENT ON COLUMN users.display_name IS 'Name shown to recipients beside a message, if known.';
+
+COMMENT ON COLUMN users.avatar_url IS 'Address of the picture shown to recipients, if known.';
+
+COMMENT ON COLUMN users.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN users.came_at IS 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
+
+COMMENT ON CONSTRAINT an_external_id_has_1_to_128_characters ON users IS 'Longer or empty ones come from no token that the service accepts.';
+
+CREATE VIEW analyst_users AS
+ SELECT u.id,
+    u.external_id,
+    u.created_at,
+    u.came_at
+   FROM users u;
+
+COMMENT ON VIEW analyst_users IS 'Users without their names and pictures.';
+
+COMMENT ON COLUMN analyst_users.id IS 'users.id.';
+
+COMMENT ON COLUMN analyst_users.external_id IS 'users.external_id.';
+
+COMMENT ON COLUMN analyst_users.created_at IS 'users.created_at.';
+
+COMMENT ON COLUMN analyst_users.came_at IS 'users.came_at.';
+
+CREATE TABLE application_senders (
+    role_name text NOT NULL COLLATE pg_catalog."C",
+    sender text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT a_role_has_a_name CHECK (((octet_length(role_name) >= 1) AND (octet_length(role_name) <= 63))),
+    CONSTRAINT a_sender_has_at_most_128_characters CHECK ((char_length(sender) <= 128))
+);
+
+COMMENT ON TABLE application_senders IS 'As which users an application''s role may send, publish and recall from SQL. Asked where restante_send(), restante_publish() and restante_recall() run with the rights of their owner (restante grants). Written by the owner by hand. Remove the rows of a role before it is dropped: another one of its name would have them.';
+
+COMMENT ON COLUMN application_senders.role_name IS 'The role that has logged in (session_user). SET ROLE changes nothing here.';
+
+COMMENT ON COLUMN application_senders.sender IS 'The user (users.external_id) as which it may send. Empty: every user.';
+
+COMMENT ON CONSTRAINT a_role_has_a_name ON application_senders IS 'PostgreSQL has no longer ones.';
+
+COMMENT ON CONSTRAINT a_sender_has_at_most_128_characters ON application_senders IS 'No user has a longer name.';
+
+CREATE TABLE audit (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    actor text NOT NULL COLLATE pg_catalog."C",
+    action text NOT NULL COLLATE pg_catalog."C",
+    target jsonb NOT NULL,
+    outcome text NOT NULL COLLATE pg_catalog."C",
+    node_id uuid,
+    role_name text DEFAULT SESSION_USER NOT NULL COLLATE pg_catalog."C",
+    address inet DEFAULT inet_client_addr(),
+    CONSTRAINT a_target_is_an_object_of_at_most_2048_bytes CHECK (((jsonb_typeof(target) = 'object'::text) AND (octet_length((target)::text) <= 2048))),
+    CONSTRAINT an_action_has_1_to_64_characters CHECK (((char_length(action) >= 1) AND (char_length(action) <= 64))),
+    CONSTRAINT an_actor_has_1_to_128_characters CHECK (((char_length(actor) >= 1) AND (char_length(actor) <= 128))),
+    CONSTRAINT an_outcome_has_1_to_64_characters CHECK (((char_length(outcome) >= 1) AND (char_length(outcome) <= 64)))
+);
+
+COMMENT ON TABLE audit IS 'One row for each act of an operator, written in the transaction of the act. Append-only, and kept for ever. Holds no content of messages and no token.';
+
+COMMENT ON COLUMN audit.id IS 'Number of the act. Rows are listed by it, newest first.';
+
+COMMENT ON COLUMN audit.at IS 'When it was done.';
+
+COMMENT ON COLUMN audit.actor IS 'The operator: the "sub" of its token, or the role that was logged in.';
+
+COMMENT ON COLUMN audit.action IS 'The act, such as dead_letter.requeue.';
+
+COMMENT ON COLUMN audit.target IS 'What was acted upon: ids by name, such as {"messageId": …, "userId": …}.';
+
+COMMENT ON COLUMN audit.outcome IS 'What came of it: the word that the operator was answered.';
+
+COMMENT ON COLUMN audit.node_id IS 'The node through which it was asked for. Null: by a command, or by hand in SQL.';
+
+COMMENT ON COLUMN audit.role_name IS 'The role of the database that wrote it: that of the node, or that of whoever was at work in SQL.';
+
+COMMENT ON COLUMN audit.address IS 'The address from which that role was connected. Null: over a socket of the machine itself.';
+
+COMMENT ON CONSTRAINT a_target_is_an_object_of_at_most_2048_bytes ON audit IS 'Ids, and nothing that somebody has written.';
+
+COMMENT ON CONSTRAINT an_action_has_1_to_64_characters ON audit IS 'Acts are words of the service.';
+
+COMMENT ON CONSTRAINT an_actor_has_1_to_128_characters ON audit IS 'As the name of a user.';
+
+COMMENT ON CONSTRAINT an_outcome_has_1_to_64_characters ON audit IS 'Outcomes are words of the service.';
+
+ALTER TABLE audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE blocks (
+    user_id bigint NOT NULL,
+    other_id bigint NOT NULL,
+    blocked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT nobody_blocks_itself CHECK ((user_id <> other_id))
+);
+
+COMMENT ON TABLE blocks IS 'The blocks of users. Written by restante_put_block() and restante_take_block_back(), under the locks of the rows of users of both.';
+
+COMMENT ON COLUMN blocks.user_id IS 'The user that blocks.';
+
+COMMENT ON COLUMN blocks.other_id IS 'The user that is blocked, and is told nothing of it.';
+
+COMMENT ON COLUMN blocks.blocked_at IS 'Since when.';
+
+COMMENT ON CONSTRAINT nobody_blocks_itself ON blocks IS 'One''s chat with oneself stays open.';
+
+CREATE TABLE bus_keys (
+    key_number bigint NOT NULL,
+    secret bytea NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_bus_key_has_32_bytes CHECK ((octet_length(secret) = 32))
+);
+
+COMMENT ON TABLE bus_keys IS 'The secrets with which nodes encrypt what they tell one another, since anybody who may connect to the database may listen and notify. Only the role of the service may read it. A heartbeat makes the next key when the newest is a day old; two are valid while it changes.';
+
+COMMENT ON COLUMN bus_keys.key_number IS 'Later keys have higher numbers.';
+
+COMMENT ON COLUMN bus_keys.secret IS '32 random bytes. Keys for AES-256-GCM are derived from it, one for each node and boot.';
+
+COMMENT ON COLUMN bus_keys.made_at IS 'When it was made. Nodes seal with it a minute later, when all of them know it; a minute after that its predecessor is removed.';
+
+COMMENT ON CONSTRAINT a_bus_key_has_32_bytes ON bus_keys IS 'The service expects no other.';
+
+CREATE TABLE chat_heads (
+    chat_id uuid NOT NULL,
+    step bigint DEFAULT 0 NOT NULL,
+    class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
+    last_seq bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE chat_heads IS 'The counter of each chat, one row a chat. Its row lock orders everything that happens in the chat: sending, joining, leaving. A stepped row, see inboxes. Written together with the chat by the functions that make chats.';
+
+COMMENT ON COLUMN chat_heads.chat_id IS 'The chat (chats.id).';
+
+COMMENT ON COLUMN chat_heads.step IS 'last_seq / 16. Spreads old row versions over index entries, and means nothing else.';
+
+COMMENT ON COLUMN chat_heads.class IS 'The inbox in which members, or followers, get what is sent here.';
+
+COMMENT ON COLUMN chat_heads.last_seq IS 'Highest message number given in this chat; messages holds chats.purged_seq + 1 to last_seq without a hole.';
+
+CREATE TABLE closed_chats (
+    chat_id uuid NOT NULL,
+    user_id bigint NOT NULL,
+    delivered_seq bigint NOT NULL,
+    read_seq bigint NOT NULL,
+    closed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+COMMENT ON TABLE closed_chats IS 'The direct chats with a block between their two members: a row a member. Nothing is accepted in them, and neither member learns how far the other gets. Changed under the lock of the chat''s head, so that accepting sees it in a statement after that lock.';
+
+COMMENT ON COLUMN closed_chats.chat_id IS 'The chat.';
+
+COMMENT ON COLUMN closed_chats.user_id IS 'The member.';
+
+COMMENT ON COLUMN closed_chats.delivered_seq IS 'Its mark when the chat was closed: the other one is shown this one until it is open again.';
+
+COMMENT ON COLUMN closed_chats.read_seq IS 'Likewise.';
+
+COMMENT ON COLUMN closed_chats.closed_at IS 'Since when. What the member has acked or read after it is not shown to the other one.';
+
+CREATE TABLE contacts (
+    user_id bigint NOT NULL,
+    other_id bigint NOT NULL,
+    wanted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT nobody_is_its_own_contact CHECK ((user_id <> other_id))
+);
+
+COMMENT ON TABLE contacts IS 'The users that want one another as contacts: a request, while there is no row the other way, and with one both are contacts. Written by restante_put_contact(), restante_drop_contact() and restante_put_block(), under the locks of the rows of users of both.';
+
+COMMENT ON COLUMN contacts.user_id IS 'The user that has requested the other one, or has accepted its request.';
+
+COMMENT ON COLUMN contacts.other_id IS 'The other one.';
+
+COMMENT ON COLUMN contacts.wanted_at IS 'Since when.';
+
+COMMENT ON CONSTRAINT nobody_is_its_own_contact ON contacts IS 'A chat with oneself needs none.';
 
 CREATE TABLE device_cursors (
     user_id bigint NOT NULL,
@@ -5416,53 +6245,6 @@ COMMENT ON COLUMN marks_behind.chat_id IS 'The chat.';
 
 COMMENT ON COLUMN marks_behind.user_id IS 'The member.';
 
-CREATE TABLE messages (
-    id uuid NOT NULL,
-    chat_id uuid NOT NULL,
-    seq bigint NOT NULL,
-    sender_id bigint NOT NULL,
-    message_type message_type_text DEFAULT 'text'::text NOT NULL,
-    content text,
-    metadata jsonb,
-    sealed bytea,
-    key_id text COLLATE pg_catalog."C",
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone,
-    collapse_key text COLLATE pg_catalog."C",
-    recalled_at timestamp with time zone,
-    merge jsonb
-);
-
-COMMENT ON TABLE messages IS 'Every message once, whatever the number of recipients. Written only by restante_accept() and, those of feeds, by restante_publish_batch(), which check what foreign keys and checks would (they double the cost of accepting), and by restante_take_back(), which empties a message that is recalled and adds a notice of it; removed by restante_purge_chats().';
-
-COMMENT ON COLUMN messages.id IS 'Chosen by the client before it sends, or by the service: sending the same id again returns the first result.';
-
-COMMENT ON COLUMN messages.chat_id IS 'The chat (chats.id).';
-
-COMMENT ON COLUMN messages.seq IS 'Number in the chat, 1, 2, 3, ... in commit order without a hole. The notice that a message was recalled has the number of that message, negated.';
-
-COMMENT ON COLUMN messages.sender_id IS 'The sender (users.id). It has no row in message_status.';
-
-COMMENT ON COLUMN messages.message_type IS 'The type that the client gave it: text, image, action, ... restante:recalled: the notice of a recall; no client may send a type that begins with restante:.';
-
-COMMENT ON COLUMN messages.content IS 'The text, at most 32 KiB; of the notice of a recall the id of the message. Null when it is sealed or was recalled, and for events.';
-
-COMMENT ON COLUMN messages.metadata IS 'The client''s own JSON, at most 8 KiB, and of an event its data; null when it is sealed, or there is none.';
-
-COMMENT ON COLUMN messages.sealed IS 'Content and metadata as ciphertext; null: they are plain.';
-
-COMMENT ON COLUMN messages.key_id IS 'Name of the key of sealed; null: plain.';
-
-COMMENT ON COLUMN messages.created_at IS 'The database''s clock after the locks were taken: grows with seq within a chat.';
-
-COMMENT ON COLUMN messages.expires_at IS 'From then on it is no longer delivered: rows still waiting become expired. Null: never.';
-
-COMMENT ON COLUMN messages.collapse_key IS 'Events of one key replace each other while they wait. Null: none.';
-
-COMMENT ON COLUMN messages.recalled_at IS 'When its sender recalled it: its content and metadata are gone since. Null: it was not recalled.';
-
-COMMENT ON COLUMN messages.merge IS 'The rules for members of an event''s data where it takes the place of others: {"likes": "sum", "actors": "union", "n": "count"}. The node does it, whenever it reads the event for a recipient. Null: it is not merged, or is no event.';
-
 CREATE TABLE outgoing (
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     place integer NOT NULL,
@@ -5732,32 +6514,6 @@ COMMENT ON COLUMN statistics_journal.accepted IS 'Where messages is null: their 
 
 COMMENT ON CONSTRAINT a_line_names_messages_or_sums_them_up ON statistics_journal IS 'A line without either is counted nowhere.';
 
-CREATE TABLE users (
-    id bigint NOT NULL,
-    external_id text NOT NULL COLLATE pg_catalog."C",
-    display_name text,
-    avatar_url text,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    came_at timestamp with time zone,
-    CONSTRAINT an_external_id_has_1_to_128_characters CHECK (((char_length(external_id) >= 1) AND (char_length(external_id) <= 128)))
-);
-
-COMMENT ON TABLE users IS 'One row per person or program that has sent, received or connected. Made on first sight by restante_users(), together with its inboxes. Changes rarely on purpose: nothing that moves often belongs here.';
-
-COMMENT ON COLUMN users.id IS 'Number used inside this schema only. Outside, a user is always its external_id.';
-
-COMMENT ON COLUMN users.external_id IS 'The "sub" of the user''s token, 1 to 128 characters. What every API shows. Compared byte by byte (collation C), so that no upgrade of a collation''s library can hide a user.';
-
-COMMENT ON COLUMN users.display_name IS 'Name shown to recipients beside a message, if known.';
-
-COMMENT ON COLUMN users.avatar_url IS 'Address of the picture shown to recipients, if known.';
-
-COMMENT ON COLUMN users.created_at IS 'When the row was made.';
-
-COMMENT ON COLUMN users.came_at IS 'When the user first came with a token of its own. Null: it was only named by others so far, as a member or a recipient.';
-
-COMMENT ON CONSTRAINT an_external_id_has_1_to_128_characters ON users IS 'Longer or empty ones come from no token that the service accepts.';
-
 ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME users_id_seq
     START WITH 1
@@ -5797,6 +6553,9 @@ ALTER TABLE ONLY marks
 ALTER TABLE ONLY marks_behind
     ADD CONSTRAINT a_member_is_behind_once PRIMARY KEY (chat_id, user_id);
 
+ALTER TABLE ONLY closed_chats
+    ADD CONSTRAINT a_member_of_a_closed_chat_is_noted_once PRIMARY KEY (chat_id, user_id);
+
 ALTER TABLE ONLY presence_leases
     ADD CONSTRAINT a_node_has_one_lease_of_a_user PRIMARY KEY (user_id, node_id);
 
@@ -5816,6 +6575,9 @@ ALTER TABLE ONLY message_status
 ALTER TABLE ONLY fan_out_recipients
     ADD CONSTRAINT a_recipient_waits_for_a_row_once PRIMARY KEY (user_id, class, seq);
 
+ALTER TABLE ONLY application_senders
+    ADD CONSTRAINT a_role_is_given_a_sender_once PRIMARY KEY (role_name, sender);
+
 ALTER TABLE ONLY endings
     ADD CONSTRAINT a_row_ends_once PRIMARY KEY (message_id, user_id);
 
@@ -5833,6 +6595,9 @@ ALTER TABLE ONLY outgoing_events
 
 ALTER TABLE ONLY outgoing_events
     ADD CONSTRAINT a_transaction_publishes_in_order UNIQUE (xid, place);
+
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT a_user_blocks_another_once PRIMARY KEY (user_id, other_id);
 
 ALTER TABLE ONLY followers
     ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
@@ -5852,8 +6617,14 @@ ALTER TABLE ONLY chat_members
 ALTER TABLE ONLY devices
     ADD CONSTRAINT a_user_names_a_device_once PRIMARY KEY (user_id, device_id);
 
+ALTER TABLE ONLY contacts
+    ADD CONSTRAINT a_user_wants_another_as_contact_once PRIMARY KEY (user_id, other_id);
+
 ALTER TABLE ONLY last_seen
     ADD CONSTRAINT a_user_was_last_seen_once PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY audit
+    ADD CONSTRAINT acts_are_known_by_their_number PRIMARY KEY (id);
 
 ALTER TABLE ONLY fan_outs
     ADD CONSTRAINT an_event_is_fanned_out_once PRIMARY KEY (message_id);
@@ -5916,6 +6687,8 @@ COMMENT ON INDEX a_mark_is_found_by_its_newest_step IS 'Locks and reads the mark
 
 COMMENT ON INDEX a_member_is_behind_once IS 'The job takes the first.';
 
+COMMENT ON INDEX a_member_of_a_closed_chat_is_noted_once IS 'Is this chat closed?';
+
 COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
@@ -5925,6 +6698,8 @@ COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
 COMMENT ON INDEX a_recipient_gets_a_message_once IS 'Status of a message for all recipients; acks and reads by message.';
 
 COMMENT ON INDEX a_recipient_waits_for_a_row_once IS 'The job takes the rows of a user in this order.';
+
+COMMENT ON INDEX a_role_is_given_a_sender_once IS 'Looks whether the session''s role may send as a user.';
 
 COMMENT ON INDEX a_row_ends_once IS 'Found by message and recipient when it is put back.';
 
@@ -5938,6 +6713,8 @@ COMMENT ON INDEX a_transaction_publishes_an_event_once IS 'A repeated request of
 
 COMMENT ON INDEX a_transaction_publishes_in_order IS 'A commit takes its own requests, in order.';
 
+COMMENT ON INDEX a_user_blocks_another_once IS 'Has this user blocked that one? Lists a user''s blocks.';
+
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
 
 COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
@@ -5950,7 +6727,11 @@ COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
 
 COMMENT ON INDEX a_user_names_a_device_once IS 'Opens a device; counts its session up.';
 
+COMMENT ON INDEX a_user_wants_another_as_contact_once IS 'Are these two contacts? Lists a user''s contacts, and the requests that it has made.';
+
 COMMENT ON INDEX a_user_was_last_seen_once IS 'Answers presence:get.';
+
+COMMENT ON INDEX acts_are_known_by_their_number IS 'A page of acts.';
 
 COMMENT ON INDEX an_event_is_fanned_out_once IS 'Reads and moves the progress of an event.';
 
@@ -5959,6 +6740,10 @@ COMMENT ON INDEX an_inbox_is_found_by_its_newest_step IS 'Locks and reads the co
 COMMENT ON INDEX an_inbox_number_names_one_row IS 'The drain, the ack, and proof that a number was given once.';
 
 COMMENT ON INDEX chats_are_known_by_their_id IS 'Reads one chat.';
+
+CREATE INDEX contacts_by_other ON contacts USING btree (other_id, user_id);
+
+COMMENT ON INDEX contacts_by_other IS 'Lists the requests that a user has got.';
 
 CREATE INDEX dead_letters_by_recipient ON endings USING btree (user_id, ended_at, message_id) WHERE ((status = 'failed'::delivery_status) AND (discarded_at IS NULL));
 
@@ -6086,9 +6871,38 @@ CREATE TRIGGER what_was_capped_stays_capped AFTER UPDATE OF floor_seq ON feeds F
 
 COMMENT ON TRIGGER what_was_capped_stays_capped ON feeds IS 'Followers have passed what is below it.';
 
+CREATE TRIGGER what_was_done_stays_written BEFORE DELETE OR UPDATE OR TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION restante_refuse_change();
+
+COMMENT ON TRIGGER what_was_done_stays_written ON audit IS 'Keeps the owner from an accident too. It could drop the trigger, which is no accident.';
+
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
+
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT blocks_are_made_by_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT blocks_are_made_by_a_user ON blocks IS 'Delete a user''s blocks before the user.';
+
+ALTER TABLE ONLY blocks
+    ADD CONSTRAINT blocks_are_of_a_user FOREIGN KEY (other_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT blocks_are_of_a_user ON blocks IS 'Delete the blocks of a user before the user.';
+
+ALTER TABLE ONLY closed_chats
+    ADD CONSTRAINT closed_chats_are_chats FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT closed_chats_are_chats ON closed_chats IS 'Delete them before the chat.';
+
+ALTER TABLE ONLY contacts
+    ADD CONSTRAINT contacts_are_wanted_by_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT contacts_are_wanted_by_a_user ON contacts IS 'Delete a user''s contacts before the user.';
+
+ALTER TABLE ONLY contacts
+    ADD CONSTRAINT contacts_are_with_a_user FOREIGN KEY (other_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT contacts_are_with_a_user ON contacts IS 'Delete the contacts of a user before the user.';
 
 ALTER TABLE ONLY device_cursors
     ADD CONSTRAINT cursors_belong_to_a_device FOREIGN KEY (user_id, device_id) REFERENCES devices(user_id, device_id) ON DELETE CASCADE;

@@ -33,6 +33,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "preferences",
             "presence_leases",
             "recalls",
+            "revocations",
             "statistics",
             "statistics_journal",
         ],
