@@ -195,7 +195,7 @@ export interface ChatWithMembers {
 export type Class = "chat" | "alert" | "event";
 
 /** The reason for which something was refused. */
-export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
+export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "token_revoked" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
 
 /** A user in a list of contacts. */
 export interface Contact {
@@ -1014,6 +1014,41 @@ export interface RejectOk {
 export interface RequeueData {
   /** The dead letters. */
   items: DeadLetterItemData[];
+}
+
+/** Tokens that are worth nothing although they have not expired: those of a user, of one device of a user, or the one of an id. */
+export interface RevocationData {
+  deviceId?: string;
+  /** Until then it is kept. */
+  expiresAt: string;
+  reason?: string;
+  /** Of a user and of a device, tokens that were issued before this time are concerned. */
+  revokedAt: string;
+  /** The operator. */
+  revokedBy: string;
+  /** The `jti` of the token. */
+  tokenId?: string;
+  userId?: string;
+}
+
+export interface RevocationList {
+  /** To be passed as `after`; null at the end. */
+  next: string | null;
+  revocations: RevocationData[];
+}
+
+/** Tokens that are to be revoked: those of a user, of one device of a user, or the one of an id. */
+export interface RevokeData {
+  /** One device of the user. */
+  deviceId?: string | null;
+  /** The time at which the tokens have expired. */
+  expiresAt?: string | null;
+  /** The reason, for operators. */
+  reason?: string | null;
+  /** The `jti` of one token. */
+  tokenId?: string | null;
+  /** The user, as its tokens name it. */
+  userId?: string | null;
 }
 
 /** The role of a member of a group. */
