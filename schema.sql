@@ -4655,13 +4655,14 @@ begin
     do update set revoked_at = greatest(r.revoked_at, excluded.revoked_at), expires_at = greatest(r.expires_at, excluded.expires_at),
                   reason = coalesce(excluded.reason, r.reason), revoked_by = excluded.revoked_by
     returning r.number, r.revoked_at, r.expires_at into v_row;
+  perform restante_audit('token.revoke', jsonb_strip_nulls(jsonb_build_object('userId', p_user, 'deviceId', p_device, 'tokenId', p_token)), 'revoked', p_by);
   perform pg_notify(restante_wake_channel(), 'revoked');
   number := v_row.number;
   revoked_at := v_row.revoked_at;
   expires_at := v_row.expires_at;
 end $$;
 
-COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
+COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
 
 CREATE FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text DEFAULT 'text'::text, p_metadata jsonb DEFAULT NULL::jsonb, p_message_id uuid DEFAULT gen_random_uuid(), p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql

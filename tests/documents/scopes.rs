@@ -19,6 +19,8 @@ fn takes(security: &Value) -> &'static str {
         (json!([]), "nothing"),
         (json!([{"bearer": []}]), "a token"),
         (json!([{"bearer": []}, {"bearer": ["events:write"]}]), "a token; the scope `events:write` opens more"),
+        (json!([{"bearer": []}, {"bearer": ["send"]}]), "a token, also one with the scope `send` alone"),
+        (json!([{"bearer": ["admin:read"]}, {"bearer": ["admin"]}]), "a token with the scope `admin:read` or `admin`"),
         (json!([{"bearer": ["admin"]}]), "a token with the scope `admin`"),
     ];
     kinds.into_iter().find(|(kind, _)| kind == security).map_or_else(|| panic!("say what {security} means"), |(_, words)| words)

@@ -44,6 +44,25 @@ async fn role(pool: &PgPool) -> String {
 }
 
 #[tokio::test]
+async fn each_revocation_is_noted_with_what_it_revokes_and_not_why() {
+    let db = database().await;
+    let pool = db.pool(1).await;
+    let node = Node::start(db.options()).await;
+    let revoked = node.admin().post("/v1/admin/revocations", json!({"userId": "ben", "deviceId": "phone", "reason": "nightingale"})).await;
+    assert_eq!(revoked.0, 200, "{revoked:?}");
+    run(&pool, "select restante_revoke(null, p_token => 'token-7', p_reason => 'nightingale')").await.unwrap();
+    let noted: Vec<Value> = acts(&node).await;
+    let of = |n: usize| (&noted[n]["action"], &noted[n]["target"], &noted[n]["outcome"], &noted[n]["actor"]);
+    let (action, outcome) = (json!("token.revoke"), json!("revoked"));
+    let admin = noted[0]["actor"].clone();
+    assert_eq!(of(0), (&action, &json!({"userId": "ben", "deviceId": "phone"}), &outcome, &admin));
+    assert_eq!(of(1), (&action, &json!({"tokenId": "token-7"}), &outcome, &json!(role(&pool).await)));
+    assert!(admin != json!(role(&pool).await), "the operator is named: {admin}");
+    assert!(!json!(noted).to_string().contains("nightingale"));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn each_act_is_noted_with_its_outcome_whether_it_came_over_http_by_command_or_in_sql() {
     let db = database().await;
     let pool = db.pool(1).await;

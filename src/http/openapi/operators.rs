@@ -53,7 +53,7 @@ fn of_admins() -> Vec<Operation> {
             .takes::<DiscardData>()
             .answers::<Results>(200, "An outcome for each, in their order."),
         Operation::get("/v1/admin/audit", "listAudit", "What operators have done, newest first.")
-            .for_admins()
+            .for_admin_readers()
             .query::<AuditParams>()
             .answers::<AuditBody>(200, "A page of acts."),
     ]
