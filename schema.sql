@@ -188,6 +188,7 @@ declare
   v_streams  uuid[];
   v_woken    bigint[];
   v_ended    bigint[];
+  v_is_noted boolean;
 begin
   -- As in accept_outgoing(): the first of the transaction's triggers takes all.
   if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
@@ -195,6 +196,7 @@ begin
   end if;
   -- Messages wait for inboxes, and events for streams: in this order nobody who has a stream waits for an inbox.
   perform restante_accept_outgoing();
+  v_is_noted := restante_admit_plain_text();
   with taken as materialized (
     delete from outgoing_events o where o.xid = pg_current_xact_id() returning o.*
   ), placed as materialized (
@@ -225,6 +227,9 @@ begin
       raise exception 'event % cannot be published: %', v_ids[n], v_outcomes[n] using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  if v_is_noted then
+    perform restante_note_plain(v_ids);
+  end if;
   if v_woken is not null then
     perform restante_wake(v_woken);
   end if;
@@ -247,7 +252,7 @@ end $$;
 
 COMMENT ON FUNCTION refuse_to_go_back() IS 'Raises. The rule itself is the WHEN clause of the trigger that calls it, so that a legal update costs no function call.';
 
-CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, p_verdicts text[] DEFAULT NULL::text[], OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean DEFAULT false, p_verdicts text[] DEFAULT NULL::text[], p_sealed bytea[] DEFAULT NULL::bytea[], p_key text DEFAULT NULL::text, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -304,8 +309,8 @@ begin
     end if;
     accepted_at := clock_timestamp();
     if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
-      insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
-        values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, accepted_at, p_expires[1])
+      insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, sealed, key_id, created_at, expires_at)
+        values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, p_sealed[1], p_key, accepted_at, p_expires[1])
         on conflict on constraint messages_are_known_by_their_id do nothing;
       if found then
         update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 4
@@ -503,11 +508,12 @@ begin
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
       from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
-      select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, accepted_at, u.expires_at
+    insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, sealed, key_id, created_at, expires_at)
+      select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, u.sealed, p_key, accepted_at, u.expires_at
         from (
           select unnest(v_chat_at) as at, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(seqs) as seq, unnest(p_senders) as sender,
-                 unnest(p_types) as message_type, unnest(p_contents) as content, unnest(p_metadata) as metadata, unnest(p_expires) as expires_at
+                 unnest(p_types) as message_type, unnest(p_contents) as content, unnest(p_metadata) as metadata, unnest(p_sealed) as sealed,
+                 unnest(p_expires) as expires_at
         ) u
        where u.at is not null
       returning 1
@@ -538,7 +544,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_accept(p_ids uuid[], p_chats uuid[], p_senders bigint[], p_types text[], p_contents text[], p_metadata text[], p_expires timestamp with time zone[], p_skip_held boolean, p_verdicts text[], p_sealed bytea[], p_key text, OUT outcomes text[], OUT seqs bigint[], OUT classes inbox_class[], OUT first_chats uuid[], OUT first_times timestamp with time zone[], OUT places integer[], OUT recipients bigint[], OUT inbox_seqs bigint[], OUT accepted_at timestamp with time zone) IS 'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_accept_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
@@ -562,6 +568,7 @@ declare
   v_rows     bigint;
   v_outcomes text[];
   v_users    bigint[];
+  v_is_noted boolean;
 begin
   with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
   select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type::text), array_agg(q.content),
@@ -571,6 +578,7 @@ begin
   if v_ids is null then
     return;
   end if;
+  v_is_noted := restante_admit_plain_text();
   -- Counted before anything is locked.
   if array_length(v_ids, 1) > 1 then
     select sum(c.items * (select count(*) from chat_members cm where cm.chat_id = c.chat and cm.left_seq is null)) into v_rows
@@ -597,6 +605,9 @@ begin
       raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  if v_is_noted then
+    perform restante_note_plain(v_ids);
+  end if;
   if v_users is not null then
     perform restante_wake(v_users);
   end if;
@@ -802,6 +813,28 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean) IS 'restante_add_members for users by their names. Where the service does not know some of them, it makes them (p_make), or changes nothing and returns a row for each, outcome unknown. It makes nobody for a caller that may not add them.';
+
+CREATE FUNCTION restante_admit_plain_text() RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_is_on  boolean;
+  v_allows boolean;
+begin
+  select e.is_on, e.allows_sql into v_is_on, v_allows from encryption e where e.only_row;
+  if v_is_on and not v_allows then
+    raise exception 'encryption at rest is on, and SQL cannot encrypt'
+      using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Send over HTTP or a socket, or let the service set ENCRYPTION_ALLOW_SQL=true: plain text then stands in tables, WAL and backups until the service has encrypted it.';
+  end if;
+  return coalesce(v_is_on, false);
+end $$;
+
+COMMENT ON FUNCTION restante_admit_plain_text() IS 'Raises where SQL may not store plain text, because nodes encrypt. Returns whether what SQL stores is to be noted, so that it is sealed soon (restante_note_plain).';
 
 CREATE FUNCTION restante_advance_job(p_name text, p_node uuid, p_lease_no bigint, p_cursor text, p_lease_ms integer) RETURNS boolean
     LANGUAGE plpgsql
@@ -2640,7 +2673,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_has_untaken(p_user bigint, p_class inbox_class) IS 'Returns whether there is an event in a followed feed that the user has not taken yet. It looks at one number of each stream.';
 
-CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone)
+CREATE FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) RETURNS TABLE(message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamp with time zone, expires_at timestamp with time zone, sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamp with time zone, sealed bytea, key_id text)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -2656,7 +2689,7 @@ begin
   if p_after is not null then
     return query
       select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
-             m.recalled_at
+             m.recalled_at, m.sealed, m.key_id
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -2667,7 +2700,7 @@ begin
   else
     return query
       select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
-             m.recalled_at
+             m.recalled_at, m.sealed, m.key_id
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -2734,7 +2767,7 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. revocations: removes revocations whose tokens have expired. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. seal: encrypts what is plain, or under an old key. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. revocations: removes revocations whose tokens have expired. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 
 COMMENT ON COLUMN jobs.cursor IS 'The place that the job has got to, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
@@ -2849,6 +2882,26 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
+
+CREATE FUNCTION restante_make_data_key(p_id text, p_master_id text, p_wrapped bytea, p_newest text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  perform from encryption e where e.only_row for no key update;
+  -- A later statement, so a later snapshot: a key that another node has made meanwhile is seen.
+  if (select k.id from data_keys k where k.made_at > '-infinity' order by k.made_at desc, k.id desc limit 1) is distinct from p_newest then
+    return false;
+  end if;
+  insert into data_keys (id, master_id, wrapped) values (p_id, p_master_id, p_wrapped);
+  return true;
+end $$;
+
+COMMENT ON FUNCTION restante_make_data_key(p_id text, p_master_id text, p_wrapped bytea, p_newest text) IS 'Stores a new data key, unless another one was made since p_newest was the newest (null: there was none). Returns whether it was stored. However many nodes want a new key, one of them makes it.';
 
 CREATE FUNCTION restante_make_feed(p_maker text, p_title text DEFAULT NULL::text, p_publishers text[] DEFAULT NULL::text[], p_feed uuid DEFAULT gen_random_uuid()) RETURNS uuid
     LANGUAGE plpgsql
@@ -3032,6 +3085,17 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_note_merged(p_users bigint[], p_classes inbox_class[], p_keys uuid[], p_seqs bigint[], p_newest bigint[], p_afters bigint[]) IS 'Notes in rows that have just been written, of events that merge, from where on they stand for others (message_status.merged_after). p_afters says it where rows that waited have ended for them. Called while the inboxes are locked.';
+
+CREATE FUNCTION restante_note_plain(p_messages uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  insert into plain_messages (message_id) select distinct u.id from unnest(p_messages) u (id) on conflict do nothing;
+end $$;
+
+COMMENT ON FUNCTION restante_note_plain(p_messages uuid[]) IS 'Notes messages that SQL has stored as plain text. The job seal seals them.';
 
 CREATE FUNCTION restante_note_recount(p_chat uuid, p_before bigint, p_after bigint) RETURNS void
     LANGUAGE plpgsql
@@ -3243,6 +3307,7 @@ declare
 begin
   perform restante_needs_read_committed();
   perform restante_check_sender('restante_publish', p_publisher);
+  perform restante_admit_plain_text();
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
@@ -3300,7 +3365,7 @@ end $_$;
 
 COMMENT ON FUNCTION restante_publish(p_publisher text, p_type text, p_data jsonb, p_to_users text[], p_feed uuid, p_event_id uuid, p_ttl interval, p_collapse_key text, p_urgent boolean, p_except text[], p_merge jsonb) IS 'Publishes an event inside your own transaction, with the same effect as over HTTP, and returns its id: to listed users, to a feed, or without either to everyone. It is accepted when you commit (its stream is locked only then) and is gone when you roll back. At most 1,000 events a transaction. The same id again from the same publisher is the same event.';
 
-CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) RETURNS record
+CREATE FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], p_sealed bytea[] DEFAULT NULL::bytea[], p_key text DEFAULT NULL::text, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
@@ -3416,7 +3481,7 @@ begin
     select u.* from (
       select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
              unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
-             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed, unnest(p_sealed) as sealed) u
      where u.at is not null
   ), recipients as materialized (
     select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
@@ -3428,8 +3493,8 @@ begin
   ), moved_inboxes as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key, merge)
-      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, sealed, key_id, created_at, expires_at, collapse_key, merge)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, i.sealed, p_key, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
   ), living as (
@@ -3490,7 +3555,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+COMMENT ON FUNCTION restante_publish_batch(p_ids uuid[], p_publishers bigint[], p_types text[], p_data text[], p_ttls_ms bigint[], p_keys text[], p_classes inbox_class[], p_feeds uuid[], p_may_anywhere boolean[], p_places integer[], p_users bigint[], p_excepted_places integer[], p_excepted bigint[], p_rows_max integer, p_waiting_max integer, p_merges text[], p_sealed bytea[], p_key text, OUT outcomes text[], OUT first_times timestamp with time zone[], OUT streams uuid[], OUT woken_places integer[], OUT woken bigint[], OUT superseded bigint[], OUT accepted_at timestamp with time zone) IS 'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. With p_key the data is stored as p_sealed, and p_data is empty. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 CREATE FUNCTION restante_purge_chats(p_days integer, p_after uuid, p_chats_max integer, p_messages_max integer, OUT messages_gone integer, OUT late_ms bigint, OUT next_chat uuid) RETURNS record
     LANGUAGE plpgsql
@@ -4664,6 +4729,24 @@ end $$;
 
 COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
 
+CREATE FUNCTION restante_rotate_keys() RETURNS bigint
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_sweep bigint;
+begin
+  perform restante_needs_read_committed();
+  update encryption e set old_before = clock_timestamp(), sweeps_wanted = e.sweeps_wanted + 1 where e.only_row and e.is_on
+  returning e.sweeps_wanted into v_sweep;
+  return v_sweep;
+end $$;
+
+COMMENT ON FUNCTION restante_rotate_keys() IS 'Asks for a new data key, and for a sweep that seals every message of an older key with it. Returns the number of the sweep (encryption.sweeps_done says when it is done); null: encryption is off. Nodes make the key within seconds, and the sweep begins some minutes later, when no node uses the older ones any more.';
+
 CREATE FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text DEFAULT 'text'::text, p_metadata jsonb DEFAULT NULL::jsonb, p_message_id uuid DEFAULT gen_random_uuid(), p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -4678,6 +4761,7 @@ declare
 begin
   perform restante_needs_read_committed();
   perform restante_check_sender('restante_send', p_sender);
+  perform restante_admit_plain_text();
   if p_content is null then
     raise exception 'a message needs content' using errcode = 'null_value_not_allowed';
   elsif octet_length(p_content) > 32768 then
@@ -5853,6 +5937,26 @@ COMMENT ON COLUMN contacts.wanted_at IS 'Since when.';
 
 COMMENT ON CONSTRAINT nobody_is_its_own_contact ON contacts IS 'A chat with oneself needs none.';
 
+CREATE TABLE data_keys (
+    id text NOT NULL COLLATE pg_catalog."C",
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    master_id text NOT NULL COLLATE pg_catalog."C",
+    wrapped bytea NOT NULL,
+    CONSTRAINT a_data_key_has_a_short_id CHECK (((char_length(id) >= 1) AND (char_length(id) <= 64)))
+);
+
+COMMENT ON TABLE data_keys IS 'The keys that messages and events are sealed with, each wrapped by a master key that the database never sees. Without its row here what it has sealed is lost. A new one is made every day; one that no row names is removed.';
+
+COMMENT ON COLUMN data_keys.id IS 'The name that messages.key_id has. Random.';
+
+COMMENT ON COLUMN data_keys.made_at IS 'The database''s clock. A key is used a minute after it, when every node knows it; the first one of all is used at once.';
+
+COMMENT ON COLUMN data_keys.master_id IS 'The id of the master key that it is wrapped with, which is derived from that key.';
+
+COMMENT ON COLUMN data_keys.wrapped IS 'Nonce and ciphertext of the key (AES-256-GCM); its id and that of the master key are authenticated with it.';
+
+COMMENT ON CONSTRAINT a_data_key_has_a_short_id ON data_keys IS 'Each sealed message has it.';
+
 CREATE TABLE device_cursors (
     user_id bigint NOT NULL,
     device_id text NOT NULL COLLATE pg_catalog."C",
@@ -5897,6 +6001,32 @@ COMMENT ON COLUMN devices.last_seen_at IS 'Last connect or disconnect. A device 
 COMMENT ON COLUMN devices.node_id IS 'The node that it is connected to (nodes.node_id), since its last connect. Null: it is not connected. Counts only while that node lives.';
 
 COMMENT ON CONSTRAINT a_device_id_has_1_to_64_characters ON devices IS 'The service accepts no other in ?device=.';
+
+CREATE TABLE encryption (
+    only_row boolean DEFAULT true NOT NULL,
+    is_on boolean DEFAULT false NOT NULL,
+    allows_sql boolean DEFAULT false NOT NULL,
+    old_before timestamp with time zone,
+    sweeps_wanted bigint DEFAULT 0 NOT NULL,
+    sweeps_done bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT the_row_of_encryption_is_the_only_one CHECK (only_row)
+);
+
+COMMENT ON TABLE encryption IS 'The settings and the sweeps of encryption at rest, in one row. Each node that starts writes its settings here; the last one counts.';
+
+COMMENT ON COLUMN encryption.only_row IS 'Always true.';
+
+COMMENT ON COLUMN encryption.is_on IS 'Nodes seal what they store. Functions for SQL store plain text only where allows_sql says so.';
+
+COMMENT ON COLUMN encryption.allows_sql IS 'ENCRYPTION_ALLOW_SQL: plain text may stand in the tables, in WAL and in backups until the job seal has sealed it.';
+
+COMMENT ON COLUMN encryption.old_before IS 'Data keys from before this time are to be replaced in every row (restante_rotate_keys). Null: none is.';
+
+COMMENT ON COLUMN encryption.sweeps_wanted IS 'Sweeps of all messages that were asked for so far: by each start of a node that seals, and by each rotation.';
+
+COMMENT ON COLUMN encryption.sweeps_done IS 'The number of the last sweep that has come to its end. Smaller than sweeps_wanted: the job seal is at work.';
+
+COMMENT ON CONSTRAINT the_row_of_encryption_is_the_only_one ON encryption IS 'There is nothing that a second one could say.';
 
 CREATE TABLE endings (
     message_id uuid NOT NULL,
@@ -6331,6 +6461,14 @@ COMMENT ON CONSTRAINT a_transaction_publishes_at_most_1000_events ON outgoing_ev
 
 COMMENT ON CONSTRAINT an_event_has_listed_users_or_a_feed ON outgoing_events IS 'One of the two.';
 
+CREATE TABLE plain_messages (
+    message_id uuid NOT NULL
+);
+
+COMMENT ON TABLE plain_messages IS 'Messages and events that SQL has stored as plain text while encryption is on. The job seal seals them, and takes them out.';
+
+COMMENT ON COLUMN plain_messages.message_id IS 'The message (messages.id).';
+
 CREATE TABLE preferences (
     user_id bigint NOT NULL,
     muted_types text[] NOT NULL,
@@ -6567,6 +6705,9 @@ ALTER TABLE ONLY nodes
 
 COMMENT ON CONSTRAINT a_node_is_listed_once ON nodes IS 'A heartbeat finds its row.';
 
+ALTER TABLE ONLY plain_messages
+    ADD CONSTRAINT a_plain_message_is_noted_once PRIMARY KEY (message_id);
+
 ALTER TABLE ONLY recalls
     ADD CONSTRAINT a_recall_is_noted_once PRIMARY KEY (message_id);
 
@@ -6639,6 +6780,9 @@ ALTER TABLE ONLY message_status
 ALTER TABLE ONLY chats
     ADD CONSTRAINT chats_are_known_by_their_id PRIMARY KEY (id);
 
+ALTER TABLE ONLY data_keys
+    ADD CONSTRAINT data_keys_are_known_by_their_id PRIMARY KEY (id);
+
 ALTER TABLE ONLY users
     ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
 
@@ -6661,6 +6805,9 @@ ALTER TABLE ONLY revocations
     ADD CONSTRAINT something_is_revoked_once UNIQUE NULLS NOT DISTINCT (user_name, device_id, token_id);
 
 COMMENT ON CONSTRAINT something_is_revoked_once ON revocations IS 'Revoked again, it is later and lasts longer.';
+
+ALTER TABLE ONLY encryption
+    ADD CONSTRAINT there_is_one_row_of_encryption PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY chats
     ADD CONSTRAINT two_users_share_one_direct_chat UNIQUE (direct_key);
@@ -6693,6 +6840,8 @@ COMMENT ON INDEX a_member_of_a_closed_chat_is_noted_once IS 'Is this chat closed
 COMMENT ON INDEX a_node_has_one_lease_of_a_user IS 'Is this user online, and where else?';
 
 COMMENT ON INDEX a_node_is_listed_once IS 'A heartbeat finds its row; whose lease is it?';
+
+COMMENT ON INDEX a_plain_message_is_noted_once IS 'The job takes them in this order.';
 
 COMMENT ON INDEX a_recall_is_noted_once IS 'The job takes them in turn.';
 
@@ -6745,6 +6894,12 @@ COMMENT ON INDEX chats_are_known_by_their_id IS 'Reads one chat.';
 CREATE INDEX contacts_by_other ON contacts USING btree (other_id, user_id);
 
 COMMENT ON INDEX contacts_by_other IS 'Lists the requests that a user has got.';
+
+COMMENT ON INDEX data_keys_are_known_by_their_id IS 'A key by its name.';
+
+CREATE INDEX data_keys_by_time ON data_keys USING btree (made_at, id);
+
+COMMENT ON INDEX data_keys_by_time IS 'The newest key, and the list of all.';
 
 CREATE INDEX dead_letters_by_recipient ON endings USING btree (user_id, ended_at, message_id) WHERE ((status = 'failed'::delivery_status) AND (discarded_at IS NULL));
 
@@ -6819,6 +6974,8 @@ CREATE INDEX rows_by_collapse_id ON message_status USING btree (user_id, class, 
 COMMENT ON INDEX rows_by_collapse_id IS 'The newest rows of a collapse key in an inbox. Costs nothing for rows without a key.';
 
 COMMENT ON INDEX something_is_revoked_once IS 'Finds the one that is revoked again.';
+
+COMMENT ON INDEX there_is_one_row_of_encryption IS 'Finds the row.';
 
 COMMENT ON INDEX two_users_share_one_direct_chat IS 'Finds the direct chat of two users; lets only one be made.';
 

@@ -24,6 +24,9 @@ create function restante_accept(
   p_skip_held boolean default false,
   -- Per item, what decides in a direct chat beside blocks: yes, no, unknown, or contacts (they are, or it is no). Null as a whole: yes.
   p_verdicts  text[] default null,
+  -- In place of contents and metadata: both sealed, each with this data key; null: they are plain.
+  p_sealed    bytea[] default null,
+  p_key       text default null,
   -- Per item, in the order of p_ids:
   out outcomes    text[],
   out seqs        bigint[],      -- its number in the chat; that of the first result for a duplicate
@@ -96,8 +99,8 @@ begin
     end if;
     accepted_at := clock_timestamp();
     if v_recipient is not null and (p_expires[1] is null or p_expires[1] > accepted_at) then
-      insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
-        values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, accepted_at, p_expires[1])
+      insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, sealed, key_id, created_at, expires_at)
+        values (p_ids[1], v_chat, v_seq, p_senders[1], p_types[1], p_contents[1], p_metadata[1]::jsonb, p_sealed[1], p_key, accepted_at, p_expires[1])
         on conflict on constraint messages_are_known_by_their_id do nothing;
       if found then
         update inboxes i set last_seq = i.last_seq + 1, step = (i.last_seq + 1) >> 4
@@ -295,11 +298,12 @@ begin
     update inboxes i set last_seq = n.seq, step = n.seq >> 4
       from (select unnest(v_inbox_at) as at, unnest(v_inbox_end) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, created_at, expires_at)
-      select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, accepted_at, u.expires_at
+    insert into messages (id, chat_id, seq, sender_id, message_type, content, metadata, sealed, key_id, created_at, expires_at)
+      select u.id, u.chat, u.seq, u.sender, u.message_type, u.content, u.metadata::jsonb, u.sealed, p_key, accepted_at, u.expires_at
         from (
           select unnest(v_chat_at) as at, unnest(p_ids) as id, unnest(p_chats) as chat, unnest(seqs) as seq, unnest(p_senders) as sender,
-                 unnest(p_types) as message_type, unnest(p_contents) as content, unnest(p_metadata) as metadata, unnest(p_expires) as expires_at
+                 unnest(p_types) as message_type, unnest(p_contents) as content, unnest(p_metadata) as metadata, unnest(p_sealed) as sealed,
+                 unnest(p_expires) as expires_at
         ) u
        where u.at is not null
       returning 1
@@ -329,5 +333,5 @@ begin
       using errcode = 'data_corrupted';
   end if;
 end $$;
-comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean, text[]) is
+comment on function restante_accept(uuid[], uuid[], bigint[], text[], text[], text[], timestamptz[], boolean, text[], bytea[], text) is
   'Stores messages and a row per recipient, numbers both without a gap, and returns one row of arrays. Per item outcomes: accepted, duplicate (same sender: the first result, in seqs, first_chats and first_times), conflict (another sender''s id), not_a_member, purged (the id is a UUIDv7 from before a message of the chat that was removed, so that its message may have been removed too), not_accepted (one of the two members of a direct chat has blocked the other, or p_verdicts says no), undecided (p_verdicts does not know), too_late (expires_at has passed), held (only with p_skip_held: somebody else has the chat, or a member''s inbox, locked). Per recipient of an accepted item its place among the items, the user and the number in the inbox; sorted by inbox. The only writer of messages. An id must not stand in one call twice.';

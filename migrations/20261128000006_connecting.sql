@@ -231,7 +231,7 @@ comment on function restante_open(text, text, text, text, bigint[], integer, inb
 create function restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer)
 returns table (
   message_id uuid, chat_seq bigint, message_type text, content text, metadata jsonb, created_at timestamptz, expires_at timestamptz,
-  sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamptz
+  sender_id bigint, sender text, sender_name text, sender_picture text, recalled_at timestamptz, sealed bytea, key_id text
 )
 language plpgsql stable
 -- Chats differ by orders of magnitude. A plan for the average one would sort all of a large one for a page of 50.
@@ -244,7 +244,7 @@ begin
   if p_after is not null then
     return query
       select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
-             m.recalled_at
+             m.recalled_at, m.sealed, m.key_id
         from chat_members me
         left join lateral (
           select x.* from messages x
@@ -255,7 +255,7 @@ begin
   else
     return query
       select m.id, m.seq, m.message_type::text, m.content, m.metadata, m.created_at, m.expires_at, u.id, u.external_id, u.display_name, u.avatar_url,
-             m.recalled_at
+             m.recalled_at, m.sealed, m.key_id
         from chat_members me
         left join lateral (
           select x.* from messages x

@@ -22,6 +22,7 @@ declare
 begin
   perform restante_needs_read_committed();
   perform restante_check_sender('restante_send', p_sender);
+  perform restante_admit_plain_text();
   if p_content is null then
     raise exception 'a message needs content' using errcode = 'null_value_not_allowed';
   elsif octet_length(p_content) > 32768 then
@@ -85,6 +86,7 @@ declare
   v_rows     bigint;
   v_outcomes text[];
   v_users    bigint[];
+  v_is_noted boolean;
 begin
   with taken as (delete from outgoing o where o.xid = pg_current_xact_id() returning o.*)
   select array_agg(q.message_id), array_agg(q.chat_id), array_agg(q.sender_id), array_agg(q.message_type::text), array_agg(q.content),
@@ -94,6 +96,7 @@ begin
   if v_ids is null then
     return;
   end if;
+  v_is_noted := restante_admit_plain_text();
   -- Counted before anything is locked.
   if array_length(v_ids, 1) > 1 then
     select sum(c.items * (select count(*) from chat_members cm where cm.chat_id = c.chat and cm.left_seq is null)) into v_rows
@@ -120,6 +123,9 @@ begin
       raise exception 'message % expired before its commit', v_ids[n] using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  if v_is_noted then
+    perform restante_note_plain(v_ids);
+  end if;
   if v_users is not null then
     perform restante_wake(v_users);
   end if;

@@ -18,6 +18,8 @@ create function restante_publish_batch(
   p_rows_max        integer,   -- so many rows of listed users are written here, the others by a job
   p_waiting_max     integer,
   p_merges          text[],    -- per item, as p_keys
+  p_sealed          bytea[] default null, -- in place of p_data: the same, sealed with this data key; null: plain
+  p_key             text default null,
   -- Per item, in the order of p_ids:
   out outcomes     text[],
   out first_times  timestamptz[], -- for a duplicate: when the first was accepted
@@ -140,7 +142,7 @@ begin
     select u.* from (
       select generate_subscripts(p_ids, 1) as ord, unnest(v_heads) as at, unnest(p_ids) as id, unnest(v_streams) as chat, unnest(v_seqs) as seq,
              unnest(p_publishers) as publisher, unnest(p_types) as message_type, unnest(p_data) as data, unnest(p_ttls_ms) as ttl_ms,
-             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed) u
+             unnest(p_keys) as key, unnest(p_merges) as merge, unnest(p_classes) as class, unnest(p_feeds) as feed, unnest(p_sealed) as sealed) u
      where u.at is not null
   ), recipients as materialized (
     select u.ord, u.user_id, u.seq, coalesce(v_is_over[u.n], false) as is_over
@@ -152,8 +154,8 @@ begin
   ), moved_inboxes as (
     update inboxes i set last_seq = n.seq, step = n.seq >> 4 from (select unnest(v_inboxes) as at, unnest(v_ends) as seq) n where i.ctid = n.at returning 1
   ), stored as (
-    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, created_at, expires_at, collapse_key, merge)
-      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
+    insert into messages (id, chat_id, seq, sender_id, message_type, metadata, sealed, key_id, created_at, expires_at, collapse_key, merge)
+      select i.id, i.chat, i.seq, i.publisher, i.message_type, i.data::jsonb, i.sealed, p_key, accepted_at, accepted_at + i.ttl_ms * interval '1 millisecond', i.key, i.merge::jsonb
         from items i
       returning 1
   ), living as (
@@ -213,8 +215,8 @@ begin
              where u.seq is not null and v_keys[u.ord] is not null group by 1, 2, 3) r;
   end if;
 end $$;
-comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer, text[]) is
-  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. Waits for streams, and for no inbox. An id must not stand in one call twice.';
+comment on function restante_publish_batch(uuid[], bigint[], text[], text[], bigint[], text[], inbox_class[], uuid[], boolean[], integer[], bigint[], integer[], bigint[], integer, integer, text[], bytea[], text) is
+  'Stores events, each once, numbered in their streams, and returns one row of arrays. Per item outcomes: accepted, duplicate (the same publisher has a message of this id: its time in first_times), conflict (another user''s id), not_found (no such feed), forbidden (no publisher of the feed, and not allowed to publish anywhere), too_late (no time to live). Listed users that have muted the type are counted as muted. Of the others the first p_rows_max get their rows, unless their inbox is held, or has p_waiting_max numbers that are not settled, or an earlier event is still to be written there; the others are left to a job, in fan_out_recipients. Of those that wait for a listed user the newest one of a collapse key stays (restante_collapse); superseded are the users to whom that happened. With p_key the data is stored as p_sealed, and p_data is empty. Waits for streams, and for no inbox. An id must not stand in one call twice.';
 
 create function restante_fan_out(
   p_after_user  bigint,

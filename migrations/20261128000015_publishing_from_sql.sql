@@ -147,6 +147,7 @@ declare
 begin
   perform restante_needs_read_committed();
   perform restante_check_sender('restante_publish', p_publisher);
+  perform restante_admit_plain_text();
   if p_publisher is null or p_type is null then
     raise exception 'an event needs a publisher and a type' using errcode = 'null_value_not_allowed';
   elsif starts_with(p_type, 'restante:') then
@@ -216,6 +217,7 @@ declare
   v_streams  uuid[];
   v_woken    bigint[];
   v_ended    bigint[];
+  v_is_noted boolean;
 begin
   -- As in accept_outgoing(): the first of the transaction's triggers takes all.
   if not exists (select 1 from outgoing_events o where o.xid = pg_current_xact_id() and o.message_id = new.message_id) then
@@ -223,6 +225,7 @@ begin
   end if;
   -- Messages wait for inboxes, and events for streams: in this order nobody who has a stream waits for an inbox.
   perform restante_accept_outgoing();
+  v_is_noted := restante_admit_plain_text();
   with taken as materialized (
     delete from outgoing_events o where o.xid = pg_current_xact_id() returning o.*
   ), placed as materialized (
@@ -253,6 +256,9 @@ begin
       raise exception 'event % cannot be published: %', v_ids[n], v_outcomes[n] using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  if v_is_noted then
+    perform restante_note_plain(v_ids);
+  end if;
   if v_woken is not null then
     perform restante_wake(v_woken);
   end if;

@@ -2,6 +2,7 @@
 //!
 //! Nothing is global: two nodes can run in one process, each with its own lanes, hub, metrics and port.
 
+mod master_keys;
 mod nodes;
 mod parts;
 mod room;
@@ -31,7 +32,8 @@ use crate::domain::Clock;
 use crate::driver::Context;
 use crate::http;
 use crate::jobs;
-use crate::store::{self, CannotUse, Epoch, Shape, Store, Unfit};
+use crate::store::{self, CannotUse, Epoch, KeyRing, Shape, Store, Unfit, UnfitKeys};
+pub use master_keys::KeyError;
 use nodes::Nodes;
 use parts::{Parts, SharedParts};
 pub use schema::{LockHolders, MIGRATIONS, MigrationLockTimeouts, migrate, migrate_within, needs_migration};
@@ -105,6 +107,12 @@ pub enum StartError {
     /// The database cannot be used, or belongs to another application. Nothing in it was changed.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// There are no master keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The database has encrypted messages that this node could not read.
+    #[error(transparent)]
+    UnfitKeys(#[from] UnfitKeys),
     /// Another session holds a lock that the migrations need.
     #[error("the migrations waited for {seconds} s for a lock, {held}")]
     Waited {
@@ -151,7 +159,8 @@ impl StartError {
             Self::CannotUse(CannotUse::Database(_) | CannotUse::ReadOnly) => true,
             // While it fails over one way may lead to the old one.
             Self::TwoDatabases => true,
-            Self::Unfit(_) | Self::TwoSchemas { .. } => false,
+            Self::Key(error) => error.may_pass(),
+            Self::Unfit(_) | Self::UnfitKeys(_) | Self::TwoSchemas { .. } => false,
             Self::Listen(..) | Self::CannotUse(_) | Self::NotDirect | Self::WithoutNats | Self::Migrate(_) => false,
             Self::Keys(_) | Self::KeyServer(_) => false,
             #[cfg(feature = "nats")]
@@ -208,6 +217,12 @@ struct Opened {
     shape: Shape,
     /// The channel on which the schema's functions notify every node.
     wakes: String,
+}
+
+impl Opened {
+    fn with_keys(self, keys: KeyRing) -> Self {
+        Self { store: self.store.with_keys(keys), ..self }
+    }
 }
 
 /// The database with its schema, and its epoch. Both ways to it are looked at before anything relies on them.
@@ -282,8 +297,10 @@ impl App {
         secret: Option<&SecretString>,
     ) -> Result<Self, StartError> {
         let keys = TokenKeys::open(config, secret)?;
+        let data_keys = master_keys::key_ring(config).await?;
         let database = database.with_settings().await?;
-        let opened = open(config, &database, schema).await?;
+        let opened = open(config, &database, schema).await?.with_keys(data_keys);
+        opened.store.begin_encryption(config.encryption_allow_sql).await??;
         let listener = TcpListener::bind(config.listen_addr).await.map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let addr = listener.local_addr().map_err(|error| StartError::Listen(config.listen_addr, error))?;
         let running = Running::default();

@@ -4,6 +4,7 @@
 //! Read by `app` alone, which hands each part of the service the few values it needs. A setting that is empty
 //! counts as not set. Whatever is wrong is reported at once and by name; values are never printed, they may be secret.
 
+mod encryption;
 mod secret_files;
 mod socketio;
 #[cfg(test)]
@@ -23,6 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::address;
 use crate::domain::DirectMessages;
+use crate::encryption::EncryptionMode;
+use encryption::{encryption_mode, key_command, master_keys};
 use socketio::{event_names, presence_forms, socketio_transports};
 use tokens::{keys_url, names};
 
@@ -181,6 +184,16 @@ settings! {
         "Days after which what is finished is removed; 0: never";
     "EVENTS_MAX" events_max: u32 = "100000", whole(1..=10_000_000),
         "Events that live in all; beyond it the oldest end";
+    "ENCRYPTION" encryption: EncryptionMode = "off", encryption_mode,
+        "Encryption at rest: off, read (open what is encrypted, and store plain text), or on";
+    "ENCRYPTION_KEY" encryption_key: Option<SecretString> = "", master_keys,
+        "Master keys, the current one first, separated by commas; each 32 bytes as hexadecimal digits or base64";
+    "ENCRYPTION_KEY_FILE" encryption_key_file: Option<PathBuf> = "", optional_path,
+        "File with the master keys, in place of ENCRYPTION_KEY";
+    "ENCRYPTION_KEY_COMMAND" encryption_key_command: Option<String> = "", key_command,
+        "Command for the shell that prints the master keys, in place of ENCRYPTION_KEY";
+    "ENCRYPTION_ALLOW_SQL" encryption_allow_sql: bool = "false", flag,
+        "SQL may store plain text while encryption is on; it stands there until the service has encrypted it: true or false";
     "ACCEPT_LANES" accept_lanes: u16 = "0", whole(0..=256),
         "Lanes that store messages; 0: one for every two processors";
     "SETTLE_LANES" settle_lanes: u16 = "0", whole(0..=256),

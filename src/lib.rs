@@ -7,6 +7,7 @@
 //! - [`protocol`]: frames, events, error and close codes; the only serde for sockets
 //! - [`session`]: the core, pure: one client's delivery state machine
 //! - [`store`]: every SQL statement, in `.sql` files named as their function
+//! - [`encryption`]: text as ciphertext at rest, and the keys for it
 //! - [`hub`]: who is connected to this node
 //! - [`bus`]: between nodes: what one has committed, the others are told
 //! - [`notifier`]: everybody who is connected, through the hub here and over the bus elsewhere
@@ -40,6 +41,7 @@ pub mod config;
 pub mod connection;
 pub mod delivery;
 pub mod driver;
+pub mod encryption;
 pub mod event_stream;
 pub mod http;
 pub mod hub;

@@ -77,6 +77,7 @@ fn message() -> impl Strategy<Value = Message> {
             created_at,
             expires_at,
             recall: None,
+            is_unreadable: false,
             extension: Extension::default(),
         },
     )
@@ -295,7 +296,7 @@ proptest! {
         let profile = Profile { user: UserId(1), external: sender.clone(), name: None, picture: None };
         let of = Message {
             id: MessageId(notice), chat: ChatId(chat), seq: ChatSeq(-seq), sender: Arc::new(profile), message_type: "restante:recalled".to_owned(),
-            content: String::new(), metadata: None, created_at: at, expires_at: None, recall: Some(Recall::NoticeOf(MessageId(message))), extension: Extension::default(),
+            content: String::new(), metadata: None, created_at: at, expires_at: None, recall: Some(Recall::NoticeOf(MessageId(message))), is_unreadable: false, extension: Extension::default(),
         };
         let envelope = Envelope { class: Class::Chat, inbox_seq: InboxSeq(inbox_seq), status: Status::Sent, attempts: 0, merged: None, is_muted: false, message: Arc::new(of), feed: None };
         let Event::Recalled(read) = told(&Recalled::of(&envelope, attempt).unwrap().frame()) else { panic!() };

@@ -305,6 +305,7 @@ mod tests {
             created_at: time::macros::datetime!(2026-11-01 12:00:00.123456 UTC),
             expires_at: Some(time::macros::datetime!(2026-11-02 12:00 UTC)),
             recall: None,
+            is_unreadable: false,
             extension: Extension::default(),
         })
     }

@@ -118,6 +118,7 @@ impl WrittenMessage {
             created_at: instant(self.a)?,
             expires_at,
             recall: None,
+            is_unreadable: false,
             extension: Extension::default(),
         })
     }

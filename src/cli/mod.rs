@@ -13,6 +13,7 @@ mod hints;
 pub mod host;
 pub mod identity;
 mod keeper;
+mod keys;
 mod listen;
 pub mod screen;
 mod send;
@@ -77,6 +78,9 @@ enum Command {
     /// Show what operators have done.
     #[command(long_about = audit::ABOUT)]
     Audit(audit::Args),
+    /// List the keys that messages are encrypted with, or rotate them.
+    #[command(long_about = keys::ABOUT)]
+    Keys(keys::Args),
     /// Show what was accepted, and what became of it, in figures.
     #[command(long_about = statistics::ABOUT)]
     Statistics(statistics::Args),
@@ -208,6 +212,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Keys(args) => keys::run(args).await,
         Command::Statistics(args) => statistics::run(args).await,
     }
 }

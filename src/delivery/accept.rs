@@ -244,6 +244,7 @@ impl Lane {
     async fn try_once(&mut self, part: &[Queued], skip_held: bool) -> Result<Vec<AcceptedRow>, Failure> {
         let started = std::time::Instant::now();
         let nothing_sent = |_| Failure::Away { is_certain: true };
+        let mut batch = self.shared.store.sealed(columns(part)).await.map_err(nothing_sent)?;
         let Line { connection, stall_detector } = self.link.get().await.map_err(nothing_sent)?;
         if self.clock.is_none() {
             match stall_detector.answer(store::database_clock(connection)).await {
@@ -254,9 +255,8 @@ impl Lane {
                 }
             }
         }
-        let mut columns = columns(part);
-        columns.verdicts = part.iter().map(|queued| self.policy.verdict(queued.item.sender.user, queued.item.chat)).collect();
-        let rows = match stall_detector.answer(store::accept(connection, &columns, skip_held, LockTimeout::Usual)).await {
+        batch.verdicts = part.iter().map(|queued| self.policy.verdict(queued.item.sender.user, queued.item.chat)).collect();
+        let rows = match stall_detector.answer(store::accept(connection, &batch, skip_held, LockTimeout::Usual)).await {
             Ok(rows) if skip_held => self.stand_on_duplicates(part, rows).await,
             Ok(rows) => rows,
             Err(cause) if cause.is_unavailable() => {
@@ -424,6 +424,7 @@ fn message(item: &SendItem, row: &AcceptedRow) -> Message {
         created_at: row.created_at,
         expires_at: item.expires_at,
         recall: None,
+        is_unreadable: false,
         extension: Extension::default(),
     }
 }

@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
@@ -18,6 +18,7 @@ mod audit;
 mod blocks;
 mod chats;
 mod contacts;
+mod data_keys;
 mod dead_letters;
 mod descriptions;
 mod event_stream;
@@ -104,6 +105,8 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))
         .route("/v1/admin/dead-letters/discard", post(dead_letters::discard))
         .route("/v1/admin/audit", get(audit::list))
+        .route("/v1/admin/keys", get(data_keys::list))
+        .route("/v1/admin/keys/rotate", post(data_keys::rotate))
         .route("/openapi.json", get(descriptions::openapi))
         .route("/asyncapi.json", get(descriptions::asyncapi))
         .route("/healthz", get(node::healthz))

@@ -1,10 +1,11 @@
 //! Jobs: chores that run beside everything else, one file each on one skeleton (`job`): every so often one pass of bounded
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
-//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `devices`, `expire`,
-//! `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `statistics`.
+//! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `data_keys`, `devices`,
+//! `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
 
 mod cap;
+mod data_keys;
 mod devices;
 mod expire;
 mod fan_out;
@@ -17,6 +18,7 @@ mod recall;
 mod retention;
 mod revocations;
 mod runner;
+mod seal;
 mod statistics;
 
 use std::sync::Arc;
@@ -25,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::delivery::Delivery;
+use crate::encryption::EncryptionMode;
 use crate::presence::Node;
 use cap::Cap;
+use data_keys::DataKeys;
 use devices::Devices;
 use expire::Expire;
 use fan_out::FanOut;
@@ -39,6 +43,7 @@ use recall::Recall;
 use retention::Retention;
 use revocations::Revocations;
 pub use runner::{JobNode, LeaseTimes, Runner};
+pub use seal::Seal;
 use statistics::Statistics;
 
 /// The settings of jobs.
@@ -67,6 +72,13 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
         tasks.spawn(Runner::new(retention, on.clone()).run(stop.clone()));
     }
     tasks.spawn(Runner::new(Revocations::new(node.store.clone()), on.clone()).run(stop.clone()));
+    let mode = node.store.keys().mode();
+    if mode != EncryptionMode::Off {
+        tasks.spawn(Runner::new(DataKeys::new(node.store.clone()), on.clone()).run(stop.clone()));
+    }
+    if mode == EncryptionMode::On {
+        tasks.spawn(Runner::new(Seal::new(node.store.clone()), on.clone()).run(stop.clone()));
+    }
     let statistics = Statistics::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(statistics, on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Reap::new(node.clone()), on).run(stop.clone()));

@@ -71,6 +71,7 @@ fn offer(sender: UserId, places: Vec<(UserId, InboxSeq)>) -> BusMessage {
         created_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
         recall: None,
+        is_unreadable: false,
         extension: Extension::default(),
     };
     BusMessage::Offer { class: Class::Chat, message: Arc::new(message), places }

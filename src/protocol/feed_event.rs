@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Timestamp;
-use super::message::{Fragments, batches, without_braces};
+use super::message::{Fragments, batches, is_false, without_braces};
 use crate::domain::{Class, Envelope, EventId, FeedId, FeedPlace, FeedSeq, InboxSeq, Message};
 
 const RECEIVE: &str = r#"{"event":"event:receive","data":"#;
@@ -58,6 +58,10 @@ pub struct SharedData<'a> {
     /// From then on it is not delivered any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The service cannot decrypt it: its data is missing. An operator knows of it. Else it is missing.
+    #[serde(rename = "unreadable", skip_serializing_if = "is_false")]
+    #[schemars(extend("const" = true))]
+    pub is_unreadable: bool,
 }
 
 /// The data of `event:batch`.
@@ -87,6 +91,7 @@ impl<'a> From<&'a Message> for SharedData<'a> {
             data: message.metadata.as_deref(),
             created_at: message.created_at.into(),
             expires_at: message.expires_at.map(Timestamp),
+            is_unreadable: message.is_unreadable,
         }
     }
 }

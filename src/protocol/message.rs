@@ -33,7 +33,7 @@ pub struct MessageData<'a> {
     pub seq: ChatSeq,
     /// The sender.
     pub sender_id: &'a ExternalId,
-    /// The text.
+    /// The text. Empty where the message is unreadable.
     pub content: &'a str,
     /// The type that the sender gave it.
     pub message_type: &'a str,
@@ -44,6 +44,10 @@ pub struct MessageData<'a> {
     /// From then on it is not delivered any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The service cannot decrypt it: content and metadata are missing. An operator knows of it. Else it is missing.
+    #[serde(rename = "unreadable", skip_serializing_if = "is_false")]
+    #[schemars(extend("const" = true))]
+    pub is_unreadable: bool,
     /// The display data of the sender.
     pub sender: SenderData<'a>,
 }
@@ -115,6 +119,7 @@ impl<'a> From<&'a Message> for MessageData<'a> {
             metadata: message.metadata.as_deref(),
             created_at: message.created_at.into(),
             expires_at: message.expires_at.map(Timestamp),
+            is_unreadable: message.is_unreadable,
             sender: SenderData { name: message.sender.name.as_deref(), profile_picture: message.sender.picture.as_deref() },
         }
     }
@@ -129,7 +134,7 @@ impl<'a> ReceiveData<'a> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-const fn is_false(value: &bool) -> bool {
+pub(super) const fn is_false(value: &bool) -> bool {
     !*value
 }
 

@@ -11,6 +11,7 @@ mod audit;
 pub mod client;
 pub mod codec;
 pub mod codes;
+mod data_keys;
 mod dead_letter;
 pub mod dialect;
 pub mod event;
@@ -36,6 +37,7 @@ mod properties;
 
 pub use audit::AuditEntryData;
 pub use codes::{Code, ComeBack, Fault};
+pub use data_keys::{DataKeyData, DataKeysData, RotationData};
 pub use dead_letter::DeadLetterData;
 pub use revocation::RevocationData;
 pub use statistics::{EventFiguresData, StatisticsData};

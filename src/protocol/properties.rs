@@ -192,6 +192,7 @@ fn with_content(content: String) -> Message {
         created_at: NOW,
         expires_at: None,
         recall: None,
+        is_unreadable: false,
         extension: Extension::default(),
     }
 }

@@ -5,13 +5,14 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `revocations`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod audit;
 mod blocks;
 mod chats;
 mod contacts;
+mod data_keys;
 mod dead_letters;
 mod echoes;
 mod events;

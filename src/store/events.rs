@@ -9,8 +9,10 @@ use uuid::Uuid;
 use super::event_batch::{EventBatch, ROWS_AT_ONCE};
 use super::feeds::{numbers, setting};
 use super::row_states::gap_reason;
+use super::sealing::SealedColumn;
 use super::{Error, Result, Store, enums};
 use crate::domain::{ChatId, Class, EventId, FeedId, GapReason, MergeRules, MessageId, Status, UserId, limits};
+use crate::encryption::DataKey;
 
 /// The times that a batch is tried where another transaction stores an event of the same id at the same moment.
 const TRIES: u32 = 3;
@@ -215,7 +217,8 @@ impl Store {
     }
 
     async fn try_publish(&self, items: &[EventBy<'_>]) -> Result<Vec<EventOutcome>> {
-        let columns = Columns::of(items);
+        let key = self.sealing_key().await?;
+        let columns = Columns::of(items, key.as_deref());
         let answer = sqlx::query_file!(
             "src/store/sql/publish.sql",
             &columns.ids,
@@ -233,7 +236,9 @@ impl Store {
             &columns.excepted.users,
             i32::try_from(ROWS_AT_ONCE).unwrap_or(i32::MAX),
             setting(limits::EVENTS_PER_USER_MAX),
-            &columns.merges as &[Option<String>]
+            &columns.merges as &[Option<String>],
+            &columns.sealed.values,
+            columns.sealed.key.as_deref()
         );
         let answer = answer.fetch_one(self.database()).await?;
         let words = answer.outcomes.unwrap_or_default();
@@ -334,16 +339,21 @@ struct Columns {
     may_publish_anywhere: Vec<bool>,
     listed: Pairs,
     excepted: Pairs,
+    /// In place of data, which is empty then.
+    sealed: SealedColumn,
 }
 
 impl Columns {
-    fn of(items: &[EventBy<'_>]) -> Self {
-        let mut columns = Self::default();
+    fn of(items: &[EventBy<'_>], key: Option<&DataKey>) -> Self {
+        let sealed = key.map(|key| SealedColumn::of(key, items.iter().map(|(_, item)| (item.id.0, None, item.data.as_deref()))));
+        let mut columns = Self { sealed: sealed.unwrap_or_default(), ..Self::default() };
         for (place, (publisher, item)) in (1..).zip(items) {
             columns.ids.push(item.id.0);
             columns.publishers.push(publisher.0);
             columns.types.push(item.event_type.clone());
-            columns.data.push(item.data.clone());
+            if key.is_none() {
+                columns.data.push(item.data.clone());
+            }
             let ttl_ms = u64::try_from(item.ttl.as_millis()).unwrap_or(u64::MAX).min(limits::EVENT_TTL_MS_MAX);
             columns.ttls_ms.push(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
             columns.keys.push(item.collapse_key.clone());

@@ -60,6 +60,7 @@ impl Store {
                 HistoryRange::Before(_) => rows.first().and_then(|row| row.chat_seq).map(|seq| HistoryRange::Before(ChatSeq(seq))),
                 HistoryRange::After(_) => rows.last().and_then(|row| row.chat_seq).map(|seq| HistoryRange::After(ChatSeq(seq))),
             };
+            self.unseal(&mut rows).await?;
             let messages = readable(rows);
             match end {
                 // Nothing of it can be read: nobody would have a number to go on from.
@@ -76,7 +77,9 @@ impl Store {
     /// lock. [`Error::Failed`]: a defect, or one of them cannot be read.
     pub async fn own_messages(&self, sender: UserId, messages: &[MessageId]) -> Result<Vec<Message>> {
         let ids: Vec<uuid::Uuid> = messages.iter().map(|message| message.0).collect();
-        let rows = sqlx::query_file_as!(MessageRow, "src/store/sql/own_messages.sql", sender.0, &ids).fetch_all(self.database()).await?;
+        let asked = sqlx::query_file_as!(MessageRow, "src/store/sql/own_messages.sql", sender.0, &ids);
+        let mut rows = asked.fetch_all(self.database()).await?;
+        self.unseal(&mut rows).await?;
         let mut senders = Senders::new();
         rows.into_iter().filter_map(|row| row.into_message(&mut senders).transpose()).collect()
     }

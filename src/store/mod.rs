@@ -10,6 +10,7 @@ mod caps;
 mod chats;
 mod collations;
 mod contacts;
+mod data_keys;
 mod dead_letters;
 mod devices;
 mod direct;
@@ -28,6 +29,7 @@ mod history;
 mod horizon;
 mod inbox;
 mod jobs;
+mod key_ring;
 mod lock_timeout;
 mod marks;
 mod marks_cursor;
@@ -40,12 +42,14 @@ mod pages;
 mod people;
 mod preferences;
 mod recalls;
+mod resealing;
 mod retention;
 mod revocations;
 mod row_states;
 mod rows;
 mod schema;
 mod schema_state;
+mod sealing;
 mod sequences;
 mod settings;
 mod settle;
@@ -63,6 +67,7 @@ pub use caps::{CapPlace, Capped};
 pub use chats::{ChatView, Member, MemberMarks, StatusOf};
 pub use collations::{ChangedCollation, changed_collations, judge_collations};
 pub use contacts::{ContactChange, ContactOutcome, ContactRole, ContactState, ContactView};
+pub use data_keys::UnfitKeys;
 pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, PutBack};
 pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
@@ -80,6 +85,7 @@ pub use history::{HistoryPage, HistoryRange};
 pub use horizon::OldestTransaction;
 pub use inbox::{Inbox, InboxStart, Opening, OpeningRequest, Peek, Place, WaitingRows};
 pub use jobs::{Acquired, JobLease};
+pub use key_ring::{KeyRing, KeyTimes, StoredKey};
 pub use lock_timeout::{LockHolder, lock_holders, set_lock_timeout};
 pub use marks::{MarksRead, Overview, PageToken, ReceiptCountsRequest, RecountedChat, Remainder};
 pub use marks_cursor::MarksCursor;
@@ -90,11 +96,13 @@ pub use pages::{PageRead, PageRequest};
 pub use people::{Known, SignedIn, WatchedUser};
 pub use preferences::{PreferencesChange, PreferencesOutcome};
 pub use recalls::{RECIPIENTS_AT_ONCE, RecallPart, RecalledRow, TakenBack};
+pub use resealing::{SealedPage, SweepState};
 pub use retention::{FIRST_CHAT, PurgeLimits, Purged};
 pub use revocations::{NewRevocation, RevocationPlace};
 pub use row_states::{AttemptState, attempt_states};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use schema_state::{SchemaState, ToDo, own_line};
+pub use sealing::SealedColumn;
 pub use sequences::{Sequence, sequences_behind};
 pub use settings::{
     CannotUse, DEFAULTS, LockTimeout, PLANNING, SETTINGS, check_connections, check_direct, is_shared, server_version, with_direct_settings,
@@ -131,6 +139,7 @@ pub struct Store {
     slots: Slots,
     health: Health,
     direct_messages: DirectMessages,
+    keys: KeyRing,
 }
 
 impl Store {
@@ -138,7 +147,7 @@ impl Store {
     pub fn new(pool: PgPool) -> Self {
         let (options, health) = ((*pool.connect_options()).clone(), Health::new());
         let stall_detector = StallDetector::new(options.clone(), health.clone());
-        Self { pool, stall_detector, slots: Slots::new(options), health, direct_messages: DirectMessages::Everyone }
+        Self { pool, stall_detector, slots: Slots::new(options), health, direct_messages: DirectMessages::Everyone, keys: KeyRing::off() }
     }
 
     /// A store on a pool of its own, which connects when it is needed.
@@ -151,7 +160,14 @@ impl Store {
             let is_good = known.is_good(meta.age);
             Box::pin(async move { Ok(is_good) })
         });
-        Self { pool: pool.connect_lazy_with(to), stall_detector, slots, health, direct_messages: DirectMessages::Everyone }
+        Self {
+            pool: pool.connect_lazy_with(to),
+            stall_detector,
+            slots,
+            health,
+            direct_messages: DirectMessages::Everyone,
+            keys: KeyRing::off(),
+        }
     }
 
     /// The same store under this rule for direct messages.

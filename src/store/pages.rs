@@ -12,11 +12,13 @@ use uuid::Uuid;
 use super::feeds::Taken;
 use super::row_states::gap_reason;
 use super::rows::{MessageRow, Senders};
+use super::sealing::SealedRow;
 use super::{Error, GuardedPool, Result, Store, enums};
 use crate::domain::{
     Class, Envelope, FeedId, FeedPlace, FeedRange, FeedSeq, GapReason, InboxSeq, MergeRules, MergedEvent, MessageId, Page, PageRow, Status,
     UserId, limits,
 };
+use crate::encryption::Plain;
 
 /// The count of numbers of an inbox that one statement looks at. Most of them may have ended long ago.
 const NUMBERS_MAX: i64 = 50_000;
@@ -142,6 +144,7 @@ impl Store {
             Err(cause) if cause.may_be_of_one_row() => self.one_by_one(part, cause).await?,
             Err(cause) => return Err(cause),
         };
+        self.unseal(&mut rows).await?;
         // They come in this order; the statement does not say so, to save PostgreSQL a sort.
         rows.sort_unstable_by_key(|row| row.seq);
         let first = rows.first().ok_or(Error::Failed(sqlx::Error::RowNotFound))?;
@@ -163,7 +166,7 @@ impl Store {
     async fn merge_into(&self, user: UserId, rows: &mut [RawRow]) -> Result<HashMap<i64, u32>> {
         let mut merged = HashMap::new();
         let mut merge = |row: &mut RawRow, older: &[MergedEvent]| merged.extend(row.seq.zip(row.merge_with(older)));
-        let merging = rows.iter_mut().filter(|row| row.ended.is_none() && row.merge.is_some());
+        let merging = rows.iter_mut().filter(|row| row.ended.is_none() && row.merge.is_some() && row.key_id.is_none());
         let (mut standing_for_others, alone): (Vec<_>, Vec<_>) = merging.partition(|row| row.is_merged == Some(true));
         alone.into_iter().for_each(|row| merge(row, &[]));
         let messages: Vec<_> = standing_for_others.iter().map(|row| MessageId(row.message_id.unwrap_or_default())).collect();
@@ -213,6 +216,9 @@ struct RawRow {
     message_type: Option<String>,
     content: Option<String>,
     metadata: Option<String>,
+    sealed: Option<Vec<u8>>,
+    /// The key of `sealed`. Once rows were opened: it cannot be read.
+    key_id: Option<String>,
     created_at: Option<OffsetDateTime>,
     expires_at: Option<OffsetDateTime>,
     sender_id: Option<i64>,
@@ -388,7 +394,20 @@ impl RawRow {
             sender_picture: self.sender_picture,
             // One that was recalled comes as a gap.
             recalled_at: None,
+            sealed: self.sealed,
+            key_id: self.key_id,
         }
+    }
+}
+
+impl SealedRow for RawRow {
+    fn sealed(&self) -> Option<(Uuid, &str, &[u8])> {
+        Some((self.message_id?, self.key_id.as_deref()?, self.sealed.as_deref()?))
+    }
+
+    fn open_as(&mut self, plain: Plain) {
+        (self.content, self.metadata) = (Some(plain.content.unwrap_or_default()), plain.metadata);
+        (self.sealed, self.key_id) = (None, None);
     }
 }
 

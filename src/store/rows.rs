@@ -8,8 +8,10 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::sealing::SealedRow;
 use super::{Error, Result};
 use crate::domain::{ChatId, ChatSeq, Extension, ExternalId, Message, MessageId, Profile, Recall, UserId, depth_fits, limits};
+use crate::encryption::Plain;
 
 /// The senders of a page, by number.
 pub(super) type Senders = HashMap<i64, Arc<Profile>>;
@@ -30,13 +32,16 @@ pub(super) struct MessageRow {
     pub(super) sender_name: Option<String>,
     pub(super) sender_picture: Option<String>,
     pub(super) recalled_at: Option<OffsetDateTime>,
+    pub(super) sealed: Option<Vec<u8>>,
+    /// The key of `sealed`. Once rows were opened: it cannot be read.
+    pub(super) key_id: Option<String>,
 }
 
 impl MessageRow {
     /// None where there is no message.
     pub(super) fn into_message(self, senders: &mut Senders) -> Result<Option<Message>> {
         let Some(id) = self.message_id else { return Ok(None) };
-        let recall = self.recall()?;
+        let (recall, is_sealed) = (self.recall()?, self.key_id.is_some());
         let (Some(chat), Some(seq), Some(sender_id), Some(sender), Some(created_at)) =
             (self.chat_id, self.chat_seq, self.sender_id, self.sender, self.created_at)
         else {
@@ -60,9 +65,10 @@ impl MessageRow {
             seq: ChatSeq(seq),
             sender,
             message_type: self.message_type.unwrap_or_default(),
+            is_unreadable: is_sealed,
             content: match recall {
                 Some(_) => String::new(),
-                // Sealed with a key that nobody here has.
+                None if is_sealed => String::new(),
                 None => self.content.ok_or_else(|| unreadable("it has no content"))?,
             },
             metadata: self.metadata.map(RawValue::from_string).transpose().map_err(decode)?,
@@ -80,6 +86,17 @@ impl MessageRow {
         }
         let of = self.content.as_deref().and_then(|id| Uuid::try_parse(id).ok());
         of.map(|id| Some(Recall::NoticeOf(MessageId(id)))).ok_or_else(|| unreadable("it is the notice of a recall, and names no message"))
+    }
+}
+
+impl SealedRow for MessageRow {
+    fn sealed(&self) -> Option<(Uuid, &str, &[u8])> {
+        Some((self.message_id?, self.key_id.as_deref()?, self.sealed.as_deref()?))
+    }
+
+    fn open_as(&mut self, plain: Plain) {
+        (self.content, self.metadata) = (Some(plain.content.unwrap_or_default()), plain.metadata);
+        (self.sealed, self.key_id) = (None, None);
     }
 }
 

@@ -83,14 +83,16 @@ impl Store {
     pub async fn events_of_stream(&self, stream: ChatId, events: &[MessageId]) -> Result<Vec<Message>> {
         let ids: Vec<uuid::Uuid> = events.iter().map(|event| event.0).collect();
         let asked = sqlx::query_file_as!(MessageRow, "src/store/sql/events_of_stream.sql", stream.0, &ids);
-        let rows = match asked.fetch_all(self.database()).await.map_err(Error::from) {
+        let mut rows = match asked.fetch_all(self.database()).await.map_err(Error::from) {
             Err(cause) if cause.may_be_of_one_row() => {
                 error!(stream = %stream, ?cause, "an event cannot be read");
                 Vec::new()
             }
             rows => rows?,
         };
+        self.unseal(&mut rows).await?;
         let mut senders = Senders::new();
-        Ok(rows.into_iter().filter_map(|row| row.into_message(&mut senders).ok().flatten()).collect())
+        let read = rows.into_iter().filter_map(|row| row.into_message(&mut senders).ok().flatten());
+        Ok(read.filter(|message| !message.is_unreadable).collect())
     }
 }

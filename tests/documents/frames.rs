@@ -51,6 +51,7 @@ fn message() -> Arc<Message> {
         created_at: AT,
         expires_at: Some(datetime!(2027-01-01 0:00 UTC)),
         recall: None,
+        is_unreadable: false,
         extension: Extension::default(),
     })
 }

@@ -196,6 +196,8 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         format!("select restante_revoke('{name}', 'phone', null, 'stolen')"),
         "insert into statistics_journal (at, kind, messages, recipients) select now(), 'accepted', array[md5('m' || n)::uuid], '{1}' from generate_series(1, 2000) n; select restante_count_journal('-infinity', 500, 5000, 50)".to_owned(),
         "select restante_purge_statistics(90, 1000), restante_add_counts('{1}', '{2}'), restante_spread('{1}', '{2}', 3)".to_owned(),
+        "select restante_admit_plain_text(), restante_make_data_key('k', 'm', '', null), restante_rotate_keys(); \
+         select restante_note_plain(array(select md5(n::text)::uuid from generate_series(1, 1000) n))".to_owned(),
         format!("select restante_wake_followers(array['{nil}']::uuid[]), restante_accept_outgoing()"),
     ]
 }

@@ -125,6 +125,8 @@ async fn operators(walk: &mut Walk, node: &Node) {
     let counted = async { while admin.told(Method::GET, &path, None).await.0 != 200 {} };
     tokio::time::timeout(PATIENCE, counted).await.unwrap();
     walk.ask(&admin, "GET", &path, Value::Null).await;
+    walk.ask(&admin, "GET", "/v1/admin/keys", Value::Null).await;
+    walk.ask(&admin, "POST", "/v1/admin/keys/rotate", Value::Null).await;
     let dead = walk.ask(&admin, "GET", "/v1/admin/dead-letters", Value::Null).await;
     let message = id(&dead["deadLetters"][0]["messageId"]);
     walk.ask(&admin, "GET", &format!("/v1/admin/dead-letters/{message}"), Value::Null).await;

@@ -413,7 +413,7 @@ async fn a_lanes_patience_comes_with_its_statement_whatever_its_connection_was_t
         contents: vec!["held".to_owned()],
         metadata: vec![None],
         expires: vec![None],
-        verdicts: None,
+        ..AcceptBatch::default()
     };
     let attempt = [AttemptRequest { row: rows[0], reason: "held".to_owned(), is_final: false }];
     let read = [ReadRequest { user: bob.user, chat, up_to: rows[0].chat_seq }];

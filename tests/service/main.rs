@@ -21,6 +21,7 @@ mod diverted;
 mod documented_examples;
 mod documented_loop;
 mod door;
+mod encryption;
 mod endings;
 mod entering;
 mod event_streams;

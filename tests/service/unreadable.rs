@@ -15,7 +15,7 @@ const DEFECTS: [(i64, &str); 8] = [
     (3, "update messages set created_at = 'infinity' where seq = 3"),
     (4, "update messages set created_at = '10000-01-01 00:00+00' where seq = 4"),
     (5, "update messages set created_at = '-infinity' where seq = 5"),
-    (6, "update messages set content = null, sealed = '\\xff', key_id = 'k' where seq = 6"),
+    (6, "update messages set content = null where seq = 6"),
     (7, "update messages set sender_id = 0 where seq = 7"),
     // Its value is stored beside the table, and what is there is gone.
     (

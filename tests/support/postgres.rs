@@ -212,6 +212,11 @@ impl PrivateServer {
         self.server.server().options(name)
     }
 
+    /// The log of the server.
+    pub fn log_file(&self) -> std::path::PathBuf {
+        self.server.server().log_file().to_owned()
+    }
+
     /// Ends the server; returns when the postmaster is gone.
     pub async fn end(&self, how: Ending) {
         let server = self.server.server();

@@ -262,6 +262,30 @@ export interface ContactRequested {
 /** The state of two users after a change, for one of them. */
 export type ContactState = "none" | "requested" | "contact";
 
+/** A data key. */
+export interface DataKeyData {
+  /** A rotation replaces it in every row. */
+  isReplaced: boolean;
+  /** The id that rows name. */
+  keyId: string;
+  /** The time at which it was made. */
+  madeAt: string;
+  /** The id of the master key that it is wrapped with. */
+  masterKeyId: string;
+}
+
+/** The data keys of the database, and how far their sweeps are. */
+export interface DataKeysData {
+  /** Nodes encrypt what they store. */
+  isOn: boolean;
+  /** The keys, newest first. */
+  keys: DataKeyData[];
+  /** The number of the last one that is done. */
+  sweepsDone: number;
+  /** Sweeps of all messages that were asked for so far. */
+  sweepsWanted: number;
+}
+
 /** A message that failed for a recipient. */
 export interface DeadLetterData {
   attempts: number;
@@ -348,7 +372,7 @@ export interface Draining {
 export interface EchoData {
   /** Its chat. */
   chatId: string;
-  /** The text. */
+  /** The text. Empty where the message is unreadable. */
   content: string;
   /** When it was accepted. */
   createdAt: string;
@@ -368,6 +392,8 @@ export interface EchoData {
   senderId: string;
   /** Its number there. */
   seq: number;
+  /** The service cannot decrypt it: content and metadata are missing. An operator knows of it. Else it is missing. */
+  unreadable?: true;
 }
 
 /** The body of a refusal. */
@@ -405,6 +431,8 @@ export interface EventData {
   merged?: number;
   /** The type that the publisher gave it. */
   type: string;
+  /** The service cannot decrypt it: its data is missing. An operator knows of it. Else it is missing. */
+  unreadable?: true;
 }
 
 /** The figures of one event. */
@@ -595,7 +623,7 @@ export type MergeWord = "sum" | "union" | "count";
 export interface MessageData {
   /** Its chat. */
   chatId: string;
-  /** The text. */
+  /** The text. Empty where the message is unreadable. */
   content: string;
   /** When it was accepted. */
   createdAt: string;
@@ -613,6 +641,8 @@ export interface MessageData {
   senderId: string;
   /** Its number there. */
   seq: number;
+  /** The service cannot decrypt it: content and metadata are missing. An operator knows of it. Else it is missing. */
+  unreadable?: true;
 }
 
 /** The data of `message:skip` and of `message:recall`. */
@@ -950,7 +980,7 @@ export interface ReceiveData {
   chatId: string;
   /** The inbox. */
   class: "chat";
-  /** The text. */
+  /** The text. Empty where the message is unreadable. */
   content: string;
   /** When it was accepted. */
   createdAt: string;
@@ -974,6 +1004,8 @@ export interface ReceiveData {
   seq: number;
   /** `sent`; `delivered` or `read` where another connection of the user has it or has read it. */
   status: Status;
+  /** The service cannot decrypt it: content and metadata are missing. An operator knows of it. Else it is missing. */
+  unreadable?: true;
 }
 
 /** The status of a message for one recipient. */
@@ -1053,6 +1085,12 @@ export interface RevokeData {
 
 /** The role of a member of a group. */
 export type Role = "member" | "admin";
+
+/** The answer to a rotation. */
+export interface RotationData {
+  /** The number of the sweep that brings every message under the new key. Null: encryption is off, and nothing was asked for. */
+  sweep: number | null;
+}
 
 /** The data of `message:send`: exactly one of `chatId` and `to`. */
 export interface SendData {

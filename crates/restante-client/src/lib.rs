@@ -13,6 +13,7 @@
 mod acks;
 mod audit;
 mod backoff;
+mod data_keys;
 mod dead_letters;
 mod endpoint;
 mod events;
@@ -32,6 +33,7 @@ mod wire;
 
 pub use audit::{AuditEntry, AuditPage, AuditQuery};
 pub use backoff::{Backoff, Gone, close_code};
+pub use data_keys::{DataKey, DataKeys};
 pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
 pub use endpoint::{AckStyle, Door, Options};
 pub use events::{Event, Frame, encode, is_retryable};

@@ -107,6 +107,9 @@ pub struct Envelope {
     /// The user has muted the chat: its client does not ring.
     #[serde(default)]
     pub muted: bool,
+    /// The service cannot decrypt it: content and metadata are missing.
+    #[serde(default)]
+    pub unreadable: bool,
     /// The sender as a client shows it.
     #[serde(default)]
     pub sender: Sender,
@@ -183,6 +186,9 @@ pub struct FeedEvent {
     /// When it expires (RFC 3339).
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// The service cannot decrypt it: its data is missing.
+    #[serde(default)]
+    pub unreadable: bool,
 }
 
 /// `message:sent`: the message is stored. With the content when another session of this user sent it.

@@ -5,13 +5,17 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
     ("select", &["_sqlx_migrations"]),
     ("select, insert", &["audit"]),
     ("select, insert, delete", &["bus_keys"]),
-    ("select, insert, update", &["chat_heads", "chat_members", "chats", "device_cursors", "feeds", "inboxes", "jobs", "marks", "users"]),
+    (
+        "select, insert, update",
+        &["chat_heads", "chat_members", "chats", "device_cursors", "encryption", "feeds", "inboxes", "jobs", "marks", "users"],
+    ),
     (
         "select, insert, update, delete",
         &[
             "blocks",
             "closed_chats",
             "contacts",
+            "data_keys",
             "departures",
             "devices",
             "endings",
@@ -30,6 +34,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "nodes",
             "outgoing",
             "outgoing_events",
+            "plain_messages",
             "preferences",
             "presence_leases",
             "recalls",

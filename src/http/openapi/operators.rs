@@ -9,7 +9,7 @@ use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
 use crate::http::node::{About, Fine, Ready};
 use crate::http::revocations::{ListBody as RevocationsBody, ListParams as RevocationParams};
 use crate::http::statistics::StatisticsParams;
-use crate::protocol::{Code, EventFiguresData, RevocationData, StatisticsData};
+use crate::protocol::{Code, DataKeysData, EventFiguresData, RevocationData, RotationData, StatisticsData};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
 /// The operations.
@@ -56,6 +56,12 @@ fn of_admins() -> Vec<Operation> {
             .for_admin_readers()
             .query::<AuditParams>()
             .answers::<AuditBody>(200, "A page of acts."),
+        Operation::get("/v1/admin/keys", "listDataKeys", "The data keys that messages are encrypted with, newest first.")
+            .for_admins()
+            .answers::<DataKeysData>(200, "The keys, and how far their sweeps are."),
+        Operation::post("/v1/admin/keys/rotate", "rotateDataKeys", "Makes a new data key, and encrypts every message with it.")
+            .for_admins()
+            .answers::<RotationData>(200, "The sweep that does it."),
     ]
 }
 

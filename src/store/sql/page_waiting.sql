@@ -3,7 +3,7 @@
 select i.last_seq as "last_seq!", i.purged_seq as "purged_seq!", s.seq as "seq?", s.status as "status?: enums::Status", s.attempts as "attempts?",
        coalesce(case when s.status = 'sent' then l.ended end, restante_ended_unwritten(s.status, l.has_left, m.recalled_at), s.ended)::text as "ended?",
        m.id as "message_id?", m.chat_id as "chat_id?", m.seq as "chat_seq?", m.message_type as "message_type?", case when $2 <> 'chat'::inbox_class and m.sealed is null then coalesce(m.content, '') else m.content end as "content?",
-       m.metadata::text as "metadata?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
+       m.metadata::text as "metadata?", m.sealed as "sealed?", m.key_id as "key_id?", case when m.created_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.created_at end as "created_at?",
        case when m.expires_at between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59+00' then m.expires_at end as "expires_at?",
        u.id as "sender_id?", u.external_id as "sender?", u.display_name as "sender_name?", u.avatar_url as "sender_picture?", false as "is_unreadable!",
        coalesce(s.feed_id, f.feed_id) as "feed_id?", s.from_feed_seq as "from_feed_seq?", s.to_feed_seq as "to_feed_seq?", s.count as "feed_count?",

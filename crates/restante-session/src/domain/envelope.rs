@@ -48,6 +48,8 @@ pub struct Message {
     pub expires_at: Option<OffsetDateTime>,
     /// Its part in a recall. None: it has none.
     pub recall: Option<Recall>,
+    /// It was sealed with a key that cannot be had, or was changed: its content is empty, and its metadata is missing.
+    pub is_unreadable: bool,
     /// A place where a codec keeps the encoded form, which is the same for every recipient; empty at first.
     pub extension: Extension,
 }

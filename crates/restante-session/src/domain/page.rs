@@ -60,7 +60,8 @@ impl Page {
     pub fn unreadable_rows(&self) -> u64 {
         let gaps = self.rows.iter().map(|row| match row {
             PageRow::Gap { from, to, reason: GapReason::Unreadable, .. } => u64::try_from(to.0 - from.0 + 1).unwrap_or_default(),
-            PageRow::Gap { .. } | PageRow::Envelope(_) => 0,
+            PageRow::Envelope(envelope) => u64::from(envelope.message.is_unreadable),
+            PageRow::Gap { .. } => 0,
         });
         gaps.sum()
     }

@@ -57,7 +57,7 @@ pub fn texts(ids: Vec<Uuid>, chats: Vec<Uuid>, senders: Vec<i64>, content: &str)
         contents: vec![content.to_owned(); count],
         metadata: vec![None; count],
         expires: vec![None; count],
-        verdicts: None,
+        ..AcceptBatch::default()
     }
 }
 

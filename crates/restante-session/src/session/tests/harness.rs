@@ -47,6 +47,7 @@ pub(super) fn envelope(class: Class, seq: i64, chat: ChatId, chat_seq: i64, mess
         created_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: None,
         recall: None,
+        is_unreadable: false,
         extension: Extension::default(),
     };
     Envelope {

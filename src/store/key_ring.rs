@@ -1,0 +1,233 @@
+//! The data keys that a node knows, and the one that it seals with. Filled by [`data_keys`](super::data_keys); it asks for nothing itself.
+//!
+//! A key is used for sealing only when it is older than the time in which every node reads the table anew. So no node meets a key
+//! that it could not know. The first key of all is used at once: a node that meets a key which it does not know reads the table.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::encryption::{DataKey, EncryptionMode, MasterKeys, WrappedKey};
+
+/// Ids of keys that are remembered as missing. The database's own rows name them, so they are few.
+const MISSING_MAX: usize = 1_000;
+
+/// The times of data keys.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyTimes {
+    /// The interval at which a node reads the keys.
+    pub refresh: Duration,
+    /// The age at which a new key is used.
+    pub spread: Duration,
+    /// The age at which the knowledge of a node is no good for sealing any more.
+    pub stale: Duration,
+    /// The age at which the newest key gets a successor.
+    pub period: Duration,
+    /// The time from the making of a key until no node uses an older one: `spread`, `stale`, and the longest statement.
+    pub settled: Duration,
+}
+
+impl Default for KeyTimes {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(15),
+            spread: Duration::from_secs(60),
+            stale: Duration::from_secs(60),
+            period: Duration::from_secs(86_400),
+            settled: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A data key as the table has it.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// The wrapped key.
+    pub key: WrappedKey,
+    /// The time at which it was made, by the database's clock.
+    pub made_at: OffsetDateTime,
+    /// Its age by that clock.
+    pub age: Duration,
+    /// A rotation replaces it in every row.
+    pub is_replaced: bool,
+    /// Its master key is here.
+    pub is_readable: bool,
+}
+
+/// The keys of a node. Clones share them.
+#[derive(Debug, Clone)]
+pub struct KeyRing(Arc<Ring>);
+
+#[derive(Debug)]
+struct Ring {
+    mode: EncryptionMode,
+    masters: Option<MasterKeys>,
+    times: KeyTimes,
+    known: Mutex<Known>,
+    /// One reading of the table at a time: a caller that has waited for it need not read again.
+    reading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    keys: HashMap<String, Arc<DataKey>>,
+    sealing: Option<Arc<DataKey>>,
+    /// Keys that a rotation replaces in every row.
+    replaced: Vec<String>,
+    /// The time just before the last reading.
+    read_at: Option<Instant>,
+    /// Keys that rows name, and that could not be had when the table was last read.
+    missing: HashSet<String>,
+}
+
+impl KeyRing {
+    /// A ring that is empty until the table is read.
+    pub fn new(mode: EncryptionMode, masters: Option<MasterKeys>, times: KeyTimes) -> Self {
+        Self(Arc::new(Ring { mode, masters, times, known: Mutex::default(), reading: tokio::sync::Mutex::default() }))
+    }
+
+    /// The ring of a node without encryption.
+    pub fn off() -> Self {
+        Self::new(EncryptionMode::Off, None, KeyTimes::default())
+    }
+
+    /// The mode of this node.
+    pub fn mode(&self) -> EncryptionMode {
+        self.0.mode
+    }
+
+    /// The times of its keys.
+    pub fn times(&self) -> KeyTimes {
+        self.0.times
+    }
+
+    /// Its master keys. None: it has none, and opens nothing.
+    pub fn masters(&self) -> Option<&MasterKeys> {
+        self.0.masters.as_ref()
+    }
+
+    /// The turn to read the table.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.reading.lock().await
+    }
+
+    /// Returns whether the table was read at this time or later.
+    pub(super) fn is_read_since(&self, asked: Instant) -> bool {
+        self.known().read_at.is_some_and(|at| at >= asked)
+    }
+
+    /// Takes what the table has, newest first. `read_at` is the time just before it was asked. Returns which of them can be read here.
+    pub(super) fn fill(&self, stored: &mut [StoredKey], read_at: Instant) {
+        let mut known = self.known();
+        let before = std::mem::take(&mut known.keys);
+        let mut usable = None;
+        let mut oldest = None;
+        known.replaced = stored.iter().filter(|stored| stored.is_replaced).map(|stored| stored.key.id.clone()).collect();
+        for stored in stored {
+            let id = &stored.key.id;
+            let kept = before.get(id).cloned();
+            let unwrapped = || self.masters()?.unwrap(&stored.key).map(|secret| Arc::new(DataKey::new(id.clone(), &secret)));
+            let Some(key) = kept.or_else(unwrapped) else { continue };
+            stored.is_readable = true;
+            if stored.age >= self.0.times.spread && usable.is_none() {
+                usable = Some(Arc::clone(&key));
+            }
+            oldest = Some(Arc::clone(&key));
+            known.keys.insert(id.clone(), key);
+        }
+        known.sealing = usable.or(oldest);
+        known.read_at = Some(read_at);
+        let Known { keys, missing, .. } = &mut *known;
+        missing.retain(|id| !keys.contains_key(id));
+    }
+
+    /// The key to seal with. None: the table has to be read first.
+    pub(super) fn sealing(&self) -> Option<Arc<DataKey>> {
+        let known = self.known();
+        known.read_at.filter(|at| at.elapsed() < self.0.times.stale)?;
+        known.sealing.clone()
+    }
+
+    /// Those of these keys that are known, and whether others are not known to be missing: then the table has to be read.
+    pub(super) fn find(&self, ids: &HashSet<String>) -> (HashMap<String, Arc<DataKey>>, bool) {
+        let known = self.known();
+        let found: HashMap<_, _> = ids.iter().filter_map(|id| Some((id.clone(), Arc::clone(known.keys.get(id)?)))).collect();
+        let is_full = known.missing.len() >= MISSING_MAX;
+        let has_new = ids.iter().any(|id| !found.contains_key(id) && !is_full && !known.missing.contains(id));
+        (found, has_new)
+    }
+
+    /// Keys that a rotation replaces in every row.
+    pub(super) fn replaced(&self) -> Vec<String> {
+        self.known().replaced.clone()
+    }
+
+    /// Notes a key that cannot be had. True: it was not known to be missing, so somebody is to be told.
+    pub(super) fn miss(&self, id: &str) -> bool {
+        let mut known = self.known();
+        known.missing.len() < MISSING_MAX && known.missing.insert(id.to_owned())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring() -> KeyRing {
+        KeyRing::new(EncryptionMode::On, Some(MasterKeys::parse(&"a1".repeat(32)).unwrap()), KeyTimes::default())
+    }
+
+    fn stored(ring: &KeyRing, id: &str, age_s: u64) -> StoredKey {
+        let key = ring.masters().unwrap().wrap(id, &[7; 32]);
+        StoredKey { key, made_at: OffsetDateTime::UNIX_EPOCH, age: Duration::from_secs(age_s), is_replaced: false, is_readable: false }
+    }
+
+    fn sealing(ring: &KeyRing) -> Option<String> {
+        ring.sealing().map(|key| key.id().to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_key_is_used_once_every_node_knows_it_and_the_first_one_at_once() {
+        let ring = ring();
+        assert_eq!(sealing(&ring), None);
+        ring.fill(&mut [stored(&ring, "first", 0)], Instant::now());
+        assert_eq!(sealing(&ring).as_deref(), Some("first"));
+        ring.fill(&mut [stored(&ring, "new", 59), stored(&ring, "first", 90_000)], Instant::now());
+        assert_eq!(sealing(&ring).as_deref(), Some("first"));
+        ring.fill(&mut [stored(&ring, "new", 60), stored(&ring, "first", 90_000)], Instant::now());
+        assert_eq!(sealing(&ring).as_deref(), Some("new"));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(sealing(&ring), None, "what it knows is too old: another key may be in use by now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_missing_is_asked_for_once_until_it_is_there() {
+        let ring = ring();
+        let ids: HashSet<String> = ["here", "gone"].map(str::to_owned).into();
+        ring.fill(&mut [stored(&ring, "here", 0)], Instant::now());
+        assert!(ring.find(&ids).1);
+        assert!(ring.miss("gone") && !ring.miss("gone"), "somebody is told once");
+        let (found, has_new) = ring.find(&ids);
+        assert_eq!((found.len(), has_new), (1, false));
+        ring.fill(&mut [stored(&ring, "gone", 0)], Instant::now());
+        assert_eq!(ring.find(&ids).0.keys().collect::<Vec<_>>(), ["gone"], "it was restored, and the other removed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_has_read_meanwhile_is_not_read_again() {
+        let ring = ring();
+        let asked = Instant::now();
+        assert!(!ring.is_read_since(asked));
+        ring.fill(&mut [], asked);
+        assert!(ring.is_read_since(asked));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!ring.is_read_since(Instant::now()));
+    }
+}
