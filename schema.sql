@@ -4729,7 +4729,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
 
-CREATE FUNCTION restante_rotate_keys() RETURNS bigint
+CREATE FUNCTION restante_rotate_keys(p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid) RETURNS bigint
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -4742,10 +4742,11 @@ begin
   perform restante_needs_read_committed();
   update encryption e set old_before = clock_timestamp(), sweeps_wanted = e.sweeps_wanted + 1 where e.only_row and e.is_on
   returning e.sweeps_wanted into v_sweep;
+  perform restante_audit('keys.rotate', '{}', case when v_sweep is null then 'off' else 'rotated' end, p_actor, p_node);
   return v_sweep;
 end $$;
 
-COMMENT ON FUNCTION restante_rotate_keys() IS 'Asks for a new data key, and for a sweep that seals every message of an older key with it. Returns the number of the sweep (encryption.sweeps_done says when it is done); null: encryption is off. Nodes make the key within seconds, and the sweep begins some minutes later, when no node uses the older ones any more.';
+COMMENT ON FUNCTION restante_rotate_keys(p_actor text, p_node uuid) IS 'Asks for a new data key, and for a sweep that seals every message of an older key with it, and notes it in the audit. Returns the number of the sweep (encryption.sweeps_done says when it is done); null: encryption is off. Nodes make the key within seconds, and the sweep begins some minutes later, when no node uses the older ones any more.';
 
 CREATE FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text DEFAULT 'text'::text, p_metadata jsonb DEFAULT NULL::jsonb, p_message_id uuid DEFAULT gen_random_uuid(), p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql

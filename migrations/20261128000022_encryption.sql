@@ -99,7 +99,7 @@ end $$;
 comment on function restante_make_data_key(text, text, bytea, text) is
   'Stores a new data key, unless another one was made since p_newest was the newest (null: there was none). Returns whether it was stored. However many nodes want a new key, one of them makes it.';
 
-create function restante_rotate_keys() returns bigint
+create function restante_rotate_keys(p_actor text default null, p_node uuid default null) returns bigint
 language plpgsql volatile
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 set search_path from current
@@ -110,7 +110,8 @@ begin
   perform restante_needs_read_committed();
   update encryption e set old_before = clock_timestamp(), sweeps_wanted = e.sweeps_wanted + 1 where e.only_row and e.is_on
   returning e.sweeps_wanted into v_sweep;
+  perform restante_audit('keys.rotate', '{}', case when v_sweep is null then 'off' else 'rotated' end, p_actor, p_node);
   return v_sweep;
 end $$;
-comment on function restante_rotate_keys() is
-  'Asks for a new data key, and for a sweep that seals every message of an older key with it. Returns the number of the sweep (encryption.sweeps_done says when it is done); null: encryption is off. Nodes make the key within seconds, and the sweep begins some minutes later, when no node uses the older ones any more.';
+comment on function restante_rotate_keys(text, uuid) is
+  'Asks for a new data key, and for a sweep that seals every message of an older key with it, and notes it in the audit. Returns the number of the sweep (encryption.sweeps_done says when it is done); null: encryption is off. Nodes make the key within seconds, and the sweep begins some minutes later, when no node uses the older ones any more.';

@@ -102,7 +102,7 @@ impl Backend {
     async fn rotate_keys(&self) -> anyhow::Result<Option<i64>> {
         match self {
             Self::Service(http, token) => Ok(http.rotate_keys(token).await?),
-            Self::Database(store, _) => Ok(store.rotate_keys().await?),
+            Self::Database(store, _) => Ok(store.rotate_keys(None).await?),
         }
     }
 }

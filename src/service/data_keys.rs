@@ -23,7 +23,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`], or a defect; then it may have been asked for.
     pub async fn rotate_keys(&self, admin: &ExternalId) -> Result<Option<i64>, Refusal> {
-        let sweep = self.ask(admin, "rotating data keys", self.store.rotate_keys()).await?;
+        let operator = self.operator(admin);
+        let sweep = self.ask(admin, "rotating data keys", self.store.rotate_keys(Some(&operator))).await?;
         info!(admin.id = %admin, sweep, action = "rotate", "data keys");
         Ok(sweep)
     }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::key_ring::StoredKey;
-use super::{Error, KeyRing, Result, Store};
+use super::{Error, KeyRing, Result, Store, audit};
+use crate::domain::Operator;
 use crate::encryption::{DataKey, EncryptionMode, WrappedKey};
 
 /// The reason for which a node cannot serve a database with its keys.
@@ -129,12 +130,14 @@ impl Store {
         Ok(())
     }
 
-    /// Asks for a new data key and for a sweep that seals everything with it. Returns the number of the sweep. None: encryption is off.
+    /// Asks for a new data key and for a sweep that seals everything with it, and notes it. Without an operator it is an act of the
+    /// connection's role. Returns the number of the sweep. None: encryption is off.
     ///
     /// # Errors
     /// As [`Self::begin_encryption`].
-    pub async fn rotate_keys(&self) -> Result<Option<i64>> {
-        Ok(sqlx::query_file_scalar!("src/store/sql/rotate_keys.sql").fetch_one(self.database()).await?)
+    pub async fn rotate_keys(&self, operator: Option<&Operator>) -> Result<Option<i64>> {
+        let (actor, node) = audit::columns(operator);
+        Ok(sqlx::query_file_scalar!("src/store/sql/rotate_keys.sql", actor, node).fetch_one(self.database()).await?)
     }
 
     /// Reads the table, unless somebody else has done so since.

@@ -41,7 +41,8 @@ async fn a_node_that_meets_a_key_which_it_does_not_know_reads_the_table_at_once(
     let chat = direct(&pool, "alice", "bob").await;
     let alice = users(&pool, &["alice"]).await[0];
     let other = hasty_store(&pool, KEY);
-    other.rotate_keys().await.unwrap().unwrap();
+    other.rotate_keys(None).await.unwrap().unwrap();
+    assert_eq!(number(&pool, "select count(*) from audit where action = 'keys.rotate' and outcome = 'rotated'").await, 1);
     other.keep_keys().await.unwrap();
     accept(&other, &db.options(), chat, alice, "under a new key").await;
     assert_eq!(number(&pool, "select count(*) from data_keys").await, 2);
@@ -59,7 +60,7 @@ async fn of_many_nodes_that_want_a_new_key_one_makes_it_and_none_uses_it_before_
     let mut alice = node.connect("alice").await;
     alice.send("bob", "first").await;
     let stores: Vec<Store> = (0..4).map(|_| hasty_store(&pool, KEY)).collect();
-    stores[0].rotate_keys().await.unwrap().unwrap();
+    stores[0].rotate_keys(None).await.unwrap().unwrap();
     let kept = futures_util::future::join_all(stores.iter().map(Store::keep_keys)).await;
     assert!(kept.iter().all(Result::is_ok), "{kept:?}");
     assert_eq!(number(&pool, "select count(*) from data_keys").await, 2);

@@ -112,7 +112,7 @@ async fn a_rotation_brings_every_row_under_the_new_key_and_removes_the_former_on
     let store = switched_on(&pool).await;
     sweep(&store, "").await;
     let former: String = sqlx::query_scalar("select id from data_keys").fetch_one(&pool).await.unwrap();
-    let sweep_number = store.rotate_keys().await.unwrap().unwrap();
+    let sweep_number = store.rotate_keys(None).await.unwrap().unwrap();
     store.keep_keys().await.unwrap();
     assert_eq!(number(&pool, "select count(*) from data_keys").await, 2);
     // Another node goes on with it: what it has seen is not all, so the key stays.
@@ -147,7 +147,7 @@ async fn a_sweep_for_a_rotation_waits_until_no_node_can_use_the_former_key() {
     let node = Node::with(db.options(), sealing).await;
     crate::support::until_true(&pool, "select sweeps_done = sweeps_wanted from encryption").await;
     let store = node.app().store().clone();
-    store.rotate_keys().await.unwrap().unwrap();
+    store.rotate_keys(None).await.unwrap().unwrap();
     store.keep_keys().await.unwrap();
     assert_eq!(Seal::new(store.clone()).pass("").await.unwrap().cursor, None);
     run(&pool, "update encryption set old_before = old_before - interval '10 minutes'; update data_keys set made_at = made_at - interval '10 minutes' where made_at >= (select old_before from encryption)").await;

@@ -61,7 +61,7 @@ const VALUES: &[(&str, &str)] = &[
     ("forget_data_keys", "array['k']"),
     ("make_data_key", "'k', 'm', '', null"),
     ("rewrap_data_key", "'k', 'm', '', 'n'"),
-    ("rotate_keys", ""),
+    ("rotate_keys", "'carol', '{nil}'"),
     ("reseal", "array['{nil}']::uuid[], array['{one}']::uuid[], array['']::bytea[], 'k', array[null]::text[]"),
     ("seal_noted", "200"),
     ("seal_page", "'{nil}', 200, array['k']"),
