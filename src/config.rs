@@ -188,8 +188,6 @@ settings! {
         "Encryption at rest: off, read (open what is encrypted, and store plain text), or on";
     "ENCRYPTION_KEY" encryption_key: Option<SecretString> = "", master_keys,
         "Master keys, the current one first, separated by commas; each 32 bytes as hexadecimal digits or base64";
-    "ENCRYPTION_KEY_FILE" encryption_key_file: Option<PathBuf> = "", optional_path,
-        "File with the master keys, in place of ENCRYPTION_KEY";
     "ENCRYPTION_KEY_COMMAND" encryption_key_command: Option<String> = "", key_command,
         "Command for the shell that prints the master keys, in place of ENCRYPTION_KEY";
     "ENCRYPTION_ALLOW_SQL" encryption_allow_sql: bool = "false", flag,
@@ -216,6 +214,7 @@ settings! {
     "NATS_URL_FILE" nats_url_file of nats_url, "File that holds NATS_URL";
     "JWT_SECRET_FILE" jwt_secret_file of jwt_secret, "File that holds JWT_SECRET";
     "JWT_SECRET_PREVIOUS_FILE" jwt_secret_previous_file of jwt_secret_previous, "File that holds JWT_SECRET_PREVIOUS";
+    "ENCRYPTION_KEY_FILE" encryption_key_file of encryption_key, "File that holds ENCRYPTION_KEY";
 }
 
 /// The number of lanes: the number in the settings, or half of this machine's processors when the setting is 0. The database

@@ -1,8 +1,7 @@
-//! The master keys of a node: from the settings, a file, or what a command prints. One of the three, and none where encryption is off.
+//! The master keys of a node: from the settings, or what a command prints. One of the two, and none where encryption is off.
 //!
 //! A command has ten seconds and four KiB. Nothing of what it prints is ever logged.
 
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -25,11 +24,8 @@ pub enum KeyError {
     #[error("ENCRYPTION is on, and no master key is set: set ENCRYPTION_KEY, ENCRYPTION_KEY_FILE or ENCRYPTION_KEY_COMMAND")]
     None,
     /// More than one source is set.
-    #[error("only one of ENCRYPTION_KEY, ENCRYPTION_KEY_FILE and ENCRYPTION_KEY_COMMAND may be set")]
+    #[error("only one of ENCRYPTION_KEY (or its file) and ENCRYPTION_KEY_COMMAND may be set")]
     Several,
-    /// The file cannot be read.
-    #[error("the file of ENCRYPTION_KEY_FILE, {}, cannot be read", .0.display())]
-    File(PathBuf, #[source] std::io::Error),
     /// The command cannot be run.
     #[error("the command of ENCRYPTION_KEY_COMMAND cannot be run")]
     Command(#[source] std::io::Error),
@@ -48,7 +44,7 @@ impl KeyError {
     /// Returns whether the source may give the keys later.
     pub(super) const fn may_pass(&self) -> bool {
         match self {
-            Self::File(..) | Self::Command(_) | Self::TooSlow | Self::Failed(_) => true,
+            Self::Command(_) | Self::TooSlow | Self::Failed(_) => true,
             Self::None | Self::Several | Self::Bad(..) => false,
         }
     }
@@ -64,20 +60,13 @@ pub(super) async fn key_ring(config: &Config) -> Result<KeyRing, KeyError> {
 }
 
 async fn master_keys(config: &Config) -> Result<MasterKeys, KeyError> {
-    let (source, text) = match (&config.encryption_key, &config.encryption_key_file, &config.encryption_key_command) {
-        (Some(key), None, None) => ("ENCRYPTION_KEY", key.expose_secret().to_owned()),
-        (None, Some(path), None) => ("ENCRYPTION_KEY_FILE", of_file(path).await.map_err(|error| KeyError::File(path.clone(), error))?),
-        (None, None, Some(command)) => ("ENCRYPTION_KEY_COMMAND", of_command(command).await?),
-        (None, None, None) => return Err(KeyError::None),
-        _ => return Err(KeyError::Several),
+    let (source, text) = match (&config.encryption_key, &config.encryption_key_command) {
+        (Some(key), None) => ("ENCRYPTION_KEY", key.expose_secret().to_owned()),
+        (None, Some(command)) => ("ENCRYPTION_KEY_COMMAND", of_command(command).await?),
+        (None, None) => return Err(KeyError::None),
+        (Some(_), Some(_)) => return Err(KeyError::Several),
     };
     MasterKeys::parse(&text).map_err(|bad| KeyError::Bad(source, bad))
-}
-
-async fn of_file(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    tokio::fs::File::open(path).await?.take(TEXT_BYTES_MAX).read_to_string(&mut text).await?;
-    Ok(text)
 }
 
 /// The text that the command prints. The command is killed where it takes too long; processes that it has started are its own affair.
@@ -102,8 +91,16 @@ async fn of_command(command: &str) -> Result<String, KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
     use crate::config::ConfigArgs;
+
+    #[derive(clap::Parser)]
+    struct Given {
+        #[command(flatten)]
+        config: ConfigArgs,
+    }
 
     const KEY: &str = "a1a2a3a4a5a6a7a8a9a0a1a2a3a4a5a6a7a8a9a0a1a2a3a4a5a6a7a8a9a0a1a2";
 
@@ -116,12 +113,11 @@ mod tests {
 
     #[tokio::test]
     async fn master_keys_come_from_the_settings_a_file_or_a_command() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        std::fs::write(&path, format!("{KEY}\n")).unwrap();
-        let of = |change: fn(&mut Config)| key_ring_id(config(change));
-        let here = of(|config| config.encryption_key = Some(KEY.into())).await;
-        assert_eq!(key_ring_id(config(|config| config.encryption_key_file = Some(path))).await, here);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{KEY}\n")).unwrap();
+        let here = key_ring_id(config(|config| config.encryption_key = Some(KEY.into()))).await;
+        let named = ["restante", "--encryption", "on", "--encryption-key-file", file.path().to_str().unwrap()];
+        assert_eq!(key_ring_id(Given::parse_from(named).config.check().unwrap()).await, here);
         let command = format!("echo {KEY}");
         assert_eq!(key_ring_id(config(|config| config.encryption_key_command = Some(command))).await, here);
     }
@@ -139,7 +135,6 @@ mod tests {
                 .await
                 .contains("only one of")
         );
-        assert!(words(|config| config.encryption_key_file = Some("/nowhere/key".into())).await.contains("/nowhere/key"));
         assert!(words(|config| config.encryption_key_command = Some("echo hush; exit 3".into())).await.contains("exit status: 3"));
         let shown = words(|config| config.encryption_key_command = Some("echo hush".into())).await;
         assert!(shown.starts_with("the text of ENCRYPTION_KEY_COMMAND must be keys of 32 bytes") && !shown.contains("hush"), "{shown}");

@@ -275,7 +275,8 @@ mod tests {
     #[test]
     fn since_is_a_time_or_a_while_ago() {
         assert_eq!(since("2026-11-01T12:00:00Z").as_deref(), Ok("2026-11-01T12:00:00Z"));
-        let day = OffsetDateTime::now_utc() - Timestamp::parse(&since("24h").unwrap()).unwrap().0;
+        let since_yesterday = Timestamp::parse(&since("24h").unwrap()).unwrap().0;
+        let day = OffsetDateTime::now_utc() - since_yesterday;
         assert!((time::Duration::hours(24)..time::Duration::hours(25)).contains(&day), "{day}");
         assert!(since("yesterday").is_err());
     }
