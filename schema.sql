@@ -6535,9 +6535,9 @@ COMMENT ON COLUMN recalls.is_told IS 'The connections of the sender are told wit
 
 CREATE TABLE revocations (
     number bigint NOT NULL,
-    user_name text,
-    device_id text,
-    token_id text,
+    user_name text COLLATE pg_catalog."C",
+    device_id text COLLATE pg_catalog."C",
+    token_id text COLLATE pg_catalog."C",
     revoked_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     reason text,

@@ -4,9 +4,9 @@ select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', t
 
 create table revocations (
   number     bigint generated always as identity,
-  user_name  text,
-  device_id  text,
-  token_id   text,
+  user_name  text collate "C",
+  device_id  text collate "C",
+  token_id   text collate "C",
   revoked_at timestamptz not null,
   expires_at timestamptz not null,
   reason     text,
