@@ -320,3 +320,23 @@ async fn a_user_whose_name_has_a_comma_can_be_asked_for() {
     assert_eq!(seen("userIds=a,b").await, [(json!("a"), json!(false)), (json!("b"), json!(false))]);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_to_a_wrong_method_names_those_that_there_are() {
+    let db = database().await;
+    let node = Node::start(db.options()).await;
+    let anna = node.api("anna");
+    for (method, path, allowed) in [
+        (reqwest::Method::PUT, "/v1/chats", "GET,HEAD,POST"),
+        (reqwest::Method::POST, "/ws", "GET,HEAD"),
+        (reqwest::Method::DELETE, "/socket.io/?EIO=4&transport=polling", "GET, POST"),
+        (reqwest::Method::PATCH, "/socket.io?EIO=4&transport=polling", "GET, POST"),
+        (reqwest::Method::HEAD, "/v1/stream", "GET"),
+        (reqwest::Method::POST, "/v1/stream", "GET,HEAD"),
+    ] {
+        let answer = anna.request(method.clone(), path).send().await.unwrap();
+        let header = answer.headers().get("allow").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!((answer.status().as_u16(), header.as_deref()), (405, Some(allowed)), "{method} {path}");
+    }
+    node.stop().await;
+}

@@ -281,26 +281,6 @@ async fn every_refusal_is_json_with_a_code() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_wrong_method_names_those_that_there_are() {
-    let db = database().await;
-    let node = Node::start(db.options()).await;
-    let anna = node.api("anna");
-    for (method, path, allowed) in [
-        (Method::PUT, "/v1/chats", "GET,HEAD,POST"),
-        (Method::POST, "/ws", "GET,HEAD"),
-        (Method::DELETE, "/socket.io/?EIO=4&transport=polling", "GET, POST"),
-        (Method::PATCH, "/socket.io?EIO=4&transport=polling", "GET, POST"),
-        (Method::HEAD, "/v1/stream", "GET"),
-        (Method::POST, "/v1/stream", "GET,HEAD"),
-    ] {
-        let answer = anna.request(method.clone(), path).send().await.unwrap();
-        let header = answer.headers().get("allow").map(|value| value.to_str().unwrap().to_owned());
-        assert_eq!((answer.status().as_u16(), header.as_deref()), (405, Some(allowed)), "{method} {path}");
-    }
-    node.stop().await;
-}
-
-#[tokio::test]
 async fn a_member_leaves_without_a_body_and_sees_nothing_of_the_chat_any_more() {
     let db = database().await;
     let node = Node::start(db.options()).await;
