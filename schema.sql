@@ -297,7 +297,7 @@ begin
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A later statement, so a later snapshot: who is a member stands still under the lock.
-    -- So does whether the chat is closed.
+    -- The same holds for whether the chat is closed.
     select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) and not exists (select from closed_chats x where x.chat_id = v_chat)
                 then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
       from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;
@@ -1909,7 +1909,7 @@ begin
     return;
   end if;
 
-  -- Somebody whom nobody knows is nobody's contact.
+  -- An unknown user has no contacts.
   if array_position(v_others, null) is not null and not p_contacts_only then
     -- All users before the first chat: who waits for a user holds no chat, so nobody waits in a circle.
     perform restante_users(array(
@@ -1932,7 +1932,7 @@ begin
      where w.chat is null and w.make and w.key is not null
        and (not p_contacts_only or split_part(w.key, ':', 1) = split_part(w.key, ':', 2)
             or restante_are_contacts(split_part(w.key, ':', 1)::bigint, split_part(w.key, ':', 2)::bigint))
-       -- Nobody begins a chat with a user that it has blocked, or that has blocked it.
+       -- A chat of two users with a block between them is not begun.
        and (select true from blocks b where b.user_id = split_part(w.key, ':', 1)::bigint and b.other_id = split_part(w.key, ':', 2)::bigint limit 1) is null
        and (select true from blocks b where b.user_id = split_part(w.key, ':', 2)::bigint and b.other_id = split_part(w.key, ':', 1)::bigint limit 1) is null
      order by w.key collate "C"
@@ -3950,7 +3950,7 @@ declare
 begin
   perform restante_needs_read_committed();
   -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
-  -- So is one that makes them contacts.
+  -- The same holds for one that makes them contacts.
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
   if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
     return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;
@@ -5523,7 +5523,7 @@ begin
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
   return case when v_count + p_unknown > p_members_max then 'too_many_members'
-              -- Somebody whom nobody knows is nobody's contact.
+              -- An unknown user has no contacts.
               when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
 end $$;
 

@@ -87,7 +87,7 @@ begin
     select h.ctid, h.class, h.last_seq + 1 into v_at, v_class, v_seq
       from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
     -- A later statement, so a later snapshot: who is a member stands still under the lock.
-    -- So does whether the chat is closed.
+    -- The same holds for whether the chat is closed.
     select case when count(*) = 2 and bool_or(q.user_id = p_senders[1]) and not exists (select from closed_chats x where x.chat_id = v_chat)
                 then max(q.user_id) filter (where q.user_id <> p_senders[1]) end into v_recipient
       from (select cm.user_id from chat_members cm where cm.chat_id = v_chat and cm.left_seq is null limit 3) q;

@@ -85,7 +85,7 @@ begin
     return;
   end if;
 
-  -- Somebody whom nobody knows is nobody's contact.
+  -- An unknown user has no contacts.
   if array_position(v_others, null) is not null and not p_contacts_only then
     -- All users before the first chat: who waits for a user holds no chat, so nobody waits in a circle.
     perform restante_users(array(
@@ -108,7 +108,7 @@ begin
      where w.chat is null and w.make and w.key is not null
        and (not p_contacts_only or split_part(w.key, ':', 1) = split_part(w.key, ':', 2)
             or restante_are_contacts(split_part(w.key, ':', 1)::bigint, split_part(w.key, ':', 2)::bigint))
-       -- Nobody begins a chat with a user that it has blocked, or that has blocked it.
+       -- A chat of two users with a block between them is not begun.
        and (select true from blocks b where b.user_id = split_part(w.key, ':', 1)::bigint and b.other_id = split_part(w.key, ':', 2)::bigint limit 1) is null
        and (select true from blocks b where b.user_id = split_part(w.key, ':', 2)::bigint and b.other_id = split_part(w.key, ':', 1)::bigint limit 1) is null
      order by w.key collate "C"
@@ -326,7 +326,7 @@ begin
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
   return case when v_count + p_unknown > p_members_max then 'too_many_members'
-              -- Somebody whom nobody knows is nobody's contact.
+              -- An unknown user has no contacts.
               when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
 end $$;
 comment on function restante_why_not_add(uuid, bigint, bigint[], bigint, integer, boolean) is

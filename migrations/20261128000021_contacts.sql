@@ -63,7 +63,7 @@ declare
 begin
   perform restante_needs_read_committed();
   -- A transaction that makes the direct chat of the two refers to both users, so it is waited for here, or waits for this one.
-  -- So is one that makes them contacts.
+  -- The same holds for one that makes them contacts.
   perform from users u where u.id = any (array[p_user, p_other]) order by u.id for update;
   if exists (select from blocks b where b.user_id = p_user and b.other_id = p_other) then
     return query select 'again', null::uuid, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, null::timestamptz, false;

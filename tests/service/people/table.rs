@@ -93,7 +93,7 @@ async fn outcomes(node: &Node, pool: &PgPool, Pair { one, other, common }: &Pair
             vec![over_socket, posted("/v1/messages", json!({"to": other, "content": "x"})).await]
         }
         Act::WriteInSql => {
-            // Nobody makes the chat of two of whom one blocks the other.
+            // A chat of two of whom one blocks the other is not made.
             let ids = crate::support::users(pool, &[one, other]).await;
             let chat: Option<Uuid> =
                 sqlx::query_scalar("select restante_direct_chat($1, $2)").bind(ids[0]).bind(ids[1]).fetch_one(pool).await.unwrap();
