@@ -1426,6 +1426,27 @@ end $$;
 
 COMMENT ON FUNCTION restante_change_contact(p_user text, p_other text, p_change text) IS 'Does what restante_request_contact() and the three like it say.';
 
+CREATE FUNCTION restante_change_password(p_name text, p_verified text, p_new_hash text, p_kept uuid, p_access interval, OUT is_done boolean, OUT ended uuid[]) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  ended := '{}';
+  update accounts a set password_hash = p_new_hash, password_changed_at = clock_timestamp() where a.name = p_name and a.password_hash = p_verified;
+  is_done := found;
+  if is_done then
+    with gone as (
+      delete from account_logins l where l.name = p_name and l.id is distinct from p_kept returning l.id
+    )
+    select coalesce(array_agg(g.id), '{}') into ended from gone g;
+    perform restante_revoke_logins(p_name, ended, p_access);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_change_password(p_name text, p_verified text, p_new_hash text, p_kept uuid, p_access interval, OUT is_done boolean, OUT ended uuid[]) IS 'Changes the password of an account, which was verified against the hash p_verified, and ends its logins but p_kept. Where that is its hash no more, nothing is done.';
+
 CREATE FUNCTION restante_check_marks(p_users bigint[]) RETURNS void
     LANGUAGE sql
     SET search_path TO 'public', 'pg_temp'
@@ -2882,6 +2903,72 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_lock_marks(p_chats uuid[], p_users bigint[]) IS 'Locks the marks of these members, in the one order.';
+
+CREATE FUNCTION restante_log_in(p_name text, p_verified text, p_new_hash text, p_login uuid, p_family uuid, p_secret_hash bytea, p_idle interval, p_lifetime interval, p_logins_max integer, p_access interval, OUT is_done boolean, OUT display_name text, OUT ends_at timestamp with time zone, OUT ended uuid[]) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now     timestamptz := clock_timestamp();
+  v_account record;
+begin
+  perform restante_needs_read_committed();
+  is_done := false;
+  ended := '{}';
+  -- A change of the password holds the row, and after it the hash is another one: what was verified before counts no more.
+  select a.display_name into v_account from accounts a where a.name = p_name and a.password_hash = p_verified for no key update;
+  if not found then
+    return;
+  end if;
+  if p_new_hash is not null then
+    update accounts a set password_hash = p_new_hash where a.name = p_name;
+  end if;
+  with oldest as materialized (
+    select l.id from account_logins l where l.name = p_name order by l.renewed_at desc offset p_logins_max - 1
+  ), gone as (
+    delete from account_logins l where l.id = any (array(select o.id from oldest o)) returning l.id
+  )
+  select coalesce(array_agg(g.id), '{}') into ended from gone g;
+  insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at)
+    values (p_login, p_name, p_family, p_secret_hash, v_now, v_now, v_now + least(p_idle, p_lifetime), v_now + p_lifetime);
+  perform restante_revoke_logins(p_name, ended, p_access);
+  is_done := true;
+  display_name := v_account.display_name;
+  ends_at := v_now + least(p_idle, p_lifetime);
+end $$;
+
+COMMENT ON FUNCTION restante_log_in(p_name text, p_verified text, p_new_hash text, p_login uuid, p_family uuid, p_secret_hash bytea, p_idle interval, p_lifetime interval, p_logins_max integer, p_access interval, OUT is_done boolean, OUT display_name text, OUT ends_at timestamp with time zone, OUT ended uuid[]) IS 'Begins a login of an account whose password was verified against the hash p_verified. Where that is its hash no more, nothing is done. p_new_hash: a hash of the same password to be kept in its place. Beyond p_logins_max those that were renewed longest ago end.';
+
+CREATE FUNCTION restante_log_out(p_name text, p_family uuid, p_access interval) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_name  text := p_name;
+  v_ended uuid[];
+begin
+  perform restante_needs_read_committed();
+  if p_family is null then
+    -- A login that begins meanwhile has the row, and is ended too, or comes later.
+    perform from accounts a where a.name = p_name for no key update;
+    with gone as (
+      delete from account_logins l where l.name = p_name returning l.id
+    )
+    select coalesce(array_agg(g.id), '{}') into v_ended from gone g;
+  else
+    with gone as (
+      delete from account_logins l where l.family = p_family returning l.id, l.name
+    )
+    select coalesce(array_agg(g.id), '{}'), max(g.name) into v_ended, v_name from gone g;
+  end if;
+  perform restante_revoke_logins(v_name, v_ended, p_access);
+  return v_ended;
+end $$;
+
+COMMENT ON FUNCTION restante_log_out(p_name text, p_family uuid, p_access interval) IS 'Ends the login of a family of refresh tokens, or all logins of an account (then p_family is null), on every node. Returns those that have ended. May be repeated.';
 
 CREATE FUNCTION restante_make_data_key(p_id text, p_master_id text, p_wrapped bytea, p_newest text) RETURNS boolean
     LANGUAGE plpgsql
@@ -4400,6 +4487,46 @@ end $$;
 
 COMMENT ON FUNCTION restante_recall_part(p_message uuid, p_after uuid, p_rows_max integer) IS 'Goes on with a recall, that of p_message or else the first one behind p_after, for its next p_rows_max recipients: rows that wait end (recalled), and recipients to whom it was delivered get the notice, once. Waits for no lock: what somebody holds is looked at again after the last recipient. Returns a row for each recipient, with has_ended, and first one without a recipient: is_first (no part was done before), goes_on (there are recipients behind these), is_done (all are done, and nothing is left of it here). Nothing at all: there is no such recall, or another node is at it.';
 
+CREATE FUNCTION restante_refresh_login(p_family uuid, p_presented bytea, p_next bytea, p_idle interval, p_grace interval, p_access interval, OUT outcome text, OUT name text, OUT display_name text, OUT login_id uuid, OUT ends_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_now   timestamptz := clock_timestamp();
+  v_login record;
+begin
+  perform restante_needs_read_committed();
+  outcome := 'unknown';
+  -- Two clients with the same token come one after the other.
+  select l.* into v_login from account_logins l where l.family = p_family for update;
+  if not found then
+    return;
+  end if;
+  name := v_login.name;
+  login_id := v_login.id;
+  if v_login.ends_at <= v_now then
+    return;
+  end if;
+  if p_presented = v_login.secret_hash or (p_presented = v_login.previous_hash and v_now < v_login.renewed_at + p_grace) then
+    ends_at := least(v_now + p_idle, v_login.expires_at);
+    -- Within the grace the token that nobody may have got gives way. The time at which the grace began stays.
+    update account_logins l
+       set previous_hash = p_presented, secret_hash = p_next, ends_at = least(v_now + p_idle, v_login.expires_at),
+           renewed_at = case when p_presented = v_login.secret_hash then v_now else l.renewed_at end
+     where l.id = v_login.id;
+    select a.display_name into display_name from accounts a where a.name = v_login.name;
+    outcome := 'renewed';
+    return;
+  end if;
+  delete from account_logins l where l.id = v_login.id;
+  perform restante_revoke_logins(v_login.name, array[v_login.id], p_access);
+  outcome := 'reused';
+end $$;
+
+COMMENT ON FUNCTION restante_refresh_login(p_family uuid, p_presented bytea, p_next bytea, p_idle interval, p_grace interval, p_access interval, OUT outcome text, OUT name text, OUT display_name text, OUT login_id uuid, OUT ends_at timestamp with time zone) IS 'Renews a login: its refresh token counts no more, and the next one does. Outcomes: renewed; unknown: it has ended, or there was none; reused: the token was used before, so two have it, and the login has ended. Within p_grace of its use the token before counts as well: its answer may have been lost.';
+
 CREATE FUNCTION restante_refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -4728,6 +4855,26 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_revoke(p_user text, p_device text, p_token text, p_reason text, p_expires_at timestamp with time zone, p_lifetime interval, p_by text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Revokes the tokens of a user that were issued before now, those of one device of a user, or the token of an id (then p_user is null), on every node: connections that live on them are closed, new ones refused. It is noted in the audit, and kept until p_expires_at, or for p_lifetime: the tokens must have expired by then. Repeated, it is later and lasts longer.';
+
+CREATE FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_now timestamptz := clock_timestamp();
+begin
+  perform restante_needs_read_committed();
+  if cardinality(p_logins) = 0 then
+    return;
+  end if;
+  insert into revocations (token_id, revoked_at, expires_at, revoked_by)
+    select l.id::text, v_now, v_now + p_lifetime, p_name from unnest(p_logins) l(id)
+    on conflict on constraint something_is_revoked_once do nothing;
+  perform pg_notify(restante_wake_channel(), 'revoked');
+end $$;
+
+COMMENT ON FUNCTION restante_revoke_logins(p_name text, p_logins uuid[], p_lifetime interval) IS 'Revokes the access tokens of these logins on every node, for as long as such a token lives. Part of the functions that end logins.';
 
 CREATE FUNCTION restante_rotate_keys(p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid) RETURNS bigint
     LANGUAGE plpgsql
@@ -5528,6 +5675,73 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
+
+CREATE TABLE account_logins (
+    id uuid NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    family uuid NOT NULL,
+    secret_hash bytea NOT NULL,
+    previous_hash bytea,
+    renewed_at timestamp with time zone NOT NULL,
+    begun_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_login_ends_when_it_expires_at_the_latest CHECK ((ends_at <= expires_at)),
+    CONSTRAINT hashes_of_refresh_tokens_are_of_sha256 CHECK (((octet_length(secret_hash) = 32) AND (octet_length(previous_hash) = 32)))
+);
+
+COMMENT ON TABLE account_logins IS 'Logins that are open: what one client of an account has from its login to its logout. A bounded number for each account.';
+
+COMMENT ON COLUMN account_logins.id IS 'The login, as its access tokens name it (sid).';
+
+COMMENT ON COLUMN account_logins.name IS 'The account.';
+
+COMMENT ON COLUMN account_logins.family IS 'What all refresh tokens of the login have in common: their first half. It is in no access token.';
+
+COMMENT ON COLUMN account_logins.secret_hash IS 'SHA-256 of the other half of the refresh token that counts now.';
+
+COMMENT ON COLUMN account_logins.previous_hash IS 'The same of the one before, which counts once more for REFRESH_GRACE_SECS; null: there was none.';
+
+COMMENT ON COLUMN account_logins.renewed_at IS 'When the refresh token that counts was given out.';
+
+COMMENT ON COLUMN account_logins.begun_at IS 'When the password was given.';
+
+COMMENT ON COLUMN account_logins.ends_at IS 'From then on the refresh token is worth nothing: it was not used in time, or the login has expired.';
+
+COMMENT ON COLUMN account_logins.expires_at IS 'From then on the login has expired, however often it was renewed.';
+
+COMMENT ON CONSTRAINT a_login_ends_when_it_expires_at_the_latest ON account_logins IS 'Renewing it does not make it last for ever.';
+
+COMMENT ON CONSTRAINT hashes_of_refresh_tokens_are_of_sha256 ON account_logins IS 'No refresh token ever stands here.';
+
+CREATE TABLE accounts (
+    name text NOT NULL COLLATE pg_catalog."C",
+    display_name text,
+    password_hash text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    password_changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT a_password_is_hashed_with_argon2id CHECK (((password_hash ~~ '$argon2id$%'::text) AND (char_length(password_hash) <= 256))),
+    CONSTRAINT an_account_has_a_plain_name CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,63}$'::text)),
+    CONSTRAINT an_account_is_shown_by_a_short_name CHECK (((char_length(display_name) >= 1) AND (char_length(display_name) <= 256)))
+);
+
+COMMENT ON TABLE accounts IS 'Names with passwords, for those without an issuer of tokens. Empty unless ACCOUNTS is on. The name is the external id of a user, whose row is made when it first comes.';
+
+COMMENT ON COLUMN accounts.name IS 'The user, as its tokens name it (sub).';
+
+COMMENT ON COLUMN accounts.display_name IS 'The name that is shown to people: the claim name of its tokens.';
+
+COMMENT ON COLUMN accounts.password_hash IS 'The hash of the password by argon2id, with its salt and its parameters, in the form of PHC strings.';
+
+COMMENT ON COLUMN accounts.created_at IS 'When it was registered.';
+
+COMMENT ON COLUMN accounts.password_changed_at IS 'When its password was changed, the last time. A hash that is made anew of the same password is no change.';
+
+COMMENT ON CONSTRAINT a_password_is_hashed_with_argon2id ON accounts IS 'No password ever stands here.';
+
+COMMENT ON CONSTRAINT an_account_has_a_plain_name ON accounts IS 'Nobody can register a name that looks like that of another account.';
+
+COMMENT ON CONSTRAINT an_account_is_shown_by_a_short_name ON accounts IS 'As a token may carry it.';
 
 CREATE TABLE chats (
     id uuid NOT NULL,
@@ -6784,8 +6998,23 @@ ALTER TABLE ONLY chats
 ALTER TABLE ONLY data_keys
     ADD CONSTRAINT data_keys_are_known_by_their_id PRIMARY KEY (id);
 
+ALTER TABLE ONLY accounts
+    ADD CONSTRAINT each_account_has_a_name_of_its_own PRIMARY KEY (name);
+
+COMMENT ON CONSTRAINT each_account_has_a_name_of_its_own ON accounts IS 'A name that is taken is refused.';
+
 ALTER TABLE ONLY users
     ADD CONSTRAINT each_external_id_names_one_user UNIQUE (external_id);
+
+ALTER TABLE ONLY account_logins
+    ADD CONSTRAINT each_login_has_a_family_of_refresh_tokens UNIQUE (family);
+
+COMMENT ON CONSTRAINT each_login_has_a_family_of_refresh_tokens ON account_logins IS 'A refresh token names it.';
+
+ALTER TABLE ONLY account_logins
+    ADD CONSTRAINT each_login_has_an_id PRIMARY KEY (id);
+
+COMMENT ON CONSTRAINT each_login_has_an_id ON account_logins IS 'Access tokens name it.';
 
 ALTER TABLE ONLY event_statistics
     ADD CONSTRAINT figures_of_an_event_stand_once PRIMARY KEY (message_id);
@@ -6882,6 +7111,14 @@ COMMENT ON INDEX a_user_wants_another_as_contact_once IS 'Are these two contacts
 
 COMMENT ON INDEX a_user_was_last_seen_once IS 'Answers presence:get.';
 
+CREATE INDEX account_logins_by_end ON account_logins USING btree (ends_at);
+
+COMMENT ON INDEX account_logins_by_end IS 'Finds those that have ended.';
+
+CREATE INDEX account_logins_by_name ON account_logins USING btree (name, renewed_at);
+
+COMMENT ON INDEX account_logins_by_name IS 'Finds the logins of an account, and which of them was renewed longest ago.';
+
 COMMENT ON INDEX acts_are_known_by_their_number IS 'A page of acts.';
 
 COMMENT ON INDEX an_event_is_fanned_out_once IS 'Reads and moves the progress of an event.';
@@ -6914,7 +7151,13 @@ CREATE INDEX dead_letters_by_time ON endings USING btree (ended_at, message_id, 
 
 COMMENT ON INDEX dead_letters_by_time IS 'The list of dead letters, a page at a time.';
 
+COMMENT ON INDEX each_account_has_a_name_of_its_own IS 'Finds an account by its name.';
+
 COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; keeps two nodes from making the same user twice.';
+
+COMMENT ON INDEX each_login_has_a_family_of_refresh_tokens IS 'Finds the login of a refresh token.';
+
+COMMENT ON INDEX each_login_has_an_id IS 'Removes one.';
 
 CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
@@ -7037,6 +7280,11 @@ COMMENT ON TRIGGER what_was_done_stays_written ON audit IS 'Keeps the owner from
 CREATE TRIGGER what_was_taken_stays_taken AFTER UPDATE OF cursor_seq ON followers FOR EACH ROW WHEN ((new.cursor_seq < old.cursor_seq)) EXECUTE FUNCTION refuse_to_go_back('the cursor of a follower only grows');
 
 COMMENT ON TRIGGER what_was_taken_stays_taken ON followers IS 'A cursor that went back would make rows a second time.';
+
+ALTER TABLE ONLY account_logins
+    ADD CONSTRAINT account_logins_name_fkey FOREIGN KEY (name) REFERENCES accounts(name) ON DELETE CASCADE;
+
+COMMENT ON CONSTRAINT account_logins_name_fkey ON account_logins IS 'An account that is removed has no logins.';
 
 ALTER TABLE ONLY blocks
     ADD CONSTRAINT blocks_are_made_by_a_user FOREIGN KEY (user_id) REFERENCES users(id);

@@ -25,11 +25,12 @@ pub use socket::Frames;
 pub use upgrade::Upgrade;
 pub use websocket::WebSocket;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 
-use crate::auth::Origins;
+use crate::auth::{Origins, TrustedProxies};
 use crate::driver::Context;
 
 /// The settings of connections.
@@ -52,6 +53,8 @@ pub struct Shared {
     pub settings: ConnectionSettings,
     /// The origins whose pages may use the node, over the socket and over HTTP.
     pub origins: Origins,
+    /// The proxies that say where a request came from.
+    pub proxies: Arc<TrustedProxies>,
     /// Knows if the node has begun to stop. Then connections take leave, each at its moment, and close with 1012.
     pub shutdown: Shutdown,
 }

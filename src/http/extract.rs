@@ -126,7 +126,7 @@ async fn operator(parts: &Parts, shared: &Shared, act: Act) -> Result<ExternalId
 }
 
 /// The user of the request's bearer token, as the token describes it.
-async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
+pub(super) async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
     let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
     Ok(shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await?)
 }

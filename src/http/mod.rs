@@ -3,16 +3,18 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! In reading order: `error`, `extract` (caller, body, path, query), `address` (from where it came), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `accounts`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
+mod address;
 mod error;
 mod extract;
 mod idempotency;
 mod upgrade;
 
+mod accounts;
 mod api_messages;
 mod audit;
 mod blocks;
@@ -96,6 +98,12 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/contacts/accept", post(contacts::accept))
         .route("/v1/contacts/decline", post(contacts::decline))
         .route("/v1/blocks", get(blocks::list).post(blocks::add).delete(blocks::remove))
+        .route("/v1/accounts", post(accounts::register))
+        .route("/v1/accounts/login", post(accounts::log_in))
+        .route("/v1/accounts/refresh", post(accounts::refresh))
+        .route("/v1/accounts/password", post(accounts::change_password))
+        .route("/v1/accounts/logout", post(accounts::log_out))
+        .route("/v1/accounts/logout-everywhere", post(accounts::log_out_everywhere))
         .route("/v1/presence", get(presence::show))
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))

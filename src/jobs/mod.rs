@@ -2,7 +2,7 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `data_keys`, `devices`,
-//! `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
+//! `expire`, `fan_out`, `finish`, `horizon`, `logins`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
 
 mod cap;
 mod data_keys;
@@ -12,6 +12,7 @@ mod fan_out;
 mod finish;
 mod horizon;
 mod job;
+mod logins;
 mod purge_pace;
 mod reap;
 mod recall;
@@ -37,6 +38,7 @@ use fan_out::FanOut;
 use finish::Finish;
 use horizon::Horizon;
 pub use job::{DoneBy, Job, Passed, Rest};
+use logins::Logins;
 pub use purge_pace::PurgePace;
 use reap::Reap;
 use recall::Recall;
@@ -66,6 +68,7 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Logins::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Recall::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     if retention_days > 0 {
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));

@@ -5,9 +5,10 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `accounts`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
+mod accounts;
 mod audit;
 mod blocks;
 mod chats;
@@ -41,6 +42,7 @@ mod feed_wakes;
 mod low_watermark;
 mod take_ahead;
 
+pub use accounts::{AccountRefusal, AccountSettings, Accounts, LoginTokens, PasswordChange, Registration};
 pub use admission::{Admission, AdmissionQueue, Purpose};
 pub use audit::AuditPage;
 pub use blocks::BlockList;
@@ -62,8 +64,8 @@ pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
     BlockedUser, ChatView, ContactChange, ContactRole, ContactState, ContactView, DeadLetterCursor, DeadLetterFilter, Discarded,
-    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack,
-    RevocationPlace, StatusOf,
+    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, LoginTimes, Member, MemberMarks, PreferencesChange,
+    PutBack, RevocationPlace, StatusOf,
 };
 
 use std::sync::Arc;
@@ -106,6 +108,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The revocations of tokens.
     pub revocations: RevocationWatch,
+    /// The accounts; none: there are none here.
+    pub accounts: Option<Accounts>,
 }
 
 /// The bounds of the service.
@@ -140,6 +144,7 @@ pub struct Service {
     takes_ahead: TakesAhead,
     tasks: TaskTracker,
     revocations: RevocationWatch,
+    accounts: Option<Arc<Accounts>>,
 }
 
 /// The bounds of what each user may ask of this node.
@@ -160,7 +165,7 @@ struct BatchedReads {
 impl Service {
     /// Starts what bundles the reads of many sessions, until `stop` is cancelled.
     pub fn start(parts: Parts, settings: ServiceSettings, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let Parts { store, delivery, hub, notifier, metrics, clock, revocations } = parts;
+        let Parts { store, delivery, hub, notifier, metrics, clock, revocations, accounts } = parts;
         let budgets = Budgets::new(settings.request_rate);
         let admission = AdmissionQueue::new(settings.pool_size, settings.openings_waiting_max, Arc::clone(&metrics));
         let fallback_poll = FallbackPoll::start(store.clone(), admission.clone(), settings.look_interval, tasks, stop);
@@ -185,6 +190,7 @@ impl Service {
             takes_ahead: TakesAhead::default(),
             tasks: tasks.clone(),
             revocations,
+            accounts: accounts.map(Arc::new),
         }
     }
 

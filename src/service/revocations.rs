@@ -105,7 +105,7 @@ pub struct RevocationWatch {
 
 impl RevocationWatch {
     /// Takes revocations in, and closes connections that live on a token that is revoked now.
-    fn take<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) {
+    pub(super) fn take<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) {
         let mut is_new = false;
         for revocation in revocations {
             is_new |= self.kept.put(revocation);

@@ -4,6 +4,7 @@
 //! sockets, sessions or lanes. Lanes bring their own connection, everything else borrows one from the pool.
 
 mod accept;
+mod accounts;
 mod audit;
 mod blocks;
 mod caps;
@@ -61,6 +62,7 @@ mod streams;
 mod unfit;
 
 pub use accept::{AcceptBatch, AcceptOutcome, AcceptedRow, Verdict, accept, database_clock, recipients_waiting, wait_for_replication};
+pub use accounts::{BegunLogin, LoginTimes, NewLogin, Refreshed, RenewedLogin};
 pub use audit::Act;
 pub use blocks::{BlockedUser, Blocking, NewBlock, Unblocking};
 pub use caps::{CapPlace, Capped};

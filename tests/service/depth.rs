@@ -194,6 +194,14 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
         format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),
         format!("select restante_revoke('{name}', 'phone', null, 'stolen')"),
+        "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
+         insert into account_logins (id, name, family, secret_hash, renewed_at, begun_at, ends_at, expires_at) \
+           select gen_random_uuid(), 'erna', gen_random_uuid(), sha256('x'), now(), now(), now(), now() from generate_series(1, 10); \
+         select restante_log_in('erna', '$argon2id$x', null, gen_random_uuid(), md5('f')::uuid, sha256('1'), '1 hour', '2 hours', 10, '1 minute'), \
+           restante_refresh_login(md5('f')::uuid, sha256('1'), sha256('2'), '1 hour', '0', '1 minute')".to_owned(),
+        "insert into accounts (name, password_hash) values ('erna', '$argon2id$x'); \
+         select restante_change_password('erna', '$argon2id$x', '$argon2id$y', null, '1 minute'), restante_log_out('erna', null, '1 minute'), \
+           restante_revoke_logins('erna', array[md5('f')::uuid], '1 minute')".to_owned(),
         "insert into statistics_journal (at, kind, messages, recipients) select now(), 'accepted', array[md5('m' || n)::uuid], '{1}' from generate_series(1, 2000) n; select restante_count_journal('-infinity', 500, 5000, 50)".to_owned(),
         "select restante_purge_statistics(90, 1000), restante_add_counts('{1}', '{2}'), restante_spread('{1}', '{2}', 3)".to_owned(),
         "select restante_admit_plain_text(), restante_make_data_key('k', 'm', '', null), restante_rotate_keys(); \

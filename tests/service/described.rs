@@ -34,7 +34,11 @@ fn id(value: &Value) -> String {
 #[tokio::test]
 async fn every_operation_is_answered_as_described() {
     let db = database().await;
-    let node = Node::start(db.options()).await;
+    let node = Node::with(db.options(), |config| {
+        config.accounts = true;
+        config.password_memory_kib = 64;
+    });
+    let node = node.await;
     let mut walk = Walk::default();
     messages(&mut walk, &node).await;
     chats(&mut walk, &node).await;
@@ -43,8 +47,19 @@ async fn every_operation_is_answered_as_described() {
     until_true(&db.pool(1).await, "select exists (select from event_statistics)").await;
     operators(&mut walk, &node).await;
     streams(&mut walk, &node).await;
+    accounts(&mut walk, &node).await;
     assert_eq!(walk.seen, described::successes());
     node.stop().await;
+}
+
+async fn accounts(walk: &mut Walk, node: &Node) {
+    let (erna, mine) = (node.api("erna"), json!({"userId": "erna", "password": "a sentence of mine"}));
+    walk.ask(&erna, "POST", "/v1/accounts", mine.clone()).await;
+    let begun = walk.ask(&erna, "POST", "/v1/accounts/login", mine).await;
+    let renewed = walk.ask(&erna, "POST", "/v1/accounts/refresh", json!({"refreshToken": begun["refreshToken"]})).await;
+    walk.ask(&erna, "POST", "/v1/accounts/password", json!({"password": "a sentence of mine", "newPassword": "another sentence"})).await;
+    walk.ask(&erna, "POST", "/v1/accounts/logout", json!({"refreshToken": renewed["refreshToken"]})).await;
+    walk.ask(&erna, "POST", "/v1/accounts/logout-everywhere", Value::Null).await;
 }
 
 async fn messages(walk: &mut Walk, node: &Node) {

@@ -6,6 +6,7 @@
 mod support;
 
 mod accepting;
+mod accounts;
 mod audit;
 mod bounds;
 mod classes;

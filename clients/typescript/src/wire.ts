@@ -13,6 +13,12 @@ export interface About {
   websocket: string;
 }
 
+/** An account that was made. */
+export interface Account {
+  /** The name, by which its user is known. */
+  userId: string;
+}
+
 /** The data of `message:delivered`: exactly one of `messageId`, `messageIds` and `upTo`. */
 export interface AckData {
   /** The inbox of `upTo`; `chat` where it is missing. */
@@ -195,7 +201,7 @@ export interface ChatWithMembers {
 export type Class = "chat" | "alert" | "event";
 
 /** The reason for which something was refused. */
-export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "token_revoked" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
+export type Code = "bad_frame" | "unknown_event" | "invalid" | "not_authenticated" | "token_expired" | "token_revoked" | "bad_credentials" | "login_ended" | "keys_unavailable" | "authentication_timeout" | "other_user" | "forbidden" | "not_a_member" | "not_accepted" | "not_found" | "method_not_allowed" | "conflict" | "name_taken" | "ack_ahead" | "too_many_members" | "too_late" | "turned_off" | "too_large" | "unsupported_encoding" | "upgrade_required" | "rate_limited" | "too_many_chats" | "too_many_sessions" | "displaced" | "no_acks" | "too_slow" | "busy" | "unavailable" | "policy_unavailable" | "restart" | "internal";
 
 /** A user in a list of contacts. */
 export interface Contact {
@@ -396,6 +402,12 @@ export interface EchoData {
   unreadable?: true;
 }
 
+/** Logins that have ended. */
+export interface EndedLogins {
+  /** The number of them. */
+  ended: number;
+}
+
 /** The body of a refusal. */
 export interface ErrorBody {
   error: Fault;
@@ -587,6 +599,31 @@ export type Inbox = {
 /** An item of an inbox of the class chat. */
 export type InboxItem = ReceiveData | Recalled;
 
+/** An answer without anything to say. */
+export type LoggedOut = Record<string, never>;
+
+/** The name and the password of an account. */
+export interface LoginData {
+  /** The password. */
+  password: string;
+  /** The name. */
+  userId: string;
+}
+
+/** The tokens of a login. */
+export interface LoginTokens {
+  /** The token to come with. */
+  accessToken: string;
+  /** From then on it is worth nothing. */
+  expiresAt: string;
+  /** From then on it is worth nothing. */
+  refreshExpiresAt: string;
+  /** The token with which the login goes on. It is good once. */
+  refreshToken: string;
+  /** The user. */
+  userId: string;
+}
+
 /** A member as others see it. */
 export interface Member {
   deliveredSeq: number;
@@ -688,6 +725,14 @@ export interface NodeState {
 
 /** A number, or a text. */
 export type NumberOrDigits = number | string;
+
+/** A change of a password. */
+export interface PasswordData {
+  /** The one from now on. */
+  newPassword: string;
+  /** The password until now. */
+  password: string;
+}
 
 /** The answer to `user:reconnected`. */
 export interface Pending {
@@ -1019,6 +1064,22 @@ export interface RecipientStatus {
   /** Its status. */
   status: Status;
   /** The recipient. */
+  userId: string;
+}
+
+/** A refresh token. */
+export interface RefreshData {
+  /** The refresh token that came last. */
+  refreshToken: string;
+}
+
+/** An account that is to be made. */
+export interface RegisterData {
+  /** The name that is shown. */
+  name?: string | null;
+  /** The password. How long it must be is set by the operator. */
+  password: string;
+  /** The name, by which its user is known. Capital letters are taken as small ones. */
   userId: string;
 }
 

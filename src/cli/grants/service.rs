@@ -12,6 +12,8 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
     (
         "select, insert, update, delete",
         &[
+            "account_logins",
+            "accounts",
             "blocks",
             "closed_chats",
             "contacts",

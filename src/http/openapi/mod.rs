@@ -1,8 +1,9 @@
 //! The description of everything under HTTP in OpenAPI 3.1: `docs/openapi.json`, and `/openapi.json` of a node.
 //!
 //! Shapes come from the types that handlers read and write; which route takes and answers what stands here, and tests hold it against the
-//! routes and against real answers. In reading order: `operation`, then the operations: `people` and `feeds` (what users do), `operators`.
+//! routes and against real answers. In reading order: `operation`, then the operations: `people`, `feeds` and `accounts` (what users do), `operators`.
 
+mod accounts;
 mod feeds;
 mod operation;
 mod operators;
@@ -23,7 +24,7 @@ same as absent, in both directions. docs/protocol.md says in words what is descr
 /// The whole description.
 pub fn document() -> Value {
     let mut schemas = Schemas::new(Dialect::Draft2020);
-    let operations: Vec<Operation> = [people::operations(), feeds::operations(), operators::operations()].concat();
+    let operations: Vec<Operation> = [people::operations(), feeds::operations(), accounts::operations(), operators::operations()].concat();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in &operations {
         let described = operation.described(&mut schemas);

@@ -11,6 +11,13 @@ const VALUES: &[(&str, &str)] = &[
         "array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], \
          array[null]::timestamptz[], false, '100ms', array['contacts'], '{}', null",
     ),
+    ("account_hash", "'{name}'"),
+    ("change_password", "'{name}', '$argon2id$x', '$argon2id$y', '{nil}', 900"),
+    ("log_in", "'{name}', '$argon2id$x', null, gen_random_uuid(), gen_random_uuid(), sha256('x'), 3600, 7200, 10, 900"),
+    ("log_out", "'{name}', null, 900"),
+    ("purge_logins", "1000"),
+    ("refresh_login", "'{nil}', sha256('x'), sha256('y'), 3600, 0, 900"),
+    ("register_account", "'{name}', 'x', '$argon2id$x'"),
     ("add_members", "'{chat}', {user}, array['user-36', 'user-37'], false, 5000, true"),
     ("acquire_job", "'expire', '{nil}', 8000"),
     ("advance_job", "'expire', '{nil}', 1, 'x', 8000"),

@@ -6,6 +6,12 @@ pub const USER_ID_CHARS_MAX: usize = 128;
 pub const DEVICE_ID_CHARS_MAX: usize = 64;
 /// Bytes of a token, as its text.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Characters of the name of an account.
+pub const ACCOUNT_NAME_CHARS_MAX: usize = 64;
+/// Characters of the name by which an account is shown.
+pub const ACCOUNT_SHOWN_CHARS_MAX: usize = 256;
+/// Characters of a password. NIST SP 800-63B wants at least 64.
+pub const PASSWORD_CHARS_MAX: usize = 128;
 /// Devices of a user.
 pub const DEVICES_PER_USER_MAX: usize = 50;
 /// Days after which a device that is not connected is removed.

@@ -18,6 +18,7 @@ mod ids;
 pub mod limits;
 mod merge;
 mod nesting;
+mod network;
 mod page;
 mod preferences;
 mod printable;
@@ -37,6 +38,7 @@ pub use figures::{Delays, EventFigures, FigureGroup, GroupBy, HourSpan, Outcomes
 pub use ids::{ChatId, ChatSeq, DeviceId, EventId, ExternalId, FeedId, FeedSeq, InboxSeq, InvalidId, MessageId, NodeId, SessionId, UserId};
 pub use merge::{MergeOperation, MergeRules, MergedEvent};
 pub use nesting::depth_fits;
+pub use network::{Network, NoNetwork};
 pub use page::{AttemptOutcome, FeedRange, Page, PageRow, RowState};
 pub use preferences::{MutedChats, Preferences};
 pub use printable::{printable, printable_json, printable_lines};
