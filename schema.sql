@@ -4816,6 +4816,38 @@ end $_$;
 
 COMMENT ON FUNCTION restante_send(p_chat uuid, p_sender text, p_content text, p_message_type text, p_metadata jsonb, p_message_id uuid, p_expires_at timestamp with time zone) IS 'Sends a message inside your own transaction, with the same effect as a client''s send, and returns its id. It is accepted when you commit (chat and inboxes are locked only then) and is gone when you roll back. The sender must be a member, now and at the commit. At most 1,000 messages a transaction. The same id again from the same sender is the same message.';
 
+CREATE FUNCTION restante_set_limit(p_user text, p_factor integer, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, p_rows_max integer DEFAULT 10000) RETURNS text
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_user    bigint;
+  v_outcome text := 'set';
+begin
+  perform restante_needs_read_committed();
+  if p_factor is null or p_factor < 1 or p_factor > 1000 then
+    raise exception 'a factor is 1 to 1000' using errcode = 'invalid_parameter_value';
+  end if;
+  select u.id into v_user from users u where u.external_id = p_user;
+  if v_user is null then
+    v_outcome := 'not_found';
+  elsif p_factor = 1 then
+    delete from user_limits l where l.user_id = v_user;
+  elsif not exists (select from user_limits l where l.user_id = v_user)
+        and (select count(*) from (select from user_limits x where x.user_id >= 0 order by x.user_id limit p_rows_max) q) >= p_rows_max then
+    v_outcome := 'too_many';
+  else
+    insert into user_limits as l (user_id, factor) values (v_user, p_factor)
+      on conflict on constraint a_user_has_one_factor do update set factor = excluded.factor, set_at = clock_timestamp();
+  end if;
+  perform restante_audit('limits.set', jsonb_build_object('userId', left(p_user, 128), 'factor', p_factor), v_outcome, p_actor, p_node);
+  perform pg_notify(restante_wake_channel(), 'limits');
+  return v_outcome;
+end $$;
+
+COMMENT ON FUNCTION restante_set_limit(p_user text, p_factor integer, p_actor text, p_node uuid, p_rows_max integer) IS 'Multiplies all rates of a user by p_factor, 1 to 1000, on every node, and notes it in the audit; 1: they are those of others again. Outcome: set; not_found: there is no such user; too_many: p_rows_max users have a factor already. Repeated, the last one counts.';
+
 CREATE FUNCTION restante_set_preferences(p_user text, p_muted_types text[] DEFAULT NULL::text[], p_muted_chats uuid[] DEFAULT NULL::uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -6654,6 +6686,23 @@ COMMENT ON COLUMN statistics_journal.accepted IS 'Where messages is null: their 
 
 COMMENT ON CONSTRAINT a_line_names_messages_or_sums_them_up ON statistics_journal IS 'A line without either is counted nowhere.';
 
+CREATE TABLE user_limits (
+    user_id bigint NOT NULL,
+    factor integer NOT NULL,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_factor_lies_between_2_and_1000 CHECK (((factor >= 2) AND (factor <= 1000)))
+);
+
+COMMENT ON TABLE user_limits IS 'Users whose rates an operator has raised. Nodes read all of it: for some users, not for many.';
+
+COMMENT ON COLUMN user_limits.user_id IS 'The user.';
+
+COMMENT ON COLUMN user_limits.factor IS 'All rates of the user are multiplied by it.';
+
+COMMENT ON COLUMN user_limits.set_at IS 'When it was set.';
+
+COMMENT ON CONSTRAINT a_factor_lies_between_2_and_1000 ON user_limits IS 'A user with the factor 1 has no row.';
+
 ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME users_id_seq
     START WITH 1
@@ -6744,6 +6793,9 @@ ALTER TABLE ONLY blocks
 
 ALTER TABLE ONLY followers
     ADD CONSTRAINT a_user_follows_a_stream_once PRIMARY KEY (user_id, feed_id, class);
+
+ALTER TABLE ONLY user_limits
+    ADD CONSTRAINT a_user_has_one_factor PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY preferences
     ADD CONSTRAINT a_user_has_preferences_once PRIMARY KEY (user_id);
@@ -6867,6 +6919,8 @@ COMMENT ON INDEX a_transaction_publishes_in_order IS 'A commit takes its own req
 COMMENT ON INDEX a_user_blocks_another_once IS 'Has this user blocked that one? Lists a user''s blocks.';
 
 COMMENT ON INDEX a_user_follows_a_stream_once IS 'The feeds of a user, and how far it has taken each.';
+
+COMMENT ON INDEX a_user_has_one_factor IS 'All factors, in the order of users; that of one user.';
 
 COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
 
@@ -7132,6 +7186,11 @@ ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT publishers_publish_to_a_feed FOREIGN KEY (feed_id) REFERENCES chats(id);
 
 COMMENT ON CONSTRAINT publishers_publish_to_a_feed ON feed_publishers IS 'The stream of events has the id of its feed.';
+
+ALTER TABLE ONLY user_limits
+    ADD CONSTRAINT raised_limits_are_those_of_users FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT raised_limits_are_those_of_users ON user_limits IS 'Delete a user''s factor before the user.';
 
 ALTER TABLE ONLY feeds
     ADD CONSTRAINT streams_are_numbered_as_chats FOREIGN KEY (chat_id) REFERENCES chats(id);

@@ -139,15 +139,21 @@ settings! {
     "TOKEN_LIFETIME_MAX" token_lifetime_max: Duration = "90d", lifetime,
         "Time after its `iat` for which a token is good at most, and for which a revocation without an end is kept: a whole number with s, m, h or d behind it";
     "SEND_RATE" send_rate: u32 = "50", whole(0..=1_000_000),
-        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next three";
+        "Messages a user may send in 10 s, with bursts of twice as many; 0 lifts this limit and the next four";
     "EVENT_RATE" event_rate: u32 = "50", whole(0..=1_000_000),
         "Events a user may publish in 10 s without the scope `events:write`, with bursts of twice as many; 0 lifts this limit";
     "DIRECT_CHATS_PER_HOUR" direct_chats_per_hour: u32 = "20", whole(1..=1_000_000),
         "New direct chats a user may begin in an hour";
+    "GROUPS_PER_HOUR" groups_per_hour: u32 = "200", whole(1..=1_000_000),
+        "Groups a user may make in an hour";
     "NAMED_USERS_PER_HOUR" named_users_per_hour: u32 = "1000", whole(500..=1_000_000),
         "Users in an hour that a user may make by naming them, as members or recipients, before they come themselves";
     "REQUEST_RATE" request_rate: u32 = "2000", whole(0..=1_000_000),
-        "Points in 10 s that a user may spend on requests to this node, with bursts of half as many; 0 lifts this limit";
+        "Points in 10 s that a user may spend on requests and reads, with bursts of half as many; 0 lifts this limit";
+    "FAILED_TOKEN_RATE" failed_token_rate: u32 = "10000", whole(0..=1_000_000),
+        "Tokens that are not valid which an address may bring in 10 s, with bursts of twice as many; 0 lifts this limit";
+    "HANDSHAKE_RATE" handshake_rate: u32 = "20000", whole(0..=1_000_000),
+        "Connections of clients that an address may ask for in 10 s, with bursts of twice as many; 0 lifts this limit";
     "SESSIONS_PER_USER_MAX" sessions_per_user_max: u32 = "20", whole(1..=10_000),
         "Connections of one user on this node";
     "CONNECTIONS_MAX" connections_max: u32 = "20000", whole(1..=1_000_000),

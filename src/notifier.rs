@@ -17,7 +17,7 @@ use tokio::sync::{Notify, broadcast};
 use tracing::warn;
 
 use crate::bus::{Bus, BusEvent, BusMessage, Posted, Rejected};
-use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Status, UserId};
+use crate::domain::{ChatId, ChatSeq, Class, DeviceId, Envelope, InboxSeq, Message, NodeId, Receipt, SessionId, Spent, Status, UserId};
 use crate::hub::{Hub, Note};
 use crate::protocol::client::CommittedAnswer;
 use crate::protocol::event::{Encoded, Notice};
@@ -27,6 +27,8 @@ use wake_limiter::{Check, ROUND, WakeLimiter};
 
 /// Changes of members that the receiver may be behind.
 const CHANGED_CHATS_MAX: usize = 1_024;
+/// Tellings of what users have spent elsewhere that the receiver may be behind.
+const SPENT_MAX: usize = 1_024;
 
 /// The sessions of every node. Clones share it.
 #[derive(Debug, Clone)]
@@ -40,6 +42,16 @@ pub struct Notifier {
     moved: Arc<MovedStreams>,
     /// Rung when tokens were revoked, as far as this node hears of it.
     revoked: Arc<Notify>,
+    limits: LimitHints,
+}
+
+/// What this node hears of the limits of users.
+#[derive(Debug, Clone)]
+struct LimitHints {
+    /// What users have spent at other nodes.
+    spent: broadcast::Sender<Arc<[Spent]>>,
+    /// Rung when the limits of a user were raised.
+    raised: Arc<Notify>,
 }
 
 /// Wakes that nobody has signed.
@@ -54,7 +66,8 @@ impl Notifier {
     /// Those of this hub, and those beyond this bus.
     pub fn new(hub: Arc<Hub>, bus: Bus, metrics: Arc<Metrics>) -> Self {
         let changed_chats = broadcast::Sender::new(CHANGED_CHATS_MAX);
-        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default(), revoked: Arc::default() }
+        let limits = LimitHints { spent: broadcast::Sender::new(SPENT_MAX), raised: Arc::default() };
+        Self { hub, bus, metrics, changed_chats, unsigned: Arc::default(), moved: Arc::default(), revoked: Arc::default(), limits }
     }
 
     /// A notifier for a node without sessions and without other nodes.
@@ -227,6 +240,26 @@ impl Notifier {
         self.post(&BusMessage::Displaced(user, device.clone(), session_no));
     }
 
+    /// Nodes that are known to live, this one too.
+    pub fn live_nodes(&self) -> u32 {
+        self.bus.live_nodes()
+    }
+
+    /// This was spent of limits at this node: the others count it too.
+    pub fn spent(&self, spent: Vec<Spent>) {
+        self.post(&BusMessage::Spent(spent));
+    }
+
+    /// From now on, what is spent of limits at other nodes. A receiver that is behind has missed some.
+    pub fn spent_elsewhere(&self) -> broadcast::Receiver<Arc<[Spent]>> {
+        self.limits.spent.subscribe()
+    }
+
+    /// Waits until the limits of a user were raised, or may have been. One task calls this.
+    pub async fn limits_moved(&self) {
+        self.limits.raised.notified().await;
+    }
+
     /// Waits until tokens were revoked, or may have been. One task calls this.
     pub async fn revocations_moved(&self) {
         self.revoked.notified().await;
@@ -247,6 +280,10 @@ impl Notifier {
             BusEvent::Revoked => {
                 self.metrics.bus_received.of("sql").inc();
                 self.revoked.notify_one();
+            }
+            BusEvent::LimitsRaised => {
+                self.metrics.bus_received.of("sql").inc();
+                self.limits.raised.notify_one();
             }
             BusEvent::Message(message) => {
                 self.metrics.bus_received.of(message.kind()).inc();
@@ -314,6 +351,7 @@ impl Notifier {
         self.metrics.wakes.of("check").inc();
         let _ = self.changed_chats.send(None);
         self.revoked.notify_one();
+        self.limits.raised.notify_one();
         self.hub.check_all();
     }
 
@@ -336,6 +374,8 @@ impl Notifier {
             BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
             BusMessage::PreferencesChanged(users) => users.into_iter().for_each(|user| self.hub.tell(user, &Note::PreferencesChanged)),
             BusMessage::PeopleChanged(users, chat) => self.people_changed_here(&users, chat),
+            // An error says that no task listens.
+            BusMessage::Spent(spent) => drop(self.limits.spent.send(spent.into())),
             BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}

@@ -159,6 +159,8 @@ metrics! {
     turns_waiting: Labelled<Gauge> = labelled("purpose", gauge), "turns_waiting", "Work that waits to be admitted to the database, by purpose";
     request_pauses: Labelled<Counter> = labelled("door", counter), "request_pauses",
         "Times that a user who asks too much had to wait, by door: a connection that was not read on (socket), a request (http), a connection that was to be opened (opening)";
+    limited: Labelled<Counter> = labelled("limit", counter), "limited",
+        "Requests that were refused because a limit was used up, by limit: messages, events, direct_chats, groups, named_users, requests (points), failed_tokens, handshakes";
     sessions: Gauge = gauge(), "sessions", "Connections that are authenticated now";
     event_streams: Gauge = gauge(), "event_streams", "Event streams (`GET /v1/stream`) that are open now; each is one of the sessions, too";
     draining: Gauge = gauge(), "draining", "1 from the beginning of a planned stop on, else 0";

@@ -102,7 +102,7 @@ impl Parts {
             heartbeat: config.heartbeat,
             has_compression: config.websocket_compression,
         };
-        connection::Shared { context, settings, origins: Origins::of(&config.allowed_origins), shutdown: Shutdown::default() }
+        connection::Shared { context, settings, origins: Origins::of(&config.allowed_origins), shutdown: Shutdown::default(), client: None }
     }
 
     /// Reads the revocations of tokens, and keeps them as the database has them.
@@ -139,7 +139,11 @@ fn lane_settings(config: &Config, database: &Database, epoch: &Epoch) -> LaneSet
             sends: config.send_rate,
             events: config.event_rate,
             direct_chats: config.direct_chats_per_hour,
+            groups: config.groups_per_hour,
             named_users: config.named_users_per_hour,
+            requests: config.request_rate,
+            failed_tokens: config.failed_token_rate,
+            handshakes: config.handshake_rate,
         },
     }
 }
@@ -161,7 +165,6 @@ fn service_settings(config: &Config) -> ServiceSettings {
     ServiceSettings {
         pool_size: config.pool_size,
         openings_waiting_max: config.openings_waiting_max,
-        request_rate: config.request_rate,
         look_interval: config.look_interval,
         recall_window: config.recall_window,
     }

@@ -18,6 +18,8 @@ use crate::domain::{ChatId, NodeId, UserId};
 const BEAT: &str = "beat";
 /// The payload of SQL functions that says that tokens were revoked.
 const REVOKED: &str = "revoked";
+/// The payload of SQL functions that says that the limits of a user were raised.
+const RAISED: &str = "limits";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -28,7 +30,7 @@ pub struct ListenerSettings {
     /// The bus of the node.
     pub bus: Bus,
     /// The channel of SQL functions; payload: items separated by commas. An item is a user number, one with an `m` before it for whom
-    /// marks moved, or `feed` and the id of a stream to which something was published. `revoked` stands alone.
+    /// marks moved, or `feed` and the id of a stream to which something was published. `revoked` and `limits` stand alone.
     pub wakes: String,
     /// The options of the pool that makes the one connection.
     pub pool: PgPoolOptions,
@@ -120,8 +122,10 @@ async fn follow(listener: &mut PgListener, settings: &ListenerSettings, received
 fn take(notification: &PgNotification, settings: &ListenerSettings, received: &mut impl FnMut(BusEvent)) {
     match (notification.channel(), notification.payload()) {
         (channel, payload) if channel == settings.wakes => {
-            if payload.trim() == REVOKED {
-                return received(BusEvent::Revoked);
+            match payload.trim() {
+                REVOKED => return received(BusEvent::Revoked),
+                RAISED => return received(BusEvent::LimitsRaised),
+                _ => {}
             }
             let Told { waits, marks, feeds } = told(payload);
             received(BusEvent::Wake(waits));

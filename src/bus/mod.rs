@@ -39,6 +39,8 @@ pub enum BusEvent {
     Feeds(Vec<ChatId>),
     /// Tokens were revoked. The same holds.
     Revoked,
+    /// The limits of a user were raised. The same holds.
+    LimitsRaised,
     /// Another node tells.
     Message(BusMessage),
     /// Another node tells something that this version does not understand.

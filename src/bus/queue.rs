@@ -162,6 +162,8 @@ impl Queue {
                 }
                 return Posted::InShort;
             }
+            // What is not told costs a user nothing.
+            BusMessage::Spent(_) => return Posted::Dropped,
             // Something shorter was put in their place.
             BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) | BusMessage::Answered(..) => {
                 return Posted::Dropped;

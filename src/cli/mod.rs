@@ -14,6 +14,7 @@ pub mod host;
 pub mod identity;
 mod keeper;
 mod keys;
+mod limits;
 mod listen;
 pub mod screen;
 mod send;
@@ -78,6 +79,9 @@ enum Command {
     /// Show what operators have done.
     #[command(long_about = audit::ABOUT)]
     Audit(audit::Args),
+    /// Raise the limits of a user, or list the users whose limits are raised.
+    #[command(long_about = limits::ABOUT)]
+    Limits(limits::Args),
     /// List the keys that messages are encrypted with, or rotate them.
     #[command(long_about = keys::ABOUT)]
     Keys(keys::Args),
@@ -212,6 +216,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Limits(args) => limits::run(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Statistics(args) => statistics::run(args).await,
     }

@@ -131,6 +131,15 @@ bodies! {
         expires_at: Option<Timestamp>,
     }
 
+    /// A user whose limits are to be raised.
+    LimitData {
+        /// The user.
+        user_id: ExternalId,
+        /// All rates of the user are multiplied by it; 1: they are those of others.
+        #[schemars(range(min = 1, max = limits::LIMIT_FACTOR_MAX))]
+        factor: u16,
+    }
+
     /// The query of `GET /v1/presence`.
     PresenceQuery {
         /// The users, separated by commas; a comma in a name is `%2C`. The parameter may be there several times.

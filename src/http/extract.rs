@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::address::client_address;
 use super::error::ApiError;
 use crate::auth::{self, Act, AuthError, Identity, Scope};
 use crate::connection::Shared;
@@ -128,7 +129,10 @@ async fn operator(parts: &Parts, shared: &Shared, act: Act) -> Result<ExternalId
 /// The user of the request's bearer token, as the token describes it.
 async fn identity(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
     let token = auth::bearer(&parts.headers).ok_or(AuthError::Missing)?;
-    Ok(shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await?)
+    let (address, limits) = (client_address(parts, shared).into(), shared.context.service.limits());
+    limits.check_tokens_of(address)?;
+    let judged = shared.context.verifier.verify_or_wait(token.expose_secret(), || shared.context.clock.now()).await;
+    Ok(judged.map_err(Fault::from).inspect_err(|fault| limits.token_judged(address, fault.code))?)
 }
 
 /// A body within the limit, as it was sent.

@@ -3,11 +3,12 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! In reading order: `error`, `extract` (caller, body, path, query), `address` (from where it came), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `limits`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
+mod address;
 mod error;
 mod extract;
 mod idempotency;
@@ -25,6 +26,7 @@ mod event_stream;
 mod events;
 mod feeds;
 mod inbox;
+mod limits;
 mod members;
 mod messages;
 mod node;
@@ -50,10 +52,11 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::connection::{self, ConnectQuery, Shared};
-use crate::domain::limits;
+use crate::domain;
 use crate::protocol::{Code, Fault};
 use crate::service::Service;
 use crate::socketio::Door;
+use address::ClientAddress;
 use error::ApiError;
 use extract::Params;
 use upgrade::Upgrade;
@@ -79,7 +82,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/api/messages/read", post(api_messages::read).patch(api_messages::read_all))
         .route("/v1/messages/{message}/recall", post(messages::recall))
         .route("/v1/messages/{message}/status", get(messages::status))
-        .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES_MAX)))
+        .route("/v1/events", post(events::publish).layer(DefaultBodyLimit::max(domain::limits::EVENTS_BODY_BYTES_MAX)))
         .route("/v1/events/{event}", get(events::show))
         .route("/v1/feeds", get(feeds::list).post(feeds::create))
         .route("/v1/feeds/{feed}", get(feeds::show))
@@ -100,6 +103,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))
         .route("/v1/admin/revocations", get(revocations::list).post(revocations::revoke))
+        .route("/v1/admin/limits", get(limits::list).post(limits::set))
         .route("/v1/admin/dead-letters", get(dead_letters::list))
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))
@@ -125,10 +129,11 @@ impl FromRef<Shared> for Service {
 
 async fn socket(
     State(shared): State<Shared>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     Upgrade(upgrade): Upgrade,
     query: Result<Params<ConnectQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
     let query = query.map(|Params(query)| query).map_err(ApiError::into_fault);
-    Ok(connection::upgrade(shared, upgrade, &headers, query).await?)
+    Ok(connection::upgrade(shared.of_client(address), upgrade, &headers, query).await?)
 }

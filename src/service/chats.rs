@@ -104,6 +104,9 @@ impl Service {
                 let chat = id.unwrap_or_else(|| ChatId::generate_by(&self.clock));
                 // A repeated request names nobody anew: it is not charged for its members, and makes none of them known.
                 let is_there = id.is_some() && self.ask(&caller.external, "looking for a group", self.store.chat_is_there(chat)).await?;
+                if !is_there {
+                    self.delivery.limits().check_group(caller.user)?;
+                }
                 DirectChat { chat, is_new: !is_there && self.create_group(caller, chat, title, &members).await? }
             }
         };

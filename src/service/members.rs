@@ -101,7 +101,7 @@ impl Service {
             return Ok((turn, admission));
         }
         drop(admission);
-        let _place = self.limits.changes.enter(caller.user).await?;
+        let _place = self.bounds.changes.enter(caller.user).await?;
         let turn = turns.change(chat).await.ok_or(Refusal::BUSY)?;
         // Others wait behind it for the turn: a caller that asks for much at once must not keep them.
         let admission = timeout(PERMIT_WAIT_MAX, self.admit(&caller.external)).await.map_err(|_| Refusal::BUSY)??;
@@ -110,7 +110,7 @@ impl Service {
 
     /// Changes of members by this user that wait for their turns, for tests that look inside.
     pub fn changes_waiting(&self, user: UserId) -> usize {
-        self.limits.changes.waiting(user)
+        self.bounds.changes.waiting(user)
     }
 
     /// Makes the users of these names that are not known, and returns them. They are charged to the caller, who has the right to

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use crate::connection::{self, ConnectQuery, Entrant, Frames, Shared, fault_of};
-use crate::driver::{ConnectOptions, commands};
+use crate::driver::ConnectOptions;
 use crate::protocol::client::{FrameError, FrameId, refuse_binary};
 use crate::protocol::fields::whole_number;
 use crate::protocol::socketio::{Auth, First, SocketIo};
@@ -52,12 +52,12 @@ async fn entrant(
     let token = auth.token.take().or(token);
     let options = options(query, auth).map_err(refused)?;
     if let Some(token) = token {
-        let identity = commands::verify(&shared.context, &token).await.map_err(refused)?;
+        let identity = shared.verify(&token).await.map_err(refused)?;
         return Ok((identity, options, None));
     }
     let inside = dialect.enter();
     let (id, token) = in_time(shared, authenticate(socket, inside)).await?;
-    match commands::verify(&shared.context, &token).await {
+    match shared.verify(&token).await {
         Ok(identity) => Ok((identity, options, id)),
         Err(fault) => Err(Some(FrameError { id, fault })),
     }

@@ -194,6 +194,7 @@ fn of_feeds(Member { name, user, .. }: &Member) -> Vec<String> {
         "select restante_cap_events(9223372036854775807, 0, 10, 1000, 2000)".to_owned(),
         format!("select restante_put_preferences({user}, '{{like}}', '{{}}'), restante_set_preferences('{name}', '{{}}', '{{}}')"),
         format!("select restante_revoke('{name}', 'phone', null, 'stolen')"),
+        format!("select restante_set_limit('{name}', 5)"),
         "insert into statistics_journal (at, kind, messages, recipients) select now(), 'accepted', array[md5('m' || n)::uuid], '{1}' from generate_series(1, 2000) n; select restante_count_journal('-infinity', 500, 5000, 50)".to_owned(),
         "select restante_purge_statistics(90, 1000), restante_add_counts('{1}', '{2}'), restante_spread('{1}', '{2}', 3)".to_owned(),
         "select restante_admit_plain_text(), restante_make_data_key('k', 'm', '', null), restante_rotate_keys(); \

@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 48] = [
+const CALLS: [&str; 49] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -89,6 +89,7 @@ const CALLS: [&str; 48] = [
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'), restante_publish('alice', 'hello', '{}', '{bob}', p_collapse_key => 'key', p_merge => '{\"n\": \"count\"}'); commit",
     "select restante_set_preferences('bob', '{like}', '{$chat}')",
     "select restante_revoke('bob', 'phone', null, 'stolen')",
+    "select restante_set_limit('bob', 5), restante_set_limit('alice', 5), restante_set_limit('alice', 1)",
     "select restante_take($user, 'event', 50, 1000)",
     "begin; select restante_publish('alice', 'new_post', '{}', p_feed => '00000000-0000-0000-0000-0000000000fe'); commit",
     "select restante_take_together('00000000-0000-0000-0000-0000000000fe', array[$user]::pg_catalog.int8[], 8, 1000)",
@@ -105,7 +106,7 @@ const CALLS: [&str; 48] = [
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 18] = [
+const LANDED: [(&str, i64); 19] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 11),
     ("select count(*) from public.message_status", 11),
@@ -120,6 +121,7 @@ const LANDED: [(&str, i64); 18] = [
     ("select count(*) from public.blocks", 1),
     ("select count(*) from public.contacts", 2),
     ("select count(*) from public.revocations", 1),
+    ("select count(*) from public.user_limits", 1),
     ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),

@@ -40,6 +40,7 @@ mod http;
 mod invariants;
 mod jobs;
 mod leaving;
+mod limits;
 mod long_jobs;
 mod looks;
 mod marks;

@@ -22,6 +22,7 @@ mod fake;
 mod happening;
 mod hint;
 mod http;
+mod limits;
 mod payloads;
 mod reconnecting;
 mod statistics;
@@ -39,6 +40,7 @@ pub use endpoint::{AckStyle, Door, Options};
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
+pub use limits::{RaisedLimit, RaisedLimitPage, RaisedLimitQuery};
 pub use payloads::{
     Answer, ChatChange, ChatRead, Drained, Envelope, ErrorReport, FeedEvent, Gap, NoticePlace, Presence, Published, ReadUpTo, Ready,
     Recalled, Sender, Sent, StatusException, StatusKind, StatusUpdate, Typing,

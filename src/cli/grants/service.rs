@@ -41,6 +41,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "revocations",
             "statistics",
             "statistics_journal",
+            "user_limits",
         ],
     ),
     // Its owner says as whom an application may send; views are for analysts.

@@ -47,7 +47,7 @@ pub fn apply<O: Outgoing>(driver: &mut Driver<O>, frame: Frame) {
 /// emitted. A message costs by the rate of messages, and little here.
 pub fn apply_counted<O: Outgoing>(driver: &mut Driver<O>, frame: Frame, bytes: usize) -> u32 {
     let points = match &frame.event {
-        ClientEvent::Send(_) if driver.context.service.pace().is_zero() => 0,
+        ClientEvent::Send(_) if driver.context.service.pace(driver.client.user()).is_zero() => 0,
         // An application that publishes for all its users asks for more than one of them.
         ClientEvent::Publish(_) if driver.client.publish_right == PublishRight::Anywhere => 0,
         ClientEvent::Send(_) | ClientEvent::Publish(_) => points_of_bytes(bytes / SENT_BYTES),

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::operation::Operation;
 use crate::http::audit::{AuditBody, AuditParams};
-use crate::http::bodies::{DiscardData, RequeueData, RevokeData};
+use crate::http::bodies::{DiscardData, LimitData, RequeueData, RevokeData};
 use crate::http::dead_letters::{ListBody, ListParams, Results, ShowBody};
+use crate::http::limits::{LimitSetData, ListBody as LimitsBody, ListParams as LimitParams};
 use crate::http::node::{About, Fine, Ready};
 use crate::http::revocations::{ListBody as RevocationsBody, ListParams as RevocationParams};
 use crate::http::statistics::StatisticsParams;
@@ -36,6 +37,15 @@ fn of_admins() -> Vec<Operation> {
             .takes::<RevokeData>()
             .answers::<RevocationData>(200, "They are worth nothing any more.")
             .refuses(&[Code::Conflict]),
+        Operation::get("/v1/admin/limits", "listRaisedLimits", "The users whose limits are raised.")
+            .for_admin_readers()
+            .query::<LimitParams>()
+            .answers::<LimitsBody>(200, "A page of users."),
+        Operation::post("/v1/admin/limits", "setLimit", "Multiplies all rates of a user, on every node.")
+            .for_admins()
+            .takes::<LimitData>()
+            .answers::<LimitSetData>(200, "It counts.")
+            .refuses(&[Code::NotFound, Code::Conflict]),
         Operation::get("/v1/admin/dead-letters", "listDeadLetters", "What failed and nobody has given up, newest first.")
             .for_admin_readers()
             .query::<ListParams>()

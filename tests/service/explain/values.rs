@@ -119,6 +119,8 @@ const VALUES: &[(&str, &str)] = &[
     ("put_block", "{user}, 7, 10000"),
     ("put_contact", "{user}, 7, false, 10000"),
     ("revoke", "'{name}', null, null, 'x', null, 3600, 'op'"),
+    ("set_limit", "'{name}', 5, 'op', '{nil}'"),
+    ("raised_limits", "7, 1000"),
     ("revocations", "'infinity', 9000000000000000000, 50"),
     ("revocations_since", "'epoch', 0, 1000"),
     ("purge_revocations", "1000"),

@@ -106,3 +106,5 @@ pub const STATISTICS_DAYS_MAX: i64 = 31;
 pub const TOKEN_ID_CHARS_MAX: usize = 256;
 /// Dead letters that one request puts back or gives up.
 pub const DEAD_LETTERS_MAX: usize = 100;
+/// The largest factor by which an operator multiplies the rates of a user.
+pub const LIMIT_FACTOR_MAX: u16 = 1_000;
