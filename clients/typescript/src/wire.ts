@@ -587,6 +587,21 @@ export type Inbox = {
 /** An item of an inbox of the class chat. */
 export type InboxItem = ReceiveData | Recalled;
 
+/** A user whose limits are to be raised. */
+export interface LimitData {
+  /** All rates of the user are multiplied by it; 1: they are those of others. */
+  factor: number;
+  /** The user. */
+  userId: string;
+}
+
+/** The limits of a user as they were set. */
+export interface LimitSetData {
+  /** All rates of the user are multiplied by it. */
+  factor: number;
+  userId: string;
+}
+
 /** A member as others see it. */
 export interface Member {
   deliveredSeq: number;
@@ -836,6 +851,21 @@ export interface Published {
   duplicate: boolean;
   /** Its id. */
   eventId: string;
+}
+
+/** A user whose limits are raised. */
+export interface RaisedLimitData {
+  /** All rates of the user are multiplied by it. */
+  factor: number;
+  /** The time at which it was set. */
+  setAt: string;
+  userId: string;
+}
+
+export interface RaisedLimitList {
+  limits: RaisedLimitData[];
+  /** To be passed as `after`; null at the end. */
+  next: string | null;
 }
 
 /** `message:read`: a recipient has read a message. */
