@@ -45,10 +45,10 @@ pub struct Notifier {
     limits: LimitHints,
 }
 
-/// What this node hears of the limits of users.
+/// Hints about the limits of users.
 #[derive(Debug, Clone)]
 struct LimitHints {
-    /// What users have spent at other nodes.
+    /// The spendings of users at other nodes.
     spent: broadcast::Sender<Arc<[Spent]>>,
     /// Rung when the limits of a user were raised.
     raised: Arc<Notify>,

@@ -162,7 +162,7 @@ impl Queue {
                 }
                 return Posted::InShort;
             }
-            // What is not told costs a user nothing.
+            // A telling that is lost costs a user nothing.
             BusMessage::Spent(_) => return Posted::Dropped,
             // Something shorter was put in their place.
             BusMessage::Offer { .. } | BusMessage::Receipt(..) | BusMessage::ReadUpTo(..) | BusMessage::Answered(..) => {

@@ -1,7 +1,8 @@
 //! The limits of what a user may do in a time, kept over all nodes: messages, events, new direct chats and groups, users that it makes by naming
-//! them, and points for what it asks and reads; and what an address may ask before it is known who is there. Each node counts in memory ([`meter`]) and asks no database.
+//! them, and points for what it asks and reads; and what an address may ask before it is known who is there. Each node counts in memory
+//! ([`meter`]) and asks no database.
 //!
-//! What a user spends at one node is told to the others in batches ([`exchange`]), which add it to what the user has spent there. A telling is a
+//! A node tells the others in batches what a user has spent at it ([`exchange`]), and they add it to what the user has spent there. A telling is a
 //! hint, as everything between nodes: one that is lost costs a user nothing, and the service what the user spends twice. An operator may raise the
 //! limits of a user ([`raised`]).
 

@@ -3,7 +3,7 @@
 use super::{Result, Store, audit};
 use crate::domain::{ExternalId, Operator, RaisedLimit, UserId};
 
-/// What came of setting a user's factor.
+/// The outcome of setting a user's factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitSet {
     /// It counts.

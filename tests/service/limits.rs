@@ -62,7 +62,7 @@ async fn flood(nodes: &[&Node], time: Duration) -> (u32, u32) {
         taken += nodes.iter().map(|node| take_all(node)).sum::<usize>();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // What was spent last is told within 250 ms.
+    // The last of it is told within 250 ms.
     let stopped = Instant::now();
     tokio::time::sleep(Duration::from_millis(600)).await;
     let all_is_heard = || (sum(nodes, told) - told_before) * others <= sum(nodes, heard) - heard_before;

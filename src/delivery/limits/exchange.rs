@@ -1,4 +1,4 @@
-//! What nodes tell one another of the limits of users: a node tells in batches, at most one each 250 ms, and counts what it hears.
+//! The tellings of nodes about the limits of users: a node tells in batches, at most one each 250 ms, and counts what it hears.
 //!
 //! A node that is alone tells nothing, and of a user nothing that stays a small part of its rate.
 

@@ -5,7 +5,7 @@
 //! this node alone, at the price that a user would pay who has one part of the rate at each node. Either of them may pay. So whatever other
 //! nodes tell, or somebody forges, a user keeps its part of the rate at each node; and where nothing is told, it has the whole rate.
 //!
-//! What is spent here is told to the other nodes once it is more than a small part. Of a user of whom no other node tells, it is told seldom: one
+//! A node tells the others what is spent at it, once that is more than a small part. Of a user of whom no other node tells, it is told seldom: one
 //! telling is enough for the others to answer, should they know of it too.
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What came together in this time is told together.
+/// All that came together in this time is told together.
 pub(super) const TELL_EVERY: Duration = Duration::from_millis(250);
 /// Users of one meter that are remembered. Beyond it those go first who owe least.
 const USERS_MAX: usize = 100_000;
@@ -201,7 +201,7 @@ impl Accounts {
         if terms.has_been(self.heard_at, SHARED_FOR) && !terms.has_been(self.told_at, QUIET_FOR) {
             return Telling::Later;
         }
-        // What time has paid since it was spent concerns nobody.
+        // A part that time has paid meanwhile concerns nobody.
         let unpaid = self.paid_at.saturating_sub(terms.now);
         let concerns = (unpaid + nanoseconds(TELL_EVERY)) / terms.price + 1;
         let count = self.untold.min(concerns);
@@ -215,7 +215,7 @@ impl Accounts {
     }
 }
 
-/// What is to be told of a user.
+/// The next telling of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Telling {
     Nothing,
@@ -223,7 +223,7 @@ enum Telling {
     Now(Told),
 }
 
-/// What a node tells of a user.
+/// The words of a node about a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Told {
     /// So many were spent there, since it told of the user last.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::{ExternalId, UserId};
 
-/// What may be done so many times in a time.
+/// Something that may be done so many times in a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LimitKind {
     /// Messages that a user sends. Changes of members, contacts and blocks count as messages.
@@ -63,7 +63,7 @@ pub enum LimitSubject {
     Address(AddressBlock),
 }
 
-/// What one has spent of a limit at a node, since that node told of it last.
+/// A telling: so much was spent of a limit at a node since it told of it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spent {
     /// The limit.

@@ -76,7 +76,7 @@ impl Nodes {
     }
 }
 
-/// What a user gets of the rate alone in so many seconds.
+/// The messages that the rate alone gives a user in so many seconds.
 const fn of_rate(seconds: u32) -> u32 {
     5 * seconds
 }
