@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt, StreamExt};
 use restante::config::Config;
 use restante::domain::UserId;
 use restante::service::Refusal;
 use serde_json::{Value, json};
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::audit::by_command;
 use crate::nodes::know_one_another;
-use crate::support::{Database, Node, Socket, database, number, wait_until};
+use crate::support::{Database, Node, PATIENCE, Socket, database, number, token, wait_until};
 
 /// Messages in a second, of the nodes here.
 const PER_SECOND: u32 = 100;
@@ -183,8 +187,32 @@ async fn every_door_tells_when_to_come_again() {
     let error = socket.event("error").await;
     assert_eq!(error["code"], "rate_limited", "100 wait: {error}");
     assert!(error["retryAfterMs"].as_u64().is_some_and(|ms| ms > 0), "{error}");
-    assert!(node.app().context().metrics.limited.of("messages").get() >= 2);
+
+    let answer = over_socketio(&node, "emil").await;
+    let wait = answer.split("\"retryAfterMs\":").nth(1).and_then(|rest| rest.split([',', '}']).next()?.parse::<u64>().ok());
+    assert!(wait.is_some_and(|ms| ms > 0), "{answer}");
+    assert!(node.app().context().metrics.limited.of("messages").get() >= 3);
     node.stop().await;
+}
+
+/// A callback over Socket.IO that says that too many messages wait for the rate.
+async fn over_socketio(node: &Node, user: &str) -> String {
+    let (mut socket, _) = connect_async(format!("ws://{}/socket.io/?EIO=4&transport=websocket", node.addr())).await.unwrap();
+    socket.send(Message::text(format!("40{}", json!({"token": token(user)})))).await.unwrap();
+    // Two are sent, and 100 wait.
+    for id in 0..110 {
+        let event = json!(["message:send", {"to": "ben", "content": id.to_string()}]);
+        socket.send(Message::text(format!("42{id}{event}"))).await.unwrap();
+    }
+    let refusal = async {
+        loop {
+            let frame = socket.next().await.unwrap().unwrap().into_text().unwrap();
+            if frame.starts_with("43") && frame.contains("\"rate_limited\"") {
+                return frame.to_string();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refusal).await.unwrap()
 }
 
 #[tokio::test]
@@ -246,8 +274,16 @@ async fn a_raised_limit_counts_at_every_node_within_seconds_and_is_noted() {
 
     sqlx::query("select restante_set_limit('anna', 1)").execute(&pool).await.unwrap();
     wait_until("both nodes have heard from SQL", || [&one, &two].iter().all(|node| pace(node) == usual)).await;
+    let set = by_command(&db, &["limits", "set", "anna", "7"]).await;
+    assert!(set.contains("the limits of anna are multiplied by 7"), "{set}");
+    wait_until("both nodes have heard of the command", || [&one, &two].iter().all(|node| pace(node) == usual / 7)).await;
+    let listed = by_command(&db, &["limits", "list"]).await;
+    assert!(listed.starts_with("anna  7 times  since 2"), "{listed}");
+    by_command(&db, &["limits", "set", "anna", "1"]).await;
+    assert_eq!(by_command(&db, &["limits", "list"]).await, "");
+
     let noted = "select count(*) from audit where action = 'limits.set' and target->>'userId' = 'anna'";
-    assert_eq!(number(&pool, noted).await, 3);
+    assert_eq!(number(&pool, noted).await, 5);
     assert_eq!(number(&pool, "select count(*) from audit where action = 'limits.set' and outcome = 'not_found'").await, 1);
 
     for body in [
