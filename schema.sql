@@ -1101,6 +1101,24 @@ end $$;
 
 COMMENT ON FUNCTION restante_beat(p_node uuid, p_lives_ms integer) IS 'The heartbeat of a node, good for so many milliseconds: was it listed before, which nodes live under which boots, and with which secrets do they speak?';
 
+CREATE FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_last bigint;
+begin
+  perform restante_needs_read_committed();
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  -- A statement after the lock: nothing is accepted meanwhile.
+  update chat_members m set joined_seq = v_last where m.chat_id = p_chat and m.user_id = p_user and m.left_seq is null and m.joined_seq < v_last;
+end $$;
+
+COMMENT ON FUNCTION restante_begin_direct_anew(p_user bigint, p_chat uuid) IS 'The member of a direct chat sees nothing of what was said in it so far, as if it had joined now. A direct chat cannot be left: the other member may write to it.';
+
 CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2084,11 +2102,274 @@ end $$;
 
 COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left, or has blocked the other one (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
 
+CREATE FUNCTION restante_end_erasure_round(p_user bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one erasures;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'people' for no key update;
+  if not found then
+    return false;
+  end if;
+  perform restante_forget_profile(p_user);
+  delete from feed_publishers p where p.user_id = p_user;
+  -- A device that has connected since is that of somebody with a newer token.
+  delete from devices d
+   where d.user_id = p_user
+     and (d.last_seen_at <= v_one.asked_at or not exists (select from nodes n where n.node_id = d.node_id and restante_is_alive(n, clock_timestamp())));
+  -- It stays a follower of everyone, from here on. Under these locks nothing is taken, and a statement after them sees what was.
+  perform from (select unnest('{alert,event}'::inbox_class[]) as class) c
+    cross join lateral (select from inboxes x where x.user_id = p_user and x.class = c.class order by x.step desc limit 1 for no key update) i;
+  update followers f set cursor_seq = h.last_seq, followed_seq = h.last_seq
+    from (select s.class, y.last_seq
+            from feeds s
+            cross join lateral (select x.last_seq from chat_heads x where x.chat_id = s.chat_id order by x.step desc limit 1) y
+           where s.feed_id = '00000000-0000-0000-0000-000000000001') h
+   where f.user_id = p_user and f.feed_id = '00000000-0000-0000-0000-000000000001' and f.class = h.class and f.cursor_seq < h.last_seq;
+  update erasures e
+     set round = 2, done_at = case v_one.round when 2 then clock_timestamp() end,
+         stage = 'chats', chat_id = '00000000-0000-0000-0000-000000000000', class = 'chat', seq = 0
+   where e.user_id = p_user;
+  return v_one.round = 2;
+end $$;
+
+COMMENT ON FUNCTION restante_end_erasure_round(p_user bigint) IS 'Ends a round of an erasure: the profile goes again, and publishing, devices, and events for everyone that the user has not got. True: this was the second one, and the erasure is done.';
+
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN (p_status = 'sent'::delivery_status) THEN CASE WHEN p_has_left THEN 'left'::ended_reason WHEN (p_recalled_at IS NOT NULL) THEN 'recalled'::ended_reason WHEN (p_expires_at <= p_now) THEN 'expired'::ended_reason ELSE NULL::ended_reason END WHEN (p_shows_acked AND (p_status = ANY (ARRAY['delivered'::delivery_status, 'read'::delivery_status])) AND (p_recalled_at IS NOT NULL)) THEN 'recalled'::ended_reason ELSE NULL::ended_reason END;
 
 COMMENT ON FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone, p_now timestamp with time zone, p_shows_acked boolean) IS 'The reason for which a row that still waits has ended, although no job has written it yet: its user has left (restante_departed), its message was recalled, or has expired by p_now. With p_shows_acked a row that was acked has ended too where its message was recalled: it has nothing to show. Null: it waits, or its status says what became of it. Each statement that reads rows that wait with their messages asks this, and says what it leaves out of the question.';
+
+CREATE FUNCTION restante_erase_events(p_user bigint, p_events_max integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one    erasures;
+  v_now    timestamptz := clock_timestamp();
+  v_stream uuid;
+  v_before uuid;
+  v_seq    bigint;
+  v_last   bigint;
+  v_count  bigint;
+  v_ids    uuid[];
+  v_left   bigint := p_events_max;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'events' for no key update;
+  if not found then
+    return true;
+  end if;
+  v_stream := (select f.chat_id from feeds f where f.chat_id >= v_one.chat_id order by f.chat_id limit 1);
+  v_seq := case when v_stream = v_one.chat_id then v_one.seq else 0 end;
+  while v_stream is not null and v_left > 0 loop
+    select count(*), max(q.seq), array_agg(q.id) filter (where q.is_own) into v_count, v_last, v_ids
+      from (select m.id, m.seq, m.sender_id = p_user and (m.metadata is not null or m.sealed is not null) as is_own
+              from messages m where m.chat_id = v_stream and m.seq > v_seq order by m.seq limit v_left) q;
+    -- Rows that wait end as those that have expired: nobody is shown an event without its data. The job expire writes it.
+    update messages m
+       set metadata = null, sealed = null, key_id = null, expires_at = least(m.expires_at, v_now)
+      from (select unnest(v_ids) as id) u where m.id = any (array[u.id]);
+    perform restante_forget_errors(v_ids, null);
+    v_one.emptied := v_one.emptied + coalesce(cardinality(v_ids), 0);
+    v_before := v_stream;
+    v_seq := coalesce(v_last, v_seq);
+    if v_count < v_left then
+      v_stream := (select f.chat_id from feeds f where f.chat_id > v_before order by f.chat_id limit 1);
+      v_seq := 0;
+    end if;
+    -- A stream without events costs a look, too.
+    v_left := v_left - v_count - 1;
+  end loop;
+  update erasures e
+     set stage = case when v_stream is null then 'inbox' else e.stage end, seq = v_seq, emptied = v_one.emptied,
+         chat_id = coalesce(v_stream, '00000000-0000-0000-0000-000000000000')
+   where e.user_id = p_user;
+  return v_stream is null;
+end $$;
+
+COMMENT ON FUNCTION restante_erase_events(p_user bigint, p_events_max integer) IS 'Empties the next events of a user that is erased, of all streams: it looks at p_events_max events. An event that is emptied has expired. Moves the place of the erasure. True: these were the last.';
+
+CREATE FUNCTION restante_erase_inbox(p_user bigint, p_rows_max integer) RETURNS TABLE(class inbox_class, seq bigint, message_id uuid, chat_id uuid, chat_seq bigint, sender_id bigint, ended_at timestamp with time zone, is_held boolean)
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_one     erasures;
+  v_now     timestamptz := clock_timestamp();
+  v_ids     uuid[];   -- the messages of the page
+  v_last    bigint;
+  v_waiting bigint;   -- rows of it that wait,
+  v_rows    tid[];    -- … and are not held
+  v_ended   uuid[];
+  v_seqs    bigint[];
+  v_chats   uuid[];
+  v_is_held boolean;
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e where e.user_id = p_user and e.done_at is null and e.stage = 'inbox' for no key update;
+  if not found then
+    return;
+  end if;
+  select array_agg(q.message_id), max(q.seq), count(*) filter (where q.status = 'sent') into v_ids, v_last, v_waiting
+    from (select s.message_id, s.seq, s.status from message_status s
+           where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq order by s.seq limit p_rows_max) q;
+  -- A row ends together with its mark, or not now, as in restante_expire. Events have no marks.
+  select array_agg(q.at), array_agg(distinct q.chat_id) into v_rows, v_chats
+    from (select l.at, m.chat_id
+            from (select unnest(v_ids) as id) u
+            cross join lateral (select x.chat_id from messages x where x.id = u.id limit 1) m
+            left join lateral (
+              select true as is_here from marks x where x.chat_id = m.chat_id and x.user_id = p_user order by x.step desc limit 1
+                for no key update skip locked) k on v_one.class = 'chat'
+            cross join lateral (
+              select x.ctid as at from message_status x
+               where x.message_id = u.id and x.user_id = p_user and x.status = 'sent' and (k.is_here or v_one.class <> 'chat') limit 1
+                for no key update skip locked) l
+           limit p_rows_max) q;
+  if v_rows is not null then
+    with ended as (
+      update message_status s set status = 'expired', ended = 'left', reason = 'left' where s.ctid = any (v_rows) and s.status = 'sent'
+      returning s.message_id, s.seq
+    )
+    select array_agg(e.message_id), array_agg(e.seq) into v_ended, v_seqs from ended e;
+    perform restante_exact_marks(v_chats, array_fill(p_user, array[cardinality(v_chats)]), true);
+  end if;
+  -- With these words the user's clients have rejected something.
+  update message_status s set reason = null
+   where s.user_id = p_user and s.class = v_one.class and s.seq > v_one.seq and s.seq <= v_last and s.reason is not null
+     and s.status in ('delivered', 'read', 'failed');
+  perform restante_forget_errors(v_ids, p_user);
+  v_is_held := coalesce(cardinality(v_ended), 0) < v_waiting;
+  if v_last is null then
+    perform restante_advance_settled(p_user, v_one.class);
+    update erasures e
+       set class = case v_one.class when 'chat' then 'alert' else 'event' end::inbox_class, seq = 0,
+           stage = case v_one.class when 'event' then 'people' else 'inbox' end
+     where e.user_id = p_user;
+  elsif not v_is_held then
+    update erasures e set seq = v_last where e.user_id = p_user;
+  end if;
+  return query
+    select v_one.class, e.seq, m.id, m.chat_id, m.seq, m.sender_id, v_now, v_is_held
+      from (select unnest(v_ended) as id, unnest(v_seqs) as seq) e
+      cross join lateral (select x.id, x.chat_id, x.seq, x.sender_id from messages x where x.id = e.id limit 1) m
+    union all
+    select v_one.class, null, null, null, null, null, v_now, v_is_held;
+end $$;
+
+COMMENT ON FUNCTION restante_erase_inbox(p_user bigint, p_rows_max integer) IS 'Ends what waits for a user that is erased (left): the next p_rows_max rows of the inbox that the job is at. Moves the place of the erasure, unless something is held (is_held). The words with which clients of the user have rejected messages go. One row per row that ended, and one without a message; nothing at all: the job is not at an inbox.';
+
+CREATE FUNCTION restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_one  erasures;
+  v_last bigint;
+  v_to   bigint;
+  v_end  bigint;
+  v_ids  uuid[];
+  v_rows tid[];
+begin
+  perform restante_needs_read_committed();
+  select e.* into v_one from erasures e
+   where e.user_id = p_user and e.done_at is null and e.stage = 'chats' and e.chat_id = p_chat and e.empties for no key update;
+  if not found then
+    return 0;
+  end if;
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1;
+  v_to := least(greatest(v_one.seq, (select c.purged_seq from chats c where c.id = p_chat)) + 1000, v_last);
+  select array_agg(q.id order by q.seq), max(q.seq) into v_ids, v_end
+    from (select m.id, m.seq from messages m
+           where m.chat_id = p_chat and m.seq > v_one.seq and m.seq <= v_to and m.sender_id = p_user and m.recalled_at is null
+           order by m.seq limit p_messages_max) q;
+  if cardinality(v_ids) = p_messages_max then
+    v_to := v_end;
+  end if;
+  for v_n in 1 .. coalesce(cardinality(v_ids), 0) loop
+    perform restante_take_back(v_ids[v_n], p_user, null);
+  end loop;
+  -- A client that rejects a message may quote it. A row that is held is being acked.
+  select array_agg(q.at) into v_rows
+    from (select unnest(v_ids) as id) u
+    cross join lateral (
+      select x.ctid as at from message_status x
+       where x.message_id = u.id and x.reason is not null and x.status in ('sent', 'delivered', 'read', 'failed') for no key update skip locked) q;
+  update message_status s set reason = null where s.ctid = any (v_rows);
+  perform restante_forget_errors(v_ids, null);
+  update erasures e set chat_id = p_chat, seq = v_to, emptied = e.emptied + coalesce(cardinality(v_ids), 0) where e.user_id = p_user;
+  return coalesce(cardinality(v_ids), 0);
+end $$;
+
+COMMENT ON FUNCTION restante_erase_messages(p_user bigint, p_chat uuid, p_messages_max integer) IS 'Recalls the next messages of a user that is erased in the chat that the job is at: at most p_messages_max, among the next 1,000 numbers. Moves the place of the erasure, and returns how many. What clients have written of them goes, too.';
+
+CREATE FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval DEFAULT '90 days'::interval, p_actor text DEFAULT NULL::text, p_node uuid DEFAULT NULL::uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_user bigint;
+begin
+  perform restante_needs_read_committed();
+  -- Of two that erase the same user the second waits here, and sees what the first has noted.
+  select u.id into v_user from users u where u.external_id = p_user for no key update;
+  if v_user is null then
+    outcome := 'not_found';
+  else
+    insert into erasures as e (user_id, empties) values (v_user, p_empties)
+      on conflict on constraint a_user_is_erased_once do update
+        set empties = excluded.empties or e.done_at is null and e.empties, emptied = case when e.done_at is null then e.emptied else 0 end,
+            asked_at = excluded.asked_at, round = 1, stage = 'chats', chat_id = excluded.chat_id, class = excluded.class, seq = 0, done_at = null
+        -- One that is under way goes on, unless more is wanted now.
+        where e.done_at is not null or excluded.empties > e.empties;
+    outcome := case when found then 'begun' else 'running' end;
+    perform restante_forget_profile(v_user);
+    select r.number, r.revoked_at, r.expires_at into number, revoked_at, expires_at
+      from restante_revoke(p_user, p_reason => 'the user is erased', p_lifetime => p_lifetime, p_by => coalesce(p_actor, session_user)) r;
+  end if;
+  perform restante_audit('user.erase', jsonb_build_object('userId', left(p_user, 128), 'content', case when p_empties then 'empty' else 'keep' end),
+                         outcome, p_actor, p_node);
+end $$;
+
+COMMENT ON FUNCTION restante_erase_user(p_user text, p_empties boolean, p_lifetime interval, p_actor text, p_node uuid, OUT outcome text, OUT number bigint, OUT revoked_at timestamp with time zone, OUT expires_at timestamp with time zone) IS 'Erases a user, and notes it in the audit. Its profile is gone and its tokens are revoked (for p_lifetime, restante_revoke) with the commit. The job erase does the rest: memberships, contacts, blocks, follows and devices go, what waits for the user ends (left), and with p_empties each of its messages is recalled and each of its events emptied. Outcome: begun; running (it is under way already, and goes on); not_found. Repeated after its end it begins anew, which changes nothing where nothing has come since.';
 
 CREATE TABLE event_exceptions (
     message_id uuid NOT NULL,
@@ -2597,6 +2878,41 @@ end $$;
 
 COMMENT ON FUNCTION restante_follow(p_feed uuid, p_users text[]) IS 'These users follow the feed: they get what is published after this. Inside your own transaction, which locks them until it ends.';
 
+CREATE FUNCTION restante_forget_errors(p_messages uuid[], p_user bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  update endings e set last_error = null, reason = case e.status when 'failed' then 'failed' else e.reason end
+    from (select unnest(p_messages) as id) u
+   where e.message_id = any (array[u.id]) and (p_user is null or e.user_id = p_user) and (e.last_error is not null or e.status = 'failed');
+end $$;
+
+COMMENT ON FUNCTION restante_forget_errors(p_messages uuid[], p_user bigint) IS 'Removes the words with which clients have rejected these messages from the endings: those of one recipient, or of all (null).';
+
+CREATE FUNCTION restante_forget_profile(p_user bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  update users u set display_name = null, avatar_url = null, came_at = null where u.id = p_user;
+  delete from preferences p where p.user_id = p_user;
+  delete from last_seen l where l.user_id = p_user;
+end $$;
+
+COMMENT ON FUNCTION restante_forget_profile(p_user bigint) IS 'Removes what is stored of a user beside its id: name, picture, preferences, when it came and was seen. Repeated, it does nothing.';
+
 CREATE FUNCTION restante_give_up(p_message uuid, p_user text, p_reason text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -2767,7 +3083,7 @@ WITH (fillfactor='50');
 
 COMMENT ON TABLE jobs IS 'Jobs that one node does for all: how far each has got, and which node does it. A node takes a job with a lease, and another takes it over when the lease has run out. Only the database''s clock counts.';
 
-COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. seal: encrypts what is plain, or under an old key. devices: removes devices that were not seen for 90 days. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. revocations: removes revocations whose tokens have expired. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
+COMMENT ON COLUMN jobs.name IS 'cap: ends events where too many live. seal: encrypts what is plain, or under an old key. devices: removes devices that were not seen for 90 days. erase: goes on with users that are erased. expire: ends messages whose time has come. fan_out: writes rows of events with many listed users. recall: goes on with recalls. reap: takes out nodes that have gone, with their leases. retention: removes what is finished and old. revocations: removes revocations whose tokens have expired. statistics: counts what has happened. presence: no job; it is locked by each transaction that changes who is online.';
 
 COMMENT ON COLUMN jobs.cursor IS 'The place that the job has got to, in a form of its own; the next holder goes on from there. devices: the device that was looked at last. expire: everything that expired up to this instant has ended. retention: the table and the place in it behind which its next page begins. fan_out: the inbox behind which its next page begins. recall: the message behind which it looks for the next recall. cap: the number of living_events below which its next page begins, and how many it has counted. Empty: from the beginning.';
 
@@ -6007,9 +6323,11 @@ CREATE TABLE encryption (
     only_row boolean DEFAULT true NOT NULL,
     is_on boolean DEFAULT false NOT NULL,
     allows_sql boolean DEFAULT false NOT NULL,
+    switched_at timestamp with time zone,
     old_before timestamp with time zone,
     sweeps_wanted bigint DEFAULT 0 NOT NULL,
     sweeps_done bigint DEFAULT 0 NOT NULL,
+    settled_sweep bigint,
     CONSTRAINT the_row_of_encryption_is_the_only_one CHECK (only_row)
 );
 
@@ -6021,11 +6339,15 @@ COMMENT ON COLUMN encryption.is_on IS 'Nodes seal what they store. Functions for
 
 COMMENT ON COLUMN encryption.allows_sql IS 'ENCRYPTION_ALLOW_SQL: plain text may stand in the tables, in WAL and in backups until the job seal has sealed it.';
 
+COMMENT ON COLUMN encryption.switched_at IS 'When a node last started with other settings than the node before it. Null: none has.';
+
 COMMENT ON COLUMN encryption.old_before IS 'Data keys from before this time are to be replaced in every row (restante_rotate_keys). Null: none is.';
 
-COMMENT ON COLUMN encryption.sweeps_wanted IS 'Sweeps of all messages that were asked for so far: by each start of a node that seals, and by each rotation.';
+COMMENT ON COLUMN encryption.sweeps_wanted IS 'Sweeps of all messages that were asked for so far: by each change of the settings, by each start of a node that seals while settled_sweep is null, and by each rotation.';
 
 COMMENT ON COLUMN encryption.sweeps_done IS 'The number of the last sweep that has come to its end. Smaller than sweeps_wanted: the job seal is at work.';
+
+COMMENT ON COLUMN encryption.settled_sweep IS 'A sweep that began when every node had started a minute or more after switched_at, so that none stores plain text behind it: a start asks for no other one. Null: there was none.';
 
 COMMENT ON CONSTRAINT the_row_of_encryption_is_the_only_one ON encryption IS 'There is nothing that a second one could say.';
 
@@ -6078,6 +6400,47 @@ COMMENT ON COLUMN endings.ended_at IS 'When it ended, or was put back.';
 COMMENT ON COLUMN endings.ended_xid IS 'Transaction that changed it last: a sender asks for what changed in the transactions that its last look did not see.';
 
 COMMENT ON CONSTRAINT endings_failed_expired_or_were_put_back ON endings IS 'sent: an operator put it back, and its sender may have to be told. What is delivered has not ended.';
+
+CREATE TABLE erasures (
+    user_id bigint NOT NULL,
+    empties boolean NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    round smallint DEFAULT 1 NOT NULL,
+    stage text DEFAULT 'chats'::text NOT NULL COLLATE pg_catalog."C",
+    chat_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    class inbox_class DEFAULT 'chat'::inbox_class NOT NULL,
+    seq bigint DEFAULT 0 NOT NULL,
+    emptied bigint DEFAULT 0 NOT NULL,
+    done_at timestamp with time zone,
+    CONSTRAINT an_erasure_has_a_stage CHECK ((stage = ANY (ARRAY['chats'::text, 'events'::text, 'inbox'::text, 'people'::text]))),
+    CONSTRAINT an_erasure_has_two_rounds CHECK ((round = ANY (ARRAY[1, 2])))
+);
+
+COMMENT ON TABLE erasures IS 'Users that were erased, and how far that has got. Written by restante_erase_user(), and by the job erase, a part at a time.';
+
+COMMENT ON COLUMN erasures.user_id IS 'The user (users.id). Its row in users stays, since rows of others name it.';
+
+COMMENT ON COLUMN erasures.empties IS 'The messages and events of the user are emptied. False: they stay as they are.';
+
+COMMENT ON COLUMN erasures.asked_at IS 'When it was asked for, the last time.';
+
+COMMENT ON COLUMN erasures.round IS 'The job goes through everything twice, the second time some seconds later. Until then another node may have taken a token that was revoked.';
+
+COMMENT ON COLUMN erasures.stage IS 'The part that the job is at: chats (memberships, messages), events, inbox (what waits for the user), people (contacts, blocks, follows, devices).';
+
+COMMENT ON COLUMN erasures.chat_id IS 'The chat, or the stream, that the job is at. Those of the user below it are done.';
+
+COMMENT ON COLUMN erasures.class IS 'The inbox that the job is at.';
+
+COMMENT ON COLUMN erasures.seq IS 'Numbers up to this one were looked at, of the chat, stream or inbox. The largest number there is: the chat is done.';
+
+COMMENT ON COLUMN erasures.emptied IS 'Messages and events that were emptied so far.';
+
+COMMENT ON COLUMN erasures.done_at IS 'When the second round came to its end. Null: the job is at work.';
+
+COMMENT ON CONSTRAINT an_erasure_has_a_stage ON erasures IS 'The job knows these.';
+
+COMMENT ON CONSTRAINT an_erasure_has_two_rounds ON erasures IS 'A third one would find nothing.';
 
 CREATE TABLE event_statistics (
     message_id uuid NOT NULL,
@@ -6751,6 +7114,9 @@ ALTER TABLE ONLY preferences
 ALTER TABLE ONLY feed_publishers
     ADD CONSTRAINT a_user_is_a_publisher_once PRIMARY KEY (feed_id, user_id);
 
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT a_user_is_erased_once PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY event_exceptions
     ADD CONSTRAINT a_user_is_excepted_once PRIMARY KEY (message_id, user_id);
 
@@ -6872,6 +7238,8 @@ COMMENT ON INDEX a_user_has_preferences_once IS 'Looks up those of a user.';
 
 COMMENT ON INDEX a_user_is_a_publisher_once IS 'May this user publish to this feed?';
 
+COMMENT ON INDEX a_user_is_erased_once IS 'The erasure of a user.';
+
 COMMENT ON INDEX a_user_is_excepted_once IS 'Is this event not for this user?';
 
 COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
@@ -6919,6 +7287,10 @@ COMMENT ON INDEX each_external_id_names_one_user IS 'Finds the user of a token; 
 CREATE INDEX endings_by_sender ON endings USING btree (sender_id, ended_xid, message_id, user_id) WHERE (class = 'chat'::inbox_class);
 
 COMMENT ON INDEX endings_by_sender IS 'A sender that was away is told of them in this order.';
+
+CREATE INDEX erasures_under_way ON erasures USING btree (user_id) WHERE (done_at IS NULL);
+
+COMMENT ON INDEX erasures_under_way IS 'The job takes them in turn.';
 
 CREATE INDEX event_statistics_by_expiry ON event_statistics USING btree (expires_at);
 
@@ -7117,6 +7489,11 @@ ALTER TABLE ONLY chat_members
     ADD CONSTRAINT members_are_users FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT members_are_users ON chat_members IS 'Delete a user''s memberships before the user.';
+
+ALTER TABLE ONLY erasures
+    ADD CONSTRAINT only_users_are_erased FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT only_users_are_erased ON erasures IS 'There is nothing to erase of others.';
 
 ALTER TABLE ONLY preferences
     ADD CONSTRAINT preferences_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;

@@ -20,6 +20,7 @@ mod send;
 mod serve;
 mod sole;
 mod statistics;
+mod users;
 mod waiting;
 
 use std::ffi::OsString;
@@ -81,6 +82,9 @@ enum Command {
     /// List the keys that messages are encrypted with, or rotate them.
     #[command(long_about = keys::ABOUT)]
     Keys(keys::Args),
+    /// Erase a user.
+    #[command(long_about = users::ABOUT)]
+    Users(users::Args),
     /// Show what was accepted, and what became of it, in figures.
     #[command(long_about = statistics::ABOUT)]
     Statistics(statistics::Args),
@@ -213,6 +217,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Keys(args) => keys::run(args).await,
+        Command::Users(args) => users::run(args).await,
         Command::Statistics(args) => statistics::run(args).await,
     }
 }

@@ -131,6 +131,15 @@ bodies! {
         expires_at: Option<Timestamp>,
     }
 
+    /// A user that is to be erased.
+    EraseData {
+        /// The user.
+        user_id: ExternalId,
+        /// The treatment of what it has said: it stays, or its messages are recalled and its events emptied.
+        #[schemars(extend("enum" = ["keep", "empty"]))]
+        content: String,
+    }
+
     /// The query of `GET /v1/presence`.
     PresenceQuery {
         /// The users, separated by commas; a comma in a name is `%2C`. The parameter may be there several times.

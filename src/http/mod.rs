@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `erasures`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
@@ -21,6 +21,7 @@ mod contacts;
 mod data_keys;
 mod dead_letters;
 mod descriptions;
+mod erasures;
 mod event_stream;
 mod events;
 mod feeds;
@@ -100,6 +101,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))
         .route("/v1/admin/revocations", get(revocations::list).post(revocations::revoke))
+        .route("/v1/admin/erasures", get(erasures::show).post(erasures::erase))
         .route("/v1/admin/dead-letters", get(dead_letters::list))
         .route("/v1/admin/dead-letters/{message}", get(dead_letters::show))
         .route("/v1/admin/dead-letters/requeue", post(dead_letters::requeue))

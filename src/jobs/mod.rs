@@ -2,11 +2,12 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `data_keys`, `devices`,
-//! `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
+//! `erase`, `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
 
 mod cap;
 mod data_keys;
 mod devices;
+mod erase;
 mod expire;
 mod fan_out;
 mod finish;
@@ -32,6 +33,7 @@ use crate::presence::Node;
 use cap::Cap;
 use data_keys::DataKeys;
 use devices::Devices;
+pub use erase::Erase;
 use expire::Expire;
 use fan_out::FanOut;
 use finish::Finish;
@@ -62,6 +64,7 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
     let cap = Cap::new(node.store.clone(), events_max, Arc::clone(&node.metrics));
     tasks.spawn(Runner::new(cap, on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Devices::new(node.store.clone()), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Erase::new(node.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Expire::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));

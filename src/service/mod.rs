@@ -15,6 +15,7 @@ mod contacts;
 mod data_keys;
 mod dead_letters;
 mod echoes;
+mod erasures;
 mod events;
 mod feeds;
 mod inbox;
@@ -62,8 +63,8 @@ pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
     BlockedUser, ChatView, ContactChange, ContactRole, ContactState, ContactView, DeadLetterCursor, DeadLetterFilter, Discarded,
-    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack,
-    RevocationPlace, StatusOf,
+    ErasedContent, Erasure, EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks,
+    PreferencesChange, PutBack, RevocationPlace, StatusOf,
 };
 
 use std::sync::Arc;

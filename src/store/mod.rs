@@ -16,6 +16,7 @@ mod devices;
 mod direct;
 mod enums;
 mod epoch;
+mod erasing;
 mod error;
 mod event_batch;
 mod events;
@@ -72,6 +73,7 @@ pub use dead_letters::{Content, DeadLetterCursor, DeadLetterFilter, Discarded, P
 pub use devices::{DevicePlace, DevicesPurged};
 pub use direct::{DirectBatch, DirectChat, DirectLookup};
 pub use epoch::Epoch;
+pub use erasing::{ErasedChat, ErasedContent, ErasedRows, Erasing, Erasure, ErasureStage, ErasureStep};
 pub use error::{Error, Failure};
 pub use event_batch::EventBatch;
 pub use events::{EventAddress, EventBy, EventOutcome, EventProgress, EventRequest, EventRows, EventTarget};
@@ -102,7 +104,7 @@ pub use revocations::{NewRevocation, RevocationPlace};
 pub use row_states::{AttemptState, attempt_states};
 pub use schema::{SchemaName, make_schema, schema_of, wake_channel};
 pub use schema_state::{SchemaState, ToDo, own_line};
-pub use sealing::SealedColumn;
+pub use sealing::{SealedColumn, SealedText, Sealer};
 pub use sequences::{Sequence, sequences_behind};
 pub use settings::{
     CannotUse, DEFAULTS, LockTimeout, PLANNING, SETTINGS, check_connections, check_direct, is_shared, server_version, with_direct_settings,

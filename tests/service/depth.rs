@@ -92,6 +92,7 @@ fn calls(member: &Member) -> Vec<String> {
     };
     let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{nil}', 0, 50)");
     let mut calls = of_feeds(member);
+    calls.extend(of_erasing(member));
     calls.extend([
         format!(
             "select restante_accept(array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[])"
@@ -154,6 +155,25 @@ fn calls(member: &Member) -> Vec<String> {
         format!("select restante_users(array['{name}', 'new'])"),
     ]);
     calls
+}
+
+/// The calls of an erasure, each at its stage.
+fn of_erasing(Member { name, user, .. }: &Member) -> Vec<String> {
+    let (chat, alice) = (deep(), "(select id from users where external_id = 'alice')");
+    let at = |user: &str, stage: &str| {
+        format!("insert into erasures (user_id, empties, stage, chat_id) values ({user}, true, '{stage}', '{chat}')")
+    };
+    let user = user.to_string();
+    vec![
+        format!(
+            "select restante_erase_user('{name}', true), restante_begin_direct_anew({user}, '{chat}'), restante_forget_profile({user})"
+        ),
+        format!("{}; select restante_erase_messages({alice}, '{chat}', 25)", at(alice, "chats")),
+        format!("{}; update erasures set chat_id = '{}'; select restante_erase_events({alice}, 1000)", at(alice, "events"), Uuid::nil()),
+        format!("{}; select restante_erase_inbox({user}, 500)", at(&user, "inbox")),
+        format!("{}; select restante_end_erasure_round({user})", at(&user, "people")),
+        format!("select restante_forget_errors(array['{}']::uuid[], null)", message(1).0),
+    ]
 }
 
 /// The calls of the functions of feeds. What they do in an inbox of events they do in that of chat, which is deep.

@@ -137,6 +137,9 @@ async fn operators(walk: &mut Walk, node: &Node) {
     walk.ask(&admin, "GET", &format!("/v1/admin/audit?after={}", id(&audit["next"])), Value::Null).await;
     walk.ask(&admin, "POST", "/v1/admin/revocations", json!({"userId": "zoe", "deviceId": "phone", "reason": "lost"})).await;
     walk.ask(&admin, "GET", "/v1/admin/revocations?limit=1", Value::Null).await;
+    walk.ask(&node.api("gone"), "GET", "/v1/preferences", Value::Null).await;
+    walk.ask(&admin, "POST", "/v1/admin/erasures", json!({"userId": "gone", "content": "empty"})).await;
+    walk.ask(&admin, "GET", "/v1/admin/erasures?userId=gone", Value::Null).await;
     for path in ["/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/socket.io/?EIO=4&transport=polling"] {
         let answer = walk.ask(&anna, "GET", path, Value::Null).await;
         if let Some(packet) = answer.as_str().filter(|_| path.starts_with("/socket")) {

@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 48] = [
+const CALLS: [&str; 53] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -102,10 +102,15 @@ const CALLS: [&str; 48] = [
     "select restante_ask_may_send($user, '$chat', null)",
     "select restante_count_journal('-infinity', 500, 5000, 50)",
     "select restante_purge_statistics(90, 10)",
+    "select restante_erase_user('dora', true), restante_begin_direct_anew(3, '00000000-0000-0000-0000-00000000000b')",
+    "update public.erasures set chat_id = '00000000-0000-0000-0000-00000000000b'; select restante_erase_messages(3, '00000000-0000-0000-0000-00000000000b', 10)",
+    "update public.erasures set stage = 'events', chat_id = '00000000-0000-0000-0000-000000000000'; select restante_erase_events(3, 1000)",
+    "select restante_erase_inbox(3, 10); select restante_erase_inbox(3, 10); select restante_erase_inbox(3, 10); select restante_erase_inbox(3, 10)",
+    "update public.erasures set stage = 'people'; select restante_end_erasure_round(3)",
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 18] = [
+const LANDED: [(&str, i64); 20] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 11),
     ("select count(*) from public.message_status", 11),
@@ -119,7 +124,9 @@ const LANDED: [(&str, i64); 18] = [
     ("select count(*) from public.preferences", 1),
     ("select count(*) from public.blocks", 1),
     ("select count(*) from public.contacts", 2),
-    ("select count(*) from public.revocations", 1),
+    ("select count(*) from public.revocations", 2),
+    ("select count(*) from public.erasures where round = 2 and done_at is null", 1),
+    ("select count(*) from public.endings where ended = 'left' and user_id = 3", 1),
     ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),
     ("select count(*) from public.jobs where name = 'expire' and cursor = 'here' and holder is not null", 1),

@@ -240,6 +240,27 @@ fn feeds(Known { user, name, .. }: &Known) -> Vec<String> {
     ]
 }
 
+/// The calls of an erasure, one stage after the other.
+fn of_erasing(Known { user, name, chat, .. }: &Known) -> Vec<String> {
+    let at = |stage: &str, chat: &str| {
+        let moved = "on conflict (user_id) do update set stage = excluded.stage, chat_id = excluded.chat_id";
+        format!("insert into erasures (user_id, empties, stage, chat_id) values ({user}, true, '{stage}', '{chat}') {moved}")
+    };
+    let nil = uuid::Uuid::nil().to_string();
+    vec![
+        format!("select outcome from restante_erase_user('{name}', true)"),
+        format!("select restante_begin_direct_anew({user}, '{chat}')"),
+        at("chats", chat),
+        format!("select restante_erase_messages({user}, '{chat}', 25)"),
+        at("events", &nil),
+        format!("select restante_erase_events({user}, 1000)"),
+        at("inbox", &nil),
+        format!("select count(*) from restante_erase_inbox({user}, 500)"),
+        at("people", &nil),
+        format!("select restante_end_erasure_round({user})"),
+    ]
+}
+
 /// The calls of a node: its life, its users, and its jobs.
 fn of_nodes(Known { user, .. }: &Known) -> Vec<String> {
     vec![
@@ -338,7 +359,7 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
     }
     run(connection, "rollback").await;
     run(connection, "begin").await;
-    for step in first.into_iter().chain(lanes(known)).chain(last).chain(of_nodes(known)) {
+    for step in first.into_iter().chain(lanes(known)).chain(last).chain(of_erasing(known)).chain(of_nodes(known)) {
         run(connection, &step).await;
     }
     run(connection, "rollback").await;

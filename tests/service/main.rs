@@ -24,6 +24,7 @@ mod door;
 mod encryption;
 mod endings;
 mod entering;
+mod erasing;
 mod event_streams;
 mod events;
 mod expiry;

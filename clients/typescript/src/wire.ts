@@ -396,6 +396,31 @@ export interface EchoData {
   unreadable?: true;
 }
 
+/** A user that is to be erased. */
+export interface EraseData {
+  /** The treatment of what it has said: it stays, or its messages are recalled and its events emptied. */
+  content: "keep" | "empty";
+  /** The user. */
+  userId: string;
+}
+
+/** The treatment of what the user has said. */
+export type ErasedContentWord = "keep" | "empty";
+
+/** An erasure, and how far it is. */
+export interface ErasureData {
+  /** The time at which it was asked for, the last time. */
+  askedAt: string;
+  /** The treatment of what it has said. */
+  content: ErasedContentWord;
+  /** The time at which all was done. Null: it is under way. */
+  doneAt: string | null;
+  /** Messages and events that were emptied so far. */
+  emptied: number;
+  /** The user. */
+  userId: string;
+}
+
 /** The body of a refusal. */
 export interface ErrorBody {
   error: Fault;

@@ -16,6 +16,7 @@ mod backoff;
 mod data_keys;
 mod dead_letters;
 mod endpoint;
+mod erasures;
 mod events;
 #[cfg(test)]
 mod fake;
@@ -36,6 +37,7 @@ pub use backoff::{Backoff, Gone, close_code};
 pub use data_keys::{DataKey, DataKeys};
 pub use dead_letters::{DeadLetter, DeadLetterDetails, DeadLetterOutcome, DeadLetterPage, DeadLetterQuery};
 pub use endpoint::{AckStyle, Door, Options};
+pub use erasures::Erasure;
 pub use events::{Event, Frame, encode, is_retryable};
 pub use happening::{ConnectError, Destination, Happening, NewMessage, RequestError};
 pub use http::{Chat, Http, HttpError, Other, RecipientStatus};
