@@ -14,7 +14,9 @@ use tokio::process::Command;
 use super::encryption::words::tables;
 use super::nodes::two_nodes;
 use crate::support::fixtures::{LockHolder, assert_consistent};
-use crate::support::{Connect, Database, Node, Socket, database, direct, fill, group, number, secret, statuses, until_true, users};
+use crate::support::{
+    Connect, Database, Node, Socket, database, direct, fill, group, number, scoped_token, secret, statuses, until_true, users,
+};
 
 const ERASURES: &str = "/v1/admin/erasures";
 const DONE: &str = "select count(*) > 0 and bool_and(done_at is not null) from erasures";
@@ -243,7 +245,9 @@ async fn only_operators_erase_users_that_are_there_and_say_what_becomes_of_their
     node.connect("anna").await;
     let erase = json!({"userId": "anna", "content": "keep"});
     assert_eq!(node.api("anna").post(ERASURES, erase.clone()).await.0, 403);
-    assert_eq!(node.publisher("anna").post(ERASURES, erase).await.0, 403);
+    assert_eq!(node.publisher("anna").post(ERASURES, erase.clone()).await.0, 403);
+    let by_reader = reqwest::Client::new().post(format!("{}{ERASURES}", node.url())).bearer_auth(scoped_token("carol", "admin:read"));
+    assert_eq!(by_reader.json(&erase).send().await.unwrap().status(), 403, "one that may look may not erase");
     for wrong in [
         json!({"userId": "anna"}),
         json!({"userId": "anna", "content": "all"}),
