@@ -77,29 +77,28 @@ async fn members(connection: &mut PgConnection) -> Vec<Member> {
     members
 }
 
+/// The number of the admin of the deep chat, in SQL.
+const ALICE: &str = "(select id from users where external_id = 'alice')";
+
 /// The calls of the schema's functions, each in its most expensive case.
 fn calls(member: &Member) -> Vec<String> {
-    let Member { name, user, joined } = *member;
-    let (chat, first, last) = (deep(), message(joined + 1), message(DEEP));
-    let nil = Uuid::nil();
-    let alice = "(select id from users where external_id = 'alice')";
-    let settle = |rows: &str, exact: &str| {
-        format!(
-            "select restante_settle(array_fill({user}::bigint, array[cardinality({rows})]), array_fill('chat'::inbox_class, array[cardinality({rows})]), {rows}, \
-             array[{user}], array['{chat}']::uuid[], array[{}], {exact}, array[{user}], array['device-1'], array['chat']::inbox_class[], array[1])",
-            joined + 1
-        )
-    };
-    let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{nil}', 0, 50)");
-    let mut calls = of_feeds(member);
-    calls.extend([
+    [of_feeds(member), of_chats_and_people(member), of_inboxes(member)].concat()
+}
+
+/// The calls of the functions that accept, change chats and what users are to one another, and of operators.
+fn of_chats_and_people(&Member { name, user, joined }: &Member) -> Vec<String> {
+    let (chat, first, last, alice) = (deep(), message(joined + 1), message(DEEP), ALICE);
+    let dead = |of: &str| format!("select restante_dead_letters({of}, 'epoch', 'x', 'infinity', '{}', 0, 50)", Uuid::nil());
+    vec![
         format!(
             "select restante_accept(array[gen_random_uuid()], array['{chat}']::uuid[], array[{user}], array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
         format!("select restante_add_members('{chat}', {alice}, array[{user}, (select id from users where external_id = 'late')], 5000)"),
         format!("select restante_add_members('{chat}', {alice}, array[{user}], 5000)"),
         format!("select restante_add_named_members('{chat}', {alice}, array['{name}', 'quite new'], true, 5000)"),
-        format!("select restante_why_not_add('{chat}', {alice}, array[{user}], 1, 5000, true), restante_stays_away(array[{user}], {alice}, true)"),
+        format!(
+            "select restante_why_not_add('{chat}', {alice}, array[{user}], 1, 5000, true), restante_stays_away(array[{user}], {alice}, true)"
+        ),
         format!("select restante_advance_settled({user}, 'chat')"),
         format!("select restante_attempt(array[{user}], '{{chat}}', array[1], '{{x}}', '{{true}}', 5)"),
         format!("select restante_attempt(array[{user}], '{{chat}}', array[{}], '{{x}}', '{{true}}', 5)", DEEP - joined),
@@ -109,13 +108,33 @@ fn calls(member: &Member) -> Vec<String> {
         dead(&format!("null, '{name}', '{first}'")),
         format!("select restante_direct_chat({user}, {user})"),
         format!("select restante_put_block({user}, {alice}, 10000), restante_take_block_back({user}, {alice})"),
-        format!("select restante_block('{name}', 'alice'), restante_unblock('{name}', 'alice'), restante_has_blocked(array[{user}], {user}), restante_are_contacts({user}, {user})"),
-        format!("select restante_request_contact('{name}', 'alice'), restante_accept_contact('alice', '{name}'), restante_remove_contact('{name}', 'alice')"),
-        format!("select restante_request_contact('alice', '{name}'), restante_decline_contact('{name}', 'alice'), restante_change_contact('{name}', 'alice', 'request')"),
+        format!(
+            "select restante_block('{name}', 'alice'), restante_unblock('{name}', 'alice'), restante_has_blocked(array[{user}], {user}), restante_are_contacts({user}, {user})"
+        ),
+        format!(
+            "select restante_request_contact('{name}', 'alice'), restante_accept_contact('alice', '{name}'), restante_remove_contact('{name}', 'alice')"
+        ),
+        format!(
+            "select restante_request_contact('alice', '{name}'), restante_decline_contact('{name}', 'alice'), restante_change_contact('{name}', 'alice', 'request')"
+        ),
         format!("select restante_discard('{first}', '{name}')"),
         format!("select restante_discard('{last}', '{name}')"),
         format!("select restante_give_up('{last}', '{name}', 'x'), restante_return_to_inbox('{last}', '{name}')"),
         format!("select restante_check_sender('restante_send', '{name}')"),
+    ]
+}
+
+/// The calls of the functions that open, settle, read and remove.
+fn of_inboxes(&Member { name, user, joined }: &Member) -> Vec<String> {
+    let (chat, first, last, nil, alice) = (deep(), message(joined + 1), message(DEEP), Uuid::nil(), ALICE);
+    let settle = |rows: &str, exact: &str| {
+        format!(
+            "select restante_settle(array_fill({user}::bigint, array[cardinality({rows})]), array_fill('chat'::inbox_class, array[cardinality({rows})]), {rows}, \
+             array[{user}], array['{chat}']::uuid[], array[{}], {exact}, array[{user}], array['device-1'], array['chat']::inbox_class[], array[1])",
+            joined + 1
+        )
+    };
+    vec![
         format!(
             "insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', {joined}, {DEEP}); select restante_end_departures(1000)"
         ),
@@ -152,8 +171,7 @@ fn calls(member: &Member) -> Vec<String> {
         settle("array[1]::bigint[]", "'{}', '{}'"),
         settle("array[1, 2]::bigint[]", &format!("array[{user}], array['{chat}']::uuid[]")),
         format!("select restante_users(array['{name}', 'new'])"),
-    ]);
-    calls
+    ]
 }
 
 /// The calls of the functions of feeds. What they do in an inbox of events they do in that of chat, which is deep.

@@ -257,20 +257,15 @@ fn of_nodes(Known { user, .. }: &Known) -> Vec<String> {
     ]
 }
 
-/// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
-/// be committed.
-async fn use_everything(connection: &mut PgConnection, known: &Known) {
-    let Known { user, chat, messages: [one, two], .. } = known;
+/// The calls of users and operators before those of the lanes.
+fn before_lanes(known: &Known) -> Vec<String> {
+    let Known { user, chat, messages: [_, two], .. } = known;
     let dead_letters = |of: &str| {
         format!(
             "select count(*) from restante_dead_letters({of}, 'epoch', 'x', 'infinity', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 9000000000000000000, 50)"
         )
     };
-    let recall = |message: &String| {
-        let sender = format!("select external_id from users where id = (select sender_id from messages where id = '{message}')");
-        format!("select restante_recall('{message}', ({sender}), null)")
-    };
-    let first = [
+    vec![
         format!(
             "select count(*) from users u, restante_open(u.external_id, 'name', null, 'device-1', '{{1,1,1}}', 1001, '{{chat,alert,event}}') where u.id = {user}"
         ),
@@ -306,8 +301,17 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         format!("select restante_ask_may_send({user}, '{chat}', null), restante_ask_may_send({user}, null, 'user-35')"),
         "select restante_remove_contact('one', 'user-35')".to_owned(),
         format!("select count(*) from restante_add_named_members('{chat}', {user}, array['user-36', 'user-' || random()], true, 5000)"),
-    ];
-    let last = [
+    ]
+}
+
+/// The calls of what follows: reads, ends, recalls, and what is removed.
+fn after_lanes(known: &Known) -> Vec<String> {
+    let Known { user, chat, messages: [one, two], .. } = known;
+    let recall = |message: &String| {
+        let sender = format!("select external_id from users where id = (select sender_id from messages where id = '{message}')");
+        format!("select restante_recall('{message}', ({sender}), null)")
+    };
+    vec![
         format!("select count(*) from restante_read(array[{user}]::bigint[], array['{chat}']::uuid[], array[20]::bigint[], 2000)"),
         format!("select count(*) from restante_read(array[{user}]::bigint[], array['{chat}']::uuid[], array[1000000]::bigint[], 2000)"),
         format!("select count(*) from delivery_trace('{one}')"),
@@ -331,14 +335,19 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
             "select count(*) from restante_accept(array['01000000-0000-7000-8000-000000000001']::uuid[], array['{chat}']::uuid[], array[{user}], \
              array['text'], array['x'], array[null], array[null]::timestamptz[])"
         ),
-    ];
+    ]
+}
+
+/// Calls each function of the schema that the service or an operator calls, once. The calls are rolled back, except those that have to
+/// be committed.
+async fn use_everything(connection: &mut PgConnection, known: &Known) {
     run(connection, "begin").await;
     for step in feeds(known) {
         run(connection, &step).await;
     }
     run(connection, "rollback").await;
     run(connection, "begin").await;
-    for step in first.into_iter().chain(lanes(known)).chain(last).chain(of_nodes(known)) {
+    for step in before_lanes(known).into_iter().chain(lanes(known)).chain(after_lanes(known)).chain(of_nodes(known)) {
         run(connection, &step).await;
     }
     run(connection, "rollback").await;
