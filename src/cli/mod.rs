@@ -15,6 +15,7 @@ pub mod identity;
 mod keeper;
 mod keys;
 mod listen;
+mod revocations;
 pub mod screen;
 mod send;
 mod serve;
@@ -78,6 +79,9 @@ enum Command {
     /// Show what operators have done.
     #[command(long_about = audit::ABOUT)]
     Audit(audit::Args),
+    /// Revoke tokens before they expire, or list what is revoked.
+    #[command(long_about = revocations::ABOUT)]
+    Revocations(revocations::Args),
     /// List the keys that messages are encrypted with, or rotate them.
     #[command(long_about = keys::ABOUT)]
     Keys(keys::Args),
@@ -212,6 +216,7 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Listen(args) => listen::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Revocations(args) => revocations::run(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Statistics(args) => statistics::run(args).await,
     }

@@ -61,7 +61,7 @@ impl Service {
         }
         let RevokeRequest { revoked, reason, expires_at } = request;
         let lifetime = self.revocations.lifetime;
-        let new = NewRevocation { revoked, reason, expires_at, lifetime, by: admin.to_string() };
+        let new = NewRevocation { revoked, reason, expires_at, lifetime, by: Some(admin.to_string()) };
         let done = self.ask(admin, "revoking tokens", self.store.revoke(new)).await?;
         self.revocations.take([&done]);
         info!(admin.id = %admin, action = "revoke", kind = kind(&done.revoked), "revocations");

@@ -24,6 +24,7 @@ mod hint;
 mod http;
 mod payloads;
 mod reconnecting;
+mod revocations;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -44,5 +45,6 @@ pub use payloads::{
     Recalled, Sender, Sent, StatusException, StatusKind, StatusUpdate, Typing,
 };
 pub use reconnecting::Client;
+pub use revocations::{NewRevocation, Revocation, RevocationPage, RevocationQuery};
 pub use statistics::{EventFigures, Figures, Percentiles, Statistics, StatisticsQuery};
 pub use wire::{Wire, WireError};
