@@ -97,7 +97,7 @@ pub fn token(bytes: &[u8]) {
     }
     let text = String::from_utf8_lossy(bytes);
     let _ = auth::Offer::of(&headers);
-    for token in [auth::bearer(&headers), auth::socket_token(&headers, Some(&text))].into_iter().flatten() {
+    for token in [auth::bearer(&headers), auth::socket_token(&headers, Some(&text))].into_iter().flatten().flatten() {
         assert!(verifier.verify(token.expose_secret(), now).is_err(), "nobody has signed this");
     }
     let signed = format!("{HEAD}.{}", base64url(bytes));

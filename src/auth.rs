@@ -25,9 +25,9 @@ pub use key_ring::{KeyRing, ServerKeys, ServerLimits, Sought};
 pub use key_server::KeyServer;
 pub use key_set::{KEYS_MAX, KeySet, NoSet, ReadSet, SET_BYTES_MAX};
 pub use origins::Origins;
-pub use request::{Offer, SUBPROTOCOL, bearer, socket_token};
+pub use request::{Offer, SUBPROTOCOL, bearer, same_token, socket_token, stream_token};
 pub use revocations::{REVOCATIONS_MAX, Revocations};
-pub use scope::{Act, Scope};
+pub use scope::Scope;
 pub use signer::TokenSigner;
 pub use verifier::TokenVerifier;
 
@@ -53,7 +53,7 @@ pub struct Identity {
     pub name: Option<String>,
     /// The token's `picture`, if it has a usable one.
     pub picture: Option<String>,
-    /// The acts that it allows.
+    /// Its `scope`.
     pub scope: Scope,
 }
 
@@ -70,6 +70,9 @@ pub enum AuthError {
     /// There is none.
     #[error("no token")]
     Missing,
+    /// The request brings two that differ.
+    #[error("the request brings two tokens that differ: bring one")]
+    Several,
     /// It is no JWT, or not signed by a key that is known and knows its algorithm, or lacks a claim. Which of these is nobody's business.
     #[error("the token is not valid")]
     Invalid,
@@ -105,6 +108,7 @@ impl From<AuthError> for Fault {
             AuthError::Expired => Code::TokenExpired,
             AuthError::Revoked => Code::TokenRevoked,
             AuthError::NoKeys { .. } => Code::KeysUnavailable,
+            AuthError::Several => Code::Invalid,
             AuthError::Missing
             | AuthError::Invalid
             | AuthError::TooLong

@@ -129,7 +129,7 @@ async fn admit(
 ) -> Result<(Option<Identity>, ConnectOptions), Fault> {
     check_open(shared)?;
     let query = query?;
-    let token = auth::socket_token(headers, query.token.as_deref());
+    let token = auth::socket_token(headers, query.token.as_deref())?;
     let options = ConnectOptions::try_from(query)?;
     let identity = match token {
         Some(token) => Some(commands::verify(&shared.context, &token).await?),

@@ -68,6 +68,9 @@ pub enum Refusal {
     /// As many revocations count as may.
     #[error("too many revocations")]
     RevocationsTooMany,
+    /// The scope of the token does not allow it. In words for the client.
+    #[error("the scope of the token does not allow it")]
+    OutOfScope(&'static str),
     /// The token lacks the scope for events.
     #[error("the token lacks the scope for events")]
     NeedsEventsScope,
@@ -169,6 +172,7 @@ impl Refusal {
             | Self::FollowedByAll
             | Self::PublishersTooMany
             | Self::RevocationsTooMany
+            | Self::OutOfScope(_)
             | Self::NeedsEventsScope
             | Self::FollowsTooMany
             | Self::TooManyMembers
@@ -261,6 +265,7 @@ impl From<Refusal> for Fault {
             Refusal::RevocationsTooMany => {
                 Self::new(Code::Conflict, "as many revocations count as may: give them `expiresAt`, so that they end sooner")
             }
+            Refusal::OutOfScope(words) => Self::new(Code::Forbidden, words),
             Refusal::NeedsEventsScope => Self::new(Code::Forbidden, "this takes a token with the scope `events:write`"),
             Refusal::FollowsTooMany => Self::new(Code::Conflict, format!("a user follows at most {} feeds", limits::FOLLOWS_MAX)),
             Refusal::NotAccepted => Self::plain(Code::NotAccepted),

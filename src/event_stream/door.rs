@@ -47,8 +47,7 @@ pub async fn open(shared: Shared, request: StreamRequest<'_>) -> Result<Response
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     check_open(&shared)?;
-    let token = auth::bearer(headers).or_else(|| query.token.take().filter(|token| !token.is_empty()).map(Into::into));
-    let token = token.ok_or(AuthError::Missing)?;
+    let token = auth::stream_token(headers, query.token.take().as_deref())?.ok_or(AuthError::Missing)?;
     let options = options(query, last_id)?;
     let identity = commands::verify(&shared.context, &token).await?;
     let (tell, told) = oneshot::channel();

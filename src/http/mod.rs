@@ -3,11 +3,12 @@
 //! Handlers are thin: they decode a request, ask the service, and encode the result. No SQL, no JSON shapes of
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
-//! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
+//! In reading order: `error`, `acts` (what each request asks for), `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
 //! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
+mod acts;
 mod error;
 mod extract;
 mod idempotency;

@@ -52,6 +52,7 @@ pub use events::{Publication, Published, Publisher};
 pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
 pub use inbox::PageQuery;
 pub use marks::OverviewQuery;
+pub use may::{Act, Relation, Right, Role, may};
 pub use members::{MembersAdded, MembersRemoved};
 pub use presence::PresenceOf;
 pub use recalls::RecallDone;

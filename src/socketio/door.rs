@@ -135,7 +135,7 @@ impl Door {
     }
 
     fn knock(&self, headers: &HeaderMap, query: ConnectQuery) -> Result<Knock, Fault> {
-        let token = auth::socket_token(headers, query.token.as_deref());
+        let token = auth::socket_token(headers, query.token.as_deref())?;
         let dialect = SocketIo::new(random_id()?, self.settings.forms.clone(), limits::WINDOW_DEFAULT);
         Ok(Knock { token, query, dialect })
     }

@@ -63,6 +63,7 @@ mod receipt_counts;
 mod repeated;
 mod restore;
 mod retention;
+mod rights;
 mod roles;
 mod seeds;
 mod send_order;

@@ -110,7 +110,7 @@ pub struct Args {
     /// feed: also publish the same to all followers as listed users, which writes a row for each of them
     #[arg(long)]
     eager: bool,
-    /// live, storm, held, events, retention: how long a rate is measured [default: 10s]
+    /// live, storm, held, events: how long a rate is measured [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = restante::cli::identity::duration)]
     time: Option<Duration>,
     #[command(flatten)]

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use hdrhistogram::Histogram;
 use restante::jobs::PurgePace;
 use sqlx::PgPool;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::bench::figure::{Figure, Unit};
@@ -20,11 +19,6 @@ const MONTH_DAYS: u32 = 30;
 const KEPT_DAYS: u32 = 90;
 /// The figure that is compared.
 const THERE: &str = "sent → recipient";
-/// What it is compared in.
-const WITHOUT: &str = "without";
-const BESIDE: &str = "beside it";
-/// Turns of each.
-const TURNS: u32 = 6;
 
 /// Month after month is written, acked and removed after three more. The last removal runs beside pairs who are online.
 pub async fn retention(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
@@ -32,54 +26,34 @@ pub async fn retention(testbed: &Testbed, sizes: &Sizes, progress: &Progress) ->
     let crowd = Crowd::make(&testbed.database, sizes.senders, sizes.users).await?;
     let database = testbed.database.clone();
     let mut figures = Vec::new();
-    let (_unpaced, purging) = watch::channel(Purging::Unpaced);
+    let without_pauses = CancellationToken::new();
+    without_pauses.cancel();
     for month in 1..=sizes.months {
         progress.begin(&format!("month {month}"), sizes.total());
         // The months are made in the past, so the present of each lies before now.
         let ago = (sizes.months - month) * MONTH_DAYS;
         write(&testbed.database, &crowd, sizes, ago, progress).await?;
         if month < sizes.months {
-            purge(&database, i32::try_from(KEPT_DAYS + ago)?, purging.clone()).await?;
+            purge(&database, i32::try_from(KEPT_DAYS + ago)?, &without_pauses).await?;
             figures.extend(table_sizes(&testbed.database, month).await?);
         }
     }
     tidy(&testbed.database).await?;
-    let (turns, per_second) = in_turns(testbed, sizes, progress).await?;
-    figures.extend(turns);
+    // A service is slower in its first seconds, and what is compared later would look better for it.
+    let (_, online) = live(pairs(testbed, sizes.pairs, progress).await?, "warming up", sizes, progress).await?;
+    let (before, online) = live(online, "without", sizes, progress).await?;
+    let (days, measured) = (i32::try_from(KEPT_DAYS)?, CancellationToken::new());
+    let until_measured = measured.clone();
+    let purging = tokio::spawn(async move { purge(&database, days, &until_measured).await });
+    let (beside, _) = live(online, "beside it", sizes, progress).await?;
+    measured.cancel();
+    let per_second = purging.await??;
+    let ratio = 100.0 * beside[1].value / before[1].value;
+    figures.extend(before.into_iter().chain(beside));
+    figures.push(Figure::new(format!("{THERE}, p99: beside it / without"), ratio, Unit::Percent));
     figures.push(Figure::new("removed in a second, with pauses", per_second, Unit::Count));
     figures.extend(table_sizes(&testbed.database, sizes.months).await?);
     Ok(figures)
-}
-
-/// Pairs talk without the removal and beside it, in turns: what a machine does besides changes from minute to minute. Returns how soon
-/// messages are there, and what was removed in a second.
-async fn in_turns(testbed: &Testbed, sizes: &Sizes, progress: &Progress) -> anyhow::Result<(Vec<Figure>, f64)> {
-    let turn = sizes.time / TURNS;
-    // A service is slower in its first seconds, and what is compared later would look better for it.
-    let (mut online, warm) = live(pairs(testbed, sizes.pairs, progress).await?, "warming up", turn, sizes, progress).await?;
-    let (mut without, mut beside) = (warm.clone(), warm);
-    without.reset();
-    beside.reset();
-    let (turns, purging) = watch::channel(Purging::Held);
-    let (database, days) = (testbed.database.clone(), i32::try_from(KEPT_DAYS)?);
-    let purge = tokio::spawn(async move { purge(&database, days, purging).await });
-    for _ in 0..TURNS {
-        for (purging, when, latencies) in [(Purging::Held, WITHOUT, &mut without), (Purging::Paced, BESIDE, &mut beside)] {
-            turns.send_replace(purging);
-            let (pairs, of_turn) = live(online, when, turn, sizes, progress).await?;
-            latencies.add(&of_turn)?;
-            online = pairs;
-        }
-    }
-    turns.send_replace(Purging::Unpaced);
-    let per_second = purge.await??;
-    let mut figures = Vec::new();
-    for (when, latencies) in [(WITHOUT, &without), (BESIDE, &beside)] {
-        figures.extend(quantiles(&format!("{when}: {THERE}"), latencies));
-    }
-    let ratio = 100.0 * beside.value_at_quantile(0.99) as f64 / without.value_at_quantile(0.99) as f64;
-    figures.push(Figure::new(format!("{THERE}, p99: {BESIDE} / {WITHOUT}"), ratio, Unit::Percent));
-    Ok((figures, per_second))
 }
 
 /// The messages of a month, all acked, accepted so many days ago.
@@ -101,21 +75,10 @@ async fn write(database: &PgPool, crowd: &Crowd, sizes: &Sizes, days_ago: u32, p
     Ok(())
 }
 
-/// How a purge goes on after a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purging {
-    /// Not at all.
-    Held,
-    /// After the pause of a job that is not late.
-    Paced,
-    /// At once.
-    Unpaced,
-}
-
-/// Purges all inboxes and chats. Returns the rows and messages that went in a second with pauses.
-async fn purge(database: &PgPool, days: i32, purging: watch::Receiver<Purging>) -> anyhow::Result<f64> {
-    let mut passes = Passes { pace: PurgePace::default(), purging, paced: Duration::ZERO, gone: 0 };
-    passes.go_on().await;
+/// Purges all inboxes and chats, at the pace of a job that is not late until the token is cancelled, and then without pauses. Returns the
+/// rows and messages that went in a second with pauses.
+async fn purge(database: &PgPool, days: i32, without_pauses: &CancellationToken) -> anyhow::Result<f64> {
+    let mut passes = Passes { pace: PurgePace::default(), began: Instant::now(), gone: 0, per_second: 0.0 };
     let inboxes = "select rows_gone, next_user, next_class::text from restante_purge_inboxes($1, $2, $3::text::inbox_class, $4, $5)";
     let mut inbox = Some((0_i64, "chat".to_owned()));
     while let Some((user, class)) = inbox {
@@ -123,7 +86,7 @@ async fn purge(database: &PgPool, days: i32, purging: watch::Receiver<Purging>) 
         let asked = sqlx::query_as(inboxes).bind(days).bind(user).bind(class).bind(PurgePace::PLACES).bind(passes.pace.rows());
         let (rows, next_user, next_class): (i32, Option<i64>, Option<String>) = asked.fetch_one(database).await?;
         inbox = next_user.zip(next_class);
-        passes.end(began, rows).await;
+        passes.end(began, rows, without_pauses).await;
     }
     let chats = "select messages_gone, next_chat from restante_purge_chats($1, $2, $3, $4)";
     let mut chat = Some(Uuid::nil());
@@ -132,51 +95,37 @@ async fn purge(database: &PgPool, days: i32, purging: watch::Receiver<Purging>) 
         let asked = sqlx::query_as(chats).bind(days).bind(after).bind(PurgePace::PLACES).bind(passes.pace.rows());
         let (messages, next): (i32, Option<Uuid>) = asked.fetch_one(database).await?;
         chat = next;
-        passes.end(began, messages).await;
+        passes.end(began, messages, without_pauses).await;
     }
-    Ok(f64::from(passes.gone) / passes.paced.as_secs_f64().max(f64::EPSILON))
+    Ok(passes.per_second)
 }
 
-/// The passes of a purge, what went in those with pauses, and the time that they took.
+/// The passes of a purge, and what went so far.
 struct Passes {
     pace: PurgePace,
-    purging: watch::Receiver<Purging>,
-    paced: Duration,
+    began: Instant,
     gone: i32,
+    per_second: f64,
 }
 
 impl Passes {
-    /// A pass has ended that removed so many. Pauses as the job does, and waits while the purge is held.
-    async fn end(&mut self, began: Instant, gone: i32) {
-        if *self.purging.borrow() == Purging::Unpaced {
-            return;
-        }
+    /// A pass has ended that removed so many. Pauses as the job does.
+    async fn end(&mut self, began: Instant, gone: i32, without_pauses: &CancellationToken) {
+        self.gone += gone;
         let pause = self.pace.after(began.elapsed(), Duration::ZERO);
-        if timeout(pause, self.purging.wait_for(|purging| *purging == Purging::Unpaced)).await.is_err() {
-            self.gone += gone;
-            self.paced += began.elapsed();
+        if without_pauses.run_until_cancelled(sleep(pause)).await.is_some() {
+            self.per_second = f64::from(self.gone) / self.began.elapsed().as_secs_f64();
         }
-        self.go_on().await;
-    }
-
-    /// Waits while the purge is held. One whose measurement has failed goes on.
-    async fn go_on(&mut self) {
-        let _ = self.purging.wait_for(|purging| *purging != Purging::Held).await;
     }
 }
 
-/// Pairs send at a fixed rate for a turn. Returns the pairs, and how soon messages were there.
-async fn live(
-    pairs: Vec<Pair>,
-    when: &str,
-    turn: Duration,
-    sizes: &Sizes,
-    progress: &Progress,
-) -> anyhow::Result<(Vec<Pair>, Histogram<u64>)> {
-    progress.begin(when, (f64::from(sizes.storm_rate) * turn.as_secs_f64()) as u64);
-    let schedule = Schedule { rate: sizes.storm_rate, longest: turn };
+/// Pairs send at a fixed rate. Returns how soon messages are there, and the pairs.
+async fn live(pairs: Vec<Pair>, when: &str, sizes: &Sizes, progress: &Progress) -> anyhow::Result<(Vec<Figure>, Vec<Pair>)> {
+    progress.begin(when, (f64::from(sizes.storm_rate) * sizes.time.as_secs_f64()) as u64);
+    let schedule = Schedule { rate: sizes.storm_rate, longest: sizes.time };
     let OpenLoopResult { pairs, latencies, .. } = OpenLoop::start(pairs, schedule, &sizes.content(), Some(progress))?.finish().await?;
-    Ok((pairs, latencies.there))
+    let figures = quantiles(THERE, &latencies.there);
+    Ok((figures.into_iter().map(|figure| Figure { name: format!("{when}: {}", figure.name), ..figure }).collect(), pairs))
 }
 
 /// The rows and the size of the two large tables, after a vacuum.
