@@ -556,6 +556,27 @@ end $$;
 
 COMMENT ON FUNCTION restante_accept_contact(p_user text, p_other text) IS 'One user accepts the request of another, inside your own transaction. Returns contact; raises where there is no request.';
 
+CREATE FUNCTION restante_accept_invitation(p_user text, p_chat uuid) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_taken record;
+begin
+  select t.outcome, t.joined_seq into v_taken
+    from restante_take_invitation((select u.id from users u where u.external_id = p_user), p_chat, 5000) t;
+  case v_taken.outcome
+    when 'not_found' then
+      raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
+    when 'too_many_members' then
+      raise exception 'chat % has 5000 members, the most that are allowed', p_chat using errcode = 'program_limit_exceeded';
+    else
+      return v_taken.joined_seq;
+  end case;
+end $$;
+
+COMMENT ON FUNCTION restante_accept_invitation(p_user text, p_chat uuid) IS 'A user accepts an invitation, inside your own transaction. Returns the number above which it gets messages; raises where none waits for it.';
+
 CREATE FUNCTION restante_accept_outgoing() RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -708,12 +729,14 @@ CREATE FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigin
     AS $$
 #variable_conflict use_column
 declare
-  v_kind  chat_kind;
-  v_title text;
-  v_last  bigint;
-  v_role  member_role;
-  v_new   bigint[];
-  v_count bigint;
+  v_kind      chat_kind;
+  v_title     text;
+  v_last      bigint;
+  v_role      member_role;
+  v_new       bigint[];
+  v_strangers bigint[] := '{}';
+  v_refused   text;
+  v_count     bigint;
 begin
   perform restante_needs_read_committed();
   -- A caller that is no member locks nothing: those who send would wait for it.
@@ -744,38 +767,38 @@ begin
        where cm.user_id is null
     ) q;
   select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
-  if v_count + coalesce(array_length(v_new, 1), 0) > p_members_max then
+  if v_count + coalesce(array_length(v_new, 1), 0) + restante_invited_beside(p_chat, v_new, p_members_max) > p_members_max then
     return query select 'too_many_members', null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
-  if restante_stays_away(v_new, p_caller, p_contacts_only) then
-    return query select 'not_accepted', null::bigint, null::text, null::text, null::bigint;
+  if p_contacts_only and v_new is not null then
+    v_strangers := restante_strangers(v_new, p_caller);
+    v_refused := restante_why_not_invite(p_chat, p_caller, v_strangers);
+  end if;
+  -- A statement after the locks of those who would be invited.
+  if v_refused is null and restante_has_blocked(v_new, p_caller) then
+    v_refused := 'not_accepted';
+  end if;
+  if v_refused is not null then
+    return query select v_refused, null::bigint, null::text, null::text, null::bigint;
     return;
   end if;
-
-  insert into chat_members as cm (chat_id, user_id, joined_seq)
-    select p_chat, u.user_id, v_last from unnest(v_new) u (user_id)
-    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = v_last, left_seq = null;
-  -- Members that were in the group before have marks, and a late ack may be moving these.
-  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(v_new), 0)]), v_new);
-  update marks k
-     set delivered_seq = v_last, read_seq = v_last, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
-    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
-            from unnest(v_new) u (user_id)) u
-   where k.chat_id = p_chat and k.user_id = any (array[u.user_id]) and k.step = u.step;
-  insert into marks (chat_id, user_id, delivered_seq, read_seq)
-    select p_chat, u.user_id, v_last, v_last from unnest(v_new) u (user_id)
-     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
-  if v_new is not null then
-    perform restante_note_recount(p_chat, v_count, v_count + array_length(v_new, 1));
+  if cardinality(v_strangers) > 0 then
+    select array_agg(x.user_id order by x.user_id) into v_new from unnest(v_new) x (user_id) where x.user_id <> all (v_strangers);
   end if;
+  perform restante_put_members(p_chat, v_new, v_last, v_count);
   return query
     select 'done', u.id, u.external_id, v_title, v_last
       from (select 1) one left join users u on u.id = any (v_new)
      order by u.id;
+  if cardinality(v_strangers) > 0 then
+    return query
+      select 'invited', u.id, u.external_id, v_title, v_last from unnest(restante_put_invitations(p_chat, p_caller, v_strangers)) x (user_id)
+        cross join lateral (select y.id, y.external_id from users y where y.id = x.user_id limit 1) u;
+  end if;
 end $$;
 
-COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean) IS 'Adds members to a group. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller or, with p_contacts_only, is no contact of it). A user that is a member already is passed over.';
+COMMENT ON FUNCTION restante_add_members(p_chat uuid, p_caller bigint, p_users bigint[], p_members_max integer, p_contacts_only boolean) IS 'Adds members to a group; with p_contacts_only those who are no contacts of the caller are invited instead. One row per member that is new, with the number above which it gets messages (a row without a user when nobody is), outcome done, and then one per user that is invited now, outcome invited. Else one row that says why nothing was done: not_a_member (the caller is not in it, or there is no such chat), not_a_group, forbidden (the caller is no admin), too_many_members, not_accepted (one of those who are new has blocked the caller, or cannot be invited by it), too_many_invitations. A user that is a member or invited already is passed over.';
 
 CREATE FUNCTION restante_add_named_members(p_chat uuid, p_caller bigint, p_names text[], p_make boolean, p_members_max integer, p_contacts_only boolean DEFAULT false) RETURNS TABLE(outcome text, user_id bigint, external_id text, title text, joined_seq bigint)
     LANGUAGE plpgsql
@@ -1110,21 +1133,16 @@ CREATE FUNCTION restante_block(p_user text, p_other text) RETURNS boolean
     AS $$
 #variable_conflict use_column
 declare
-  v_user    bigint;
-  v_other   bigint;
-  v_outcome text;
+  v_both  record;
+  v_block record;
 begin
-  if p_user = p_other then
-    raise exception 'user % cannot block itself', p_user using errcode = 'invalid_parameter_value';
-  end if;
-  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
-    from restante_users(array[p_user, p_other]) u;
-  select b.outcome into v_outcome from restante_put_block(v_user, v_other, 10000) b limit 1;
-  if v_outcome = 'too_many' then
+  select * into v_both from restante_two_users(p_user, p_other, 'block itself');
+  select b.outcome, b.chat_id into v_block from restante_put_block(v_both.user_id, v_both.other_id, 10000) b limit 1;
+  if v_block.outcome = 'too_many' then
     raise exception 'user % has blocked 10000 users, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
   end if;
-  perform restante_check_marks(array[v_user, v_other]);
-  return v_outcome = 'done';
+  perform restante_people_changed(array[v_both.user_id, v_both.other_id], v_block.chat_id);
+  return v_block.outcome = 'done';
 end $$;
 
 COMMENT ON FUNCTION restante_block(p_user text, p_other text) IS 'One user blocks another, inside your own transaction, with the same effect as over HTTP. True: from your commit on; false: it had blocked it before.';
@@ -1401,11 +1419,7 @@ declare
   v_other   bigint;
   v_outcome text;
 begin
-  if p_user = p_other then
-    raise exception 'user % cannot be its own contact', p_user using errcode = 'invalid_parameter_value';
-  end if;
-  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into v_user, v_other
-    from restante_users(array[p_user, p_other]) u;
+  select b.user_id, b.other_id into v_user, v_other from restante_two_users(p_user, p_other, 'be its own contact') b;
   case p_change
     when 'request' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, false, 10000) c;
     when 'accept' then select c.outcome into v_outcome from restante_put_contact(v_user, v_other, true, 10000) c;
@@ -1419,7 +1433,7 @@ begin
     when 'too_many' then
       raise exception 'user % has 10000 contacts and requests, the most that are allowed', p_user using errcode = 'program_limit_exceeded';
     else
-      perform restante_check_marks(array[v_user, v_other]);
+      perform restante_people_changed(array[v_user, v_other], null);
       return v_outcome;
   end case;
 end $$;
@@ -1694,25 +1708,38 @@ end $$;
 
 COMMENT ON FUNCTION restante_count_untaken(p_user bigint, p_class inbox_class, p_count_max integer) IS 'The number of events of followed feeds that are still to become rows, counted up to p_count_max: those that have not expired, are for this user, and of no type that it has muted. It looks at twice as many at most; what lies before them in a feed counts without a look.';
 
-CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean DEFAULT false, OUT outcome text, OUT invited bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-  v_members bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+  v_users     bigint[] := array(select p_creator union select unnest(p_members) order by 1);
+  v_strangers bigint[] := '{}';
+  v_members   bigint[];
 begin
-  if restante_stays_away(v_members, p_creator, p_contacts_only) then
-    return false;
+  invited := '{}';
+  if p_contacts_only then
+    v_strangers := restante_strangers(v_users, p_creator);
+    outcome := restante_why_not_invite(p_chat, p_creator, v_strangers);
   end if;
+  -- A statement after the locks of those who would be invited.
+  if outcome is null and restante_has_blocked(v_users, p_creator) then
+    outcome := 'not_accepted';
+  end if;
+  if outcome is not null then
+    return;
+  end if;
+  v_members := array(select unnest(v_users) except select unnest(v_strangers) order by 1);
   insert into chats (id, kind, title) values (p_chat, 'group', p_title);
   insert into chat_heads (chat_id) values (p_chat);
   insert into chat_members (chat_id, user_id, role)
     select p_chat, q.user_id, case when q.user_id = p_creator then 'admin'::member_role else 'member' end from unnest(v_members) q (user_id);
   insert into marks (chat_id, user_id) select p_chat, q.user_id from unnest(v_members) q (user_id);
-  return true;
+  invited := restante_put_invitations(p_chat, p_creator, v_strangers);
+  outcome := 'done';
 end $$;
 
-COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean) IS 'Makes a group with these members; its creator is its admin. Nobody else can see the chat before the commit, so nothing is locked. False: one of them has blocked the creator or, with p_contacts_only, is no contact of it, and nothing was done.';
+COMMENT ON FUNCTION restante_create_group(p_chat uuid, p_creator bigint, p_title text, p_members bigint[], p_contacts_only boolean, OUT outcome text, OUT invited bigint[]) IS 'Makes a group with these members; its creator is its admin. With p_contacts_only those who are no contacts of it are invited instead. Nobody else can see the chat before the commit, so it is not locked. Outcome: done, with those who were invited. Else nothing was done: not_accepted (one of them has blocked the creator, or cannot be invited by it), too_many_invitations.';
 
 CREATE FUNCTION restante_dead_letters(p_sender text, p_recipient text, p_message uuid, p_since timestamp with time zone, p_reason text, p_before_at timestamp with time zone, p_before_message uuid, p_before_user bigint, p_rows_max integer) RETURNS TABLE(message_id uuid, user_id bigint, recipient text, sender text, chat_id uuid, chat_seq bigint, message_type text, reason text, last_error text, attempts smallint, accepted_at timestamp with time zone, failed_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -1791,6 +1818,21 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_decline_contact(p_user text, p_other text) IS 'One user declines the request of another, inside your own transaction. Returns none; raises where there is no request.';
+
+CREATE FUNCTION restante_decline_invitation(p_user text, p_chat uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+  v_outcome text := restante_turn_down_invitation((select u.id from users u where u.external_id = p_user), p_chat);
+begin
+  if v_outcome = 'not_found' then
+    raise exception 'user % is not invited to chat %', p_user, p_chat using errcode = 'no_data_found';
+  end if;
+  return v_outcome = 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_decline_invitation(p_user text, p_chat uuid) IS 'A user declines an invitation, inside your own transaction. False: it had declined it; raises where it has none.';
 
 CREATE FUNCTION restante_depart(p_node uuid, p_users bigint[], p_ages_ms bigint[]) RETURNS TABLE(user_id bigint, external_id text, at timestamp with time zone)
     LANGUAGE plpgsql
@@ -2083,6 +2125,35 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_end_departures(p_messages_max integer) IS 'Ends a part of what waits for one member that has left, or has blocked the other one (departures), so many messages of the chat at most. One row per row that ended, and one without a message in any case; nothing at all when there is no departure that nobody else works on.';
+
+CREATE FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint DEFAULT NULL::bigint) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_ended bigint[];
+begin
+  if p_inviter is null then
+    with ended as (delete from invitations i where i.chat_id = p_chat and i.user_id = any (p_users) and i.declined_at is null returning i.user_id)
+    select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
+  else
+    with ended as (delete from invitations i where i.inviter_id = p_inviter and i.user_id = any (p_users) returning i.user_id)
+    select array_agg(e.user_id order by e.user_id) into v_ended from ended e;
+  end if;
+  if v_ended is not null then
+    -- Sessions of theirs at every node look for what waits for them.
+    perform restante_check_marks(v_ended);
+  end if;
+  return coalesce(v_ended, '{}');
+end $$;
+
+COMMENT ON FUNCTION restante_end_invitations(p_chat uuid, p_users bigint[], p_inviter bigint) IS 'Ends the invitations of these users to a group that are not declined, or all that p_inviter has made them. Returns whose have ended.';
 
 CREATE FUNCTION restante_ended_unwritten(p_status delivery_status, p_has_left boolean, p_recalled_at timestamp with time zone, p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_now timestamp with time zone DEFAULT NULL::timestamp with time zone, p_shows_acked boolean DEFAULT false) RETURNS ended_reason
     LANGUAGE sql IMMUTABLE
@@ -2713,6 +2784,57 @@ end $$;
 
 COMMENT ON FUNCTION restante_history(p_user bigint, p_chat uuid, p_after bigint, p_before bigint, p_limit integer) IS 'A page of a chat for one of its members, from its joining on: the oldest messages above p_after, else the newest below p_before. A member gets a row in any case, with nulls where there is no message; somebody else gets none. A message that was recalled has no content and no metadata.';
 
+CREATE FUNCTION restante_invitations_left(p_inviter bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  -- One that was declined counts too: its row is there.
+  return 500 - (select count(*) from (select from invitations i where i.inviter_id = p_inviter limit 500) x);
+end $$;
+
+COMMENT ON FUNCTION restante_invitations_left(p_inviter bigint) IS 'The number of users that this one may still invite, until some of its invitations are accepted or have ended.';
+
+CREATE FUNCTION restante_invite(p_chat uuid, p_inviter text, p_users text[]) RETURNS text[]
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_outcome text;
+  v_invited text[];
+begin
+  select min(a.outcome) filter (where a.outcome not in ('done', 'invited')), array_agg(a.external_id order by a.external_id collate "C") filter (where a.outcome = 'invited')
+    into v_outcome, v_invited
+    from restante_add_named_members(p_chat, (select u.id from users u where u.external_id = p_inviter), p_users, true, 5000, true) a;
+  if v_outcome is not null then
+    raise exception 'user % cannot invite these users to chat %: %', p_inviter, p_chat, v_outcome using errcode =
+      case v_outcome when 'too_many_members' then 'program_limit_exceeded' when 'too_many_invitations' then 'program_limit_exceeded' else 'insufficient_privilege' end;
+  end if;
+  return coalesce(v_invited, '{}');
+end $$;
+
+COMMENT ON FUNCTION restante_invite(p_chat uuid, p_inviter text, p_users text[]) IS 'An admin of a group brings users into it, inside your own transaction, as over HTTP where only contacts write to one another: its contacts are members from your commit on, everybody else is invited. Returns who is invited now. Raises where nothing is done.';
+
+CREATE FUNCTION restante_invited_beside(p_chat uuid, p_users bigint[], p_max integer) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  return (
+    select count(*) from (
+      select from invitations i
+       where i.chat_id = p_chat and i.declined_at is null and i.expires_at > clock_timestamp() and i.user_id <> all (p_users) limit p_max) x);
+end $$;
+
+COMMENT ON FUNCTION restante_invited_beside(p_chat uuid, p_users bigint[], p_max integer) IS 'The number of users who are invited to a group beside these, counted up to p_max.';
+
 CREATE TABLE nodes (
     node_id uuid NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -3280,6 +3402,19 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_overtaken(p_seqs bigint[], p_chats uuid[], p_last bigint) IS 'The number of rows that wait in an inbox, the first ones, that get new numbers at its end: as many as possible, so that a thousand numbers or more that have ended follow the last of them, and no row of their chats stays behind: its message would be seen before theirs. None where more than 50 wait. Takes all that wait, in order, their chats, and the last number.';
+
+CREATE FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_check_marks(p_users);
+  if p_chat is not null then
+    perform pg_notify(restante_wake_channel(), 'chat ' || p_chat);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_people_changed(p_users bigint[], p_chat uuid) IS 'Tells every node that these users may know more or less of one another than before, and that the receipts of their direct chat, if there is one, are told in another form (its id with "chat " before it, on restante_wake_channel()). A hint: without it nodes find out within 30 s.';
 
 CREATE FUNCTION restante_presence_lock() RETURNS void
     LANGUAGE sql
@@ -3965,6 +4100,8 @@ begin
   v_were := found;
   delete from contacts c where c.user_id = p_other and c.other_id = p_user;
   v_were := v_were or found;
+  -- Nor does it stay invited by the other one. One who invites it has locked its row of users, too.
+  perform restante_end_invitations(null, array[p_user], p_other);
   select c.id into v_chat from chats c where c.direct_key = least(p_user, p_other) || ':' || greatest(p_user, p_other);
   if v_chat is not null then
     select h.last_seq into v_last from chat_heads h where h.chat_id = v_chat order by h.step desc limit 1 for no key update;
@@ -4004,7 +4141,7 @@ begin
   return query select 'done', v_chat, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, coalesce(v_now, clock_timestamp()), v_were;
 end $$;
 
-COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
+COMMENT ON FUNCTION restante_put_block(p_user bigint, p_other bigint, p_blocks_max integer) IS 'A user blocks another one, and is no longer invited to groups by it. What waits for it in their direct chat ends as blocked, and the chat is closed; where much waits, the rest is noted in departures, shown to nobody any more, and ended by a job. In groups nothing changes. The sender is shown another word than the reason (undelivered). One row per row that ended and one without, outcome done, with the direct chat if there is one, and whether they were contacts or one had requested the other. Else one row that says why nothing was done: again (it is blocked), too_many (p_blocks_max are).';
 
 CREATE FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) RETURNS record
     LANGUAGE plpgsql
@@ -4042,6 +4179,72 @@ begin
 end $$;
 
 COMMENT ON FUNCTION restante_put_contact(p_user bigint, p_other bigint, p_accepts boolean, p_contacts_max integer, OUT outcome text, OUT is_told boolean) IS 'A user requests another one as a contact, or accepts its request; with p_accepts it does nothing where there is none. Outcome: requested; contact (the other one had requested it, or they were contacts); not_found (there is no request to accept); blocked (the user has blocked the other one); too_many (the user has p_contacts_max contacts and requests). is_told: something has changed, and the other one may learn of it. Of a request by a user that it has blocked it learns nothing, and the user sees no difference.';
+
+CREATE FUNCTION restante_put_invitations(p_chat uuid, p_inviter bigint, p_users bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_invited bigint[];
+begin
+  perform restante_needs_read_committed();
+  with made as (
+    insert into invitations as i (user_id, chat_id, inviter_id, expires_at)
+      select u.id, p_chat, p_inviter, clock_timestamp() + interval '30 days' from unnest(p_users) u (id) order by u.id
+      on conflict on constraint a_user_is_invited_to_a_chat_once do update
+        set inviter_id = excluded.inviter_id, invited_at = excluded.invited_at, expires_at = excluded.expires_at, declined_at = null
+        where i.expires_at <= clock_timestamp()
+      returning i.user_id
+  )
+  select array_agg(m.user_id order by m.user_id) into v_invited from made m;
+  if v_invited is not null then
+    -- Sessions of theirs at every node look for what waits for them.
+    perform restante_check_marks(v_invited);
+  end if;
+  return coalesce(v_invited, '{}');
+end $$;
+
+COMMENT ON FUNCTION restante_put_invitations(p_chat uuid, p_inviter bigint, p_users bigint[]) IS 'Invites these users to a group, for 30 days, and returns those of them who were not invited before. Called after restante_why_not_invite() in the same transaction.';
+
+CREATE FUNCTION restante_put_members(p_chat uuid, p_users bigint[], p_last_seq bigint, p_count bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  perform restante_needs_read_committed();
+  insert into chat_members as cm (chat_id, user_id, joined_seq)
+    select p_chat, u.user_id, p_last_seq from unnest(p_users) u (user_id)
+    on conflict on constraint a_user_is_in_a_chat_once do update set role = 'member', joined_seq = p_last_seq, left_seq = null;
+  -- Members that were in the group before have marks, and a late ack may be moving these.
+  perform restante_lock_marks(array_fill(p_chat, array[coalesce(cardinality(p_users), 0)]), p_users);
+  update marks k
+     set delivered_seq = p_last_seq, read_seq = p_last_seq, has_hole = false, moves = k.moves + 1, step = (k.moves + 1) >> 4, marked_xid = pg_current_xact_id()
+    from (select u.user_id, (select n.step from marks n where n.chat_id = p_chat and n.user_id = u.user_id order by n.step desc limit 1) as step
+            from unnest(p_users) u (user_id)) w
+   where k.chat_id = p_chat and k.user_id = any (array[w.user_id]) and k.step = w.step;
+  insert into marks (chat_id, user_id, delivered_seq, read_seq)
+    select p_chat, u.user_id, p_last_seq, p_last_seq from unnest(p_users) u (user_id)
+     where not exists (select from marks n where n.chat_id = p_chat and n.user_id = u.user_id);
+  if p_users is not null then
+    perform restante_note_recount(p_chat, p_count, p_count + array_length(p_users, 1));
+    perform restante_end_invitations(p_chat, p_users);
+  end if;
+end $$;
+
+COMMENT ON FUNCTION restante_put_members(p_chat uuid, p_users bigint[], p_last_seq bigint, p_count bigint) IS 'Makes these users, who are none yet, members of a group that has so many: they get messages above p_last_seq, its highest number, and are invited no more. Called under the lock of the chat''s head, by those who have looked whether they may.';
 
 CREATE FUNCTION restante_put_preferences(p_user bigint, p_types text[], p_chats uuid[]) RETURNS text
     LANGUAGE plpgsql
@@ -4574,6 +4777,16 @@ begin
     perform restante_note_recount(p_chat, v_count + array_length(v_leaving, 1), v_count);
   end if;
 
+  -- An admin withdraws an invitation as it removes a member. One that was declined stays, or it could be made again.
+  return query
+    select 'withdrawn', u.id, u.external_id, v_last, null::inbox_class, null::bigint, null::uuid, null::bigint, null::bigint, v_now
+      from unnest(restante_end_invitations(p_chat, p_users)) w (user_id)
+      cross join lateral (select y.id, y.external_id from users y where y.id = w.user_id limit 1) u;
+  -- Nobody is left who has invited them.
+  if v_count = 0 then
+    perform restante_end_invitations(p_chat, array(select i.user_id from invitations i where i.chat_id = p_chat));
+  end if;
+
   -- A group is never without an admin as long as somebody is in it: the one who has been here longest becomes one.
   if not exists (select 1 from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null and cm.role = 'admin') then
     select cm.user_id into v_heir from chat_members cm
@@ -4582,7 +4795,7 @@ begin
   end if;
 end $$;
 
-COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
+COMMENT ON FUNCTION restante_remove_members(p_chat uuid, p_caller bigint, p_users bigint[]) IS 'Takes members out of a group; a member may take out itself, an admin anybody. Rows that wait for them in this chat become expired, reason left; where there are many, the rest is noted in departures, shown to nobody any more, and ended by a job. Those of them who are invited are invited no more. One row per member that left (class and what follows null) and one per row that ended, outcome done; a row without a user when nobody left; then one per invitation that was withdrawn, outcome withdrawn. Else one row that says why nothing was done: not_a_member, not_a_group, forbidden. A user that is no member is passed over.';
 
 CREATE FUNCTION restante_request_contact(p_user text, p_other text) RETURNS text
     LANGUAGE plpgsql
@@ -5003,7 +5216,7 @@ end $$;
 
 COMMENT ON FUNCTION restante_spread(p_places integer[], p_counts bigint[], p_length integer) IS 'A row of counts that has each of p_counts added at its place, from 1, and 0 elsewhere. It has p_length places, and more where a place is beyond. Places that are null are left out.';
 
-CREATE FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) RETURNS boolean
+CREATE FUNCTION restante_strangers(p_users bigint[], p_caller bigint) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -5014,11 +5227,10 @@ CREATE FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contact
     SET search_path TO 'public', 'pg_temp'
     AS $$
 begin
-  return restante_has_blocked(p_users, p_caller) or p_contacts_only and exists (
-    select from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller));
+  return array(select u.id from (select unnest(p_users) as id) u where u.id <> p_caller and not restante_are_contacts(u.id, p_caller) order by u.id);
 end $$;
 
-COMMENT ON FUNCTION restante_stays_away(p_users bigint[], p_caller bigint, p_contacts_only boolean) IS 'True where the caller may not bring one of these users into a group: it has blocked the caller or, with p_contacts_only, is no contact of it.';
+COMMENT ON FUNCTION restante_strangers(p_users bigint[], p_caller bigint) IS 'Those of these users that are no contacts of the caller, without the caller itself.';
 
 CREATE FUNCTION restante_take(p_user bigint, p_class inbox_class, p_rows_max integer, p_waiting_max integer, OUT numbers integer, OUT more boolean, OUT superseded boolean) RETURNS record
     LANGUAGE plpgsql
@@ -5269,6 +5481,50 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_block_back(p_user bigint, p_other bigint) IS 'A user blocks another one no more. Their direct chat is open again unless the other one blocks too. What has ended stays ended. Outcome: done, with the direct chat if there is one; again (it was not blocked).';
 
+CREATE FUNCTION restante_take_invitation(p_user bigint, p_chat uuid, p_members_max integer) RETURNS TABLE(outcome text, title text, joined_seq bigint, inviter text)
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_last    bigint;
+  v_joined  bigint;
+  v_inviter bigint;
+  v_count   bigint;
+begin
+  perform restante_needs_read_committed();
+  -- Without an invitation nothing is locked: those who send would wait for it.
+  if not exists (select from invitations i where i.user_id = p_user and i.chat_id = p_chat) then
+    select cm.joined_seq into v_joined from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_user and cm.left_seq is null;
+    return query select case when v_joined is null then 'not_found' else 'again' end, null::text, v_joined, null::text;
+    return;
+  end if;
+  select h.last_seq into v_last from chat_heads h where h.chat_id = p_chat order by h.step desc limit 1 for no key update;
+  perform from users u where u.id = p_user for no key update;
+  -- A statement after the locks: nobody joins, leaves or sends any more, and a block of the inviter is seen.
+  select i.inviter_id into v_inviter from invitations i
+   where i.user_id = p_user and i.chat_id = p_chat and i.declined_at is null and i.expires_at > clock_timestamp();
+  select count(*) into v_count from chat_members cm where cm.chat_id = p_chat and cm.left_seq is null;
+  if v_inviter is null or v_count = 0 then
+    select cm.joined_seq into v_joined from chat_members cm where cm.chat_id = p_chat and cm.user_id = p_user and cm.left_seq is null;
+    return query select case when v_joined is null then 'not_found' else 'again' end, null::text, v_joined, null::text;
+    return;
+  elsif v_count >= p_members_max then
+    return query select 'too_many_members', null::text, null::bigint, null::text;
+    return;
+  end if;
+  perform restante_put_members(p_chat, array[p_user], v_last, v_count);
+  return query select 'done', (select c.title from chats c where c.id = p_chat), v_last, (select u.external_id from users u where u.id = v_inviter);
+end $$;
+
+COMMENT ON FUNCTION restante_take_invitation(p_user bigint, p_chat uuid, p_members_max integer) IS 'A user accepts an invitation, and is a member from now on: it gets messages above joined_seq, as one who is added. Outcome: done, with the title of the group and who had invited it; again (it is a member already); not_found (no invitation waits for it, or nobody is in the group any more); too_many_members.';
+
 CREATE FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode TO 'force_generic_plan'
@@ -5376,6 +5632,49 @@ end $$;
 
 COMMENT ON FUNCTION restante_take_together(p_stream uuid, p_users bigint[], p_events_max integer, p_waiting_max integer, OUT users bigint[], OUT seqs bigint[], OUT events uuid[], OUT others bigint[]) IS 'Makes rows of the newest events of one stream for many users at once, as restante_take does for one, and moves their cursors. For those among p_users who follow it, lack no more than its last p_events_max events, and need nothing but rows of these: no event of them has a collapse key, each becomes a row for the user (restante_event_becomes), and no more than p_waiting_max numbers are not settled then. The others are returned, and are left to restante_take. It looks at no other feed: its events may get later numbers though they are older. Waits for no lock.';
 
+CREATE FUNCTION restante_turn_down_invitation(p_user bigint, p_chat uuid) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_declined_at timestamptz;
+begin
+  perform restante_needs_read_committed();
+  perform from users u where u.id = p_user for no key update;
+  select i.declined_at into v_declined_at from invitations i where i.user_id = p_user and i.chat_id = p_chat and i.expires_at > clock_timestamp();
+  if not found then
+    return 'not_found';
+  elsif v_declined_at is not null then
+    return 'again';
+  end if;
+  update invitations i set declined_at = clock_timestamp() where i.user_id = p_user and i.chat_id = p_chat;
+  perform restante_check_marks(array[p_user]);
+  return 'done';
+end $$;
+
+COMMENT ON FUNCTION restante_turn_down_invitation(p_user bigint, p_chat uuid) IS 'A user declines an invitation. Until it expires nobody invites the user to this group again; a contact that is an admin can add it. Outcome: done; again (it has declined it); not_found (it has none).';
+
+CREATE FUNCTION restante_two_users(p_user text, p_other text, p_alike text, OUT user_id bigint, OUT other_id bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+  if p_user = p_other then
+    raise exception 'user % cannot %', p_user, p_alike using errcode = 'invalid_parameter_value';
+  end if;
+  select min(u.id) filter (where u.external_id = p_user), min(u.id) filter (where u.external_id = p_other) into user_id, other_id
+    from restante_users(array[p_user, p_other]) u;
+end $$;
+
+COMMENT ON FUNCTION restante_two_users(p_user text, p_other text, p_alike text, OUT user_id bigint, OUT other_id bigint) IS 'The numbers of two users, who are made where they are new. Raises where both are the same one, which cannot do what p_alike says.';
+
 CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
@@ -5385,15 +5684,15 @@ CREATE FUNCTION restante_unblock(p_user text, p_other text) RETURNS boolean
     AS $$
 #variable_conflict use_column
 declare
-  v_user    bigint := (select u.id from users u where u.external_id = p_user);
-  v_other   bigint := (select u.id from users u where u.external_id = p_other);
-  v_outcome text;
+  v_user  bigint := (select u.id from users u where u.external_id = p_user);
+  v_other bigint := (select u.id from users u where u.external_id = p_other);
+  v_block record;
 begin
-  select b.outcome into v_outcome from restante_take_block_back(v_user, v_other) b;
-  if v_outcome = 'done' then
-    perform restante_check_marks(array[v_user, v_other]);
+  select b.outcome, b.chat_id into v_block from restante_take_block_back(v_user, v_other) b;
+  if v_block.outcome = 'done' then
+    perform restante_people_changed(array[v_user, v_other], v_block.chat_id);
   end if;
-  return v_outcome = 'done';
+  return v_block.outcome = 'done';
 end $$;
 
 COMMENT ON FUNCTION restante_unblock(p_user text, p_other text) IS 'One user blocks another no more, inside your own transaction. What has ended stays ended. False: it had not blocked it.';
@@ -5523,11 +5822,54 @@ begin
     from (select distinct x.user_id from unnest(p_users) x (user_id)) u
    where (select true from chat_members cm where cm.chat_id = p_chat and cm.user_id = u.user_id and cm.left_seq is null limit 1) is null;
   return case when v_count + p_unknown > p_members_max then 'too_many_members'
+              when restante_has_blocked(p_users, p_caller) then 'not_accepted'
               -- An unknown user has no contacts.
-              when p_contacts_only and p_unknown > 0 or restante_stays_away(p_users, p_caller, p_contacts_only) then 'not_accepted' end;
+              when p_contacts_only and restante_invitations_left(p_caller) < p_unknown then 'too_many_invitations' end;
 end $$;
 
 COMMENT ON FUNCTION restante_why_not_add(p_chat uuid, p_caller bigint, p_users bigint[], p_unknown bigint, p_members_max integer, p_contacts_only boolean) IS 'The outcome with which restante_add_members would refuse these users and so many more who are new, as far as that is seen without a lock; null: it would not.';
+
+CREATE FUNCTION restante_why_not_invite(p_chat uuid, p_inviter bigint, p_users bigint[]) RETURNS text
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET jit TO 'off'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+  perform restante_needs_read_committed();
+  if cardinality(p_users) = 0 then
+    return null;
+  end if;
+  -- Two that invite the same user, or in the name of the same one, count one after the other. A block is waited for, or waits.
+  perform from users u where u.id = any (p_users || p_inviter) order by u.id for no key update;
+  -- A statement after the locks.
+  if exists (
+    select from (select unnest(p_users) as id) u
+    cross join lateral (
+      select count(*) as stored, count(*) filter (where i.declined_at is null and i.expires_at > clock_timestamp()) as waiting,
+             count(*) filter (where i.chat_id = p_chat and i.declined_at is not null and i.expires_at > clock_timestamp()) as declined,
+             count(*) filter (where i.chat_id = p_chat and i.declined_at is null and i.expires_at > clock_timestamp()) as invited
+        from (select * from invitations x where x.user_id = u.id limit 1000) i
+    ) n
+    where n.declined > 0 or n.invited = 0 and (n.waiting >= 100 or n.stored >= 1000)
+  ) then
+    return 'not_accepted';
+  end if;
+  if cardinality(p_users) - (
+    select count(*) from (select unnest(p_users) as id) u
+    cross join lateral (select from invitations i where i.user_id = u.id and i.chat_id = p_chat and i.expires_at > clock_timestamp() limit 1) i
+  ) > restante_invitations_left(p_inviter) then
+    return 'too_many_invitations';
+  end if;
+  return null;
+end $$;
+
+COMMENT ON FUNCTION restante_why_not_invite(p_chat uuid, p_inviter bigint, p_users bigint[]) IS 'The reason why this user does not invite these to a group: not_accepted (one of them has declined an invitation to it that has not expired, or has as many invitations as it may), too_many_invitations (that the inviter has made). Null: they may be, unless one has blocked the inviter. They and the inviter stay locked until the transaction ends. Who is invited already counts for nothing.';
 
 CREATE TABLE chats (
     id uuid NOT NULL,
@@ -6273,6 +6615,35 @@ COMMENT ON COLUMN inboxes.settled_seq IS 'Nothing at or below this number waits 
 
 COMMENT ON COLUMN inboxes.purged_seq IS 'Numbers at or below it have been removed, with their gaps: a device behind it is told one gap (purged) up to here. Only grows, never above settled_seq.';
 
+CREATE TABLE invitations (
+    user_id bigint NOT NULL,
+    chat_id uuid NOT NULL,
+    inviter_id bigint NOT NULL,
+    invited_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    declined_at timestamp with time zone,
+    CONSTRAINT an_invitation_ends_after_it_was_made CHECK ((expires_at > invited_at)),
+    CONSTRAINT nobody_invites_itself CHECK ((user_id <> inviter_id))
+);
+
+COMMENT ON TABLE invitations IS 'The users who are invited to groups. One waits while it is neither declined nor expired. Written by restante_put_invitations(), ended by those who accept, decline, withdraw and block, and by a job.';
+
+COMMENT ON COLUMN invitations.user_id IS 'The user that is invited.';
+
+COMMENT ON COLUMN invitations.chat_id IS 'The group.';
+
+COMMENT ON COLUMN invitations.inviter_id IS 'The admin that has invited it.';
+
+COMMENT ON COLUMN invitations.invited_at IS 'Since when.';
+
+COMMENT ON COLUMN invitations.expires_at IS 'From then on it counts no more, and a job removes the row (invitations).';
+
+COMMENT ON COLUMN invitations.declined_at IS 'The time at which the user has declined it. Until the invitation expires the user is not invited to this group again.';
+
+COMMENT ON CONSTRAINT an_invitation_ends_after_it_was_made ON invitations IS 'It waits for a while.';
+
+COMMENT ON CONSTRAINT nobody_invites_itself ON invitations IS 'An inviter is a member of the group.';
+
 CREATE TABLE last_seen (
     user_id bigint NOT NULL,
     seen_at timestamp with time zone NOT NULL
@@ -6757,6 +7128,9 @@ ALTER TABLE ONLY event_exceptions
 ALTER TABLE ONLY chat_members
     ADD CONSTRAINT a_user_is_in_a_chat_once PRIMARY KEY (chat_id, user_id);
 
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT a_user_is_invited_to_a_chat_once PRIMARY KEY (user_id, chat_id);
+
 ALTER TABLE ONLY devices
     ADD CONSTRAINT a_user_names_a_device_once PRIMARY KEY (user_id, device_id);
 
@@ -6876,6 +7250,8 @@ COMMENT ON INDEX a_user_is_excepted_once IS 'Is this event not for this user?';
 
 COMMENT ON INDEX a_user_is_in_a_chat_once IS 'Members of a chat.';
 
+COMMENT ON INDEX a_user_is_invited_to_a_chat_once IS 'Finds the invitation of a user to a group, and lists a user''s invitations.';
+
 COMMENT ON INDEX a_user_names_a_device_once IS 'Opens a device; counts its session up.';
 
 COMMENT ON INDEX a_user_wants_another_as_contact_once IS 'Are these two contacts? Lists a user''s contacts, and the requests that it has made.';
@@ -6931,6 +7307,18 @@ COMMENT ON INDEX figures_of_an_hour_stand_once IS 'Figures of a span of time; th
 CREATE INDEX followers_of_a_feed ON followers USING btree (feed_id, user_id) WHERE (class = 'event'::inbox_class);
 
 COMMENT ON INDEX followers_of_a_feed IS 'The followers of a feed, a page at a time.';
+
+CREATE INDEX invitations_by_chat ON invitations USING btree (chat_id, user_id);
+
+COMMENT ON INDEX invitations_by_chat IS 'Lists the users who are invited to a group.';
+
+CREATE INDEX invitations_by_end ON invitations USING btree (expires_at);
+
+COMMENT ON INDEX invitations_by_end IS 'Finds those that have expired.';
+
+CREATE INDEX invitations_by_inviter ON invitations USING btree (inviter_id, user_id);
+
+COMMENT ON INDEX invitations_by_inviter IS 'Counts what a user has made, and finds those that end when it is blocked.';
 
 CREATE INDEX journal_by_time ON statistics_journal USING btree (at);
 
@@ -7092,6 +7480,21 @@ ALTER TABLE ONLY inboxes
     ADD CONSTRAINT inboxes_belong_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);
 
 COMMENT ON CONSTRAINT inboxes_belong_to_a_user ON inboxes IS 'Delete a user''s inboxes first, and before them what waits there.';
+
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT invitations_are_made_by_a_user FOREIGN KEY (inviter_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT invitations_are_made_by_a_user ON invitations IS 'Delete the invitations that a user has made before the user.';
+
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT invitations_are_of_a_user FOREIGN KEY (user_id) REFERENCES users(id);
+
+COMMENT ON CONSTRAINT invitations_are_of_a_user ON invitations IS 'Delete a user''s invitations before the user.';
+
+ALTER TABLE ONLY invitations
+    ADD CONSTRAINT invitations_are_to_a_chat FOREIGN KEY (chat_id) REFERENCES chats(id);
+
+COMMENT ON CONSTRAINT invitations_are_to_a_chat ON invitations IS 'Delete them before the chat.';
 
 ALTER TABLE ONLY last_seen
     ADD CONSTRAINT last_seen_belongs_to_a_user FOREIGN KEY (user_id) REFERENCES users(id);

@@ -34,12 +34,23 @@ pub struct Notifier {
     hub: Arc<Hub>,
     bus: Bus,
     metrics: Arc<Metrics>,
-    /// Chats whose members have changed, wherever that was done.
-    changed_chats: broadcast::Sender<Option<ChatId>>,
+    /// Chats that have changed, wherever that was done.
+    changed_chats: broadcast::Sender<ChangedChat>,
     unsigned: Arc<Unsigned>,
     moved: Arc<MovedStreams>,
     /// Rung when tokens were revoked, as far as this node hears of it.
     revoked: Arc<Notify>,
+}
+
+/// A chat that is not as it was, so that its receipts may have another form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedChat {
+    /// Its members have changed: their number too.
+    Members(ChatId),
+    /// It is closed between its two members, or open again. SQL functions say so as well, and anybody who may connect to the database can.
+    Closing(ChatId),
+    /// Any of them may have changed.
+    Any,
 }
 
 /// Wakes that nobody has signed.
@@ -63,9 +74,9 @@ impl Notifier {
         Self::new(Hub::new(1), Bus::new(crate::domain::NodeId::generate()), metrics)
     }
 
-    /// From now on, the chats whose members have changed, as this node makes or hears of it; none: any of them may have. A hint, as
-    /// everything here; a receiver that is behind is told so.
-    pub fn changed_chats(&self) -> broadcast::Receiver<Option<ChatId>> {
+    /// From now on, the chats that have changed, as this node makes or hears of it. A hint, as everything here; a receiver that is behind is
+    /// told so.
+    pub fn changed_chats(&self) -> broadcast::Receiver<ChangedChat> {
         self.changed_chats.subscribe()
     }
 
@@ -170,6 +181,12 @@ impl Notifier {
         self.post(&BusMessage::PeopleChanged(users, chat));
     }
 
+    /// These two users may see one another now: the sessions of each watch the other, and are told if it is online.
+    pub fn may_see(&self, users: [UserId; 2]) {
+        self.may_see_here(users);
+        self.post(&BusMessage::MaySee(users));
+    }
+
     /// Something that waited for this user has ended: its sessions check what they hold.
     pub fn rows_ended(&self, user: UserId) {
         self.hub.rows_ended(user);
@@ -244,6 +261,10 @@ impl Notifier {
                 self.metrics.bus_received.of("sql").inc();
                 self.moved.put_unsigned(&streams);
             }
+            BusEvent::Chats(chats) => {
+                self.metrics.bus_received.of("sql").inc();
+                chats.into_iter().for_each(|chat| self.chat_changed(ChangedChat::Closing(chat)));
+            }
             BusEvent::Revoked => {
                 self.metrics.bus_received.of("sql").inc();
                 self.revoked.notify_one();
@@ -312,7 +333,7 @@ impl Notifier {
     /// Anything may have been missed: every session of this node checks everything.
     pub fn check_all(&self) {
         self.metrics.wakes.of("check").inc();
-        let _ = self.changed_chats.send(None);
+        self.chat_changed(ChangedChat::Any);
         self.revoked.notify_one();
         self.hub.check_all();
     }
@@ -336,17 +357,22 @@ impl Notifier {
             BusMessage::FeedsMoved(streams) => self.moved.put(&streams),
             BusMessage::PreferencesChanged(users) => users.into_iter().for_each(|user| self.hub.tell(user, &Note::PreferencesChanged)),
             BusMessage::PeopleChanged(users, chat) => self.people_changed_here(&users, chat),
+            BusMessage::MaySee(users) => self.may_see_here(users),
             BusMessage::CheckAll => self.check_all(),
             // The bus has taken note.
             BusMessage::Hello | BusMessage::Bye => {}
         }
     }
 
+    fn may_see_here(&self, [one, other]: [UserId; 2]) {
+        self.hub.tell(one, &Note::MaySee(other));
+        self.hub.tell(other, &Note::MaySee(one));
+    }
+
     fn people_changed_here(&self, users: &[UserId], chat: Option<ChatId>) {
         self.hub.check_watches(users);
         if let Some(chat) = chat {
-            // An error says that no task listens.
-            let _ = self.changed_chats.send(Some(chat));
+            self.chat_changed(ChangedChat::Closing(chat));
         }
     }
 
@@ -355,9 +381,13 @@ impl Notifier {
             self.hub.check_watches(users);
         }
         if let Notice::Added { chat, .. } | Notice::Removed { chat, .. } = notice {
-            // An error says that no task listens.
-            let _ = self.changed_chats.send(Some(*chat));
+            self.chat_changed(ChangedChat::Members(*chat));
         }
+    }
+
+    fn chat_changed(&self, change: ChangedChat) {
+        // An error says that no task listens.
+        let _ = self.changed_chats.send(change);
     }
 
     fn offer_here(&self, class: Class, origin: Option<SessionId>, places: &[(UserId, InboxSeq)], message: &Arc<Message>) {

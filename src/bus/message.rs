@@ -60,6 +60,8 @@ pub enum BusMessage {
     PreferencesChanged(Vec<UserId>),
     /// These two users may know more or less of one another than before, and their direct chat is told of in another form.
     PeopleChanged([UserId; 2], Option<ChatId>),
+    /// These two users may see one another now: the sessions of each watch the other.
+    MaySee([UserId; 2]),
     /// Every session checks the database for everything.
     CheckAll,
     /// The node that says it has come: the database lists it.
@@ -83,7 +85,7 @@ impl BusMessage {
             Self::Displaced(..) => "displaced",
             Self::FeedsMoved(_) => "feed",
             Self::PreferencesChanged(_) => "preferences",
-            Self::PeopleChanged(..) => "people",
+            Self::PeopleChanged(..) | Self::MaySee(_) => "people",
             Self::CheckAll => "check",
             Self::Hello => "hello",
             Self::Bye => "bye",
@@ -127,6 +129,7 @@ impl BusMessage {
             | Self::FeedsMoved(_)
             | Self::PreferencesChanged(_)
             | Self::PeopleChanged(..)
+            | Self::MaySee(_)
             | Self::CheckAll
             | Self::Hello
             | Self::Bye => Vec::new(),
@@ -207,6 +210,8 @@ enum Line {
     PreferencesChanged(Vec<i64>),
     #[serde(rename = "x")]
     PeopleChanged([i64; 2], Option<ChatId>),
+    #[serde(rename = "s")]
+    MaySee([i64; 2]),
     #[serde(rename = "l")]
     CheckAll,
     #[serde(rename = "h")]
@@ -240,6 +245,7 @@ impl Line {
             Self::FeedsMoved(streams) => BusMessage::FeedsMoved(streams),
             Self::PreferencesChanged(numbers) => BusMessage::PreferencesChanged(users(numbers)),
             Self::PeopleChanged(both, chat) => BusMessage::PeopleChanged(both.map(UserId), chat),
+            Self::MaySee(both) => BusMessage::MaySee(both.map(UserId)),
             Self::CheckAll => BusMessage::CheckAll,
             Self::Hello => BusMessage::Hello,
             Self::Bye => BusMessage::Bye,
@@ -271,6 +277,7 @@ impl From<&BusMessage> for Line {
             BusMessage::FeedsMoved(streams) => Self::FeedsMoved(streams.clone()),
             BusMessage::PreferencesChanged(users) => Self::PreferencesChanged(numbers(users)),
             BusMessage::PeopleChanged(both, chat) => Self::PeopleChanged(both.map(|user| user.0), *chat),
+            BusMessage::MaySee(both) => Self::MaySee(both.map(|user| user.0)),
             BusMessage::CheckAll => Self::CheckAll,
             BusMessage::Hello => Self::Hello,
             BusMessage::Bye => Self::Bye,
@@ -362,6 +369,7 @@ mod tests {
             BusMessage::Displaced(UserId(1), phone(), 12),
             BusMessage::FeedsMoved(vec![chat, ChatId::generate()]),
             BusMessage::PeopleChanged([UserId(1), UserId(i64::MAX)], Some(chat)),
+            BusMessage::MaySee([UserId(1), UserId(i64::MAX)]),
             BusMessage::CheckAll,
             BusMessage::Hello,
             BusMessage::Bye,

@@ -37,6 +37,8 @@ pub enum BusEvent {
     Marks(Vec<UserId>),
     /// Something was published to these streams of feeds. The same holds.
     Feeds(Vec<ChatId>),
+    /// These direct chats are closed, or open again. The same holds.
+    Chats(Vec<ChatId>),
     /// Tokens were revoked. The same holds.
     Revoked,
     /// Another node tells.

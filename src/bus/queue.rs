@@ -146,7 +146,7 @@ impl Queue {
             }
             BusMessage::EchoOf(sender, message) => return put_name(&mut self.echoes, (*sender, *message)),
             BusMessage::FeedsMoved(streams) => return self.put_streams(streams),
-            BusMessage::PeopleChanged(..) | BusMessage::CheckAll | BusMessage::Hello | BusMessage::Bye => {
+            BusMessage::PeopleChanged(..) | BusMessage::MaySee(_) | BusMessage::CheckAll | BusMessage::Hello | BusMessage::Bye => {
                 self.check_all = true;
                 return Posted::InShort;
             }

@@ -95,6 +95,9 @@ pub enum Refusal {
     /// The user has blocked as many as it may.
     #[error("too many blocks")]
     TooManyBlocks,
+    /// As many invitations of the user wait as may.
+    #[error("too many invitations")]
+    InvitationsTooMany,
     /// No such message in that chat or inbox.
     #[error("no such message")]
     NotFound,
@@ -177,6 +180,7 @@ impl Refusal {
             | Self::HasBlocked
             | Self::TooManyContacts
             | Self::TooManyBlocks
+            | Self::InvitationsTooMany
             | Self::NotFound
             | Self::Conflict
             | Self::TooLate
@@ -226,6 +230,7 @@ impl From<NotAllowed> for Refusal {
             NotAllowed::NoAdmin => Self::NotAnAdmin,
             NotAllowed::TooMany => Self::TooManyMembers,
             NotAllowed::NotAccepted => Self::NotAccepted,
+            NotAllowed::InvitationsTooMany => Self::InvitationsTooMany,
         }
     }
 }
@@ -271,6 +276,10 @@ impl From<Refusal> for Fault {
                 Self::new(Code::Conflict, format!("a user has at most {} contacts, requests of its own among them", limits::CONTACTS_MAX))
             }
             Refusal::TooManyBlocks => Self::new(Code::Conflict, format!("a user blocks at most {} users", limits::BLOCKS_MAX)),
+            Refusal::InvitationsTooMany => Self::new(
+                Code::Conflict,
+                format!("a user invites at most {} users at a time, those that have declined among them", limits::INVITATIONS_MADE_MAX),
+            ),
             Refusal::NotFound => Self::plain(Code::NotFound),
             Refusal::Conflict => Self::new(Code::Conflict, "this id is that of another user's message, event or feed"),
             Refusal::Purged => Self::new(

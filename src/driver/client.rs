@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::invitations::Invitations;
 use super::mutes::Mutes;
 use crate::domain::{DeviceId, PerClass, Profile, SessionId, UserId};
 use crate::hub::{AckWay, Mailbox, SharedToken};
@@ -26,6 +27,8 @@ pub struct Client {
     pub mailbox: Mailbox,
     /// The chats that the user has muted, as this session knows them.
     pub(super) mutes: Mutes,
+    /// The invitations of which the client was told.
+    pub(super) invitations: Invitations,
 }
 
 impl Client {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::client::{Client, ConnectOptions};
+use super::invitations::Invitations;
 use super::mutes::Mutes;
 use super::receipts::{self, Receipts};
 use super::{Context, Driver};
@@ -73,6 +74,7 @@ pub async fn open(permit: &Admission, context: &Context, identity: &Identity, op
         token: SharedToken::new(identity.held()),
         mailbox,
         mutes: Mutes::default(),
+        invitations: Invitations::default(),
     };
     register(context, &client)?;
     let known = client.options.marks.as_deref().and_then(|text| receipts::parse_cursor(text, context.epoch.as_str()));

@@ -4,7 +4,7 @@
 //! their own where the socket has one. Whatever goes wrong is an `ApiError`, unknown paths and panics included.
 //!
 //! In reading order: `error`, `extract` (caller, body, path, query), `idempotency` (a key for an id), `upgrade` (the request for a WebSocket), then the
-//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
+//! handlers: `chats` and `members`, `messages`, `api_messages` (the same at other paths), `events` and `feeds`, `inbox`, `preferences`, `contacts`, `blocks`, `invitations`, `presence`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `node`, `descriptions`, `socketio`, `event_stream`;
 //! `openapi` describes all of them, with `bodies` for what only HTTP takes;
 //! `layers` is round all of it, `serve` brings it connections, `silent` knows those that have asked for nothing yet.
 
@@ -25,6 +25,7 @@ mod event_stream;
 mod events;
 mod feeds;
 mod inbox;
+mod invitations;
 mod members;
 mod messages;
 mod node;
@@ -72,6 +73,7 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/chats/{chat}", get(chats::show))
         .route("/v1/chats/{chat}/members", post(members::add).delete(members::remove))
         .route("/v1/chats/{chat}/leave", post(members::leave))
+        .route("/v1/chats/{chat}/invitations", get(invitations::invited))
         .route("/v1/chats/{chat}/messages", get(messages::history))
         .route("/v1/chats/{chat}/read", post(messages::read))
         .route("/v1/messages", post(messages::send))
@@ -96,6 +98,9 @@ pub fn router(shared: Shared, socketio: Option<Door>) -> Router {
         .route("/v1/contacts/accept", post(contacts::accept))
         .route("/v1/contacts/decline", post(contacts::decline))
         .route("/v1/blocks", get(blocks::list).post(blocks::add).delete(blocks::remove))
+        .route("/v1/invitations", get(invitations::list))
+        .route("/v1/invitations/accept", post(invitations::accept))
+        .route("/v1/invitations/decline", post(invitations::decline))
         .route("/v1/presence", get(presence::show))
         .route("/v1/admin/statistics", get(statistics::list))
         .route("/v1/admin/statistics/events/{event}", get(statistics::event))

@@ -2,7 +2,7 @@
 //! work. A job is done by one node for all, under a lease, or by any number of nodes at once.
 //!
 //! In reading order: `job` (what a job says of itself), `runner` (what is done with it), then the jobs: `cap`, `data_keys`, `devices`,
-//! `expire`, `fan_out`, `finish`, `horizon`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
+//! `expire`, `fan_out`, `finish`, `horizon`, `invitations`, `reap`, `recall`, `retention` (at the pace of `purge_pace`), `revocations`, `seal`, `statistics`.
 
 mod cap;
 mod data_keys;
@@ -11,6 +11,7 @@ mod expire;
 mod fan_out;
 mod finish;
 mod horizon;
+mod invitations;
 mod job;
 mod purge_pace;
 mod reap;
@@ -36,6 +37,7 @@ use expire::Expire;
 use fan_out::FanOut;
 use finish::Finish;
 use horizon::Horizon;
+use invitations::Invitations;
 pub use job::{DoneBy, Job, Passed, Rest};
 pub use purge_pace::PurgePace;
 use reap::Reap;
@@ -66,6 +68,7 @@ pub fn start(node: &Node, delivery: &Delivery, settings: JobSettings, tasks: &Ta
     tasks.spawn(Runner::new(FanOut::new(node.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Finish::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Horizon::new(node.store.clone(), Arc::clone(&node.metrics)), on.clone()).run(stop.clone()));
+    tasks.spawn(Runner::new(Invitations::new(node.store.clone()), on.clone()).run(stop.clone()));
     tasks.spawn(Runner::new(Recall::new(node.store.clone(), delivery.clone()), on.clone()).run(stop.clone()));
     if retention_days > 0 {
         let retention = Retention::new(node.store.clone(), retention_days, Arc::clone(&node.metrics));

@@ -5,7 +5,7 @@
 //! outside of the lanes waits for its permit in the [`AdmissionQueue`], and is counted against the [`Budget`] of its user.
 //!
 //! In reading order: `may` (rights), `sessions` (sign in, open), `messages`, `chats`, `members` with `announce` and `changes`, `recalls`, `inbox`, `marks`, `echoes`, `presence`,
-//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
+//! `feeds` and `events`, `preferences`, `contacts`, `blocks`, `invitations`, `dead_letters`, `audit`, `revocations`, `data_keys`, `statistics`, `readiness`; then what bounds, orders and bundles what many ask: `budget`, `admission`, `batcher` with
 //! `fallback_poll` and `low_watermark`; `feed_wakes` wakes those who follow a feed.
 
 mod audit;
@@ -18,6 +18,7 @@ mod echoes;
 mod events;
 mod feeds;
 mod inbox;
+mod invitations;
 mod marks;
 mod may;
 mod members;
@@ -51,6 +52,7 @@ pub use dead_letters::{DeadLetterDetails, DeadLetterList};
 pub use events::{Publication, Published, Publisher};
 pub use feeds::{FeedList, FollowChange, FollowerList, NewFeed, PublisherChange};
 pub use inbox::PageQuery;
+pub use invitations::{InvitationList, InvitedList};
 pub use marks::OverviewQuery;
 pub use members::{MembersAdded, MembersRemoved};
 pub use presence::PresenceOf;
@@ -62,8 +64,8 @@ pub use statistics::{NoStatistics, StatisticsPage, StatisticsRequest};
 pub use crate::delivery::{Accepted, ReadDone, ReadUpTo, Refusal};
 pub use crate::store::{
     BlockedUser, ChatView, ContactChange, ContactRole, ContactState, ContactView, DeadLetterCursor, DeadLetterFilter, Discarded,
-    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, Member, MemberMarks, PreferencesChange, PutBack,
-    RevocationPlace, StatusOf,
+    EventAddress, EventProgress, FeedRole, FeedView, HistoryPage, HistoryRange, InvitationView, InvitedUser, Member, MemberMarks,
+    PreferencesChange, PutBack, RevocationPlace, StatusOf,
 };
 
 use std::sync::Arc;

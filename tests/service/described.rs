@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::support::{Api, Connect, Node, PATIENCE, database, described, told, until_true};
@@ -40,7 +41,9 @@ async fn every_operation_is_answered_as_described() {
     chats(&mut walk, &node).await;
     people(&mut walk, &node).await;
     feeds(&mut walk, &node).await;
-    until_true(&db.pool(1).await, "select exists (select from event_statistics)").await;
+    let pool = db.pool(1).await;
+    invitations(&mut walk, &node, &pool).await;
+    until_true(&pool, "select exists (select from event_statistics)").await;
     operators(&mut walk, &node).await;
     streams(&mut walk, &node).await;
     assert_eq!(walk.seen, described::successes());
@@ -91,6 +94,19 @@ async fn people(walk: &mut Walk, node: &Node) {
     walk.ask(&cleo, "POST", "/v1/blocks", json!({"userId": "dora"})).await;
     walk.ask(&cleo, "GET", "/v1/blocks?limit=500", Value::Null).await;
     walk.ask(&cleo, "DELETE", "/v1/blocks", json!({"userId": "dora"})).await;
+}
+
+/// Where everybody writes to everybody only an application invites.
+async fn invitations(walk: &mut Walk, node: &Node, pool: &PgPool) {
+    let anna = node.api("anna");
+    let chat = id(&walk.ask(&anna, "POST", "/v1/chats", json!({"kind": "group", "members": []})).await["chatId"]);
+    for (user, verb) in [("eve", "accept"), ("finn", "decline")] {
+        let invited = sqlx::query("select restante_invite($1::uuid, 'anna', array[$2])").bind(chat.parse::<Uuid>().unwrap()).bind(user);
+        invited.execute(pool).await.unwrap();
+        walk.ask(&node.api(user), "GET", "/v1/invitations", Value::Null).await;
+        walk.ask(&anna, "GET", &format!("/v1/chats/{chat}/invitations"), Value::Null).await;
+        walk.ask(&node.api(user), "POST", &format!("/v1/invitations/{verb}"), json!({"chatId": chat})).await;
+    }
 }
 
 async fn feeds(walk: &mut Walk, node: &Node) {

@@ -53,7 +53,7 @@ const DIVERSIONS: &str = "
 
 /// The calls of applications, operators and the service, in an order in which each of them does something. `$user`, `$chat` and
 /// `$message` are made by the first three.
-const CALLS: [&str; 48] = [
+const CALLS: [&str; 50] = [
     "begin; select restante_send('$chat', 'alice', 'first', p_message_id => '$message'); commit",
     "begin; select restante_send('$chat', 'alice', n::text) from pg_catalog.generate_series(1, 5) n; savepoint s; select restante_send('$chat', 'alice', 'late'); rollback to s; commit",
     "select restante_open('bob', 'Bob', null, 'phone', '{0}', 100, '{chat,alert,event}')",
@@ -98,6 +98,8 @@ const CALLS: [&str; 48] = [
     "select restante_recall((select id from public.messages where chat_id operator(pg_catalog.=) '$chat' and seq operator(pg_catalog.=) 2), 'alice')",
     "select restante_recall_part(null, '00000000-0000-0000-0000-000000000000', 10)",
     "select restante_block('alice', 'dora'), restante_unblock('alice', 'dora'), restante_block('bob', 'dora')",
+    "select restante_invite('00000000-0000-0000-0000-00000000000b', 'dora', '{alice}'), restante_decline_invitation('alice', '00000000-0000-0000-0000-00000000000b')",
+    "update public.invitations set declined_at = null; select restante_accept_invitation('alice', '00000000-0000-0000-0000-00000000000b')",
     "select restante_request_contact('alice', 'dora'), restante_accept_contact('dora', 'alice'), restante_request_contact('alice', 'bob'), restante_decline_contact('bob', 'alice')",
     "select restante_ask_may_send($user, '$chat', null)",
     "select restante_count_journal('-infinity', 500, 5000, 50)",
@@ -105,7 +107,7 @@ const CALLS: [&str; 48] = [
 ];
 
 /// The rows that the calls must have made in the schema's own tables.
-const LANDED: [(&str, i64); 18] = [
+const LANDED: [(&str, i64); 20] = [
     ("select count(*) from public.users", 3),
     ("select count(*) from public.messages", 11),
     ("select count(*) from public.message_status", 11),
@@ -119,6 +121,8 @@ const LANDED: [(&str, i64); 18] = [
     ("select count(*) from public.preferences", 1),
     ("select count(*) from public.blocks", 1),
     ("select count(*) from public.contacts", 2),
+    ("select count(*) from public.chat_members where chat_id = '00000000-0000-0000-0000-00000000000b' and left_seq is null", 2),
+    ("select count(*) from public.invitations", 0),
     ("select count(*) from public.revocations", 1),
     ("select sum(accepted)::bigint from public.statistics", 11),
     ("select count(*) from public.nodes", 0),

@@ -200,6 +200,11 @@ fn lanes(known: &Known) -> [String; 4] {
 }
 
 /// Direct chats that are there and such that are made, with users who are new and with nobody.
+/// A call about an invitation of a user `u` to a chat `c` by the known one, `i`.
+fn invitation(Known { user, chat, .. }: &Known, call: &str) -> String {
+    format!("select {call} from users u, users i, chats c where u.external_id = 'user-35' and i.id = {user} and c.id = '{chat}'")
+}
+
 fn direct_chats(Known { user, .. }: &Known) -> String {
     format!(
         "select count(*) from restante_direct_chats(array[{user}, {user}, {user}, {user}], \
@@ -292,7 +297,15 @@ async fn use_everything(connection: &mut PgConnection, known: &Known) {
         format!("insert into departures (user_id, chat_id, after_seq, up_to_seq) values ({user}, '{chat}', 0, 0)"),
         "select count(*) from restante_end_departures(1000)".to_owned(),
         direct_chats(known),
-        format!("select restante_stays_away(array[{user}, 7], {user}, true)"),
+        format!(
+            "select restante_strangers(array[{user}, 7], {user}), restante_invitations_left({user}), restante_invited_beside('{chat}', array[{user}], 5000)"
+        ),
+        invitation(known, "restante_why_not_invite(c.id, i.id, array[u.id])"),
+        invitation(known, "restante_put_invitations(c.id, i.id, array[u.id])"),
+        invitation(known, "restante_turn_down_invitation(u.id, c.id), restante_end_invitations(null, array[u.id], i.id)"),
+        invitation(known, "restante_put_invitations(c.id, i.id, array[u.id])"),
+        invitation(known, "restante_take_invitation(u.id, c.id, 5000)"),
+        invitation(known, "restante_end_invitations(c.id, array[u.id])"),
         format!("select count(*) from users u, restante_put_block({user}, u.id, 10000) where u.external_id = 'user-35'"),
         direct_chats(known),
         format!("select count(*) from users u, restante_take_block_back({user}, u.id) where u.external_id = 'user-35'"),

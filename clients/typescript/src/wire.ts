@@ -168,6 +168,12 @@ export interface ChatRemoved {
   leftSeq: number;
 }
 
+/** `chat:uninvited`: an invitation waits no more. It was accepted, declined or withdrawn, or has ended otherwise. */
+export interface ChatUninvited {
+  /** The group. */
+  chatId: string;
+}
+
 /** A chat as its member sees it. */
 export interface ChatWithMembers {
   chatId: string;
@@ -587,6 +593,77 @@ export type Inbox = {
 /** An item of an inbox of the class chat. */
 export type InboxItem = ReceiveData | Recalled;
 
+/** `chat:invited`: the user is invited to a group. The same is an entry of the list. */
+export interface Invitation {
+  /** The admin that has invited the user. */
+  by: string;
+  /** The group. */
+  chatId: string;
+  /** The end of the invitation. */
+  expiresAt: string;
+  /** Since when. */
+  invitedAt: string;
+  /** Its name. */
+  name: string | null;
+  /** The address of its picture. */
+  profilePicture: string | null;
+  /** Its title. */
+  title: string | null;
+}
+
+/** `invitation:list:ok`: a part of the invitations that wait for the caller. */
+export interface InvitationListOk {
+  /** The invitations, in the order of their chats. */
+  invitations: Invitation[];
+  /** To be passed as `after` for those that follow; null: these were the last. */
+  next: string | null;
+}
+
+/** `invitation:ok`: an invitation is answered. */
+export interface InvitationOk {
+  /** The group. */
+  chatId: string;
+  /** As a member the caller gets messages above this number. */
+  joinedSeq?: number;
+  /** The caller's state in it. */
+  state: InvitationState;
+}
+
+/** The data of `invitation:list`. */
+export interface InvitationPageData {
+  /** Behind the invitation to this chat. */
+  after?: string | null;
+  /** The largest number of invitations. */
+  limit?: number | null;
+}
+
+/** The state of somebody who was invited. */
+export type InvitationState = "member" | "declined";
+
+/** A part of the users who are invited to a group. */
+export interface InvitedList {
+  /** The users. */
+  invited: InvitedUser[];
+  /** To be passed as `after` for those that follow; null: these were the last. */
+  next: string | null;
+}
+
+/** A user who is invited to a group. */
+export interface InvitedUser {
+  /** The admin that has invited it. */
+  by: string;
+  /** The end of the invitation. */
+  expiresAt: string;
+  /** Since when. */
+  invitedAt: string;
+  /** Its name. */
+  name: string | null;
+  /** The address of its picture. */
+  profilePicture: string | null;
+  /** The user. */
+  userId: string;
+}
+
 /** A member as others see it. */
 export interface Member {
   deliveredSeq: number;
@@ -603,6 +680,8 @@ export interface MembersAdded {
   /** Those who were members already are not among them. */
   added: string[];
   chatId: string;
+  /** Those who are no contacts of the caller, where only contacts write to one another: they are invited now, and no members before they accept. Nobody: it is missing. */
+  invited?: string[];
   /** They get messages above this number. */
   joinedSeq: number;
 }
@@ -614,6 +693,8 @@ export interface MembersRemoved {
   leftSeq: number;
   /** Those who were no members are not among them. */
   removed: string[];
+  /** Those who were invited, and are no more. Nobody: it is missing. */
+  withdrawn?: string[];
 }
 
 /** The operation for a member that is merged. */
@@ -1407,8 +1488,10 @@ export interface ServiceEvents {
   "block:list:ok": BlockListOk;
   "block:ok": BlockOk;
   "chat:added": ChatAdded;
+  "chat:invited": Invitation;
   "chat:read": ChatRead;
   "chat:removed": ChatRemoved;
+  "chat:uninvited": ChatUninvited;
   "contact:accepted": ContactAccepted;
   "contact:list:ok": ContactListOk;
   "contact:ok": ContactOk;
@@ -1418,6 +1501,8 @@ export interface ServiceEvents {
   "event:batch": EventBatchData;
   "event:published": Published;
   "event:receive": EventData;
+  "invitation:list:ok": InvitationListOk;
+  "invitation:ok": InvitationOk;
   "message:batch": BatchData;
   "message:delivered:ok": DeliveredOk;
   "message:read:ok": ReadOk;
@@ -1451,6 +1536,9 @@ export interface ClientEvents {
   "contact:remove": UserRefData;
   "contact:request": UserRefData;
   "event:publish": PublishData;
+  "invitation:accept": ChatRefData;
+  "invitation:decline": ChatRefData;
+  "invitation:list": InvitationPageData;
   "message:delivered": AckData;
   "message:read": ReadData;
   "message:recall": MessageRefData;

@@ -26,6 +26,7 @@ pub(super) const RIGHTS: [(&str, &[&str]); 6] = [
             "feed_publishers",
             "followers",
             "inbox_gaps",
+            "invitations",
             "last_seen",
             "living_events",
             "marks_behind",

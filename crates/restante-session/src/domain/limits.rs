@@ -94,9 +94,15 @@ pub const MUTED_CHATS_MAX: usize = 1_000;
 pub const BLOCKS_MAX: u32 = 10_000;
 /// Contacts of a user, with the requests that it has made.
 pub const CONTACTS_MAX: u32 = 10_000;
-/// Users on a page of contacts or blocks when a client asks for no number.
+/// Invitations that wait for a user.
+pub const INVITATIONS_MAX: u16 = 100;
+/// Invitations that a user has made, until they are accepted or end; those that were declined among them.
+pub const INVITATIONS_MADE_MAX: u16 = 500;
+/// Days for which an invitation waits.
+pub const INVITATION_DAYS: u16 = 30;
+/// Users or invitations on a page of contacts, blocks or invitations when a client asks for no number.
 pub const PEOPLE_PAGE_DEFAULT: u16 = 100;
-/// Users on such a page at most.
+/// The most of them on such a page.
 pub const PEOPLE_PAGE_MAX: u16 = 500;
 /// Publishers of a feed.
 pub const PUBLISHERS_MAX: u32 = 500;
