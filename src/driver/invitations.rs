@@ -84,7 +84,6 @@ mod tests {
         InvitationView { chat, title: None, inviter, at, expires_at: at + time::Duration::days(30) }
     }
 
-    /// Broken by telling all that wait: the second read told the first invitation again.
     #[test]
     fn each_invitation_is_told_once_and_once_more_where_it_was_made_anew() {
         let mut invitations = Invitations::default();

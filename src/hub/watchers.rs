@@ -326,7 +326,6 @@ mod tests {
         }
     }
 
-    /// Broken by telling changes alone: ben was online for another session, and the new one was told nothing.
     #[test]
     fn one_who_watches_from_a_check_on_is_told_once_that_a_user_is_online_and_others_are_not_told_again() {
         let (watchers, _, mut reader) = watching();

@@ -184,6 +184,7 @@ async fn in_a_batch_each_message_has_a_verdict_of_its_own() {
     stop(world).await;
 }
 
+/// Broken by asking `audience.sql` as where everybody writes to everybody: carol was told that anna types.
 #[tokio::test]
 async fn where_only_contacts_write_to_one_another_they_alone_see_presence_and_typing() {
     let world = two_nodes_under(DirectMessages::Contacts).await;
@@ -214,7 +215,7 @@ async fn where_only_contacts_write_to_one_another_they_alone_see_presence_and_ty
     stop(world).await;
 }
 
-/// As XMPP has it: presence comes with the acceptance (RFC 6121, 3.1.5). Broken by leaving `may_see` out: both waited in vain.
+/// As XMPP has it: presence comes with the acceptance (RFC 6121, 3.1.5). Broken by leaving `watch_missing` out: both waited in vain.
 #[tokio::test]
 async fn two_who_become_contacts_see_one_another_from_then_on_without_asking() {
     let world = two_nodes_under(DirectMessages::Contacts).await;

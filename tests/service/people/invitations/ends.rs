@@ -8,7 +8,7 @@ use crate::people::{block, of, stop, two_nodes_under, unblock};
 use crate::support::fixtures::{LockHolder, store};
 use crate::support::{SOMEBODY_WAITS, number};
 
-/// Broken by leaving out the withdrawal in `restante_remove_members`: carol could still accept.
+/// Broken by deleting what is declined: it was made again.
 #[tokio::test]
 async fn an_admin_withdraws_an_invitation_and_nobody_else_does() {
     let world = World::new().await;
@@ -77,7 +77,6 @@ async fn an_invitation_waits_for_a_block_that_is_being_made_and_is_refused() {
     stop(world.parts).await;
 }
 
-/// Broken by leaving the invitation in `restante_put_members`: it was told at each connect.
 #[tokio::test]
 async fn one_that_a_contact_adds_is_invited_no_more_also_where_it_had_declined() {
     let world = World::new().await;
@@ -97,7 +96,6 @@ async fn one_that_a_contact_adds_is_invited_no_more_also_where_it_had_declined()
     stop(world.parts).await;
 }
 
-/// Broken by not looking at `expires_at` in `restante_take_invitation`: it was accepted.
 #[tokio::test]
 async fn an_invitation_that_has_expired_counts_no_more_and_goes() {
     let world = World::new().await;
