@@ -23,6 +23,7 @@ mod happening;
 mod hint;
 mod http;
 mod payloads;
+mod people;
 mod reconnecting;
 mod statistics;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use payloads::{
     Answer, ChatChange, ChatRead, Drained, Envelope, ErrorReport, FeedEvent, Gap, NoticePlace, Presence, Published, ReadUpTo, Ready,
     Recalled, Sender, Sent, StatusException, StatusKind, StatusUpdate, Typing,
 };
+pub use people::Revocation;
 pub use reconnecting::Client;
 pub use statistics::{EventFigures, Figures, Percentiles, Statistics, StatisticsQuery};
 pub use wire::{Wire, WireError};

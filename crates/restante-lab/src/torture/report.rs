@@ -17,7 +17,7 @@ struct Counts(BTreeMap<&'static str, u64>);
 impl Counts {
     fn of(evidence: &Evidence) -> Self {
         let mut counts = Self::default();
-        for record in evidence.histories.iter().flat_map(|history| &history.records) {
+        for record in evidence.histories.iter().flat_map(|history| &history.records).chain(&evidence.acts) {
             counts.add(match &record.event {
                 Event::Connecting { .. } => "connections tried",
                 Event::Ready { .. } => "connections greeted",
@@ -42,6 +42,10 @@ impl Counts {
                 Event::RecallAnswered { recalled_at: Some(_), .. } => "recalls answered",
                 Event::NoticeReceived { .. } => "notices of recalls received",
                 Event::MuteAnswered { is_done: true, .. } => "changes of what is muted",
+                Event::BlockAnswered { is_done: true, .. } => "blocks made and taken back",
+                Event::ContactAnswered { is_done: true, .. } => "contacts made and removed",
+                Event::RevokeAnswered { revoked_at_ms: Some(_), .. } => "revocations",
+                Event::TokenRefused => "tokens refused",
                 Event::Membership { .. } => "joins and leaves",
                 Event::Closed { .. }
                 | Event::AckConfirmed { .. }
@@ -55,6 +59,15 @@ impl Counts {
                 | Event::MuteAnswered { .. }
                 | Event::FollowAsked { .. }
                 | Event::FollowAnswered { .. }
+                | Event::BlockAsked { .. }
+                | Event::BlockAnswered { .. }
+                | Event::ContactAsked { .. }
+                | Event::ContactAnswered { .. }
+                | Event::ToldWhy { .. }
+                | Event::Presenting { .. }
+                | Event::RevokeAsked { .. }
+                | Event::RevokeAnswered { .. }
+                | Event::Unreadable { .. }
                 | Event::Objection { .. } => {
                     continue;
                 }
@@ -63,6 +76,10 @@ impl Counts {
         counts.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
         let recalled = evidence.snapshot.messages.values().filter(|message| message.is_recalled).count();
         counts.0.insert("messages recalled", recalled as u64);
+        let ended = |reason: &str| evidence.snapshot.rows.iter().filter(|row| row.reason == reason).count() as u64;
+        counts.0.insert("rows ended by a block", ended("undelivered"));
+        let sealed = evidence.snapshot.messages.values().filter(|message| message.is_sealed).count();
+        counts.0.insert("messages sealed", sealed as u64);
         counts.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
         counts.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
         counts.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
