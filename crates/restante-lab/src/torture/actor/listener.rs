@@ -45,15 +45,17 @@ impl Actor {
         }
     }
 
-    /// Handles a frame of a connection that was left open beside a newer one: it is only recorded.
+    /// Handles a frame of a connection that was left open beside a newer one: it is only recorded, and not acked.
     pub(super) fn overhear(&mut self, connection: u32, text: &str) {
-        match Frame::parse(text).event {
+        let Frame { id, event } = Frame::parse(text);
+        match event {
             ServiceEvent::Receive(envelope) => self.note_envelope(connection, &envelope),
             ServiceEvent::Batch(envelopes) => envelopes.iter().for_each(|envelope| self.note_envelope(connection, envelope)),
             ServiceEvent::FeedEvent(event) => self.note_feed_event(connection, &event),
             ServiceEvent::FeedEvents(events) => events.iter().for_each(|event| self.note_feed_event(connection, event)),
             ServiceEvent::Recalled(notice) => _ = self.note_notice(connection, &notice),
             ServiceEvent::Gap(gap) => self.note_gap(connection, &gap),
+            ServiceEvent::Other { event, .. } if event == "block:ok" => self.block_done(connection, id.as_deref()),
             ServiceEvent::Malformed { text, error } => self.object(connection, format!("{error}: {text}")),
             _ => {}
         }

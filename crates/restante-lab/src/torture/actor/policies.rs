@@ -1,14 +1,19 @@
 //! A client closes something: it blocks its rival, or blocks it no more, removes it from its contacts, and as an operator it revokes tokens
 //! of its own. Each over HTTP or, for blocks, over the socket.
 
+use std::time::Duration;
+
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Actor;
-use super::actions::HTTP_CALL_MAX;
 use restante_client::{Http, Revocation, Wire, encode};
 use restante_judge::history::{Event, Revoked};
+
+/// The time after which a call is given up. A request without an answer may be done at any time later, so that the judge learns little of
+/// what follows: this is longer than for other calls.
+const CALL_MAX: Duration = Duration::from_secs(20);
 
 impl Actor {
     /// A user to be blocked, or to be a contact: the rival as a rule.
@@ -52,7 +57,7 @@ impl Actor {
     /// Wants a user as a contact, or is none of it any more. The call runs in the background, because it may take long.
     pub(super) fn change_a_contact(&mut self) {
         let Some(other) = self.somebody_else() else { return };
-        let (ask, wants) = (self.state.number(), self.rng.chance(700));
+        let (ask, wants) = (self.state.number(), self.rng.chance(600));
         let asked = Event::ContactAsked { ask, user: self.user.clone(), other: other.clone(), wants };
         self.recorder.note(self.connection, asked);
         let (token, url) = self.any_node();
@@ -62,12 +67,13 @@ impl Actor {
         });
     }
 
-    /// The service has done what was asked of a block.
+    /// The service has done what was asked of a block. The answer counts also where the client has a newer connection.
     pub(super) fn block_done(&mut self, connection: u32, id: Option<&str>) {
-        if let Some(ask) = id.and_then(|id| id.parse().ok()) {
-            self.state.blocks.remove(&ask);
+        let Some(ask) = id.and_then(|id| id.parse().ok()) else { return };
+        self.state.answered(ask);
+        if self.state.blocks.remove(&ask) {
+            self.recorder.note(connection, Event::BlockAnswered { ask, is_done: true, answer: "done".to_owned() });
         }
-        self.answered(connection, id, |ask| Event::BlockAnswered { ask, is_done: true, answer: "done".to_owned() });
     }
 
     /// Revokes what the client holds: its token, those of its device, or all of its user. It gets a new one when it is told.
@@ -84,7 +90,7 @@ impl Actor {
         let (_, url) = self.any_node();
         self.http_calls.spawn(async move {
             let call = async { anyhow::Ok(Http::new(&url)?.revoke_tokens(&token, &request(revoked)).await?) };
-            let (revoked_at_ms, answer) = match tokio::time::timeout(HTTP_CALL_MAX, call).await {
+            let (revoked_at_ms, answer) = match tokio::time::timeout(CALL_MAX, call).await {
                 Ok(Ok(at)) => (milliseconds(&at), at),
                 Ok(Err(error)) => (None, error.to_string()),
                 Err(_) => (None, "no answer".to_owned()),
@@ -96,7 +102,7 @@ impl Actor {
 
 /// Tells whether a call was answered as done, and the answer in words.
 async fn answer_of(call: impl Future<Output = anyhow::Result<()>>) -> (bool, String) {
-    match tokio::time::timeout(HTTP_CALL_MAX, call).await {
+    match tokio::time::timeout(CALL_MAX, call).await {
         Ok(Ok(())) => (true, "done".to_owned()),
         Ok(Err(error)) => (false, error.to_string()),
         Err(_) => (false, "no answer".to_owned()),
