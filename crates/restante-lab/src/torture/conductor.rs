@@ -401,8 +401,22 @@ async fn feeds(setting: &RunConfig, testbed: &Testbed, users: &[String]) -> anyh
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::super::testbed::StandbyMode;
     use super::*;
+
+    #[tokio::test]
+    async fn run_is_ended_with_a_word_once_its_clients_together_have_written_down_too_much() {
+        let progress: Arc<[Arc<Progress>]> = [Arc::default(), Arc::default()].into();
+        let (phase, tasks) = (watch::Sender::new(Phase::Run), JoinSet::new());
+        let clients = Clients { away: Vec::new(), names: Vec::new(), progress: Arc::clone(&progress), phase, tasks };
+        progress.iter().zip([60, 40]).for_each(|(client, records)| client.records.store(records, Ordering::Relaxed));
+        assert_eq!(clients.overflow(100).now_or_never(), None);
+        progress[1].records.store(41, Ordering::Relaxed);
+        let words = clients.overflow(100).now_or_never().unwrap();
+        assert!(words.contains("101 records, and 100 are the most"), "{words}");
+    }
 
     #[test]
     fn records_that_end_a_run_are_many_more_than_one_has_and_follow_its_length_and_pace() {

@@ -38,6 +38,9 @@ impl Actor {
     /// Acts. To be called every few milliseconds, and after each frame.
     pub(super) fn act(&mut self, wire: &mut Wire) -> Next {
         while let Some(Ok(noted)) = self.http_calls.try_join_next() {
+            if let Event::BlockAnswered { .. } | Event::ContactAnswered { .. } = &noted {
+                self.state.asked_at = None;
+            }
             self.recorder.note(self.connection, noted);
         }
         if !self.state.connection.as_ref().is_some_and(|session| session.is_ready) {

@@ -1,7 +1,7 @@
 //! A client closes something: it blocks its rival, or blocks it no more, removes it from its contacts, and as an operator it revokes tokens
 //! of its own. Each over HTTP or, for blocks, over the socket.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -14,8 +14,18 @@ use restante_judge::history::{Event, Revoked};
 /// The time after which a call is given up. A request without an answer may be done at any time later, so that the judge learns little of
 /// what follows: this is longer than for other calls.
 const CALL_MAX: Duration = Duration::from_secs(20);
+/// One request about blocks and contacts at a time, or the judge would know of no time what held then. An answer may be lost.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 impl Actor {
+    fn may_ask_anew(&mut self) -> bool {
+        if self.state.asked_at.is_some_and(|asked| asked.elapsed() < ANSWER_MAX) {
+            return false;
+        }
+        self.state.asked_at = Some(Instant::now());
+        true
+    }
+
     /// A user to be blocked, or to be a contact: the rival as a rule.
     fn somebody_else(&mut self) -> Option<String> {
         let rival = self.rival().cloned();
@@ -31,9 +41,9 @@ impl Actor {
 
     /// Draws a user to block, or to block no more.
     pub(super) fn change_a_block(&mut self, wire: &mut Wire) {
-        let Some(other) = self.somebody_else() else { return };
+        let Some(other) = self.somebody_else().filter(|_| self.may_ask_anew()) else { return };
         let blocks = self.rng.chance(450);
-        let is_over_http = self.rng.chance(500);
+        let is_over_http = self.rng.chance(600);
         let ask = if is_over_http { self.state.number() } else { self.state.ask() };
         let asked = Event::BlockAsked { ask, user: self.user.clone(), other: other.clone(), blocks };
         self.recorder.note(self.connection, asked);
@@ -56,7 +66,7 @@ impl Actor {
 
     /// Wants a user as a contact, or is none of it any more. The call runs in the background, because it may take long.
     pub(super) fn change_a_contact(&mut self) {
-        let Some(other) = self.somebody_else() else { return };
+        let Some(other) = self.somebody_else().filter(|_| self.may_ask_anew()) else { return };
         let (ask, wants) = (self.state.number(), self.rng.chance(600));
         let asked = Event::ContactAsked { ask, user: self.user.clone(), other: other.clone(), wants };
         self.recorder.note(self.connection, asked);
@@ -72,6 +82,7 @@ impl Actor {
         let Some(ask) = id.and_then(|id| id.parse().ok()) else { return };
         self.state.answered(ask);
         if self.state.blocks.remove(&ask) {
+            self.state.asked_at = None;
             self.recorder.note(connection, Event::BlockAnswered { ask, is_done: true, answer: "done".to_owned() });
         }
     }

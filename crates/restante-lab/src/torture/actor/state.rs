@@ -69,6 +69,8 @@ pub struct ClientState {
     pub recalls: HashSet<u64>,
     /// The numbers of requests about blocks without an answer, of all connections.
     pub blocks: HashSet<u64>,
+    /// When the last request about a block or a contact was made, while it has no answer.
+    pub asked_at: Option<Instant>,
     /// The cursor of the receipts that are known.
     pub marks: Option<String>,
     /// The epoch that the inbox numbers belong to.
@@ -101,6 +103,7 @@ impl ClientState {
             confirmed: VecDeque::new(),
             recalls: HashSet::new(),
             blocks: HashSet::new(),
+            asked_at: None,
             marks: None,
             epoch: String::new(),
             reached: HashMap::new(),
