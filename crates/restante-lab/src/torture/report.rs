@@ -73,21 +73,27 @@ impl Counts {
                 }
             });
         }
-        counts.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
+        counts.add_stored(evidence);
+        counts
+    }
+
+    /// Counts what the database holds at the end.
+    fn add_stored(&mut self, evidence: &Evidence) {
+        self.0.insert("messages stored", evidence.snapshot.messages.len() as u64);
         let recalled = evidence.snapshot.messages.values().filter(|message| message.is_recalled).count();
-        counts.0.insert("messages recalled", recalled as u64);
+        self.0.insert("messages recalled", recalled as u64);
         let ended = |reason: &str| evidence.snapshot.rows.iter().filter(|row| row.reason == reason).count() as u64;
-        counts.0.insert("rows ended by a block", ended("undelivered"));
+        self.0.insert("rows ended by a block", ended("undelivered"));
         let sealed = evidence.snapshot.messages.values().filter(|message| message.is_sealed).count();
-        counts.0.insert("messages sealed", sealed as u64);
-        counts.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
-        counts.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
-        counts.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
+        self.0.insert("messages sealed", sealed as u64);
+        self.0.insert("events stored", evidence.snapshot.feeds.events.len() as u64);
+        self.0.insert("rows of events", evidence.snapshot.feeds.rows.len() as u64);
+        self.0.insert("rows of events removed", evidence.snapshot.feeds.removed.len() as u64);
         let merged = |record: &&restante_judge::Record| matches!(record.event, Event::EventReceived { merged: Some(2..), .. });
         let records = evidence.histories.iter().flat_map(|history| &history.records);
-        counts.0.insert("events received that stand for several", records.filter(merged).count() as u64);
+        self.0.insert("events received that stand for several", records.filter(merged).count() as u64);
         for row in &evidence.snapshot.rows {
-            counts.add(match row.status {
+            self.add(match row.status {
                 Status::Sent => "rows sent",
                 Status::Delivered => "rows delivered",
                 Status::Read => "rows read",
@@ -95,9 +101,8 @@ impl Counts {
                 Status::Expired => "rows expired",
             });
         }
-        counts.0.insert("users who stayed away", evidence.away.len() as u64);
-        counts.0.insert("rows requeued", evidence.requeued.len() as u64);
-        counts
+        self.0.insert("users who stayed away", evidence.away.len() as u64);
+        self.0.insert("rows requeued", evidence.requeued.len() as u64);
     }
 
     fn add(&mut self, what: &'static str) {
