@@ -89,7 +89,7 @@ fn end(index: &Index<'_>, row: &Row, sender: &str, (first, ended_by): (u64, Opti
     }
 }
 
-/// What has ended by a block comes on no connection that began after the answer to the block.
+/// A message that has ended by a block comes on no connection that began after the answer to the block.
 fn reshown(History { client, user, records }: &History, ended: &HashMap<(Uuid, &str), u64>, findings: &mut Findings) {
     let mut began: HashMap<u32, u64> = HashMap::new();
     for Record { at_ms, connection, event } in records {

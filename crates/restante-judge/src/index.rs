@@ -26,7 +26,7 @@ pub(super) struct Index<'a> {
     pub(super) contents: HashMap<Uuid, &'a str>,
     /// When a user first tried to send a message, in milliseconds of the run.
     pub(super) first_sent: HashMap<(Uuid, &'a str), u64>,
-    /// Who may write to whom, as far as the histories say.
+    /// The rules of who may write to whom, as far as the histories say.
     pub(super) policies: Policies<'a>,
     rows: HashMap<(Uuid, &'a str), &'a Row>,
     purged_rows: HashMap<(Uuid, &'a str), i64>,

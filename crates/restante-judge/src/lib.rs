@@ -54,7 +54,7 @@ pub struct Evidence {
     pub recalled: HashSet<Uuid>,
     /// Messages that an operator put back, with the recipient.
     pub requeued: HashSet<(Uuid, String)>,
-    /// What operators and applications did beside the clients: their blocks and revocations.
+    /// The acts of operators and applications beside the clients: their blocks and revocations.
     pub acts: Vec<Record>,
     /// Only contacts may write to one another.
     pub contacts_only: bool,

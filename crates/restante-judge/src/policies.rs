@@ -1,4 +1,4 @@
-//! Who may write to whom at what time, from the requests of a run: blocks, and contacts where only these may write to one another.
+//! Tells who may write to whom at what time, from the requests of a run: blocks, and contacts where only these may write to one another.
 //!
 //! A request takes effect somewhere between its asking and its answer, and one without an answer at any time after its asking. So there
 //! are times in which a block certainly stood, and times in which it may have stood.

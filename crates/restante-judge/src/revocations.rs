@@ -1,7 +1,7 @@
 //! Judges revocations: a token that is revoked opens nothing and is served nothing, after the time that a revocation may take; and a
 //! token that nobody revoked is as good as before.
 //!
-//! What is under way when a token is revoked still arrives, so a run states a time after which nothing does. A revocation of a user or
+//! Frames that are under way when a token is revoked still arrive, so a run states a time after which nothing does. A revocation of a user or
 //! of a device is about tokens that were issued before it, as the service says when it was made.
 
 use std::collections::HashMap;

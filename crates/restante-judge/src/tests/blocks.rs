@@ -20,7 +20,7 @@ fn block(blocks: bool, asked: u64, done: Option<u64>) -> Vec<Record> {
     [Record { at_ms: asked, connection: 1, event: request }].into_iter().chain(done.map(answer)).collect()
 }
 
-/// What is broken when Ben asks this beside his messages.
+/// The rules that are broken when Ben asks this beside his messages.
 fn broken_with(mut case: Case, requests: impl IntoIterator<Item = Vec<Record>>) -> Vec<Rule> {
     case.ben.0.extend(requests.into_iter().flatten());
     case.broken_rules()

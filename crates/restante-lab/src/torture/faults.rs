@@ -60,7 +60,7 @@ pub struct Faults {
     pub recalled: Arc<Mutex<HashSet<Uuid>>>,
     /// Messages that were put back, with the recipient.
     pub requeued: Arc<Mutex<HashSet<(Uuid, String)>>>,
-    /// What an application and an operator did in SQL.
+    /// The acts of an application and an operator in SQL.
     pub acts: Arc<Mutex<Recorder>>,
     /// Held by the rotation of data keys that is under way.
     pub rotating: Arc<tokio::sync::Mutex<()>>,

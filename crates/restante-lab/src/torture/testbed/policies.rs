@@ -1,4 +1,4 @@
-//! What applications and operators do in SQL beside the clients: blocks, revocations, and data keys.
+//! The acts of applications and operators in SQL beside the clients: blocks, revocations, and data keys.
 
 use anyhow::Context;
 
